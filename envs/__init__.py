@@ -1,0 +1,1 @@
+"""Simulated manipulation suites behind one interface."""

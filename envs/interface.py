@@ -1,0 +1,182 @@
+"""What every simulated task looks like from outside.
+
+An `Env` is one live simulation of one task. It differs from `gymnasium.Env` in one point that
+decides the speed of an evaluation: stepping does not render. The caller asks for a camera when
+somebody will look at it. `envs.gym` wraps any `Env` into a `gymnasium.Env` for those who want one.
+
+Axis letters: h image height, w image width, s state size, a action size, p privileged size.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float32, Float64, UInt8
+
+RenderProfile = Literal["official", "fast"]
+
+
+@dataclass(frozen=True)
+class RenderSettings:
+    """How a suite draws its cameras; part of every result's provenance.
+
+    `official` is the suite's own quality, for published protocols. `fast` turns off shadows and
+    multisampling, which on a software renderer saves most of the time and changes pixels.
+    """
+
+    profile: RenderProfile = "fast"
+    height: int = 224
+    width: int = 224
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What is fixed about a task before any episode of it runs."""
+
+    suite: str
+    name: str
+    """The suite's own name of the task, unique within the suite."""
+    instruction: str
+    """The sentence that a language-conditioned policy is given."""
+    max_steps: int
+    """Control steps after which an episode ends without success."""
+    control_hz: float
+    """Control steps per simulated second."""
+    cameras: tuple[str, ...]
+    """Names accepted by `Env.render`; the scene camera first."""
+    state_names: tuple[str, ...]
+    """Names, with units, of the entries of the proprioceptive state."""
+    action_names: tuple[str, ...]
+    action_low: tuple[float, ...]
+    action_high: tuple[float, ...]
+    privileged_size: int = 0
+    """Length of the simulator's own view of the scene; 0 where the suite offers none."""
+
+    @property
+    def state_size(self) -> int:
+        """Length of the proprioceptive state."""
+        return len(self.state_names)
+
+    @property
+    def action_size(self) -> int:
+        """Length of an action."""
+        return len(self.action_names)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one control step brought."""
+
+    reward: float
+    success: bool
+    """Whether the suite counts the task as solved at this step."""
+
+
+class Env(abc.ABC):
+    """One live simulation of one task. Not thread-safe; rendering stays in the thread of the first call."""
+
+    spec: TaskSpec
+
+    @abc.abstractmethod
+    def reset(self, seed: int) -> None:
+        """Put the scene into the initial state that belongs to `seed`.
+
+        The same seed gives the same initial state in every process, whatever was simulated before.
+        No global random state is read or changed.
+        """
+
+    @abc.abstractmethod
+    def step(self, action: Float32[np.ndarray, "a"] | Float64[np.ndarray, "a"]) -> StepResult:
+        """Advance one control step.
+
+        Raises:
+          ActionError: If the action has another shape than the spec says, or an entry that is NaN,
+            infinite or outside the bounds. Nothing has moved then.
+          RuntimeError: Before the first `reset`.
+        """
+
+    @abc.abstractmethod
+    def state(self) -> Float32[np.ndarray, "s"]:
+        """Proprioceptive state in the order of `spec.state_names`, freshly allocated."""
+
+    @abc.abstractmethod
+    def privileged(self) -> Float64[np.ndarray, "p"]:
+        """The simulator's own view of the scene, which only scripted experts may use."""
+
+    @abc.abstractmethod
+    def render(self, camera: str) -> UInt8[np.ndarray, "h w 3"]:
+        """Draw a camera as a person would hold it (upright), freshly allocated.
+
+        Raises:
+          CameraError: If the task has no such camera.
+        """
+
+    @abc.abstractmethod
+    def snapshot(self) -> Float64[np.ndarray, "_"]:
+        """Everything that the simulator integrates, from which the episode could go on."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Free the simulation and its GL context. Closing twice is allowed."""
+
+
+class ActionError(ValueError):
+    """An action that the task cannot execute."""
+
+
+class CameraError(ValueError):
+    """A camera that the task does not have."""
+
+
+def check_action(spec: TaskSpec, action: np.ndarray) -> None:
+    """Raise `ActionError` unless the action can be executed as it is; nothing is clipped in silence."""
+    where = f"{spec.suite}/{spec.name}"
+    if np.shape(action) != (spec.action_size,):
+        raise ActionError(
+            f"{where} takes an action of shape ({spec.action_size},) = {', '.join(spec.action_names)}; "
+            f"got shape {np.shape(action)}."
+        )
+    if not np.all(np.isfinite(action)):
+        raise ActionError(f"{where} got an action with NaN or infinite entries: {np.asarray(action).tolist()}.")
+    low, high = np.asarray(spec.action_low), np.asarray(spec.action_high)
+    outside = (action < low) | (action > high)
+    if np.any(outside):
+        i = int(np.argmax(outside))
+        raise ActionError(
+            f"{where} takes {spec.action_names[i]} in [{low[i]:g}, {high[i]:g}]; got {float(action[i]):g}. "
+            "Clip it in the adapter if the policy is meant to saturate."
+        )
+
+
+def check_camera(spec: TaskSpec, camera: str) -> None:
+    """Raise `CameraError` unless the task renders the camera."""
+    if camera not in spec.cameras:
+        raise CameraError(
+            f"{spec.suite}/{spec.name} renders cameras {', '.join(map(repr, spec.cameras))}; got {camera!r}."
+        )
+
+
+class Suite(abc.ABC):
+    """A family of tasks from one source."""
+
+    name: str
+    source: str
+    """Package and version that the tasks come from, for the provenance."""
+    default_group: str
+    """The group of tasks that is run when nobody names one."""
+
+    @abc.abstractmethod
+    def tasks(self) -> Sequence[TaskSpec]:
+        """Every task of the suite, in a fixed order."""
+
+    @abc.abstractmethod
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Named sets of tasks, such as a published benchmark: group name to task names."""
+
+    @abc.abstractmethod
+    def make(self, task: str, render: RenderSettings) -> Env:
+        """Start a simulation of one task."""

@@ -1,0 +1,1 @@
+"""The closed loop: plans, rollouts, Ray actors, recording and the command line."""

@@ -1,0 +1,118 @@
+"""What every policy looks like from outside: queries in, chunks of actions out.
+
+Neither JAX nor a simulator is needed to import this file.
+
+Axis letters: h image height, w image width, s state size, t actions per chunk, a action size.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float32, Float64, UInt8
+
+Weights = Literal["scripted", "untrained", "trained"]
+
+
+@dataclass(frozen=True)
+class PolicySpec:
+    """What a policy needs to be asked and what it answers; known before any weight is loaded."""
+
+    name: str
+    robot: str
+    """The convention of cameras, state and actions that the policy was made for, e.g. `metaworld`.
+    The harness looks up the adapter for (suite, robot). `any` for scripted policies."""
+    weights: Weights
+    cameras: tuple[str, ...]
+    """Model camera names, in the model's order. A query must hold each of them."""
+    image_hw: tuple[int, int] | None
+    """Size the policy resizes images to; rendering larger is wasted. None where it takes no images."""
+    state_size: int | None
+    """Length of the robot state, unpadded. None where the state is not used."""
+    action_size: int | None
+    """Length of an action, unpadded. None where the policy follows the task."""
+    chunk_steps: int
+    """Actions per chunk."""
+    runs_in: Literal["worker", "actor"] = "worker"
+    """Whether queries travel to a policy worker or are answered where the simulator runs."""
+    uses_privileged: bool = False
+    """Whether the policy looks at the simulator's own state, as a scripted expert does."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One question of one episode, in robot units."""
+
+    task: str
+    """Name of the task. Learned policies ignore it and read the instruction."""
+    instruction: str
+    key: int
+    """64-bit key of this query's randomness, derived from the episode: the answer depends on
+    nothing else that is random."""
+    state: Float32[np.ndarray, "s"]
+    """Proprioceptive state, neither normalised nor padded."""
+    images: Mapping[str, UInt8[np.ndarray, "h w 3"]] = field(default_factory=dict)
+    """By model camera name. A camera that the robot does not have is absent here and masked."""
+    privileged: Float64[np.ndarray, "_"] | None = None
+    action_low: Float64[np.ndarray, "a"] | None = None
+    """Bounds of the task's actions, for policies that follow the task (`random`, `hold`)."""
+    action_high: Float64[np.ndarray, "a"] | None = None
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The answer to one query: actions in robot units, the first to be executed first."""
+
+    actions: Float32[np.ndarray, "t a"]
+    undecodable: tuple[int, ...] | None = None
+    """The generated tokens, where they do not spell a valid action chunk. `actions` is then empty
+    (t = 0): what happens next is the protocol's decision, not the policy's."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one batched call returned, with the time it took by stage.
+
+    The stages are measured on the host clock; `device_s` ends after the results have arrived, not
+    after dispatch.
+    """
+
+    chunks: Sequence[Chunk]
+    host_s: float = 0.0
+    """Resizing, normalising, tokenising and padding on the host."""
+    device_s: float = 0.0
+    """Copy to the device, the model, and the copy back."""
+    post_s: float = 0.0
+    """Unnormalising and decoding of actions."""
+
+
+class Policy(abc.ABC):
+    """Answers batches of queries. Stateless between calls: equal queries get equal answers."""
+
+    spec: PolicySpec
+
+    @abc.abstractmethod
+    def prepare(self, bucket: int) -> float:
+        """Compile and warm up for batches of `bucket` rows; returns the seconds it took."""
+
+    @abc.abstractmethod
+    def infer(self, queries: Sequence[Query], bucket: int) -> Answer:
+        """Answer 1 to `bucket` queries in one call, padded to exactly `bucket` rows.
+
+        A row's answer depends neither on its place in the batch nor on its neighbours.
+
+        Raises:
+          QueryError: If a query lacks a camera or its state has another size than the spec says.
+        """
+
+    def fingerprint(self) -> dict[str, str]:
+        """Hashes of everything that decides the answers (weights, statistics, tokenizers)."""
+        return {}
+
+
+class QueryError(ValueError):
+    """A query that the policy cannot answer."""

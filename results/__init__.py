@@ -1,0 +1,1 @@
+"""What the rollouts say: records, intervals, tables. Needs neither JAX nor Ray."""
