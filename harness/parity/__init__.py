@@ -1,0 +1,1 @@
+"""Number-by-number comparison with recorded outputs of the reference implementation."""
