@@ -1,0 +1,16 @@
+"""Meta-World's Sawyer for policies of the `metaworld` robot convention."""
+
+from __future__ import annotations
+
+from harness.adapters.interface import Adapter
+
+METAWORLD = Adapter(
+    suite="metaworld",
+    robot="metaworld",
+    cameras={
+        # The scene camera that published Meta-World results of vision policies use.
+        "base_0_rgb": "corner2",
+        # The camera on the hand; the one-armed robots of the pi0 family call theirs the left wrist.
+        "left_wrist_0_rgb": "gripperPOV",
+    },
+)

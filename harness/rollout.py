@@ -1,0 +1,222 @@
+"""One episode, closed-loop. Plain Python: no Ray, no files, no threads.
+
+`play` is a generator: it yields the queries that the policy must answer and is sent the replies.
+Whoever drives it decides where the policy runs, so that one process can step through an episode
+in a debugger, and an actor can step one simulator while another waits for its actions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol as Interface
+
+import numpy as np
+
+from envs.interface import Env
+from harness.adapters.interface import Adapter
+from harness.plan import EpisodeSpec
+from harness.protocol import Protocol
+from harness.seeding import query_key
+from policies.interface import Chunk, Policy, PolicySpec, Query
+from results.records import EndedBy, EpisodeRecord, QueryRecord
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A policy's answer to one query, with where the time went (seconds)."""
+
+    chunk: Chunk
+    host_s: float = 0.0
+    device_s: float = 0.0
+    post_s: float = 0.0
+    queue_s: float = 0.0
+    transport_s: float = 0.0
+    batch: int = 1
+    bucket: int = 1
+
+
+class Frames:
+    """The cameras of an environment, each drawn at most once between two steps."""
+
+    def __init__(self, env: Env):
+        self._env = env
+        self._drawn: dict[str, np.ndarray] = {}
+        self.renders = 0
+
+    def __getitem__(self, camera: str) -> np.ndarray:
+        """The camera's image of this moment, uint8 [h, w, 3]."""
+        if camera not in self._drawn:
+            self._drawn[camera] = self._env.render(camera)
+            self.renders += 1
+        return self._drawn[camera]
+
+    def moved(self) -> None:
+        """Forget the images: the scene has changed."""
+        self._drawn.clear()
+
+
+class Observer(Interface):
+    """Something that watches an episode, such as a video recorder. It may look but not touch."""
+
+    def see(self, frames: Frames, step: int, last: bool) -> None:
+        """Called after the reset (step 0) and after every step; `last` when the episode has ended."""
+
+
+@dataclass
+class Played:
+    """What an episode came to, before it is known how often it had to be tried."""
+
+    ended_by: EndedBy = "step_limit"
+    steps: int = 0
+    undecodable: int = 0
+    reward: float = 0.0
+    queries: list[QueryRecord] = field(default_factory=list)
+    actions_sha256: str = ""
+    final_state_sha256: str = ""
+    renders: int = 0
+    wall_s: float = 0.0
+
+    def record(self, spec: EpisodeSpec, policy: PolicySpec, *, attempts: int, video: str) -> EpisodeRecord:
+        """The row that goes into the ledger."""
+        return EpisodeRecord(
+            policy=spec.policy,
+            weights=policy.weights,
+            suite=spec.suite,
+            protocol=spec.protocol,
+            task=spec.task,
+            episode=spec.episode,
+            seed=spec.seed,
+            outcome="success" if self.ended_by == "success" else "failure",
+            ended_by=self.ended_by,
+            steps=self.steps,
+            queries=len(self.queries),
+            undecodable=self.undecodable,
+            reward=self.reward,
+            attempts=attempts,
+            error="",
+            actions_sha256=self.actions_sha256,
+            final_state_sha256=self.final_state_sha256,
+            wall_s=self.wall_s,
+            video=video,
+        )
+
+
+def play(
+    env: Env,
+    spec: EpisodeSpec,
+    policy: PolicySpec,
+    adapter: Adapter,
+    protocol: Protocol,
+    observers: Sequence[Observer] = (),
+    clock: Clock = time.perf_counter,
+) -> Generator[Query, Reply, Played]:
+    """Play an episode from its initial state to success, the step limit or undecodable tokens.
+
+    Yields each query and wants its `Reply` sent. Whatever the environment raises passes through:
+    an episode that broke has no outcome.
+    """
+    task = env.spec
+    max_steps = protocol.max_steps or task.max_steps
+    played = Played()
+    actions_hash = hashlib.sha256()
+    frames = Frames(env)
+    started = clock()
+    env.reset(spec.seed)
+    for observer in observers:
+        observer.see(frames, 0, False)
+
+    ended_by: EndedBy | None = None
+    while ended_by is None:
+        asked = clock()
+        images = {adapter.cameras[camera]: frames[adapter.cameras[camera]] for camera in policy.cameras}
+        rendered = clock()
+        index = len(played.queries)
+        query = adapter.query(env, policy, images, task.instruction, query_key(spec.key, index))
+        adapted = clock()
+        reply = yield query
+        answered = clock()
+        actions: Sequence[np.ndarray] = list(reply.chunk.actions[: protocol.replan_steps])
+        if reply.chunk.undecodable is not None:
+            played.undecodable += 1
+            if protocol.undecodable == "end_episode":
+                ended_by = "undecodable"
+            else:
+                held = np.zeros(task.action_size, np.float32)
+                actions = [held] * min(protocol.replan_steps, policy.chunk_steps)
+        actions = [adapter.action(task, row) for row in actions]
+        done = clock()
+        played.queries.append(_latency(index, reply, asked, rendered, adapted, answered, done))
+        if not actions and ended_by is None:
+            raise ValueError(f"Policy {policy.name!r} answered query {index} with a chunk of no actions.")
+
+        for action in actions:
+            result = env.step(action)
+            frames.moved()
+            actions_hash.update(np.ascontiguousarray(action, "<f4").tobytes())
+            played.steps += 1
+            played.reward += result.reward
+            if result.success:
+                ended_by = "success"
+            elif played.steps >= max_steps:
+                ended_by = "step_limit"
+            for observer in observers:
+                observer.see(frames, played.steps, ended_by is not None)
+            if ended_by is not None:
+                break
+
+    played.ended_by = ended_by
+    played.actions_sha256 = actions_hash.hexdigest()
+    played.final_state_sha256 = hashlib.sha256(np.ascontiguousarray(env.snapshot(), "<f8").tobytes()).hexdigest()
+    played.renders = frames.renders
+    played.wall_s = clock() - started
+    return played
+
+
+def run_episode(
+    env: Env,
+    spec: EpisodeSpec,
+    policy: Policy,
+    adapter: Adapter,
+    protocol: Protocol,
+    observers: Sequence[Observer] = (),
+) -> Played:
+    """Play an episode with a policy in this process: the whole loop, to be stepped through."""
+    episode = play(env, spec, policy.spec, adapter, protocol, observers)
+    try:
+        query = next(episode)
+        while True:
+            query = episode.send(ask_here(policy, query))
+    except StopIteration as stop:
+        return stop.value
+
+
+def ask_here(policy: Policy, query: Query) -> Reply:
+    """Ask a policy of this process one question."""
+    answer = policy.infer([query], bucket=1)
+    return Reply(answer.chunks[0], host_s=answer.host_s, device_s=answer.device_s, post_s=answer.post_s)
+
+
+def _latency(
+    index: int, reply: Reply, asked: float, rendered: float, adapted: float, answered: float, done: float
+) -> QueryRecord:
+    def ms(seconds: float) -> float:
+        return round(1e3 * seconds, 4)
+
+    return QueryRecord(
+        index=index,
+        render_ms=ms(rendered - asked),
+        adapt_ms=ms(adapted - rendered + done - answered),
+        transport_ms=ms(reply.transport_s),
+        queue_ms=ms(reply.queue_s),
+        host_ms=ms(reply.host_s),
+        device_ms=ms(reply.device_s),
+        post_ms=ms(reply.post_s),
+        total_ms=ms(done - asked),
+        batch=reply.batch,
+        bucket=reply.bucket,
+    )
