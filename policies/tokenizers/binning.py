@@ -1,0 +1,52 @@
+"""Actions as one token per number: 256 equal bins of [-1, 1], as in RT-2 and OpenVLA.
+
+Prompt and layout are those of pi0-FAST.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from policies.tokenizers.action_pieces import find_action_tokens, piece_of_action_token
+from policies.tokenizers.decoded import DecodedActions, OnFailure, failed
+from policies.tokenizers.fast import FastTokens, encode_prompt, tokens_row
+from policies.tokenizers.sentencepiece_model import SentencePieceModel
+
+ACTION_BINS = 256
+
+
+class BinningTokenizer:
+    """Writes prompts and reads binned actions. Made for inference: no training row is written."""
+
+    def __init__(self, model: SentencePieceModel, max_tokens: int):
+        """`max_tokens` is the length that every row is filled up or cut to."""
+        self.model = model
+        self.max_tokens = max_tokens
+
+    def tokenize(self, instruction: str, state: Float[np.ndarray, "s"]) -> FastTokens:
+        """The row of an instruction and a normalised state."""
+        return tokens_row(encode_prompt(self.model, instruction, state), [], self.max_tokens, instruction)
+
+    def pieces(self, actions: Float[np.ndarray, "t a"]) -> list[int]:
+        """Vocabulary ids of normalised actions, step by step; what lies outside [-1, 1] is clipped."""
+        bins = np.clip(np.floor((actions + 1) / 2 * ACTION_BINS), 0, ACTION_BINS - 1).astype(np.int64)
+        return [piece_of_action_token(int(b), self.model.pieces) for b in bins.reshape(-1)]
+
+    def decode(
+        self,
+        generated: Int[np.ndarray, "_"] | Sequence[int],
+        *,
+        steps: int,
+        size: int,
+        on_failure: OnFailure = "undecodable",
+    ) -> DecodedActions:
+        """The lower edges of the generated bins, float64 [steps, size]; surplus tokens are ignored."""
+        generated = tuple(int(token) for token in generated)
+        found = find_action_tokens(generated, self.model)
+        if found is None or len(found) < steps * size:
+            return failed(generated, steps, size, on_failure)
+        bins = np.array(found[: steps * size], np.float64).reshape(steps, size)
+        return DecodedActions(bins / ACTION_BINS * 2 - 1)

@@ -1,0 +1,94 @@
+"""Prompts and actions of the pi0-FAST models as one row of token ids.
+
+<bos> Task: .., State: ..;⏎ | Action: <loc..> <loc..> .. "|" <eos> | filling
+prefix, seen both ways        postfix, predicted from left to right
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Int32
+
+from policies.tokenizers.action_pieces import find_action_tokens, piece_of_action_token
+from policies.tokenizers.decoded import DecodedActions, OnFailure, failed
+from policies.tokenizers.fast_actions import FastActionTokenizer
+from policies.tokenizers.paligemma import filled, warn_if_cut
+from policies.tokenizers.prompts import ACTIONS_BEGIN, ACTIONS_END, fast_prompt
+from policies.tokenizers.sentencepiece_model import SPECIAL_IDS, SentencePieceModel
+
+
+@dataclass(frozen=True)
+class FastTokens:
+    """A row of token ids with everything the model needs to know of each."""
+
+    tokens: Int32[np.ndarray, "l"]
+    mask: Bool[np.ndarray, "l"]
+    """True for tokens, False for filling."""
+    ar_mask: Int32[np.ndarray, "l"]
+    """1 where a token is predicted from the ones before it only, 0 in the prompt."""
+    loss_mask: Bool[np.ndarray, "l"]
+    """True where the training loss counts."""
+
+
+class FastTokenizer:
+    """Writes the rows of pi0-FAST and reads the actions out of what it generates."""
+
+    def __init__(self, model: SentencePieceModel, actions: FastActionTokenizer, max_tokens: int):
+        """`max_tokens` is the length that every row is filled up or cut to."""
+        self.model = model
+        self.actions = actions
+        self.max_tokens = max_tokens
+
+    def tokenize(
+        self,
+        instruction: str,
+        state: Float[np.ndarray, "s"],
+        actions: Float[np.ndarray, "t a"] | None = None,
+    ) -> FastTokens:
+        """The row of an instruction and a normalised state, and in training of normalised actions."""
+        prefix = encode_prompt(self.model, instruction, state)
+        return tokens_row(prefix, self._postfix(actions), self.max_tokens, instruction)
+
+    def decode(
+        self,
+        generated: Int[np.ndarray, "_"] | Sequence[int],
+        *,
+        steps: int,
+        size: int,
+        on_failure: OnFailure = "undecodable",
+    ) -> DecodedActions:
+        """The normalised actions, float64 [steps, size], that generated tokens spell."""
+        generated = tuple(int(token) for token in generated)
+        found = find_action_tokens(generated, self.model)
+        actions = None if found is None else self.actions.decode(found, steps=steps, size=size)
+        if actions is None:
+            return failed(generated, steps, size, on_failure)
+        return DecodedActions(actions)
+
+    def _postfix(self, actions: np.ndarray | None) -> list[int]:
+        if actions is None:
+            return []
+        pieces = [piece_of_action_token(token, self.model.pieces) for token in self.actions.encode(actions)]
+        begin, end = self.model.encode(ACTIONS_BEGIN), self.model.encode(ACTIONS_END)
+        return [*begin, *pieces, *end, SPECIAL_IDS["eos"]]
+
+
+def encode_prompt(model: SentencePieceModel, instruction: str, state: Float[np.ndarray, "s"]) -> list[int]:
+    """Token ids of the prompt, BOS first."""
+    return [SPECIAL_IDS["bos"], *model.encode(fast_prompt(instruction, state))]
+
+
+def tokens_row(prefix: list[int], postfix: list[int], max_tokens: int, instruction: str) -> FastTokens:
+    """A row of fixed length from the ids of a prompt and of what follows it."""
+    ids = prefix + postfix
+    warn_if_cut(ids, max_tokens, instruction)
+    in_postfix = [False] * len(prefix) + [True] * len(postfix)
+    return FastTokens(
+        tokens=filled(ids, max_tokens),
+        mask=filled([True] * len(ids), max_tokens, bool),
+        ar_mask=filled(in_postfix, max_tokens),
+        loss_mask=filled(in_postfix, max_tokens, bool),
+    )

@@ -1,0 +1,189 @@
+"""The FAST action tokenizer: a discrete cosine transform, rounding, and byte-pair encoding.
+
+Source: K. Pertsch et al., "FAST: Efficient Action Tokenization for Vision-Language-Action Models",
+arXiv:2501.09747. Files are those of the Hugging Face repository `physical-intelligence/fast`.
+
+Axis letters: n chunks, t steps, a action size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.fft
+import tokenizers
+from jaxtyping import Float, Int
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+
+from policies.tokenizers.sentencepiece_model import TokenizerFileError
+
+SCALE = 10.0
+"""Coefficients are rounded to a tenth, which the paper found not to hurt control."""
+MAX_TOKEN_LENGTH = 10_000  # Of a merged piece, in characters: as good as no limit.
+MIN_PAIR_COUNT = 2
+
+_CONFIG_FILE = "processor_config.json"
+_BPE_FILE = "tokenizer.json"
+
+
+class ActionRangeError(ValueError):
+    """A chunk with coefficients that the tokenizer has no characters for."""
+
+
+@dataclass(frozen=True)
+class FastActionTokenizer:
+    """Chunks of normalised actions to a few tokens and back."""
+
+    bpe: tokenizers.Tokenizer
+    scale: float
+    min_coefficient: int
+    """Smallest rounded coefficient; it is written as character 0."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of action tokens."""
+        return self.bpe.get_vocab_size()
+
+    @property
+    def sha256(self) -> str:
+        """Hash of everything that decides the tokens."""
+        text = json.dumps([self.scale, self.min_coefficient, self.bpe.to_str()])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def encode(self, chunk: Float[np.ndarray, "t a"]) -> list[int]:
+        """Tokens of a chunk. Actions should lie in about [-1, 1].
+
+        Coefficients below the smallest known one are raised to it, as in the published tokenizer.
+
+        Raises:
+          ActionRangeError: If a coefficient is so large that the tokenizer has no character for it.
+        """
+        coefficients = rounded_coefficients(chunk, self.scale)
+        codes = np.maximum(coefficients.reshape(-1) - self.min_coefficient, 0)
+        tokens = self.bpe.encode(_as_text(codes), add_special_tokens=False).ids
+        if len(self.bpe.decode(tokens, skip_special_tokens=False)) != codes.size:
+            raise ActionRangeError(
+                f"The chunk has a rounded DCT coefficient of {coefficients.max()}, for which this tokenizer has "
+                "no character. Normalise actions to about [-1, 1], or fit a tokenizer on these data."
+            )
+        return tokens
+
+    def decode(self, tokens: Sequence[int], *, steps: int, size: int) -> Float[np.ndarray, "t a"] | None:
+        """The chunk that the tokens spell, or None if they do not spell `steps` x `size` coefficients."""
+        try:
+            text = self.bpe.decode(list(tokens), skip_special_tokens=False)
+        except OverflowError:  # A negative id: an ordinary word where an action token should be.
+            return None
+        if len(text) != steps * size:
+            return None
+        coefficients = (
+            np.array([ord(c) for c in text], np.float64).reshape(steps, size) + self.min_coefficient
+        )
+        return scipy.fft.idct(coefficients / self.scale, axis=0, norm="ortho")
+
+    def save(self, folder: Path) -> None:
+        """Write the folder that `load_fast_actions` and Hugging Face's `AutoProcessor` read.
+
+        The latter also wants the published `processing_action_tokenizer.py` beside the files.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self.bpe.save(str(folder / _BPE_FILE), pretty=False)
+        config = {
+            "processor_class": "UniversalActionProcessor",
+            "auto_map": {"AutoProcessor": "processing_action_tokenizer.UniversalActionProcessor"},
+            "scale": self.scale,
+            "vocab_size": self.vocab_size,
+            "min_token": self.min_coefficient,
+            "action_dim": None,
+            "time_horizon": None,
+        }
+        _write_json(folder / _CONFIG_FILE, config)
+        _write_json(
+            folder / "tokenizer_config.json",
+            # Removing "spaces before punctuation" would change the number of coefficients.
+            {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False},
+        )
+        _write_json(folder / "special_tokens_map.json", {})
+
+
+def load_fast_actions(folder: Path) -> FastActionTokenizer:
+    """Read a tokenizer from a folder in the format of `physical-intelligence/fast`.
+
+    The code file in such a folder is neither needed nor run.
+
+    Raises:
+      TokenizerFileError: If a file is absent or not readable.
+    """
+    try:
+        config = json.loads((folder / _CONFIG_FILE).read_text())
+        bpe = tokenizers.Tokenizer.from_str((folder / _BPE_FILE).read_text())
+        return FastActionTokenizer(bpe, float(config["scale"]), int(config["min_token"]))
+    except FileNotFoundError as error:
+        raise TokenizerFileError(
+            f"{folder} is no FAST action tokenizer: {_CONFIG_FILE} and {_BPE_FILE} must be in it, and "
+            f"{Path(error.filename).name} is not. Download the repository physical-intelligence/fast there."
+        ) from error
+    except (KeyError, ValueError) as error:  # json's errors are ValueErrors.
+        raise TokenizerFileError(f"{folder} holds a damaged FAST action tokenizer: {error!r}.") from error
+
+
+def fit_fast_actions(
+    chunks: Sequence[Float[np.ndarray, "_ _"]], *, vocab_size: int = 1024, scale: float = SCALE
+) -> FastActionTokenizer:
+    """Learn a tokenizer from chunks of normalised actions.
+
+    The alphabet holds each byte that any coefficient between the smallest and the largest needs, so that
+    every chunk within that range can be written.
+
+    Raises:
+      ValueError: If the vocabulary is too small for the alphabet.
+    """
+    coefficients = [rounded_coefficients(chunk, scale) for chunk in chunks]
+    lowest = min(int(c.min()) for c in coefficients)
+    highest = max(int(c.max()) for c in coefficients)
+    alphabet = _byte_level_alphabet(highest - lowest + 1)
+    if len(alphabet) > vocab_size:
+        raise ValueError(
+            f"Coefficients from {lowest} to {highest} need {len(alphabet)} characters; vocab_size is "
+            f"{vocab_size}. Normalise the actions, or take a larger vocabulary or a smaller scale."
+        )
+    bpe = tokenizers.Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    bpe.post_processor = processors.ByteLevel(trim_offsets=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=MIN_PAIR_COUNT,
+        initial_alphabet=alphabet,
+        max_token_length=MAX_TOKEN_LENGTH,
+        special_tokens=[],
+        show_progress=False,
+    )
+    bpe.train_from_iterator((_as_text(c.reshape(-1) - lowest) for c in coefficients), trainer)
+    return FastActionTokenizer(bpe, scale, lowest)
+
+
+def rounded_coefficients(chunk: Float[np.ndarray, "t a"], scale: float) -> Int[np.ndarray, "t a"]:
+    """Orthonormal DCT-II along time, scaled and rounded (half to even); the lowest frequency first."""
+    return np.around(scipy.fft.dct(chunk, axis=0, norm="ortho") * scale).astype(np.int64)
+
+
+def _as_text(codes: Int[np.ndarray, "_"]) -> str:
+    """One character per coefficient, all of the lowest frequency first."""
+    return "".join(chr(code) for code in codes)
+
+
+def _byte_level_alphabet(codes: int) -> list[str]:
+    """The characters that ByteLevel turns the characters 0 .. codes-1 into, sorted."""
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    pieces = level.pre_tokenize_str(_as_text(np.arange(codes)))
+    return sorted({character for piece, _ in pieces for character in piece})
+
+
+def _write_json(path: Path, value: dict) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")

@@ -1,0 +1,62 @@
+"""Prompts of pi0 and pi0.5 as token ids of a fixed number."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int32
+
+from policies.tokenizers.prompts import instruction_prompt, state_prompt
+from policies.tokenizers.sentencepiece_model import SPECIAL_IDS, SentencePieceModel
+
+
+@dataclass(frozen=True)
+class PromptTokens:
+    """Token ids filled up to a fixed length."""
+
+    tokens: Int32[np.ndarray, "l"]
+    mask: Bool[np.ndarray, "l"]
+    """True for tokens, False for filling."""
+
+
+class PaligemmaTokenizer:
+    """Writes the prompts of the flow models."""
+
+    def __init__(self, model: SentencePieceModel, max_tokens: int):
+        """`max_tokens` is the length that every prompt is filled up or cut to."""
+        self.model = model
+        self.max_tokens = max_tokens
+
+    def tokenize(self, instruction: str, state: Float[np.ndarray, "s"] | None = None) -> PromptTokens:
+        """Tokens of an instruction (pi0), or of an instruction and a normalised state (pi0.5).
+
+        A prompt that is too long is cut at its end, with a warning: pi0 then loses its closing
+        newline and pi0.5 the words before the action, both unlike anything seen in training.
+        """
+        if state is None:
+            ids = self.model.encode(instruction_prompt(instruction)) + self.model.encode("\n")
+        else:
+            ids = self.model.encode(state_prompt(instruction, state))
+        ids = [SPECIAL_IDS["bos"], *ids]
+        warn_if_cut(ids, self.max_tokens, instruction)
+        return PromptTokens(filled(ids, self.max_tokens), filled([True] * len(ids), self.max_tokens, bool))
+
+
+def filled(values: list, length: int, dtype: type = np.int32) -> np.ndarray:
+    """An array of `length` entries that begins with `values`; the rest is zero, what is over is cut."""
+    array = np.zeros(length, dtype)
+    kept = values[:length]
+    array[: len(kept)] = kept
+    return array
+
+
+def warn_if_cut(ids: list[int], max_tokens: int, instruction: str) -> None:
+    """Warn that a prompt does not fit."""
+    if len(ids) > max_tokens:
+        warnings.warn(
+            f"The prompt of {instruction[:60]!r} has {len(ids)} tokens and is cut to {max_tokens}. "
+            "Shorten the instruction or raise max_token_len.",
+            stacklevel=3,
+        )
