@@ -1,0 +1,206 @@
+"""The command `simloop`. Every command imports only what it needs, so that help comes at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+from tyro.conf import Positional, arg
+from tyro.extras import SubcommandApp
+
+app = SubcommandApp()
+
+INTERRUPTED = 130  # What shells expect of a command that ended by Ctrl-C.
+MISUSED = 2
+
+
+@app.command
+def run(
+    experiment: Annotated[Positional[str | None], arg(metavar="[EXPERIMENT]")] = None,
+    *,
+    suite: Annotated[str | None, arg(metavar="S")] = None,
+    tasks: Annotated[tuple[str, ...] | None, arg(metavar="T [T ...]")] = None,
+    policies: Annotated[tuple[str, ...] | None, arg(metavar="P [P ...]")] = None,
+    episodes: Annotated[int | None, arg(metavar="N")] = None,
+    seed: Annotated[int | None, arg(metavar="S")] = None,
+    replan_steps: Annotated[int | None, arg(metavar="N")] = None,
+    max_steps: Annotated[int | None, arg(metavar="N")] = None,
+    render: Literal["official", "fast"] | None = None,
+    undecodable: Literal["end_episode", "hold"] | None = None,
+    env_actors: Annotated[int | None, arg(metavar="N")] = None,
+    video_every: Annotated[int, arg(metavar="N")] = 10,
+    video: bool = True,
+    out: Annotated[Path | None, arg(metavar="DIR")] = None,
+) -> int:
+    """Play episodes and write records, videos and tables into a run folder.
+
+    Examples:
+
+      simloop run demo                                    an experiment that ships with simloop
+
+      simloop run --tasks MT10 --policies expert pi0-tiny --episodes 20
+
+      simloop run --tasks reach push --policies pi0_libero@/ckpt/pi0_libero/29999
+
+    Ctrl-C keeps what is done; the same command goes on from there.
+
+    Args:
+      experiment: Name of an experiment (simloop list experiments). Options override parts of it.
+      suite: Suite of the tasks (simloop list suites); metaworld unless the experiment says otherwise.
+      tasks: Tasks or groups of tasks such as MT10 (simloop list tasks).
+      policies: Policies (simloop list policies), or PRESET@FOLDER for the weights of a checkpoint.
+      episodes: Episodes per task and policy.
+      seed: Root of all initial states and of all noise. The same for every policy, so episodes are paired.
+      replan_steps: Actions of a chunk that are executed before the policy is asked again.
+      max_steps: Control steps per episode; the task's own limit unless given.
+      render: official is the suite's own picture quality; fast is without shadows and multisampling.
+      undecodable: What follows tokens that spell no action: the episode fails, or the robot holds still.
+      env_actors: Simulators running at once; one per core unless given. Does not change results.
+      video_every: Control steps between two frames of the videos.
+      video: Whether to write a video of every episode.
+      out: Run folder; runs/<experiment> unless given.
+    """
+    from harness.engine import Resources
+    from harness.experiment import Experiment, ExperimentError
+    from harness.experiments import find
+    from harness.protocol import Protocol
+    from harness.run import run as run_experiment
+
+    if experiment is not None:
+        chosen = named = find(experiment)
+    elif not policies:
+        raise ExperimentError(
+            "Nothing to run: name an experiment (simloop list experiments) or give --policies (simloop list policies)."
+        )
+    else:
+        named = None
+        chosen = Experiment(
+            name="", suite=suite or "metaworld", tasks=("MT10",), policies=policies, episodes=10,
+            protocol=Protocol(suite or "metaworld"),
+        )  # fmt: skip
+    protocol = dataclasses.replace(chosen.protocol, suite=suite or chosen.suite)
+    rules = {"replan_steps": replan_steps, "max_steps": max_steps, "undecodable": undecodable}
+    protocol = dataclasses.replace(protocol, **{key: value for key, value in rules.items() if value is not None})
+    if render is not None:
+        protocol = dataclasses.replace(protocol, render=dataclasses.replace(protocol.render, profile=render))
+    overrides = {"suite": suite, "tasks": tasks, "policies": policies, "episodes": episodes, "seed": seed}
+    chosen = dataclasses.replace(
+        chosen, protocol=protocol, **{key: value for key, value in overrides.items() if value is not None}
+    )
+    if out is None:
+        out = Path("runs") / (chosen.name if chosen == named else f"{chosen.name or chosen.suite}-{chosen.short_hash}")
+
+    console = Console()
+    result = run_experiment(chosen, out, Resources(env_actors=env_actors), video_every if video else None, console)
+    _print_tables(result.folder, console, "terminal")
+    command = " ".join(["simloop", *sys.argv[1:]])
+    if result.interrupted:
+        console.print(
+            f"Interrupted: {result.episodes} of {result.planned} episodes are kept in {result.folder}. "
+            f"To go on: {command}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        return INTERRUPTED
+    console.print(
+        f"All {result.episodes} episodes are in {result.folder}: episodes.jsonl, queries.jsonl, videos/, "
+        f"success.md, latency.md (also .csv and .tex). Again: simloop table {result.folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return 0
+
+
+@app.command
+def table(
+    run: Annotated[Positional[Path], arg(metavar="RUN")],
+    *,
+    format: Literal["terminal", "md", "csv", "tex"] = "terminal",
+) -> int:
+    """Print the tables of a run, also while it is still running.
+
+    Args:
+      run: Run folder, such as runs/demo.
+      format: Markdown, CSV or LaTeX (booktabs) for a document, or the terminal's own layout.
+    """
+    _print_tables(run, Console(), format)
+    return 0
+
+
+@app.command(name="list")
+def list_(what: Positional[Literal["suites", "tasks", "policies", "experiments"]]) -> int:
+    """Show what can be named in a run.
+
+    Args:
+      what: Which kind of name.
+    """
+    from harness import listing
+
+    listing.show(what, Console())
+    return 0
+
+
+@app.command
+def doctor() -> int:
+    """Check this machine, a line per thing: what works, and what to do about what does not."""
+    from harness import doctor
+
+    return doctor.main(Console())
+
+
+@app.command
+def parity(golden_dir: Annotated[Positional[Path], arg(metavar="GOLDEN_DIR")], *, only: str | None = None) -> int:
+    """Compare the models with recorded outputs of the reference, array by array.
+
+    Args:
+      golden_dir: Folder with cases.json and the recordings it names (it may hold only some of them).
+      only: Run only the cases and files whose name contains this.
+    """
+    from harness.parity.run import main as run_parity
+
+    return run_parity(golden_dir, only)
+
+
+def _print_tables(folder: Path, console: Console, format: str) -> None:
+    from results.tables import render
+
+    # Tables are wider than a terminal may be; a wrapped table is not a table.
+    console.print(render(folder, format), highlight=False, markup=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point: what a user did wrong is said in a sentence, without a trace of our insides."""
+    try:
+        sys.exit(app.cli(prog="simloop", description=__doc__, config=(tyro.conf.AvoidSubcommands,)))
+    except tuple(_spoken_errors()) as error:
+        Console(stderr=True).print(f"simloop: {error}", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(MISUSED)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _spoken_errors() -> list[type[Exception]]:
+    """Errors whose text is written for the person at the keyboard."""
+    from envs.registry import UnknownNameError
+    from envs.rendering import RenderingError
+    from harness.adapters.interface import AdapterError
+    from harness.engine import EngineError
+    from harness.experiment import ExperimentError
+    from harness.policy_catalog import UnknownPolicyError
+    from harness.run_folder import RunFolderError
+    from results.ledger import LedgerError
+
+    return [
+        AdapterError,
+        EngineError,
+        ExperimentError,
+        LedgerError,
+        RenderingError,
+        RunFolderError,
+        UnknownNameError,
+        UnknownPolicyError,
+    ]

@@ -1,0 +1,170 @@
+"""Ray actors: simulators on CPUs, policies on GPUs. Thin shells around the rollout and the batcher."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from envs import registry
+from envs.interface import Env
+from harness.adapters.registry import find_adapter
+from harness.batching import Batcher
+from harness.plan import EpisodeSpec
+from harness.policy_catalog import load
+from harness.protocol import Protocol
+from harness.rollout import Played, Reply, ask_here, play
+from harness.video import VideoRecorder
+from policies.interface import Policy, PolicySpec, Query
+
+
+@dataclass(frozen=True)
+class VideoSettings:
+    """Which cameras are filmed, and how often."""
+
+    cameras: tuple[str, ...]
+    every: int
+
+
+@dataclass
+class EpisodeResult:
+    """What came back from one attempt at an episode."""
+
+    spec: EpisodeSpec
+    played: Played | None
+    error: str = ""
+    """One line: what was raised, and where. Empty if the episode was played to its end."""
+    trace: str = ""
+    video: bytes | None = None
+
+
+@dataclass(frozen=True)
+class WorkerReport:
+    """What a policy worker says of itself once it can answer."""
+
+    spec: PolicySpec
+    load_s: float
+    compile_s: float
+    device: str
+    fingerprint: dict[str, str]
+
+
+class EnvActor:
+    """Plays episodes, one after another, keeping the simulation of the last task."""
+
+    def __init__(self, protocol: Protocol, video: VideoSettings | None):
+        self._protocol = protocol
+        self._video = video
+        self._env: Env | None = None
+        self._policies: dict[str, Policy] = {}
+
+    async def play(
+        self, spec: EpisodeSpec, policy: PolicySpec, worker: Any | None
+    ) -> EpisodeResult:  # `worker` is the Ray handle of the policy, None where it answers in this process.
+        """Play an episode to its end. Whatever breaks in it comes back as an error, not as an exception."""
+        try:
+            env = self._env_of(spec)
+            recorder = (
+                VideoRecorder(self._video.cameras, self._video.every, env.spec.control_hz) if self._video else None
+            )
+            episode = play(
+                env,
+                spec,
+                policy,
+                find_adapter(spec.suite, policy),
+                self._protocol,
+                [recorder] if recorder else [],
+            )
+            query = next(episode)
+            while True:
+                reply = self._ask_here(policy.name, query) if worker is None else await _ask(worker, query)
+                query = episode.send(reply)
+        except StopIteration as stop:
+            return EpisodeResult(spec, stop.value, video=recorder.finish() if recorder else None)
+        except Exception as error:
+            self._forget_env()
+            return EpisodeResult(spec, None, error=_one_line(error), trace=traceback.format_exc())
+
+    def _env_of(self, spec: EpisodeSpec) -> Env:
+        if self._env is not None and (self._env.spec.suite, self._env.spec.name) != (spec.suite, spec.task):
+            self._forget_env()
+        if self._env is None:
+            self._env = registry.suite(spec.suite).make(spec.task, self._protocol.render)
+        return self._env
+
+    def _forget_env(self) -> None:
+        env, self._env = self._env, None
+        if env is not None:
+            try:
+                env.close()
+            except Exception as error:
+                print(f"Closing a broken simulation failed as well: {_one_line(error)}")
+
+    def _ask_here(self, name: str, query: Query) -> Reply:
+        if name not in self._policies:
+            self._policies[name] = load(name)
+        return ask_here(self._policies[name], query)
+
+
+class PolicyWorker:
+    """One policy on one device, answering batches of queries from any number of simulators."""
+
+    def __init__(self, name: str, bucket: int):
+        started = time.perf_counter()
+        self._policy = load(name)
+        self._load_s = time.perf_counter() - started
+        self._bucket = bucket
+        self._executor = ThreadPoolExecutor(1, "policy")
+        self._batcher = Batcher(lambda queries: self._policy.infer(queries, bucket), bucket, self._executor)
+
+    async def prepare(self) -> WorkerReport:
+        """Compile and warm up; episodes start after that."""
+        compile_s = await asyncio.get_running_loop().run_in_executor(
+            self._executor, self._policy.prepare, self._bucket
+        )
+        import jax
+
+        device = jax.devices()[0]
+        return WorkerReport(
+            self._policy.spec,
+            self._load_s,
+            compile_s,
+            f"{device.platform}: {device.device_kind}",
+            self._policy.fingerprint(),
+        )
+
+    async def infer(self, query: Query) -> Reply:
+        """Answer one query, in a batch with those that wait with it."""
+        return await self._batcher.ask(query)
+
+
+async def _ask(worker: Any, query: Query) -> Reply:
+    """Ask a policy worker; what the round trip took beyond its own stages is transport."""
+    began = time.perf_counter()
+    reply: Reply = await worker.infer.remote(query)
+    elapsed = time.perf_counter() - began
+    spent = reply.queue_s + reply.host_s + reply.device_s + reply.post_s
+    return dataclasses.replace(reply, transport_s=max(0.0, elapsed - spent))
+
+
+def _one_line(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].name} in {frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
+
+
+def start_env_actor(protocol: Protocol, video: VideoSettings | None) -> Any:
+    """A simulator actor on one CPU."""
+    return ray.remote(EnvActor).options(num_cpus=1, max_restarts=0).remote(protocol, video)
+
+
+def start_policy_worker(name: str, bucket: int, num_gpus: float) -> Any:
+    """A policy actor on a GPU where there is one. It takes no CPU of Ray's count: simulators do."""
+    options = {"num_cpus": 0, "num_gpus": num_gpus, "max_restarts": 2, "max_concurrency": 1000}
+    return ray.remote(PolicyWorker).options(**options).remote(name, bucket)

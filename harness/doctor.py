@@ -1,0 +1,126 @@
+"""Is this machine fit to run evaluations? A line per thing, and what to do where one fails."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable
+
+import psutil
+from rich.console import Console
+
+MEMORY_NEEDED_GIB = 3.0  # Ray, two simulators with software GL, and one small policy.
+DISK_NEEDED_GIB = 2.0
+
+
+class Unfit(Exception):
+    """A check that failed; the text says what to do."""
+
+
+def main(console: Console) -> int:
+    """Run all checks; returns 0 if every one passed, 1 otherwise."""
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("Python", _python),
+        ("JAX", _jax),
+        ("OpenGL", _gl),
+        ("Ray", _ray),
+        ("memory", _memory),
+        ("disk", _disk),
+        *_suites(),
+    ]
+    failed = 0
+    for name, check in checks:
+        try:
+            line, mark = check(), "[green]ok[/green]  "
+        except Exception as error:
+            failed += 1
+            line, mark = (str(error) if isinstance(error, Unfit) else f"{type(error).__name__}: {error}"), "[red]FAIL[/red]"
+        console.print(f"{mark} [bold]{name:<18}[/bold] ", end="", highlight=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print("Everything works." if not failed else f"{failed} of {len(checks)} checks failed.", highlight=False)
+    return 1 if failed else 0
+
+
+def _python() -> str:
+    if not (3, 11) <= sys.version_info[:2] <= (3, 12):
+        raise Unfit(f"Python 3.11 or 3.12 is needed, this is {platform.python_version()}. Run ./scripts/setup.")
+    return f"{platform.python_version()} at {sys.executable}"
+
+
+def _jax() -> str:
+    import jax
+    import jax.numpy as jnp
+
+    devices = jax.devices()
+    if int(jnp.arange(4).sum()) != 6:
+        raise Unfit(f"{devices[0]} adds 0+1+2+3 to {int(jnp.arange(4).sum())}. Reinstall jax and jaxlib.")
+    kinds = ", ".join(f"{device.platform} {device.device_kind}" for device in devices)
+    gpu = "" if any(device.platform == "gpu" for device in devices) else "; for a GPU: pip install 'simloop[cuda]'"
+    return f"{jax.__version__} on {kinds}{gpu}"
+
+
+def _gl() -> str:
+    from envs.interface import RenderSettings
+    from envs.rendering import RenderingError, draw_test_frame
+
+    try:
+        draw_test_frame(RenderSettings("official", 224, 224))
+        began = time.perf_counter()
+        frame = draw_test_frame(RenderSettings("official", 224, 224))
+    except RenderingError as error:
+        raise Unfit(str(error)) from error
+    return f"{frame.backend}, {frame.gl_renderer}; test frame as expected in {1e3 * (time.perf_counter() - began):.0f} ms"
+
+
+def _ray() -> str:
+    import logging
+
+    import ray
+
+    began = time.perf_counter()
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        answer = ray.get(ray.remote(lambda: 6 * 7).remote(), timeout=120)
+    finally:
+        ray.shutdown()
+    if answer != 42:
+        raise Unfit(f"A Ray task answered {answer!r} instead of 42. Reinstall ray.")
+    return f"{ray.__version__} starts and runs a task in {time.perf_counter() - began:.1f} s"
+
+
+def _memory() -> str:
+    free = psutil.virtual_memory().available / 2**30
+    if free < MEMORY_NEEDED_GIB:
+        raise Unfit(
+            f"{free:.1f} GiB free; {MEMORY_NEEDED_GIB:g} GiB are needed for two simulators and a small policy. "
+            "Close other programs or use --env-actors 1."
+        )
+    return f"{free:.1f} GiB free of {psutil.virtual_memory().total / 2**30:.1f} GiB, {psutil.cpu_count()} CPUs"
+
+
+def _disk() -> str:
+    free = shutil.disk_usage(".").free / 2**30
+    if free < DISK_NEEDED_GIB:
+        raise Unfit(f"{free:.1f} GiB free in this folder; {DISK_NEEDED_GIB:g} GiB are needed for videos and records.")
+    return f"{free:.0f} GiB free in this folder"
+
+
+def _suites() -> list[tuple[str, Callable[[], str]]]:
+    from envs.registry import suites
+
+    def check(suite) -> Callable[[], str]:
+        def run() -> str:
+            from envs.interface import RenderSettings
+
+            env = suite.make(suite.tasks()[0].name, RenderSettings("fast", 64, 64))
+            try:
+                env.reset(0)
+            finally:
+                env.close()
+            return f"{suite.source}, {len(suite.tasks())} tasks, {env.spec.name} resets"
+
+        return run
+
+    return [(f"suite {suite.name}", check(suite)) for suite in suites()]

@@ -1,0 +1,112 @@
+"""What is to be run: a suite, tasks, policies, how often, under which rules."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from envs.interface import TaskSpec
+from envs.registry import resolve_tasks
+from harness.plan import Plan, make_plan
+from harness.policy_catalog import policy_spec
+from harness.protocol import Protocol
+from policies.interface import PolicySpec
+
+
+class ExperimentError(ValueError):
+    """An experiment that cannot be run as it is written."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that decides the results of a run; where and how fast it runs is not part of it."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    name: str
+    suite: str
+    tasks: tuple[str, ...]
+    """Task names or names of groups."""
+    policies: tuple[str, ...]
+    """Policy names, or PRESET@FOLDER for a preset with the weights of a checkpoint."""
+    episodes: int
+    """Episodes per task and policy."""
+    seed: int = 0
+    """Root of all initial states and of all noise."""
+    protocol: Protocol = field(default_factory=lambda: Protocol("metaworld"))
+
+    def __post_init__(self) -> None:
+        """Refuse what no plan can be made of."""
+        if self.episodes < 1:
+            raise ExperimentError(f"--episodes must be at least 1; got {self.episodes}.")
+        if not self.policies:
+            raise ExperimentError("--policies names no policy; simloop list policies shows them.")
+        if not self.tasks:
+            raise ExperimentError("--tasks names no task; simloop list tasks shows them.")
+        twice = sorted({name for name in self.policies if self.policies.count(name) > 1})
+        if twice:
+            raise ExperimentError(f"--policies names {', '.join(twice)} twice; each policy is run once.")
+        if self.protocol.suite != self.suite:
+            raise ExperimentError(
+                f"Protocol {self.protocol.label!r} is for suite {self.protocol.suite!r}, the experiment for {self.suite!r}."
+            )
+
+    def task_specs(self) -> list[TaskSpec]:
+        """The tasks, groups resolved.
+
+        Raises:
+          envs.registry.UnknownNameError: If the suite or a task does not exist.
+        """
+        return list(resolve_tasks(self.suite, self.tasks))
+
+    def policy_specs(self) -> dict[str, PolicySpec]:
+        """The policies by name, without loading any weights."""
+        return {name: policy_spec(name) for name in self.policies}
+
+    def plan(self) -> Plan:
+        """The ordered episodes."""
+        return make_plan(self.policies, self.task_specs(), self.protocol, self.episodes, self.seed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @property
+    def short_hash(self) -> str:
+        """Eight characters that tell experiments of one name apart."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
+
+
+_ADAPTER = TypeAdapter(Experiment)
+
+
+def experiment_from_json(text: str, where: str) -> Experiment:
+    """Read an experiment back; unknown keys are refused.
+
+    Raises:
+      ExperimentError: If the text is no experiment, naming the place and what is wrong with it.
+    """
+    try:
+        return _ADAPTER.validate_json(text, strict=False)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc'])) or 'file'}: {problem['msg']}" for problem in error.errors()
+        )
+        raise ExperimentError(f"{where} is not an experiment this version can read: {problems}.") from error
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Where two experiments differ, as `key: old -> new`."""
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key}: {json.dumps(a)} -> {json.dumps(b)}")
+    return found

@@ -1,0 +1,68 @@
+"""What `simloop list` shows."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from envs import registry
+from harness import experiments
+from harness.policy_catalog import policy_names, policy_spec
+
+
+def show(what: Literal["suites", "tasks", "policies", "experiments"], console: Console) -> None:
+    """Print all names of a kind, with what one needs to know to choose."""
+    {"suites": _suites, "tasks": _tasks, "policies": _policies, "experiments": _experiments}[what](console)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _suites(console: Console) -> None:
+    table = _table("suite", "tasks", "groups", "source")
+    for suite in registry.suites():
+        groups = ", ".join(f"{name} ({len(tasks)})" for name, tasks in suite.groups().items())
+        table.add_row(suite.name, str(len(suite.tasks())), groups, suite.source)
+    console.print(table)
+
+
+def _tasks(console: Console) -> None:
+    table = _table("suite", "task", "groups", "steps", "instruction")
+    for suite in registry.suites():
+        for task in suite.tasks():
+            groups = ", ".join(name for name, tasks in suite.groups().items() if task.name in tasks)
+            table.add_row(suite.name, task.name, groups, str(task.max_steps), task.instruction)
+    console.print(table)
+
+
+def _policies(console: Console) -> None:
+    table = _table("policy", "robot", "weights", "cameras", "state", "actions", "chunk")
+    for name in policy_names():
+        spec = policy_spec(name)
+        table.add_row(
+            name,
+            spec.robot,
+            spec.weights,
+            ", ".join(spec.cameras) or ("simulator state" if spec.uses_privileged else "-"),
+            _size(spec.state_size),
+            _size(spec.action_size),
+            str(spec.chunk_steps),
+        )
+    console.print(table)
+
+
+def _size(size: int | None) -> str:
+    return "-" if size is None else str(size)
+
+
+def _experiments(console: Console) -> None:
+    table = _table("experiment", "what it runs")
+    for name in experiments.names():
+        table.add_row(name, experiments.summary(name))
+    console.print(table)

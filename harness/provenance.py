@@ -1,0 +1,121 @@
+"""Where a result comes from: software, machine, renderer, weights."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from harness.run_folder import PROVENANCE, RunFolderError, write_atomically
+
+PACKAGES = ("simloop", "mujoco", "metaworld", "gymnasium", "jax", "jaxlib", "flax", "numpy", "ray")
+DECIDING = ("packages.mujoco", "packages.metaworld", "packages.jax", "packages.numpy", "renderer", "python", "machine")
+"""What must be equal for episodes of one ledger to be the same as if they had been run in one go."""
+
+
+class Provenance:
+    """The file `provenance.json` of a run; one entry per start of the command."""
+
+    def __init__(self, folder: Path, plan_sha256: str, protocol_sha256: str, renderer: str):
+        self._file = folder / PROVENANCE
+        self._start: dict[str, Any] = {
+            "started": _now(),
+            "command": sys.argv,
+            "commit": _commit(),
+            "python": platform.python_version(),
+            "machine": f"{platform.system()} {platform.machine()}",
+            "host": {
+                "cpus": psutil.cpu_count(),
+                "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+                "platform": platform.platform(),
+            },
+            "packages": {name: _version(name) for name in PACKAGES},
+            "renderer": renderer,
+        }
+        self._content: dict[str, Any] = {
+            "plan_sha256": plan_sha256,
+            "protocol_sha256": protocol_sha256,
+            "policies": {},
+            "compile_s": {},
+            "starts": [],
+        }
+        if self._file.exists():
+            self._content = json.loads(self._file.read_text())
+            self._refuse_other_software()
+        self._content["starts"].append(self._start)
+        self._write()
+
+    def _refuse_other_software(self) -> None:
+        for earlier in self._content["starts"]:
+            differing = [
+                f"{key}: {_get(earlier, key)} -> {_get(self._start, key)}"
+                for key in DECIDING
+                if _get(earlier, key) != _get(self._start, key)
+            ]
+            if differing:
+                raise RunFolderError(
+                    f"{self._file.parent} was started with other software, so its episodes would not be alike: "
+                    f"{'; '.join(differing)}. Finish it where it was started, or use another --out folder."
+                )
+
+    def add_policy(self, name: str, device: str, fingerprint: dict[str, str], load_s: float, compile_s: float) -> None:
+        """Note a policy's hashes; refuse weights that differ from those the run was started with."""
+        known = self._content["policies"].get(name)
+        if known and known["fingerprint"] != fingerprint:
+            raise RunFolderError(
+                f"Policy {name!r} has other weights or statistics than when {self._file.parent} was started: "
+                f"{known['fingerprint']} -> {fingerprint}. Use another --out folder."
+            )
+        self._content["policies"][name] = {"device": device, "fingerprint": fingerprint, "load_s": round(load_s, 3)}
+        self._content["compile_s"].setdefault(name, round(compile_s, 3))
+        self._write()
+
+    def finish(self, outcome: str) -> None:
+        """Note how this start ended."""
+        self._start["ended"] = _now()
+        self._start["outcome"] = outcome
+        self._write()
+
+    def _write(self) -> None:
+        write_atomically(self._file, json.dumps(self._content, indent=2) + "\n")
+
+
+def _get(content: dict[str, Any], dotted: str) -> Any:
+    for part in dotted.split("."):
+        content = content.get(part, {}) if isinstance(content, dict) else {}
+    return content or None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _commit() -> str | None:
+    """Commit of the source tree, with `+changes` where it has been edited; None for an installed package."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changes = subprocess.run(
+            ["git", "-C", str(root), "status", "--porcelain"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+changes" if changes else "")

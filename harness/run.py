@@ -1,0 +1,204 @@
+"""Run an experiment from its plan to its tables; go on where an earlier start of it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from envs.interface import RenderSettings, TaskSpec
+from envs.rendering import draw_test_frame
+from harness.actors import EpisodeResult, VideoSettings, WorkerReport
+from harness.adapters.registry import checked_adapter
+from harness.engine import Attempt, Engine, Resources
+from harness.experiment import Experiment
+from harness.progress import RunProgress
+from harness.provenance import Provenance
+from harness.run_folder import RunFolder, video_path
+from policies.interface import PolicySpec
+from results.records import EpisodeRecord
+from results.tables import write_tables
+
+TRACES = "errors.log"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended."""
+
+    folder: Path
+    episodes: int
+    planned: int
+    interrupted: bool
+
+
+def run(
+    experiment: Experiment,
+    out: Path,
+    resources: Resources,
+    video_every: int | None,
+    console: Console,
+) -> RunResult:
+    """Play every episode of the experiment that `out` does not hold yet, then write the tables.
+
+    Ctrl-C and SIGTERM end the run cleanly: what is finished is kept, and the same call goes on.
+
+    Args:
+      video_every: Control steps between two frames of the videos; None for no videos.
+
+    Raises:
+      ExperimentError, UnknownNameError, UnknownPolicyError, AdapterError: Before anything is started,
+        if the experiment cannot be run.
+      RenderingError: If pictures are needed and cannot be drawn here.
+      RunFolderError, LedgerError: If `out` cannot be used.
+      EngineError: If a policy cannot be loaded; what was played is kept.
+    """
+    tasks = experiment.task_specs()
+    policies = experiment.policy_specs()
+    for policy in policies.values():
+        checked_adapter(policy, tasks)
+    plan = experiment.plan()
+    video = _video_settings(policies, tasks, video_every)
+    renderer = _renderer(policies, video)
+
+    with RunFolder(out, experiment, plan) as folder:
+        for note in folder.notes:
+            console.print(note, highlight=False)
+        todo = [spec for spec in plan.episodes if spec.id not in folder.done]
+        interrupted = False
+        if todo:
+            provenance = Provenance(out, plan.sha256, experiment.protocol.sha256, renderer)
+            console.print(
+                f"{len(todo)} episodes to play"
+                + (f", {len(folder.done)} already in {out}" if folder.done else f" into {out}")
+                + f": {len(policies)} policies x {len(tasks)} tasks x {experiment.episodes}, protocol "
+                f"{experiment.protocol.label}. Ctrl-C keeps what is done.",
+                highlight=False,
+            )
+            totals = Counter(spec.policy for spec in plan.episodes)
+            progress = RunProgress(console, totals, list(folder.done.values()))
+
+            def on_ready(report: WorkerReport) -> None:
+                provenance.add_policy(
+                    report.spec.name, report.device, report.fingerprint, report.load_s, report.compile_s
+                )
+                progress.say(
+                    f"{report.spec.name} ({report.spec.weights}) ready on {report.device}: weights "
+                    f"{report.load_s:.1f} s, compilation {report.compile_s:.1f} s"
+                )
+
+            def on_retry(attempt: Attempt, error: str) -> None:
+                progress.say(f"{_label(attempt)} failed and is tried again: {error}")
+
+            try:
+                with (
+                    _sigterm_as_interrupt(),
+                    progress,
+                    Engine(
+                        experiment.protocol, policies, resources, video, on_ready, on_retry
+                    ) as engine,
+                ):
+                    progress.status("waiting for the first episode")
+                    for attempt, result in engine.results(todo):
+                        record = _record(result, policies[attempt.spec.policy], attempt, video is not None)
+                        folder.append(record, result.played.queries if result.played else [], result.video)
+                        if result.played is None:
+                            _log_trace(out, attempt, result)
+                            progress.say(f"{_label(attempt)} is an error: {result.error}")
+                        progress.finished(record)
+            except KeyboardInterrupt:
+                interrupted = True
+            except BaseException as error:
+                provenance.finish(f"{type(error).__name__}: {error}")
+                raise
+            provenance.finish("interrupted" if interrupted else "complete")
+        if folder.done:
+            write_tables(out)
+        return RunResult(out, len(folder.done), len(plan.episodes), interrupted)
+
+
+def _record(result: EpisodeResult, policy: PolicySpec, attempt: Attempt, filmed: bool) -> EpisodeRecord:
+    spec = attempt.spec
+    if result.played is not None:
+        ending = result.played.ended_by
+        video = video_path(spec.policy, spec.task, spec.episode, ending) if filmed else ""
+        return result.played.record(spec, policy, attempts=attempt.number, video=video)
+    return EpisodeRecord(
+        policy=spec.policy,
+        weights=policy.weights,
+        suite=spec.suite,
+        protocol=spec.protocol,
+        task=spec.task,
+        episode=spec.episode,
+        seed=spec.seed,
+        outcome="error",
+        ended_by="error",
+        steps=0,
+        queries=0,
+        undecodable=0,
+        reward=0.0,
+        attempts=attempt.number,
+        error=result.error,
+        actions_sha256="",
+        final_state_sha256="",
+        wall_s=0.0,
+        video="",
+    )
+
+
+def _video_settings(
+    policies: dict[str, PolicySpec], tasks: list[TaskSpec], every: int | None
+) -> VideoSettings | None:
+    """The cameras that the learned policies see, so that filming draws little that is not drawn anyway."""
+    if every is None:
+        return None
+    if every < 1:
+        raise ValueError(f"--video-every must be at least 1; got {every}.")
+    seen = [
+        adapter.cameras[camera]
+        for policy in policies.values()
+        for adapter in [checked_adapter(policy, tasks)]
+        for camera in policy.cameras
+    ]
+    cameras = tuple(dict.fromkeys(seen)) or tasks[0].cameras[:2]
+    return VideoSettings(cameras, every)
+
+
+def _renderer(policies: dict[str, PolicySpec], video: VideoSettings | None) -> str:
+    """What draws the pictures, after drawing one; `none` where nobody will look."""
+    if video is None and not any(policy.cameras for policy in policies.values()):
+        return "none"
+    return draw_test_frame(RenderSettings("fast", 64, 64)).gl_renderer
+
+
+def _label(attempt: Attempt) -> str:
+    spec = attempt.spec
+    return f"{spec.policy} on {spec.suite}/{spec.task}, episode {spec.episode}"
+
+
+def _log_trace(out: Path, attempt: Attempt, result: EpisodeResult) -> None:
+    with (out / TRACES).open("a", encoding="utf-8") as log:
+        log.write(f"{_label(attempt)}\n{result.trace or result.error}\n\n")
+
+
+@contextlib.contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Treat a polite kill, such as a cluster's, like Ctrl-C."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # Not in the main thread, where signals arrive elsewhere.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
