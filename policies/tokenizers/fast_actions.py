@@ -68,8 +68,8 @@ class FastActionTokenizer:
         tokens = self.bpe.encode(_as_text(codes), add_special_tokens=False).ids
         if len(self.bpe.decode(tokens, skip_special_tokens=False)) != codes.size:
             raise ActionRangeError(
-                f"The chunk has a rounded DCT coefficient of {coefficients.max()}, for which this tokenizer has "
-                "no character. Normalise actions to about [-1, 1], or fit a tokenizer on these data."
+                f"The chunk has a rounded DCT coefficient of {coefficients.max()}, for which this tokenizer "
+                "has no character. Normalise actions to about [-1, 1], or fit a tokenizer on these data."
             )
         return tokens
 

@@ -46,7 +46,7 @@ class PaligemmaTokenizer:
 
 def filled(values: list, length: int, dtype: type = np.int32) -> np.ndarray:
     """An array of `length` entries that begins with `values`; the rest is zero, what is over is cut."""
-    array = np.zeros(length, dtype)
+    array: np.ndarray = np.zeros(length, dtype)
     kept = values[:length]
     array[: len(kept)] = kept
     return array

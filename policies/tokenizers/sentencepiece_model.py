@@ -120,8 +120,8 @@ class SentencePieceModel:
             name = self._processor.IdToPiece(token) if 0 <= token < self.pieces else "nothing"
             if name != piece:
                 raise TokenizerFileError(
-                    f"{self.path} has {name!r} at id {token}, where PaliGemma's arrangement has {piece!r}: its "
-                    f"last {LOCATION_PIECES} + {SEGMENT_PIECES} pieces must be <locNNNN> and <segNNN>."
+                    f"{self.path} has {name!r} at id {token}, where PaliGemma's arrangement has {piece!r}: "
+                    f"its last {LOCATION_PIECES} + {SEGMENT_PIECES} pieces must be <locNNNN> and <segNNN>."
                 )
 
 
@@ -173,8 +173,8 @@ def _download(source: SentencePieceSource) -> None:
     except (urllib.error.URLError, OSError) as error:
         raise TokenizerFileError(
             f"The tokenizer {source.file_name} is neither in {folder} nor to be had from {source.url} "
-            f"({error}). Fetch it on a machine with network and put it at {source.cached}, or point SIMLOOP_HOME to a "
-            "folder that holds tokenizers/" + source.file_name + "."
+            f"({error}). Fetch it on a machine with network and put it at {source.cached}, or point "
+            "SIMLOOP_HOME to a folder that holds tokenizers/" + source.file_name + "."
         ) from error
     finally:
         Path(part).unlink(missing_ok=True)

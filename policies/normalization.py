@@ -1,0 +1,251 @@
+"""Robot units to the numbers a model was trained on, and back.
+
+Statistics are per key (`state`, `actions`) and per entry, in the `norm_stats.json` of openpi:
+
+    {"norm_stats": {"state": {"mean": [..], "std": [..], "q01": [..], "q99": [..]}, "actions": {..}}}
+
+Axis letters: n vectors, d entries of a vector, s entries the statistics know.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+NormalizationKind = Literal["z_score", "quantile", "none"]
+
+EPSILON = 1e-6  # Keeps entries that never vary finite; part of what models were trained with.
+HISTOGRAM_BINS = 5000
+_RANGE_MARGIN = 1e-10  # So that a constant entry has a range, and the largest value lies inside it.
+
+
+class NormalizationError(ValueError):
+    """Statistics that do not fit what is asked of them."""
+
+
+@dataclass(frozen=True)
+class EntryStats:
+    """Statistics of each entry of a vector. The quantiles may not have been recorded."""
+
+    mean: Float[np.ndarray, "s"]
+    std: Float[np.ndarray, "s"]
+    q01: Float[np.ndarray, "s"] | None = None
+    q99: Float[np.ndarray, "s"] | None = None
+
+
+NormStats = Mapping[str, EntryStats]
+"""By key: `state` and `actions`."""
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """One key's map between robot units and model units.
+
+    `z_score`: (x - mean) / std. `quantile`: the range from the 1 % to the 99 % quantile to [-1, 1].
+    Nothing is clipped.
+    """
+
+    kind: NormalizationKind
+    stats: EntryStats | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a kind for which the statistics lack something."""
+        if self.kind == "none":
+            return
+        if self.stats is None:
+            raise NormalizationError(f"Normalisation {self.kind!r} needs statistics; there are none.")
+        if self.kind == "quantile" and (self.stats.q01 is None or self.stats.q99 is None):
+            raise NormalizationError(
+                "Normalisation 'quantile' needs q01 and q99; the statistics have only mean and std. Compute "
+                "them again from the data, or use a preset that was trained with z-scores."
+            )
+
+    def normalize(self, x: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n d"]:
+        """Model units of robot units. The first d statistics are used.
+
+        Raises:
+          NormalizationError: If there are more entries than statistics.
+        """
+        if self.kind == "none":
+            return x
+        scale, offset = self._linear(x.shape[-1])
+        if self.kind == "z_score":
+            return (x - offset) / scale
+        return (x - offset) / scale * 2.0 - 1.0
+
+    def unnormalize(self, x: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n d"]:
+        """Robot units of model units. Entries beyond the statistics stay what they are.
+
+        (Z-scores multiply those by 1 + 1e-6, as the reference does: they are filling.)
+        """
+        if self.kind == "none":
+            return x
+        known = min(x.shape[-1], _size(self.stats))
+        scale, offset = self._linear(known)
+        if self.kind == "z_score":
+            head = x[..., :known] * scale + offset
+            tail = x[..., known:] * (1.0 + EPSILON)
+        else:
+            head = (x[..., :known] + 1.0) / 2.0 * scale + offset
+            tail = x[..., known:]
+        return np.concatenate([head, tail], axis=-1)
+
+    def _linear(self, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Divisor and offset of the first `size` entries."""
+        stats = self.stats
+        assert stats is not None
+        if size > _size(stats):
+            raise NormalizationError(
+                f"A vector of {size} entries cannot be normalised with statistics of {_size(stats)}."
+            )
+        if self.kind == "z_score":
+            return stats.std[:size] + EPSILON, stats.mean[:size]
+        assert stats.q01 is not None
+        assert stats.q99 is not None
+        return stats.q99[:size] - stats.q01[:size] + EPSILON, stats.q01[:size]
+
+
+def _size(stats: EntryStats | None) -> int:
+    return 0 if stats is None else stats.mean.shape[0]
+
+
+def identity_stats(size: int) -> EntryStats:
+    """Statistics of entries that already lie in [-1, 1]: both kinds leave them as they are (to 1e-6)."""
+    one = np.ones(size)
+    return EntryStats(mean=0 * one, std=one, q01=-one, q99=one)
+
+
+def load_norm_stats(path: Path) -> dict[str, EntryStats]:
+    """Read a `norm_stats.json`.
+
+    Raises:
+      NormalizationError: If the file is absent or is something else.
+    """
+    try:
+        return norm_stats_from_json(path.read_text())
+    except OSError as error:
+        raise NormalizationError(f"Cannot read normalisation statistics: {error}.") from error
+    except NormalizationError as error:
+        raise NormalizationError(f"{path}: {error}") from error
+
+
+def norm_stats_from_json(text: str) -> dict[str, EntryStats]:
+    """Read the text of a `norm_stats.json`.
+
+    Raises:
+      NormalizationError: If it is something else.
+    """
+    try:
+        entries = json.loads(text)["norm_stats"]
+        return {key: _entry_from(key, entry) for key, entry in entries.items()}
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise NormalizationError(
+            f'Expected {{"norm_stats": {{"state": {{"mean": [..], "std": [..], ..}}, ..}}}}; got {error!r}.'
+        ) from error
+
+
+def norm_stats_to_json(stats: NormStats) -> str:
+    """The text of a `norm_stats.json`, as openpi writes it."""
+    entries = {
+        key: {
+            name: None if value is None else value.tolist()
+            for name, value in (("mean", s.mean), ("std", s.std), ("q01", s.q01), ("q99", s.q99))
+        }
+        for key, s in stats.items()
+    }
+    return json.dumps({"norm_stats": entries}, indent=2)
+
+
+def save_norm_stats(path: Path, stats: NormStats) -> None:
+    """Write a `norm_stats.json`, making its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(norm_stats_to_json(stats))
+
+
+def _entry_from(key: str, entry: Mapping[str, list[float] | None]) -> EntryStats:
+    arrays = {
+        name: None if entry.get(name) is None else np.asarray(entry[name], np.float64)
+        for name in ("mean", "std", "q01", "q99")
+    }
+    mean, std = arrays["mean"], arrays["std"]
+    if mean is None or std is None:
+        raise NormalizationError(f"The statistics of {key!r} lack mean or std.")
+    shapes = {name: array.shape for name, array in arrays.items() if array is not None}
+    if len(set(shapes.values())) != 1 or mean.ndim != 1:
+        raise NormalizationError(
+            f"The statistics of {key!r} must be lists of one length; got shapes {shapes}."
+        )
+    return EntryStats(mean=mean, std=std, q01=arrays["q01"], q99=arrays["q99"])
+
+
+class RunningStats:
+    """Statistics of vectors that arrive in batches and are not kept.
+
+    Mean and population standard deviation are exact up to rounding. Quantiles come from a histogram of
+    5000 bins per entry over the range seen so far. When the range grows, each bin moves as a whole to
+    where its left edge lies, so quantiles are good to about two bins of the final range.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._low, self._high = np.zeros(0), np.zeros(0)
+        self._mean = np.zeros(0)
+        self._mean_of_squares = np.zeros(0)
+        self._histograms = np.zeros((0, HISTOGRAM_BINS))
+        self._edges = np.zeros((0, HISTOGRAM_BINS + 1))
+
+    def update(self, batch: Shaped[np.ndarray, "*n d"]) -> None:
+        """Take in a batch of vectors along the last axis."""
+        vectors = batch.reshape(-1, batch.shape[-1])
+        low, high = vectors.min(axis=0), vectors.max(axis=0)
+        if self._count == 0:
+            size = vectors.shape[-1]
+            self._low, self._high = low, high
+            self._mean, self._mean_of_squares = np.zeros(size), np.zeros(size)
+            self._histograms = np.zeros((size, HISTOGRAM_BINS))
+            self._edges = np.linspace(low - _RANGE_MARGIN, high + _RANGE_MARGIN, HISTOGRAM_BINS + 1, axis=-1)
+        else:
+            if vectors.shape[-1] != self._mean.size:
+                raise ValueError(f"Expected vectors of {self._mean.size} entries; got {vectors.shape[-1]}.")
+            self._widen(low, high)
+        for i, column in enumerate(vectors.T):
+            self._histograms[i] += np.histogram(column, bins=self._edges[i])[0]
+        added = vectors.shape[0]
+        self._count += added
+        self._mean += (vectors.mean(axis=0) - self._mean) * (added / self._count)
+        self._mean_of_squares += ((vectors**2).mean(axis=0) - self._mean_of_squares) * (added / self._count)
+
+    def stats(self) -> EntryStats:
+        """Statistics of everything so far.
+
+        Raises:
+          ValueError: Of fewer than two vectors.
+        """
+        if self._count < 2:
+            raise ValueError(f"Statistics need at least 2 vectors; got {self._count}.")
+        variance = np.maximum(0.0, self._mean_of_squares - self._mean**2)
+        return EntryStats(self._mean.copy(), np.sqrt(variance), self._quantile(0.01), self._quantile(0.99))
+
+    def _quantile(self, q: float) -> np.ndarray:
+        """Left edge of the bin in which the cumulative count reaches q n."""
+        cumulative = np.cumsum(self._histograms, axis=1)
+        bins = np.array([np.searchsorted(row, q * self._count) for row in cumulative])
+        return self._edges[np.arange(bins.size), bins]
+
+    def _widen(self, low: np.ndarray, high: np.ndarray) -> None:
+        """Stretch the histograms to hold [low, high] too."""
+        low, high = np.minimum(low, self._low), np.maximum(high, self._high)
+        if np.array_equal(low, self._low) and np.array_equal(high, self._high):
+            return
+        self._low, self._high = low, high
+        for i, (a, b) in enumerate(zip(low, high, strict=True)):
+            edges = np.linspace(a, b, HISTOGRAM_BINS + 1)
+            moved = np.clip(self._edges[i, :-1], a, b)
+            self._histograms[i] = np.histogram(moved, bins=edges, weights=self._histograms[i])[0]
+            self._edges[i] = edges

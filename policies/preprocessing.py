@@ -1,0 +1,105 @@
+"""Images of any size to the model's, vectors to the model's length, deltas to positions and back.
+
+All on the host, without JAX. Images are resized with Pillow, as they were when the published results
+were made; `device_images` has the resizer that runs inside training steps, which differs from this
+one by at most one grey level.
+
+Axis letters: h w image height and width, H W wanted height and width, t steps, d entries, s state size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Float, UInt8
+
+
+def fitted_size(h: int, w: int, height: int, width: int) -> tuple[int, int]:
+    """Height and width of an h x w image scaled to just fit into height x width."""
+    ratio = max(w / width, h / height)
+    return int(h / ratio), int(w / ratio)
+
+
+def resize_with_pad(image: UInt8[np.ndarray, "h w 3"], height: int, width: int) -> UInt8[np.ndarray, "H W 3"]:
+    """Scale an image to fit, bilinearly with antialiasing, and centre it on black.
+
+    An image of the wanted size is returned as it is, not copied.
+    """
+    h, w = image.shape[:2]
+    if (h, w) == (height, width):
+        return image
+    new_h, new_w = fitted_size(h, w, height, width)
+    small = PIL.Image.fromarray(image).resize((new_w, new_h), PIL.Image.Resampling.BILINEAR)
+    canvas = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - new_h) // 2, (width - new_w) // 2
+    canvas[top : top + new_h, left : left + new_w] = np.asarray(small)
+    return canvas
+
+
+def uint8_image(image: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
+    """An image with channels last in grey levels 0 to 255.
+
+    Float images are in [0, 1] and are truncated, not rounded, as the reference does. Images with channels
+    first are recognised by a first axis of length 3.
+
+    Raises:
+      ValueError: If neither the first nor the last axis has length 3.
+    """
+    if np.issubdtype(image.dtype, np.floating):
+        image = (255 * image).astype(np.uint8)
+    if image.ndim == 3 and image.shape[0] == 3:
+        image = np.moveaxis(image, 0, -1)
+    if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
+        raise ValueError(
+            "An image must be [h, w, 3] or [3, h, w], uint8 or float in [0, 1]; "
+            f"got {image.dtype} {image.shape}."
+        )
+    return np.ascontiguousarray(image)
+
+
+def zero_padded(x: Float[np.ndarray, "*n d"], size: int) -> Float[np.ndarray, "*n _"]:
+    """Zeros behind the last axis up to `size`; what is longer stays as it is."""
+    missing = size - x.shape[-1]
+    if missing <= 0:
+        return x
+    return np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)])
+
+
+def delta_mask(*runs: int) -> tuple[bool, ...]:
+    """A mask from run lengths: 6 for six True, -1 for one False.
+
+    >>> delta_mask(2, -1)
+    (True, True, False)
+    """
+    return tuple(run > 0 for run in runs for _ in range(abs(run)))
+
+
+def delta_actions(
+    actions: Float[np.ndarray, "t d"], state: Float[np.ndarray, "s"], mask: Sequence[bool]
+) -> Float[np.ndarray, "t d"]:
+    """Masked entries relative to the one current state, for a whole chunk."""
+    return _shifted(actions, -_masked(state, mask), len(mask))
+
+
+def absolute_actions(
+    actions: Float[np.ndarray, "t d"], state: Float[np.ndarray, "s"], mask: Sequence[bool]
+) -> Float[np.ndarray, "t d"]:
+    """The inverse of `delta_actions`."""
+    return _shifted(actions, _masked(state, mask), len(mask))
+
+
+def subsampled(actions: Float[np.ndarray, "t d"], stride: int) -> Float[np.ndarray, "_ d"]:
+    """Every stride-th action, the first included."""
+    return actions[::stride]
+
+
+def _masked(state: np.ndarray, mask: Sequence[bool]) -> Float[np.ndarray, "_"]:
+    return np.where(np.asarray(mask, bool), state[: len(mask)], 0.0)
+
+
+def _shifted(actions: np.ndarray, by: np.ndarray, entries: int) -> np.ndarray:
+    shifted = np.array(actions, dtype=np.result_type(actions, np.float32))
+    shifted[..., :entries] += by
+    return shifted
