@@ -96,7 +96,8 @@ class Env(abc.ABC):
         Raises:
           ActionError: If the action has another shape than the spec says, or an entry that is NaN,
             infinite or outside the bounds. Nothing has moved then.
-          RuntimeError: Before the first `reset`.
+          SimulationError: If the physics became unstable. The episode cannot go on; `reset` can.
+          RuntimeError: Before the first `reset`, or after `spec.max_steps` steps.
         """
 
     @abc.abstractmethod
@@ -128,6 +129,10 @@ class ActionError(ValueError):
     """An action that the task cannot execute."""
 
 
+class SimulationError(RuntimeError):
+    """A simulation that lost its physics: what follows would be an error, not a failure of the policy."""
+
+
 class CameraError(ValueError):
     """A camera that the task does not have."""
 
@@ -141,7 +146,9 @@ def check_action(spec: TaskSpec, action: np.ndarray) -> None:
             f"got shape {np.shape(action)}."
         )
     if not np.all(np.isfinite(action)):
-        raise ActionError(f"{where} got an action with NaN or infinite entries: {np.asarray(action).tolist()}.")
+        raise ActionError(
+            f"{where} got an action with NaN or infinite entries: {np.asarray(action).tolist()}."
+        )
     low, high = np.asarray(spec.action_low), np.asarray(spec.action_high)
     outside = (action < low) | (action > high)
     if np.any(outside):
