@@ -20,6 +20,7 @@ import tokenizers
 from jaxtyping import Float, Int
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
+from policies.downloads import PublishedFile
 from policies.tokenizers.sentencepiece_model import TokenizerFileError
 
 SCALE = 10.0
@@ -29,6 +30,7 @@ MIN_PAIR_COUNT = 2
 
 _CONFIG_FILE = "processor_config.json"
 _BPE_FILE = "tokenizer.json"
+_PUBLISHED_FAST_URL = "https://huggingface.co/physical-intelligence/fast/resolve/main/"
 
 
 class ActionRangeError(ValueError):
@@ -130,6 +132,31 @@ def load_fast_actions(folder: Path) -> FastActionTokenizer:
         ) from error
     except (KeyError, ValueError) as error:  # json's errors are ValueErrors.
         raise TokenizerFileError(f"{folder} holds a damaged FAST action tokenizer: {error!r}.") from error
+
+
+@dataclass(frozen=True)
+class FastActionsSource:
+    """A published FAST action tokenizer."""
+
+    config: PublishedFile
+    bpe: PublishedFile
+
+
+PUBLISHED_FAST = FastActionsSource(
+    PublishedFile(_PUBLISHED_FAST_URL + _CONFIG_FILE, "tokenizers/fast/" + _CONFIG_FILE),
+    PublishedFile(_PUBLISHED_FAST_URL + _BPE_FILE, "tokenizers/fast/" + _BPE_FILE),
+)
+
+
+def fetch_fast_actions(source: FastActionsSource) -> FastActionTokenizer:
+    """Load a published tokenizer through the cache folder.
+
+    Raises:
+      DownloadError: If a file can neither be found nor fetched, or has changed.
+      TokenizerFileError: If a file is damaged.
+    """
+    source.bpe.fetch()
+    return load_fast_actions(source.config.fetch().parent)
 
 
 def fit_fast_actions(

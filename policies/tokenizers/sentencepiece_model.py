@@ -1,4 +1,4 @@
-"""A sentencepiece model in the arrangement of PaliGemma's: found, downloaded once, and checked.
+"""A sentencepiece model in the arrangement of PaliGemma's: checked when it is loaded.
 
 PaliGemma's vocabulary ends in 1024 location pieces and 128 segmentation pieces, in which the
 pi0-FAST models write their actions:
@@ -9,23 +9,17 @@ pi0-FAST models write their actions:
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import sentencepiece
 
-from policies.home import simloop_home
+from policies.downloads import PublishedFile
 
 LOCATION_PIECES = 1024
 SEGMENT_PIECES = 128
 SPECIAL_IDS = {"pad": 0, "eos": 1, "bos": 2, "unk": 3}
-
-DOWNLOAD_TIMEOUT_S = 60.0  # Of silence on the wire, not of the whole file.
 
 
 class TokenizerFileError(RuntimeError):
@@ -34,22 +28,18 @@ class TokenizerFileError(RuntimeError):
 
 @dataclass(frozen=True)
 class SentencePieceSource:
-    """A published model file that is downloaded when it is first needed."""
+    """A published model and the number of pieces it must have."""
 
-    url: str
-    file_name: str
+    file: PublishedFile
     pieces: int
-
-    @property
-    def cached(self) -> Path:
-        """Where the file lies once it has been fetched."""
-        return simloop_home() / "tokenizers" / self.file_name
 
 
 PALIGEMMA = SentencePieceSource(
     # The anonymous web address of gs://big_vision/paligemma_tokenizer.model.
-    url="https://storage.googleapis.com/big_vision/paligemma_tokenizer.model",
-    file_name="paligemma_tokenizer.model",
+    PublishedFile(
+        "https://storage.googleapis.com/big_vision/paligemma_tokenizer.model",
+        "tokenizers/paligemma_tokenizer.model",
+    ),
     pieces=257_152,
 )
 
@@ -126,55 +116,12 @@ class SentencePieceModel:
 
 
 def load_sentencepiece(source: Path | SentencePieceSource) -> SentencePieceModel:
-    """Load a model from a file, or from the cache folder, into which it is downloaded if absent.
-
-    The hash of a downloaded file is written beside it when it is first loaded, and compared from
-    then on: the publisher names none.
+    """Load a model from a file of its own, or a published one through the cache folder.
 
     Raises:
-      TokenizerFileError: If the file is absent and cannot be downloaded, has changed since its
-        first use, or is not in PaliGemma's arrangement.
+      DownloadError: If a published file can neither be found nor fetched, or has changed.
+      TokenizerFileError: If the file is not in PaliGemma's arrangement.
     """
     if isinstance(source, Path):
         return SentencePieceModel(source)
-    if not source.cached.exists():
-        _download(source)
-    model = SentencePieceModel(source.cached, pieces=source.pieces)
-    _compare_with_first_use(model)
-    return model
-
-
-def _compare_with_first_use(model: SentencePieceModel) -> None:
-    record = model.path.with_name(model.path.name + ".sha256")
-    if not record.exists():
-        record.write_text(model.sha256 + "\n")
-        return
-    first = record.read_text().strip()
-    if first != model.sha256:
-        raise TokenizerFileError(
-            f"{model.path} has changed: its sha256 was {first} at its first use and is {model.sha256} now. "
-            f"Delete it and {record.name} to fetch it again; results from before and after may differ."
-        )
-
-
-def _download(source: SentencePieceSource) -> None:
-    """Fetch the file next to its place and move it there whole, so that a killed run leaves no half."""
-    folder = source.cached.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor, part = tempfile.mkstemp(dir=folder, prefix=source.file_name, suffix=".part")
-    try:
-        with (
-            os.fdopen(descriptor, "wb") as file,
-            urllib.request.urlopen(source.url, timeout=DOWNLOAD_TIMEOUT_S) as r,
-        ):
-            while block := r.read(1 << 20):
-                file.write(block)
-        os.replace(part, source.cached)
-    except (urllib.error.URLError, OSError) as error:
-        raise TokenizerFileError(
-            f"The tokenizer {source.file_name} is neither in {folder} nor to be had from {source.url} "
-            f"({error}). Fetch it on a machine with network and put it at {source.cached}, or point "
-            "SIMLOOP_HOME to a folder that holds tokenizers/" + source.file_name + "."
-        ) from error
-    finally:
-        Path(part).unlink(missing_ok=True)
+    return SentencePieceModel(source.file.fetch(), pieces=source.pieces)
