@@ -1,20 +1,43 @@
-"""One row per episode: the schema that the harness writes and everything else reads."""
+"""One row per episode: the schema that the harness writes and everything else reads.
+
+A run is a folder. `episodes.jsonl` has a line per finished episode (`EpisodeRecord`) and
+`queries.jsonl` a line with the latencies of its queries (`QueryRecord`, by column), which is
+written first. `config.json` says what was to be run and `provenance.json` what ran it.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
+import typing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from results.ledger import LedgerError, read_lines
+
+if TYPE_CHECKING:  # Rollout workers use the schema alone; pandas would cost each a second and 50 MB.
+    import pandas as pd
+
+CONFIG = "config.json"
+EPISODES = "episodes.jsonl"
+QUERIES = "queries.jsonl"
+PROVENANCE = "provenance.json"
 
 Outcome = Literal["success", "failure", "error"]
 EndedBy = Literal["success", "step_limit", "undecodable", "error"]
+EpisodeKey = tuple[str, str, str, str, int]
+"""(policy, suite, protocol, task, episode): what is counted exactly once."""
 
 
 @dataclass(frozen=True)
 class EpisodeRecord:
     """What one episode came to.
 
-    An episode is fixed by (suite, protocol, task, episode, seed); with the policy that is the key
-    under which it is counted exactly once.
+    It is counted exactly once under its key: (policy, suite, protocol, task, episode). The seed
+    follows from the last four.
     """
 
     policy: str
@@ -51,6 +74,24 @@ class EpisodeRecord:
     video: str
     """Path of the video within the run folder; empty where none was wanted."""
 
+    @property
+    def key(self) -> EpisodeKey:
+        """The key under which the episode is counted."""
+        return (self.policy, self.suite, self.protocol, self.task, self.episode)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The payload of the episode's line in the ledger; a float that is not finite becomes text."""
+        return {name: _to_json(value) for name, value in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, payload: Mapping[str, Any], where: str = "episode") -> EpisodeRecord:
+        """The episode that a payload says. `where` names it in errors.
+
+        Raises:
+          LedgerError: If fields are missing, unknown or of another type; all are named.
+        """
+        return _from_dict(cls, payload, where)
+
 
 @dataclass(frozen=True)
 class QueryRecord:
@@ -81,3 +122,208 @@ class QueryRecord:
     """Queries that shared the call."""
     bucket: int
     """Rows of the compiled call, padding included."""
+
+
+def queries_to_dict(key: EpisodeKey, queries: Sequence[QueryRecord]) -> dict[str, Any]:
+    """The payload of an episode's line in the file of queries: its key, and a list per field."""
+    columns = {name: [getattr(query, name) for query in queries] for name in _TYPES[QueryRecord]}
+    return {"key": list(key), "queries": columns}
+
+
+def queries_from_dict(
+    payload: Mapping[str, Any], where: str = "queries"
+) -> tuple[EpisodeKey, list[QueryRecord]]:
+    """An episode's key and its queries, from the payload of their line. `where` names it in errors.
+
+    Raises:
+      LedgerError: If fields are missing, unknown, of another type or of unequal length.
+    """
+    _want_names({"key", "queries"}, set(payload), where)
+    key, columns = payload["key"], payload["queries"]
+    if not isinstance(key, list) or [type(part) for part in key] != [str, str, str, str, int]:
+        raise LedgerError(f"{where}: wanted the key [policy, suite, protocol, task, episode]; got {key!r}.")
+    types = _TYPES[QueryRecord]
+    if not isinstance(columns, dict) or not all(isinstance(column, list) for column in columns.values()):
+        raise LedgerError(f"{where}: wanted a list for every field of the queries; got {columns!r}.")
+    _want_names(set(types), set(columns), where)
+    if len({len(column) for column in columns.values()}) != 1:
+        lengths = {name: len(column) for name, column in columns.items()}
+        raise LedgerError(f"{where}: wanted as many values for every field of the queries; got {lengths}.")
+    rows = zip(*(columns[name] for name in types), strict=True)
+    queries = [_from_dict(QueryRecord, dict(zip(types, row, strict=True)), where) for row in rows]
+    if columns["index"] != list(range(len(queries))):
+        raise LedgerError(f"{where}: wanted indices from 0 in order; got {columns['index']}.")
+    policy, suite, protocol, task, episode = key
+    return (policy, suite, protocol, task, episode), queries
+
+
+def read_episodes(run: str | Path) -> list[EpisodeRecord]:
+    """The finished episodes of a run, in the order in which they finished.
+
+    Raises:
+      LedgerError: If the folder is not that of a run, or the ledger was altered or counts an
+        episode twice.
+    """
+    path = run_folder(run) / EPISODES
+    if not path.exists():  # The run has begun and no episode has finished.
+        return []
+    lines: dict[EpisodeKey, int] = {}
+    episodes = []
+    for number, payload in enumerate(read_lines(path), start=1):
+        episode = EpisodeRecord.from_dict(payload, f"{path}, line {number}")
+        if episode.key in lines:
+            raise LedgerError(
+                f"{path}: lines {lines[episode.key]} and {number} both tell of {episode_name(episode.key)}. "
+                "An episode counts once: find out which run wrote the second line, and remove it."
+            )
+        lines[episode.key] = number
+        episodes.append(episode)
+    return episodes
+
+
+def read_queries(run: str | Path) -> list[tuple[EpisodeRecord, list[QueryRecord]]]:
+    """The finished episodes of a run, in the order in which they finished, each with its queries.
+
+    Lines of queries without an episode in the ledger are left out, for their episode never
+    finished. Where it was played again after such a line, its last line counts.
+
+    Raises:
+      LedgerError: If a file was altered, or the two do not tell of the same queries.
+    """
+    episodes = read_episodes(run)  # First: an episode's queries are on the disk before the episode is.
+    path = Path(run) / QUERIES
+    payloads = read_lines(path) if path.exists() else []
+    played = dict(queries_from_dict(line, f"{path}, line {i}") for i, line in enumerate(payloads, start=1))
+    for episode in episodes:
+        found = len(played.get(episode.key, []))
+        # How many queries of an episode that broke off were kept depends on where it broke off.
+        if found != episode.queries and episode.outcome != "error":
+            raise LedgerError(
+                f"{path}: wanted the {episode.queries} queries that {EPISODES} says "
+                f"{episode_name(episode.key)} made; got {found}. Restore the file from a copy."
+            )
+    return [(episode, played.get(episode.key, [])) for episode in episodes]
+
+
+def load(run: str | Path) -> pd.DataFrame:
+    """The finished episodes of a run: a row each, a column per field of `EpisodeRecord`.
+
+    Sorted by suite, protocol, policy, task and episode, so that the order in which episodes
+    finished shows nowhere. May be called while the run is going on.
+
+    Raises:
+      LedgerError: If the folder is not that of a run, or the ledger was altered or counts an
+        episode twice.
+    """
+    rows = [dataclasses.asdict(episode) for episode in read_episodes(run)]
+    return _frame(rows, _TYPES[EpisodeRecord], [])
+
+
+def load_queries(run: str | Path) -> pd.DataFrame:
+    """The queries of the finished episodes of a run: a row each, sorted as in `load`.
+
+    Columns: policy, weights, suite, protocol, task, episode, outcome; and the fields of `QueryRecord`.
+
+    Raises:
+      LedgerError: If a file was altered, or the two do not tell of the same queries.
+    """
+    names = ("policy", "weights", "suite", "protocol", "task", "episode", "outcome")
+    rows = [
+        {name: getattr(episode, name) for name in names} | dataclasses.asdict(query)
+        for episode, queries in read_queries(run)
+        for query in queries
+    ]
+    types = {name: _TYPES[EpisodeRecord][name] for name in names} | _TYPES[QueryRecord]
+    return _frame(rows, types, ["index"])
+
+
+def load_json(run: str | Path, name: str) -> dict[str, Any]:
+    """What `config.json` or `provenance.json` of a run says; empty where it is not written yet.
+
+    Raises:
+      LedgerError: If the folder is not that of a run, or the file is no JSON.
+    """
+    path = run_folder(run) / name
+    try:
+        return json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise LedgerError(f"{path} is no JSON: {error}. Restore the file from a copy.") from error
+
+
+def run_folder(run: str | Path) -> Path:
+    """The folder of a run.
+
+    Raises:
+      LedgerError: If it is not there, or nothing in it is a run's.
+    """
+    folder = Path(run)
+    if not any((folder / name).exists() for name in (CONFIG, PROVENANCE, EPISODES)):
+        raise LedgerError(
+            f"{folder} is no run folder: wanted {CONFIG}, {PROVENANCE} or {EPISODES} in it. "
+            "Name a folder that `simloop run` wrote, such as runs/demo."
+        )
+    return folder
+
+
+def episode_name(key: EpisodeKey) -> str:
+    """How messages speak of an episode."""
+    policy, suite, protocol, task, episode = key
+    return f"episode {episode} of task {task!r} by policy {policy!r} ({suite}, protocol {protocol!r})"
+
+
+Record = TypeVar("Record", EpisodeRecord, QueryRecord)
+
+_TYPES: Mapping[type, dict[str, Any]] = {
+    record: typing.get_type_hints(record) for record in (EpisodeRecord, QueryRecord)
+}
+"""The fields of the records with their types: str, int, float, or a Literal of strings."""
+
+
+def _from_dict(record: type[Record], payload: Mapping[str, Any], where: str) -> Record:
+    types = _TYPES[record]
+    _want_names(set(types), set(payload), where)
+    values = {name: _from_json(payload[name], kind) for name, kind in types.items()}
+    wrong = [
+        f"{name} = {payload[name]!r} (wanted {_type_name(kind)})"
+        for name, kind in types.items()
+        if not _is(values[name], kind)
+    ]
+    if wrong:
+        raise LedgerError(f"{where}: {'; '.join(wrong)}. Read it with the version of simloop that wrote it.")
+    return record(**values)
+
+
+def _want_names(wanted: set[str], got: set[str], where: str) -> None:
+    if wanted != got:
+        raise LedgerError(
+            f"{where}: missing fields: {', '.join(sorted(wanted - got)) or 'none'}; unknown fields: "
+            f"{', '.join(sorted(got - wanted)) or 'none'}. Read it with the version of simloop that wrote it."
+        )
+
+
+def _type_name(kind: Any) -> str:
+    literals = typing.get_args(kind)
+    return f"one of {', '.join(literals)}" if literals else kind.__name__
+
+
+def _is(value: Any, kind: Any) -> bool:
+    literals = typing.get_args(kind)
+    return value in literals if literals else type(value) is kind
+
+
+def _to_json(value: Any) -> Any:
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _from_json(value: Any, kind: Any) -> Any:
+    if kind is float and (type(value) is int or value in ("nan", "inf", "-inf")):
+        return float(value)
+    return value
+
+
+def _frame(rows: list[dict[str, Any]], types: dict[str, Any], last: list[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    frame = pd.DataFrame(rows, columns=list(types))
+    frame = frame.astype({name: kind if kind in (int, float) else str for name, kind in types.items()})
+    return frame.sort_values(["suite", "protocol", "policy", "task", "episode", *last], ignore_index=True)

@@ -1,0 +1,177 @@
+"""Promises of the schema and of reading a run."""
+
+import dataclasses
+import math
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from results.ledger import LedgerError, TornTail, decode_line, encode_line
+from results.records import (
+    EpisodeRecord,
+    load,
+    load_json,
+    load_queries,
+    queries_from_dict,
+    queries_to_dict,
+    read_episodes,
+)
+from tests.helpers.run_folders import EPISODE, broken, episodes, with_queries, write_run
+
+
+def ledger_with(folder, *payloads):
+    """A run folder whose ledger holds these payloads."""
+    write_run(folder, [])
+    (folder / "episodes.jsonl").write_text("".join(map(encode_line, payloads)))
+    return folder
+
+
+@given(st.builds(EpisodeRecord))
+def test_episodes_survive_the_ledger(episode):
+    read = EpisodeRecord.from_dict(decode_line(encode_line(episode.to_dict()), "line"))
+    assert all(
+        a == b or (math.isnan(a) and math.isnan(b))
+        for a, b in zip(dataclasses.astuple(read), dataclasses.astuple(episode), strict=True)
+    )
+
+
+def test_queries_survive_the_ledger():
+    _, queries = with_queries(EPISODE, [25.0, 30.5, 28.25])
+    line = encode_line(queries_to_dict(EPISODE.key, queries))
+    assert queries_from_dict(decode_line(line, "line"), "line") == (EPISODE.key, queries)
+
+
+def test_missing_unknown_and_mistyped_fields_are_all_named(tmp_path):
+    payload = EPISODE.to_dict()
+    del payload["steps"], payload["seed"]
+    with pytest.raises(
+        LedgerError, match=r"episodes\.jsonl, line 2: missing fields: seed, steps; unknown fields: luck"
+    ):
+        load(ledger_with(tmp_path, EPISODE.to_dict(), payload | {"luck": 1}))
+    payload = EPISODE.to_dict() | {"steps": 4.5, "outcome": "draw", "episode": True, "task": None}
+    with pytest.raises(
+        LedgerError, match=r"task = None.*episode = True.*outcome = 'draw'.*steps = 4\.5 \(wanted int"
+    ):
+        load(ledger_with(tmp_path, payload))
+
+
+def test_an_episode_counted_twice_is_refused(tmp_path):
+    run = ledger_with(tmp_path, EPISODE.to_dict(), broken(EPISODE).to_dict())
+    with pytest.raises(
+        LedgerError, match="lines 1 and 2 both tell of episode 0 of task 'reach-v3' by policy 'expert'"
+    ):
+        load(run)
+
+
+def test_loaded_episodes_are_typed_and_sorted(tmp_path):
+    records = [*episodes(2, 1, 1, policy="pi0-tiny", weights="untrained"), *episodes(3, task="push-v3")]
+    frame = load(write_run(tmp_path, reversed(records)))
+    assert list(frame.columns) == [field.name for field in dataclasses.fields(EpisodeRecord)]
+    assert frame["policy"].tolist() == ["expert"] * 3 + ["pi0-tiny"] * 4
+    assert frame["episode"].tolist() == [0, 1, 2, 0, 1, 2, 3]
+    assert frame["outcome"].tolist() == ["success"] * 5 + ["failure", "error"]
+    assert frame.dtypes[["episode", "seed", "steps"]].tolist() == ["int64"] * 3
+    assert frame.dtypes[["reward", "wall_s"]].tolist() == ["float64"] * 2
+    assert frame["error"].tolist() == [""] * 6 + ["RuntimeError: the simulator diverged"]
+
+
+def test_a_run_can_be_read_before_and_while_it_plays(tmp_path):
+    run = write_run(tmp_path, [])
+    (run / "episodes.jsonl").unlink()
+    (run / "queries.jsonl").unlink()
+    assert load(run).empty
+    assert load(run).dtypes["steps"] == "int64"
+    assert load_queries(run).empty
+
+    first, second = episodes(2)
+    line = encode_line(second.to_dict())
+    (run / "episodes.jsonl").write_text(encode_line(first.to_dict()) + line[:40])
+    with pytest.warns(TornTail):
+        assert load(run)["episode"].tolist() == [0]
+
+
+def test_queries_are_joined_with_their_episodes(tmp_path):
+    records = [with_queries(record, [25.0 + record.episode] * 3) for record in episodes(2, task="push-v3")]
+    frame = load_queries(write_run(tmp_path, [record for record, _ in records], records))
+    assert frame["episode"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert frame["index"].tolist() == [0, 1, 2] * 2
+    assert frame["total_ms"].tolist() == [25.0] * 3 + [26.0] * 3
+    assert set(frame["task"]) == {"push-v3"}
+    assert {"policy", "weights", "suite", "protocol", "outcome", "device_ms", "bucket"} <= set(frame.columns)
+    assert frame.dtypes["bucket"] == "int64"
+
+
+def test_queries_of_episodes_that_never_finished_are_left_out(tmp_path):
+    finished, unfinished = (with_queries(record, [25.0, 26.0]) for record in episodes(2))
+    frame = load_queries(write_run(tmp_path, [finished[0]], [finished, unfinished]))
+    assert frame["episode"].tolist() == [0, 0]
+
+
+def test_an_episode_played_again_counts_with_its_last_queries(tmp_path):
+    # The first time, the run was killed between the two files.
+    first, second = with_queries(EPISODE, [99.0]), with_queries(EPISODE, [25.0, 26.0])
+    frame = load_queries(write_run(tmp_path, [second[0]], [first, second]))
+    assert frame["total_ms"].tolist() == [25.0, 26.0]
+
+
+def test_lost_queries_are_an_error_and_not_a_smaller_sample(tmp_path):
+    record, queries = with_queries(EPISODE, [25.0, 26.0])
+    with pytest.raises(
+        LedgerError, match=r"wanted the 2 queries that episodes\.jsonl says episode 0.*; got 1"
+    ):
+        load_queries(write_run(tmp_path, [record], [(record, queries[:1])]))
+    run = write_run(tmp_path, [record], [(record, queries)])
+    (run / "queries.jsonl").unlink()
+    with pytest.raises(LedgerError, match="wanted the 2 queries"):
+        load_queries(run)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"key": ["expert", 0]}, r"wanted the key \[policy"),
+        ({"queries": {"index": [0]}}, "missing fields: adapt_ms"),
+        ({"queries": [1, 2]}, "wanted a list for every field"),
+        ({"column": ("total_ms", [1.0])}, "as many values"),
+        ({"column": ("index", [0, 2])}, "from 0 in order"),
+        ({"column": ("batch", [1, "2"])}, r"batch = '2' \(wanted int\)"),
+    ],
+)
+def test_malformed_queries_are_refused(change, message):
+    _, queries = with_queries(EPISODE, [25.0, 26.0])
+    payload = queries_to_dict(EPISODE.key, queries)
+    if "column" in change:
+        name, column = change["column"]
+        payload["queries"] |= {name: column}
+    else:
+        payload |= change
+    with pytest.raises(LedgerError, match=message):
+        queries_from_dict(payload, "queries.jsonl, line 1")
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(LedgerError, match=r"is no run folder: .* such as runs/demo"):
+        load(tmp_path)
+    with pytest.raises(LedgerError, match="is no run folder"):
+        load(tmp_path / "missing")
+
+
+def test_json_files_of_a_run_are_read(tmp_path):
+    run = write_run(tmp_path, [], provenance={"compile_s": {"expert": 0.0}})
+    assert load_json(run, "provenance.json") == {"compile_s": {"expert": 0.0}}
+    (run / "config.json").write_text("{")
+    with pytest.raises(LedgerError, match=r"config\.json is no JSON"):
+        load_json(run, "config.json")
+
+
+def test_the_schema_alone_does_not_load_pandas():
+    code = "import sys, results.records; sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_episodes_keep_the_order_in_which_they_finished(tmp_path):
+    records = episodes(3)[::-1]
+    assert read_episodes(write_run(tmp_path, records)) == records
