@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import time
 import traceback
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import ray
 
 from envs import registry
-from envs.interface import Env
+from envs.interface import Env, RenderSettings
 from harness.adapters.registry import find_adapter
 from harness.batching import Batcher
 from harness.plan import EpisodeSpec
@@ -22,6 +23,10 @@ from harness.protocol import Protocol
 from harness.rollout import Played, Reply, ask_here, play
 from harness.video import VideoRecorder
 from policies.interface import Policy, PolicySpec, Query
+
+
+EnvMaker = Callable[[str, str, RenderSettings], Env]
+"""Starts a simulation of (suite, task)."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +60,18 @@ class WorkerReport:
     fingerprint: dict[str, str]
 
 
+def make_env(suite: str, task: str, render: RenderSettings) -> Env:
+    """A simulation of a registered task."""
+    return registry.suite(suite).make(task, render)
+
+
 class EnvActor:
     """Plays episodes, one after another, keeping the simulation of the last task."""
 
-    def __init__(self, protocol: Protocol, video: VideoSettings | None):
+    def __init__(self, protocol: Protocol, video: VideoSettings | None, make: EnvMaker = make_env):
         self._protocol = protocol
         self._video = video
+        self._make = make
         self._env: Env | None = None
         self._policies: dict[str, Policy] = {}
 
@@ -95,7 +106,7 @@ class EnvActor:
         if self._env is not None and (self._env.spec.suite, self._env.spec.name) != (spec.suite, spec.task):
             self._forget_env()
         if self._env is None:
-            self._env = registry.suite(spec.suite).make(spec.task, self._protocol.render)
+            self._env = self._make(spec.suite, spec.task, self._protocol.render)
         return self._env
 
     def _forget_env(self) -> None:
@@ -159,9 +170,9 @@ def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
 
 
-def start_env_actor(protocol: Protocol, video: VideoSettings | None) -> Any:
+def start_env_actor(protocol: Protocol, video: VideoSettings | None, make: EnvMaker) -> Any:
     """A simulator actor on one CPU."""
-    return ray.remote(EnvActor).options(num_cpus=1, max_restarts=0).remote(protocol, video)
+    return ray.remote(EnvActor).options(num_cpus=1, max_restarts=0).remote(protocol, video, make)
 
 
 def start_policy_worker(name: str, bucket: int, num_gpus: float) -> Any:

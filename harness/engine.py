@@ -14,9 +14,11 @@ import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from harness.actors import (
+    EnvMaker,
     EpisodeResult,
     VideoSettings,
     WorkerReport,
+    make_env,
     start_env_actor,
     start_policy_worker,
 )
@@ -78,6 +80,7 @@ class Engine:
         video: VideoSettings | None,
         on_ready: Callable[[WorkerReport], None] = lambda report: None,
         on_retry: Callable[[Attempt, str], None] = lambda attempt, error: None,
+        make: EnvMaker = make_env,
     ):
         self._protocol = protocol
         self._policies = policies
@@ -85,6 +88,7 @@ class Engine:
         self._video = video
         self._on_ready = on_ready
         self._on_retry = on_retry
+        self._make = make
         self._actors: list[Any] = []
         self._workers: dict[str, _Worker] = {}
         self._pending: deque[Attempt] = deque()
@@ -148,7 +152,7 @@ class Engine:
             self._stop_workers()
 
     def _start_env_actor(self) -> Any:
-        return start_env_actor(self._protocol, self._video)
+        return start_env_actor(self._protocol, self._video, self._make)
 
     def _start_workers(self) -> None:
         """Have workers for the policies that play now and for those that play next."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol as Interface
+from typing import runtime_checkable
 
 import numpy as np
 
@@ -60,6 +61,7 @@ class Frames:
         self._drawn.clear()
 
 
+@runtime_checkable
 class Observer(Interface):
     """Something that watches an episode, such as a video recorder. It may look but not touch."""
 

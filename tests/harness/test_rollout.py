@@ -1,0 +1,143 @@
+"""The loop itself, in one process, on the point suite."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from envs.interface import RenderSettings
+from harness.adapters.interface import Adapter
+from harness.plan import make_plan
+from harness.protocol import Protocol
+from harness.rollout import Reply, play, run_episode
+from harness.seeding import query_key
+from tests.helpers.point_policies import PointPolicy
+from tests.helpers.point_suite import PointEnv, point_task
+
+ADAPTER = Adapter("points", "point", cameras={"base_0_rgb": "top"})
+
+
+def protocol(**rules) -> Protocol:
+    return Protocol("points", render=RenderSettings("fast", 16, 16), **rules)
+
+
+def one_spec(policy: str = "point-expert", seed: int = 0):
+    return make_plan([policy], [point_task()], protocol(), 1, seed).episodes[0]
+
+
+def point_env(max_steps: int = 40) -> PointEnv:
+    return PointEnv(point_task(max_steps=max_steps), RenderSettings("fast", 16, 16))
+
+
+def test_an_episode_ends_at_the_first_success():
+    played = run_episode(point_env(), one_spec(), PointPolicy(), ADAPTER, protocol())
+    assert played.ended_by == "success"
+    assert 0 < played.steps < 40
+
+
+def test_an_episode_without_success_ends_at_the_step_limit():
+    policy = PointPolicy(noise=5.0)
+    played = run_episode(point_env(), one_spec(), policy, ADAPTER, protocol(max_steps=7))
+    assert (played.ended_by, played.steps) == ("step_limit", 7)
+
+
+@pytest.mark.parametrize(("replan", "queries"), [(1, 12), (3, 4), (5, 3), (100, 3)])
+def test_a_policy_is_asked_again_after_the_replan_interval_or_its_whole_chunk(replan, queries):
+    policy = PointPolicy(chunk_steps=5, noise=5.0)
+    played = run_episode(point_env(), one_spec(), policy, ADAPTER, protocol(replan_steps=replan, max_steps=12))
+    assert played.steps == 12
+    assert len(played.queries) == queries
+    assert [query.index for query in played.queries] == list(range(queries))
+
+
+def test_nothing_is_drawn_between_queries():
+    policy = PointPolicy(cameras=("base_0_rgb",), noise=5.0)
+    env = point_env()
+    played = run_episode(env, one_spec(), policy, ADAPTER, protocol(replan_steps=4, max_steps=12))
+    assert env.renders == played.renders == len(played.queries) == 3
+
+
+def test_a_policy_without_cameras_draws_nothing():
+    env = point_env()
+    run_episode(env, one_spec(), PointPolicy(), ADAPTER, protocol())
+    assert env.renders == 0
+
+
+def test_queries_carry_keys_of_the_episode_and_their_number():
+    policy, spec = PointPolicy(noise=5.0), one_spec()
+    run_episode(point_env(), spec, policy, ADAPTER, protocol(replan_steps=2, max_steps=6))
+    assert [query.key for query in policy.asked] == [query_key(spec.key, i) for i in range(3)]
+    assert {query.instruction for query in policy.asked} == {"move to the goal"}
+
+
+def test_the_same_episode_twice_gives_the_same_record():
+    records = [
+        run_episode(point_env(), one_spec(), PointPolicy(noise=0.3), ADAPTER, protocol()) for _ in range(2)
+    ]
+    assert records[0].actions_sha256 == records[1].actions_sha256
+    assert records[0].final_state_sha256 == records[1].final_state_sha256
+
+
+def test_the_action_hash_is_that_of_the_executed_actions():
+    policy = PointPolicy(chunk_steps=3, noise=5.0)
+    spec = one_spec()
+    played = run_episode(point_env(), spec, policy, ADAPTER, protocol(replan_steps=2, max_steps=2))
+    chunk = PointPolicy(chunk_steps=3, noise=5.0).infer([policy.asked[0]], 1).chunks[0]
+    executed = np.clip(chunk.actions[:2], -1, 1).astype("<f4")
+    assert played.actions_sha256 == hashlib.sha256(executed.tobytes()).hexdigest()
+
+
+def test_undecodable_tokens_end_the_episode_as_a_failure():
+    policy = PointPolicy(noise=5.0, undecodable_from=1)
+    played = run_episode(point_env(), one_spec(), policy, ADAPTER, protocol(replan_steps=3))
+    assert (played.ended_by, played.undecodable, played.steps) == ("undecodable", 1, 3)
+    assert played.record(one_spec(), policy.spec, attempts=1, video="").outcome == "failure"
+
+
+def test_undecodable_tokens_hold_still_where_the_protocol_says_so():
+    policy = PointPolicy(undecodable_from=0)
+    env = point_env()
+    played = run_episode(env, one_spec(), policy, ADAPTER, protocol(undecodable="hold", replan_steps=3, max_steps=9))
+    assert (played.ended_by, played.undecodable, played.steps) == ("step_limit", 3, 9)
+    fresh = point_env()
+    fresh.reset(one_spec().seed)
+    np.testing.assert_array_equal(env.state(), fresh.state())
+
+
+def test_stages_of_a_query_add_up_to_its_total():
+    ticks = iter(np.arange(0.0, 1000.0, 1.0))
+    policy = PointPolicy(noise=5.0)
+    episode = play(
+        point_env(), one_spec(), policy.spec, ADAPTER, protocol(max_steps=1), clock=lambda: float(next(ticks))
+    )
+    query = next(episode)
+    chunk = policy.infer([query], 1).chunks[0]
+    with pytest.raises(StopIteration) as stop:
+        episode.send(Reply(chunk, transport_s=0.5, queue_s=0.25, host_s=0.125, device_s=0.0625, post_s=0.0625))
+    row = stop.value.value.queries[0]
+    parts = row.render_ms + row.adapt_ms + row.transport_ms + row.queue_ms + row.host_ms + row.device_ms + row.post_ms
+    assert parts == pytest.approx(row.total_ms)
+    assert row.device_ms == 62.5
+
+
+def test_what_breaks_in_the_simulator_passes_through():
+    env = PointEnv(point_task("raises-in-step"), RenderSettings("fast", 16, 16))
+    with pytest.raises(RuntimeError, match="diverged"):
+        run_episode(env, one_spec(), PointPolicy(), ADAPTER, protocol())
+
+
+class FrameCounter:
+    def __init__(self):
+        self.seen = []
+
+    def see(self, frames, step, last):
+        self.seen.append((step, last))
+        frames["top"]
+
+
+def test_an_observer_sees_the_first_every_and_the_last_moment_and_shares_the_drawn_frames():
+    policy = PointPolicy(cameras=("base_0_rgb",), noise=5.0)
+    env, counter = point_env(), FrameCounter()
+    run_episode(env, one_spec(), policy, ADAPTER, protocol(max_steps=4), [counter])
+    assert counter.seen == [(0, False), (1, False), (2, False), (3, False), (4, True)]
+    assert env.renders == 5

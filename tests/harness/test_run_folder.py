@@ -1,0 +1,172 @@
+"""The run folder: nothing lost, nothing counted twice, nothing mixed."""
+
+import dataclasses
+import json
+import os
+
+import pytest
+
+from harness.experiment import Experiment, ExperimentError, differences, experiment_from_json
+from harness.plan import Plan
+from harness.protocol import Protocol
+from harness.run_folder import LEDGER, QUERIES, RunFolder, RunFolderError, file_name, video_path
+from results import records
+from results.ledger import LedgerError
+from results.records import EpisodeRecord, QueryRecord
+
+EXPERIMENT = Experiment(
+    name="tiny", suite="metaworld", tasks=("reach-v3",), policies=("hold", "random"), episodes=3,
+    protocol=Protocol("metaworld"),
+)  # fmt: skip
+PLAN = EXPERIMENT.plan()
+
+
+def record(spec, outcome="failure", **changes) -> EpisodeRecord:
+    values = {
+        "policy": spec.policy, "weights": "scripted", "suite": spec.suite, "protocol": spec.protocol,
+        "task": spec.task, "episode": spec.episode, "seed": spec.seed, "outcome": outcome,
+        "ended_by": {"failure": "step_limit"}.get(outcome, outcome), "steps": 500, "queries": 1, "undecodable": 0,
+        "reward": 1.5, "attempts": 1, "error": "", "actions_sha256": "a" * 64, "final_state_sha256": "b" * 64,
+        "wall_s": 0.5, "video": video_path(spec.policy, spec.task, spec.episode, outcome),
+    }  # fmt: skip
+    return EpisodeRecord(**{**values, **changes})
+
+
+def query(index=0) -> QueryRecord:
+    return QueryRecord(index, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 28.0, 2, 4)
+
+
+def open_folder(path, experiment=EXPERIMENT, plan=PLAN) -> RunFolder:
+    return RunFolder(path, experiment, plan)
+
+
+def test_what_was_appended_is_read_back(tmp_path):
+    with open_folder(tmp_path) as folder:
+        for spec in PLAN.episodes[:2]:
+            folder.append(record(spec, "success"), [query(0), query(1)], b"mp4")
+    frame = records.load(tmp_path)
+    assert list(frame["episode"]) == [0, 1]
+    assert set(frame["outcome"]) == {"success"}
+    assert {"policy", "suite", "protocol", "task", "episode", "seed", "outcome", "steps", "queries", "error",
+            "actions_sha256"} <= set(frame.columns)  # fmt: skip
+    assert len(records.load_queries(tmp_path)) == 4
+    assert (tmp_path / record(PLAN.episodes[0], "success").video).read_bytes() == b"mp4"
+
+
+def test_a_second_opening_knows_what_is_done(tmp_path):
+    with open_folder(tmp_path) as folder:
+        folder.append(record(PLAN.episodes[0]), [query()])
+    with open_folder(tmp_path) as folder:
+        assert set(folder.done) == {PLAN.episodes[0].id}
+        with pytest.raises(RunFolderError, match="in the ledger already"):
+            folder.append(record(PLAN.episodes[0]), [])
+
+
+@pytest.mark.parametrize("file", [LEDGER, QUERIES])
+@pytest.mark.parametrize("cut", [1, 20, 150])
+def test_a_line_torn_by_a_kill_is_cut_off_and_its_episode_open_again(tmp_path, file, cut):
+    with open_folder(tmp_path) as folder:
+        for spec in PLAN.episodes[:2]:
+            folder.append(record(spec), [query()])
+    content = (tmp_path / file).read_bytes()
+    (tmp_path / file).write_bytes(content[:-cut])
+    with open_folder(tmp_path) as folder:
+        assert len(folder.notes) == 1
+        assert file in folder.notes[0]
+        left = [spec for spec in PLAN.episodes if spec.id not in folder.done]
+        for spec in left:
+            folder.append(record(spec), [query()])
+    assert len(records.load(tmp_path)) == len(PLAN.episodes)
+
+
+def test_a_corrupted_line_is_named_and_stops_the_run(tmp_path):
+    with open_folder(tmp_path) as folder:
+        for spec in PLAN.episodes[:3]:
+            folder.append(record(spec), [query()])
+    lines = (tmp_path / LEDGER).read_text().splitlines(keepends=True)
+    lines[1] = lines[1].replace("failure", "success")
+    (tmp_path / LEDGER).write_text("".join(lines))
+    with pytest.raises(LedgerError, match=r"episodes\.jsonl, line 2"):
+        open_folder(tmp_path)
+    assert (tmp_path / LEDGER).read_text() == "".join(lines), "nothing is changed by looking"
+
+
+def test_a_folder_of_another_experiment_is_refused_with_what_differs(tmp_path):
+    open_folder(tmp_path).close()
+    other = dataclasses.replace(EXPERIMENT, episodes=4, seed=1)
+    with pytest.raises(RunFolderError, match=r"another experiment: episodes: 3 -> 4; seed: 0 -> 1"):
+        open_folder(tmp_path, other, other.plan())
+
+
+def test_a_folder_planned_differently_by_another_version_is_refused(tmp_path):
+    open_folder(tmp_path).close()
+    with pytest.raises(RunFolderError, match="tasks or seeds"):
+        open_folder(tmp_path, EXPERIMENT, Plan(PLAN.protocol, PLAN.episodes[1:]))
+
+
+def test_a_config_with_unknown_keys_is_refused(tmp_path):
+    open_folder(tmp_path).close()
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["experiment"]["epsiodes"] = 3
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ExperimentError, match="epsiodes"):
+        open_folder(tmp_path)
+
+
+def test_two_processes_cannot_write_to_one_folder(tmp_path):
+    with open_folder(tmp_path), pytest.raises(RunFolderError, match="Another process"):
+        open_folder(tmp_path)
+    open_folder(tmp_path).close()
+
+
+def test_records_without_a_config_are_not_taken_over(tmp_path):
+    (tmp_path / LEDGER).write_text("")
+    with pytest.raises(RunFolderError, match=r"no config\.json"):
+        open_folder(tmp_path)
+
+
+def test_an_unwritable_folder_is_said_in_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match="Cannot write to the run folder"):
+        open_folder(tmp_path / "file" / "run")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_said_in_a_sentence(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(RunFolderError, match="Cannot write"):
+        open_folder(tmp_path / "run")
+
+
+def test_no_two_episodes_share_a_video_name():
+    names = ["a b", "a/b", "a~2f~b", "a-b", "A-b", "ä"]
+    paths = {video_path(policy, task, e, "success") for policy in names for task in names for e in range(3)}
+    assert len(paths) == len(names) ** 2 * 3
+    assert all(path.count("/") == 2 for path in paths)
+
+
+def test_file_names_have_no_characters_with_a_meaning():
+    assert file_name("pi0@/ckpt/../x") == "pi0~40~~2f~ckpt~2f~..~2f~x"
+
+
+def test_experiments_survive_the_way_through_json():
+    assert experiment_from_json(json.dumps(EXPERIMENT.to_dict()), "here") == EXPERIMENT
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"episodes": 0}, "at least 1; got 0"),
+        ({"policies": ()}, "names no policy"),
+        ({"tasks": ()}, "names no task"),
+        ({"policies": ("hold", "hold")}, "hold twice"),
+        ({"protocol": Protocol("libero")}, "for suite 'libero'"),
+    ],
+)
+def test_experiments_that_cannot_be_run_are_refused(changes, message):
+    with pytest.raises(ExperimentError, match=message):
+        dataclasses.replace(EXPERIMENT, **changes)
+
+
+def test_differences_name_the_place():
+    assert differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2}) == ["a.b: 1 -> 3"]
