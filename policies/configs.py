@@ -68,9 +68,9 @@ class ImageEncoderConfig:
     num_heads: int
     patch_size: int
     position_embedding: Literal["learned", "sincos2d"] = "learned"
-    pooling: Literal["none", "gap", "tok", "map", "first"] = "none"
-    """What leaves the encoder: every token (`none`), their mean (`gap`), a class token (`tok`), an
-    attention-pooled token (`map`), or the first patch (`first`)."""
+    pooling: Literal["none", "gap", "tok", "map"] = "none"
+    """What leaves the encoder: every token (`none`), their mean (`gap`), a class token (`tok`), or an
+    attention-pooled token (`map`)."""
     representation_head: bool = False
     """A tanh layer of the encoder's width between pooling and output projection."""
     stacked: bool = True
@@ -171,8 +171,8 @@ class ModelConfig:
             case "pi0":
                 return pi0(language, _gemma_from(case["action_expert"]), **sizes)
             case "pi05":
-                state_as = "prompt" if case["state_in_prompt"] else "unused"
-                return pi05(language, _gemma_from(case["action_expert"]), state_as=state_as, **sizes)
+                sizes["state_as"] = "prompt" if case["state_in_prompt"] else "unused"
+                return pi05(language, _gemma_from(case["action_expert"]), **sizes)
             case "pi0_fast":
                 return pi0_fast(language, **sizes)
             case family:

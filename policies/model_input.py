@@ -5,6 +5,8 @@ Axis letters: b batch, h image height, w image width, a padded action and state 
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,7 @@ from jaxtyping import Bool, Float32, Int32, UInt8
 
 from policies.pytrees import pytree
 
-AnyArray = jax.Array | np.ndarray
+AnyArray: TypeAlias = jax.Array | np.ndarray
 
 
 @pytree

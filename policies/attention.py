@@ -1,0 +1,75 @@
+"""Attention over tokens: who sees whom, rotary positions, and the weighted sum.
+
+Axis letters: b batch, t query tokens, s key slots, n query heads, k key heads, g = n/k, h head width.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Float32, Int
+
+MASKED_LOGIT = -2.3819763e38
+"""What a masked logit becomes: finite, so that a row that sees nothing is uniform instead of NaN."""
+
+LONGEST_WAVELENGTH = 10_000.0
+
+
+def block_mask(
+    valid: Bool[Array, "b t"], starts_block: Bool[Array | np.ndarray, "b t"] | Bool[np.ndarray, " t"]
+) -> Bool[Array, "b t t"]:
+    """Mask by blocks: a token sees the valid tokens of its own block and of the blocks before it.
+
+        starts_block   0 0 0 | 1 | 1 0 0
+                       prefix state actions
+
+    All zeros is full attention, all ones is causal.
+    """
+    starts = jnp.broadcast_to(starts_block, valid.shape)
+    block = jnp.cumsum(starts.astype(jnp.int32), axis=1)
+    earlier = block[:, None, :] <= block[:, :, None]
+    return earlier & valid[:, None, :] & valid[:, :, None]
+
+
+class Rotation(NamedTuple):
+    """Sines and cosines of rotary positions."""
+
+    sin: Float32[Array, "b t 1 half"]
+    cos: Float32[Array, "b t 1 half"]
+
+
+def rotation(positions: Int[Array, "b t"], head_dim: int) -> Rotation:
+    """Angles of rotary positions (arXiv:2104.09864), in float32."""
+    exponent = np.arange(head_dim // 2, dtype=np.float32) * np.float32(2.0 / head_dim)
+    timescale = jnp.asarray(LONGEST_WAVELENGTH**exponent, jnp.float32)
+    angle = positions.astype(jnp.float32)[:, :, None, None] / timescale[None, None, None, :]
+    return Rotation(jnp.sin(angle), jnp.cos(angle))
+
+
+def rotate(x: Float[Array, "b t n h"], by: Rotation) -> Float32[Array, "b t n h"]:
+    """Rotate pairs made of the first and second half of each head; float32 whatever comes in."""
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([first * by.cos - second * by.sin, second * by.cos + first * by.sin], axis=-1)
+
+
+def attend(
+    q: Float[Array, "b t n h"],
+    k: Float[Array, "b s k h"],
+    v: Float[Array, "b s k h"],
+    mask: Bool[Array, "b t s"],
+) -> Float[Array, "b t n h"]:
+    """Average the values by softmax(q · k), several query heads to a key head.
+
+    `q` comes scaled and may be wider than keys and values. Logits and softmax are float32; the
+    weights are rounded to the dtype of the values, which is that of the result.
+    """
+    batch, queries, heads, width = q.shape
+    kv_heads = k.shape[2]
+    grouped = q.reshape(batch, queries, kv_heads, heads // kv_heads, width)
+    logits = jnp.einsum("btkgh,bskh->bkgts", grouped, k.astype(q.dtype), preferred_element_type=jnp.float32)
+    logits = jnp.where(mask[:, None, None], logits, MASKED_LOGIT)
+    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
+    return jnp.einsum("bkgts,bskh->btkgh", weights, v).reshape(batch, queries, heads, width)

@@ -1,0 +1,165 @@
+"""Models and their parameters under the published names.
+
+Checkpoints of openpi name parameters by '/'-joined paths such as
+`PaliGemma/llm/layers/attn/q_einsum_1/w`. The modules here have names of their own; `published_name`
+is the one place that knows both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+
+from policies.configs import ModelConfig
+from policies.pi0 import Pi0
+from policies.pi0_fast import Pi0Fast
+
+Model: TypeAlias = Pi0 | Pi0Fast
+FlatParameters: TypeAlias = dict[str, jax.Array | np.ndarray]
+
+# Applied in this order to the path within the model; names that no rule touches are published as they are.
+_RENAMES = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"^image_encoder/blocks/(\d+)/", r"image_encoder/Transformer/encoderblock_\1/"),
+        (r"^image_encoder/blocks/", "image_encoder/Transformer/encoderblock/"),
+        (r"^image_encoder/final_norm/", "image_encoder/Transformer/encoder_norm/"),
+        (r"^image_encoder/pooling/norm/", "image_encoder/MAPHead_0/LayerNorm_0/"),
+        (r"^image_encoder/pooling/", "image_encoder/MAPHead_0/"),
+        (r"^image_encoder/patch/", "image_encoder/embedding/"),
+        (r"^image_encoder/positions$", "image_encoder/pos_embedding"),
+        (r"^image_encoder/class_token$", "image_encoder/cls"),
+        (r"^image_encoder/representation/", "image_encoder/pre_logits/"),
+        (r"^(image_encoder/.*)attention_norm/", r"\1LayerNorm_0/"),
+        (r"^(image_encoder/.*)mlp_norm/", r"\1LayerNorm_1/"),
+        (r"^(image_encoder/.*)attention/", r"\1MultiHeadDotProductAttention_0/"),
+        (r"^(image_encoder/.*)mlp/into/", r"\1MlpBlock_0/Dense_0/"),
+        (r"^(image_encoder/.*)mlp/out/", r"\1MlpBlock_0/Dense_1/"),
+        (r"^image_encoder/", "PaliGemma/img/"),
+        (r"^transformer/token_table$", "PaliGemma/llm/embedder/input_embedding"),
+        # Experts are told apart by a suffix on the module: none on the first, _1 on the second.
+        (r"^transformer/experts/0/", "PaliGemma/llm//"),
+        (r"^transformer/experts/(\d+)/", r"PaliGemma/llm/_\1/"),
+        (r"llm/(_\d+)?/final_norm/", r"llm/final_norm\1/"),
+        (r"llm/(_\d+)?/layers/pre_attention_norm/", r"llm/layers/pre_attention_norm\1/"),
+        (r"llm/(_\d+)?/layers/pre_mlp_norm/", r"llm/layers/pre_ffw_norm\1/"),
+        (r"llm/(_\d+)?/layers/attention/out/", r"llm/layers/attn/attn_vec_einsum\1/"),
+        (r"llm/(_\d+)?/layers/attention/(q|kv|qkv)/", r"llm/layers/attn/\2_einsum\1/"),
+        (r"llm/(_\d+)?/layers/mlp/gating/w", r"llm/layers/mlp\1/gating_einsum"),
+        (r"llm/(_\d+)?/layers/mlp/linear/w", r"llm/layers/mlp\1/linear"),
+        (r"llm/(_\d+)?/layers/mlp/gating/", r"llm/layers/mlp\1/gating_einsum_"),
+        (r"llm/(_\d+)?/layers/mlp/linear/", r"llm/layers/mlp\1/linear_"),
+        (r"/modulation/", "/Dense_0/"),
+    )
+]
+
+
+def published_name(path: str) -> str:
+    """The name of a parameter in published checkpoints, from its path within the model.
+
+    >>> published_name("transformer/experts/1/layers/attention/q/w")
+    'PaliGemma/llm/layers/attn/q_einsum_1/w'
+    """
+    for pattern, replacement in _RENAMES:
+        path = pattern.sub(replacement, path)
+    return path
+
+
+def model_class(config: ModelConfig) -> type[Pi0] | type[Pi0Fast]:
+    """The class that a config describes."""
+    return Pi0Fast if config.action_expert is None else Pi0
+
+
+def abstract_model(config: ModelConfig) -> Any:
+    """The model with shapes in place of arrays; nothing is allocated."""
+    return nnx.eval_shape(lambda: model_class(config)(config, rngs=nnx.Rngs(0)))
+
+
+def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter by its published name."""
+    _, state = nnx.split(abstract_model(config))
+    return {name: leaf.shape for name, leaf in _named_leaves(state)}
+
+
+def flatten(model: nnx.Module) -> FlatParameters:
+    """Every parameter by its published name; the arrays are shared, not copied."""
+    return dict(_named_leaves(nnx.state(model, nnx.Param)))
+
+
+def random_model(config: ModelConfig, seed: int, *, dtype: DTypeLike = "float32") -> Model:
+    """A model with fresh weights from the published initialisers.
+
+    Initialised in one compiled function, so that at most a few float32 parameters exist at a time
+    where `dtype` is smaller.
+    """
+    graph, _ = nnx.split(abstract_model(config))
+
+    @jax.jit
+    def initialize(key: jax.Array) -> nnx.State:
+        state = nnx.state(model_class(config)(config, rngs=nnx.Rngs(key)), nnx.Param)
+        return jax.tree.map(lambda leaf: leaf.astype(dtype), state)
+
+    return nnx.merge(graph, initialize(jax.random.key(seed)))
+
+
+def model_from(config: ModelConfig, flat: Mapping[str, Any], *, dtype: DTypeLike | None = None) -> Model:
+    """A model with these parameters, on the default device.
+
+    Args:
+      config: What to build.
+      flat: Arrays by published name.
+      dtype: What to store parameters in; None keeps what comes. Published inference stores all of
+        them as bfloat16.
+
+    Raises:
+      ValueError: If names are missing or left over, or a shape is wrong.
+    """
+    graph, state = nnx.split(abstract_model(config))
+    leaves = assigned(state, flat)
+    return nnx.merge(graph, jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), leaves))
+
+
+def assigned(state: nnx.State, flat: Mapping[str, Any]) -> nnx.State:
+    """A state of the same structure whose leaves are the named arrays, as they are.
+
+    Raises:
+      ValueError: If names are missing or left over, or a shape is wrong.
+    """
+    named = _named_leaves(state)
+    missing = sorted(name for name, _ in named if name not in flat)
+    left_over = sorted(set(flat) - {name for name, _ in named})
+    if missing or left_over:
+        raise ValueError(
+            f"The model has {len(named)} parameters. Missing: {_few(missing)}; left over: {_few(left_over)}. "
+            "Pick the config that the checkpoint was trained with."
+        )
+    for name, leaf in named:
+        if tuple(flat[name].shape) != tuple(leaf.shape):
+            raise ValueError(
+                f"{name} has shape {tuple(leaf.shape)} in this model; got {tuple(flat[name].shape)}. "
+                "Pick the config that the checkpoint was trained with."
+            )
+    return jax.tree.unflatten(jax.tree.structure(state), [flat[name] for name, _ in named])
+
+
+def _named_leaves(state: nnx.State) -> list[tuple[str, Any]]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    return [(published_name(_path(keys)), leaf) for keys, leaf in leaves]
+
+
+def _path(keys: tuple) -> str:
+    parts = [str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in keys]
+    if parts[-1] in ("value", "raw_value"):  # The leaf of an nnx.Variable.
+        parts.pop()
+    return "/".join(parts)
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "") or "none"

@@ -1,0 +1,266 @@
+"""pi0 (arXiv:2410.24164) and pi0.5 (arXiv:2504.16054): action chunks by flow matching.
+
+The language expert reads cameras and prompt once; the action expert turns noise (time 1) into
+actions (time 0) by following a velocity field that it predicts, in a few Euler steps.
+
+    tokens   [ cameras | prompt ] [ state (pi0 only) | noisy actions ]
+    expert         language                    action
+
+Axis letters: b batch, p prefix tokens, t suffix tokens, d width, c chunk steps, a action size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Float32, Int32
+
+from policies.attention import block_mask
+from policies.configs import ModelConfig
+from policies.kv_cache import KVCache, empty_cache
+from policies.model_input import AnyArray, ModelInput
+from policies.prefix import Prefix, embed_prefix, positions_of_valid
+from policies.projections import Linear
+from policies.pytrees import pytree
+from policies.siglip import ImageEncoder
+from policies.transformer import Transformer
+
+SHORTEST_PERIOD, LONGEST_PERIOD = 4e-3, 4.0
+"""Periods of the sines that embed flow time, which runs from 0 to 1."""
+
+
+@pytree
+class ReadPrefix:
+    """Cameras and prompt after the language expert: what every flow step attends to."""
+
+    cache: KVCache
+    valid: Bool[Array, "b p"]
+
+
+class Suffix(NamedTuple):
+    """Embedded state and noisy actions."""
+
+    tokens: Float32[Array, "b t d"]
+    starts_block: Bool[np.ndarray, " t"]
+    """As `attention.block_mask` takes it; all suffix tokens are valid."""
+    condition: Float32[Array, "b d"] | None
+    """Flow time for the adaptive norms of the action expert, where the model has them."""
+
+
+class Pi0(nnx.Module):
+    """The flow models; the config's `state_as` and `time_conditioning` tell pi0 from pi0.5."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        if config.action_expert is None or config.time_conditioning is None:
+            raise ValueError(f"Pi0 needs an action expert; {config.family} has none. Use Pi0Fast.")
+        self.config = config
+        dtype = jnp.dtype(config.dtype)
+        width, action_dim = config.action_expert.width, config.action_dim
+        self.image_encoder = ImageEncoder(
+            config.image_encoder,
+            image_hw=(config.image_size, config.image_size),
+            output_width=config.language.width,
+            dtype=dtype,
+            rngs=rngs,
+        )
+        self.transformer = Transformer(
+            config.experts,
+            adaptive_norm=(False, config.time_conditioning == "adaptive_norm"),
+            vocab_size=config.vocab_size,
+            rope_dtype=config.rope_dtype,
+            dtype=dtype,
+            rngs=rngs,
+        )
+        self.action_in_proj = Linear(action_dim, width, rngs=rngs)
+        if config.state_as == "token":
+            self.state_proj = Linear(action_dim, width, rngs=rngs)
+        if config.time_conditioning == "concatenate":
+            self.action_time_mlp_in = Linear(2 * width, width, rngs=rngs)
+            self.action_time_mlp_out = Linear(width, width, rngs=rngs)
+        else:
+            self.time_mlp_in = Linear(width, width, rngs=rngs)
+            self.time_mlp_out = Linear(width, width, rngs=rngs)
+        self.action_out_proj = Linear(width, action_dim, rngs=rngs)
+
+    def sample_actions(
+        self,
+        batch: ModelInput,
+        noise: Float32[AnyArray, "b c a"],
+        num_steps: int | Int32[Array, ""] = 10,
+    ) -> Float32[Array, "b c a"]:
+        """Integrate the velocity field from noise to actions in Euler steps of equal length.
+
+        Args:
+          batch: The queries.
+          noise: Standard normal; see `noise_from_keys`. A row's actions depend on its own noise only.
+          num_steps: May be traced: one compilation then serves every count.
+
+        Returns:
+          Actions, normalised and padded as in training.
+        """
+        prefix = self.read_prefix(batch)
+        step_size = -1.0 / jnp.asarray(num_steps, jnp.float32)
+
+        def euler_step(_: Int32[Array, ""], carry: tuple) -> tuple:
+            x, time = carry
+            velocity = self.velocity(prefix, batch.state, x, jnp.broadcast_to(time, x.shape[:1]))
+            return x + step_size * velocity.astype(jnp.float32), time + step_size
+
+        start = (jnp.asarray(noise), jnp.ones((), jnp.float32))
+        return jax.lax.fori_loop(0, num_steps, euler_step, start)[0]
+
+    def read_prefix(self, batch: ModelInput) -> ReadPrefix:
+        """Run the language expert over cameras and prompt; done once per query."""
+        prefix = self.embed_prefix(batch)
+        rows, slots = prefix.valid.shape
+        cache = empty_cache(
+            self.config.language,
+            batch=rows,
+            slots=slots + self._suffix_length(),
+            dtype=jnp.dtype(self.config.dtype),
+        )
+        mask = block_mask(prefix.valid, prefix.starts_block)
+        mask = jnp.pad(mask, ((0, 0), (0, 0), (0, cache.slots - slots)))
+        positions = positions_of_valid(prefix.valid)
+        _, cache = self.transformer([prefix.tokens, None], positions, mask, cache)
+        return ReadPrefix(cache, prefix.valid)
+
+    def velocity(
+        self,
+        prefix: ReadPrefix,
+        state: Float32[AnyArray, "b a"],
+        x: Float32[Array, "b c a"],
+        time: Float32[Array, " b"],
+    ) -> Float[Array, "b c a"]:
+        """The predicted direction from actions to noise, at noisy actions `x` and flow time `time`."""
+        suffix = self.embed_suffix(state, x, time)
+        own = block_mask(jnp.ones(suffix.tokens.shape[:2], jnp.bool_), suffix.starts_block)
+        onto_prefix = jnp.broadcast_to(
+            prefix.valid[:, None, :], (*suffix.tokens.shape[:2], prefix.valid.shape[1])
+        )
+        read = prefix.valid.sum(axis=1, dtype=jnp.int32)
+        positions = read[:, None] + jnp.arange(suffix.tokens.shape[1], dtype=jnp.int32)[None]
+        (_, out), _ = self.transformer(
+            [None, suffix.tokens],
+            positions,
+            jnp.concatenate([onto_prefix, own], axis=2),
+            prefix.cache,
+            [None, suffix.condition],
+        )
+        return self.velocity_from(out)
+
+    def velocity_from(self, out: Float[Array, "b t d"]) -> Float[Array, "b c a"]:
+        """The velocity that the action expert's output spells."""
+        return self.action_out_proj(out[:, -self.config.action_horizon :])
+
+    def loss(
+        self,
+        batch: ModelInput,
+        actions: Float32[AnyArray, "b c a"],
+        noise: Float32[AnyArray, "b c a"],
+        time: Float32[AnyArray, " b"],
+    ) -> Float32[Array, "b c"]:
+        """Mean squared error of the velocity over the action dimensions, for each step of the chunk.
+
+        Padded action dimensions and steps behind the end of an episode count, as in the published
+        training.
+        """
+        actions, noise, time = jnp.asarray(actions), jnp.asarray(noise), jnp.asarray(time)
+        t = time[:, None, None]
+        x = t * noise + (1.0 - t) * actions
+        prefix, suffix = self.embed_prefix(batch), self.embed_suffix(batch.state, x, time)
+        (_, out), _ = self.joint(prefix, suffix)
+        velocity = self.velocity_from(out).astype(jnp.float32)
+        return jnp.mean(jnp.square(velocity - (noise - actions)), axis=-1)
+
+    def joint(
+        self, prefix: Prefix, suffix: Suffix, cache: KVCache | None = None
+    ) -> tuple[Sequence[Array], KVCache | None]:
+        """One pass of both experts over prefix and suffix, as in training.
+
+        Returns:
+          The outputs of both experts, and the cache, which has to fit all tokens, if one was given.
+        """
+        mask, positions = joint_attention(prefix, suffix)
+        streams = [prefix.tokens, suffix.tokens]
+        return self.transformer(streams, positions, mask, cache, [None, suffix.condition])
+
+    def embed_prefix(self, batch: ModelInput) -> Prefix:
+        """Tokens of cameras and prompt."""
+        return embed_prefix(self.config, self.image_encoder, self.transformer, batch)
+
+    def embed_suffix(
+        self, state: Float32[AnyArray, "b a"], x: Float32[Array, "b c a"], time: Float32[Array, " b"]
+    ) -> Suffix:
+        """Tokens of state and noisy actions, in float32 whatever the transformer computes in."""
+        actions = self.action_in_proj(x)
+        time_tokens = embed_time(time, actions.shape[-1])
+        condition = None
+        if self.config.time_conditioning == "concatenate":
+            beside = jnp.broadcast_to(time_tokens[:, None], actions.shape)
+            hidden = self.action_time_mlp_in(jnp.concatenate([actions, beside], axis=-1))
+            actions = self.action_time_mlp_out(jax.nn.silu(hidden))
+        else:
+            hidden = jax.nn.silu(self.time_mlp_in(time_tokens))
+            condition = jax.nn.silu(self.time_mlp_out(hidden))
+        tokens = actions
+        if self.config.state_as == "token":
+            tokens = jnp.concatenate([self.state_proj(jnp.asarray(state))[:, None], actions], axis=1)
+        return Suffix(tokens, self._suffix_starts(), condition)
+
+    def _suffix_starts(self) -> Bool[np.ndarray, " t"]:
+        """The state is a block that sees no action; the actions are one block."""
+        before = self._suffix_length() - self.config.action_horizon
+        starts = np.zeros(self._suffix_length(), np.bool_)
+        starts[: before + 1] = True
+        return starts
+
+    def _suffix_length(self) -> int:
+        return self.config.action_horizon + (1 if self.config.state_as == "token" else 0)
+
+
+def joint_attention(prefix: Prefix, suffix: Suffix) -> tuple[Bool[Array, "b _q _q"], Int32[Array, "b _q"]]:
+    """Mask and positions of one pass over prefix and suffix."""
+    rows, tokens = suffix.tokens.shape[:2]
+    valid = jnp.concatenate([prefix.valid, jnp.ones((rows, tokens), jnp.bool_)], axis=1)
+    suffix_starts = jnp.broadcast_to(jnp.asarray(suffix.starts_block)[None], (rows, tokens))
+    starts = jnp.concatenate([prefix.starts_block, suffix_starts], axis=1)
+    return block_mask(valid, starts), positions_of_valid(valid)
+
+
+def embed_time(time: Float32[Array, " b"], width: int) -> Float32[Array, "b {width}"]:
+    """Sines, then cosines, of flow time at periods between 4e-3 and 4, equally spaced in their logarithm."""
+    fraction = jnp.linspace(0.0, 1.0, width // 2, dtype=jnp.float32)
+    period = SHORTEST_PERIOD * (LONGEST_PERIOD / SHORTEST_PERIOD) ** fraction
+    angle = time[:, None] * (1.0 / period * 2.0 * jnp.pi)[None, :]
+    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+
+
+def noise_from_keys(keys: Array, action_horizon: int, action_dim: int) -> Float32[Array, "b c a"]:
+    """Standard normal noise with a key per row, so that a row's noise depends on nothing else.
+
+    Args:
+      keys: Typed keys [b] or raw threefry keys uint32 [b, 2].
+      action_horizon: Steps of the chunk.
+      action_dim: Padded action size.
+    """
+    return jax.vmap(lambda key: jax.random.normal(key, (action_horizon, action_dim), jnp.float32))(keys)
+
+
+def training_noise_and_time(
+    key: Array, batch: int, action_horizon: int, action_dim: int
+) -> tuple[Float32[Array, "b c a"], Float32[Array, " b"]]:
+    """What the published training draws for one step: noise, and times that favour the noisy end.
+
+    Times are 0.001 + 0.999 · Beta(1.5, 1). The first of the three keys that `key` is split into is
+    left to image augmentation.
+    """
+    _, noise_key, time_key = jax.random.split(key, 3)
+    noise = jax.random.normal(noise_key, (batch, action_horizon, action_dim), jnp.float32)
+    time = jax.random.beta(time_key, 1.5, 1.0, (batch,), jnp.float32) * 0.999 + 0.001
+    return noise, time

@@ -1,0 +1,229 @@
+"""pi0-FAST (arXiv:2501.09747): action chunks as text, one token after the other.
+
+The prompt is aligned to the right, so that the last valid token of every row lies in the last slot
+and generated tokens of all rows share slots:
+
+    slots   [ padding | cameras | prompt ][ generated ... ]
+             0                  prefill_size
+
+Axis letters: b batch, p prefix tokens, s slots, t text tokens, m generated tokens, d width, v vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Float32, Int32
+
+from policies.attention import block_mask
+from policies.configs import ModelConfig
+from policies.kv_cache import KVCache, empty_cache
+from policies.model_input import ModelInput
+from policies.prefix import Prefix, embed_prefix, positions_of_valid
+from policies.pytrees import pytree
+from policies.siglip import ImageEncoder
+from policies.transformer import Transformer
+
+END_TOKEN = 1
+"""`<eos>` of PaliGemma's tokenizer."""
+
+
+@pytree
+class ReadPrompt:
+    """Cameras and prompt after the transformer, and what was generated behind them."""
+
+    cache: KVCache
+    valid: Bool[Array, "b p"]
+    """Of the aligned prefix."""
+
+
+class GeneratedTokens(NamedTuple):
+    """What a batch of queries was answered."""
+
+    tokens: Int32[Array, "b m"]
+    """0 behind the end of a row."""
+    lengths: Int32[Array, " b"]
+    """Tokens before the end token; m where none came."""
+
+
+class Pi0Fast(nnx.Module):
+    """The autoregressive model."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        if config.first_decode_position is None or config.decode_mask is None:
+            raise ValueError(
+                f"Pi0Fast needs first_decode_position and decode_mask; {config.family} has none. Use Pi0."
+            )
+        self.config = config
+        dtype = jnp.dtype(config.dtype)
+        self.image_encoder = ImageEncoder(
+            config.image_encoder,
+            image_hw=(config.image_size, config.image_size),
+            output_width=config.language.width,
+            dtype=dtype,
+            rngs=rngs,
+        )
+        self.transformer = Transformer(
+            config.experts,
+            adaptive_norm=(False,),
+            vocab_size=config.vocab_size,
+            rope_dtype=config.rope_dtype,
+            dtype=dtype,
+            rngs=rngs,
+        )
+
+    def sample_tokens(
+        self,
+        batch: ModelInput,
+        max_tokens: int,
+        *,
+        temperature: float = 0.0,
+        keys: Array | None = None,
+        stop: Literal["each_row", "all_at_once"] = "each_row",
+    ) -> GeneratedTokens:
+        """Generate until every row has ended, or `max_tokens`.
+
+        Args:
+          batch: The queries, prompts without an answer.
+          max_tokens: Length of the result; static.
+          temperature: 0 takes the likeliest token; otherwise tokens are drawn from
+            softmax(logits / temperature). Static.
+          keys: A key per row for drawing, typed [b] or uint32 [b, 2]. A row depends on its own only.
+          stop: `each_row` writes 0 behind a row's end token and stops when all rows have met theirs.
+            `all_at_once` is the published loop: a row goes on behind its end token, until all rows
+            happen to produce one in the same step.
+
+        Raises:
+          ValueError: If the temperature is not 0 and there are no keys.
+        """
+        if temperature and keys is None:
+            raise ValueError("Drawing tokens at a temperature needs a key per row; got none.")
+        sticky = stop == "each_row"
+
+        def pick(logits: Float[Array, "b v"], step: Int32[Array, ""], ended: Bool[Array, " b"]) -> Array:
+            if temperature:
+                token = _draw(keys, step, logits / temperature)
+            else:
+                token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+            return jnp.where(ended, 0, token) if sticky else token
+
+        def go_on(carry: tuple) -> Bool[Array, ""]:
+            _, _, _, step, ended = carry
+            return (step < max_tokens) & ~ended.all()
+
+        def one_token(carry: tuple) -> tuple:
+            prompt, token, tokens, step, ended = carry
+            logits, prompt = self.decode(prompt, token, step - 1)
+            token = pick(logits, step, ended)
+            tokens = jax.lax.dynamic_update_slice(tokens, token[:, None], (jnp.zeros((), jnp.int32), step))
+            at_end = token == END_TOKEN
+            return prompt, token, tokens, step + 1, (ended | at_end) if sticky else at_end
+
+        logits, prompt = self.read_prompt(batch, max_tokens)
+        nobody = jnp.zeros(logits.shape[:1], jnp.bool_)
+        token = pick(logits, jnp.zeros((), jnp.int32), nobody)
+        tokens = jnp.zeros((token.shape[0], max_tokens), jnp.int32).at[:, 0].set(token)
+        start = (prompt, token, tokens, jnp.ones((), jnp.int32), token == END_TOKEN)
+        tokens = jax.lax.while_loop(go_on, one_token, start)[2]
+        return GeneratedTokens(tokens, _lengths(tokens))
+
+    def read_prompt(self, batch: ModelInput, max_tokens: int) -> tuple[Float[Array, "b v"], ReadPrompt]:
+        """Read cameras and prompt, with room for `max_tokens` behind; returns the next token's logits."""
+        prefix = self.embed_prefix(batch)
+        mask = block_mask(prefix.valid, prefix.starts_block)
+        tokens, valid, mask = align_right(prefix.tokens, prefix.valid, mask)
+        rows, slots = valid.shape
+        cache = empty_cache(
+            self.config.language,
+            batch=rows,
+            slots=slots + max_tokens,
+            dtype=jnp.dtype(self.config.dtype),
+        )
+        mask = jnp.pad(mask, ((0, 0), (0, 0), (0, max_tokens)))
+        (out,), cache = self.transformer([tokens], positions_of_valid(valid), mask, cache)
+        return self.transformer.logits(out[:, -1]), ReadPrompt(cache, valid)
+
+    def decode(
+        self, prompt: ReadPrompt, token: Int32[Array, " b"], step: Int32[Array, ""]
+    ) -> tuple[Float[Array, "b v"], ReadPrompt]:
+        """Read the `step`-th generated token (0 is the first); returns the next token's logits."""
+        read = prompt.valid.sum(axis=1, dtype=jnp.int32)
+        skipped = 1 if self.config.first_decode_position == "skip_one" else 0
+        positions = (read + skipped + step)[:, None]
+        mask = self._decode_mask(prompt, step)
+        (out,), cache = self.transformer(
+            [self.transformer.embed(token[:, None])], positions, mask[:, None], prompt.cache
+        )
+        return self.transformer.logits(out[:, 0]), ReadPrompt(cache, prompt.valid)
+
+    def loss(self, batch: ModelInput) -> Float32[Array, " b"]:
+        """Cross-entropy of the tokens in `token_loss_mask`, averaged within each row.
+
+        Raises:
+          ValueError: If the batch has no `token_loss_mask`.
+        """
+        if batch.token_loss_mask is None:
+            raise ValueError("The loss needs token_loss_mask, True on the tokens to be predicted; got None.")
+        logits = self.transformer.logits(self.predicting_outputs(batch)).astype(jnp.float32)
+        targets = jnp.asarray(batch.tokens)[:, 1:]
+        wanted = jnp.asarray(batch.token_loss_mask)[:, 1:].astype(jnp.float32)
+        scores = jnp.take_along_axis(logits, targets[:, :, None], axis=-1)[:, :, 0]
+        log_likelihood = scores - jax.nn.logsumexp(logits, axis=-1)
+        return -(log_likelihood * wanted).sum(axis=-1) / jnp.maximum(wanted.sum(axis=-1), 1.0)
+
+    def predicting_outputs(self, batch: ModelInput) -> Float[Array, "b t d"]:
+        """One teacher-forced pass: outputs at text tokens 0..t-1, which predict text tokens 1..t.
+
+        Positions count every token here, masked or not, as in the published training; at inference
+        they count valid ones.
+        """
+        prefix = self.embed_prefix(batch)
+        mask = block_mask(prefix.valid, prefix.starts_block)[:, :-1, :-1]
+        tokens = prefix.tokens[:, :-1]
+        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32)[None], tokens.shape[:2])
+        (out,), _ = self.transformer([tokens], positions, mask)
+        return out[:, out.shape[1] - (batch.tokens.shape[1] - 1) :]
+
+    def embed_prefix(self, batch: ModelInput) -> Prefix:
+        """Tokens of cameras and text."""
+        return embed_prefix(self.config, self.image_encoder, self.transformer, batch)
+
+    def _decode_mask(self, prompt: ReadPrompt, step: Int32[Array, ""]) -> Bool[Array, "b s"]:
+        size = prompt.valid.shape[1]
+        slot = jnp.arange(prompt.cache.slots, dtype=jnp.int32)[None]
+        generated = (slot >= size) & (slot <= size + step)
+        if self.config.decode_mask == "valid":
+            return jnp.pad(prompt.valid, ((0, 0), (0, prompt.cache.slots - size))) | generated
+        start = size - prompt.valid.sum(axis=1, dtype=jnp.int32)
+        return (slot >= start[:, None]) & (slot <= size + step)
+
+
+def align_right(
+    tokens: Float[Array, "b p d"], valid: Bool[Array, "b p"], mask: Bool[Array, "b p p"]
+) -> tuple[Float[Array, "b p d"], Bool[Array, "b p"], Bool[Array, "b p p"]]:
+    """Roll every row so that its last valid token comes last; what was behind it comes first."""
+
+    def align(tokens: Array, valid: Array, mask: Array) -> tuple[Array, Array, Array]:
+        after_last = jnp.max(jnp.where(valid, jnp.arange(1, valid.shape[0] + 1, dtype=jnp.int32), 0))
+        return (
+            jnp.roll(tokens, -after_last, axis=0),
+            jnp.roll(valid, -after_last),
+            jnp.roll(mask, (-after_last, -after_last), axis=(0, 1)),
+        )
+
+    return jax.vmap(align)(tokens, valid, mask)
+
+
+def _draw(keys: Array, step: Int32[Array, ""], scores: Float[Array, "b v"]) -> Int32[Array, " b"]:
+    def draw(key: Array, scores: Array) -> Array:
+        return jax.random.categorical(jax.random.fold_in(key, step), scores.astype(jnp.float32))
+
+    return jax.vmap(draw)(keys, scores).astype(jnp.int32)
+
+
+def _lengths(tokens: Int32[Array, "b m"]) -> Int32[Array, " b"]:
+    before_end = jnp.cumsum((tokens == END_TOKEN).astype(jnp.int32), axis=1) == 0
+    return before_end.sum(axis=1, dtype=jnp.int32)
