@@ -1,0 +1,260 @@
+"""How sure we are of a success rate, of a suite's mean rate and of a quantile of latencies.
+
+Rates lie in [0, 1]. Every function is pure; those that resample are given their Generator.
+
+Axis letters: t tasks, v values, p probabilities.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval, ends included; an end that the data cannot bound is infinite."""
+
+    low: float
+    high: float
+
+    @property
+    def width(self) -> float:
+        """From one end to the other."""
+        return self.high - self.low
+
+    def __contains__(self, value: float) -> bool:
+        """Whether a value lies between the ends."""
+        return bool(self.low <= value <= self.high)
+
+
+def wilson(successes: int, episodes: int, *, confidence: float = 0.95) -> Interval:
+    """Wilson score interval for a success rate: the default for one policy on one task.
+
+    Preferred to rate ± 1.96 standard errors because rates here are often at or near 100 %, where
+    that formula claims certainty:
+
+    >>> wilson(50, 50)  # doctest: +ELLIPSIS
+    Interval(low=0.9286..., high=1.0)
+
+    Raises:
+      ValueError: If there are no episodes, or more successes than episodes.
+
+    Reference: E. B. Wilson (1927), doi:10.1080/01621459.1927.10502953; recommended by Brown, Cai
+    and DasGupta (2001), doi:10.1214/ss/1009213286.
+    """
+    _check_counts(successes, episodes)
+    return _wilson_of_rate(successes / episodes, float(episodes), confidence)
+
+
+def clopper_pearson(successes: int, episodes: int, *, confidence: float = 0.95) -> Interval:
+    """Interval that covers the rate at least as often as it says, whatever the rate; wider than Wilson's.
+
+    Raises:
+      ValueError: If there are no episodes, or more successes than episodes.
+
+    Reference: C. J. Clopper and E. S. Pearson (1934), doi:10.1093/biomet/26.4.404.
+    """
+    _check_counts(successes, episodes)
+    failures, tail = episodes - successes, (1 - confidence) / 2
+    return Interval(
+        float(stats.beta.ppf(tail, successes, failures + 1)) if successes else 0.0,
+        float(stats.beta.isf(tail, successes + 1, failures)) if failures else 1.0,
+    )
+
+
+def jeffreys(successes: int, episodes: int, *, confidence: float = 0.95) -> Interval:
+    """Equal-tailed credible interval under Jeffreys' prior Beta(1/2, 1/2), for one task at a time.
+
+    The end at no (only) successes is 0 (1), as without that it would exclude a rate of 0 (1).
+
+    Raises:
+      ValueError: If there are no episodes, or more successes than episodes.
+
+    Reference: Brown, Cai and DasGupta (2001), section 4.1.2, doi:10.1214/ss/1009213286.
+    """
+    _check_counts(successes, episodes)
+    failures, tail = episodes - successes, (1 - confidence) / 2
+    return Interval(
+        float(stats.beta.ppf(tail, successes + 0.5, failures + 0.5)) if successes else 0.0,
+        float(stats.beta.isf(tail, successes + 0.5, failures + 0.5)) if failures else 1.0,
+    )
+
+
+def pooled_wilson(successes: Sequence[int], episodes: Sequence[int], *, confidence: float = 0.95) -> Interval:
+    """Wilson interval for the mean rate of these very tasks, as if all episodes were of one task.
+
+    Safe where tasks have equally many episodes: tasks of different difficulty only make it wider
+    than need be. Where they have nearly equally many, the mean is over tasks and the number of
+    episodes is the harmonic one, which keeps the standard error at equal rates exact.
+
+    Raises:
+      ValueError: If a task has no episodes, or more successes than episodes.
+
+    Reference: the pooled variance p(1-p)/n is at least the stratified one, by Jensen's inequality.
+    """
+    x, n = _checked_tasks(successes, episodes)
+    harmonic = len(n) ** 2 / float(np.sum(1 / n))
+    return _wilson_of_rate(float(np.mean(x / n)), harmonic, confidence)
+
+
+def mover_wilson(successes: Sequence[int], episodes: Sequence[int], *, confidence: float = 0.95) -> Interval:
+    """Interval for the mean rate of these very tasks from each task's own Wilson interval.
+
+    Narrower than `pooled_wilson` where tasks differ in difficulty, and right for unequal numbers of
+    episodes; covers too seldom where all tasks have few episodes and rates near 0 or 1.
+
+    Raises:
+      ValueError: If a task has no episodes, or more successes than episodes.
+
+    Reference: method of variance estimates recovery, Zou and Donner (2008), doi:10.1002/sim.3095.
+    """
+    x, n = _checked_tasks(successes, episodes)
+    own = [wilson(int(a), int(b), confidence=confidence) for a, b in zip(x, n, strict=True)]
+    rates = x / n
+    down = rates - np.array([interval.low for interval in own])
+    up = np.array([interval.high for interval in own]) - rates
+    mean = float(np.mean(rates))
+    return Interval(
+        max(0.0, mean - float(np.linalg.norm(down)) / len(n)),
+        min(1.0, mean + float(np.linalg.norm(up)) / len(n)),
+    )
+
+
+def task_t_interval(rates: Sequence[float], *, confidence: float = 0.95) -> Interval:
+    """Student's interval for the mean rate of tasks like these, drawn from a population of tasks.
+
+    Answers another question than `pooled_wilson`: what to expect of new tasks. Not cut at 0 and 1.
+
+    Raises:
+      ValueError: If there are fewer than two tasks.
+    """
+    if len(rates) < 2:
+        raise ValueError(f"How tasks differ takes at least 2 of them to say; got {len(rates)}.")
+    error = float(stats.sem(rates))
+    mean = float(np.mean(rates))
+    reach = float(stats.t.isf((1 - confidence) / 2, len(rates) - 1)) * error
+    return Interval(mean - reach, mean + reach)
+
+
+def task_bootstrap(
+    successes: Sequence[int],
+    episodes: Sequence[int],
+    rng: np.random.Generator,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+) -> Interval:
+    """Percentile interval for the mean rate of tasks like these: whole tasks are drawn anew.
+
+    Answers the question of `task_t_interval` without leaving [0, 1]; too narrow under ~15 tasks.
+
+    Raises:
+      ValueError: If there are fewer than two tasks, or a task has no episodes.
+
+    Reference: Davison and Hinkley (1997), Bootstrap Methods, section 3.8 (resampling clusters).
+    """
+    x, n = _checked_tasks(successes, episodes)
+    if len(n) < 2:
+        raise ValueError(f"How tasks differ takes at least 2 of them to say; got {len(n)}.")
+    drawn = rng.integers(len(n), size=(resamples, len(n)))
+    return _percentiles((x / n)[drawn].mean(axis=1), confidence)
+
+
+def quantile(values: Float[np.ndarray, "v"], probability: float) -> float:
+    """Smallest value that at least `probability` of the values do not exceed; always one of them."""
+    return float(np.quantile(values, probability, method="inverted_cdf"))
+
+
+def quantile_interval(
+    values: Float[np.ndarray, "v"], probability: float, *, confidence: float = 0.95
+) -> Interval:
+    """Interval for a quantile of independent values, between two of them; makes no assumption on their law.
+
+    An end is infinite where there are too few values to bound it.
+
+    Reference: order statistics at binomial ranks, Conover (1999), Practical Nonparametric
+    Statistics, section 3.2.
+    """
+    interval = stats.quantile_test(values, p=probability).confidence_interval(confidence)
+    low, high = float(interval.low), float(interval.high)
+    return Interval(-math.inf if math.isnan(low) else low, math.inf if math.isnan(high) else high)
+
+
+def clustered_quantile_intervals(
+    values: Float[np.ndarray, "v"],
+    clusters: Int[np.ndarray, "v"],
+    probabilities: Sequence[float],
+    rng: np.random.Generator,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+) -> list[Interval]:
+    """Intervals for quantiles of values that come in clusters, such as the latencies of an episode.
+
+    Whole clusters are drawn anew, so values within one may depend on each other. A single cluster
+    bounds nothing; under ~15 clusters the intervals are too narrow.
+
+    Raises:
+      ValueError: If there are no values.
+
+    Reference: Davison and Hinkley (1997), Bootstrap Methods, section 3.8.
+    """
+    if len(values) == 0:
+        raise ValueError("Quantiles need at least one value; got none.")
+    names, of_value = np.unique(clusters, return_inverse=True)
+    if len(names) < 2:
+        return [Interval(-math.inf, math.inf) for _ in probabilities]
+    order = np.argsort(values, kind="stable")
+    ordered, of_value = values[order], of_value[order]
+    found = np.empty((len(probabilities), resamples))
+    for resample in range(resamples):
+        times = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
+        up_to = np.cumsum(times[of_value])
+        ranks = np.ceil(np.asarray(probabilities) * up_to[-1] - 1e-9)  # 0.95 * 20 is 19, rounded or not.
+        found[:, resample] = ordered[np.searchsorted(up_to, ranks)]
+    return [_percentiles(quantiles, confidence) for quantiles in found]
+
+
+def _wilson_of_rate(rate: float, episodes: float, confidence: float) -> Interval:
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    centre = (rate + z**2 / (2 * episodes)) / (1 + z**2 / episodes)
+    reach = z * math.sqrt(rate * (1 - rate) / episodes + (z / (2 * episodes)) ** 2) / (1 + z**2 / episodes)
+    # At the ends the formula gives 0 and 1 up to rounding.
+    return Interval(
+        0.0 if rate == 0 else max(0.0, centre - reach), 1.0 if rate == 1 else min(1.0, centre + reach)
+    )
+
+
+def _percentiles(values: Float[np.ndarray, "v"], confidence: float) -> Interval:
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return Interval(float(low), float(high))
+
+
+def _check_counts(successes: int, episodes: int) -> None:
+    if episodes < 1 or not 0 <= successes <= episodes:
+        raise ValueError(
+            f"A rate needs at least 1 episode and 0 to {max(episodes, 0)} successes among them; got "
+            f"{successes} of {episodes}. Tasks without completed episodes have no rate: leave them out "
+            "and say so."
+        )
+
+
+def _checked_tasks(
+    successes: Sequence[int], episodes: Sequence[int]
+) -> tuple[Float[np.ndarray, "t"], Float[np.ndarray, "t"]]:
+    if len(successes) != len(episodes) or not len(episodes):
+        raise ValueError(
+            "Wanted the successes and the episodes of each of the same tasks; got "
+            f"{len(successes)} and {len(episodes)} numbers."
+        )
+    for x, n in zip(successes, episodes, strict=True):
+        _check_counts(x, n)
+    return np.asarray(successes, np.float64), np.asarray(episodes, np.float64)
