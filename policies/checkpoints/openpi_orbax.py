@@ -1,0 +1,88 @@
+"""Arrays in openpi's own checkpoints: one orbax PyTree below `params/`.
+
+Trees saved from a training state end each path in `value`, others do not; both are read. Orbax
+stores an array as one or several compressed chunks, each of which must be decompressed whole: while
+an array is read, its bytes are held up to twice beside the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from policies.checkpoints.interface import ArraySource, CheckpointError, Shape, StoredArray
+
+METADATA = "_METADATA"  # Orbax's description of a tree; a folder without it holds none.
+ROOT, LEAF = "params", "value"
+
+T = TypeVar("T")
+
+
+class OrbaxSource(ArraySource):
+    """The tree in one `params` folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._handler = ocp.PyTreeCheckpointHandler()
+        described = _explained(f"{folder} cannot be read", lambda: self._handler.metadata(folder))
+        tree = getattr(described, "tree", described)  # Orbax wraps the tree since 0.11.
+        leaves = {_keys(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        if {keys[0] for keys in leaves} != {ROOT}:
+            raise CheckpointError(
+                f"{folder} holds {', '.join(sorted({keys[0] for keys in leaves})) or 'nothing'} where the weights "
+                f"of a model lie below {ROOT!r} alone. openpi writes those to <step>/params; <step>/train_state is "
+                "for going on with training."
+            )
+        self._suffix = (LEAF,) if all(keys[-1] == LEAF for keys in leaves) else ()
+        self._leaves = {self._model_name(keys): (keys, leaf) for keys, leaf in leaves.items()}
+        self.stored = tuple(
+            StoredArray("/".join(keys), tuple(leaf.shape), np.dtype(leaf.dtype), name)
+            for name, (keys, leaf) in self._leaves.items()
+        )
+
+    def parts(self, name: str, shape: Shape) -> Mapping[str, Shape]:
+        return {"/".join((ROOT, name, *self._suffix)): shape}
+
+    def read(self, name: str, shape: Shape, dtype: np.dtype) -> np.ndarray:
+        keys, leaf = self._leaves[name]
+        wanted: Any = leaf
+        how: Any = ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype)
+        for key in reversed(keys):
+            wanted, how = {key: wanted}, {key: how}
+        arguments = ocp.args.PyTreeRestore(item=wanted, restore_args=how, partial_restore=True)
+        restored = _explained(
+            f"{self._folder}: array {'/'.join(keys)!r} cannot be read",
+            lambda: self._handler.restore(self._folder, args=arguments),
+        )
+        (array,) = jax.tree_util.tree_leaves(restored)
+        return array
+
+    def files(self) -> tuple[Path, ...]:
+        return tuple(sorted(path for path in self._folder.rglob("*") if path.is_file()))
+
+    def _model_name(self, keys: tuple[str, ...]) -> str:
+        return "/".join(keys[1 : len(keys) - len(self._suffix)])
+
+
+def _keys(path: tuple[Any, ...]) -> tuple[str, ...]:
+    return tuple(str(getattr(entry, "key", getattr(entry, "idx", entry))) for entry in path)
+
+
+def _explained(what: str, action: Callable[[], T]) -> T:
+    """Run an orbax call; whatever it raises becomes one sentence.
+
+    Orbax and tensorstore raise a dozen unrelated types for a damaged folder, so all are caught here.
+    """
+    try:
+        return action()
+    except Exception as error:
+        lines = str(error).splitlines()
+        reason = lines[0] if lines else type(error).__name__
+        raise CheckpointError(
+            f"{what}: {reason} The folder is incomplete or damaged; copy or download it again."
+        ) from error

@@ -1,0 +1,114 @@
+"""Normalisation statistics that lie beside the weights."""
+
+from __future__ import annotations
+
+import abc
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from policies.checkpoints.interface import CheckpointError
+from policies.normalization import (
+    NormalizationError,
+    NormalizationKind,
+    Normalizer,
+    NormStats,
+    norm_stats_from_json,
+)
+
+ASSETS = "assets"
+FILE_NAME = "norm_stats.json"
+
+
+class Statistics(abc.ABC):
+    """The statistics of one checkpoint, read when asked for."""
+
+    where: str
+    """The folder, for messages."""
+
+    @abc.abstractmethod
+    def asset_ids(self) -> tuple[str, ...]:
+        """Names of the data sets or robots that there are statistics of."""
+
+    @abc.abstractmethod
+    def kind(self) -> NormalizationKind | None:
+        """How the checkpoint says that it was normalised; None where it does not say."""
+
+    @abc.abstractmethod
+    def read(self, asset_id: str) -> NormStats:
+        """Statistics of `state` and `actions` for one of the asset ids."""
+
+
+class AssetsFolder(Statistics):
+    """`assets/<asset id>/norm_stats.json` as openpi writes them. An asset id may contain slashes."""
+
+    def __init__(
+        self, folder: Path, kind: NormalizationKind | None = None, sha256: Mapping[str, str] | None = None
+    ) -> None:
+        """Look for statistics.
+
+        Args:
+          folder: The checkpoint's folder, which `assets` lies in.
+          kind: What the checkpoint records.
+          sha256: Hash of each file by its path below `folder`, where the checkpoint records them.
+        """
+        self.where = str(folder)
+        self._folder, self._kind, self._sha256 = folder, kind, sha256
+
+    def asset_ids(self) -> tuple[str, ...]:
+        root = self._folder / ASSETS
+        return tuple(sorted(file.parent.relative_to(root).as_posix() for file in root.rglob(FILE_NAME)))
+
+    def kind(self) -> NormalizationKind | None:
+        return self._kind
+
+    def read(self, asset_id: str) -> NormStats:
+        file = self._folder / ASSETS / asset_id / FILE_NAME
+        content = file.read_bytes()
+        if self._sha256 is not None:
+            recorded = self._sha256.get(file.relative_to(self._folder).as_posix())
+            if recorded != hashlib.sha256(content).hexdigest():
+                raise CheckpointError(
+                    f"{file} is not the file that the checkpoint was written with. Restore it, or write the "
+                    "checkpoint again with these statistics."
+                )
+        try:
+            return norm_stats_from_json(content.decode())
+        except (NormalizationError, UnicodeDecodeError) as error:
+            raise CheckpointError(f"{file}: {error}") from error
+
+
+def usable_statistics(
+    statistics: Statistics, asset_id: str | None, preset_kind: NormalizationKind | None
+) -> NormStats:
+    """Choose and read statistics, and check that they suffice; see `Checkpoint.norm_stats`."""
+    where, present = statistics.where, statistics.asset_ids()
+    if not present:
+        raise CheckpointError(
+            f"{where} has no normalisation statistics. Give them apart from the checkpoint."
+        )
+    if asset_id is None:
+        if len(present) > 1:
+            raise CheckpointError(
+                f"{where} has statistics of {', '.join(present)}. Say which robot or data set is meant "
+                "(asset_id)."
+            )
+        asset_id = present[0]
+    if asset_id not in present:
+        raise CheckpointError(f"{where} has statistics of {', '.join(present)}; wanted those of {asset_id}.")
+    recorded = statistics.kind()
+    if recorded is not None and preset_kind is not None and recorded != preset_kind:
+        raise CheckpointError(
+            f"{where} was trained with the normalisation {recorded!r}; the preset says {preset_kind!r}. Use "
+            "a preset that says the same."
+        )
+    kind = recorded or preset_kind
+    if kind is None:
+        raise CheckpointError(f"{where} does not record how it was normalised. Take it from the preset.")
+    stats = statistics.read(asset_id)
+    for key in ("state", "actions"):
+        try:
+            Normalizer(kind, stats.get(key))
+        except NormalizationError as error:
+            raise CheckpointError(f"{where}, statistics {asset_id!r}, {key}: {error}") from error
+    return stats
