@@ -22,11 +22,22 @@ from harness.policy_catalog import load
 from harness.protocol import Protocol
 from harness.rollout import Played, Reply, ask_here, play
 from harness.video import VideoRecorder
-from policies.interface import Policy, PolicySpec, Query
+from policies.interface import Answer, Policy, PolicySpec, Query
 
 
-EnvMaker = Callable[[str, str, RenderSettings], Env]
-"""Starts a simulation of (suite, task)."""
+def make_env(suite: str, task: str, render: RenderSettings) -> Env:
+    """A simulation of a registered task."""
+    return registry.suite(suite).make(task, render)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where simulations and policies come from."""
+
+    env: Callable[[str, str, RenderSettings], Env] = make_env
+    """Starts a simulation of (suite, task)."""
+    policy: Callable[[str], Policy] = load
+    """Loads a policy by its name in the experiment."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +71,13 @@ class WorkerReport:
     fingerprint: dict[str, str]
 
 
-def make_env(suite: str, task: str, render: RenderSettings) -> Env:
-    """A simulation of a registered task."""
-    return registry.suite(suite).make(task, render)
-
-
 class EnvActor:
     """Plays episodes, one after another, keeping the simulation of the last task."""
 
-    def __init__(self, protocol: Protocol, video: VideoSettings | None, make: EnvMaker = make_env):
+    def __init__(self, protocol: Protocol, video: VideoSettings | None, sources: Sources):
         self._protocol = protocol
         self._video = video
-        self._make = make
+        self._sources = sources
         self._env: Env | None = None
         self._policies: dict[str, Policy] = {}
 
@@ -106,7 +112,7 @@ class EnvActor:
         if self._env is not None and (self._env.spec.suite, self._env.spec.name) != (spec.suite, spec.task):
             self._forget_env()
         if self._env is None:
-            self._env = self._make(spec.suite, spec.task, self._protocol.render)
+            self._env = self._sources.env(spec.suite, spec.task, self._protocol.render)
         return self._env
 
     def _forget_env(self) -> None:
@@ -119,36 +125,40 @@ class EnvActor:
 
     def _ask_here(self, name: str, query: Query) -> Reply:
         if name not in self._policies:
-            self._policies[name] = load(name)
+            self._policies[name] = self._sources.policy(name)
         return ask_here(self._policies[name], query)
 
 
 class PolicyWorker:
     """One policy on one device, answering batches of queries from any number of simulators."""
 
-    def __init__(self, name: str, bucket: int):
-        started = time.perf_counter()
-        self._policy = load(name)
-        self._load_s = time.perf_counter() - started
+    def __init__(self, name: str, bucket: int, sources: Sources):
+        self._name = name
         self._bucket = bucket
-        self._executor = ThreadPoolExecutor(1, "policy")
-        self._batcher = Batcher(lambda queries: self._policy.infer(queries, bucket), bucket, self._executor)
+        self._sources = sources
+        self._policy: Policy | None = None
+        self._executor = ThreadPoolExecutor(1, "policy")  # JAX is called from one thread only.
+        self._batcher = Batcher(self._answer, bucket, self._executor)
 
     async def prepare(self) -> WorkerReport:
-        """Compile and warm up; episodes start after that."""
-        compile_s = await asyncio.get_running_loop().run_in_executor(
-            self._executor, self._policy.prepare, self._bucket
-        )
-        import jax
+        """Load, compile and warm up; episodes start after that. Raises what loading raises."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._prepare)
 
-        device = jax.devices()[0]
-        return WorkerReport(
-            self._policy.spec,
-            self._load_s,
-            compile_s,
-            f"{device.platform}: {device.device_kind}",
-            self._policy.fingerprint(),
-        )
+    def _prepare(self) -> WorkerReport:
+        started = time.perf_counter()
+        policy = self._loaded()
+        load_s = time.perf_counter() - started
+        compile_s = policy.prepare(self._bucket)
+        return WorkerReport(policy.spec, load_s, compile_s, policy.device(), policy.fingerprint())
+
+    def _loaded(self) -> Policy:
+        """The policy; loaded at the first query where Ray has restarted a worker that died."""
+        if self._policy is None:
+            self._policy = self._sources.policy(self._name)
+        return self._policy
+
+    def _answer(self, queries: list[Query]) -> Answer:
+        return self._loaded().infer(queries, self._bucket)
 
     async def infer(self, query: Query) -> Reply:
         """Answer one query, in a batch with those that wait with it."""
@@ -170,12 +180,12 @@ def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
 
 
-def start_env_actor(protocol: Protocol, video: VideoSettings | None, make: EnvMaker) -> Any:
+def start_env_actor(protocol: Protocol, video: VideoSettings | None, sources: Sources) -> Any:
     """A simulator actor on one CPU."""
-    return ray.remote(EnvActor).options(num_cpus=1, max_restarts=0).remote(protocol, video, make)
+    return ray.remote(EnvActor).options(num_cpus=1, max_restarts=0).remote(protocol, video, sources)
 
 
-def start_policy_worker(name: str, bucket: int, num_gpus: float) -> Any:
+def start_policy_worker(name: str, bucket: int, num_gpus: float, sources: Sources) -> Any:
     """A policy actor on a GPU where there is one. It takes no CPU of Ray's count: simulators do."""
     options = {"num_cpus": 0, "num_gpus": num_gpus, "max_restarts": 2, "max_concurrency": 1000}
-    return ray.remote(PolicyWorker).options(**options).remote(name, bucket)
+    return ray.remote(PolicyWorker).options(**options).remote(name, bucket, sources)

@@ -14,11 +14,10 @@ import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from harness.actors import (
-    EnvMaker,
     EpisodeResult,
+    Sources,
     VideoSettings,
     WorkerReport,
-    make_env,
     start_env_actor,
     start_policy_worker,
 )
@@ -70,7 +69,10 @@ class _Worker:
 
 
 class Engine:
-    """Ray actors for one run. A context manager: leaving it stops every actor and Ray itself."""
+    """Ray actors for one run. A context manager: leaving it stops every actor.
+
+    Uses the Ray that this process is connected to; otherwise starts one on this machine, and stops it.
+    """
 
     def __init__(
         self,
@@ -80,7 +82,7 @@ class Engine:
         video: VideoSettings | None,
         on_ready: Callable[[WorkerReport], None] = lambda report: None,
         on_retry: Callable[[Attempt, str], None] = lambda attempt, error: None,
-        make: EnvMaker = make_env,
+        sources: Sources = Sources(),
     ):
         self._protocol = protocol
         self._policies = policies
@@ -88,14 +90,17 @@ class Engine:
         self._video = video
         self._on_ready = on_ready
         self._on_retry = on_retry
-        self._make = make
+        self._sources = sources
+        self._own_ray = False
         self._actors: list[Any] = []
         self._workers: dict[str, _Worker] = {}
         self._pending: deque[Attempt] = deque()
         self._running: dict[Any, tuple[Any, Attempt]] = {}
 
     def __enter__(self) -> Engine:
-        """Start Ray on this machine."""
+        """Have a Ray to work with."""
+        if ray.is_initialized():
+            return self
         os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # Or Ray builds a new venv for its workers.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         ray.init(
@@ -105,11 +110,15 @@ class Engine:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
+        self._own_ray = True
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop everything, also episodes under way."""
-        ray.shutdown()
+        for actor in [*self._actors, *(worker.handle for worker in self._workers.values())]:
+            ray.kill(actor)
+        if self._own_ray:
+            ray.shutdown()
 
     @property
     def env_actors(self) -> int:
@@ -152,7 +161,7 @@ class Engine:
             self._stop_workers()
 
     def _start_env_actor(self) -> Any:
-        return start_env_actor(self._protocol, self._video, self._make)
+        return start_env_actor(self._protocol, self._video, self._sources)
 
     def _start_workers(self) -> None:
         """Have workers for the policies that play now and for those that play next."""
@@ -167,7 +176,7 @@ class Engine:
             if name not in self._workers:
                 gpus = ray.cluster_resources().get("GPU", 0)
                 share = 0.0 if gpus == 0 else 1.0 if gpus > WORKERS_AHEAD else 1 / (1 + WORKERS_AHEAD)
-                handle = start_policy_worker(name, self._resources.bucket, share)
+                handle = start_policy_worker(name, self._resources.bucket, share, self._sources)
                 self._workers[name] = _Worker(handle, handle.prepare.remote())
 
     def _welcome(self, reference: Any) -> None:

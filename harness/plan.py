@@ -12,10 +12,7 @@ from functools import cached_property
 from envs.interface import TaskSpec
 from harness.protocol import Protocol
 from harness.seeding import episode_key, episode_seed
-
-EpisodeKey = tuple[str, str, str, str, int]
-"""(policy, suite, protocol, task, episode): what is counted exactly once."""
-
+from results.records import EpisodeKey
 
 @dataclass(frozen=True)
 class EpisodeSpec:

@@ -13,7 +13,8 @@ from typing import Any
 
 import psutil
 
-from harness.run_folder import PROVENANCE, RunFolderError, write_atomically
+from harness.run_folder import RunFolderError, write_atomically
+from results.records import PROVENANCE
 
 PACKAGES = ("simloop", "mujoco", "metaworld", "gymnasium", "jax", "jaxlib", "flax", "numpy", "ray")
 DECIDING = ("packages.mujoco", "packages.metaworld", "packages.jax", "packages.numpy", "renderer", "python", "machine")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import fcntl
 import json
 import os
@@ -11,14 +10,19 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness.experiment import Experiment, differences, experiment_from_json
-from harness.plan import EpisodeKey, Plan
-from results.ledger import encode_line, read_lines, repair_tail
-from results.records import EpisodeRecord, QueryRecord
+from harness.plan import Plan
+from results.ledger import encode_line, repair_tail
+from results.records import (
+    CONFIG,
+    EPISODES,
+    QUERIES,
+    EpisodeKey,
+    EpisodeRecord,
+    QueryRecord,
+    queries_to_dict,
+    read_episodes,
+)
 
-CONFIG = "config.json"
-PROVENANCE = "provenance.json"
-LEDGER = "episodes.jsonl"
-QUERIES = "queries.jsonl"
 VIDEOS = "videos"
 
 
@@ -39,19 +43,17 @@ class RunFolder:
             self._claim(experiment, plan)
             self.notes += [
                 f"{file}: cut off a half-written last line (the last writer was killed); its episode runs again."
-                for file in (LEDGER, QUERIES)
+                for file in (EPISODES, QUERIES)
                 if repair_tail(path / file)
             ]
-            self.done: dict[EpisodeKey, EpisodeRecord] = {
-                record_key(record): record for record in read_episodes(path / LEDGER)
-            }
+            self.done: dict[EpisodeKey, EpisodeRecord] = {record.key: record for record in read_episodes(path)}
             strangers = self.done.keys() - {spec.id for spec in plan.episodes}
             if strangers:
                 raise RunFolderError(
-                    f"{path / LEDGER} holds {len(strangers)} episodes that are not in the plan, e.g. "
+                    f"{path / EPISODES} holds {len(strangers)} episodes that are not in the plan, e.g. "
                     f"{sorted(strangers)[0]}. Use another --out folder."
                 )
-            self._ledger = (path / LEDGER).open("a", encoding="utf-8")
+            self._ledger = (path / EPISODES).open("a", encoding="utf-8")
             self._queries = (path / QUERIES).open("a", encoding="utf-8")
         except BaseException:
             self._lock.close()
@@ -78,22 +80,17 @@ class RunFolder:
 
     def append(self, record: EpisodeRecord, queries: list[QueryRecord], video: bytes | None = None) -> None:
         """Add a finished episode. It counts once its ledger line is on the disk, which comes last."""
-        key = record_key(record)
-        if key in self.done:
-            raise RunFolderError(f"Episode {key} is in the ledger already.")
+        if record.key in self.done:
+            raise RunFolderError(f"Episode {record.key} is in the ledger already.")
         if video is not None and record.video:
             file = self.path / record.video
             file.parent.mkdir(parents=True, exist_ok=True)
             for stale in file.parent.glob(glob_of_episode(record)):
                 stale.unlink()
             write_atomically(file, video)
-        columns = {
-            field.name: [getattr(query, field.name) for query in queries]
-            for field in dataclasses.fields(QueryRecord)
-        }
-        _append(self._queries, {"key": list(key), "queries": columns})
-        _append(self._ledger, dataclasses.asdict(record))
-        self.done[key] = record
+        _append(self._queries, queries_to_dict(record.key, queries))
+        _append(self._ledger, record.to_dict())
+        self.done[record.key] = record
 
     def close(self) -> None:
         """Let another process have the folder."""
@@ -107,18 +104,6 @@ class RunFolder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def record_key(record: EpisodeRecord) -> EpisodeKey:
-    """The key under which a record is counted."""
-    return (record.policy, record.suite, record.protocol, record.task, record.episode)
-
-
-def read_episodes(ledger: Path) -> list[EpisodeRecord]:
-    """All records of a ledger; none if the file does not exist yet."""
-    if not ledger.exists():
-        return []
-    return [EpisodeRecord(**row) for row in read_lines(ledger)]
 
 
 def video_path(policy: str, task: str, episode: int, ending: str) -> str:

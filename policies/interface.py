@@ -109,6 +109,10 @@ class Policy(abc.ABC):
           QueryError: If a query lacks a camera or its state has another size than the spec says.
         """
 
+    def device(self) -> str:
+        """What the policy computes on, for the provenance."""
+        return "cpu"
+
     def fingerprint(self) -> dict[str, str]:
         """Hashes of everything that decides the answers (weights, statistics, tokenizers)."""
         return {}

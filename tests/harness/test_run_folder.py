@@ -9,10 +9,10 @@ import pytest
 from harness.experiment import Experiment, ExperimentError, differences, experiment_from_json
 from harness.plan import Plan
 from harness.protocol import Protocol
-from harness.run_folder import LEDGER, QUERIES, RunFolder, RunFolderError, file_name, video_path
+from harness.run_folder import RunFolder, RunFolderError, file_name, video_path
 from results import records
 from results.ledger import LedgerError
-from results.records import EpisodeRecord, QueryRecord
+from results.records import EPISODES, EpisodeRecord, QueryRecord
 
 EXPERIMENT = Experiment(
     name="tiny", suite="metaworld", tasks=("reach-v3",), policies=("hold", "random"), episodes=3,
@@ -43,7 +43,7 @@ def open_folder(path, experiment=EXPERIMENT, plan=PLAN) -> RunFolder:
 def test_what_was_appended_is_read_back(tmp_path):
     with open_folder(tmp_path) as folder:
         for spec in PLAN.episodes[:2]:
-            folder.append(record(spec, "success"), [query(0), query(1)], b"mp4")
+            folder.append(record(spec, "success", queries=2), [query(0), query(1)], b"mp4")
     frame = records.load(tmp_path)
     assert list(frame["episode"]) == [0, 1]
     assert set(frame["outcome"]) == {"success"}
@@ -62,33 +62,38 @@ def test_a_second_opening_knows_what_is_done(tmp_path):
             folder.append(record(PLAN.episodes[0]), [])
 
 
-@pytest.mark.parametrize("file", [LEDGER, QUERIES])
-@pytest.mark.parametrize("cut", [1, 20, 150])
-def test_a_line_torn_by_a_kill_is_cut_off_and_its_episode_open_again(tmp_path, file, cut):
+@pytest.mark.parametrize("kept", [0, 1, 20, 200])
+@pytest.mark.parametrize("file", ["episodes.jsonl", "queries.jsonl"])
+def test_an_episode_torn_by_a_kill_is_cut_off_and_open_again(tmp_path, file, kept):
     with open_folder(tmp_path) as folder:
-        for spec in PLAN.episodes[:2]:
-            folder.append(record(spec), [query()])
-    content = (tmp_path / file).read_bytes()
-    (tmp_path / file).write_bytes(content[:-cut])
+        folder.append(record(PLAN.episodes[0]), [query()])
+    before = {name: (tmp_path / name).read_bytes() for name in ("episodes.jsonl", "queries.jsonl")}
     with open_folder(tmp_path) as folder:
-        assert len(folder.notes) == 1
-        assert file in folder.notes[0]
-        left = [spec for spec in PLAN.episodes if spec.id not in folder.done]
-        for spec in left:
+        folder.append(record(PLAN.episodes[1]), [query()])
+    # The writer is killed after `kept` bytes of a line; the ledger is written last.
+    whole = len(before[file])
+    (tmp_path / file).write_bytes((tmp_path / file).read_bytes()[: whole + kept])
+    if file == "queries.jsonl":
+        (tmp_path / "episodes.jsonl").write_bytes(before["episodes.jsonl"])
+    with open_folder(tmp_path) as folder:
+        assert set(folder.done) == {PLAN.episodes[0].id}
+        assert [file in note for note in folder.notes] == ([True] if kept else [])
+        for spec in PLAN.episodes[1:]:
             folder.append(record(spec), [query()])
     assert len(records.load(tmp_path)) == len(PLAN.episodes)
+    assert len(records.load_queries(tmp_path)) == len(PLAN.episodes)
 
 
 def test_a_corrupted_line_is_named_and_stops_the_run(tmp_path):
     with open_folder(tmp_path) as folder:
         for spec in PLAN.episodes[:3]:
             folder.append(record(spec), [query()])
-    lines = (tmp_path / LEDGER).read_text().splitlines(keepends=True)
+    lines = (tmp_path / EPISODES).read_text().splitlines(keepends=True)
     lines[1] = lines[1].replace("failure", "success")
-    (tmp_path / LEDGER).write_text("".join(lines))
+    (tmp_path / EPISODES).write_text("".join(lines))
     with pytest.raises(LedgerError, match=r"episodes\.jsonl, line 2"):
         open_folder(tmp_path)
-    assert (tmp_path / LEDGER).read_text() == "".join(lines), "nothing is changed by looking"
+    assert (tmp_path / EPISODES).read_text() == "".join(lines), "nothing is changed by looking"
 
 
 def test_a_folder_of_another_experiment_is_refused_with_what_differs(tmp_path):
@@ -120,7 +125,7 @@ def test_two_processes_cannot_write_to_one_folder(tmp_path):
 
 
 def test_records_without_a_config_are_not_taken_over(tmp_path):
-    (tmp_path / LEDGER).write_text("")
+    (tmp_path / EPISODES).write_text("")
     with pytest.raises(RunFolderError, match=r"no config\.json"):
         open_folder(tmp_path)
 

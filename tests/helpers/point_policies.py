@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Sequence
 
 import numpy as np
+import ray
 
 from policies.interface import Answer, Chunk, Policy, PolicySpec, Query
 
@@ -42,7 +45,9 @@ class PointPolicy(Policy):
 
     def infer(self, queries: Sequence[Query], bucket: int) -> Answer:
         assert 1 <= len(queries) <= bucket
-        return Answer([self._chunk(query) for query in queries], host_s=0.001, device_s=0.002, post_s=0.003)
+        began = time.perf_counter()
+        chunks = [self._chunk(query) for query in queries]
+        return Answer(chunks, device_s=time.perf_counter() - began)
 
     def _chunk(self, query: Query) -> Chunk:
         self.asked.append(query)
@@ -56,3 +61,24 @@ class PointPolicy(Policy):
             actions.append(action)
         noise = np.random.default_rng(query.key).normal(size=(self.spec.chunk_steps, 2))
         return Chunk((np.array(actions) + self._noise * noise).astype(np.float32))
+
+
+class FailingPolicy(PointPolicy):
+    def infer(self, queries: Sequence[Query], bucket: int) -> Answer:
+        raise ValueError("cannot answer this")
+
+
+def load_point_policy(name: str) -> Policy:
+    """`exact-` steps straight to the goal, `noisy-` does not, `failing-` and `broken-` fail; then where it runs."""
+    kind, place = name.rsplit("-", 1)
+    if kind == "broken" and place == "worker" and in_ray_worker():
+        raise FileNotFoundError("no such weights")
+    make = FailingPolicy if kind == "failing" else PointPolicy
+    policy = make(name, noise=0.5 if kind == "noisy" else 0.0)
+    policy.spec = dataclasses.replace(policy.spec, runs_in=place)
+    return policy
+
+
+def in_ray_worker() -> bool:
+    """Whether this is a Ray worker rather than the test itself."""
+    return ray.is_initialized() and ray.get_runtime_context().worker.mode == ray.WORKER_MODE

@@ -1,0 +1,110 @@
+"""Ray actors on the point suite: the same records however they are run, and no fault stops a run."""
+
+import pytest
+import ray
+
+from envs.interface import RenderSettings
+from harness.actors import Sources, VideoSettings
+from harness.engine import MAX_ATTEMPTS, Engine, EngineError, Resources
+from harness.plan import make_plan
+from harness.protocol import Protocol
+from tests.helpers.point_policies import PointPolicy, load_point_policy
+from tests.helpers.point_suite import FOLDER_VARIABLE, make_point_env, point_task
+
+PROTOCOL = Protocol("points", render=RenderSettings("fast", 16, 16), replan_steps=3)
+SOURCES = Sources(make_point_env, load_point_policy)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_ray(tmp_path_factory):
+    """One Ray for all tests here, which the engines find and leave running."""
+    folder = tmp_path_factory.mktemp("point_suite")
+    ray.init(
+        num_cpus=4, include_dashboard=False, log_to_driver=False, object_store_memory=10**8,
+        runtime_env={"env_vars": {FOLDER_VARIABLE: str(folder)}},
+    )  # fmt: skip
+    yield
+    ray.shutdown()
+
+
+def play_all(policies, tasks, *, episodes=3, env_actors=2, bucket=2, video=None, on_retry=lambda *_: None):
+    plan = make_plan(policies, [point_task(name) for name in tasks], PROTOCOL, episodes, seed=3)
+    specs = {name: load_point_policy(name).spec for name in policies}
+    reports = []
+    resources = Resources(env_actors=env_actors, bucket=bucket)
+    with Engine(PROTOCOL, specs, resources, video, reports.append, on_retry, SOURCES) as engine:
+        results = {attempt.spec.id: (attempt, result) for attempt, result in engine.results(plan.episodes)}
+    assert results.keys() == {spec.id for spec in plan.episodes}
+    return results, reports
+
+
+def outcomes(results):
+    return {
+        key: (r.played.ended_by, r.played.steps, r.played.actions_sha256, r.played.final_state_sha256)
+        for key, (_, r) in results.items()
+    }
+
+
+def test_outcomes_and_actions_do_not_depend_on_the_number_of_simulators_or_the_batch():
+    policies, tasks = ["noisy-worker", "noisy-actor"], ["left", "right"]
+    one, _ = play_all(policies, tasks, env_actors=1, bucket=1)
+    two, reports = play_all(policies, tasks, env_actors=2, bucket=3)
+    assert outcomes(one) == outcomes(two)
+    assert [report.spec.name for report in reports] == ["noisy-worker"]
+    for (policy, *rest), outcome in outcomes(two).items():
+        other = "noisy-actor" if policy == "noisy-worker" else "noisy-worker"
+        assert outcomes(two)[other, *rest] == outcome, "a policy answers alike wherever it runs"
+    queries = [row for _, result in two.values() for row in result.played.queries]
+    assert all(row.total_ms >= row.device_ms > 0 for row in queries)
+    assert {row.bucket for row in queries} == {1, 3}
+
+
+def test_faults_become_errors_after_a_retry_and_the_rest_goes_on():
+    retried = []
+    results, _ = play_all(
+        ["exact-actor"],
+        ["raises-in-reset", "point", "raises-in-step", "dies"],
+        episodes=1,
+        video=VideoSettings(("top", "hand"), 5),
+        on_retry=lambda attempt, error: retried.append((attempt.spec.task, error)),
+    )
+    by_task = {key[3]: value for key, value in results.items()}
+    assert by_task["point"][1].played.ended_by == "success"
+    assert by_task["point"][1].video[4:8] == b"ftyp"
+    for task, text in [
+        ("raises-in-reset", "RuntimeError: the scene is broken (reset in point_suite.py"),
+        ("raises-in-step", "RuntimeError: the solver diverged"),
+        ("dies", "The simulator process died"),
+    ]:
+        attempt, result = by_task[task]
+        assert attempt.number == MAX_ATTEMPTS
+        assert result.played is None
+        assert text in result.error
+    assert sorted(task for task, _ in retried) == ["dies", "raises-in-reset", "raises-in-step"]
+
+
+def test_a_passing_fault_costs_an_attempt_and_nothing_else():
+    results, _ = play_all(["exact-actor"], ["raises-once"], episodes=1, env_actors=1)
+    ((attempt, result),) = results.values()
+    assert (attempt.number, result.played.ended_by) == (2, "success")
+
+
+def test_a_policy_that_cannot_be_loaded_is_named():
+    with pytest.raises(EngineError, match=r"Policy 'broken-worker' cannot be used: .*no such weights"):
+        play_all(["broken-worker"], ["point"], episodes=1)
+
+
+def test_a_policy_that_fails_at_a_query_makes_an_error_of_that_episode():
+    results, _ = play_all(["failing-worker"], ["point"], episodes=1)
+    ((_, result),) = results.values()
+    assert "cannot answer this" in result.error
+
+
+@pytest.mark.parametrize("arguments", [{"env_actors": 0}, {"bucket": 0}])
+def test_resources_that_cannot_run_are_refused(arguments):
+    with pytest.raises(ValueError, match="at least 1; got 0"):
+        Resources(**arguments)
+
+
+def test_the_point_policy_here_is_the_one_that_the_actors_load():
+    assert isinstance(load_point_policy("exact-actor"), PointPolicy)
