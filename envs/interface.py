@@ -149,7 +149,8 @@ def check_action(spec: TaskSpec, action: np.ndarray) -> None:
         raise ActionError(
             f"{where} got an action with NaN or infinite entries: {np.asarray(action).tolist()}."
         )
-    low, high = np.asarray(spec.action_low), np.asarray(spec.action_high)
+    # Bounds are rounded as the action was: 0.1 in single precision is a little above 0.1 and yet allowed.
+    low, high = np.asarray(spec.action_low, action.dtype), np.asarray(spec.action_high, action.dtype)
     outside = (action < low) | (action > high)
     if np.any(outside):
         i = int(np.argmax(outside))

@@ -1,0 +1,171 @@
+"""What `envs.interface` promises, for every registered task: a suite is tested by being registered.
+
+Each task is started once; few steps and small pictures keep a task well under a second.
+"""
+
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from envs import registry
+from envs.interface import ActionError, CameraError, Env, RenderSettings, StepResult, TaskSpec
+
+FAST_SUITES = ("metaworld",)  # A task starts in half a second; those of other suites are played with -m slow.
+HEIGHT, WIDTH = 48, 64  # Unequal, so that an exchange of the two shows.
+STEPS = 2
+
+TASKS = [
+    pytest.param(task, id=f"{suite}/{task.name}", marks=() if suite in FAST_SUITES else (pytest.mark.slow,))
+    for suite in registry.suites()
+    for task in registry.suite(suite).tasks()
+]
+
+
+@pytest.fixture(scope="module", params=TASKS)
+def env(request: pytest.FixtureRequest) -> Iterator[Env]:
+    task: TaskSpec = request.param
+    env = registry.suite(task.suite).make(task.name, RenderSettings("fast", HEIGHT, WIDTH))
+    assert env.spec == task
+    yield env
+    env.close()
+    env.close()  # Closing twice is allowed.
+
+
+def some_actions(spec: TaskSpec) -> np.ndarray:
+    generator = np.random.Generator(np.random.PCG64(0))
+    return generator.uniform(spec.action_low, spec.action_high, (STEPS, spec.action_size)).astype(np.float32)
+
+
+def play(env: Env, seed: int) -> list[np.ndarray]:
+    """Everything there is to see in a short episode; one picture, at its end."""
+    env.reset(seed)
+    seen = [env.snapshot(), env.state(), env.privileged()]
+    for action in some_actions(env.spec):
+        result = env.step(action)
+        seen += [env.snapshot(), env.state(), env.privileged(), np.array([result.reward, result.success])]
+    return [*seen, env.render(env.spec.cameras[0])]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_spec_is_complete(task: TaskSpec):
+    assert task.name
+    assert task.instruction.strip() == task.instruction != ""
+    assert task.max_steps > 0
+    assert task.control_hz > 0
+    assert len(set(task.cameras)) == len(task.cameras) > 0
+    assert len(set(task.state_names)) == task.state_size > 0
+    assert len(set(task.action_names)) == task.action_size == len(task.action_low) == len(task.action_high)
+    assert all(low < high for low, high in zip(task.action_low, task.action_high, strict=True))
+
+
+def test_observations_are_as_the_spec_says(env: Env):
+    env.reset(0)
+    result = env.step(some_actions(env.spec)[0])
+    assert isinstance(result, StepResult)
+    assert np.isfinite(result.reward)
+    assert env.state().shape == (env.spec.state_size,)
+    assert env.state().dtype == np.float32
+    assert env.privileged().shape == (env.spec.privileged_size,)
+    assert all(np.all(np.isfinite(seen)) for seen in (env.state(), env.privileged(), env.snapshot()))
+
+
+def test_every_camera_shows_something(env: Env):
+    env.reset(0)
+    for camera in env.spec.cameras:
+        image = env.render(camera)
+        assert image.shape == (HEIGHT, WIDTH, 3)
+        assert image.dtype == np.uint8
+        assert image.std() > 5, f"{camera} is of one colour"
+
+
+def test_the_same_seed_gives_the_same_episode_whatever_was_simulated_before(env: Env):
+    first = play(env, seed=1)
+    play(env, seed=2)
+    again = play(env, seed=1)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_different_seeds_give_different_initial_states(env: Env):
+    scenes = []
+    for seed in range(3):
+        env.reset(seed)
+        scenes.append(np.concatenate([env.snapshot(), env.privileged()]).tobytes())
+    assert len(set(scenes)) == len(scenes)
+
+
+def test_seeds_may_be_as_large_as_63_bits(env: Env):
+    env.reset(2**63 - 1)
+
+
+def test_no_global_random_state_is_read_or_changed(env: Env):
+    seen = []
+    for global_seed in (11, 12):
+        random.seed(global_seed)
+        np.random.seed(global_seed)  # noqa: NPY002
+        before = random.getstate(), np.random.get_state()[1].tobytes()  # noqa: NPY002
+        seen.append(play(env, seed=5))
+        assert (random.getstate(), np.random.get_state()[1].tobytes()) == before  # noqa: NPY002
+    assert all(np.array_equal(a, b) for a, b in zip(*seen, strict=True))
+
+
+def test_an_action_changes_the_state(env: Env):
+    env.reset(0)
+    before = env.snapshot()
+    env.step(some_actions(env.spec)[0])
+    assert not np.array_equal(env.snapshot(), before)
+
+
+def test_looking_changes_nothing(env: Env):
+    env.reset(0)
+    unseen = [env.snapshot(), *(env.step(action) and env.snapshot() for action in some_actions(env.spec))]
+    env.reset(0)
+    seen = [env.snapshot()]
+    for action in some_actions(env.spec):
+        env.render(env.spec.cameras[0])
+        env.step(action)
+        seen.append(env.snapshot())
+    assert all(np.array_equal(a, b) for a, b in zip(unseen, seen, strict=True))
+
+
+def test_what_was_observed_is_not_changed_by_later_steps(env: Env):
+    env.reset(0)
+    camera = env.spec.cameras[0]
+    observed = [env.state(), env.privileged(), env.snapshot(), env.render(camera)]
+    copies = [array.copy() for array in observed]
+    later = [env.state(), env.privileged(), env.snapshot(), env.render(camera)]
+    assert not any(np.shares_memory(a, b) for a, b in zip(observed, later, strict=True))
+    for array in later:
+        array[...] = 0  # Nor does the environment live in what it gave away.
+    env.step(some_actions(env.spec)[0])
+    env.render(camera)
+    assert all(np.array_equal(a, b) for a, b in zip(observed, copies, strict=True))
+    assert np.any(env.state())
+
+
+def test_an_action_that_cannot_be_executed_is_refused_and_moves_nothing(env: Env):
+    env.reset(0)
+    before = env.snapshot()
+    good = some_actions(env.spec)[0]
+    not_a_number, infinite, too_large, too_small = (good.copy() for _ in range(4))
+    not_a_number[-1], infinite[0] = np.nan, np.inf
+    too_large[0] = env.spec.action_high[0] + 1
+    too_small[-1] = env.spec.action_low[-1] - 1
+    with pytest.raises(ActionError, match="shape"):
+        env.step(good[:-1])
+    with pytest.raises(ActionError, match="NaN"):
+        env.step(not_a_number)
+    with pytest.raises(ActionError, match="NaN or infinite"):
+        env.step(infinite)
+    with pytest.raises(ActionError, match=f"takes {env.spec.action_names[0]} in"):
+        env.step(too_large)
+    with pytest.raises(ActionError, match=f"takes {env.spec.action_names[-1]} in"):
+        env.step(too_small)
+    assert np.array_equal(env.snapshot(), before)
+
+
+def test_an_unknown_camera_is_refused_by_name(env: Env):
+    env.reset(0)
+    with pytest.raises(CameraError, match="'periscope'"):
+        env.render("periscope")

@@ -1,0 +1,72 @@
+"""The same tasks, seen through gymnasium."""
+
+import warnings
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+import envs.gym
+from envs import registry
+from envs.interface import RenderSettings
+
+REACH = "simloop/metaworld.reach-v3"
+
+
+@pytest.fixture(scope="module")
+def env():
+    envs.gym.register()
+    env = gymnasium.make(REACH, height=32, width=48, cameras=("corner2", "gripperPOV"))
+    yield env
+    env.close()
+
+
+def test_every_task_of_every_suite_is_registered_once():
+    ids = envs.gym.register()
+    assert len(set(ids)) == len(ids) == sum(len(registry.suite(name).tasks()) for name in registry.suites())
+    assert envs.gym.register() == ids
+    assert all(name in gymnasium.registry for name in ids)
+
+
+def test_gymnasiums_own_checker_is_content(env):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # An unbounded state is what it is; and the checker would like to make a second one to compare with.
+        warnings.filterwarnings("ignore", r".*A Box observation space m(in|ax)imum value is -?infinity")
+        check_env(env.unwrapped, skip_render_check=True)
+
+
+def test_observations_are_those_of_the_task(env):
+    observation, info = env.reset(seed=4)
+    task = registry.suite("metaworld").make("reach-v3", RenderSettings(height=32, width=48))
+    task.reset(4)
+    assert info["instruction"] == task.spec.instruction
+    assert np.array_equal(observation["state"], task.state())
+    assert np.array_equal(observation["gripperPOV"], task.render("gripperPOV"))
+    assert np.array_equal(env.render(), task.render("corner2"))
+    task.close()
+
+
+def test_later_episodes_follow_from_the_first_seed_and_differ(env):
+    def three_goals() -> list[bytes]:
+        env.reset(seed=0)
+        return [env.reset()[0]["corner2"].tobytes() for _ in range(3)]
+
+    first = three_goals()
+    assert len(set(first)) == 3
+    assert three_goals() == first
+
+
+def test_an_episode_is_truncated_at_the_step_limit_of_the_task():
+    envs.gym.register()
+    env = gymnasium.make(REACH, cameras=(), render_mode=None)
+    env.reset(seed=0)
+    truncated = [env.step(np.zeros(4, np.float32))[3] for _ in range(500)]
+    assert truncated == [False] * 499 + [True]
+    env.close()
+
+
+def test_a_group_is_not_one_environment():
+    with pytest.raises(ValueError, match="'MT10' is a group of 10"):
+        envs.gym.GymEnv("metaworld", "MT10")

@@ -1,0 +1,29 @@
+"""The checks that every suite shares."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from envs import registry
+from envs.interface import ActionError, check_action
+
+SPEC = dataclasses.replace(
+    registry.suite("metaworld").tasks()[0],
+    action_names=("arm", "hand"),
+    action_low=(-0.1, 0.0),
+    action_high=(0.1, 1.0),
+)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bounds_belong_to_the_range_in_either_precision(dtype):
+    check_action(SPEC, np.array(SPEC.action_low, dtype))
+    check_action(SPEC, np.array(SPEC.action_high, dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_next_number_beyond_a_bound_is_refused(dtype):
+    beyond = np.array([0.0, np.nextafter(dtype(1), dtype(2))], dtype)
+    with pytest.raises(ActionError, match=r"takes hand in \[0, 1\]"):
+        check_action(SPEC, beyond)

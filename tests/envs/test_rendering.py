@@ -1,0 +1,150 @@
+"""Which OpenGL is used, and that pictures come out as they should."""
+
+import importlib
+
+import mujoco
+import numpy as np
+import pytest
+
+from envs import rendering
+from envs.interface import RenderSettings
+from envs.rendering import (
+    Renderer,
+    RenderingError,
+    choose_backend,
+    draw_test_frame,
+    gl_environment,
+    renderer_name,
+)
+
+SMALL = RenderSettings("fast", 24, 40)
+
+# A white ball left of and above the middle, before black.
+BALL = """
+<mujoco>
+  <asset><material name="white" rgba="1 1 1 1" emission="1"/></asset>
+  <worldbody>
+    <camera name="front" pos="0 -2 0" xyaxes="1 0 0 0 0 1"/>
+    <camera name="turned" pos="0 -2 0" xyaxes="-1 0 0 0 0 -1"/>
+    <geom type="sphere" size="0.2" pos="-0.5 0 0.3" material="white"/>
+  </worldbody>
+</mujoco>
+"""
+
+
+def scene(xml: str = BALL) -> tuple[mujoco.MjModel, mujoco.MjData]:
+    model = mujoco.MjModel.from_xml_string(xml)
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    return model, data
+
+
+@pytest.mark.parametrize(
+    ("requested", "loadable", "chosen"),
+    [
+        ("", {"libEGL.so.1", "libOpenGL.so.0", "libOSMesa.so.8"}, "egl"),
+        ("", {"libEGL.so.1", "libOSMesa.so.8"}, "osmesa"),  # EGL alone is not enough: MuJoCo needs libOpenGL.
+        ("", {"libOSMesa.so.6"}, "osmesa"),
+        ("", set(), None),
+        ("osmesa", {"libEGL.so.1", "libOpenGL.so.0"}, "osmesa"),
+        (" EGL ", set(), "egl"),
+        ("glx", set(), "glfw"),
+        ("off", {"libEGL.so.1", "libOpenGL.so.0"}, None),
+    ],
+)
+def test_mujoco_gl_is_respected_and_egl_is_preferred(requested, loadable, chosen):
+    assert choose_backend(requested, loadable.__contains__) == chosen
+
+
+def test_an_unknown_backend_is_refused():
+    with pytest.raises(RenderingError, match=r"'vulkan'; it can be egl, osmesa, glfw or disable"):
+        choose_backend("vulkan")
+
+
+def test_a_machine_without_opengl_is_told_what_to_install(monkeypatch):
+    monkeypatch.setattr(rendering, "GL_BACKEND", None)
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    with pytest.raises(RenderingError, match="libegl1 libopengl0 libegl-mesa0 libgl1-mesa-dri"):
+        draw_test_frame(SMALL)
+    assert gl_environment() == {}
+    renderer_name.cache_clear()
+    assert renderer_name().startswith("none")
+    renderer_name.cache_clear()
+
+
+def test_the_test_frame_is_red_above_blue_and_names_what_drew_it():
+    frame = draw_test_frame(SMALL)
+    assert frame.image.shape == (24, 40, 3)
+    assert frame.backend == rendering.GL_BACKEND == gl_environment()["MUJOCO_GL"]
+    assert frame.gl_renderer == renderer_name()
+    assert len(frame.gl_renderer.split(" / ")) == 3
+
+
+def test_a_frame_that_is_drawn_wrongly_is_noticed(monkeypatch):
+    monkeypatch.setattr(Renderer, "render", lambda *_: np.zeros((24, 40, 3), np.uint8))
+    with pytest.raises(RenderingError, match=r"came out as RGB \[0, 0, 0\] above \[0, 0, 0\]"):
+        draw_test_frame(SMALL)
+
+
+def test_pictures_have_left_on_the_left_and_up_above():
+    model, data = scene()
+    renderer = Renderer(model, SMALL)
+    rows, columns = np.nonzero(renderer.render(data, "front").min(axis=2) > 200)
+    assert rows.mean() < 10
+    assert columns.mean() < 15
+    renderer.close()
+
+
+def test_a_camera_that_is_mounted_upside_down_is_turned_upright():
+    model, data = scene()
+    renderer = Renderer(model, SMALL, upside_down=frozenset({"turned"}))
+    front, turned = (renderer.render(data, camera).astype(int) for camera in ("front", "turned"))
+    assert np.abs(front - turned).max() <= 1
+    renderer.close()
+    raw = Renderer(model, SMALL)
+    assert np.abs(front[::-1, ::-1] - raw.render(data, "turned")).max() <= 1
+    raw.close()
+
+
+def test_renderers_of_one_process_do_not_disturb_each_other():
+    model, data = scene()
+    one = Renderer(model, SMALL)
+    alone = one.render(data, "front")
+    other = Renderer(scene(rendering.TEST_SCENE)[0], RenderSettings("official", 64, 32))
+    assert np.array_equal(one.render(data, "front"), alone)
+    other.close()
+    assert np.array_equal(one.render(data, "front"), alone)
+    one.close()
+
+
+def test_the_official_profile_draws_as_mujoco_does(monkeypatch):
+    backend = importlib.import_module(f"mujoco.{rendering.GL_BACKEND}")
+    monkeypatch.setattr(mujoco.gl_context, "GLContext", backend.GLContext)
+    model, data = scene()
+    renderer = Renderer(model, RenderSettings("official", 24, 40))
+    ours = renderer.render(data, "front")
+    renderer.close()
+    with mujoco.Renderer(model, 24, 40) as reference:
+        reference.update_scene(data, "front")
+        assert np.array_equal(ours, reference.render())
+
+
+def test_the_fast_profile_smooths_no_edges():
+    model, data = scene()
+    shades = {}
+    for profile in ("fast", "official"):
+        renderer = Renderer(model, RenderSettings(profile, 24, 40))
+        shades[profile] = len(np.unique(renderer.render(data, "front")))
+        renderer.close()
+        model = scene()[0]
+    assert shades["fast"] == 2
+    assert shades["official"] > 2
+
+
+def test_a_closed_renderer_says_so_and_may_be_closed_again():
+    model, data = scene()
+    renderer = Renderer(model, SMALL)
+    renderer.close()
+    renderer.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        renderer.render(data, "front")
