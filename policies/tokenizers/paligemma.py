@@ -35,13 +35,20 @@ class PaligemmaTokenizer:
         A prompt that is too long is cut at its end, with a warning: pi0 then loses its closing
         newline and pi0.5 the words before the action, both unlike anything seen in training.
         """
-        if state is None:
-            ids = self.model.encode(instruction_prompt(instruction)) + self.model.encode("\n")
-        else:
-            ids = self.model.encode(state_prompt(instruction, state))
-        ids = [SPECIAL_IDS["bos"], *ids]
+        ids = encode_prompt(self.model, instruction, state)
         warn_if_cut(ids, self.max_tokens, instruction)
         return PromptTokens(filled(ids, self.max_tokens), filled([True] * len(ids), self.max_tokens, bool))
+
+
+def encode_prompt(
+    model: SentencePieceModel, instruction: str, state: Float[np.ndarray, "s"] | None = None
+) -> list[int]:
+    """Token ids of a prompt, BOS first, neither filled up nor cut."""
+    if state is None:
+        ids = model.encode(instruction_prompt(instruction)) + model.encode("\n")
+    else:
+        ids = model.encode(state_prompt(instruction, state))
+    return [SPECIAL_IDS["bos"], *ids]
 
 
 def filled(values: list, length: int, dtype: type = np.int32) -> np.ndarray:

@@ -1,0 +1,122 @@
+"""From the name of a preset, and a checkpoint if there is one, to a policy that answers queries."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+
+import jax
+
+from policies.checkpoints import Checkpoint, open_checkpoint, progress_bar
+from policies.home import simloop_home
+from policies.interface import Weights
+from policies.network import NetworkPolicy, Words
+from policies.normalization import NormStats, identity_stats, load_norm_stats
+from policies.parameters import Model, model_from, random_model, shapes
+from policies.presets import Preset, preset
+from policies.tokenizers.fast import FastTokenizer
+from policies.tokenizers.fast_actions import fetch_fast_actions, load_fast_actions
+from policies.tokenizers.sentencepiece_model import TokenizerFileError, load_sentencepiece
+
+KEEP_COMPILED_S = 0.5  # Programs that compile faster than this are not worth a file.
+
+
+class NoWeightsError(ValueError):
+    """A preset that means nothing without trained weights, asked for without them."""
+
+
+def load_policy(
+    name: str, checkpoint: Path | None = None, seed: int = 0, *, random_weights: bool = False
+) -> NetworkPolicy:
+    """Load a policy onto the default device.
+
+    Args:
+      name: Of a preset.
+      checkpoint: Folder with trained weights and statistics, in any format of `policies.checkpoints`.
+        Without one, the presets that are meant for it draw their weights from `seed`.
+      seed: Of weights that are drawn.
+      random_weights: Draw weights for any preset. Its actions mean nothing; its speed does.
+
+    Raises:
+      UnknownPresetError: If there is no such preset.
+      NoWeightsError: If the preset needs a checkpoint and there is none.
+      CheckpointError: If the checkpoint does not fit the preset.
+    """
+    chosen = preset(name)
+    if checkpoint is not None and random_weights:
+        raise ValueError(f"{name}: random_weights and a checkpoint ({checkpoint}) contradict each other.")
+    if checkpoint is None and not random_weights and chosen.untrained_stats is None:
+        raise NoWeightsError(_where_to_get(chosen))
+    keep_compiled_programs()
+    words = _words(chosen)
+    weights: Weights
+    if checkpoint is None:
+        weights = "untrained"
+        model = random_model(chosen.model, seed, dtype=chosen.model.dtype)
+        stats = _untrained_stats(chosen)
+    else:
+        weights = "trained"
+        opened = open_checkpoint(checkpoint)
+        stats = _checkpoint_stats(chosen, opened)
+        model = _checkpoint_model(chosen, opened)
+    return NetworkPolicy(chosen, dataclasses.replace(chosen.spec(), weights=weights), model, stats, words)
+
+
+def keep_compiled_programs() -> None:
+    """Let JAX keep compiled programs in the cache folder, unless it has been told where already."""
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(simloop_home() / "compiled"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", KEEP_COMPILED_S)
+
+
+def _where_to_get(chosen: Preset) -> str:
+    if chosen.published is None:
+        source = "Nobody publishes them; fine-tune a published checkpoint."
+    else:
+        source = f"They are published at {chosen.published.address}; download that folder."
+    return (
+        f"Preset {chosen.name!r} needs trained weights. {source} Then name it {chosen.name}@FOLDER. To measure "
+        "speed without them, ask for random weights."
+    )
+
+
+def _words(chosen: Preset) -> Words:
+    text = load_sentencepiece(chosen.text_model)
+    if text.pieces != chosen.model.vocab_size:
+        raise TokenizerFileError(
+            f"{text.path} has {text.pieces} pieces; the embedding table of {chosen.name} has "
+            f"{chosen.model.vocab_size} rows. Use the tokenizer that the model was trained with."
+        )
+    if chosen.action_tokens is None:
+        return Words(text)
+    if isinstance(chosen.action_tokens, Path):
+        actions = load_fast_actions(chosen.action_tokens)
+    else:
+        actions = fetch_fast_actions(chosen.action_tokens)
+    return Words(text, FastTokenizer(text, actions, chosen.model.max_token_len))
+
+
+def _untrained_stats(chosen: Preset) -> NormStats:
+    if chosen.untrained_stats is not None:
+        return load_norm_stats(chosen.untrained_stats)
+    return {"state": identity_stats(chosen.state_size), "actions": identity_stats(chosen.action_size)}
+
+
+def _checkpoint_stats(chosen: Preset, opened: Checkpoint) -> NormStats:
+    """The statistics of this robot; those of the only one, if the checkpoint has only one."""
+    ids = opened.statistics.asset_ids()
+    published = chosen.published.asset_id if chosen.published is not None else None
+    asset_id = published if published in ids else None
+    return opened.norm_stats(asset_id, kind=chosen.normalization)
+
+
+def _checkpoint_model(chosen: Preset, opened: Checkpoint) -> Model:
+    """The checkpoint's weights, in the dtype that the model computes in, as published inference does."""
+    expected = {
+        name: jax.ShapeDtypeStruct(shape, chosen.model.dtype) for name, shape in shapes(chosen.model).items()
+    }
+    with progress_bar(f"Loading {opened.path.name}") as progress:
+        arrays = opened.load(expected, progress=progress)
+    logging.getLogger(__name__).info("Loaded %d arrays from %s.", len(arrays), opened.path)
+    return model_from(chosen.model, arrays)

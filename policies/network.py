@@ -1,0 +1,191 @@
+"""A model of the pi0 family as a policy: batches of queries in, chunks of actions out.
+
+    queries → rows on the host → one call of a compiled function → actions in robot units
+              `query_rows`        `inference`                       here
+
+Axis letters: b batch, c chunk steps, a padded action size, m generated tokens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Float, Float32, Int32, UInt32
+
+from policies.inference import compiled
+from policies.interface import Answer, Chunk, Policy, PolicySpec, Query
+from policies.model_input import ModelInput
+from policies.normalization import Normalizer, NormStats, norm_stats_to_json
+from policies.parameters import Model, flatten
+from policies.pi0 import Pi0, noise_from_keys
+from policies.pi0_fast import END_TOKEN, Pi0Fast
+from policies.preprocessing import absolute_actions
+from policies.presets import Preset
+from policies.query_rows import QueryEncoder, Row, RowShape
+from policies.tokenizers.fast import FastTokenizer
+from policies.tokenizers.fast_actions import PUBLISHED_FAST
+from policies.tokenizers.sentencepiece_model import PALIGEMMA, SentencePieceModel
+
+
+@dataclass(frozen=True)
+class Words:
+    """The tokenizers of a policy."""
+
+    text: SentencePieceModel
+    answer: FastTokenizer | None = None
+    """For models that answer in tokens."""
+
+
+class NetworkPolicy(Policy):
+    """Answers queries with one model on one device. Stateless between calls.
+
+    On accelerators the rows of a batch go through the model together. On a CPU they go through
+    one by one: batching gains nothing there, padding would cost full price, and the order of sums in
+    XLA's matrix products on CPUs depends on where in the batch a row stands.
+    """
+
+    def __init__(self, preset: Preset, spec: PolicySpec, model: Model, stats: NormStats, words: Words):
+        """`stats` are those of the robot, by the keys `state` and `actions`."""
+        self.spec = spec
+        self.preset = preset
+        self._model = model
+        self._stats = stats
+        self._words = words
+        self._encoder = QueryEncoder(preset, words.text, Normalizer(preset.normalization, stats.get("state")))
+        self._actions = Normalizer(preset.normalization, stats.get("actions"))
+        self._run = compiled(model, _sampler(preset))
+        self._one_by_one = jax.default_backend() == "cpu"
+
+    def prepare(self, bucket: int) -> float:
+        """Compile and warm up for batches of `bucket` rows; returns the seconds it took.
+
+        Covers queries with the cameras that the preset asks for, at each prompt length. Others, such as
+        one that brings a camera more, compile when they first come.
+        """
+        started = time.perf_counter()
+        for shape in self._encoder.usual_shapes():
+            self._outputs([self._encoder.blank_row(shape)], bucket)
+        return time.perf_counter() - started
+
+    def infer(self, queries: Sequence[Query], bucket: int) -> Answer:
+        """Answer 1 to `bucket` queries in one call, padded to exactly `bucket` rows.
+
+        A row's answer depends neither on its place in the batch nor on its neighbours. Queries of
+        different shapes (cameras, prompt lengths) are run one shape after the other.
+
+        Raises:
+          QueryError: If a query lacks a camera or its state has another size than the spec says.
+          ValueError: If there are no queries, or more than `bucket`.
+        """
+        if not 1 <= len(queries) <= bucket:
+            raise ValueError(f"infer takes 1 to {bucket} queries for bucket {bucket}; got {len(queries)}.")
+        begin = time.perf_counter()
+        rows = [self._encoder.encode(query) for query in queries]
+        by_shape: dict[RowShape, list[int]] = {}
+        for i, row in enumerate(rows):
+            by_shape.setdefault(row.shape, []).append(i)
+        encoded = time.perf_counter()
+
+        outputs: list[np.ndarray] = [np.empty(0)] * len(queries)
+        for indices in by_shape.values():
+            for i, output in zip(indices, self._outputs([rows[i] for i in indices], bucket), strict=True):
+                outputs[i] = output
+        computed = time.perf_counter()
+
+        chunks = [self._chunk(query, output) for query, output in zip(queries, outputs, strict=True)]
+        done = time.perf_counter()
+        return Answer(chunks, host_s=encoded - begin, device_s=computed - encoded, post_s=done - computed)
+
+    def fingerprint(self) -> dict[str, str]:
+        """Hashes of everything that decides the answers (weights, statistics, tokenizers, preset)."""
+        weights = hashlib.sha256()
+        for name, array in sorted(flatten(self._model).items()):
+            host = np.asarray(array)
+            weights.update(f"{name} {host.dtype} {host.shape}".encode())
+            weights.update(np.ascontiguousarray(host).view(np.uint8).data)
+        prints = {
+            "weights": weights.hexdigest(),
+            "norm_stats": _sha256(norm_stats_to_json(self._stats)),
+            "text_tokenizer": self._words.text.sha256,
+            "preset": _preset_sha256(self.preset),
+        }
+        if self._words.answer is not None:
+            prints["action_tokenizer"] = self._words.answer.actions.sha256
+        return prints
+
+    def _outputs(self, rows: list[Row], bucket: int) -> list[np.ndarray]:
+        """What the model gives for rows of one shape, after it has arrived on the host."""
+        if self._one_by_one:
+            # All calls are on their way before the first is waited for.
+            calls = [self._run(*_batch([row])) for row in rows]
+            return [np.asarray(out)[0] for out in jax.block_until_ready(calls)]
+        filled = rows + [rows[-1]] * (bucket - len(rows))
+        return list(np.asarray(jax.block_until_ready(self._run(*_batch(filled))))[: len(rows)])
+
+    def _chunk(self, query: Query, output: np.ndarray) -> Chunk:
+        if self._words.answer is None:
+            return self._in_robot_units(query, output)
+        decoded = self._words.answer.decode(
+            _until_end(output), steps=self.preset.model.action_horizon, size=self.preset.model.action_dim
+        )
+        if decoded.undecodable is not None:
+            return Chunk(np.zeros((0, self.preset.action_size), np.float32), undecodable=decoded.undecodable)
+        return self._in_robot_units(query, decoded.actions)
+
+    def _in_robot_units(self, query: Query, actions: Float[np.ndarray, "c a"]) -> Chunk:
+        actions = self._actions.unnormalize(actions.astype(np.float64))
+        if any(self.preset.relative):
+            actions = absolute_actions(actions, query.state.astype(np.float64), self.preset.relative)
+        return Chunk(actions[:, : self.preset.action_size].astype(np.float32))
+
+
+def _sampler(preset: Preset) -> Callable[[Model, ModelInput, jax.Array], jax.Array]:
+    """The function that is compiled: from a batch and a key per row to actions, or to tokens."""
+
+    def actions(model: Pi0, batch: ModelInput, keys: UInt32[jax.Array, "b 2"]) -> Float32[jax.Array, "b c a"]:
+        typed = jax.random.wrap_key_data(keys, impl="threefry2x32")
+        noise = noise_from_keys(typed, preset.model.action_horizon, preset.model.action_dim)
+        return model.sample_actions(batch, noise, preset.flow_steps)
+
+    def tokens(model: Pi0Fast, batch: ModelInput, keys: UInt32[jax.Array, "b 2"]) -> Int32[jax.Array, "b m"]:
+        del keys  # The likeliest token is taken: nothing is random.
+        return model.sample_tokens(batch, preset.answer_tokens).tokens
+
+    return actions if preset.action_tokens is None else tokens
+
+
+def _batch(rows: list[Row]) -> tuple[ModelInput, UInt32[np.ndarray, "b 2"]]:
+    """Rows of one shape as one batch."""
+    cameras = rows[0].shape.cameras
+    batch = ModelInput(
+        images={camera: np.stack([row.images[camera] for row in rows]) for camera in cameras},
+        image_masks={camera: np.ones(len(rows), bool) for camera in cameras},
+        state=np.stack([row.state for row in rows]),
+        tokens=np.stack([row.tokens for row in rows]),
+        token_mask=np.stack([row.token_mask for row in rows]),
+    )
+    return batch, np.stack([row.key for row in rows])
+
+
+def _until_end(tokens: Int32[np.ndarray, "m"]) -> Int32[np.ndarray, "_"]:
+    """The tokens before the end token."""
+    return tokens[: np.argmax(tokens == END_TOKEN)] if END_TOKEN in tokens else tokens
+
+
+def _preset_sha256(preset: Preset) -> str:
+    """Hash of a preset without the places of its files, which differ between machines."""
+    placeless = dataclasses.replace(preset, text_model=PALIGEMMA, untrained_stats=None)
+    if isinstance(preset.action_tokens, Path):
+        placeless = dataclasses.replace(placeless, action_tokens=PUBLISHED_FAST)
+    return _sha256(repr(placeless))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,140 @@
+"""A robot's question as the arrays that one row of a model's batch is made of. Needs no JAX.
+
+Axis letters: h w image height and width, s state size, a padded state size, t prompt tokens.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int32, UInt8, UInt32
+
+from policies.interface import Query, QueryError
+from policies.normalization import Normalizer
+from policies.preprocessing import resize_with_pad, zero_padded
+from policies.presets import Preset
+from policies.tokenizers import fast, paligemma
+from policies.tokenizers.paligemma import filled, warn_if_cut
+from policies.tokenizers.sentencepiece_model import SentencePieceModel
+
+PROMPTS_KEPT = 4096  # Token ids of so many prompts are remembered; a benchmark has a few dozen.
+
+
+@dataclass(frozen=True)
+class RowShape:
+    """What decides the shapes of a row, and so which compiled program answers it."""
+
+    cameras: tuple[str, ...]
+    """In the model's order."""
+    prompt_tokens: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One query, normalised, tokenised and padded."""
+
+    shape: RowShape
+    images: dict[str, UInt8[np.ndarray, "h w 3"]]
+    state: Float32[np.ndarray, "a"]
+    tokens: Int32[np.ndarray, "t"]
+    token_mask: Bool[np.ndarray, "t"]
+    key: UInt32[np.ndarray, "2"]
+
+
+class QueryEncoder:
+    """Turns queries of one preset into rows."""
+
+    def __init__(self, preset: Preset, text_model: SentencePieceModel, state: Normalizer):
+        """`state` is the normaliser of the robot's state."""
+        self._preset = preset
+        self._text_model = text_model
+        self._state = state
+        self._takes_state = preset.spec().state_size is not None
+        self._black = np.zeros((preset.model.image_size, preset.model.image_size, 3), np.uint8)
+        self._instruction_ids = functools.lru_cache(PROMPTS_KEPT)(
+            lambda instruction: paligemma.encode_prompt(text_model, instruction)
+        )
+
+    def encode(self, query: Query) -> Row:
+        """The row of a query.
+
+        Raises:
+          QueryError: If a camera is missing or unknown, or the state has another size than the robot's.
+        """
+        images = self._images(query)
+        state = self._normalized_state(query)
+        ids = self._prompt_ids(query.instruction, state)
+        lengths = self._preset.prompt_lengths
+        length = next((n for n in lengths if n >= len(ids)), lengths[-1])
+        warn_if_cut(ids, length, query.instruction)
+        return Row(
+            shape=RowShape(tuple(images), length),
+            images=images,
+            state=zero_padded(state, self._preset.model.action_dim).astype(np.float32),
+            tokens=filled(ids, length),
+            token_mask=filled([True] * len(ids), length, bool),
+            key=np.array([query.key >> 32 & 0xFFFFFFFF, query.key & 0xFFFFFFFF], np.uint32),
+        )
+
+    def usual_shapes(self) -> list[RowShape]:
+        """The shapes of rows whose queries bring exactly the cameras that the preset asks for."""
+        cameras = self._seen(self._preset.cameras)
+        return [RowShape(cameras, length) for length in self._preset.prompt_lengths]
+
+    def blank_row(self, shape: RowShape) -> Row:
+        """A row of black images, zeros and one token, to warm up with."""
+        return Row(
+            shape=shape,
+            images=dict.fromkeys(shape.cameras, self._black),
+            state=np.zeros(self._preset.model.action_dim, np.float32),
+            tokens=filled([0], shape.prompt_tokens),
+            token_mask=filled([True], shape.prompt_tokens, bool),
+            key=np.zeros(2, np.uint32),
+        )
+
+    def _seen(self, brought: tuple[str, ...]) -> tuple[str, ...]:
+        """Cameras that the model sees, in its order, of a query that brings these."""
+        black = self._preset.absent_cameras == "black"
+        return tuple(camera for camera in self._preset.model.cameras if black or camera in brought)
+
+    def _images(self, query: Query) -> dict[str, np.ndarray]:
+        missing = [camera for camera in self._preset.cameras if camera not in query.images]
+        unknown = [camera for camera in query.images if camera not in self._preset.model.cameras]
+        if missing or unknown:
+            raise QueryError(
+                f"{self._preset.name} needs images of {_listed(self._preset.cameras)} and takes "
+                f"{_listed(self._preset.model.cameras)}; the query has {_listed(tuple(query.images))}. "
+                "The adapter of the suite names the cameras (harness/adapters/)."
+            )
+        size = self._preset.model.image_size
+        return {
+            camera: resize_with_pad(query.images[camera], size, size)
+            if camera in query.images
+            else self._black
+            for camera in self._seen(tuple(query.images))
+        }
+
+    def _normalized_state(self, query: Query) -> Float[np.ndarray, "s"]:
+        if not self._takes_state:
+            return np.zeros(0)
+        if query.state.shape != (self._preset.state_size,):
+            raise QueryError(
+                f"{self._preset.name} takes a state of {self._preset.state_size} numbers in the convention of "
+                f"robot {self._preset.robot!r}; got shape {query.state.shape}."
+            )
+        return self._state.normalize(query.state.astype(np.float64))
+
+    def _prompt_ids(self, instruction: str, state: Float[np.ndarray, "s"]) -> list[int]:
+        write: dict[str, Callable[[], list[int]]] = {
+            "instruction": lambda: self._instruction_ids(instruction),
+            "instruction_and_state": lambda: paligemma.encode_prompt(self._text_model, instruction, state),
+            "fast": lambda: fast.encode_prompt(self._text_model, instruction, state),
+        }
+        return write[self._preset.prompt]()
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(map(repr, names)) or "no camera"
