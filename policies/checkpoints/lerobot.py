@@ -23,15 +23,13 @@ import numpy as np
 from policies.checkpoints.checkpoint import Checkpoint
 from policies.checkpoints.interface import CheckpointError
 from policies.checkpoints.safetensors_files import SafetensorsFiles, file_beside
-from policies.checkpoints.statistics import Statistics
+from policies.checkpoints.statistics import UNNAMED, Statistics
 from policies.checkpoints.torch_source import TorchSource
 from policies.normalization import EntryStats, NormalizationKind, NormStats
 
 CONFIG = "config.json"
 POLICY_TYPES = ("pi0", "pi05", "pi0_fast")
 KINDS: Mapping[str, NormalizationKind] = {"MEAN_STD": "z_score", "QUANTILES": "quantile", "IDENTITY": "none"}
-ASSET_ID = "lerobot"
-"""LeRobot's folders hold statistics of one data set, which they do not name."""
 
 CHANGED_MODELS = ("use_visual_memory", "use_proprioceptive_memory")
 """Options of LeRobot that make another model out of the same weights."""
@@ -84,7 +82,7 @@ class LerobotStatistics(Statistics):
         self._folder = folder
 
     def asset_ids(self) -> tuple[str, ...]:
-        return (ASSET_ID,) if all(self._state_file(step) is not None for step in self._steps()) else ()
+        return (UNNAMED,) if all(self._state_file(step) is not None for step in self._steps()) else ()
 
     def kind(self) -> NormalizationKind | None:
         before, after = self._steps()

@@ -7,8 +7,7 @@ from pathlib import Path
 from policies.checkpoints.checkpoint import Checkpoint
 from policies.checkpoints.interface import CheckpointError
 from policies.checkpoints.lerobot import open_lerobot, read_config
-from policies.checkpoints.openpi import open_openpi_orbax, open_openpi_pytorch
-from policies.checkpoints.openpi_orbax import METADATA, ROOT
+from policies.checkpoints.openpi import is_openpi_orbax, open_openpi_orbax, open_openpi_pytorch
 from policies.checkpoints.own import MANIFEST, open_own
 
 KNOWN = (
@@ -41,7 +40,7 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
         folder = folder / "pretrained_model"  # Where LeRobot's trainer puts the policy of a step.
     if (folder / MANIFEST).is_file():
         return open_own(folder)
-    if (folder / METADATA).is_file() or (folder / ROOT).is_dir():
+    if is_openpi_orbax(folder):
         return open_openpi_orbax(folder)
     if any((folder / name).is_file() for name in WEIGHTS):
         return open_lerobot(folder) if "type" in read_config(folder) else open_openpi_pytorch(folder)
@@ -58,7 +57,7 @@ def _what_else(folder: Path) -> str:
             "to safetensors."
         )
     steps = [
-        child.name for child in folder.iterdir() if (child / ROOT).is_dir() or (child / MANIFEST).is_file()
+        child.name for child in folder.iterdir() if is_openpi_orbax(child) or (child / MANIFEST).is_file()
     ]
     if steps:
         return f"holds the checkpoints {', '.join(sorted(steps))}. Name one of them."

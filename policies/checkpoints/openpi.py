@@ -12,10 +12,17 @@ from pathlib import Path
 
 from policies.checkpoints.checkpoint import Checkpoint
 from policies.checkpoints.lerobot import read_config
-from policies.checkpoints.openpi_orbax import METADATA, ROOT, OrbaxSource
 from policies.checkpoints.safetensors_files import SafetensorsFiles
 from policies.checkpoints.statistics import AssetsFolder
 from policies.checkpoints.torch_source import TorchSource
+
+PARAMS = "params"
+TREE_METADATA = "_METADATA"  # Orbax's description of a tree; a folder without it holds none.
+
+
+def is_openpi_orbax(folder: Path) -> bool:
+    """Whether the folder is a step of openpi's training, or the `params` of one."""
+    return (folder / TREE_METADATA).is_file() or (folder / PARAMS).is_dir()
 
 
 def open_openpi_orbax(folder: Path) -> Checkpoint:
@@ -24,7 +31,9 @@ def open_openpi_orbax(folder: Path) -> Checkpoint:
     Raises:
       CheckpointError: If the tree cannot be read.
     """
-    params = folder if (folder / METADATA).is_file() else folder / ROOT
+    from policies.checkpoints.openpi_orbax import OrbaxSource  # Half a second that other formats can save.
+
+    params = folder if (folder / TREE_METADATA).is_file() else folder / PARAMS
     return Checkpoint(
         path=params.parent,
         format="openpi_orbax",

@@ -17,8 +17,7 @@ import orbax.checkpoint as ocp
 
 from policies.checkpoints.interface import ArraySource, CheckpointError, Shape, StoredArray
 
-METADATA = "_METADATA"  # Orbax's description of a tree; a folder without it holds none.
-ROOT, LEAF = "params", "value"
+ROOT, LEAF = "params", "value"  # First and, for trees of a training state, last entry of every path.
 
 T = TypeVar("T")
 
@@ -32,11 +31,11 @@ class OrbaxSource(ArraySource):
         described = _explained(f"{folder} cannot be read", lambda: self._handler.metadata(folder))
         tree = getattr(described, "tree", described)  # Orbax wraps the tree since 0.11.
         leaves = {_keys(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-        if {keys[0] for keys in leaves} != {ROOT}:
+        roots = sorted({keys[0] for keys in leaves})
+        if roots != [ROOT]:
             raise CheckpointError(
-                f"{folder} holds {', '.join(sorted({keys[0] for keys in leaves})) or 'nothing'} where the weights "
-                f"of a model lie below {ROOT!r} alone. openpi writes those to <step>/params; <step>/train_state is "
-                "for going on with training."
+                f"{folder} holds {', '.join(roots) or 'nothing'} where weights lie below {ROOT!r} alone. "
+                "openpi writes those to <step>/params; <step>/train_state is for going on with training."
             )
         self._suffix = (LEAF,) if all(keys[-1] == LEAF for keys in leaves) else ()
         self._leaves = {self._model_name(keys): (keys, leaf) for keys, leaf in leaves.items()}

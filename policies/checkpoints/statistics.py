@@ -18,6 +18,8 @@ from policies.normalization import (
 
 ASSETS = "assets"
 FILE_NAME = "norm_stats.json"
+UNNAMED = ""
+"""Asset id of statistics whose origin the checkpoint does not name. It stands for any."""
 
 
 class Statistics(abc.ABC):
@@ -85,9 +87,12 @@ def usable_statistics(
     where, present = statistics.where, statistics.asset_ids()
     if not present:
         raise CheckpointError(
-            f"{where} has no normalisation statistics. Give them apart from the checkpoint."
+            f"{where} has no normalisation statistics beside the weights. Give them apart from the checkpoint "
+            "(a LeRobot policy older than 0.4: migrate it with LeRobot's migrate_policy_normalization)."
         )
-    if asset_id is None:
+    if present == (UNNAMED,):
+        asset_id = UNNAMED
+    elif asset_id is None:
         if len(present) > 1:
             raise CheckpointError(
                 f"{where} has statistics of {', '.join(present)}. Say which robot or data set is meant "
@@ -110,5 +115,5 @@ def usable_statistics(
         try:
             Normalizer(kind, stats.get(key))
         except NormalizationError as error:
-            raise CheckpointError(f"{where}, statistics {asset_id!r}, {key}: {error}") from error
+            raise CheckpointError(f"{where}, statistics of {key}: {error}") from error
     return stats

@@ -33,6 +33,9 @@ LANGUAGE_HEAD = VLM + "lm_head.weight"
 EXPERT_HEAD = "paligemma_with_expert.gemma_expert.lm_head.weight"
 """The output head of the action expert's Gemma module, never trained and never read."""
 
+BUFFERED_STATISTICS = ("normalize_inputs.", "normalize_targets.", "unnormalize_outputs.")
+"""LeRobot kept statistics among the weights before 0.4; they are not weights."""
+
 
 @dataclass(frozen=True)
 class Layout:

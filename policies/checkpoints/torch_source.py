@@ -10,6 +10,7 @@ import numpy as np
 from policies.checkpoints.interface import ArraySource, CheckpointError, Shape, StoredArray
 from policies.checkpoints.safetensors_files import SafetensorsFiles
 from policies.checkpoints.torch_names import (
+    BUFFERED_STATISTICS,
     EXPERT_HEAD,
     LANGUAGE_HEAD,
     RULES,
@@ -43,12 +44,15 @@ class TorchSource(ArraySource):
         self._compare_head = output_head_is_used and {TOKEN_TABLE, LANGUAGE_HEAD} <= self._actual.keys()
         if LANGUAGE_HEAD in self._actual and TOKEN_TABLE not in self._actual:
             self._actual[TOKEN_TABLE] = self._actual.pop(LANGUAGE_HEAD)
-        unread = [self._actual[name] for name in (LANGUAGE_HEAD, EXPERT_HEAD) if name in self._actual]
-        self.unread = tuple(unread)
+        self.unread = tuple(
+            actual
+            for canonical, actual in self._actual.items()
+            if canonical in (LANGUAGE_HEAD, EXPERT_HEAD) or canonical.startswith(BUFFERED_STATISTICS)
+        )
         self.stored = tuple(
             StoredArray(actual, files.entries[actual].shape, files.entries[actual].dtype, owner(canonical))
             for canonical, actual in self._actual.items()
-            if actual not in unread
+            if actual not in self.unread
         )
 
     def parts(self, name: str, shape: Shape) -> Mapping[str, Shape]:
