@@ -9,7 +9,7 @@ import abc
 import functools
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,8 +58,8 @@ class ScriptedPolicy(Policy):
 def _bounds(query: Query, policy: str) -> tuple[np.ndarray, np.ndarray]:
     if query.action_low is None or query.action_high is None:
         raise QueryError(
-            f"Policy {policy!r} follows the bounds of the task's actions; the query for task {query.task!r} has "
-            "none. Fill action_low and action_high from the task's spec."
+            f"Policy {policy!r} follows the bounds of the task's actions; the query for task {query.task!r} "
+            "has none. Fill action_low and action_high from the task's spec."
         )
     return query.action_low, query.action_high
 
@@ -78,8 +78,8 @@ class ExpertPolicy(ScriptedPolicy):
         low, high = _bounds(query, self.spec.name)
         if query.privileged is None:
             raise QueryError(
-                f"Policy 'expert' looks at the simulator's state; the query for task {query.task!r} has none. "
-                "Fill privileged from the environment."
+                f"Policy 'expert' looks at the simulator's state; the query for task {query.task!r} has "
+                "none. Fill privileged from the environment."
             )
         return np.clip(_metaworld_expert(query.task).get_action(query.privileged), low, high).astype(
             np.float32
@@ -123,7 +123,11 @@ class HoldPolicy(ScriptedPolicy):
         return np.zeros(low.shape, np.float32)
 
 
-_POLICIES = {"expert": ExpertPolicy, "random": RandomPolicy, "hold": HoldPolicy}
+_POLICIES: dict[str, Callable[[], Policy]] = {
+    "expert": ExpertPolicy,
+    "random": RandomPolicy,
+    "hold": HoldPolicy,
+}
 
 SCRIPTED = tuple(_POLICIES)
 """Names that `scripted_policy` knows."""
