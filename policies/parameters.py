@@ -85,12 +85,12 @@ def abstract_model(config: ModelConfig) -> Any:
 def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Shape of every parameter by its published name."""
     _, state = nnx.split(abstract_model(config))
-    return {name: leaf.shape for name, leaf in _named_leaves(state)}
+    return {name: leaf.shape for name, leaf in named_leaves(state)}
 
 
 def flatten(model: nnx.Module) -> FlatParameters:
     """Every parameter by its published name; the arrays are shared, not copied."""
-    return dict(_named_leaves(nnx.state(model, nnx.Param)))
+    return dict(named_leaves(nnx.state(model, nnx.Param)))
 
 
 def random_model(config: ModelConfig, seed: int, *, dtype: DTypeLike = "float32") -> Model:
@@ -121,18 +121,35 @@ def model_from(config: ModelConfig, flat: Mapping[str, Any], *, dtype: DTypeLike
     Raises:
       ValueError: If names are missing or left over, or a shape is wrong.
     """
-    graph, state = nnx.split(abstract_model(config))
-    leaves = assigned(state, flat)
-    return nnx.merge(graph, jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), leaves))
+    return restored(abstract_model(config), flat, dtype=dtype)
 
 
-def assigned(state: nnx.State, flat: Mapping[str, Any]) -> nnx.State:
-    """A state of the same structure whose leaves are the named arrays, as they are.
+def restored(
+    abstract: nnx.Module, flat: Mapping[str, Any], *, at: str = "", dtype: DTypeLike | None = None
+) -> Any:
+    """A module like `abstract` that holds these arrays.
+
+    Args:
+      abstract: As `nnx.eval_shape` makes it.
+      flat: Arrays by published name.
+      at: Path of the module within the model, where it is only a part of one.
+      dtype: What to store parameters in; None keeps what comes.
 
     Raises:
       ValueError: If names are missing or left over, or a shape is wrong.
     """
-    named = _named_leaves(state)
+    graph, state = nnx.split(abstract)
+    filled = assigned(state, flat, at=at)
+    return nnx.merge(graph, jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), filled))
+
+
+def assigned(state: nnx.State, flat: Mapping[str, Any], *, at: str = "") -> nnx.State:
+    """A state of the same structure whose leaves are the named arrays, as they are; see `restored`.
+
+    Raises:
+      ValueError: If names are missing or left over, or a shape is wrong.
+    """
+    named = named_leaves(state, at=at)
     missing = sorted(name for name, _ in named if name not in flat)
     left_over = sorted(set(flat) - {name for name, _ in named})
     if missing or left_over:
@@ -149,9 +166,11 @@ def assigned(state: nnx.State, flat: Mapping[str, Any]) -> nnx.State:
     return jax.tree.unflatten(jax.tree.structure(state), [flat[name] for name, _ in named])
 
 
-def _named_leaves(state: nnx.State) -> list[tuple[str, Any]]:
+def named_leaves(state: Any, *, at: str = "") -> list[tuple[str, Any]]:
+    """The leaves of a state (or of gradients of one) with their published names, in the state's order."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-    return [(published_name(_path(keys)), leaf) for keys, leaf in leaves]
+    start = f"{at}/" if at else ""
+    return [(published_name(start + _path(keys)), leaf) for keys, leaf in leaves]
 
 
 def _path(keys: tuple) -> str:

@@ -106,13 +106,24 @@ class Pi0(nnx.Module):
         prefix = self.read_prefix(batch)
         step_size = -1.0 / jnp.asarray(num_steps, jnp.float32)
 
-        def euler_step(_: Int32[Array, ""], carry: tuple) -> tuple:
+        def step(_: Int32[Array, ""], carry: tuple) -> tuple:
             x, time = carry
-            velocity = self.velocity(prefix, batch.state, x, jnp.broadcast_to(time, x.shape[:1]))
-            return x + step_size * velocity.astype(jnp.float32), time + step_size
+            return self.euler_step(prefix, batch.state, x, time, step_size)
 
         start = (jnp.asarray(noise), jnp.ones((), jnp.float32))
-        return jax.lax.fori_loop(0, num_steps, euler_step, start)[0]
+        return jax.lax.fori_loop(0, num_steps, step, start)[0]
+
+    def euler_step(
+        self,
+        prefix: ReadPrefix,
+        state: Float32[AnyArray, "b a"],
+        x: Float32[Array, "b c a"],
+        time: Float32[Array, ""],
+        step_size: Float32[Array, ""],
+    ) -> tuple[Float32[Array, "b c a"], Float32[Array, ""]]:
+        """Noisy actions and flow time one step further along; sampling steps are negative."""
+        velocity = self.velocity(prefix, state, x, jnp.broadcast_to(time, x.shape[:1]))
+        return x + step_size * velocity.astype(jnp.float32), time + step_size
 
     def read_prefix(self, batch: ModelInput) -> ReadPrefix:
         """Run the language expert over cameras and prompt; done once per query."""
@@ -170,13 +181,12 @@ class Pi0(nnx.Module):
         Padded action dimensions and steps behind the end of an episode count, as in the published
         training.
         """
-        actions, noise, time = jnp.asarray(actions), jnp.asarray(noise), jnp.asarray(time)
-        t = time[:, None, None]
-        x = t * noise + (1.0 - t) * actions
-        prefix, suffix = self.embed_prefix(batch), self.embed_suffix(batch.state, x, time)
+        x, target = flow_target(jnp.asarray(actions), jnp.asarray(noise), jnp.asarray(time))
+        prefix = self.embed_prefix(batch)
+        suffix = self.embed_suffix(batch.state, x, jnp.asarray(time))
         (_, out), _ = self.joint(prefix, suffix)
         velocity = self.velocity_from(out).astype(jnp.float32)
-        return jnp.mean(jnp.square(velocity - (noise - actions)), axis=-1)
+        return jnp.mean(jnp.square(velocity - target), axis=-1)
 
     def joint(
         self, prefix: Prefix, suffix: Suffix, cache: KVCache | None = None
@@ -184,11 +194,13 @@ class Pi0(nnx.Module):
         """One pass of both experts over prefix and suffix, as in training.
 
         Returns:
-          The outputs of both experts, and the cache, which has to fit all tokens, if one was given.
+          The outputs of both experts, and the cache, if one was given: exactly as long as all tokens.
         """
         mask, positions = joint_attention(prefix, suffix)
-        streams = [prefix.tokens, suffix.tokens]
-        return self.transformer(streams, positions, mask, cache, [None, suffix.condition])
+        streams, conditioning = [prefix.tokens, suffix.tokens], [None, suffix.condition]
+        if cache is None:
+            return self.transformer(streams, positions, mask, None, conditioning)
+        return self.transformer(streams, positions, mask, cache, conditioning)
 
     def embed_prefix(self, batch: ModelInput) -> Prefix:
         """Tokens of cameras and prompt."""
@@ -224,6 +236,14 @@ class Pi0(nnx.Module):
         return self.config.action_horizon + (1 if self.config.state_as == "token" else 0)
 
 
+def flow_target(
+    actions: Float32[Array, "b c a"], noise: Float32[Array, "b c a"], time: Float32[Array, " b"]
+) -> tuple[Float32[Array, "b c a"], Float32[Array, "b c a"]]:
+    """Noisy actions on the straight line from actions (time 0) to noise (time 1), and its velocity."""
+    t = time[:, None, None]
+    return t * noise + (1.0 - t) * actions, noise - actions
+
+
 def joint_attention(prefix: Prefix, suffix: Suffix) -> tuple[Bool[Array, "b _q _q"], Int32[Array, "b _q"]]:
     """Mask and positions of one pass over prefix and suffix."""
     rows, tokens = suffix.tokens.shape[:2]
@@ -255,12 +275,15 @@ def noise_from_keys(keys: Array, action_horizon: int, action_dim: int) -> Float3
 def training_noise_and_time(
     key: Array, batch: int, action_horizon: int, action_dim: int
 ) -> tuple[Float32[Array, "b c a"], Float32[Array, " b"]]:
-    """What the published training draws for one step: noise, and times that favour the noisy end.
+    """What the published training draws for one step.
 
-    Times are 0.001 + 0.999 · Beta(1.5, 1). The first of the three keys that `key` is split into is
-    left to image augmentation.
+    The first of the three keys that `key` is split into is left to image augmentation.
     """
     _, noise_key, time_key = jax.random.split(key, 3)
     noise = jax.random.normal(noise_key, (batch, action_horizon, action_dim), jnp.float32)
-    time = jax.random.beta(time_key, 1.5, 1.0, (batch,), jnp.float32) * 0.999 + 0.001
-    return noise, time
+    return noise, training_times(time_key, batch)
+
+
+def training_times(key: Array, batch: int) -> Float32[Array, " b"]:
+    """Flow times to train at: 0.001 + 0.999 · Beta(1.5, 1), more of them near noise than near actions."""
+    return jax.random.beta(key, 1.5, 1.0, (batch,), jnp.float32) * 0.999 + 0.001

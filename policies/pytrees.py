@@ -18,7 +18,7 @@ def pytree(cls: type[T]) -> type[T]:
     where arrays belong, which the shape checks of a constructor would refuse.
     """
     node = dataclasses.dataclass(frozen=True)(cls)  # type: ignore[call-overload]
-    names = tuple(field.name for field in dataclasses.fields(node))
+    names = tuple(field.name for field in dataclasses.fields(node))  # type: ignore[arg-type]
 
     def flatten_with_keys(tree: Any) -> tuple[list, None]:
         return [(jax.tree_util.GetAttrKey(name), getattr(tree, name)) for name in names], None

@@ -11,7 +11,7 @@ heads, h head width, d width, f feed-forward width, l layers, v vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeVar
+from typing import Literal, TypeAlias, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +25,11 @@ from policies.kv_cache import KVCache, write
 from policies.norms import AdaptiveRMSNorm, RMSNorm
 from policies.projections import Einsum, wider
 
-Streams = Sequence[Float[Array, "b _t _d"] | None]
+Streams: TypeAlias = Sequence[Float[Array, "b _t _d"] | None]
 """The tokens of each expert; None for an expert that does not run."""
+
+Conditioning: TypeAlias = Sequence[Float[Array, "b _d"] | None]
+"""One vector per expert and row for adaptive norms."""
 
 M = TypeVar("M", bound=nnx.Module)
 lecun_normal = nnx.initializers.lecun_normal
@@ -151,13 +154,33 @@ class Transformer(nnx.Module):
         dtype = wider(x.dtype, table.dtype)
         return jnp.einsum("...d,vd->...v", x.astype(dtype), table.astype(dtype))
 
+    @overload
+    def __call__(
+        self,
+        streams: Streams,
+        positions: Int[Array, "b q"],
+        mask: Bool[Array, "b q s"],
+        cache: KVCache,
+        conditioning: Conditioning | None = None,
+    ) -> tuple[list, KVCache]: ...
+
+    @overload
+    def __call__(
+        self,
+        streams: Streams,
+        positions: Int[Array, "b q"],
+        mask: Bool[Array, "b q s"],
+        cache: None = None,
+        conditioning: Conditioning | None = None,
+    ) -> tuple[list, None]: ...
+
     def __call__(
         self,
         streams: Streams,
         positions: Int[Array, "b q"],
         mask: Bool[Array, "b q s"],
         cache: KVCache | None = None,
-        conditioning: Sequence[Float[Array, "b _d"] | None] | None = None,
+        conditioning: Conditioning | None = None,
     ) -> tuple[list, KVCache | None]:
         """Run the experts whose stream is not None.
 
@@ -167,7 +190,7 @@ class Transformer(nnx.Module):
           mask: Which slots each joined token sees: the slots of the cache, into which the new tokens
             are written first; without a cache the joined tokens themselves.
           cache: Keys and values so far; the new ones are written behind them. None forgets.
-          conditioning: One vector per expert and row for adaptive norms.
+          conditioning: For experts with adaptive norms.
 
         Returns:
           The streams after their final norms, and the cache with the new tokens.
@@ -195,7 +218,8 @@ class Transformer(nnx.Module):
             out[i], _ = self.experts[i].final_norm(x, conditioning[i])
         if cache is None or written is None:
             return out, None
-        return out, KVCache(*written, cache.end + positions.shape[1])
+        k, v = written
+        return out, KVCache(k=k, v=v, end=cache.end + positions.shape[1])
 
     def _layer(
         self,
