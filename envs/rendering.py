@@ -9,10 +9,13 @@ Axis letters: h image height, w image width.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import ctypes
 import functools
 import importlib
 import os
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
@@ -126,6 +129,25 @@ def _gl_context(height: int, width: int) -> Any:
     return context
 
 
+_OPEN: weakref.WeakSet[Renderer] = weakref.WeakSet()
+
+
+@functools.cache
+def _close_all_at_exit() -> None:
+    """Close forgotten renderers before MuJoCo shuts EGL down, or each would print an error at exit.
+
+    Exit functions run last in, first out, and MuJoCo registers its own with the first GL context: this
+    must be called later than that. Once is enough.
+    """
+
+    def close_all() -> None:
+        for renderer in tuple(_OPEN):
+            with contextlib.suppress(Exception):  # Of another thread, perhaps; nobody is left to be told.
+                renderer.close()
+
+    atexit.register(close_all)
+
+
 class Renderer:
     """Draws the cameras of one model into arrays.
 
@@ -168,6 +190,8 @@ class Renderer:
         self._buffers = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._buffers)
         self._closed = False
+        _OPEN.add(self)
+        _close_all_at_exit()
 
     def render(self, data: mujoco.MjData, camera: str) -> UInt8[np.ndarray, "h w 3"]:
         """What a camera sees, upright and freshly allocated.

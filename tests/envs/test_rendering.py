@@ -1,6 +1,8 @@
 """Which OpenGL is used, and that pictures come out as they should."""
 
 import importlib
+import subprocess
+import sys
 
 import mujoco
 import numpy as np
@@ -148,3 +150,15 @@ def test_a_closed_renderer_says_so_and_may_be_closed_again():
     renderer.close()
     with pytest.raises(RuntimeError, match="closed"):
         renderer.render(data, "front")
+
+
+def test_a_renderer_that_nobody_closed_leaves_a_clean_exit():
+    program = """
+import mujoco
+from envs import rendering
+from envs.interface import RenderSettings
+model = mujoco.MjModel.from_xml_string(rendering.TEST_SCENE)
+kept = rendering.Renderer(model, RenderSettings("fast", 24, 40))
+"""
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert finished.stderr == ""
