@@ -76,8 +76,8 @@ def _where_to_get(chosen: Preset) -> str:
     else:
         source = f"They are published at {chosen.published.address}; download that folder."
     return (
-        f"Preset {chosen.name!r} needs trained weights. {source} Then name it {chosen.name}@FOLDER. To measure "
-        "speed without them, ask for random weights."
+        f"Preset {chosen.name!r} needs trained weights. {source} Then name it {chosen.name}@FOLDER. To "
+        "measure speed without them, ask for random weights."
     )
 
 

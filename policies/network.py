@@ -46,9 +46,9 @@ class Words:
 class NetworkPolicy(Policy):
     """Answers queries with one model on one device. Stateless between calls.
 
-    On accelerators the rows of a batch go through the model together. On a CPU they go through
-    one by one: batching gains nothing there, padding would cost full price, and the order of sums in
-    XLA's matrix products on CPUs depends on where in the batch a row stands.
+    Batches are always filled to the bucket, so one program answers them, and in it a row meets the
+    same arithmetic in every place (tests/policies/test_network.py). Answers of different buckets
+    differ by rounding.
     """
 
     def __init__(self, preset: Preset, spec: PolicySpec, model: Model, stats: NormStats, words: Words):
@@ -61,7 +61,6 @@ class NetworkPolicy(Policy):
         self._encoder = QueryEncoder(preset, words.text, Normalizer(preset.normalization, stats.get("state")))
         self._actions = Normalizer(preset.normalization, stats.get("actions"))
         self._run = compiled(model, _sampler(preset))
-        self._one_by_one = jax.default_backend() == "cpu"
 
     def prepare(self, bucket: int) -> float:
         """Compile and warm up for batches of `bucket` rows; returns the seconds it took.
@@ -122,10 +121,6 @@ class NetworkPolicy(Policy):
 
     def _outputs(self, rows: list[Row], bucket: int) -> list[np.ndarray]:
         """What the model gives for rows of one shape, after it has arrived on the host."""
-        if self._one_by_one:
-            # All calls are on their way before the first is waited for.
-            calls = [self._run(*_batch([row])) for row in rows]
-            return [np.asarray(out)[0] for out in jax.block_until_ready(calls)]
         filled = rows + [rows[-1]] * (bucket - len(rows))
         return list(np.asarray(jax.block_until_ready(self._run(*_batch(filled))))[: len(rows)])
 

@@ -122,8 +122,8 @@ class QueryEncoder:
             return np.zeros(0)
         if query.state.shape != (self._preset.state_size,):
             raise QueryError(
-                f"{self._preset.name} takes a state of {self._preset.state_size} numbers in the convention of "
-                f"robot {self._preset.robot!r}; got shape {query.state.shape}."
+                f"{self._preset.name} takes a state of {self._preset.state_size} numbers in the convention "
+                f"of robot {self._preset.robot!r}; got shape {query.state.shape}."
             )
         return self._state.normalize(query.state.astype(np.float64))
 
