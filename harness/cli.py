@@ -9,10 +9,17 @@ from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
+from tyro.conf import arg as _arg
 from tyro.extras import SubcommandApp
 
 app = SubcommandApp()
+
+
+def arg(metavar: str | None = None, default: str = "") -> object:
+    """An option whose help says in words what stands for None."""
+    return _arg(metavar=metavar, help_behavior_hint=default and f"(default: {default})")
+
 
 INTERRUPTED = 130  # What shells expect of a command that ended by Ctrl-C.
 MISUSED = 2
@@ -20,21 +27,21 @@ MISUSED = 2
 
 @app.command
 def run(
-    experiment: Annotated[Positional[str | None], arg(metavar="[EXPERIMENT]")] = None,
+    experiment: Annotated[Positional[str | None], arg("[EXPERIMENT]")] = None,
     *,
-    suite: Annotated[str | None, arg(metavar="S")] = None,
-    tasks: Annotated[tuple[str, ...] | None, arg(metavar="T [T ...]")] = None,
-    policies: Annotated[tuple[str, ...] | None, arg(metavar="P [P ...]")] = None,
-    episodes: Annotated[int | None, arg(metavar="N")] = None,
-    seed: Annotated[int | None, arg(metavar="S")] = None,
-    replan_steps: Annotated[int | None, arg(metavar="N")] = None,
-    max_steps: Annotated[int | None, arg(metavar="N")] = None,
-    render: Literal["official", "fast"] | None = None,
-    undecodable: Literal["end_episode", "hold"] | None = None,
-    env_actors: Annotated[int | None, arg(metavar="N")] = None,
-    video_every: Annotated[int, arg(metavar="N")] = 10,
+    suite: Annotated[str | None, arg("S", "metaworld")] = None,
+    tasks: Annotated[tuple[str, ...] | None, arg("T [T ...]", "MT10")] = None,
+    policies: Annotated[tuple[str, ...] | None, arg("P [P ...]", "")] = None,
+    episodes: Annotated[int | None, arg("N", "10")] = None,
+    seed: Annotated[int | None, arg("S", "0")] = None,
+    replan_steps: Annotated[int | None, arg("N", "10")] = None,
+    max_steps: Annotated[int | None, arg("N", "the task's own")] = None,
+    render: Annotated[Literal["official", "fast"] | None, arg("{official,fast}", "fast")] = None,
+    undecodable: Annotated[Literal["end_episode", "hold"] | None, arg("{end_episode,hold}", "end_episode")] = None,
+    env_actors: Annotated[int | None, arg("N", "one per core")] = None,
+    video_every: Annotated[int, arg("N", "10")] = 10,
     video: bool = True,
-    out: Annotated[Path | None, arg(metavar="DIR")] = None,
+    out: Annotated[Path | None, arg("DIR", "runs/<experiment>")] = None,
 ) -> int:
     """Play episodes and write records, videos and tables into a run folder.
 
@@ -117,7 +124,7 @@ def run(
 
 @app.command
 def table(
-    run: Annotated[Positional[Path], arg(metavar="RUN")],
+    run: Annotated[Positional[Path], arg("RUN")],
     *,
     format: Literal["terminal", "md", "csv", "tex"] = "terminal",
 ) -> int:
@@ -153,7 +160,7 @@ def doctor() -> int:
 
 
 @app.command
-def parity(golden_dir: Annotated[Positional[Path], arg(metavar="GOLDEN_DIR")], *, only: str | None = None) -> int:
+def parity(golden_dir: Annotated[Positional[Path], arg("GOLDEN_DIR")], *, only: str | None = None) -> int:
     """Compare the models with recorded outputs of the reference, array by array.
 
     Args:

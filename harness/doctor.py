@@ -23,9 +23,9 @@ def main(console: Console) -> int:
     """Run all checks; returns 0 if every one passed, 1 otherwise."""
     checks: list[tuple[str, Callable[[], str]]] = [
         ("Python", _python),
+        ("Ray", _ray),  # Before JAX, whose threads do not like the processes that Ray starts.
         ("JAX", _jax),
         ("OpenGL", _gl),
-        ("Ray", _ray),
         ("memory", _memory),
         ("disk", _disk),
         *_suites(),
@@ -108,9 +108,10 @@ def _disk() -> str:
 
 
 def _suites() -> list[tuple[str, Callable[[], str]]]:
-    from envs.registry import suites
+    from envs import registry
+    from envs.interface import Suite
 
-    def check(suite) -> Callable[[], str]:
+    def check(suite: Suite) -> Callable[[], str]:
         def run() -> str:
             from envs.interface import RenderSettings
 
@@ -123,4 +124,4 @@ def _suites() -> list[tuple[str, Callable[[], str]]]:
 
         return run
 
-    return [(f"suite {suite.name}", check(suite)) for suite in suites()]
+    return [(f"suite {suite.name}", check(suite)) for suite in map(registry.suite, registry.suites())]

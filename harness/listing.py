@@ -20,25 +20,32 @@ def show(what: Literal["suites", "tasks", "policies", "experiments"], console: C
 def _table(*columns: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, no_wrap=True)
     return table
+
+
+def _print(console: Console, table: Table) -> None:
+    """Print at the table's own width: names that are cut or broken over lines cannot be copied."""
+    wide = console.options.update(width=1000)
+    console.width = max(console.width, console.measure(table, options=wide).maximum)
+    console.print(table)
 
 
 def _suites(console: Console) -> None:
     table = _table("suite", "tasks", "groups", "source")
-    for suite in registry.suites():
+    for suite in map(registry.suite, registry.suites()):
         groups = ", ".join(f"{name} ({len(tasks)})" for name, tasks in suite.groups().items())
         table.add_row(suite.name, str(len(suite.tasks())), groups, suite.source)
-    console.print(table)
+    _print(console, table)
 
 
 def _tasks(console: Console) -> None:
     table = _table("suite", "task", "groups", "steps", "instruction")
-    for suite in registry.suites():
+    for suite in map(registry.suite, registry.suites()):
         for task in suite.tasks():
             groups = ", ".join(name for name, tasks in suite.groups().items() if task.name in tasks)
             table.add_row(suite.name, task.name, groups, str(task.max_steps), task.instruction)
-    console.print(table)
+    _print(console, table)
 
 
 def _policies(console: Console) -> None:
@@ -54,7 +61,7 @@ def _policies(console: Console) -> None:
             _size(spec.action_size),
             str(spec.chunk_steps),
         )
-    console.print(table)
+    _print(console, table)
 
 
 def _size(size: int | None) -> str:
@@ -65,4 +72,4 @@ def _experiments(console: Console) -> None:
     table = _table("experiment", "what it runs")
     for name in experiments.names():
         table.add_row(name, experiments.summary(name))
-    console.print(table)
+    _print(console, table)

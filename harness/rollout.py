@@ -44,21 +44,30 @@ class Reply:
 class Frames:
     """The cameras of an environment, each drawn at most once between two steps."""
 
-    def __init__(self, env: Env):
+    def __init__(self, env: Env, clock: Clock = time.perf_counter):
         self._env = env
+        self._clock = clock
         self._drawn: dict[str, np.ndarray] = {}
+        self._seconds: dict[str, float] = {}
         self.renders = 0
 
     def __getitem__(self, camera: str) -> np.ndarray:
         """The camera's image of this moment, uint8 [h, w, 3]."""
         if camera not in self._drawn:
+            began = self._clock()
             self._drawn[camera] = self._env.render(camera)
+            self._seconds[camera] = self._clock() - began
             self.renders += 1
         return self._drawn[camera]
+
+    def seconds(self, camera: str) -> float:
+        """How long the camera's image of this moment took to draw, whoever wanted it first."""
+        return self._seconds[camera]
 
     def moved(self) -> None:
         """Forget the images: the scene has changed."""
         self._drawn.clear()
+        self._seconds.clear()
 
 
 @runtime_checkable
@@ -126,7 +135,7 @@ def play(
     max_steps = protocol.max_steps or task.max_steps
     played = Played()
     actions_hash = hashlib.sha256()
-    frames = Frames(env)
+    frames = Frames(env, clock)
     started = clock()
     env.reset(spec.seed)
     for observer in observers:
@@ -134,8 +143,8 @@ def play(
 
     ended_by: EndedBy | None = None
     while ended_by is None:
-        asked = clock()
-        images = {adapter.cameras[camera]: frames[adapter.cameras[camera]] for camera in policy.cameras}
+        images = {camera: frames[camera] for camera in map(adapter.cameras.__getitem__, policy.cameras)}
+        render_s = sum(map(frames.seconds, images), 0.0)
         rendered = clock()
         index = len(played.queries)
         query = adapter.query(env, policy, images, task.instruction, query_key(spec.key, index))
@@ -152,7 +161,7 @@ def play(
                 actions = [held] * min(protocol.replan_steps, policy.chunk_steps)
         actions = [adapter.action(task, row) for row in actions]
         done = clock()
-        played.queries.append(_latency(index, reply, asked, rendered, adapted, answered, done))
+        played.queries.append(_latency(index, reply, render_s, adapted - rendered, answered - adapted, done - answered))
         if not actions and ended_by is None:
             raise ValueError(f"Policy {policy.name!r} answered query {index} with a chunk of no actions.")
 
@@ -204,21 +213,25 @@ def ask_here(policy: Policy, query: Query) -> Reply:
 
 
 def _latency(
-    index: int, reply: Reply, asked: float, rendered: float, adapted: float, answered: float, done: float
+    index: int, reply: Reply, render_s: float, before_s: float, asking_s: float, after_s: float
 ) -> QueryRecord:
+    """One row of latencies; the time between question and reply that no stage accounts for is adapting."""
+    stages_s = reply.transport_s + reply.queue_s + reply.host_s + reply.device_s + reply.post_s
+    adapt_s = before_s + max(0.0, asking_s - stages_s) + after_s
+
     def ms(seconds: float) -> float:
         return round(1e3 * seconds, 4)
 
     return QueryRecord(
         index=index,
-        render_ms=ms(rendered - asked),
-        adapt_ms=ms(adapted - rendered + done - answered),
+        render_ms=ms(render_s),
+        adapt_ms=ms(adapt_s),
         transport_ms=ms(reply.transport_s),
         queue_ms=ms(reply.queue_s),
         host_ms=ms(reply.host_s),
         device_ms=ms(reply.device_s),
         post_ms=ms(reply.post_s),
-        total_ms=ms(done - asked),
+        total_ms=ms(render_s + adapt_s + stages_s),
         batch=reply.batch,
         bucket=reply.bucket,
     )

@@ -104,19 +104,22 @@ def test_undecodable_tokens_hold_still_where_the_protocol_says_so():
     np.testing.assert_array_equal(env.state(), fresh.state())
 
 
-def test_stages_of_a_query_add_up_to_its_total():
-    ticks = iter(np.arange(0.0, 1000.0, 1.0))
-    policy = PointPolicy(noise=5.0)
+def test_stages_of_a_query_add_up_to_its_total_and_frames_shared_with_a_video_still_count():
+    ticks = iter(np.arange(0.0, 1000.0, 1.0))  # A clock that moves a second at every look.
+    policy = PointPolicy(cameras=("base_0_rgb",), noise=5.0)
+    rules = protocol(max_steps=1)
+    watched = FrameCounter()  # Draws the camera before the policy wants it.
     episode = play(
-        point_env(), one_spec(), policy.spec, ADAPTER, protocol(max_steps=1), clock=lambda: float(next(ticks))
+        point_env(), one_spec(), policy.spec, ADAPTER, rules, [watched], clock=lambda: float(next(ticks))
     )
-    query = next(episode)
-    chunk = policy.infer([query], 1).chunks[0]
+    chunk = policy.infer([next(episode)], 1).chunks[0]
     with pytest.raises(StopIteration) as stop:
         episode.send(Reply(chunk, transport_s=0.5, queue_s=0.25, host_s=0.125, device_s=0.0625, post_s=0.0625))
     row = stop.value.value.queries[0]
     parts = row.render_ms + row.adapt_ms + row.transport_ms + row.queue_ms + row.host_ms + row.device_ms + row.post_ms
     assert parts == pytest.approx(row.total_ms)
+    assert row.render_ms == 1000.0
+    assert row.adapt_ms == 2000.0
     assert row.device_ms == 62.5
 
 
