@@ -14,7 +14,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from results.ledger import LedgerError, read_lines
 
@@ -90,7 +90,17 @@ class EpisodeRecord:
         Raises:
           LedgerError: If fields are missing, unknown or of another type; all are named.
         """
-        return _from_dict(cls, payload, where)
+        types = _TYPES[cls]
+        _want_names(set(types), set(payload), where)
+        values = {name: _from_json(payload[name], kind) for name, kind in types.items()}
+        wrong = [
+            f"{name} = {payload[name]!r} (wanted {_type_name(kind)})"
+            for name, kind in types.items()
+            if not _is(values[name], kind)
+        ]
+        if wrong:
+            raise LedgerError(f"{where}: {'; '.join(wrong)}. {_OTHER_VERSION}")
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -130,31 +140,16 @@ def queries_to_dict(key: EpisodeKey, queries: Sequence[QueryRecord]) -> dict[str
     return {"key": list(key), "queries": columns}
 
 
-def queries_from_dict(
-    payload: Mapping[str, Any], where: str = "queries"
-) -> tuple[EpisodeKey, list[QueryRecord]]:
+def queries_from_dict(payload: Mapping[str, Any], where: str) -> tuple[EpisodeKey, list[QueryRecord]]:
     """An episode's key and its queries, from the payload of their line. `where` names it in errors.
 
     Raises:
       LedgerError: If fields are missing, unknown, of another type or of unequal length.
     """
-    _want_names({"key", "queries"}, set(payload), where)
-    key, columns = payload["key"], payload["queries"]
-    if not isinstance(key, list) or [type(part) for part in key] != [str, str, str, str, int]:
-        raise LedgerError(f"{where}: wanted the key [policy, suite, protocol, task, episode]; got {key!r}.")
-    types = _TYPES[QueryRecord]
-    if not isinstance(columns, dict) or not all(isinstance(column, list) for column in columns.values()):
-        raise LedgerError(f"{where}: wanted a list for every field of the queries; got {columns!r}.")
-    _want_names(set(types), set(columns), where)
-    if len({len(column) for column in columns.values()}) != 1:
-        lengths = {name: len(column) for name, column in columns.items()}
-        raise LedgerError(f"{where}: wanted as many values for every field of the queries; got {lengths}.")
-    rows = zip(*(columns[name] for name in types), strict=True)
-    queries = [_from_dict(QueryRecord, dict(zip(types, row, strict=True)), where) for row in rows]
-    if columns["index"] != list(range(len(queries))):
-        raise LedgerError(f"{where}: wanted indices from 0 in order; got {columns['index']}.")
-    policy, suite, protocol, task, episode = key
-    return (policy, suite, protocol, task, episode), queries
+    key, columns = _query_columns(payload, where)
+    return key, [
+        QueryRecord(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)
+    ]
 
 
 def read_episodes(run: str | Path) -> list[EpisodeRecord]:
@@ -181,30 +176,6 @@ def read_episodes(run: str | Path) -> list[EpisodeRecord]:
     return episodes
 
 
-def read_queries(run: str | Path) -> list[tuple[EpisodeRecord, list[QueryRecord]]]:
-    """The finished episodes of a run, in the order in which they finished, each with its queries.
-
-    Lines of queries without an episode in the ledger are left out, for their episode never
-    finished. Where it was played again after such a line, its last line counts.
-
-    Raises:
-      LedgerError: If a file was altered, or the two do not tell of the same queries.
-    """
-    episodes = read_episodes(run)  # First: an episode's queries are on the disk before the episode is.
-    path = Path(run) / QUERIES
-    payloads = read_lines(path) if path.exists() else []
-    played = dict(queries_from_dict(line, f"{path}, line {i}") for i, line in enumerate(payloads, start=1))
-    for episode in episodes:
-        found = len(played.get(episode.key, []))
-        # How many queries of an episode that broke off were kept depends on where it broke off.
-        if found != episode.queries and episode.outcome != "error":
-            raise LedgerError(
-                f"{path}: wanted the {episode.queries} queries that {EPISODES} says "
-                f"{episode_name(episode.key)} made; got {found}. Restore the file from a copy."
-            )
-    return [(episode, played.get(episode.key, [])) for episode in episodes]
-
-
 def load(run: str | Path) -> pd.DataFrame:
     """The finished episodes of a run: a row each, a column per field of `EpisodeRecord`.
 
@@ -215,26 +186,43 @@ def load(run: str | Path) -> pd.DataFrame:
       LedgerError: If the folder is not that of a run, or the ledger was altered or counts an
         episode twice.
     """
-    rows = [dataclasses.asdict(episode) for episode in read_episodes(run)]
-    return _frame(rows, _TYPES[EpisodeRecord], [])
+    episodes = read_episodes(run)
+    types = _TYPES[EpisodeRecord]
+    return _frame({name: [getattr(e, name) for e in episodes] for name in types}, types, [])
 
 
 def load_queries(run: str | Path) -> pd.DataFrame:
     """The queries of the finished episodes of a run: a row each, sorted as in `load`.
 
     Columns: policy, weights, suite, protocol, task, episode, outcome; and the fields of `QueryRecord`.
+    Lines of queries without an episode in the ledger are left out, for their episode never
+    finished. Where it was played again after such a line, its last line counts.
 
     Raises:
       LedgerError: If a file was altered, or the two do not tell of the same queries.
     """
+    episodes = read_episodes(run)  # First: an episode's queries are on the disk before the episode is.
+    path = Path(run) / QUERIES
+    lines = enumerate(read_lines(path) if path.exists() else [], start=1)
+    made = dict(_query_columns(payload, f"{path}, line {number}") for number, payload in lines)
+
     names = ("policy", "weights", "suite", "protocol", "task", "episode", "outcome")
-    rows = [
-        {name: getattr(episode, name) for name in names} | dataclasses.asdict(query)
-        for episode, queries in read_queries(run)
-        for query in queries
-    ]
     types = {name: _TYPES[EpisodeRecord][name] for name in names} | _TYPES[QueryRecord]
-    return _frame(rows, types, ["index"])
+    table: dict[str, list[Any]] = {name: [] for name in types}
+    for episode in episodes:
+        columns = made.get(episode.key, {})
+        count = len(columns.get("index", ()))
+        # How many queries of an episode that broke off were kept depends on where it broke off.
+        if count != episode.queries and episode.outcome != "error":
+            raise LedgerError(
+                f"{path}: wanted the {episode.queries} queries that {EPISODES} says "
+                f"{episode_name(episode.key)} made; got {count}. Restore the file from a copy."
+            )
+        for name in names:
+            table[name] += [getattr(episode, name)] * count
+        for name, column in columns.items():
+            table[name] += column
+    return _frame(table, types, ["index"])
 
 
 def load_json(run: str | Path, name: str) -> dict[str, Any]:
@@ -265,13 +253,18 @@ def run_folder(run: str | Path) -> Path:
     return folder
 
 
+def policy_label(policy: str, weights: str) -> str:
+    """How tables name a policy: an untrained one never without saying so."""
+    return f"{policy} (untrained)" if weights == "untrained" else policy
+
+
 def episode_name(key: EpisodeKey) -> str:
     """How messages speak of an episode."""
     policy, suite, protocol, task, episode = key
     return f"episode {episode} of task {task!r} by policy {policy!r} ({suite}, protocol {protocol!r})"
 
 
-Record = TypeVar("Record", EpisodeRecord, QueryRecord)
+_OTHER_VERSION = "Read it with the version of simloop that wrote it."
 
 _TYPES: Mapping[type, dict[str, Any]] = {
     record: typing.get_type_hints(record) for record in (EpisodeRecord, QueryRecord)
@@ -279,25 +272,11 @@ _TYPES: Mapping[type, dict[str, Any]] = {
 """The fields of the records with their types: str, int, float, or a Literal of strings."""
 
 
-def _from_dict(record: type[Record], payload: Mapping[str, Any], where: str) -> Record:
-    types = _TYPES[record]
-    _want_names(set(types), set(payload), where)
-    values = {name: _from_json(payload[name], kind) for name, kind in types.items()}
-    wrong = [
-        f"{name} = {payload[name]!r} (wanted {_type_name(kind)})"
-        for name, kind in types.items()
-        if not _is(values[name], kind)
-    ]
-    if wrong:
-        raise LedgerError(f"{where}: {'; '.join(wrong)}. Read it with the version of simloop that wrote it.")
-    return record(**values)
-
-
 def _want_names(wanted: set[str], got: set[str], where: str) -> None:
     if wanted != got:
         raise LedgerError(
             f"{where}: missing fields: {', '.join(sorted(wanted - got)) or 'none'}; unknown fields: "
-            f"{', '.join(sorted(got - wanted)) or 'none'}. Read it with the version of simloop that wrote it."
+            f"{', '.join(sorted(got - wanted)) or 'none'}. {_OTHER_VERSION}"
         )
 
 
@@ -321,9 +300,33 @@ def _from_json(value: Any, kind: Any) -> Any:
     return value
 
 
-def _frame(rows: list[dict[str, Any]], types: dict[str, Any], last: list[str]) -> pd.DataFrame:
+def _query_columns(payload: Mapping[str, Any], where: str) -> tuple[EpisodeKey, dict[str, list[Any]]]:
+    """The key and, by field, the checked values of a line of queries."""
+    _want_names({"key", "queries"}, set(payload), where)
+    key, found = payload["key"], payload["queries"]
+    if not isinstance(key, list) or [type(part) for part in key] != [str, str, str, str, int]:
+        raise LedgerError(f"{where}: wanted the key [policy, suite, protocol, task, episode]; got {key!r}.")
+    if not isinstance(found, dict) or not all(isinstance(column, list) for column in found.values()):
+        raise LedgerError(f"{where}: wanted a list for every field of the queries; got {found!r}.")
+    types = _TYPES[QueryRecord]
+    _want_names(set(types), set(found), where)
+    columns = {name: [_from_json(value, kind) for value in found[name]] for name, kind in types.items()}
+    if len({len(column) for column in columns.values()}) != 1:
+        lengths = {name: len(column) for name, column in columns.items()}
+        raise LedgerError(f"{where}: wanted as many values for every field of the queries; got {lengths}.")
+    for name, kind in types.items():
+        wrong = [value for value in columns[name] if not _is(value, kind)]
+        if wrong:
+            raise LedgerError(f"{where}: {name} = {wrong[0]!r} (wanted {_type_name(kind)}). {_OTHER_VERSION}")
+    if columns["index"] != list(range(len(columns["index"]))):
+        raise LedgerError(f"{where}: wanted indices from 0 in order; got {columns['index']}.")
+    policy, suite, protocol, task, episode = key
+    return (policy, suite, protocol, task, episode), columns
+
+
+def _frame(table: dict[str, list[Any]], types: dict[str, Any], last: list[str]) -> pd.DataFrame:
     import pandas as pd
 
-    frame = pd.DataFrame(rows, columns=list(types))
-    frame = frame.astype({name: kind if kind in (int, float) else str for name, kind in types.items()})
+    dtypes = {name: kind if kind in (int, float) else str for name, kind in types.items()}
+    frame = pd.DataFrame({name: pd.Series(table[name], dtype=dtype) for name, dtype in dtypes.items()})
     return frame.sort_values(["suite", "protocol", "policy", "task", "episode", *last], ignore_index=True)

@@ -1,0 +1,144 @@
+"""The table of latencies: quantiles of every stage of a query, in milliseconds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from results.intervals import Interval, clustered_quantile_intervals, quantile
+from results.records import policy_label
+from results.typesetting import NONE, Grid
+
+STAGES = ("render", "adapt", "transport", "queue", "host", "device", "post", "total")
+QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
+
+COLUMNS = (
+    "suite", "protocol", "policy", "weights", "stage", "queries", "episodes", "mean_batch", "batch_fill",
+    *(f"{label}{end}_ms" for label in QUANTILES for end in ("", "_low", "_high")),
+)  # fmt: skip
+
+MIN_QUERIES_FOR_P99 = 500  # Five values lie above it then; with fewer it is the luck of one or two.
+
+BOOTSTRAP_SEED = 0  # The same records give the same table.
+RESAMPLES = 400  # Ends of intervals are then good to about two digits, within seconds.
+
+
+def latency_grids(queries: pd.DataFrame, compile_s: Mapping[str, float]) -> list[Grid]:
+    """A grid for each suite and protocol: a group of rows for each policy, a row for each stage.
+
+    Args:
+      queries: As from `results.records.load_queries`.
+      compile_s: Seconds each policy took to compile and warm up. They are in no row.
+    """
+    grids = []
+    for (_, protocol), group in queries.groupby(["suite", "protocol"], sort=True):
+        grids.append(
+            Grid(
+                title=f"Latency in ms, protocol {protocol}",
+                columns=("policy", "stage", *QUANTILES, "queries", "batch", "fill"),
+                groups=tuple(tuple(_rows(name, of_policy)) for name, of_policy in _policies(group)),
+                notes=tuple(_notes(group, compile_s)),
+                labels=2,
+            )
+        )
+    return grids
+
+
+def latency_frame(queries: pd.DataFrame) -> pd.DataFrame:
+    """A row per policy and stage: quantiles in ms with 95 % intervals for episodes like these.
+
+    Intervals come from resampling whole episodes, since the queries of one are alike. A quantile
+    that the queries are too few for is missing, as are intervals from a single episode.
+    """
+    rows = []
+    for (suite, protocol), group in queries.groupby(["suite", "protocol"], sort=True):
+        for name, of_policy in _policies(group):
+            episodes = of_policy.groupby(["task", "episode"]).ngroup().to_numpy(np.int64)
+            mean_batch, fill = batch_fill(of_policy)
+            for stage in STAGES:
+                values = of_policy[f"{stage}_ms"].to_numpy(np.float64)
+                row: dict[str, Any] = {
+                    "suite": suite,
+                    "protocol": protocol,
+                    "policy": name,
+                    "weights": of_policy["weights"].iloc[0],
+                    "stage": stage,
+                    "queries": len(values),
+                    "episodes": len(set(episodes.tolist())),
+                    "mean_batch": round(mean_batch, 3),
+                    "batch_fill": round(fill, 4),
+                }
+                rng = np.random.default_rng(BOOTSTRAP_SEED)
+                intervals = clustered_quantile_intervals(
+                    values, episodes, list(QUANTILES.values()), rng, resamples=RESAMPLES
+                )
+                for (label, probability), interval in zip(QUANTILES.items(), intervals, strict=True):
+                    row |= _columns(label, _quantile(values, label, probability), interval)
+                rows.append(row)
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def batch_fill(queries: pd.DataFrame) -> tuple[float, float]:
+    """Mean number of queries per call, and their share of the rows that the calls computed.
+
+    A call of b queries shows up in b rows of `queries`, so each row stands for 1/b of a call.
+    """
+    calls = float((1 / queries["batch"]).sum())
+    computed = float((queries["bucket"] / queries["batch"]).sum())
+    return len(queries) / calls, len(queries) / computed
+
+
+def _policies(queries: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    for (policy, weights), of_policy in queries.groupby(["policy", "weights"], sort=True):
+        yield policy_label(str(policy), str(weights)), of_policy
+
+
+def _rows(name: str, queries: pd.DataFrame) -> Iterator[tuple[str, ...]]:
+    mean_batch, fill = batch_fill(queries)
+    for stage in STAGES:
+        values = queries[f"{stage}_ms"].to_numpy(np.float64)
+        found = [_quantile(values, label, probability) for label, probability in QUANTILES.items()]
+        yield (
+            name,
+            stage,
+            *(NONE if value is None else f"{value:.2f}" for value in found),
+            str(len(values)),
+            f"{mean_batch:.2f}",
+            f"{100 * fill:.0f} %",
+        )
+
+
+def _quantile(values: np.ndarray, label: str, probability: float) -> float | None:
+    if label == "p99" and len(values) < MIN_QUERIES_FOR_P99:
+        return None
+    return quantile(values, probability)
+
+
+def _columns(label: str, value: float | None, interval: Interval) -> dict[str, float | None]:
+    bounded = value is not None and math.isfinite(interval.low) and math.isfinite(interval.high)
+    return {
+        f"{label}_ms": value,
+        f"{label}_low_ms": interval.low if bounded else None,
+        f"{label}_high_ms": interval.high if bounded else None,
+    }
+
+
+def _notes(queries: pd.DataFrame, compile_s: Mapping[str, float]) -> Iterator[str]:
+    yield (
+        "Total is from the wish to act to actions in hand; device ends when results have arrived. "
+        "Batch: queries per call; fill: their share of the rows computed."
+    )
+    if (queries.groupby("policy").size() < MIN_QUERIES_FOR_P99).any():
+        yield f"{NONE}: fewer than {MIN_QUERIES_FOR_P99} queries do not tell a p99."
+    weights = dict(zip(queries["policy"], queries["weights"], strict=True))
+    compiled = [
+        f"{policy_label(policy, weights[policy])} {compile_s[policy]:.1f} s"
+        for policy in sorted(weights)
+        if compile_s.get(policy)
+    ]
+    if compiled:
+        yield f"Compilation and warm-up came before and are in no row: {', '.join(compiled)}."

@@ -1,0 +1,133 @@
+"""One grid of text as Markdown, LaTeX or plain text."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from dataclasses import dataclass
+
+NONE = "–"
+"""Stands where there is no value."""
+
+MIN_NOTE_WIDTH = 100  # Characters; notes of a narrow table need not be a column.
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table ready to be typeset: plain text in every cell, escaped by whoever typesets it."""
+
+    title: str
+    columns: tuple[str, ...]
+    groups: tuple[tuple[tuple[str, ...], ...], ...]
+    """Rows in groups; lines part the groups."""
+    notes: tuple[str, ...] = ()
+    labels: int = 1
+    """How many of the first columns hold names; the others hold numbers."""
+
+    def __post_init__(self) -> None:
+        """Refuse ragged rows."""
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"Wanted a cell for each column of {self.columns}; got {row}.")
+
+    @property
+    def rows(self) -> list[tuple[str, ...]]:
+        """The rows of all groups."""
+        return [row for group in self.groups for row in group]
+
+
+def to_markdown(grid: Grid) -> str:
+    """The grid as a table of GitHub-flavoured Markdown, its title in bold and its notes as a list."""
+
+    def line(cells: tuple[str, ...]) -> str:
+        return f"| {' | '.join(map(_markdown, cells))} |"
+
+    rule = "| " + " | ".join("---" if i < grid.labels else "---:" for i in range(len(grid.columns))) + " |"
+    table = "\n".join([line(grid.columns), rule, *map(line, grid.rows)])
+    notes = "\n".join(f"- {_markdown(note)}" for note in grid.notes)
+    return f"**{_markdown(grid.title)}**\n\n{table}\n" + (f"\n{notes}\n" if notes else "")
+
+
+def to_tex(grid: Grid) -> str:
+    r"""The grid as a `tabular` for `\input` into a table of a document that uses booktabs.
+
+    Notes follow below in a minipage. The title is a comment, since captions are the document's.
+    """
+
+    def line(cells: tuple[str, ...]) -> str:
+        return f"{' & '.join(map(_tex, cells))} \\\\"
+
+    groups = ["\n".join(map(line, group)) for group in grid.groups]
+    alignment = "l" * grid.labels + "r" * (len(grid.columns) - grid.labels)
+    parts = [
+        f"% {_one_line(grid.title)}",
+        f"\\begin{{tabular}}{{{alignment}}}",
+        "\\toprule",
+        line(grid.columns),
+        "\\midrule",
+        "\n\\midrule\n".join(groups),
+        "\\bottomrule",
+        "\\end{tabular}",
+    ]
+    if grid.notes:
+        notes = " \\\\\n".join(map(_tex, grid.notes))
+        parts += [
+            "\\par\\smallskip",
+            f"\\begin{{minipage}}{{\\linewidth}}\\footnotesize\n{notes}\n\\end{{minipage}}",
+        ]
+    return "\n".join(parts) + "\n"
+
+
+def to_text(grid: Grid) -> str:
+    """The grid in columns of a fixed-width font."""
+    rows = [tuple(map(_one_line, row)) for row in [grid.columns, *grid.rows]]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+    def line(cells: tuple[str, ...]) -> str:
+        padded = [
+            cell.ljust(width) if i < grid.labels else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return "  ".join(padded).rstrip()
+
+    rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
+    lines = [_one_line(grid.title), "", line(rows[0])]
+    for group in grid.groups:
+        lines += [rule, *(line(tuple(map(_one_line, row))) for row in group)]
+    width = max(MIN_NOTE_WIDTH, len(rule))
+    notes = [textwrap.fill(_one_line(note), width, subsequent_indent="  ") for note in grid.notes]
+    return "\n".join([*lines, "", *notes]).rstrip() + "\n"
+
+
+_TEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "[": "{[}",  # After a line's end LaTeX would take a bracket for the height of a gap.
+    "]": "{]}",
+    "–": "--",
+    "×": r"$\times$",
+}
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(character, character) for character in _one_line(text))
+
+
+def _markdown(text: str) -> str:
+    # Underscores within words stay, for they mean nothing there.
+    return re.sub(r"[\\`*|<>]|(?<!\w)_|_(?!\w)", lambda match: "\\" + match[0], _one_line(text))
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s*[\r\n]\s*", " ", text)

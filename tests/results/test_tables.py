@@ -1,0 +1,186 @@
+"""Promises of the tables of a run."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from results.intervals import wilson
+from results.latency_table import batch_fill
+from results.ledger import LedgerError
+from results.records import load_queries
+from results.tables import render, write_tables
+from tests.helpers.run_folders import EPISODE, broken, episodes, failed, with_queries, write_run
+
+FORMATS = ("terminal", "md", "csv", "tex")
+CONFIG = {"experiment": {"suite": "metaworld", "policies": ["expert", "pi0-tiny", "late"], "episodes": 10}}
+
+
+def latencies(record):
+    """120 queries of an episode: 25 ms and more, the same for every run of the tests."""
+    totals = 25 + np.random.default_rng(record.seed).exponential(5, size=120).round(3)
+    return with_queries(record, totals.tolist())
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Two policies on two tasks: one has errors and is untrained, one episode has not finished."""
+    pi0 = {"policy": "pi0-tiny", "weights": "untrained"}
+    records = [
+        *episodes(10, 0),
+        *episodes(8, 1, task="push-v3"),
+        *episodes(1, 9, **pi0),
+        *episodes(0, 7, 3, task="push-v3", **pi0),
+    ]
+    made = [(record, []) if record.outcome == "error" else latencies(record) for record in records[:-10]]
+    made += [(record, []) for record in records[-10:]]
+    return write_run(
+        tmp_path / "run",
+        [record for record, _ in made],
+        made,
+        CONFIG,
+        {"compile_s": {"expert": 0.0, "pi0-tiny": 12.34}},
+    )
+
+
+def test_the_success_table_for_the_terminal(run):
+    assert render(run, "terminal", "success").splitlines()[:8] == [
+        "Success in %, protocol metaworld/default-v1",
+        "",
+        "task                          expert         pi0-tiny (untrained)",
+        "─────────────────────────────────────────────────────────────────",
+        "push-v3        88.9 [56.5, 98.0] 8/9   0.0 [0.0, 35.4] 0/7 +3 err",
+        "reach-v3   100.0 [72.2, 100.0] 10/10        10.0 [1.8, 40.4] 1/10",
+        "─────────────────────────────────────────────────────────────────",
+        "mean of 2    94.4 [74.9, 99.0] 18/19  5.0 [0.9, 28.3] 1/17 +3 err",
+    ]
+
+
+def test_errors_missing_episodes_and_absent_policies_are_told(run):
+    for format in ("terminal", "md", "tex"):
+        text = " ".join(render(run, format, "success").split())
+        assert "3 of 20 episodes ended in an error and are in no rate (push-v3 3); the mean is 5.0 if" in text
+        assert "expert: 1 of 20 planned episodes have not finished and are in no count." in text
+        assert "No episode has finished of late." in text
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("table", ["success", "latency"])
+def test_untrained_policies_are_marked_everywhere(run, format, table):
+    text = render(run, format, table)
+    assert text.count("pi0-tiny") == text.count("pi0-tiny (untrained)") > 0
+    assert "expert (untrained)" not in text
+
+
+def test_the_csv_holds_every_score(run):
+    table = pd.read_csv(io.StringIO(render(run, "csv")))
+    tasks = table[table["level"] == "task"].set_index(["policy", "task"])
+    assert len(tasks) == 4
+    row = tasks.loc[("pi0-tiny (untrained)", "push-v3")]
+    assert row[["episodes", "completed", "successes", "failures", "errors", "missing"]].tolist() == [
+        10,
+        7,
+        0,
+        7,
+        3,
+        0,
+    ]
+    assert (row["low"], row["high"]) == pytest.approx((0.0, wilson(0, 7).high))
+    assert (row["rate_if_errors_fail"], row["rate_if_errors_succeed"]) == (0.0, 0.3)
+    mean = table[table["level"] == "mean"].set_index("policy").loc["expert"]
+    assert mean["rate"] == pytest.approx((1 + 8 / 9) / 2)
+    assert mean["missing"] == 1
+
+
+def test_latencies_are_the_quantiles_of_the_queries(run):
+    queries = load_queries(run)
+    expert = queries[queries["policy"] == "expert"]
+    wanted = [np.quantile(expert["total_ms"], q, method="inverted_cdf") for q in (0.5, 0.9, 0.95, 0.99)]
+    (line,) = (
+        line
+        for line in render(run, "terminal", "latency").splitlines()
+        if line.startswith("expert  ") and "total" in line
+    )
+    assert line.split()[2:] == [*(f"{ms:.2f}" for ms in wanted), "2280", "3.00", "75", "%"]
+    table = pd.read_csv(io.StringIO(render(run, "csv", "latency"))).set_index(["policy", "stage"])
+    row = table.loc[("expert", "total")]
+    assert row[["p50_ms", "p90_ms", "p95_ms", "p99_ms"]].tolist() == pytest.approx(wanted)
+    assert row["p50_low_ms"] < row["p50_ms"] < row["p50_high_ms"]
+    assert (row["queries"], row["episodes"]) == (2280, 19)
+
+
+def test_compilation_is_told_apart_from_latencies(run):
+    text = " ".join(render(run, "md", "latency").split())
+    assert "Compilation and warm-up came before and are in no row: pi0-tiny (untrained) 12.3 s." in text
+
+
+def test_few_queries_do_not_tell_a_p99(tmp_path):
+    made = [with_queries(record, [25.0] * 20) for record in episodes(3)]
+    run = write_run(tmp_path, [record for record, _ in made], made)
+    line = next(line for line in render(run, "terminal", "latency").splitlines() if "total" in line)
+    assert line.split() == ["expert", "total", "25.00", "25.00", "25.00", "–", "60", "3.00", "75", "%"]
+    assert "fewer than 500 queries do not tell a p99" in render(run, "md", "latency")
+    assert pd.read_csv(io.StringIO(render(run, "csv", "latency")))["p99_ms"].isna().all()
+
+
+def test_fill_counts_every_call_once():
+    # A call of 3 queries in a bucket of 4, and a call of 1 in a bucket of 1.
+    queries = pd.DataFrame({"batch": [3, 3, 3, 1], "bucket": [4, 4, 4, 1]})
+    assert batch_fill(queries) == pytest.approx((4 / 2, 4 / 5))
+
+
+def test_protocols_have_tables_of_their_own(tmp_path):
+    other = "metaworld/default-v1+abcd1234"
+    run = write_run(tmp_path, [*episodes(5), *episodes(0, 5, protocol=other)])
+    for format in ("terminal", "md", "tex"):
+        assert render(run, format, "success").count("Success in ") == 2
+    assert f"protocol {other}" in render(run, "terminal")
+
+
+def test_tables_are_written_beside_the_records(run):
+    names = [f"{table}.{format}" for table in ("success", "latency") for format in ("md", "csv", "tex")]
+    assert write_tables(run) == [run / name for name in names]
+    for name in names:
+        table, format = name.split(".")
+        assert (run / name).read_text() == render(run, format, table)
+    assert not list(run.glob(".*"))
+
+
+def test_tables_do_not_depend_on_the_order_of_episodes(run, tmp_path):
+    lines = {
+        name: (run / name).read_text().splitlines(keepends=True)
+        for name in ("episodes.jsonl", "queries.jsonl")
+    }
+    shuffled = write_run(tmp_path / "shuffled", [], (), CONFIG, {"compile_s": {"pi0-tiny": 12.34}})
+    for name, content in lines.items():
+        (shuffled / name).write_text("".join(np.random.default_rng(0).permutation(content)))
+    for format in FORMATS:
+        for table in ("success", "latency"):
+            assert render(shuffled, format, table) == render(run, format, table)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_runs_that_have_just_begun_have_tables(tmp_path, format):
+    run = write_run(tmp_path, [])
+    text = render(run, format)
+    assert "No success rates yet" in text if format != "csv" else text.startswith("suite,protocol,policy")
+    assert "p50_ms" in render(run, "csv", "latency")
+
+
+def test_policies_without_any_completed_episode_are_shown(tmp_path):
+    text = render(write_run(tmp_path, [broken(EPISODE)]), "md", "success")
+    assert "| reach-v3 | – 0/0 +1 err |" in text
+    assert "expert has no mean: no completed episode of reach-v3." in text
+
+
+def test_undecodable_tokens_are_told(tmp_path):
+    record = failed(EPISODE)
+    record = type(record)(**(record.to_dict() | {"undecodable": 2, "ended_by": "undecodable"}))
+    text = render(write_run(tmp_path, [record]), "terminal", "success")
+    assert "expert: in 1 of 1 episodes, tokens spelled no action." in text
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(LedgerError, match="is no run folder"):
+        render(tmp_path, "md")
