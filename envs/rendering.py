@@ -62,6 +62,11 @@ def _loads(library: str) -> bool:
     return True
 
 
+def available(backend: GlBackend, loads: Callable[[str], bool] = _loads) -> bool:
+    """Whether the libraries of a backend load; whether they can draw, only drawing tells."""
+    return all(any(loads(name) for name in group) for group in LIBRARIES[backend])
+
+
 def choose_backend(requested: str, loads: Callable[[str], bool] = _loads) -> GlBackend | None:
     """The OpenGL backend to use, or None where rendering is switched off or no library is there.
 
@@ -83,10 +88,8 @@ def choose_backend(requested: str, loads: Callable[[str], bool] = _loads) -> GlB
         raise RenderingError(
             f"MUJOCO_GL is {requested!r}; it can be {', '.join(get_args(GlBackend))} or disable."
         )
-    for backend in ("egl", "osmesa"):
-        if all(any(loads(name) for name in group) for group in LIBRARIES[backend]):
-            return backend
-    return None
+    preferred: tuple[GlBackend, ...] = ("egl", "osmesa")
+    return next((backend for backend in preferred if available(backend, loads)), None)
 
 
 GL_BACKEND = choose_backend(os.environ.get("MUJOCO_GL", ""))
@@ -110,7 +113,15 @@ def gl_environment() -> dict[str, str]:
 
 os.environ.update(gl_environment())
 
-import mujoco  # noqa: E402 (reads MUJOCO_GL while it is imported)
+try:
+    import mujoco  # Reads MUJOCO_GL while it is imported, and loads the libraries of EGL or OSMesa.
+except ModuleNotFoundError:
+    raise
+except Exception as error:  # PyOpenGL fails with whatever the missing library happens to break.
+    raise RenderingError(
+        f"MuJoCo does not import with MUJOCO_GL={GL_BACKEND!r} ({type(error).__name__}: {error}). "
+        f"{INSTALL_HINT}"
+    ) from error
 
 
 def _gl_context(height: int, width: int) -> Any:
@@ -122,7 +133,7 @@ def _gl_context(height: int, width: int) -> Any:
     try:
         context = importlib.import_module(f"mujoco.{GL_BACKEND}").GLContext(width, height)
         context.make_current()
-    except Exception as error:  # PyOpenGL fails with whatever the missing library happens to break.
+    except Exception as error:  # As above.
         raise RenderingError(
             f"OpenGL by {GL_BACKEND} does not start ({type(error).__name__}: {error}). {INSTALL_HINT}"
         ) from error

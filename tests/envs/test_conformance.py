@@ -39,13 +39,13 @@ def some_actions(spec: TaskSpec) -> np.ndarray:
 
 
 def play(env: Env, seed: int) -> list[np.ndarray]:
-    """Everything there is to see in a short episode; one picture, at its end."""
+    """All that a policy or a record can see of a short episode, but for pictures."""
     env.reset(seed)
     seen = [env.snapshot(), env.state(), env.privileged()]
     for action in some_actions(env.spec):
         result = env.step(action)
         seen += [env.snapshot(), env.state(), env.privileged(), np.array([result.reward, result.success])]
-    return [*seen, env.render(env.spec.cameras[0])]
+    return seen
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -81,22 +81,19 @@ def test_every_camera_shows_something(env: Env):
 
 
 def test_the_same_seed_gives_the_same_episode_whatever_was_simulated_before(env: Env):
-    first = play(env, seed=1)
+    camera = env.spec.cameras[0]
+    first = [*play(env, seed=1), env.render(camera)]
     play(env, seed=2)
-    again = play(env, seed=1)
+    again = [*play(env, seed=1), env.render(camera)]
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
 
 
 def test_different_seeds_give_different_initial_states(env: Env):
     scenes = []
-    for seed in range(3):
+    for seed in (0, 1, 2**63 - 1):
         env.reset(seed)
         scenes.append(np.concatenate([env.snapshot(), env.privileged()]).tobytes())
     assert len(set(scenes)) == len(scenes)
-
-
-def test_seeds_may_be_as_large_as_63_bits(env: Env):
-    env.reset(2**63 - 1)
 
 
 def test_no_global_random_state_is_read_or_changed(env: Env):

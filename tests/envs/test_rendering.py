@@ -1,6 +1,7 @@
 """Which OpenGL is used, and that pictures come out as they should."""
 
 import importlib
+import os
 import subprocess
 import sys
 
@@ -162,3 +163,16 @@ kept = rendering.Renderer(model, RenderSettings("fast", 24, 40))
 """
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert finished.stderr == ""
+
+
+@pytest.mark.skipif(rendering.available("osmesa"), reason="needs a machine without OSMesa")
+def test_a_backend_that_was_asked_for_and_is_not_there_is_explained():
+    finished = subprocess.run(
+        [sys.executable, "-c", "import envs.rendering"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MUJOCO_GL": "osmesa"},
+    )
+    assert finished.returncode != 0
+    assert "RenderingError: MuJoCo does not import with MUJOCO_GL='osmesa'" in finished.stderr
+    assert "apt-get install libegl1" in finished.stderr
