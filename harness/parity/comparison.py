@@ -75,5 +75,5 @@ def _as_float(array: np.ndarray) -> np.ndarray:
     return np.asarray(array).astype(np.float64)
 
 
-def _rms(array: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(array)))) if np.size(array) else 0.0
+def _rms(array: np.ndarray | np.floating) -> float:
+    return float(np.sqrt(np.mean(np.square(array)))) if array.size else 0.0
