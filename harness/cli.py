@@ -1,4 +1,6 @@
-"""The command `simloop`. Every command imports only what it needs, so that help comes at once."""
+"""Robot policies of the pi0 family, evaluated closed-loop in simulation."""
+
+# Every command imports only what it needs, so that help comes at once.
 
 from __future__ import annotations
 
@@ -160,7 +162,7 @@ def doctor() -> int:
 
 
 @app.command
-def parity(golden_dir: Annotated[Positional[Path], arg("GOLDEN_DIR")], *, only: str | None = None) -> int:
+def parity(golden_dir: Annotated[Positional[Path], arg("GOLDEN_DIR")], *, only: Annotated[str | None, arg("NAME")] = None) -> int:
     """Compare the models with recorded outputs of the reference, array by array.
 
     Args:
@@ -183,31 +185,20 @@ def main() -> None:
     """Entry point: what a user did wrong is said in a sentence, without a trace of our insides."""
     try:
         sys.exit(app.cli(prog="simloop", description=__doc__, config=(tyro.conf.AvoidSubcommands,)))
-    except tuple(_spoken_errors()) as error:
-        Console(stderr=True).print(f"simloop: {error}", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(MISUSED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except Exception as error:
+        if not isinstance(error, _spoken_errors()):
+            raise
+        Console(stderr=True).print(f"simloop: {error}", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(MISUSED)
 
 
-def _spoken_errors() -> list[type[Exception]]:
-    """Errors whose text is written for the person at the keyboard."""
+def _spoken_errors() -> tuple[type[Exception], ...]:
+    """Errors whose text is written for the person at the keyboard. Imported when there is one."""
     from envs.registry import UnknownNameError
     from envs.rendering import RenderingError
-    from harness.adapters.interface import AdapterError
-    from harness.engine import EngineError
-    from harness.experiment import ExperimentError
-    from harness.policy_catalog import UnknownPolicyError
-    from harness.run_folder import RunFolderError
+    from harness.errors import SimloopError
     from results.ledger import LedgerError
 
-    return [
-        AdapterError,
-        EngineError,
-        ExperimentError,
-        LedgerError,
-        RenderingError,
-        RunFolderError,
-        UnknownNameError,
-        UnknownPolicyError,
-    ]
+    return (SimloopError, LedgerError, RenderingError, UnknownNameError)

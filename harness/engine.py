@@ -21,6 +21,7 @@ from harness.actors import (
     start_env_actor,
     start_policy_worker,
 )
+from harness.errors import SimloopError
 from harness.plan import EpisodeSpec
 from harness.protocol import Protocol
 from policies.interface import PolicySpec
@@ -31,7 +32,7 @@ OBJECT_STORE_BYTES = 256 * 2**20  # Queries and videos pass through one at a tim
 POLL_S = 0.5
 
 
-class EngineError(RuntimeError):
+class EngineError(SimloopError):
     """Something without which no episode of a policy can be played."""
 
 
@@ -47,9 +48,9 @@ class Resources:
     def __post_init__(self) -> None:
         """Refuse counts that cannot run."""
         if self.env_actors is not None and self.env_actors < 1:
-            raise ValueError(f"--env-actors must be at least 1; got {self.env_actors}.")
+            raise EngineError(f"--env-actors must be at least 1; got {self.env_actors}.")
         if self.bucket < 1:
-            raise ValueError(f"bucket must be at least 1; got {self.bucket}.")
+            raise EngineError(f"bucket must be at least 1; got {self.bucket}.")
 
 
 @dataclass(frozen=True)

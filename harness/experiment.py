@@ -12,13 +12,14 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from envs.interface import TaskSpec
 from envs.registry import resolve_tasks
+from harness.errors import SimloopError
 from harness.plan import Plan, make_plan
 from harness.policy_catalog import policy_spec
 from harness.protocol import Protocol
 from policies.interface import PolicySpec
 
 
-class ExperimentError(ValueError):
+class ExperimentError(SimloopError):
     """An experiment that cannot be run as it is written."""
 
 

@@ -6,12 +6,13 @@ import dataclasses
 import difflib
 from pathlib import Path
 
+from harness.errors import SimloopError
 from policies.interface import Policy, PolicySpec
 from policies.presets import PRESETS
 from policies.scripted import SCRIPTED, scripted_policy
 
 
-class UnknownPolicyError(LookupError):
+class UnknownPolicyError(SimloopError):
     """A policy that does not exist."""
 
 

@@ -9,6 +9,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from envs.interface import RenderSettings
+from harness.errors import SimloopError
+
+
+class ProtocolError(SimloopError):
+    """Rules by which no episode can be played."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +34,9 @@ class Protocol:
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be played."""
         if self.replan_steps < 1:
-            raise ValueError(f"replan_steps must be at least 1; got {self.replan_steps}.")
+            raise ProtocolError(f"replan_steps must be at least 1; got {self.replan_steps}.")
         if self.max_steps is not None and self.max_steps < 1:
-            raise ValueError(f"max_steps must be at least 1; got {self.max_steps}.")
+            raise ProtocolError(f"max_steps must be at least 1; got {self.max_steps}.")
 
     @property
     def sha256(self) -> str:

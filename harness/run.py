@@ -16,7 +16,7 @@ from envs.rendering import draw_test_frame
 from harness.actors import EpisodeResult, VideoSettings, WorkerReport
 from harness.adapters.registry import checked_adapter
 from harness.engine import Attempt, Engine, Resources
-from harness.experiment import Experiment
+from harness.experiment import Experiment, ExperimentError
 from harness.progress import RunProgress
 from harness.provenance import Provenance
 from harness.run_folder import RunFolder, video_path
@@ -158,7 +158,7 @@ def _video_settings(
     if every is None:
         return None
     if every < 1:
-        raise ValueError(f"--video-every must be at least 1; got {every}.")
+        raise ExperimentError(f"--video-every must be at least 1; got {every}.")
     seen = [
         adapter.cameras[camera]
         for policy in policies.values()

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import IO, Any
 
+from harness.errors import SimloopError
 from harness.experiment import Experiment, differences, experiment_from_json
 from harness.plan import Plan
 from results.ledger import encode_line, repair_tail
@@ -26,7 +27,7 @@ from results.records import (
 VIDEOS = "videos"
 
 
-class RunFolderError(RuntimeError):
+class RunFolderError(SimloopError):
     """A run folder that cannot be used for what was asked."""
 
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from envs.interface import Env, TaskSpec
+from harness.errors import SimloopError
 from policies.interface import PolicySpec, Query
 
 
-class AdapterError(ValueError):
+class AdapterError(SimloopError):
     """A policy and a suite that do not fit each other."""
 
 
@@ -69,7 +70,9 @@ class Adapter:
                 "(simloop list policies)."
             )
         if policy.uses_privileged and task.privileged_size == 0:
-            raise AdapterError(f"{where} offers no simulator state; policy {policy.name!r} cannot act without it.")
+            raise AdapterError(
+                f"{where} offers no simulator state; policy {policy.name!r} cannot act without it."
+            )
 
     def query(
         self, env: Env, policy: PolicySpec, images: Mapping[str, np.ndarray], instruction: str, key: int

@@ -102,7 +102,7 @@ def test_a_policy_that_fails_at_a_query_makes_an_error_of_that_episode():
 
 @pytest.mark.parametrize("arguments", [{"env_actors": 0}, {"bucket": 0}])
 def test_resources_that_cannot_run_are_refused(arguments):
-    with pytest.raises(ValueError, match="at least 1; got 0"):
+    with pytest.raises(EngineError, match="at least 1; got 0"):
         Resources(**arguments)
 
 

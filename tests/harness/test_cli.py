@@ -1,0 +1,143 @@
+"""The command line: what a person mistypes is answered in a sentence, before anything is started."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import cli
+from results.ledger import decode_line
+
+SIMLOOP = [sys.executable, "-c", "from harness.cli import main; main()"]
+
+
+@pytest.fixture
+def simloop(monkeypatch, capsys):
+    """Runs a command in this process; returns its exit status and what it printed."""
+
+    def call(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["simloop", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        printed = capsys.readouterr()
+        return int(stop.value.code or 0), printed.out + printed.err
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["--policies", "exprt"], ["no policy 'exprt'", "Did you mean 'expert'"]),
+        (["--policies", "expert", "--tasks", "reech-v3"], ["reech-v3", "reach-v3"]),
+        (["--policies", "expert", "--tasks", "MT11"], ["MT11", "MT10"]),
+        (["--policies", "expert", "--suite", "metawrld"], ["metawrld", "metaworld"]),
+        (["--policies", "expert", "--episodes", "0"], ["--episodes must be at least 1; got 0"]),
+        (["--policies", "expert", "expert"], ["expert twice"]),
+        (["--policies", "pi0-tiny@/no/such/folder"], ["/no/such/folder", "does not exist"]),
+        (["--policies", "expert@/"], ["scripted and takes no checkpoint"]),
+        (["--policies", "expert", "--env-actors", "0"], ["--env-actors must be at least 1; got 0"]),
+        (["--policies", "expert", "--video-every", "0"], ["--video-every must be at least 1; got 0"]),
+        (["--policies", "expert", "--replan-steps", "0"], ["replan_steps must be at least 1; got 0"]),
+        (["--policies", "expert", "--max-steps", "0"], ["max_steps must be at least 1; got 0"]),
+        (["demoo"], ["no experiment 'demoo'", "Did you mean 'demo'"]),
+        ([], ["Nothing to run"]),
+        (["--policies", "pi0_libero"], ["pi0_libero", "'libero'", "metaworld"]),
+    ],
+)
+def test_what_is_mistyped_is_said_with_what_to_do(simloop, tmp_path, arguments, wanted):
+    status, printed = simloop("run", *arguments, "--out", tmp_path / "run")
+    assert status == cli.MISUSED
+    assert "Traceback" not in printed
+    assert all(text in printed for text in wanted), printed
+    assert not (tmp_path / "run").exists(), "nothing was started"
+
+
+def test_an_unwritable_folder_is_refused(simloop, tmp_path):
+    (tmp_path / "file").touch()
+    status, printed = simloop("run", "--policies", "hold", "--tasks", "reach-v3", "--out", tmp_path / "file" / "run")
+    assert status == cli.MISUSED
+    assert "Cannot write to the run folder" in printed
+
+
+def test_a_table_of_what_is_no_run_is_refused(simloop, tmp_path):
+    status, printed = simloop("table", tmp_path / "nothing")
+    assert status == cli.MISUSED
+    assert str(tmp_path / "nothing") in printed
+
+
+@pytest.mark.parametrize(
+    ("what", "wanted"),
+    [
+        ("suites", ["metaworld", "MT10 (10)", "MT50 (50)"]),
+        ("tasks", ["reach-v3", "window-open-v3", "MT10, MT50"]),
+        ("policies", ["expert", "pi0-tiny", "pi05-tiny", "pi0_fast-tiny", "pi05_libero", "untrained"]),
+        ("experiments", ["demo", "mt10"]),
+    ],
+)
+def test_everything_that_can_be_named_is_listed(simloop, what, wanted):
+    status, printed = simloop("list", what)
+    assert status == 0
+    assert all(text in printed for text in wanted), printed
+
+
+@pytest.mark.parametrize("command", ["run", "table", "list", "doctor", "parity"])
+def test_every_command_explains_itself(simloop, command):
+    status, printed = simloop(command, "--help")
+    assert status == 0
+    assert "usage: simloop" in printed
+    assert "(default: None)" not in printed
+
+
+def test_without_opengl_a_run_says_what_to_install(tmp_path):
+    ended = subprocess.run(
+        [*SIMLOOP, "run", "--policies", "hold", "--tasks", "reach-v3", "--out", str(tmp_path / "run")],
+        env={**os.environ, "MUJOCO_GL": "disable"},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == cli.MISUSED
+    assert "libegl1" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_real_run_ends_in_records_videos_and_tables_and_again_in_the_same_tables(simloop, tmp_path):
+    folder = tmp_path / "run"
+    arguments = ["run", "--policies", "expert", "random", "--tasks", "reach", "--episodes", "1", "--out", folder]
+    status, first = simloop(*arguments, "--env-actors", 2, "--max-steps", 80)
+    assert status == 0, first
+    assert sorted(path.name for path in folder.glob("*.*") if not path.name.startswith(".")) == [
+        "config.json", "episodes.jsonl", "latency.csv", "latency.md", "latency.tex", "provenance.json",
+        "queries.jsonl", "success.csv", "success.md", "success.tex",
+    ]  # fmt: skip
+    rows = [decode_line(line, "here") for line in (folder / "episodes.jsonl").read_text().splitlines()]
+    assert {(row["policy"], row["outcome"]) for row in rows} == {("expert", "success"), ("random", "failure")}
+    for row in rows:
+        assert (folder / row["video"]).stat().st_size > 1000
+        assert row["outcome"] in row["video"] or row["ended_by"] in row["video"]
+
+    ledger = (folder / "episodes.jsonl").read_bytes()
+    status, second = simloop(*arguments, "--max-steps", 80)
+    assert status == 0
+    assert (folder / "episodes.jsonl").read_bytes() == ledger
+    assert second in first or second.splitlines()[:5] == first[first.index(second.splitlines()[0]) :].splitlines()[:5]
+
+    status, refused = simloop(*arguments, "--max-steps", 81)
+    assert status == cli.MISUSED
+    assert "protocol.max_steps: 80 -> 81" in refused
+
+    for form in ("md", "csv", "tex"):
+        status, printed = simloop("table", folder, "--format", form)
+        assert status == 0
+        assert "expert" in printed
+
+
+def test_help_comes_without_loading_jax_ray_or_mujoco():
+    code = "import sys; from harness import cli; sys.argv = ['simloop', '--help']; import contextlib\n"
+    code += "with contextlib.suppress(SystemExit): cli.main()\n"
+    code += "print([name for name in ('jax', 'ray', 'mujoco', 'flax') if name in sys.modules])"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path.cwd())
+    assert ended.stdout.splitlines()[-1] == "[]"
