@@ -87,7 +87,7 @@ def usable_statistics(
     where, present = statistics.where, statistics.asset_ids()
     if not present:
         raise CheckpointError(
-            f"{where} has no normalisation statistics beside the weights. Give them apart from the checkpoint "
+            f"{where} has no normalisation statistics beside the weights. Give them apart from it "
             "(a LeRobot policy older than 0.4: migrate it with LeRobot's migrate_policy_normalization)."
         )
     if present == (UNNAMED,):

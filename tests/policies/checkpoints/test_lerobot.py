@@ -1,0 +1,206 @@
+"""LeRobot's repositories, laid out as its trainer and its processors write them."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from policies.checkpoints import CheckpointError, CheckpointMismatch, open_checkpoint
+from policies.checkpoints.torch_names import EXPERT_HEAD, LANGUAGE_HEAD, TOKEN_TABLE
+from tests.helpers.tiny_parameters import expecting, tiny_parameters
+from tests.helpers.torch_checkpoints import torch_tensors
+
+GENERATOR = np.random.default_rng(3)
+STATS = {
+    f"{key}.{stat}": GENERATOR.standard_normal(size).astype(np.float32)
+    for key, size in (("observation.state", 8), ("action", 7))
+    for stat in ("mean", "std", "q01", "q99", "min", "max")
+}
+
+
+def processor(name, file, modes, **step):
+    features = {"action": {"type": "ACTION", "shape": [7]}}
+    config = {"eps": 1e-8, "features": features, "norm_map": {"VISUAL": "IDENTITY", **modes}}
+    first = {"registry_name": "to_batch_processor", "config": {}}
+    return {"name": file, "steps": [first, {"registry_name": name, "config": config, **step}]}
+
+
+def write_policy(folder, family, *, tensors=None, modes=None, stats=STATS, config=None, shards=1):
+    """A policy as LeRobot saves it: every tensor below `model.`, the token table as the output head."""
+    tensors = dict(torch_tensors(tiny_parameters(family)) if tensors is None else tensors)
+    if TOKEN_TABLE in tensors and LANGUAGE_HEAD not in tensors:
+        tensors[LANGUAGE_HEAD] = tensors.pop(TOKEN_TABLE)
+    if family != "pi0_fast":
+        tensors[EXPERT_HEAD] = np.ones((33, 10), np.float32)
+    tensors = {f"model.{name}": tensor for name, tensor in tensors.items()}
+    folder.mkdir(parents=True)
+    names = sorted(tensors)
+    if shards == 1:
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    else:
+        weight_map = {
+            name: f"model-{1 + i % shards:05d}-of-{shards:05d}.safetensors" for i, name in enumerate(names)
+        }
+        for file in set(weight_map.values()):
+            save_file({name: tensors[name] for name in names if weight_map[name] == file}, folder / file)
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    (folder / "config.json").write_text(json.dumps({"type": family, "chunk_size": 50} | (config or {})))
+    modes = modes or {"STATE": "QUANTILES", "ACTION": "QUANTILES"}
+    before, after = (
+        "policy_preprocessor_step_1_normalizer_processor",
+        "policy_postprocessor_step_1_unnormalizer_processor",
+    )
+    for file, name, state in (
+        ("policy_preprocessor", "normalizer_processor", before),
+        ("policy_postprocessor", "unnormalizer_processor", after),
+    ):
+        step = {"state_file": f"{state}.safetensors"} if stats else {}
+        (folder / f"{file}.json").write_text(json.dumps(processor(name, file, modes, **step)))
+        if stats:
+            save_file(stats, folder / f"{state}.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("family", ["pi0", "pi05", "pi0_fast"])
+@pytest.mark.parametrize("shards", [1, 3])
+def test_a_policy_of_lerobot_is_read_exactly(tmp_path, family, shards):
+    flat = tiny_parameters(family)
+    checkpoint = open_checkpoint(write_policy(tmp_path / "p", family, shards=shards))
+    assert checkpoint.format == "lerobot"
+    assert checkpoint.settings["chunk_size"] == 50
+    loaded = checkpoint.load(expecting(flat), dtype=jnp.bfloat16)
+    assert list(loaded) == list(flat)
+    for name, array in flat.items():
+        np.testing.assert_array_equal(np.asarray(loaded[name]), array.astype(jnp.bfloat16), err_msg=name)
+
+
+def test_the_folder_that_lerobots_trainer_leaves_is_found(tmp_path):
+    write_policy(tmp_path / "005000" / "pretrained_model", "pi0")
+    assert open_checkpoint(tmp_path / "005000").format == "lerobot"
+
+
+def test_mixed_dtypes_are_listed_as_stored(tmp_path):
+    tensors = torch_tensors(tiny_parameters("pi0"))
+    tensors = {
+        name: tensor if "norm" in name else tensor.astype(jnp.bfloat16) for name, tensor in tensors.items()
+    }
+    checkpoint = open_checkpoint(write_policy(tmp_path / "p", "pi0", tensors=tensors))
+    stored = {array.name.removeprefix("model."): array for array in checkpoint.arrays}
+    assert stored["action_in_proj.weight"].dtype == jnp.bfloat16
+    assert stored["action_in_proj.weight"].shape == (10, 7)
+    assert stored["action_in_proj.weight"].model_name == "action_in_proj/kernel"
+    assert stored["paligemma_with_expert.gemma_expert.model.norm.weight"].dtype == np.float32
+    assert checkpoint.source.unread == (f"model.{EXPERT_HEAD}",)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("MEAN_STD", "z_score"), ("QUANTILES", "quantile"), ("IDENTITY", "none")]
+)
+def test_the_recorded_normalisation_and_statistics_are_read(tmp_path, mode, kind):
+    checkpoint = open_checkpoint(write_policy(tmp_path / "p", "pi05", modes={"STATE": mode, "ACTION": mode}))
+    assert checkpoint.normalization == kind
+    for asset_id in (None, "physical-intelligence/libero"):  # LeRobot does not name the data set.
+        stats = checkpoint.norm_stats(asset_id)
+        for key, name in (("state", "observation.state"), ("actions", "action")):
+            for field in ("mean", "std", "q01", "q99"):
+                np.testing.assert_array_equal(getattr(stats[key], field), STATS[f"{name}.{field}"])
+
+
+def test_a_preset_that_normalises_otherwise_is_refused(tmp_path):
+    modes = {"STATE": "MEAN_STD", "ACTION": "MEAN_STD"}
+    checkpoint = open_checkpoint(write_policy(tmp_path / "p", "pi05", modes=modes))
+    with pytest.raises(
+        CheckpointError, match="trained with the normalisation 'z_score'; the preset says 'quantile'"
+    ):
+        checkpoint.norm_stats(kind="quantile")
+
+
+@pytest.mark.parametrize(
+    "modes", [{"STATE": "MEAN_STD", "ACTION": "QUANTILES"}, {"STATE": "MIN_MAX", "ACTION": "MIN_MAX"}]
+)
+def test_normalisations_that_do_not_exist_here_are_named(tmp_path, modes):
+    checkpoint = open_checkpoint(write_policy(tmp_path / "p", "pi05", modes=modes))
+    with pytest.raises(CheckpointError, match=f"states by {modes['STATE']} and actions by {modes['ACTION']}"):
+        checkpoint.norm_stats()
+
+
+def test_statistics_without_quantiles_are_refused_where_quantiles_are_recorded(tmp_path):
+    stats = {name: value for name, value in STATS.items() if "q" not in name.rpartition(".")[2]}
+    checkpoint = open_checkpoint(write_policy(tmp_path / "p", "pi05", stats=stats))
+    with pytest.raises(CheckpointError, match="needs q01 and q99"):
+        checkpoint.norm_stats()
+
+
+def test_a_base_model_without_statistics_says_so(tmp_path):
+    checkpoint = open_checkpoint(write_policy(tmp_path / "p", "pi05", stats=None))
+    with pytest.raises(CheckpointError, match="no normalisation statistics"):
+        checkpoint.norm_stats(kind="quantile")
+
+
+def test_statistics_that_are_listed_but_absent_are_named(tmp_path):
+    folder = write_policy(tmp_path / "p", "pi05")
+    next(folder.glob("policy_postprocessor_step_*")).unlink()
+    with pytest.raises(CheckpointError, match=r"lacks policy_postprocessor_step_1.*\.safetensors"):
+        open_checkpoint(folder).norm_stats()
+
+
+def test_a_second_token_table_is_used_only_if_it_is_the_same(tmp_path):
+    tensors = torch_tensors(tiny_parameters("pi0_fast"))
+    tensors[LANGUAGE_HEAD] = tensors[TOKEN_TABLE]
+    flat = tiny_parameters("pi0_fast")
+    loaded = open_checkpoint(write_policy(tmp_path / "same", "pi0_fast", tensors=tensors)).load(
+        expecting(flat)
+    )
+    name = "PaliGemma/llm/embedder/input_embedding"
+    np.testing.assert_array_equal(np.asarray(loaded[name]), flat[name])
+    tensors[LANGUAGE_HEAD] = tensors[TOKEN_TABLE] + 1
+    checkpoint = open_checkpoint(write_policy(tmp_path / "other", "pi0_fast", tensors=tensors))
+    with pytest.raises(CheckpointError, match="differs from token table"):
+        checkpoint.load(expecting(flat))
+
+
+def test_the_head_of_a_flow_model_may_differ_since_it_is_never_read(tmp_path):
+    tensors = torch_tensors(tiny_parameters("pi0"))
+    tensors[LANGUAGE_HEAD] = tensors[TOKEN_TABLE] + 1
+    flat = tiny_parameters("pi0")
+    loaded = open_checkpoint(write_policy(tmp_path / "p", "pi0", tensors=tensors)).load(expecting(flat))
+    name = "PaliGemma/llm/embedder/input_embedding"
+    np.testing.assert_array_equal(np.asarray(loaded[name]), flat[name])
+
+
+def test_policies_of_other_kinds_and_changed_models_are_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="LeRobot policy of the type 'act'"):
+        open_checkpoint(write_policy(tmp_path / "a", "pi0", config={"type": "act"}))
+    with pytest.raises(CheckpointError, match="trained with use_visual_memory"):
+        open_checkpoint(write_policy(tmp_path / "b", "pi05", config={"use_visual_memory": True}))
+
+
+def test_unknown_tensors_are_reported_and_not_dropped(tmp_path):
+    tensors = torch_tensors(tiny_parameters("pi05")) | {
+        "proprio_history_proj.weight": np.ones((2, 2), np.float32)
+    }
+    checkpoint = open_checkpoint(write_policy(tmp_path / "p", "pi05", tensors=tensors))
+    with pytest.raises(CheckpointMismatch, match=r"model\.proprio_history_proj\.weight \(2×2\): no model"):
+        checkpoint.load(expecting(tiny_parameters("pi05")))
+
+
+def test_two_spellings_of_one_tensor_are_refused(tmp_path):
+    flat = tiny_parameters("pi0")
+    tensors = torch_tensors(flat)
+    tensors |= {f"model.{name}": tensor for name, tensor in tensors.items()}
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="same array of the model"):
+        open_checkpoint(tmp_path)
+
+
+def test_statistics_among_the_weights_are_left_alone(tmp_path):
+    flat = tiny_parameters("pi0")
+    tensors = torch_tensors(flat) | {"normalize_inputs.buffer_observation_state.mean": np.ones(8, np.float32)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"type": "pi0"}')
+    checkpoint = open_checkpoint(tmp_path)
+    assert checkpoint.load(expecting(flat)).keys() == flat.keys()
+    with pytest.raises(CheckpointError, match="migrate_policy_normalization"):
+        checkpoint.norm_stats(kind="z_score")
