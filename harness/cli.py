@@ -40,6 +40,7 @@ def run(
     max_steps: Annotated[int | None, arg("N", "the task's own")] = None,
     render: Annotated[Literal["official", "fast"] | None, arg("{official,fast}", "fast")] = None,
     undecodable: Annotated[Literal["end_episode", "hold"] | None, arg("{end_episode,hold}", "end_episode")] = None,
+    bucket: Annotated[int | None, arg("N", "4")] = None,
     env_actors: Annotated[int | None, arg("N", "one per core")] = None,
     video_every: Annotated[int, arg("N", "10")] = 10,
     video: bool = True,
@@ -68,6 +69,7 @@ def run(
       max_steps: Control steps per episode; the task's own limit unless given.
       render: official is the suite's own picture quality; fast is without shadows and multisampling.
       undecodable: What follows tokens that spell no action: the episode fails, or the robot holds still.
+      bucket: Rows of every call of a policy worker, unused ones padded.
       env_actors: Simulators running at once; one per core unless given. Does not change results.
       video_every: Control steps between two frames of the videos.
       video: Whether to write a video of every episode.
@@ -96,7 +98,9 @@ def run(
     protocol = dataclasses.replace(protocol, **{key: value for key, value in rules.items() if value is not None})
     if render is not None:
         protocol = dataclasses.replace(protocol, render=dataclasses.replace(protocol.render, profile=render))
-    overrides = {"suite": suite, "tasks": tasks, "policies": policies, "episodes": episodes, "seed": seed}
+    overrides = {
+        "suite": suite, "tasks": tasks, "policies": policies, "episodes": episodes, "seed": seed, "bucket": bucket,
+    }  # fmt: skip
     chosen = dataclasses.replace(
         chosen, protocol=protocol, **{key: value for key, value in overrides.items() if value is not None}
     )

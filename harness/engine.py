@@ -42,15 +42,11 @@ class Resources:
 
     env_actors: int | None = None
     """Simulators running at once; None for one per core."""
-    bucket: int = 4
-    """Rows of one call of a policy; queries beyond wait for the next call."""
 
     def __post_init__(self) -> None:
         """Refuse counts that cannot run."""
         if self.env_actors is not None and self.env_actors < 1:
             raise EngineError(f"--env-actors must be at least 1; got {self.env_actors}.")
-        if self.bucket < 1:
-            raise EngineError(f"bucket must be at least 1; got {self.bucket}.")
 
 
 @dataclass(frozen=True)
@@ -79,6 +75,7 @@ class Engine:
         self,
         protocol: Protocol,
         policies: Mapping[str, PolicySpec],
+        bucket: int,
         resources: Resources,
         video: VideoSettings | None,
         on_ready: Callable[[WorkerReport], None] = lambda report: None,
@@ -87,6 +84,7 @@ class Engine:
     ):
         self._protocol = protocol
         self._policies = policies
+        self._bucket = bucket
         self._resources = resources
         self._video = video
         self._on_ready = on_ready
@@ -177,7 +175,7 @@ class Engine:
             if name not in self._workers:
                 gpus = ray.cluster_resources().get("GPU", 0)
                 share = 0.0 if gpus == 0 else 1.0 if gpus > WORKERS_AHEAD else 1 / (1 + WORKERS_AHEAD)
-                handle = start_policy_worker(name, self._resources.bucket, share, self._sources)
+                handle = start_policy_worker(name, self._bucket, share, self._sources)
                 self._workers[name] = _Worker(handle, handle.prepare.remote())
 
     def _welcome(self, reference: Any) -> None:

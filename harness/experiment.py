@@ -40,11 +40,16 @@ class Experiment:
     seed: int = 0
     """Root of all initial states and of all noise."""
     protocol: Protocol = field(default_factory=lambda: Protocol("metaworld"))
+    bucket: int = 4
+    """Rows of every call of a policy worker, unused ones padded. Fixed for a run, because answers of
+    programs for other numbers of rows differ by rounding."""
 
     def __post_init__(self) -> None:
         """Refuse what no plan can be made of."""
         if self.episodes < 1:
             raise ExperimentError(f"--episodes must be at least 1; got {self.episodes}.")
+        if self.bucket < 1:
+            raise ExperimentError(f"--bucket must be at least 1; got {self.bucket}.")
         if not self.policies:
             raise ExperimentError("--policies names no policy; simloop list policies shows them.")
         if not self.tasks:

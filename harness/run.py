@@ -100,7 +100,7 @@ def run(
                     _sigterm_as_interrupt(),
                     progress,
                     Engine(
-                        experiment.protocol, policies, resources, video, on_ready, on_retry
+                        experiment.protocol, policies, experiment.bucket, resources, video, on_ready, on_retry
                     ) as engine,
                 ):
                     progress.status("waiting for the first episode")

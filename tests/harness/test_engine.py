@@ -31,8 +31,8 @@ def play_all(policies, tasks, *, episodes=3, env_actors=2, bucket=2, video=None,
     plan = make_plan(policies, [point_task(name) for name in tasks], PROTOCOL, episodes, seed=3)
     specs = {name: load_point_policy(name).spec for name in policies}
     reports = []
-    resources = Resources(env_actors=env_actors, bucket=bucket)
-    with Engine(PROTOCOL, specs, resources, video, reports.append, on_retry, SOURCES) as engine:
+    resources = Resources(env_actors=env_actors)
+    with Engine(PROTOCOL, specs, bucket, resources, video, reports.append, on_retry, SOURCES) as engine:
         results = {attempt.spec.id: (attempt, result) for attempt, result in engine.results(plan.episodes)}
     assert results.keys() == {spec.id for spec in plan.episodes}
     return results, reports
@@ -100,10 +100,9 @@ def test_a_policy_that_fails_at_a_query_makes_an_error_of_that_episode():
     assert "cannot answer this" in result.error
 
 
-@pytest.mark.parametrize("arguments", [{"env_actors": 0}, {"bucket": 0}])
-def test_resources_that_cannot_run_are_refused(arguments):
+def test_resources_that_cannot_run_are_refused():
     with pytest.raises(EngineError, match="at least 1; got 0"):
-        Resources(**arguments)
+        Resources(env_actors=0)
 
 
 def test_the_point_policy_here_is_the_one_that_the_actors_load():

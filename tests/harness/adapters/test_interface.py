@@ -1,0 +1,76 @@
+"""Policies and suites that do not fit each other are refused with what is missing."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from envs.interface import RenderSettings
+from envs.registry import suite, suites
+from harness.adapters.interface import Adapter, AdapterError
+from harness.adapters.registry import ADAPTERS, checked_adapter, find_adapter
+from policies.interface import PolicySpec
+from tests.helpers.point_suite import PointEnv, point_task
+
+ADAPTER = Adapter("points", "point", cameras={"base_0_rgb": "top", "left_wrist_0_rgb": "missing"})
+POLICY = PolicySpec(
+    name="net", robot="point", weights="untrained", cameras=("base_0_rgb",), image_hw=(16, 16), state_size=2,
+    action_size=2, chunk_steps=4,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"cameras": ("base_0_rgb", "right_wrist_0_rgb")}, ["'base_0_rgb'", "needs 'right_wrist_0_rgb'"]),
+        ({"cameras": ("left_wrist_0_rgb",)}, ["needs 'left_wrist_0_rgb'"]),
+        ({"state_size": 8}, ["2 numbers (x_m, y_m)", "was made for 8"]),
+        ({"action_size": 7}, ["2 numbers (dx, dy)", "gives 7"]),
+    ],
+)
+def test_a_policy_that_does_not_fit_a_task_is_refused(changes, wanted):
+    with pytest.raises(AdapterError) as error:
+        ADAPTER.check(dataclasses.replace(POLICY, **changes), point_task())
+    assert all(text in str(error.value) for text in [*wanted, "points/point", "'net'", "simloop list policies"])
+
+
+def test_a_policy_that_needs_the_simulators_state_is_refused_where_there_is_none():
+    task = dataclasses.replace(point_task(), privileged_size=0)
+    with pytest.raises(AdapterError, match="offers no simulator state"):
+        ADAPTER.check(dataclasses.replace(POLICY, uses_privileged=True), task)
+
+
+def test_a_fitting_policy_passes():
+    ADAPTER.check(POLICY, point_task())
+
+
+def test_a_robot_without_adapter_is_named_with_those_that_have_one():
+    with pytest.raises(AdapterError, match=r"convention 'point'; suite 'metaworld' has adapters for 'metaworld'"):
+        find_adapter("metaworld", POLICY)
+
+
+def test_a_query_holds_the_models_cameras_the_state_and_the_bounds():
+    env = PointEnv(point_task(), RenderSettings("fast", 16, 16))
+    env.reset(0)
+    query = ADAPTER.query(env, POLICY, {"top": env.render("top")}, "go", 7)
+    assert set(query.images) == {"base_0_rgb"}
+    np.testing.assert_array_equal(query.state, env.state())
+    np.testing.assert_array_equal(query.action_low, [-1, -1])
+    assert (query.key, query.instruction, query.privileged) == (7, "go", None)
+
+
+def test_actions_are_moved_into_the_bounds():
+    np.testing.assert_array_equal(ADAPTER.action(point_task(), np.array([3.0, -0.5], np.float32)), [1.0, -0.5])
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: f"{adapter.suite}-{adapter.robot}")
+def test_every_adapter_names_cameras_that_every_task_of_its_suite_renders(adapter):
+    assert adapter.suite in suites()
+    for task in suite(adapter.suite).tasks():
+        assert set(adapter.cameras.values()) <= set(task.cameras)
+
+
+def test_scripted_policies_fit_every_suite():
+    hold = PolicySpec("hold", "any", "scripted", (), None, None, None, 1, runs_in="actor")
+    for name in suites():
+        assert checked_adapter(hold, list(suite(name).tasks())).suite == name

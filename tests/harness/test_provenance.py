@@ -1,0 +1,56 @@
+"""Where a run comes from is written down, and unlike software does not go on with it."""
+
+import json
+
+import pytest
+
+from harness.provenance import Provenance
+from harness.run_folder import RunFolderError
+
+
+def start(folder, renderer="software GL"):
+    return Provenance(folder, "plan", "protocol", renderer)
+
+
+def read(folder):
+    return json.loads((folder / "provenance.json").read_text())
+
+
+def test_every_start_is_noted_with_versions_machine_and_end(tmp_path):
+    start(tmp_path).finish("interrupted")
+    start(tmp_path).finish("complete")
+    content = read(tmp_path)
+    assert [entry["outcome"] for entry in content["starts"]] == ["interrupted", "complete"]
+    assert content["starts"][0]["packages"]["mujoco"] == "3.3.0"
+    assert content["starts"][0]["renderer"] == "software GL"
+    assert content["starts"][0]["host"]["cpus"] >= 1
+    assert content["plan_sha256"] == "plan"
+
+
+def test_compile_times_and_hashes_of_policies_are_kept_apart_from_the_queries(tmp_path):
+    provenance = start(tmp_path)
+    provenance.add_policy("pi0-tiny", "cpu", {"weights": "abc"}, load_s=1.0, compile_s=2.5)
+    assert read(tmp_path)["compile_s"] == {"pi0-tiny": 2.5}
+    assert read(tmp_path)["policies"]["pi0-tiny"]["fingerprint"] == {"weights": "abc"}
+
+
+def test_a_run_is_not_continued_with_another_renderer(tmp_path):
+    start(tmp_path).finish("interrupted")
+    with pytest.raises(RunFolderError, match="renderer: software GL -> a GPU"):
+        start(tmp_path, "a GPU")
+    assert len(read(tmp_path)["starts"]) == 1
+
+
+def test_a_run_is_not_continued_with_another_version_of_the_simulator(tmp_path):
+    start(tmp_path)
+    content = read(tmp_path)
+    content["starts"][0]["packages"]["mujoco"] = "3.2.0"
+    (tmp_path / "provenance.json").write_text(json.dumps(content))
+    with pytest.raises(RunFolderError, match=r"packages\.mujoco: 3\.2\.0 -> 3\.3\.0"):
+        start(tmp_path)
+
+
+def test_a_run_is_not_continued_with_other_weights(tmp_path):
+    start(tmp_path).add_policy("pi0-tiny", "cpu", {"weights": "abc"}, 1.0, 1.0)
+    with pytest.raises(RunFolderError, match=r"'pi0-tiny' has other weights"):
+        start(tmp_path).add_policy("pi0-tiny", "cpu", {"weights": "abd"}, 1.0, 1.0)
