@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from harness.parity import image_encoder, models, units
+from harness.parity import checkpoints, image_encoder, models, units
 from harness.parity.comparison import Comparison
 
 
@@ -17,6 +17,7 @@ def families(golden: Path) -> dict[str, Iterator[Comparison]]:
     return {
         "units": units.checks(golden),
         "image_encoder": image_encoder.checks(golden),
+        "checkpoints": checkpoints.checks(golden),
         **cases,
     }
 
