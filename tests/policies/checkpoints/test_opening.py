@@ -1,0 +1,113 @@
+"""Finding out what a folder is, and saying what it is not."""
+
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from policies.checkpoints import CheckpointError, open_checkpoint, save_checkpoint
+from policies.normalization import EntryStats, save_norm_stats
+from tests.helpers.tiny_parameters import tiny_parameters
+from tests.helpers.torch_checkpoints import torch_tensors
+from tests.policies.checkpoints.test_lerobot import write_policy
+from tests.policies.checkpoints.test_openpi_orbax import write_step
+
+STATS = {key: EntryStats(np.zeros(3), np.ones(3)) for key in ("state", "actions")}
+ARRAYS = {"a": np.ones(2, np.float32)}
+
+
+def test_each_format_is_told_by_its_files(tmp_path):
+    save_checkpoint(tmp_path / "own", ARRAYS, preset=None, normalization=None, config={}, norm_stats={})
+    write_step(tmp_path / "orbax", ARRAYS, suffix=True)
+    write_policy(tmp_path / "lerobot", "pi0_fast")
+    (tmp_path / "torch").mkdir()
+    save_file(torch_tensors(tiny_parameters("pi0")), tmp_path / "torch" / "model.safetensors")
+    (tmp_path / "torch" / "config.json").write_text('{"action_dim": 7, "precision": "float32"}')
+    found = {name: open_checkpoint(tmp_path / name).format for name in ("own", "orbax", "lerobot", "torch")}
+    assert found == {
+        "own": "simloop",
+        "orbax": "openpi_orbax",
+        "lerobot": "lerobot",
+        "torch": "openpi_pytorch",
+    }
+    assert open_checkpoint(str(tmp_path / "torch")).settings["action_dim"] == 7
+
+
+def test_statistics_beside_a_pytorch_conversion_are_found(tmp_path):
+    save_file(torch_tensors(tiny_parameters("pi0")), tmp_path / "model.safetensors")
+    save_norm_stats(tmp_path / "assets" / "trossen" / "norm_stats.json", STATS)
+    checkpoint = open_checkpoint(tmp_path)
+    assert checkpoint.statistics.asset_ids() == ("trossen",)
+    assert checkpoint.norm_stats(kind="z_score")["actions"].std.tolist() == [1, 1, 1]
+
+
+def test_opening_reads_no_array(tmp_path):
+    save_file(torch_tensors(tiny_parameters("pi05")), tmp_path / "model.safetensors")
+    file = tmp_path / "model.safetensors"
+    header = 8 + int.from_bytes(file.read_bytes()[:8], "little")
+    with file.open("r+b") as stream:  # The same file with a hole in place of the arrays.
+        size = file.stat().st_size
+        stream.truncate(header)
+        stream.truncate(size)
+    shapes = {array.name: array.shape for array in open_checkpoint(tmp_path).arrays}
+    assert shapes["time_mlp_in.weight"] == (10, 10)
+
+
+class Explosive:
+    def __reduce__(self):
+        return (print, ("unpickled",))
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "policy.pt", "model.ckpt"])
+def test_pickles_are_refused_unopened(tmp_path, name, capsys):
+    (tmp_path / name).write_bytes(pickle.dumps(Explosive()))
+    with pytest.raises(CheckpointError, match="never opened"):
+        open_checkpoint(tmp_path)
+    assert "unpickled" not in capsys.readouterr().out
+
+
+def test_what_is_no_checkpoint_is_told_with_what_to_do(tmp_path):
+    def complaint(folder):
+        with pytest.raises(CheckpointError) as error:
+            open_checkpoint(folder)
+        return str(error.value)
+
+    assert "download one that lies in a bucket" in complaint("gs://openpi-assets/checkpoints/pi0_base")
+    (tmp_path / "notes.txt").write_text("")
+    assert "is a file; name the folder" in complaint(tmp_path / "notes.txt")
+    assert "it holds notes.txt" in complaint(tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert "it holds nothing" in complaint(tmp_path / "empty")
+    write_step(tmp_path / "run" / "100", ARRAYS, suffix=True)
+    shutil.copytree(tmp_path / "run" / "100", tmp_path / "run" / "200")
+    assert "holds the checkpoints 100, 200" in complaint(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "100" / "params")
+    assert "statistics (assets/) but no weights" in complaint(tmp_path / "run" / "100")
+    (tmp_path / "peft").mkdir()
+    save_file(ARRAYS, tmp_path / "peft" / "adapter_model.safetensors")
+    assert "PEFT adapter" in complaint(tmp_path / "peft")
+    save_file(ARRAYS, tmp_path / "peft" / "model.safetensors")
+    (tmp_path / "peft" / "config.json").write_text("{")
+    assert "config.json is no JSON" in complaint(tmp_path / "peft")
+
+
+def test_statistics_that_are_no_json_are_named(tmp_path):
+    write_step(tmp_path / "1", ARRAYS, suffix=True)
+    file = tmp_path / "1" / "assets" / "lab" / "arm" / "norm_stats.json"
+    for content in (b'{"norm_stats": {"state"', b"\xff\xfe", b'{"norm_stats": {"state": {"mean": [1]}}}'):
+        file.write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"lab/arm/norm_stats\.json"):
+            open_checkpoint(tmp_path / "1").norm_stats(kind="z_score")
+
+
+def test_the_fingerprint_follows_the_bytes_of_foreign_files(tmp_path):
+    tensors = torch_tensors(tiny_parameters("pi0"))
+    prints = []
+    for name, step in (("a", 0.0), ("same", 0.0), ("other", 1e-6)):
+        (tmp_path / name).mkdir()
+        changed = tensors | {"state_proj.bias": tensors["state_proj.bias"] + np.float32(step)}
+        save_file(changed, tmp_path / name / "model.safetensors")
+        prints.append(open_checkpoint(tmp_path / name).weights_sha256())
+    assert prints[0] == prints[1] != prints[2]
