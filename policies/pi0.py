@@ -184,23 +184,15 @@ class Pi0(nnx.Module):
         x, target = flow_target(jnp.asarray(actions), jnp.asarray(noise), jnp.asarray(time))
         prefix = self.embed_prefix(batch)
         suffix = self.embed_suffix(batch.state, x, jnp.asarray(time))
-        (_, out), _ = self.joint(prefix, suffix)
+        _, out = self.joint(prefix, suffix)
         velocity = self.velocity_from(out).astype(jnp.float32)
         return jnp.mean(jnp.square(velocity - target), axis=-1)
 
-    def joint(
-        self, prefix: Prefix, suffix: Suffix, cache: KVCache | None = None
-    ) -> tuple[Sequence[Array], KVCache | None]:
-        """One pass of both experts over prefix and suffix, as in training.
-
-        Returns:
-          The outputs of both experts, and the cache, if one was given: exactly as long as all tokens.
-        """
+    def joint(self, prefix: Prefix, suffix: Suffix) -> Sequence[Array]:
+        """One pass of both experts over prefix and suffix, as in training; returns both outputs."""
         mask, positions = joint_attention(prefix, suffix)
         streams, conditioning = [prefix.tokens, suffix.tokens], [None, suffix.condition]
-        if cache is None:
-            return self.transformer(streams, positions, mask, None, conditioning)
-        return self.transformer(streams, positions, mask, cache, conditioning)
+        return self.transformer(streams, positions, mask, None, conditioning)[0]
 
     def embed_prefix(self, batch: ModelInput) -> Prefix:
         """Tokens of cameras and prompt."""

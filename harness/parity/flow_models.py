@@ -48,8 +48,10 @@ def _passes(model: Pi0, batch: ModelInput, x: jax.Array, time: jax.Array) -> dic
     prefix, suffix = model.embed_prefix(batch), model.embed_suffix(batch.state, x, time)
     rows, slots = prefix.valid.shape[0], prefix.valid.shape[1] + suffix.tokens.shape[1]
     cache = empty_cache(model.config.language, batch=rows, slots=slots, dtype=jnp.dtype(model.config.dtype))
-    (prefix_out, suffix_out), cache = model.joint(prefix, suffix, cache)
     mask, positions = joint_attention(prefix, suffix)
+    (prefix_out, suffix_out), cache = model.transformer(
+        [prefix.tokens, suffix.tokens], positions, mask, cache, [None, suffix.condition]
+    )
     arrays |= {
         "prefix/lang_tokens": prefix.tokens[:, -batch.tokens.shape[1] :],
         "prefix/mask": prefix.valid,

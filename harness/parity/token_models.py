@@ -14,7 +14,7 @@ from policies.attention import block_mask
 from policies.inference import compiled
 from policies.model_input import ModelInput
 from policies.parameters import flatten, model_from
-from policies.pi0_fast import END_TOKEN, GeneratedTokens, Pi0Fast, align_right
+from policies.pi0_fast import END_TOKEN, GeneratedTokens, Pi0Fast, ReadPrompt, align_right
 
 CLEAR_GAP = 1e-3
 """Where the two best float32 logits are closer, rounding may decide between them."""
@@ -122,7 +122,7 @@ def _logits_along(case: Case, prompt: ModelInput, tokens: np.ndarray) -> np.ndar
     def along(model: Pi0Fast, prompt: ModelInput, tokens: jax.Array) -> jax.Array:
         first, read = model.read_prompt(prompt, tokens.shape[1])
 
-        def step(read: object, at: tuple) -> tuple:
+        def step(read: ReadPrompt, at: tuple) -> tuple:
             token, index = at
             logits, read = model.decode(read, token, index)
             return read, logits
