@@ -50,7 +50,7 @@ class FsqConfig:
     num_layers: int
     target_codebook_size: int
     causal: bool = False
-    """Whether slot i sees the parts of the chunk up to the i-th only, and each part the slots up to its own."""
+    """Whether slot i sees the parts of the chunk up to the i-th, and each part the slots up to its own."""
     blocks_from: Literal["positions", "first_feature"] = "positions"
     """What decides in a causal tokenizer which keys a query looks at. The reference compares the first
     feature of query and key, where positions must have been meant; tokenizers trained there need that."""
