@@ -10,6 +10,7 @@ from rich.table import Table
 from envs import registry
 from harness import experiments
 from harness.policy_catalog import policy_names, policy_spec
+from policies.presets import PRESETS
 
 
 def show(what: Literal["suites", "tasks", "policies", "experiments"], console: Console) -> None:
@@ -55,7 +56,7 @@ def _policies(console: Console) -> None:
         table.add_row(
             name,
             spec.robot,
-            spec.weights,
+            "checkpoint" if name in PRESETS and PRESETS[name].needs_checkpoint else spec.weights,
             ", ".join(spec.cameras) or ("simulator state" if spec.uses_privileged else "-"),
             _size(spec.state_size),
             _size(spec.action_size),

@@ -13,7 +13,7 @@ from policies.scripted import SCRIPTED, scripted_policy
 
 
 class UnknownPolicyError(SimloopError):
-    """A policy that does not exist."""
+    """A policy that does not exist, or not without more being said."""
 
 
 def policy_names() -> tuple[str, ...]:
@@ -34,6 +34,13 @@ def policy_spec(name: str) -> PolicySpec:
     if checkpoint is not None:
         spec = dataclasses.replace(spec, name=name, weights="trained")
     return spec
+
+
+def require_weights(name: str) -> None:
+    """Raise `UnknownPolicyError` if the policy needs a checkpoint and the name says none."""
+    preset, checkpoint = split_name(name)
+    if checkpoint is None and preset in PRESETS and PRESETS[preset].needs_checkpoint:
+        raise UnknownPolicyError(PRESETS[preset].where_to_get_weights())
 
 
 def load(name: str) -> Policy:

@@ -20,6 +20,7 @@ from harness.experiment import Experiment, ExperimentError
 from harness.progress import RunProgress
 from harness.provenance import Provenance
 from harness.run_folder import RunFolder, video_path
+from harness.policy_catalog import require_weights
 from policies.interface import PolicySpec
 from results.records import EpisodeRecord
 from results.tables import write_tables
@@ -60,8 +61,9 @@ def run(
     """
     tasks = experiment.task_specs()
     policies = experiment.policy_specs()
-    for policy in policies.values():
+    for name, policy in policies.items():
         checked_adapter(policy, tasks)
+        require_weights(name)
     plan = experiment.plan()
     video = _video_settings(policies, tasks, video_every)
     renderer = _renderer(policies, video)

@@ -46,8 +46,10 @@ def load_policy(
     chosen = preset(name)
     if checkpoint is not None and random_weights:
         raise ValueError(f"{name}: random_weights and a checkpoint ({checkpoint}) contradict each other.")
-    if checkpoint is None and not random_weights and chosen.untrained_stats is None:
-        raise NoWeightsError(_where_to_get(chosen))
+    if checkpoint is None and not random_weights and chosen.needs_checkpoint:
+        raise NoWeightsError(
+            f"{chosen.where_to_get_weights()} To measure speed without them, ask for random weights."
+        )
     keep_compiled_programs()
     words = _words(chosen)
     weights: Weights
@@ -68,17 +70,6 @@ def keep_compiled_programs() -> None:
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(simloop_home() / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", KEEP_COMPILED_S)
-
-
-def _where_to_get(chosen: Preset) -> str:
-    if chosen.published is None:
-        source = "Nobody publishes them; fine-tune a published checkpoint."
-    else:
-        source = f"They are published at {chosen.published.address}; download that folder."
-    return (
-        f"Preset {chosen.name!r} needs trained weights. {source} Then name it {chosen.name}@FOLDER. To "
-        "measure speed without them, ask for random weights."
-    )
 
 
 def _words(chosen: Preset) -> Words:

@@ -93,6 +93,19 @@ class Preset:
         if (self.prompt == "fast") != (self.action_tokens is not None):
             raise ValueError(f"{self.name}: exactly the models with 'fast' prompts need action_tokens.")
 
+    @property
+    def needs_checkpoint(self) -> bool:
+        """Whether the preset means nothing without trained weights."""
+        return self.untrained_stats is None
+
+    def where_to_get_weights(self) -> str:
+        """What to do when a checkpoint is needed and none was named."""
+        if self.published is None:
+            source = "Nobody publishes them; fine-tune a published checkpoint."
+        else:
+            source = f"They are published at {self.published.address}; download that folder."
+        return f"Preset {self.name!r} needs trained weights. {source} Then name it {self.name}@FOLDER."
+
     def spec(self) -> PolicySpec:
         """What the policy needs and gives, before weights are loaded."""
         return PolicySpec(

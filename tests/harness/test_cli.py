@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness import cli
+from harness.policy_catalog import UnknownPolicyError, require_weights
 from results.ledger import decode_line
 
 SIMLOOP = [sys.executable, "-c", "from harness.cli import main; main()"]
@@ -54,6 +55,13 @@ def test_what_is_mistyped_is_said_with_what_to_do(simloop, tmp_path, arguments, 
     assert "Traceback" not in printed
     assert all(text in printed for text in wanted), printed
     assert not (tmp_path / "run").exists(), "nothing was started"
+
+
+def test_a_preset_without_weights_says_where_they_are():
+    with pytest.raises(UnknownPolicyError, match=r"published at gs://.*pi0_libero@FOLDER"):
+        require_weights("pi0_libero")
+    require_weights("pi0-tiny")
+    require_weights("expert")
 
 
 def test_an_unwritable_folder_is_refused(simloop, tmp_path):
