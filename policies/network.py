@@ -55,10 +55,10 @@ class NetworkPolicy(Policy):
         """`stats` are those of the robot, by the keys `state` and `actions`."""
         self.spec = spec
         self.preset = preset
-        self._model = model
+        self.model = model
         self._stats = stats
         self._words = words
-        self._encoder = QueryEncoder(preset, words.text, Normalizer(preset.normalization, stats.get("state")))
+        self.encoder = QueryEncoder(preset, words.text, Normalizer(preset.normalization, stats.get("state")))
         self._actions = Normalizer(preset.normalization, stats.get("actions"))
         self._run = compiled(model, _sampler(preset))
 
@@ -69,8 +69,8 @@ class NetworkPolicy(Policy):
         one that brings a camera more, compile when they first come.
         """
         started = time.perf_counter()
-        for shape in self._encoder.usual_shapes():
-            self._outputs([self._encoder.blank_row(shape)], bucket)
+        for shape in self.encoder.usual_shapes():
+            jax.block_until_ready(self._run(*_batch([self.encoder.blank_row(shape)] * bucket)))
         return time.perf_counter() - started
 
     def infer(self, queries: Sequence[Query], bucket: int) -> Answer:
@@ -86,26 +86,34 @@ class NetworkPolicy(Policy):
         if not 1 <= len(queries) <= bucket:
             raise ValueError(f"infer takes 1 to {bucket} queries for bucket {bucket}; got {len(queries)}.")
         begin = time.perf_counter()
-        rows = [self._encoder.encode(query) for query in queries]
+        rows = [self.encoder.encode(query) for query in queries]
         by_shape: dict[RowShape, list[int]] = {}
         for i, row in enumerate(rows):
             by_shape.setdefault(row.shape, []).append(i)
+        batches = [_batch(_filled([rows[i] for i in indices], bucket)) for indices in by_shape.values()]
         encoded = time.perf_counter()
 
-        outputs: list[np.ndarray] = [np.empty(0)] * len(queries)
-        for indices in by_shape.values():
-            for i, output in zip(indices, self._outputs([rows[i] for i in indices], bucket), strict=True):
-                outputs[i] = output
+        # All batches are on their way before the first is waited for.
+        results = jax.block_until_ready([self._run(*batch) for batch in batches])
+        outputs = {
+            i: output
+            for indices, result in zip(by_shape.values(), results, strict=True)
+            for i, output in zip(indices, np.asarray(result), strict=False)
+        }
         computed = time.perf_counter()
 
-        chunks = [self._chunk(query, output) for query, output in zip(queries, outputs, strict=True)]
+        chunks = [self.chunk_from(query, outputs[i]) for i, query in enumerate(queries)]
         done = time.perf_counter()
         return Answer(chunks, host_s=encoded - begin, device_s=computed - encoded, post_s=done - computed)
+
+    def device(self) -> str:
+        """What the policy computes on, for the provenance."""
+        return jax.devices()[0].device_kind
 
     def fingerprint(self) -> dict[str, str]:
         """Hashes of everything that decides the answers (weights, statistics, tokenizers, preset)."""
         weights = hashlib.sha256()
-        for name, array in sorted(flatten(self._model).items()):
+        for name, array in sorted(flatten(self.model).items()):
             host = np.asarray(array)
             weights.update(f"{name} {host.dtype} {host.shape}".encode())
             weights.update(np.ascontiguousarray(host).view(np.uint8).data)
@@ -119,16 +127,20 @@ class NetworkPolicy(Policy):
             prints["action_tokenizer"] = self._words.answer.actions.sha256
         return prints
 
-    def _outputs(self, rows: list[Row], bucket: int) -> list[np.ndarray]:
-        """What the model gives for rows of one shape, after it has arrived on the host."""
-        filled = rows + [rows[-1]] * (bucket - len(rows))
-        return list(np.asarray(jax.block_until_ready(self._run(*_batch(filled))))[: len(rows)])
+    def chunk_from(self, query: Query, output: np.ndarray) -> Chunk:
+        """What the model's output for a query means in robot units.
 
-    def _chunk(self, query: Query, output: np.ndarray) -> Chunk:
+        Args:
+          query: Whose state relative actions are added to.
+          output: Normalised actions, float [c, a], or generated tokens, int [m].
+        """
         if self._words.answer is None:
             return self._in_robot_units(query, output)
         decoded = self._words.answer.decode(
-            _until_end(output), steps=self.preset.model.action_horizon, size=self.preset.model.action_dim
+            _until_end(output),
+            steps=self.preset.model.action_horizon,
+            size=self.preset.model.action_dim,
+            on_failure=self.preset.on_failure,
         )
         if decoded.undecodable is not None:
             return Chunk(np.zeros((0, self.preset.action_size), np.float32), undecodable=decoded.undecodable)
@@ -154,6 +166,11 @@ def _sampler(preset: Preset) -> Callable[[Model, ModelInput, jax.Array], jax.Arr
         return model.sample_tokens(batch, preset.answer_tokens).tokens
 
     return actions if preset.action_tokens is None else tokens
+
+
+def _filled(rows: list[Row], bucket: int) -> list[Row]:
+    """As many rows as the bucket has; the last one is repeated."""
+    return rows + [rows[-1]] * (bucket - len(rows))
 
 
 def _batch(rows: list[Row]) -> tuple[ModelInput, UInt32[np.ndarray, "b 2"]]:

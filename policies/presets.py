@@ -26,6 +26,7 @@ from policies.configs import (
 from policies.interface import PolicySpec
 from policies.normalization import NormalizationKind
 from policies.preprocessing import delta_mask
+from policies.tokenizers.decoded import OnFailure
 from policies.tokenizers.fast_actions import PUBLISHED_FAST, FastActionsSource
 from policies.tokenizers.sentencepiece_model import PALIGEMMA, SentencePieceSource
 
@@ -76,6 +77,8 @@ class Preset:
     """The FAST action tokenizer, for models that answer in tokens."""
     answer_tokens: int = 256
     """Most tokens that an answer may have, for models that answer in tokens."""
+    on_failure: OnFailure = "undecodable"
+    """What to answer for tokens that spell no actions."""
     flow_steps: int = 10
     published: PublishedWeights | None = None
     untrained_stats: Path | None = None
