@@ -88,10 +88,7 @@ class LerobotStatistics(Statistics):
         before, after = self._steps()
         if before is None or after is None:
             return None
-        modes = {
-            "STATE": before["config"]["norm_map"].get("STATE", "IDENTITY"),
-            "ACTION": after["config"]["norm_map"].get("ACTION", "IDENTITY"),
-        }
+        modes = {"STATE": self._mode(before, "STATE"), "ACTION": self._mode(after, "ACTION")}
         if modes["STATE"] != modes["ACTION"] or modes["STATE"] not in KINDS:
             raise CheckpointError(
                 f"{self.where} normalises states by {modes['STATE']} and actions by {modes['ACTION']}; here "
@@ -116,6 +113,14 @@ class LerobotStatistics(Statistics):
             return None
         found = [step for step in _read_json(path).get("steps", ()) if step.get("registry_name") == name]
         return found[0] if found else None
+
+    def _mode(self, step: dict[str, Any], feature: str) -> str:
+        try:
+            return str(step["config"]["norm_map"].get(feature, "IDENTITY"))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"{self.where}: step {step.get('registry_name')!r} does not say how it normalises (norm_map)."
+            ) from error
 
     def _state_file(self, step: dict[str, Any] | None) -> Path | None:
         name = None if step is None else step.get("state_file")

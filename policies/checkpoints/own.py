@@ -168,7 +168,7 @@ def save_checkpoint(
     norm_stats: Mapping[str, NormStats],
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Write a checkpoint. Arrays are fetched from their devices one at a time.
+    """Write a checkpoint. Arrays are fetched from their devices one at a time, in their own dtype.
 
     Args:
       folder: Where to; must not exist. It appears only when everything has reached the disk.

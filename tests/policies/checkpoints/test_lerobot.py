@@ -177,6 +177,14 @@ def test_policies_of_other_kinds_and_changed_models_are_refused(tmp_path):
         open_checkpoint(write_policy(tmp_path / "b", "pi05", config={"use_visual_memory": True}))
 
 
+def test_a_processor_that_does_not_say_how_it_normalises_is_refused(tmp_path):
+    folder = write_policy(tmp_path / "p", "pi05")
+    file = folder / "policy_preprocessor.json"
+    file.write_text(file.read_text().replace("norm_map", "other_map"))
+    with pytest.raises(CheckpointError, match="does not say how it normalises"):
+        open_checkpoint(folder).norm_stats()
+
+
 def test_unknown_tensors_are_reported_and_not_dropped(tmp_path):
     tensors = torch_tensors(tiny_parameters("pi05")) | {
         "proprio_history_proj.weight": np.ones((2, 2), np.float32)

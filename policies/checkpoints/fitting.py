@@ -1,0 +1,102 @@
+"""Whether the arrays of a checkpoint are those of a model, and every way in which they are not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from policies.checkpoints.interface import (
+    ArraySource,
+    ArraySpec,
+    CheckpointMismatch,
+    Shape,
+    StoredArray,
+    describe_shape,
+)
+
+
+def fitting_names(
+    source: ArraySource, expected: Mapping[str, ArraySpec], *, where: str, may_lack: str, may_drop: str
+) -> list[str]:
+    """Names of the expected arrays that the checkpoint has, in the order expected.
+
+    Raises:
+      CheckpointMismatch: If arrays are missing, left over or not what they should be. All are listed.
+    """
+    stored = {array.name: array for array in source.stored}
+    fitting: list[str] = []
+    used: set[str] = set()
+    missing: dict[str, str] = {}
+    misshapen: dict[str, str] = {}
+    for name, spec in expected.items():
+        parts = source.parts(name, tuple(spec.shape))
+        used.update(parts)
+        if absence := _absence(parts, stored):
+            if not re.fullmatch(may_lack, name):
+                missing[name] = f"{name} ({describe_shape(spec.shape)}): {absence}"
+        elif fault := _fault(parts, stored, spec.dtype):
+            misshapen[name] = f"{name} ({describe_shape(spec.shape)}): {fault}"
+        else:
+            fitting.append(name)
+    extra = {
+        array.name: f"{array.name} ({describe_shape(array.shape)}): {_belonging(array, expected)}"
+        for array in source.stored
+        if array.name not in used and not re.fullmatch(may_drop, array.model_name or array.name)
+    }
+    if missing or misshapen or extra:
+        raise _mismatch(where, missing, misshapen, extra)
+    return fitting
+
+
+def _absence(parts: Mapping[str, Shape], stored: Mapping[str, StoredArray]) -> str | None:
+    """What the files lack of an array."""
+    if not parts:
+        return "this kind of file has no place for it"
+    absent = [part for part in parts if part not in stored]
+    return f"the files have no {_some(absent)}" if absent else None
+
+
+def _fault(
+    parts: Mapping[str, Shape], stored: Mapping[str, StoredArray], wanted_dtype: DTypeLike
+) -> str | None:
+    """What keeps an array that is there from being used."""
+    bent = [part for part, wanted in parts.items() if stored[part].shape != wanted]
+    if bent:
+        wanted, found = parts[bent[0]], stored[bent[0]].shape
+        return f"{_some(bent)} should be {describe_shape(wanted)} in the files and is {describe_shape(found)}"
+    if jnp.issubdtype(wanted_dtype, jnp.floating):
+        coded = [part for part in parts if not jnp.issubdtype(stored[part].dtype, jnp.floating)]
+        if coded:
+            return f"{_some(coded)} is stored as {stored[coded[0]].dtype}; quantised weights are not read"
+    return None
+
+
+def _belonging(array: StoredArray, expected: Mapping[str, ArraySpec]) -> str:
+    if array.model_name is None:
+        return "no model of the family has such an array"
+    if array.model_name in expected:
+        return f"belongs to {array.model_name}, which has fewer layers in the model"
+    return f"belongs to {array.model_name}, which the model does not have"
+
+
+def _mismatch(
+    where: str, missing: Mapping[str, str], misshapen: Mapping[str, str], extra: Mapping[str, str]
+) -> CheckpointMismatch:
+    """All differences, a line each, and what to do. The arguments are lines by name."""
+    counts = f"{len(missing)} arrays missing, {len(misshapen)} misshapen, {len(extra)} extra"
+    lines = [f"{where} does not fit the model: {counts}."]
+    for kind, found in (("missing", missing), ("misshapen", misshapen), ("extra", extra)):
+        lines += [f"  {kind:9} {line}" for line in found.values()]
+    if any("lora" in name for name in extra):
+        lines.append("It holds LoRA adapters: load it as the LoRA variant of the model and merge them.")
+    else:
+        lines.append("Load it with the preset that it was trained with.")
+    return CheckpointMismatch("\n".join(lines), missing=missing, extra=extra, misshapen=misshapen)
+
+
+def _some(parts: list[str]) -> str:
+    more = len(parts) - 1
+    return f"{parts[0]!r}" + (f" and {more} more" if more else "")
