@@ -1,0 +1,143 @@
+"""Two success rates that share no episodes, such as ours and a published one."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+from scipy import optimize, stats
+
+from results.intervals import Interval, wilson
+
+# Exact tests look at every table there could have been. With more than these they take seconds, and
+# the score test is as good, unless one policy has very few episodes.
+EXACT_TABLES = 100_000
+
+
+def newcombe(
+    successes_a: int, episodes_a: int, successes_b: int, episodes_b: int, *, confidence: float = 0.95
+) -> Interval:
+    """Interval for the difference of two rates, from the Wilson interval of each.
+
+    Raises:
+      ValueError: If a policy has no episodes, or more successes than episodes.
+
+    Reference: R. G. Newcombe (1998), method 10,
+    doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I.
+    """
+    of_a = wilson(successes_a, episodes_a, confidence=confidence)
+    of_b = wilson(successes_b, episodes_b, confidence=confidence)
+    rate_a, rate_b = successes_a / episodes_a, successes_b / episodes_b
+    return Interval(
+        rate_a - rate_b - math.hypot(rate_a - of_a.low, of_b.high - rate_b),
+        rate_a - rate_b + math.hypot(of_a.high - rate_a, rate_b - of_b.low),
+    )
+
+
+def miettinen_nurminen(
+    successes_a: int, episodes_a: int, successes_b: int, episodes_b: int, *, confidence: float = 0.95
+) -> Interval:
+    """Score interval for the difference of two rates; agrees with `score_p_value`.
+
+    Raises:
+      ValueError: If a policy has no episodes, or more successes than episodes.
+
+    Reference: O. Miettinen and M. Nurminen (1985), doi:10.1002/sim.4780040211.
+    """
+    table = _checked(successes_a, episodes_a, successes_b, episodes_b)
+    difference = successes_a / episodes_a - successes_b / episodes_b
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+
+    def end(side: int) -> float:
+        # The statistic falls from one end of [-1, 1] to the other and is 0 at the difference.
+        if difference == side:
+            return float(side)
+        limit = side * (1 - 1e-9)
+        return float(optimize.brentq(lambda d: _score(*table, d) + side * z, difference, limit))
+
+    return Interval(end(-1), end(1))
+
+
+def score_p_value(successes_a: int, episodes_a: int, successes_b: int, episodes_b: int) -> float:
+    """Two-sided p-value of equal rates by the score test, for many episodes.
+
+    Raises:
+      ValueError: If a policy has no episodes, or more successes than episodes.
+
+    Reference: O. Miettinen and M. Nurminen (1985), doi:10.1002/sim.4780040211.
+    """
+    table = _checked(successes_a, episodes_a, successes_b, episodes_b)
+    return 2 * NormalDist().cdf(-abs(_score(*table, 0.0)))
+
+
+def barnard(successes_a: int, episodes_a: int, successes_b: int, episodes_b: int) -> float:
+    """Two-sided p-value of equal rates, exact for whatever the common rate is.
+
+    Raises:
+      ValueError: If a policy has no episodes, or more successes than episodes.
+
+    Reference: G. A. Barnard (1947), doi:10.1093/biomet/34.1-2.123.
+    """
+    return float(stats.barnard_exact(_table(successes_a, episodes_a, successes_b, episodes_b)).pvalue)
+
+
+def boschloo(successes_a: int, episodes_a: int, successes_b: int, episodes_b: int) -> float:
+    """Two-sided p-value of equal rates, exact; at most twice the smaller p-value of Fisher's one-sided tests.
+
+    Raises:
+      ValueError: If a policy has no episodes, or more successes than episodes.
+
+    Reference: R. D. Boschloo (1970), doi:10.1111/j.1467-9574.1970.tb00104.x.
+    """
+    return float(stats.boschloo_exact(_table(successes_a, episodes_a, successes_b, episodes_b)).pvalue)
+
+
+def unpaired_p_value(successes_a: int, episodes_a: int, successes_b: int, episodes_b: int) -> float:
+    """Two-sided p-value of equal rates: Barnard's exact test, or the score test for many episodes.
+
+    Raises:
+      ValueError: If a policy has no episodes, or more successes than episodes.
+    """
+    few = (episodes_a + 1) * (episodes_b + 1) <= EXACT_TABLES
+    return (barnard if few else score_p_value)(successes_a, episodes_a, successes_b, episodes_b)
+
+
+def _checked(
+    successes_a: int, episodes_a: int, successes_b: int, episodes_b: int
+) -> tuple[int, int, int, int]:
+    for x, n in ((successes_a, episodes_a), (successes_b, episodes_b)):
+        if n < 1 or not 0 <= x <= n:
+            raise ValueError(f"Wanted 0 to n successes of n > 0 episodes for each policy; got {x} of {n}.")
+    return successes_a, episodes_a, successes_b, episodes_b
+
+
+def _table(successes_a: int, episodes_a: int, successes_b: int, episodes_b: int) -> list[list[int]]:
+    """Successes and failures in rows, policies in columns, as scipy's exact tests have it."""
+    _checked(successes_a, episodes_a, successes_b, episodes_b)
+    return [[successes_a, successes_b], [episodes_a - successes_a, episodes_b - successes_b]]
+
+
+def _score(x_a: int, n_a: int, x_b: int, n_b: int, difference: float) -> float:
+    """How many standard errors the observed difference lies above a supposed one."""
+    n = n_a + n_b
+    rate_b = _restricted_rate_b(x_a, n_a, x_b, n_b, difference)
+    rate_a = min(1.0, max(0.0, rate_b + difference))
+    variance = (rate_a * (1 - rate_a) / n_a + rate_b * (1 - rate_b) / n_b) * n / (n - 1)
+    excess = x_a / n_a - x_b / n_b - difference
+    if variance <= 0:
+        return 0.0 if abs(excess) < 1e-12 else math.copysign(math.inf, excess)
+    return excess / math.sqrt(variance)
+
+
+def _restricted_rate_b(x_a: int, n_a: int, x_b: int, n_b: int, difference: float) -> float:
+    """Likeliest rate of b, given the difference: the middle root of the likelihood's cubic."""
+    n, x = n_a + n_b, x_a + x_b
+    l3 = n
+    l2 = (n_a + 2 * n_b) * difference - n - x
+    l1 = (n_b * difference - n - 2 * x_b) * difference + x
+    l0 = x_b * difference * (1 - difference)
+    q = l2**3 / (3 * l3) ** 3 - l1 * l2 / (6 * l3**2) + l0 / (2 * l3)
+    p = math.copysign(math.sqrt(max(l2**2 / (3 * l3) ** 2 - l1 / (3 * l3), 0.0)), q)
+    cosine = min(1.0, max(-1.0, q / p**3)) if p else 0.0
+    root = 2 * p * math.cos((math.pi + math.acos(cosine)) / 3) - l2 / (3 * l3)
+    return min(1.0, max(0.0, root))

@@ -1,0 +1,188 @@
+"""Promises of sequential comparisons: they hold however often one looks."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import integrate, stats
+
+from results.comparisons import Pairs, mcnemar_mid_p, tango
+from results.sequential import (
+    StoppingRule,
+    anytime_p_value,
+    difference_sequence,
+    discordant_share_interval,
+    e_process,
+    e_value,
+)
+
+counts = st.integers(0, 60)
+
+
+def outcomes(seed, runs, n, rate_a, rate_b, correlation=0.3):
+    """Runs of n pairs of outcomes of two policies that are correlated: two boolean arrays."""
+    both = rate_a * rate_b + correlation * np.sqrt(rate_a * (1 - rate_a) * rate_b * (1 - rate_b))
+    u = np.random.default_rng(seed).random((runs, n))
+    return u < rate_a, (u < both) | ((u >= rate_a) & (u < rate_a + rate_b - both))
+
+
+@pytest.mark.parametrize(("only_a", "only_b", "value"), [(1, 7, 3.352), (33, 22, 0.324), (2, 0, 1.5)])
+def test_e_values_are_as_computed_elsewhere(only_a, only_b, value):
+    assert e_value(only_a, only_b) == pytest.approx(value, abs=5e-4)
+
+
+@given(st.integers(0, 15), st.integers(0, 15))
+def test_the_e_value_is_a_mixture_of_likelihood_ratios(only_a, only_b):
+    # With share = sin²(angle), Jeffreys' prior is uniform over the angle.
+    ratio, _ = integrate.quad(
+        lambda angle: np.sin(angle) ** (2 * only_a) * np.cos(angle) ** (2 * only_b), 0, np.pi / 2, epsabs=0
+    )
+    assert e_value(only_a, only_b) == pytest.approx(ratio * 2 / np.pi * 2.0 ** (only_a + only_b), rel=1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 5, 30])
+def test_the_mean_e_value_of_equal_policies_is_one(n):
+    chances = stats.binom.pmf(np.arange(n + 1), n, 0.5)
+    assert chances @ [e_value(b, n - b) for b in range(n + 1)] == pytest.approx(1.0)
+
+
+def test_the_process_ends_in_the_e_value_of_its_counts():
+    a, b = outcomes(0, 1, 200, 0.8, 0.7)
+    process = e_process(a[0], b[0])
+    only_a, only_b = int((a & ~b).sum()), int((~a & b).sum())
+    assert process[-1] == pytest.approx(e_value(only_a, only_b))
+    assert anytime_p_value(a[0], b[0]) == pytest.approx(min(1.0, 1 / process.max()))
+    assert anytime_p_value(a[0, :0], b[0, :0]) == 1.0
+
+
+def test_equal_policies_are_rarely_told_apart_however_often_one_looks():
+    a, b = outcomes(1, 1000, 500, 0.9, 0.9)
+    errors = np.mean([anytime_p_value(*run) <= 0.05 for run in zip(a, b, strict=True)])
+    assert 0.01 < errors < 0.05
+
+    # Looking at a test that was made for one look, every 10 episodes, errs far more often.
+    def peeks(a, b):
+        for stop in range(10, 501, 10):
+            only_a, only_b = int((a & ~b)[:stop].sum()), int((~a & b)[:stop].sum())
+            yield Pairs(0, only_a, only_b, stop - only_a - only_b)
+
+    naive = [
+        any(mcnemar_mid_p(pairs) <= 0.05 for pairs in peeks(*run))
+        for run in zip(a[:150], b[:150], strict=True)
+    ]
+    assert np.mean(naive) > 0.15
+
+
+@pytest.mark.parametrize(
+    ("rates", "correlation", "power", "stop"),
+    [((0.9, 0.8), 0.3, 0.992, 160), ((0.9, 0.85), 0.3, 0.475, None), ((0.9, 0.85), 0.6, 0.821, 280)],
+)
+def test_different_policies_are_told_apart_as_soon_as_simulated_elsewhere(rates, correlation, power, stop):
+    a, b = outcomes(2, 600, 500, *rates, correlation)
+    found = np.array([e_process(*run) >= 20 for run in zip(a, b, strict=True)])
+    assert found.any(axis=1).mean() == pytest.approx(power, abs=0.04)
+    if stop is not None:
+        stops = np.where(found.any(axis=1), found.argmax(axis=1) + 1, 500)
+        assert stops.mean() == pytest.approx(stop, rel=0.08)
+
+
+@given(counts, counts)
+def test_a_fair_share_is_refuted_exactly_by_the_e_value(only_a, only_b):
+    interval = discordant_share_interval(only_a, only_b)
+    evidence = e_value(only_a, only_b)
+    assert abs(evidence - 20) < 1e-6 or (0.5 in interval) == (evidence < 20)
+    if only_a + only_b:
+        assert only_a / (only_a + only_b) in interval
+    mirrored = discordant_share_interval(only_b, only_a)
+    assert (interval.low, interval.high) == pytest.approx((1 - mirrored.high, 1 - mirrored.low), abs=1e-9)
+
+
+def test_shares_are_held_at_every_moment():
+    won = np.cumsum(np.random.default_rng(3).random((80, 80)) < 0.7, axis=1)
+
+    def holds(only_a, pairs):
+        return 0.7 in discordant_share_interval(int(only_a), int(pairs - only_a))
+
+    held = [all(holds(run[pairs - 1], pairs) for pairs in range(1, 81, 4)) for run in won]
+    assert np.mean(held) >= 0.95
+
+
+@pytest.mark.parametrize(("rate_a", "rate_b"), [(0.9, 0.9), (0.95, 0.7)])
+def test_differences_are_held_at_every_moment(rate_a, rate_b):
+    a, b = outcomes(4, 80, 300, rate_a, rate_b)
+    held, widths = [], []
+    for run in zip(a, b, strict=True):
+        low, high = difference_sequence(*run)
+        assert (np.diff(low) >= 0).all()
+        assert (np.diff(high) <= 0).all()
+        held.append(((low <= rate_a - rate_b) & (rate_a - rate_b <= high)).all())
+        widths.append(high[-1] - low[-1])
+    assert np.mean(held) >= 0.95
+    # Validity at every moment costs width, but not a multiple of it.
+    counts = [int(table.sum()) for table in (a[0] & b[0], a[0] & ~b[0], ~a[0] & b[0], ~a[0] & ~b[0])]
+    assert np.mean(widths) < 2 * tango(Pairs(*counts)).width
+
+
+def slow_capital(scores, mean, alpha):
+    """Largest capital of bets on a higher or a lower mean, pair by pair, as the reference writes it."""
+    up = down = 1.0
+    total, squares, variance = 0.5, 0.25, 0.25
+    largest = 0.0
+    for count, score in enumerate(scores, start=1):
+        stake = np.sqrt(2 * np.log(2 / alpha) / (variance * count * np.log(count + 1)))
+        up *= 1 + min(stake, 0.5 / mean) * (score - mean)
+        down *= 1 - min(stake, 0.5 / (1 - mean)) * (score - mean)
+        largest = max(largest, up / 2, down / 2)
+        total += score
+        squares += (score - total / (count + 1)) ** 2
+        variance = squares / (count + 1)
+    return largest
+
+
+def test_the_sequence_keeps_the_means_whose_bets_do_not_pay():
+    a, b = outcomes(5, 1, 120, 0.8, 0.6)
+    low, high = difference_sequence(a[0], b[0])
+    scores = (a[0].astype(float) - b[0] + 1) / 2
+    kept = [mean for mean in np.linspace(0.001, 0.999, 999) if slow_capital(scores, mean, 0.05) < 20]
+    assert (2 * min(kept) - 1, 2 * max(kept) - 1) == pytest.approx((low[-1], high[-1]), abs=0.0021)
+
+
+def test_rules_decide_early_and_rightly():
+    rule = StoppingRule(margin=0.15, max_pairs=600)
+
+    def decisions(rate_b):
+        a, b = outcomes(6, 40, 600, 0.9, rate_b)
+        return zip(*(rule.decide(*run) for run in zip(a, b, strict=True)), strict=True)
+
+    said, counts = decisions(0.70)
+    assert said.count("differ") >= 39
+    assert np.mean(counts) < 120
+    said, counts = decisions(0.90)
+    assert said.count("equivalent") >= 36
+    assert np.mean(counts) < 400
+    said, _ = decisions(0.75)
+    assert said.count("equivalent") <= 2
+
+
+def test_a_decision_stays_when_more_episodes_come():
+    rule = StoppingRule(max_pairs=400)
+    a, b = outcomes(7, 1, 400, 0.9, 0.7)
+    decision, count = rule.decide(a[0], b[0])
+    assert decision == "differ"
+    assert rule.decide(a[0, :count], b[0, :count]) == (decision, count)
+    assert rule.decide(a[0, : count - 1], b[0, : count - 1]) == ("continue", count - 1)
+
+
+def test_rules_end_at_their_last_pair():
+    a, b = outcomes(8, 1, 60, 0.9, 0.9)
+    assert StoppingRule(max_pairs=50).decide(a[0], b[0]) == ("undecided", 50)
+    assert StoppingRule(max_pairs=61).decide(a[0], b[0]) == ("continue", 60)
+    assert StoppingRule().decide(a[0, :0], b[0, :0]) == ("continue", 0)
+
+
+def test_senseless_rules_and_counts_are_refused():
+    with pytest.raises(ValueError, match="alpha and margin"):
+        StoppingRule(alpha=0.0)
+    for call in (e_value, discordant_share_interval):
+        with pytest.raises(ValueError, match="at least 0"):
+            call(-1, 2)
