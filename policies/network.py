@@ -70,7 +70,7 @@ class NetworkPolicy(Policy):
         """
         started = time.perf_counter()
         for shape in self.encoder.usual_shapes():
-            jax.block_until_ready(self._run(*_batch([self.encoder.blank_row(shape)] * bucket)))
+            jax.block_until_ready(self._run(*batch_of([self.encoder.blank_row(shape)] * bucket)))
         return time.perf_counter() - started
 
     def infer(self, queries: Sequence[Query], bucket: int) -> Answer:
@@ -90,7 +90,7 @@ class NetworkPolicy(Policy):
         by_shape: dict[RowShape, list[int]] = {}
         for i, row in enumerate(rows):
             by_shape.setdefault(row.shape, []).append(i)
-        batches = [_batch(_filled([rows[i] for i in indices], bucket)) for indices in by_shape.values()]
+        batches = [batch_of(filled_rows([rows[i] for i in indices], bucket)) for indices in by_shape.values()]
         encoded = time.perf_counter()
 
         # All batches are on their way before the first is waited for.
@@ -168,12 +168,12 @@ def _sampler(preset: Preset) -> Callable[[Model, ModelInput, jax.Array], jax.Arr
     return actions if preset.action_tokens is None else tokens
 
 
-def _filled(rows: list[Row], bucket: int) -> list[Row]:
+def filled_rows(rows: list[Row], bucket: int) -> list[Row]:
     """As many rows as the bucket has; the last one is repeated."""
     return rows + [rows[-1]] * (bucket - len(rows))
 
 
-def _batch(rows: list[Row]) -> tuple[ModelInput, UInt32[np.ndarray, "b 2"]]:
+def batch_of(rows: list[Row]) -> tuple[ModelInput, UInt32[np.ndarray, "b 2"]]:
     """Rows of one shape as one batch."""
     cameras = rows[0].shape.cameras
     batch = ModelInput(

@@ -1,0 +1,199 @@
+"""Whole policies, from a robot's observation to its actions, against recordings of the reference."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from harness.adapters import aloha, droid, libero
+from harness.adapters.model_view import ModelView
+from harness.parity.comparison import Comparison
+from policies.checkpoints import open_checkpoint
+from policies.configs import FLOW_CAMERAS, ModelConfig
+from policies.inference import compiled
+from policies.interface import Query
+from policies.network import NetworkPolicy, Words, batch_of
+from policies.normalization import load_norm_stats
+from policies.parameters import model_from, shapes
+from policies.presets import Preset, preset
+from policies.tokenizers.fast import FastTokenizer
+from policies.tokenizers.fast_actions import load_fast_actions
+from policies.tokenizers.sentencepiece_model import load_sentencepiece
+
+NUMBERS = 1e-6
+BFLOAT16 = 0.01
+"""Relative rms of actions that bfloat16 models sampled. Two compilations of the reference itself,
+with excess precision on and off, differ by about 0.008."""
+IMAGE_STRIDE = 8  # Recorded images keep every eighth pixel.
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """How a recorded policy was made."""
+
+    case: str
+    """Entry of `cases.json` that its model is."""
+    weights: str
+    """Checkpoint below `ckpt/` that holds its weights."""
+    asset_id: str
+    view: Callable[[Mapping[str, object]], ModelView]
+    robot_actions: Callable[[np.ndarray], np.ndarray]
+    change_model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    change_preset: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+_LIBERO: dict[str, Any] = {
+    "asset_id": "physical-intelligence/libero",
+    "view": libero.model_view,
+    "robot_actions": libero.robot_actions,
+}
+_ALOHA: dict[str, Any] = {
+    "case": "pi0_dummy",
+    "weights": "pi0_libero/100",
+    "view": aloha.model_view,
+    "robot_actions": aloha.robot_actions,
+}
+RECORDED = {
+    "pi0_libero": Recorded("pi0_dummy", "pi0_libero/100", **_LIBERO),
+    "pi05_libero": Recorded("pi05_dummy", "pi05_libero/100", change_model={"state_as": "unused"}, **_LIBERO),
+    "pi0_fast_libero": Recorded(
+        "pi0fast_dummy",
+        "pi0_fast_libero/100",
+        change_model={"cameras": FLOW_CAMERAS},
+        # The recording applied quantiles, unlike what the published weights were trained with.
+        change_preset={"normalization": "quantile"},
+        **_LIBERO,
+    ),
+    "pi0_aloha": Recorded(asset_id="trossen", **_ALOHA),
+    "pi0_aloha_sim": Recorded(asset_id="lerobot/aloha_sim_transfer_cube_human", **_ALOHA),
+    "pi05_droid": Recorded("pi05_dummy", "pi05_libero/100", "droid", droid.model_view, droid.robot_actions),
+}
+PRESET_OF = {"pi0_aloha": "pi0_base"}
+"""Where a recorded policy has another name than the preset."""
+
+
+def checks(golden: Path) -> Iterator[Comparison]:
+    """Compare every `policy_*.npz` that is there."""
+    for name, recorded in RECORDED.items():
+        file = golden / f"policy_{name}.npz"
+        if file.exists():
+            with np.load(file) as npz:
+                arrays = dict(npz)
+            yield from _policy(golden, name, recorded, arrays)
+            jax.clear_caches()
+
+
+def _policy(golden: Path, name: str, recorded: Recorded, arrays: Arrays) -> Iterator[Comparison]:
+    policy = _load(golden, name, recorded)
+    view = recorded.view(_observation(arrays))
+    query = Query(
+        task="",
+        instruction=view.instruction or "",
+        key=0,
+        state=view.state.astype(np.float32),
+        images=view.images,
+    )
+    yield from _inputs(name, policy, query, arrays)
+    if policy.preset.action_tokens is None:
+        yield from _sampled(name, recorded, policy, query, arrays)
+    else:
+        yield from _decoded(name, recorded, policy, query, arrays)
+
+
+def _inputs(name: str, policy: NetworkPolicy, query: Query, arrays: Arrays) -> Iterator[Comparison]:
+    """What reaches the model. Cameras that are masked in the recording do not reach ours."""
+    row = policy.encoder.encode(query)
+    prefix = f"policies/{name}/inputs"
+    if row.state.any():  # Models that do not read the state are not given it.
+        wanted = arrays["inputs/state"]
+        state = row.state if policy.preset.action_tokens is None else row.state[: wanted.size]
+        yield Comparison(f"{prefix}/state", wanted, state, NUMBERS, "max")
+    for camera in policy.preset.model.cameras:
+        seen = bool(arrays[f"inputs/image_mask/{camera}"])
+        got = np.array(camera in row.images)
+        yield Comparison(f"{prefix}/image_mask/{camera}", np.array(seen), got, 0, "identical")
+        if seen:
+            image = row.images[camera][::IMAGE_STRIDE, ::IMAGE_STRIDE]
+            wanted = arrays[f"inputs/image/{camera}"]
+            yield Comparison(f"{prefix}/image/{camera}", wanted, image, 0, "identical")
+    for ours, key in ((row.tokens, "tokenized_prompt"), (row.token_mask, "tokenized_prompt_mask")):
+        wanted = arrays[f"inputs/{key}"]
+        padded = np.pad(ours, (0, wanted.size - ours.size))  # Ours is filled up only as far as it must.
+        yield Comparison(f"{prefix}/{key}", wanted, padded, 0, "identical")
+
+
+def _sampled(
+    name: str, recorded: Recorded, policy: NetworkPolicy, query: Query, arrays: Arrays
+) -> Iterator[Comparison]:
+    """Actions from the recorded noise."""
+    flow_steps = policy.preset.flow_steps
+    sample = compiled(
+        policy.model, lambda model, batch, noise: model.sample_actions(batch, noise, flow_steps)
+    )
+    batch, _ = batch_of([policy.encoder.encode(query)])
+    for noise, key in (
+        (arrays["noise"][None], "actions"),
+        (arrays["rng_noise_call1"], "actions_rng_call1"),
+        (arrays["rng_noise_call2"], "actions_rng_call2"),
+    ):
+        output = np.asarray(sample(batch, jnp.asarray(noise)))[0]
+        got = recorded.robot_actions(policy.chunk_from(query, output).actions)
+        yield Comparison(f"policies/{name}/{key}", arrays[key], got, BFLOAT16)
+
+
+def _decoded(
+    name: str, recorded: Recorded, policy: NetworkPolicy, query: Query, arrays: Arrays
+) -> Iterator[Comparison]:
+    """Actions from recorded tokens: of a perfect answer, and of one that spells none."""
+    for tokens, key in (("ideal_tokens", "ideal_actions"), ("raw_tokens", "actions")):
+        output = arrays[tokens].reshape(-1).astype(np.int32)
+        got = recorded.robot_actions(policy.chunk_from(query, output).actions)
+        yield Comparison(f"policies/{name}/{key}", arrays[key], got, NUMBERS, "max")
+
+
+def _load(golden: Path, name: str, recorded: Recorded) -> NetworkPolicy:
+    """The policy as the reference assembled it: everything in bfloat16, the stand-in tokenizers."""
+    chosen = _small_preset(golden, name, recorded)
+    text = load_sentencepiece(golden / "standin" / "paligemma_tokenizer.model")
+    words = Words(text)
+    if chosen.action_tokens is not None:
+        actions = load_fast_actions(golden / "standin" / "fast")
+        words = Words(text, FastTokenizer(text, actions, chosen.model.max_token_len))
+    stats = load_norm_stats(golden / "ckpt" / name / "100" / "assets" / recorded.asset_id / "norm_stats.json")
+    expected = {key: jax.ShapeDtypeStruct(shape, jnp.bfloat16) for key, shape in shapes(chosen.model).items()}
+    model = model_from(chosen.model, open_checkpoint(golden / "ckpt" / recorded.weights).load(expected))
+    spec = dataclasses.replace(chosen.spec(), weights="trained")
+    return NetworkPolicy(chosen, spec, model, stats, words)
+
+
+def _small_preset(golden: Path, name: str, recorded: Recorded) -> Preset:
+    """The preset with the small model of the recording."""
+    case = json.loads((golden / "cases.json").read_text())["cases"][recorded.case]
+    model = ModelConfig.from_case(case, dtype="bfloat16")
+    full = preset(PRESET_OF.get(name, name))
+    return dataclasses.replace(
+        full,
+        model=dataclasses.replace(model, **recorded.change_model),
+        prompt_lengths=(*(n for n in full.prompt_lengths if n < model.max_token_len), model.max_token_len),
+        on_failure="zeros",
+        **recorded.change_preset,
+    )
+
+
+def _observation(arrays: Arrays) -> dict[str, object]:
+    """The recorded observation with its own keys; `.` stands for a slash in them."""
+    flat = {name.removeprefix("obs/"): array for name, array in arrays.items() if name.startswith("obs/")}
+    images = {name.removeprefix("images."): a for name, a in flat.items() if name.startswith("images.")}
+    if images:
+        return {"images": images, **{name: a for name, a in flat.items() if not name.startswith("images.")}}
+    return {name.replace(".", "/"): array for name, array in flat.items()}
