@@ -7,7 +7,16 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from harness.parity import checkpoints, image_encoder, models, units
+from harness.parity import (
+    checkpoints,
+    image_encoder,
+    models,
+    policies_whole,
+    robots,
+    tokenizers,
+    transforms,
+    units,
+)
 from harness.parity.comparison import Comparison
 
 
@@ -18,6 +27,10 @@ def families(golden: Path) -> dict[str, Iterator[Comparison]]:
         "units": units.checks(golden),
         "image_encoder": image_encoder.checks(golden),
         "checkpoints": checkpoints.checks(golden),
+        "tokenizers": tokenizers.checks(golden),
+        "transforms": transforms.checks(golden),
+        "robots": robots.checks(golden),
+        "policies": policies_whole.checks(golden),
         **cases,
     }
 
