@@ -9,8 +9,6 @@ Three formats exist, one per way a model was trained:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -48,5 +46,5 @@ def fast_prompt(instruction: str, state: Float[np.ndarray, "s"]) -> str:
     return f"Task: {text}, State: {_in_words(state_bins(state))};\n"
 
 
-def _in_words(bins: Iterable[int]) -> str:
+def _in_words(bins: Int[np.ndarray, "s"]) -> str:
     return " ".join(map(str, bins))
