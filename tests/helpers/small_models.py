@@ -1,14 +1,18 @@
 """Models small enough for a CPU test, with weights that make every part of them matter."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 
 from policies import configs
 from policies.configs import GemmaConfig, ImageEncoderConfig, LoraConfig, ModelConfig
 from policies.model_input import ModelInput
-from policies.parameters import Model, model_from, shapes
+from policies.parameters import Model, abstract_model, model_from, shapes
 
 VOCAB = 96
 LANGUAGE = GemmaConfig(width=32, depth=2, mlp_dim=48, num_heads=4, num_kv_heads=2, head_dim=8)
@@ -80,6 +84,24 @@ def random_noise(config: ModelConfig, rows: int, seed: int = 2) -> np.ndarray:
     """Standard normal noise for the flow models."""
     shape = (rows, config.action_horizon, config.action_dim)
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def run(model: Model, function: Callable[..., Any], *args: Any, optimize: bool = False) -> Any:
+    """`function(model, *args)`, compiled once for all models of a config.
+
+    Compiling is what these tests cost, so XLA optimises only where a test asks for it: where it compares
+    bits, as they come in production, or computes a larger model.
+    """
+    return _jitted(model.config, function, optimize)(nnx.state(model), *args)
+
+
+@functools.cache
+def _jitted(config: ModelConfig, function: Callable[..., Any], optimize: bool) -> Callable[..., Any]:
+    graph, _ = nnx.split(abstract_model(config))
+    return jax.jit(
+        lambda state, *args: function(nnx.merge(graph, state), *args),
+        compiler_options=None if optimize else {"xla_backend_optimization_level": 0},
+    )
 
 
 def take_rows(batch: ModelInput, rows: list[int]) -> ModelInput:

@@ -1,0 +1,178 @@
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from harness.parity.models import LOOP, ONE_PASS, Case
+from policies.model_input import image_as_float
+from policies.parameters import named_leaves
+from policies.pi0 import Pi0, noise_from_keys, training_noise_and_time
+from tests.helpers.small_models import (
+    random_batch,
+    random_noise,
+    relative,
+    run,
+    small_config,
+    small_model,
+    take_rows,
+)
+
+pytestmark = pytest.mark.usefixtures("strict_promotion")
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "models"
+FAMILIES = ("pi0", "pi05")
+ROWS = 4
+sample = Pi0.sample_actions
+
+
+@pytest.mark.parametrize("name", ["pi0_dummy", "pi05_dummy"])
+def test_samples_and_losses_agree_with_the_reference(name):
+    case = Case(GOLDEN, name, "f32")
+    recorded, batch = case.recorded, case.batch()
+    for steps in (1, 5, 10):
+        actions = run(case.model, sample, batch, recorded["suffix/noisy_actions"], steps, optimize=True)
+        assert relative(actions, recorded[f"sample/actions_{steps}"]) <= LOOP
+    drawn = recorded["in/actions"], recorded["loss/noise"], recorded["loss/time"]
+    assert (
+        relative(run(case.model, Pi0.loss, batch, *drawn, optimize=True), recorded["loss/loss"]) <= ONE_PASS
+    )
+    all_valid = run(case.model, Pi0.loss, case.batch(all_cameras_valid=True), *drawn, optimize=True)
+    assert relative(all_valid, recorded["loss/loss_all_cams_valid"]) <= ONE_PASS
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_velocity_behind_a_cached_prefix_equals_one_joint_pass(family):
+    config = small_config(family)
+    x, time = jnp.asarray(random_noise(config, ROWS)), jnp.array([0.9, 0.4, 0.1, 0.6])
+
+    def both(model, batch, x, time):
+        cached = model.velocity(model.read_prefix(batch), batch.state, x, time)
+        _, out = model.joint(model.embed_prefix(batch), model.embed_suffix(batch.state, x, time))
+        return cached, model.velocity_from(out)
+
+    cached, joint = run(small_model(config), both, random_batch(config, ROWS), x, time)
+    assert relative(cached, joint) < 2e-6
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_dropping_masked_cameras_and_prompt_padding_changes_only_rounding(family):
+    config = small_config(family)
+    model, noise = small_model(config), random_noise(config, ROWS)
+    base, second, third = config.cameras
+    batch = random_batch(config, ROWS)
+    batch = dataclasses.replace(batch, image_masks={**batch.image_masks, second: np.zeros(ROWS, np.bool_)})
+    longest = int(batch.token_mask.sum(axis=1).max())
+    assert longest < config.max_token_len
+    cut = dataclasses.replace(
+        batch,
+        images={base: batch.images[base], third: batch.images[third]},
+        image_masks={base: batch.image_masks[base], third: batch.image_masks[third]},
+        tokens=batch.tokens[:, :longest],
+        token_mask=batch.token_mask[:, :longest],
+        token_ar_mask=None,
+        token_loss_mask=None,
+    )
+    assert relative(run(model, sample, cut, noise, 4), run(model, sample, batch, noise, 4)) < 1e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_row_depends_neither_on_its_place_nor_on_its_neighbours(family):
+    config = small_config(family, dtype="bfloat16")
+    model = small_model(config)
+    batch, noise = random_batch(config, ROWS), random_noise(config, ROWS)
+    wanted = np.asarray(run(model, sample, batch, noise, 3, optimize=True))
+
+    order = [2, 0, 3, 1]
+    got = run(model, sample, take_rows(batch, order), noise[order], 3, optimize=True)
+    np.testing.assert_array_equal(got, wanted[order])
+
+    others, other_noise = random_batch(config, ROWS, seed=9), random_noise(config, ROWS, seed=9)
+    mixed = jax.tree.map(lambda mine, other: np.concatenate([mine[:2], other[2:]]), batch, others)
+    got = run(model, sample, mixed, np.concatenate([noise[:2], other_noise[2:]]), 3, optimize=True)
+    np.testing.assert_array_equal(got[:2], wanted[:2])
+    assert np.any(got[2:] != wanted[2:])
+
+
+@pytest.mark.parametrize(("family", "reads_state"), [("pi0", True), ("pi05", False)])
+def test_every_input_matters_but_pi05_reads_no_state(family, reads_state):
+    config = small_config(family)
+    model, noise = small_model(config), random_noise(config, ROWS)
+    batch = random_batch(config, ROWS, all_valid=True)
+    wanted = np.asarray(run(model, sample, batch, noise, 2))
+
+    def change(**fields) -> float:
+        return relative(run(model, sample, dataclasses.replace(batch, **fields), noise, 2), wanted)
+
+    for camera in config.cameras:
+        assert change(images={**batch.images, camera: 255 - batch.images[camera]}) > 1e-4
+    assert change(tokens=np.roll(batch.tokens, 1, axis=0)) > 1e-4
+    assert (change(state=batch.state + 1) > 1e-4) == reads_state
+
+
+def test_one_compilation_serves_every_count_of_steps():
+    config = small_config("pi0")
+    traced = []
+
+    def counted(model, batch, noise, steps):
+        traced.append(steps)
+        return model.sample_actions(batch, noise, steps)
+
+    model, batch, noise = small_model(config), random_batch(config, ROWS), random_noise(config, ROWS)
+    results = [run(model, counted, batch, noise, steps) for steps in (1, 2, 7)]
+    assert len(traced) == 1
+    assert relative(results[0], results[1]) > 1e-4
+
+
+def test_float_and_uint8_images_mean_the_same():
+    image = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3)
+    as_float = image.astype(np.float32) / 255 * 2 - 1
+    np.testing.assert_allclose(image_as_float(image), as_float, atol=1e-7)
+    np.testing.assert_array_equal(image_as_float(as_float), as_float)
+
+
+def test_noise_of_a_row_depends_on_its_key_only():
+    keys = jax.random.split(jax.random.key(3), 4)
+    noise = noise_from_keys(keys, 5, 4)
+    np.testing.assert_array_equal(noise_from_keys(keys[2:3], 5, 4)[0], noise[2])
+    np.testing.assert_array_equal(noise_from_keys(jax.random.key_data(keys), 5, 4), noise)
+
+
+def test_training_times_follow_their_distribution():
+    _, time = training_noise_and_time(jax.random.key(0), 20_000, 1, 1)
+    assert 0.001 <= time.min() < time.max() <= 1.0
+    # P(Beta(1.5, 1) <= u) = u^1.5, and 20 000 draws stay within 0.0138 of it with probability 0.999.
+    u = np.linspace(0.01, 0.99, 50)
+    share = (np.asarray(time)[:, None] <= 0.001 + 0.999 * u[None]).mean(axis=0)
+    assert np.abs(share - u**1.5).max() < 0.0138
+
+
+def test_a_camera_that_the_model_does_not_have_is_refused():
+    config = small_config("pi0")
+    batch, noise = random_batch(config, 1), random_noise(config, 1)
+    images = {**batch.images, "head": batch.images[config.cameras[0]]}
+    with pytest.raises(ValueError, match=r"base_0_rgb.*got images for.*head"):
+        small_model(config).sample_actions(dataclasses.replace(batch, images=images), noise, 1)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_parameter_is_trained_except_where_nothing_reads_it(family):
+    config = small_config(family)
+    model, batch = small_model(config), random_batch(config, 2)
+
+    graph, state = nnx.split(model)
+    actions, noise = random_noise(config, 2, seed=5), random_noise(config, 2)
+    time = np.array([0.3, 0.8], np.float32)
+
+    def loss(state, model_batch):
+        return nnx.merge(graph, state).loss(model_batch, actions, noise, time).mean()
+
+    unoptimized = {"xla_backend_optimization_level": 0}
+    gradients = dict(named_leaves(jax.jit(jax.grad(loss), compiler_options=unoptimized)(state, batch)))
+    unread = {name for name, gradient in gradients.items() if not np.asarray(gradient).any()}
+    # The prefix is only read through its keys and values, so nothing behind them in its last layer is.
+    assert unread == {"PaliGemma/llm/final_norm/scale"}
+    assert all(np.isfinite(gradient).all() for gradient in gradients.values())
