@@ -62,7 +62,8 @@ class RunFolder:
 
     def _claim(self, experiment: Experiment, plan: Plan) -> None:
         config = self.path / CONFIG
-        ours = {"experiment": experiment.to_dict(), "plan_sha256": plan.sha256}
+        tasks = list(dict.fromkeys(spec.task for spec in plan.episodes))
+        ours = {"experiment": experiment.to_dict(), "tasks": tasks, "plan_sha256": plan.sha256}
         if config.exists():
             found = json.loads(config.read_text())
             theirs = experiment_from_json(json.dumps(found.get("experiment")), str(config))
