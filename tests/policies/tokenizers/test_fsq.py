@@ -52,7 +52,7 @@ def test_training_reaches_the_encoder_through_the_rounding():
         loss, trained = step(trained)
     assert loss < 0.7 * first
     moved = trained["proj_in"]["kernel"][...] - state["proj_in"]["kernel"][...]
-    assert np.abs(moved).max() > 1e-3
+    assert np.abs(moved).min() > 0
 
 
 def test_causal_slots_do_not_see_later_parts_of_the_chunk():

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+
+from policies.preprocessing import (
+    absolute_actions,
+    delta_actions,
+    delta_mask,
+    resize_with_pad,
+    uint8_image,
+    zero_padded,
+)
+
+RNG = np.random.default_rng(0)
+
+
+def test_images_keep_their_shape_on_black():
+    image = np.full((60, 120, 3), 200, np.uint8)
+    resized = resize_with_pad(image, 64, 64)
+    assert (resized[16:48] == 200).all()
+    assert not resized[:16].any()
+    assert not resized[48:].any()
+
+
+def test_an_image_of_the_wanted_size_is_not_touched():
+    image = RNG.integers(0, 255, (32, 40, 3)).astype(np.uint8)
+    assert resize_with_pad(image, 32, 40) is image
+
+
+def test_shrinking_averages_instead_of_skipping_pixels():
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[::2] = 200
+    assert np.abs(resize_with_pad(stripes, 16, 16)[2:-2].astype(int) - 100).max() <= 2
+
+
+def test_float_images_are_truncated_and_channels_put_last():
+    image = RNG.uniform(0, 1, (3, 5, 7))
+    np.testing.assert_array_equal(
+        uint8_image(image), np.floor(255 * image).astype(np.uint8).transpose(1, 2, 0)
+    )
+
+
+@pytest.mark.parametrize("image", [np.zeros((5, 7)), np.zeros((5, 7, 4), np.uint8), np.zeros((5, 7, 3), int)])
+def test_what_is_no_image_is_refused(image):
+    with pytest.raises(ValueError, match="An image must be"):
+        uint8_image(image)
+
+
+def test_padding_never_cuts():
+    assert zero_padded(np.ones(3), 5).tolist() == [1, 1, 1, 0, 0]
+    assert zero_padded(np.ones(3), 2).tolist() == [1, 1, 1]
+
+
+def test_masks_are_written_as_run_lengths():
+    assert delta_mask(2, -1, 1) == (True, True, False, True)
+
+
+def test_deltas_are_relative_to_the_one_current_state():
+    actions, state = RNG.normal(size=(4, 7)), RNG.normal(size=8)
+    delta = delta_actions(actions, state, delta_mask(6, -1))
+    np.testing.assert_allclose(delta[:, :6], actions[:, :6] - state[:6])
+    np.testing.assert_array_equal(delta[:, 6], actions[:, 6])
+
+
+def test_absolute_undoes_delta_and_changes_neither_argument():
+    actions, state = RNG.normal(size=(4, 7)), RNG.normal(size=8)
+    before = actions.copy()
+    mask = delta_mask(3, -1, 3)
+    np.testing.assert_allclose(absolute_actions(delta_actions(actions, state, mask), state, mask), actions)
+    np.testing.assert_array_equal(actions, before)
