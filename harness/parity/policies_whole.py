@@ -121,15 +121,15 @@ def _inputs(name: str, policy: NetworkPolicy, query: Query, arrays: Arrays) -> I
     for camera in policy.preset.model.cameras:
         seen = bool(arrays[f"inputs/image_mask/{camera}"])
         got = np.array(camera in row.images)
-        yield Comparison(f"{prefix}/image_mask/{camera}", np.array(seen), got, 0, "identical")
+        yield Comparison(f"{prefix}/image_mask/{camera}", np.array(seen), got, 0.0, "identical")
         if seen:
             image = row.images[camera][::IMAGE_STRIDE, ::IMAGE_STRIDE]
             wanted = arrays[f"inputs/image/{camera}"]
-            yield Comparison(f"{prefix}/image/{camera}", wanted, image, 0, "identical")
+            yield Comparison(f"{prefix}/image/{camera}", wanted, image, 0.0, "identical")
     for ours, key in ((row.tokens, "tokenized_prompt"), (row.token_mask, "tokenized_prompt_mask")):
         wanted = arrays[f"inputs/{key}"]
         padded = np.pad(ours, (0, wanted.size - ours.size))  # Ours is filled up only as far as it must.
-        yield Comparison(f"{prefix}/{key}", wanted, padded, 0, "identical")
+        yield Comparison(f"{prefix}/{key}", wanted, padded, 0.0, "identical")
 
 
 def _sampled(

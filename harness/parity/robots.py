@@ -71,10 +71,12 @@ def _inputs(
     yield _close(f"robots/{name}/state", arrays[f"{name}/out/state"], view.state)
     for camera in cameras:
         wanted, mask = arrays[f"{name}/out/image/{camera}"], arrays[f"{name}/out/image_mask/{camera}"]
-        yield Comparison(f"robots/{name}/image/{camera}", wanted, images[camera], 0, "identical")
-        yield Comparison(f"robots/{name}/image_mask/{camera}", mask, np.array(masks[camera]), 0, "identical")
+        yield Comparison(f"robots/{name}/image/{camera}", wanted, images[camera], 0.0, "identical")
+        yield Comparison(
+            f"robots/{name}/image_mask/{camera}", mask, np.array(masks[camera]), 0.0, "identical"
+        )
     wanted = _characters(str(arrays[f"{name}/out/prompt"]))
-    yield Comparison(f"robots/{name}/prompt", wanted, _characters(view.instruction or ""), 0, "identical")
+    yield Comparison(f"robots/{name}/prompt", wanted, _characters(view.instruction or ""), 0.0, "identical")
 
 
 def _observation(arrays: Arrays, prefix: str) -> dict[str, object]:

@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from harness.parity.comparison import Comparison
+from policies.inference import compiled
 from policies.tokenizers.binning import BinningTokenizer
 from policies.tokenizers.fast import FastTokenizer
 from policies.tokenizers.fast_actions import load_fast_actions, rounded_coefficients
@@ -135,17 +136,21 @@ def _fsq(arrays: Arrays) -> Iterator[Comparison]:
     for name, config in FSQ_CASES.items():
         if f"{name}/in" not in arrays:
             continue
-        tokenizer = FsqTokenizer(config, rngs=nnx.Rngs(0))
+        tokenizer = nnx.eval_shape(lambda config=config: FsqTokenizer(config, rngs=nnx.Rngs(0)))
         load_parameters(tokenizer, _parameters(arrays, name))
+        tokenize, detokenize, loss = (
+            compiled(tokenizer, method)
+            for method in (FsqTokenizer.tokenize, FsqTokenizer.detokenize, FsqTokenizer.loss)
+        )
         actions = jnp.asarray(arrays[f"{name}/in"])
         state = jnp.asarray(arrays[f"{name}/obs"]) if f"{name}/obs" in arrays else None
-        code = tokenizer.tokenize(actions, state)
+        code = tokenize(actions, state)
         yield _same(f"fsq/{name}/bins_per_dim", arrays[f"{name}/bins_per_dim"], np.array(config.points))
         yield _same(f"fsq/{name}/tokens", arrays[f"{name}/tokens"], code.tokens)
         yield _float(f"fsq/{name}/z", arrays[f"{name}/z"], code.z)
-        decoded = tokenizer.detokenize(jnp.asarray(arrays[f"{name}/tokens"]), state)
+        decoded = detokenize(jnp.asarray(arrays[f"{name}/tokens"]), state)
         yield _float(f"fsq/{name}/detok", arrays[f"{name}/detok"], decoded)
-        yield _float(f"fsq/{name}/loss", arrays[f"{name}/loss"], np.array(tokenizer.loss(actions, state)))
+        yield _float(f"fsq/{name}/loss", arrays[f"{name}/loss"], np.array(loss(actions, state)))
     for kind in CODEBOOKS:
         name = f"codebook_{kind}"
         codebook = Codebook(CODEBOOK_WIDTH, grid_points(CODEBOOK_SIZE, kind), rngs=nnx.Rngs(0))
@@ -165,7 +170,7 @@ def _parameters(arrays: Arrays, name: str) -> dict[str, np.ndarray]:
 
 
 def _same(name: str, wanted: np.ndarray, got: Array | np.ndarray) -> Comparison:
-    return Comparison(name, wanted, np.asarray(got), 0, "identical")
+    return Comparison(name, wanted, np.asarray(got), 0.0, "identical")
 
 
 def _close(name: str, wanted: np.ndarray, got: Array | np.ndarray) -> Comparison:

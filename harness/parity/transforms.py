@@ -64,9 +64,9 @@ def _normalize(arrays: Arrays) -> Iterator[Comparison]:
     wanted, got = (
         np.frombuffer(t.encode(), np.uint8) for t in (text, norm_stats_to_json({"state": measured}))
     )
-    yield Comparison("normalize/running/json", wanted, got, 0, "identical")
+    yield Comparison("normalize/running/json", wanted, got, 0.0, "identical")
     reread = norm_stats_from_json(text)["state"]
-    yield Comparison("normalize/running/json_read", arrays["running/mean"], reread.mean, 0, "identical")
+    yield Comparison("normalize/running/json_read", arrays["running/mean"], reread.mean, 0.0, "identical")
 
     stats = {
         key: EntryStats(*(arrays[f"stats/{key}/{name}"] for name in ("mean", "std", "q01", "q99")))
@@ -104,7 +104,7 @@ def _images(arrays: Arrays) -> Iterator[Comparison]:
         height, width = arrays[f"{name}/pil_u8"].shape[:2]
         wanted = arrays[f"{name}/pil_u8"]
         yield Comparison(
-            f"images/{name}/pil_u8", wanted, resize_with_pad(image, height, width), 0, "identical"
+            f"images/{name}/pil_u8", wanted, resize_with_pad(image, height, width), 0.0, "identical"
         )
         on_device = np.asarray(device_images.resize_with_pad(jnp.asarray(image), height, width))
         yield Comparison(f"images/{name}/jax_u8", arrays[f"{name}/jax_u8"], on_device, GREY_LEVEL, "max")
@@ -115,7 +115,7 @@ def _images(arrays: Arrays) -> Iterator[Comparison]:
             )
     levels = np.broadcast_to(arrays["convert_to_uint8/in"][:, None, None], (6, 1, 3))
     got = uint8_image(levels)[:, 0, 0]
-    yield Comparison("images/convert_to_uint8", arrays["convert_to_uint8/out"], got, 0, "identical")
+    yield Comparison("images/convert_to_uint8", arrays["convert_to_uint8/out"], got, 0.0, "identical")
     if "preprocess/in_u8" in arrays:
         resized = device_images.resize_with_pad(_as_float(arrays["preprocess/in_u8"]), 224, 224)
         wanted = arrays["preprocess/out_base"]
@@ -125,7 +125,7 @@ def _images(arrays: Arrays) -> Iterator[Comparison]:
 def _augment(arrays: Arrays) -> Iterator[Comparison]:
     cameras = [name.removesuffix("/in_u8") for name in arrays if name.endswith("/in_u8")]
     key = jax.random.wrap_key_data(jnp.asarray(arrays["rng_key_data"]), impl="threefry2x32")
-    augmented = augment({camera: _as_float(arrays[f"{camera}/in_u8"]) for camera in cameras}, key)
+    augmented = jax.jit(augment)({camera: _as_float(arrays[f"{camera}/in_u8"]) for camera in cameras}, key)
     for camera in cameras:
         got = np.asarray(augmented[camera])
         wanted = arrays[f"{camera}/out"].astype(np.float32)

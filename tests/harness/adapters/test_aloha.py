@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.adapters import aloha
+from harness.adapters.model_view import ObservationError
+
+IMAGE = np.zeros((3, 4, 6), np.uint8)
+STATE = np.linspace(0.1, 0.9, 14)
+
+
+def observation(**images):
+    return {"state": STATE, "images": {"cam_high": IMAGE, **images}, "prompt": "fold"}
+
+
+def test_cameras_get_the_models_names():
+    view = aloha.model_view(observation(cam_left_wrist=IMAGE, cam_low=IMAGE))
+    assert list(view.images) == ["base_0_rgb", "left_wrist_0_rgb"]
+    assert view.images["base_0_rgb"].shape == (4, 6, 3)
+    assert view.instruction == "fold"
+
+
+def test_unknown_and_missing_cameras_are_refused():
+    with pytest.raises(ObservationError, match="cam_belly"):
+        aloha.model_view(observation(cam_belly=IMAGE))
+    with pytest.raises(ObservationError, match="cam_high"):
+        aloha.model_view({"state": STATE, "images": {"cam_low": IMAGE}})
+
+
+def test_shoulders_and_elbows_turn_the_other_way():
+    turned = aloha.pi_state(STATE) / STATE
+    arm = [1, -1, -1, 1, 1, 1]
+    np.testing.assert_allclose(turned[[0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12]], arm * 2)
+
+
+@given(st.floats(-1, 2))
+def test_training_actions_and_commands_are_inverse(command):
+    chunk = np.full((2, 14), command)
+    np.testing.assert_allclose(aloha.robot_actions(aloha.pi_actions(chunk)), chunk, atol=1e-12)
+
+
+def test_the_gripper_angle_solves_the_triangle_of_horn_and_rod():
+    opening = np.linspace(0.05, 0.8, 9)
+    angle = aloha.pi_gripper_from_opening(opening) * (1.6296 - 0.5476) + 0.5476
+    finger = opening * (0.05800 - 0.01844) + 0.01844
+    # Law of cosines: the rod spans between the end of the horn and the finger.
+    rod = np.sqrt(0.022**2 + finger**2 - 2 * 0.022 * finger * np.cos(np.pi / 2 - angle))
+    np.testing.assert_allclose(rod, 0.036, rtol=1e-9)
+
+
+def test_raw_models_see_and_give_raw_numbers():
+    np.testing.assert_array_equal(aloha.model_view(observation(), adapt_to_pi=False).state, STATE)
+    padded = np.arange(64.0).reshape(2, 32)
+    np.testing.assert_array_equal(aloha.robot_actions(padded, adapt_to_pi=False), padded[:, :14])
+
+
+def test_arguments_stay_as_they_are():
+    state, actions = STATE.copy(), np.ones((2, 32))
+    aloha.pi_state(state)
+    aloha.robot_actions(actions)
+    np.testing.assert_array_equal(state, STATE)
+    np.testing.assert_array_equal(actions, 1.0)

@@ -1,0 +1,34 @@
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from harness.adapters import libero
+
+RNG = np.random.default_rng(0)
+
+
+def test_axis_angles_are_those_of_scipy_for_rotations_by_less_than_half_a_turn():
+    for rotation in Rotation.random(20, random_state=0):
+        quat = rotation.as_quat(canonical=True)
+        np.testing.assert_allclose(libero.axis_angle_from_quat_xyzw(quat), rotation.as_rotvec(), atol=1e-9)
+
+
+def test_the_same_rotation_by_a_negative_quaternion_goes_the_long_way_round():
+    rotation = Rotation.from_rotvec([0.0, 0.0, 0.5])
+    long_way = libero.axis_angle_from_quat_xyzw(-rotation.as_quat(canonical=True))
+    np.testing.assert_allclose(long_way, [0, 0, 0.5 - 2 * np.pi])
+
+
+def test_no_rotation_is_zero():
+    np.testing.assert_array_equal(libero.axis_angle_from_quat_xyzw(np.array([0.0, 0, 0, 1.0])), np.zeros(3))
+    np.testing.assert_array_equal(
+        libero.axis_angle_from_quat_xyzw(np.array([0.0, 0, 0, 1.0000001])), np.zeros(3)
+    )
+
+
+def test_the_hand_state_is_position_rotation_fingers():
+    state = libero.hand_state(np.array([1.0, 2, 3]), np.array([1.0, 0, 0, 0]), np.array([0.04, -0.04]))
+    np.testing.assert_allclose(state, [1, 2, 3, np.pi, 0, 0, 0.04, -0.04])
+
+
+def test_actions_lose_their_filling():
+    assert libero.robot_actions(np.zeros((5, 32))).shape == (5, 7)
