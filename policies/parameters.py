@@ -7,8 +7,9 @@ is the one place that knows both.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import jax
@@ -96,17 +97,21 @@ def flatten(model: nnx.Module) -> FlatParameters:
 def random_model(config: ModelConfig, seed: int, *, dtype: DTypeLike = "float32") -> Model:
     """A model with fresh weights from the published initialisers.
 
-    Initialised in one compiled function, so that at most a few float32 parameters exist at a time
-    where `dtype` is smaller.
+    They are made in one compiled function, so that few float32 parameters exist at a time where `dtype`
+    is smaller.
     """
     graph, _ = nnx.split(abstract_model(config))
+    return nnx.merge(graph, _initializer(config, jnp.dtype(dtype))(jax.random.key(seed)))
 
-    @jax.jit
+
+@functools.cache
+def _initializer(config: ModelConfig, dtype: np.dtype) -> Callable[[jax.Array], nnx.State]:
     def initialize(key: jax.Array) -> nnx.State:
         state = nnx.state(model_class(config)(config, rngs=nnx.Rngs(key)), nnx.Param)
         return jax.tree.map(lambda leaf: leaf.astype(dtype), state)
 
-    return nnx.merge(graph, initialize(jax.random.key(seed)))
+    # This runs once; optimising the many random bit generators would take longer than they do.
+    return jax.jit(initialize, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def model_from(config: ModelConfig, flat: Mapping[str, Any], *, dtype: DTypeLike | None = None) -> Model:

@@ -1,0 +1,57 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.parity.run import families, main
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "models"
+
+
+def test_every_recorded_case_is_a_family():
+    assert {"units", "image_encoder", "pi0_dummy", "pi05_dummy", "pi0fast_dummy"} <= set(families(GOLDEN))
+
+
+def test_recordings_that_agree_pass(capsys):
+    assert main(GOLDEN, "units") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "26 arrays, 0 beyond their limit"
+    assert any(line.startswith("units/rmsnorm/out_f32") and line.endswith("ok") for line in lines)
+
+
+def test_a_recording_that_differs_fails_and_is_named(tmp_path, capsys):
+    arrays = dict(np.load(GOLDEN / "units.npz"))
+    arrays["rmsnorm/out_f32"][0, 0, 0] += 0.1
+    arrays["attn_mask/out"][0, 0, 0] ^= True
+    arrays["rope/out_bf16"][0, 0, 0, 0] = np.nan
+    np.savez(tmp_path / "units.npz", **arrays)
+    assert main(tmp_path, "units") == 1
+    lines = capsys.readouterr().out.splitlines()
+    beyond = [line.split()[0] for line in lines if "BEYOND" in line]
+    assert beyond == ["units/rope/out_bf16", "units/rmsnorm/out_f32", "units/attn_mask/out"]
+    assert lines[-1] == "26 arrays, 3 beyond their limit"
+
+
+def test_a_folder_without_recordings_does_not_pass(tmp_path, capsys):
+    assert main(tmp_path, "units") == 2
+    assert main(tmp_path / "missing", None) == 2
+    assert "holds no recordings" in capsys.readouterr().err
+
+
+def test_an_unknown_family_is_refused_with_those_that_exist(capsys):
+    assert main(GOLDEN, "pi9") == 2
+    assert "pi0_dummy" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_every_case_of_the_small_recordings_passes(tmp_path, capsys):
+    for name in json.loads((GOLDEN / "cases.json").read_text())["cases"]:
+        assert main(GOLDEN, name) == 0, capsys.readouterr().out
+    shutil.copytree(GOLDEN, tmp_path / "changed")
+    path = tmp_path / "changed" / "out_pi05_dummy_f32.npz"
+    arrays = dict(np.load(path))
+    arrays["sample/actions_5"] *= 1.001
+    np.savez(path, **arrays)
+    assert main(tmp_path / "changed", "pi05_dummy") == 1
