@@ -97,18 +97,38 @@ def flatten(model: nnx.Module) -> FlatParameters:
 def random_model(config: ModelConfig, seed: int, *, dtype: DTypeLike = "float32") -> Model:
     """A model with fresh weights from the published initialisers.
 
-    They are made in one compiled function, so that few float32 parameters exist at a time where `dtype`
-    is smaller.
+    They are drawn in float32 and cast a gigabyte at a time, so that the full size fits into memory in
+    bfloat16 where it would not in float32.
     """
-    graph, _ = nnx.split(abstract_model(config))
-    return nnx.merge(graph, _initializer(config, jnp.dtype(dtype))(jax.random.key(seed)))
+    graph, state = nnx.split(abstract_model(config))
+    leaves, structure = jax.tree.flatten(state)
+    drawn: list[jax.Array] = []
+    while len(drawn) < len(leaves):
+        stop = _end_of_group([leaf.size for leaf in leaves], start=len(drawn))
+        drawn += _initializer(config, jnp.dtype(dtype), len(drawn), stop)(jax.random.key(seed))
+        jax.block_until_ready(drawn)
+    return nnx.merge(graph, jax.tree.unflatten(structure, drawn))
+
+
+ELEMENTS_DRAWN_AT_ONCE = 2**28
+
+
+def _end_of_group(sizes: list[int], *, start: int) -> int:
+    """The longest run of leaves from `start` that is drawn at once, of at least one."""
+    stop, total = start + 1, sizes[start]
+    while stop < len(sizes) and total + sizes[stop] <= ELEMENTS_DRAWN_AT_ONCE:
+        total += sizes[stop]
+        stop += 1
+    return stop
 
 
 @functools.cache
-def _initializer(config: ModelConfig, dtype: np.dtype) -> Callable[[jax.Array], nnx.State]:
-    def initialize(key: jax.Array) -> nnx.State:
+def _initializer(
+    config: ModelConfig, dtype: np.dtype, start: int, stop: int
+) -> Callable[[jax.Array], list[jax.Array]]:
+    def initialize(key: jax.Array) -> list[jax.Array]:
         state = nnx.state(model_class(config)(config, rngs=nnx.Rngs(key)), nnx.Param)
-        return jax.tree.map(lambda leaf: leaf.astype(dtype), state)
+        return [leaf.astype(dtype) for leaf in jax.tree.leaves(state)[start:stop]]
 
     # This runs once; optimising the many random bit generators would take longer than they do.
     return jax.jit(initialize, compiler_options={"xla_backend_optimization_level": 0})

@@ -254,14 +254,14 @@ class Transformer(nnx.Module):
 
 
 def stacked(make: Callable[[nnx.Rngs], M], depth: int, rngs: nnx.Rngs) -> M:
-    """Make `depth` modules alike, each from keys of its own, as one with a leading layer axis."""
+    """Make `depth` modules alike, each from a key of its own, as one with a leading layer axis."""
 
-    @nnx.split_rngs(splits=depth)
-    @nnx.vmap(in_axes=(0,), out_axes=0)
-    def make_all(rngs: nnx.Rngs) -> M:
-        return make(rngs)
+    def make_one(key: jax.Array) -> nnx.State:
+        return nnx.state(make(nnx.Rngs(key)))
 
-    return make_all(rngs)
+    graph, _ = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
+    # One after the other: drawing the feed-forward weights of all layers at once takes gigabytes.
+    return nnx.merge(graph, jax.lax.map(make_one, jax.random.split(rngs.params(), depth)))
 
 
 def _add_gated(
