@@ -1,0 +1,234 @@
+"""A LeRobotDataset of version 3, whoever wrote it.
+
+Axis letters: n frames of all episodes, s state size, a action size, h image height, w image width.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Float32, Int64, UInt8
+
+from policies.training import layout
+from policies.training.layout import DatasetError
+from policies.training.video import VideoError, frames
+
+
+@dataclass(frozen=True)
+class Episode:
+    """Where the frames of an episode lie."""
+
+    index: int
+    begin: int
+    """Row of its first frame in the arrays of the dataset."""
+    end: int
+    videos: Mapping[str, tuple[Path, float]]
+    """File and time in it, in seconds, by camera key. Empty for cameras that are kept as images."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Everything but the pictures, which are decoded when asked for."""
+
+    folder: Path
+    fps: float
+    robot: str | None
+    cameras: Mapping[str, tuple[int, int]]
+    """Height and width by camera key."""
+    states: Float32[np.ndarray, "n s"]
+    actions: Float32[np.ndarray, "n a"]
+    task_of_frame: Int64[np.ndarray, " n"]
+    instructions: tuple[str, ...]
+    """By task index."""
+    episodes: tuple[Episode, ...]
+    seeds: Mapping[str, tuple[int, ...]]
+    """Seeds of the episodes by `suite/task`, where simloop recorded them."""
+
+    def images(self, camera_key: str) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
+        """Every frame of a camera with its row, each row once, in no particular order of episodes.
+
+        Raises:
+          DatasetError: If a frame is absent.
+        """
+        if camera_key not in self.cameras:
+            raise DatasetError(
+                f"{self.folder} has the cameras {_listed(self.cameras)}; {camera_key!r} is wanted. Say which "
+                "camera of the dataset stands for which of the model (cameras)."
+            )
+        if self.episodes[0].videos:
+            yield from self._video_frames(camera_key)
+        else:
+            yield from self._stored_images(camera_key)
+
+    def _video_frames(self, camera_key: str) -> Iterator[tuple[int, np.ndarray]]:
+        by_file: dict[Path, dict[int, int]] = {}
+        for episode in self.episodes:
+            file, from_s = episode.videos[camera_key]
+            first = round(from_s * self.fps)
+            rows = by_file.setdefault(file, {})
+            rows.update({first + i: episode.begin + i for i in range(episode.end - episode.begin)})
+        for file, row_of_frame in by_file.items():
+            try:
+                for number, picture in frames(file, self.fps):
+                    row = row_of_frame.pop(number, None)
+                    if row is not None:
+                        yield row, picture
+            except VideoError as error:
+                raise DatasetError(str(error)) from error
+            if row_of_frame:
+                raise DatasetError(
+                    f"{file} lacks {len(row_of_frame)} frames of its episodes, the first at "
+                    f"{min(row_of_frame) / self.fps:.3f} s. Copy the dataset again."
+                )
+
+    def _stored_images(self, camera_key: str) -> Iterator[tuple[int, np.ndarray]]:
+        column = _data_columns(self.folder, [camera_key])[camera_key]
+        for row, cell in enumerate(column.to_pylist()):
+            yield row, np.asarray(PIL.Image.open(io.BytesIO(cell["bytes"])).convert("RGB"))
+
+
+def open_dataset(
+    folder: Path, *, state_key: str = layout.STATE_KEY, action_key: str = layout.ACTION_KEY
+) -> Dataset:
+    """Read everything but the pictures.
+
+    Args:
+      folder: The dataset's folder, which `meta` lies in.
+      state_key: Column of the robot's state.
+      action_key: Column of the actions.
+
+    Raises:
+      DatasetError: If the folder is no dataset of version 3, is empty, lacks a column, or holds numbers
+        that are not finite.
+    """
+    info = _read_info(folder)
+    columns = _read_columns(folder, info, state_key, action_key)
+    episodes = tuple(_episodes(folder, info))
+    total = len(columns["index"])
+    if not episodes or total == 0:
+        raise DatasetError(f"{folder} holds no frames. Collect demonstrations first (simloop collect).")
+    if episodes[-1].end != total or not np.array_equal(columns["index"], np.arange(total)):
+        raise DatasetError(
+            f"{folder}: the episodes end at frame {episodes[-1].end}, the data have {total} frames. Copy the "
+            "dataset again."
+        )
+    for key in (state_key, action_key):
+        bad = np.flatnonzero(~np.isfinite(columns[key]).all(axis=1))
+        if bad.size:
+            raise DatasetError(
+                f"{folder}: {key} of frame {bad[0]} is NaN or infinite. Leave the episode out."
+            )
+    return Dataset(
+        folder=folder,
+        fps=float(info["fps"]),
+        robot=info.get("robot_type"),
+        cameras={
+            key: tuple(feature["shape"][:2])
+            for key, feature in info["features"].items()
+            if feature["dtype"] in ("video", "image")
+        },
+        states=columns[state_key],
+        actions=columns[action_key],
+        task_of_frame=columns["task_index"],
+        instructions=_instructions(folder),
+        episodes=episodes,
+        seeds=_seeds(folder),
+    )
+
+
+def _read_info(folder: Path) -> dict[str, Any]:
+    try:
+        info = json.loads((folder / layout.INFO).read_text())
+        version = info["codebase_version"]
+    except (OSError, ValueError, KeyError) as error:
+        raise DatasetError(
+            f"{folder} is no LeRobotDataset: {layout.INFO} is absent or damaged ({error}). Name the folder "
+            "that 'meta' lies in."
+        ) from error
+    if version != layout.VERSION:
+        raise DatasetError(
+            f"{folder} is a LeRobotDataset of version {version}; {layout.VERSION} is read. Convert it with "
+            "lerobot's own script (convert_dataset_v21_to_v30)."
+        )
+    return info
+
+
+def _read_columns(
+    folder: Path, info: Mapping[str, Any], state_key: str, action_key: str
+) -> dict[str, np.ndarray]:
+    vectors = [key for key, feature in info["features"].items() if feature["dtype"] not in ("video", "image")]
+    for key in (state_key, action_key):
+        if key not in vectors:
+            raise DatasetError(
+                f"{folder} has no column {key!r}; it has {_listed(vectors)}. Say which one is meant "
+                "(state_key, action_key)."
+            )
+    table = _data_columns(folder, [state_key, action_key, "task_index", "index"])
+    columns: dict[str, np.ndarray] = {}
+    for key in (state_key, action_key):
+        flat = table[key].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        columns[key] = flat.astype(np.float32).reshape(len(table[key]), -1)
+    for key in ("task_index", "index"):
+        columns[key] = table[key].to_numpy().astype(np.int64)
+    return columns
+
+
+def _data_columns(folder: Path, names: list[str]) -> dict[str, Any]:
+    """Columns of all data files, by name, in the order of the frames."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files = sorted((folder / "data").glob("*/*.parquet"))
+    if not files:
+        raise DatasetError(f"{folder} has no files in data/. Copy the dataset again.")
+    table = pa.concat_tables([pq.read_table(file, columns=names) for file in files])
+    return {name: table.column(name) for name in names}
+
+
+def _episodes(folder: Path, info: Mapping[str, Any]) -> Iterator[Episode]:
+    import pyarrow.parquet as pq
+
+    video_keys = [key for key, feature in info["features"].items() if feature["dtype"] == "video"]
+    rows: list[dict[str, Any]] = []
+    for file in sorted((folder / layout.EPISODES_FOLDER).glob("*/*.parquet")):
+        names = [name for name in pq.read_schema(file).names if not name.startswith("stats/")]
+        rows += pq.read_table(file, columns=names).to_pylist()
+    for row in sorted(rows, key=lambda row: row["episode_index"]):
+        videos = {
+            key: (
+                folder
+                / info["video_path"].format(
+                    video_key=key,
+                    chunk_index=row[f"videos/{key}/chunk_index"],
+                    file_index=row[f"videos/{key}/file_index"],
+                ),
+                float(row[f"videos/{key}/from_timestamp"]),
+            )
+            for key in video_keys
+        }
+        yield Episode(row["episode_index"], row["dataset_from_index"], row["dataset_to_index"], videos)
+
+
+def _instructions(folder: Path) -> tuple[str, ...]:
+    import pandas
+
+    tasks = pandas.read_parquet(folder / layout.TASKS).sort_values("task_index")
+    return tuple(str(sentence) for sentence in tasks.index)
+
+
+def _seeds(folder: Path) -> dict[str, tuple[int, ...]]:
+    file = folder / layout.SIMLOOP
+    if not file.exists():
+        return {}
+    return {task: tuple(seeds) for task, seeds in json.loads(file.read_text()).get("seeds", {}).items()}
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(map(repr, names)) or "none"
