@@ -1,0 +1,1 @@
+"""Drawings of the models, made from what the models themselves do."""
