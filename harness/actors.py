@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import dataclasses
 import time
@@ -30,14 +31,28 @@ def make_env(suite: str, task: str, render: RenderSettings) -> Env:
     return registry.suite(suite).make(task, render)
 
 
+class Recording(abc.ABC):
+    """Keeps what one episode's policy was asked and answered."""
+
+    @abc.abstractmethod
+    def answered(self, query: Query, reply: Reply) -> None:
+        """Called after every query, in their order."""
+
+    @abc.abstractmethod
+    def finish(self, played: Played) -> bytes:
+        """What comes back with the result of an episode that was played to its end."""
+
+
 @dataclass(frozen=True)
 class Sources:
-    """Where simulations and policies come from."""
+    """Where simulations and policies come from, and what is kept of their conversation."""
 
     env: Callable[[str, str, RenderSettings], Env] = make_env
     """Starts a simulation of (suite, task)."""
     policy: Callable[[str], Policy] = load
     """Loads a policy by its name in the experiment."""
+    recording: Callable[[EpisodeSpec], Recording] | None = None
+    """Begins to record an episode; None where nothing but its outcome is wanted."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,7 @@ class EpisodeResult:
     """One line: what was raised, and where. Empty if the episode was played to its end."""
     trace: str = ""
     video: bytes | None = None
+    recording: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -98,12 +114,20 @@ class EnvActor:
                 self._protocol,
                 [recorder] if recorder else [],
             )
+            recording = self._sources.recording(spec) if self._sources.recording else None
             query = next(episode)
             while True:
                 reply = self._ask_here(policy.name, query) if worker is None else await _ask(worker, query)
+                if recording:
+                    recording.answered(query, reply)
                 query = episode.send(reply)
         except StopIteration as stop:
-            return EpisodeResult(spec, stop.value, video=recorder.finish() if recorder else None)
+            return EpisodeResult(
+                spec,
+                stop.value,
+                video=recorder.finish() if recorder else None,
+                recording=recording.finish(stop.value) if recording else None,
+            )
         except Exception as error:
             self._forget_env()
             return EpisodeResult(spec, None, error=_one_line(error), trace=traceback.format_exc())

@@ -17,10 +17,10 @@ from harness.actors import EpisodeResult, VideoSettings, WorkerReport
 from harness.adapters.registry import checked_adapter
 from harness.engine import Attempt, Engine, Resources
 from harness.experiment import Experiment, ExperimentError
+from harness.policy_catalog import require_weights
 from harness.progress import RunProgress
 from harness.provenance import Provenance
 from harness.run_folder import RunFolder, video_path
-from harness.policy_catalog import require_weights
 from policies.interface import PolicySpec
 from results.records import EpisodeRecord
 from results.tables import write_tables
@@ -99,7 +99,7 @@ def run(
 
             try:
                 with (
-                    _sigterm_as_interrupt(),
+                    sigterm_as_interrupt(),
                     progress,
                     Engine(
                         experiment.protocol, policies, experiment.bucket, resources, video, on_ready, on_retry
@@ -189,7 +189,7 @@ def _log_trace(out: Path, attempt: Attempt, result: EpisodeResult) -> None:
 
 
 @contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
+def sigterm_as_interrupt() -> Iterator[None]:
     """Treat a polite kill, such as a cluster's, like Ctrl-C."""
 
     def interrupt(*_: object) -> None:

@@ -28,6 +28,16 @@ def episode_key(root_seed: int, suite: str, task: str, episode: int) -> int:
     return derive("policy noise", root_seed, suite, task, episode, bits=64)
 
 
+def demonstration_seed(root_seed: int, suite: str, task: str, episode: int) -> int:
+    """Seed of an initial state to learn from, 31 bits; other ones than `episode_seed` gives."""
+    return derive("demonstration", root_seed, suite, task, episode, bits=31)
+
+
+def demonstration_key(root_seed: int, suite: str, task: str, episode: int) -> int:
+    """Key of the noise that a demonstration's actions are perturbed with, 64 bits."""
+    return derive("demonstration noise", root_seed, suite, task, episode, bits=64)
+
+
 def query_key(episode_key: int, index: int) -> int:
     """Key of the randomness of an episode's query number `index`, 64 bits."""
     return derive(episode_key, index, bits=64)

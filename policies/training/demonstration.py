@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
@@ -54,14 +55,14 @@ class Demonstration:
             "success": self.success,
             "image_stats": dict(self.image_stats),
         }
-        file = io.BytesIO()
-        np.savez(
-            file,
-            words=np.frombuffer(json.dumps(words).encode(), np.uint8),
-            states=self.states,
-            actions=self.actions,
+        arrays: dict[str, Any] = {
+            "words": np.frombuffer(json.dumps(words).encode(), np.uint8),
+            "states": self.states,
+            "actions": self.actions,
             **{f"video {name}": np.frombuffer(video, np.uint8) for name, video in self.videos.items()},
-        )
+        }
+        file = io.BytesIO()
+        np.savez(file, **arrays)
         return file.getvalue()
 
 

@@ -1,0 +1,262 @@
+"""Demonstrations of scripted experts, collected in parallel into a dataset; goes on where it ended.
+
+Every finished attempt is a file of its own beside the dataset (`<out>.parts/`), so that a kill loses
+at most the attempts under way. When there are enough, they become the dataset `<out>` at one stroke.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from envs.interface import RenderSettings, TaskSpec
+from envs.registry import resolve_tasks
+from envs.rendering import draw_test_frame
+from harness.actors import EpisodeResult, Sources
+from harness.adapters.registry import find_adapter
+from harness.demonstrations import EXPERT, DemonstrationRecording, Demonstrator, Watched
+from harness.engine import Engine, Resources
+from harness.errors import SimloopError
+from harness.experiment import differences
+from harness.plan import EpisodeSpec
+from harness.protocol import Protocol
+from harness.run import sigterm_as_interrupt
+from harness.run_folder import write_atomically
+from harness.seeding import demonstration_key, demonstration_seed
+from policies.interface import PolicySpec
+from policies.scripted import scripted_policy
+from policies.training.demonstration import Demonstration, demonstration_from
+from policies.training.video import CRF
+from policies.training.writing import DatasetHeader, write_dataset
+
+CONFIG = "collection.json"
+MOST_ATTEMPTS = 4
+"""Times the wanted number; an expert that fails more often has nothing to teach."""
+
+
+class CollectError(SimloopError):
+    """Demonstrations that cannot be collected as asked."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Everything that decides what the demonstrations are."""
+
+    suite: str
+    tasks: tuple[str, ...]
+    """Task names or names of groups."""
+    episodes: int
+    """Demonstrations per task."""
+    seed: int = 0
+    robot: str = "metaworld"
+    cameras: tuple[str, ...] = ()
+    """Model camera names; all that the robot has where none is named."""
+    image_size: int = 96
+    noise: float = 0.0
+    """As in `Watched`."""
+    keep_failures: bool = False
+    render: RenderSettings = field(default_factory=RenderSettings)
+    crf: int = CRF
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be collected."""
+        if self.episodes < 1:
+            raise CollectError(f"--episodes must be at least 1; got {self.episodes}.")
+        if self.image_size < 2 or self.image_size % 2:
+            raise CollectError(f"--image-size must be even, as H.264 wants it; got {self.image_size}.")
+        if self.noise < 0:
+            raise CollectError(f"--noise is a standard deviation, so at least 0; got {self.noise}.")
+
+    def task_specs(self) -> list[TaskSpec]:
+        """The tasks, groups resolved."""
+        return list(resolve_tasks(self.suite, self.tasks))
+
+    def attempt(self, task: TaskSpec, number: int) -> EpisodeSpec:
+        """The attempt of that number at a task, the same whoever plays it."""
+        return EpisodeSpec(
+            policy=EXPERT,
+            suite=self.suite,
+            protocol=self.protocol().label,
+            task=task.name,
+            episode=number,
+            seed=demonstration_seed(self.seed, self.suite, task.name, number),
+            key=demonstration_key(self.seed, self.suite, task.name, number),
+        )
+
+    def protocol(self) -> Protocol:
+        """Every step is looked at and answered."""
+        return Protocol(self.suite, name="demonstration", render=self.render, replan_steps=1)
+
+    def watched(self) -> Watched:
+        """What is recorded, after checking that the tasks offer it.
+
+        Raises:
+          CollectError, AdapterError: If they do not.
+        """
+        tasks = self.task_specs()
+        rates = {task.control_hz for task in tasks}
+        (rate,) = rates if len(rates) == 1 else (None,)
+        if rate is None or rate != round(rate):
+            raise CollectError(
+                f"A dataset has one whole number of frames per second; the tasks have {sorted(rates)}. "
+                "Collect tasks of one rate at a time."
+            )
+        adapter = find_adapter(
+            self.suite, dataclasses.replace(scripted_policy(EXPERT).spec, robot=self.robot)
+        )
+        cameras = self.cameras or tuple(adapter.cameras)
+        watched = Watched(self.robot, cameras, self.image_size, int(rate), self.noise, self.crf)
+        for task in tasks:
+            adapter.check(watched.spec(task), task)
+        return watched
+
+
+def collect(
+    collection: Collection, out: Path, resources: Resources, console: Console, sources: Sources | None = None
+) -> Path:
+    """Collect demonstrations and write them as a dataset.
+
+    The same call goes on after an interruption. The result does not depend on the number of simulators:
+    of each task, attempts are made in rounds of as many as are still wanted, and all of a round count.
+
+    Raises:
+      CollectError: If `out` exists or belongs to another collection, or an expert fails too often.
+      KeyboardInterrupt: By Ctrl-C or SIGTERM; what is finished is kept.
+    """
+    if out.exists():
+        raise CollectError(f"{out} exists already. Choose another --out folder.")
+    watched = collection.watched()
+    tasks = {task.name: task for task in collection.task_specs()}
+    draw_test_frame(RenderSettings(collection.render.profile, 64, 64))
+    parts = _Parts(out.with_name(f"{out.name}.parts"), collection)
+    policy = watched.spec(next(iter(tasks.values())))
+    sources = dataclasses.replace(
+        sources or Sources(),
+        policy=functools.partial(_demonstrator, policy, collection.noise),
+        recording=functools.partial(DemonstrationRecording, watched=watched),
+    )
+    with sigterm_as_interrupt(), _progress(console) as bar:
+        goal = len(tasks) * collection.episodes
+        shown = bar.add_task("demonstrations", total=goal, completed=parts.useful())
+        with Engine(collection.protocol(), {EXPERT: policy}, 1, resources, None, sources=sources) as engine:
+            while todo := _next_round(collection, tasks, parts):
+                for attempt, result in engine.results(todo):
+                    parts.add(attempt.spec, result)
+                    if result.played is None:
+                        bar.console.print(
+                            f"{attempt.spec.task}, attempt {attempt.spec.episode} broke: {result.error}",
+                            highlight=False,
+                        )
+                    bar.update(shown, completed=min(parts.useful(), goal))
+    notes = {"collection": json.loads(json.dumps(dataclasses.asdict(collection)))}
+    first = next(iter(tasks.values()))
+    header = DatasetHeader(
+        robot=collection.robot,
+        fps=watched.fps,
+        state_names=first.state_names,
+        action_names=first.action_names,
+        cameras=watched.cameras,
+        image_hw=(collection.image_size, collection.image_size),
+        notes=notes,
+    )
+    write_dataset(out, header, parts.demonstrations(list(tasks)))
+    parts.remove()
+    return out
+
+
+def _next_round(collection: Collection, tasks: dict[str, TaskSpec], parts: _Parts) -> list[EpisodeSpec]:
+    """The attempts that have not been made of the round that is under way."""
+    todo: list[EpisodeSpec] = []
+    for name, task in tasks.items():
+        outcomes = parts.outcomes(name)
+        end, useful = 0, 0  # Of the rounds that are complete, and then of the one that is not.
+        while useful < collection.episodes and all(number in outcomes for number in range(end)):
+            if end >= MOST_ATTEMPTS * collection.episodes:
+                raise CollectError(
+                    f"{collection.suite}/{name}: the expert succeeded in {useful} of {end} attempts, and "
+                    f"{collection.episodes} demonstrations are wanted. Lower --noise (now "
+                    f"{collection.noise:g}), or leave the task out."
+                )
+            end += collection.episodes - useful
+            useful = sum(outcomes.get(number, False) for number in range(end))
+        todo += [collection.attempt(task, number) for number in range(end) if number not in outcomes]
+    return todo
+
+
+class _Parts:
+    """The attempts that are done: a file each, empty where nothing is to be learnt from it."""
+
+    def __init__(self, folder: Path, collection: Collection):
+        self._folder = folder
+        self._keep_failures = collection.keep_failures
+        folder.mkdir(parents=True, exist_ok=True)
+        config = folder / CONFIG
+        ours = json.loads(json.dumps(dataclasses.asdict(collection)))
+        if config.exists():
+            if differing := differences(json.loads(config.read_text()), ours):
+                raise CollectError(
+                    f"{folder} belongs to another collection: {'; '.join(differing)}. Give the same options "
+                    "to go on with it, remove it, or choose another --out folder."
+                )
+        else:
+            write_atomically(config, json.dumps(ours, indent=2) + "\n")
+        self._outcomes: dict[str, dict[int, bool]] = {}
+        for file in folder.glob("*.demonstration"):
+            task, _, number = file.stem.rpartition("-")
+            self._outcomes.setdefault(task, {})[int(number)] = file.stat().st_size > 0
+
+    def outcomes(self, task: str) -> dict[int, bool]:
+        """Whether each attempt that was made is useful, by its number."""
+        return self._outcomes.get(task, {})
+
+    def useful(self) -> int:
+        """Demonstrations so far."""
+        return sum(sum(outcomes.values()) for outcomes in self._outcomes.values())
+
+    def add(self, spec: EpisodeSpec, result: EpisodeResult) -> None:
+        """Keep an attempt."""
+        succeeded = result.played is not None and result.played.ended_by == "success"
+        content = result.recording if succeeded or self._keep_failures else None
+        write_atomically(self._file(spec.task, spec.episode), content or b"")
+        self._outcomes.setdefault(spec.task, {})[spec.episode] = bool(content)
+
+    def demonstrations(self, tasks: list[str]) -> Iterator[Demonstration]:
+        """Those to learn from, task by task in the order of attempts."""
+        for task in tasks:
+            for number, useful in sorted(self.outcomes(task).items()):
+                if useful:
+                    yield demonstration_from(self._file(task, number).read_bytes())
+
+    def remove(self) -> None:
+        """Throw the files away."""
+        shutil.rmtree(self._folder)
+
+    def _file(self, task: str, number: int) -> Path:
+        return self._folder / f"{task}-{number:05d}.demonstration"
+
+
+def _demonstrator(spec: PolicySpec, noise: float, name: str) -> Demonstrator:
+    assert name == EXPERT
+    return Demonstrator(spec, noise)
+
+
+@contextlib.contextmanager
+def _progress(console: Console) -> Iterator[Progress]:
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=False,
+    ) as bar:
+        yield bar

@@ -1,0 +1,123 @@
+"""Scripted experts that are watched while they act: what a demonstration is made of.
+
+Axis letters: a action size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from envs.interface import TaskSpec
+from harness.actors import Recording
+from harness.plan import EpisodeSpec
+from harness.rollout import Played, Reply
+from policies.interface import Answer, Chunk, Policy, PolicySpec, Query
+from policies.preprocessing import resize_with_pad
+from policies.scripted import scripted_policy
+from policies.training.demonstration import IMAGE_STATS_EVERY, Demonstration, image_stats
+from policies.training.video import VideoEncoder
+
+EXPERT = "expert"
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What is recorded of an expert, and how it is disturbed."""
+
+    robot: str
+    """Convention of cameras and state, as of the policies that will learn from it."""
+    cameras: tuple[str, ...]
+    """Model camera names."""
+    image_size: int
+    """Frames are drawn in the size of an evaluation, and brought to this one as a policy would do it."""
+    fps: int
+    noise: float
+    """Standard deviation of what is added to every entry of the executed actions, in units of half the
+    range of that entry. The recorded actions are the expert's own, so that they show the way back."""
+    crf: int
+
+    def spec(self, task: TaskSpec) -> PolicySpec:
+        """The expert as a policy that looks through these cameras at every step."""
+        return dataclasses.replace(
+            scripted_policy(EXPERT).spec,
+            robot=self.robot,
+            cameras=self.cameras,
+            image_hw=(self.image_size, self.image_size),
+            action_size=task.action_size,
+        )
+
+
+class Demonstrator(Policy):
+    """The expert, with noise on what it does. Noise is drawn from the key of each query."""
+
+    def __init__(self, spec: PolicySpec, noise: float):
+        self.spec = spec
+        self._noise = noise
+        self._expert = scripted_policy(EXPERT)
+
+    def prepare(self, bucket: int) -> float:
+        """Nothing to compile."""
+        return 0.0
+
+    def infer(self, queries: Sequence[Query], bucket: int) -> Answer:
+        """Answer with one action for each query."""
+        started = time.perf_counter()
+        clean = self._expert.infer(queries, bucket).chunks
+        chunks = [
+            Chunk(self._disturbed(query, chunk.actions)) for query, chunk in zip(queries, clean, strict=True)
+        ]
+        return Answer(chunks, host_s=time.perf_counter() - started)
+
+    def _disturbed(self, query: Query, actions: np.ndarray) -> np.ndarray:
+        if self._noise == 0.0 or query.action_low is None or query.action_high is None:
+            return actions
+        generator = np.random.Generator(np.random.PCG64(query.key))
+        half_range = (query.action_high - query.action_low) / 2
+        moved = actions + self._noise * half_range * generator.standard_normal(actions.shape)
+        return np.clip(moved, query.action_low, query.action_high).astype(np.float32)
+
+
+class DemonstrationRecording(Recording):
+    """Frames, states and the expert's actions of one episode."""
+
+    def __init__(self, spec: EpisodeSpec, watched: Watched):
+        self._spec = spec
+        self._watched = watched
+        self._expert = scripted_policy(EXPERT)
+        self._states: list[np.ndarray] = []
+        self._actions: list[np.ndarray] = []
+        self._encoders = {name: VideoEncoder(watched.fps, watched.crf) for name in watched.cameras}
+        self._sampled: dict[str, list[np.ndarray]] = {name: [] for name in watched.cameras}
+        self._instruction = ""
+
+    def answered(self, query: Query, reply: Reply) -> None:
+        """Keep what was seen, and what the expert would do there."""
+        self._instruction = query.instruction
+        size = self._watched.image_size
+        for name, encoder in self._encoders.items():
+            frame = resize_with_pad(query.images[name], size, size)
+            encoder.add(frame)
+            if len(self._states) % IMAGE_STATS_EVERY == 0:
+                self._sampled[name].append(frame)
+        self._states.append(query.state)
+        self._actions.append(self._expert.infer([query], 1).chunks[0].actions[0])
+
+    def finish(self, played: Played) -> bytes:
+        """The demonstration as one file."""
+        return Demonstration(
+            suite=self._spec.suite,
+            task=self._spec.task,
+            episode=self._spec.episode,
+            seed=self._spec.seed,
+            instruction=self._instruction,
+            success=played.ended_by == "success",
+            states=np.stack(self._states),
+            actions=np.stack(self._actions),
+            videos={name: encoder.finish() for name, encoder in self._encoders.items()},
+            image_stats={name: image_stats(frames) for name, frames in self._sampled.items()},
+        ).to_bytes()
