@@ -80,6 +80,7 @@ def run(
     from harness.experiments import find
     from harness.protocol import Protocol
     from harness.run import run as run_experiment
+    from results.tables import render
 
     if experiment is not None:
         chosen = named = find(experiment)
@@ -109,7 +110,7 @@ def run(
 
     console = Console()
     result = run_experiment(chosen, out, Resources(env_actors=env_actors), video_every if video else None, console)
-    _print_tables(result.folder, console, "terminal")
+    console.print(render(result.folder, "terminal"), highlight=False, markup=False, soft_wrap=True)
     command = " ".join(["simloop", *sys.argv[1:]])
     if result.interrupted:
         console.print(
@@ -130,17 +131,25 @@ def run(
 
 @app.command
 def table(
-    run: Annotated[Positional[Path], arg("RUN")],
+    runs: Annotated[Positional[tuple[str, ...]], arg("RUN [RUN ...]")],
     *,
-    format: Literal["terminal", "md", "csv", "tex"] = "terminal",
+    format: Literal["terminal", "md", "csv", "tex", "html"] = "terminal",
+    only: Annotated[
+        Literal["success", "latency"] | None, arg("{success,latency}", "both; success as csv")
+    ] = None,
 ) -> int:
-    """Print the tables of a run, also while it is still running.
+    """Print the tables of one run or several, also while they are still running.
 
     Args:
-      run: Run folder, such as runs/demo.
-      format: Markdown, CSV or LaTeX (booktabs) for a document, or the terminal's own layout.
+      runs: Run folders, such as runs/demo. NAME=FOLDER puts NAME: before its policies, to set runs of the
+        same policies side by side.
+      format: Markdown, CSV, LaTeX (booktabs) or HTML for a document, or the terminal's own layout.
+      only: One of the two tables.
     """
-    _print_tables(run, Console(), format)
+    from results.tables import render
+
+    # Tables are wider than a terminal may be; a wrapped table is not a table.
+    Console().print(render(list(runs), format, only), highlight=False, markup=False, soft_wrap=True)
     return 0
 
 
@@ -176,13 +185,6 @@ def parity(golden_dir: Annotated[Positional[Path], arg("GOLDEN_DIR")], *, only: 
     from harness.parity.run import main as run_parity
 
     return run_parity(golden_dir, only)
-
-
-def _print_tables(folder: Path, console: Console, format: str) -> None:
-    from results.tables import render
-
-    # Tables are wider than a terminal may be; a wrapped table is not a table.
-    console.print(render(folder, format), highlight=False, markup=False, soft_wrap=True)
 
 
 def main() -> None:

@@ -14,11 +14,9 @@ from typing import Any
 import psutil
 
 from harness.run_folder import RunFolderError, write_atomically
-from results.records import PROVENANCE
+from results.records import DECIDING_SOFTWARE, PROVENANCE, look_up
 
 PACKAGES = ("simloop", "mujoco", "metaworld", "gymnasium", "jax", "jaxlib", "flax", "numpy", "ray")
-DECIDING = ("packages.mujoco", "packages.metaworld", "packages.jax", "packages.numpy", "renderer", "python", "machine")
-"""What must be equal for episodes of one ledger to be the same as if they had been run in one go."""
 
 
 class Provenance:
@@ -56,9 +54,9 @@ class Provenance:
     def _refuse_other_software(self) -> None:
         for earlier in self._content["starts"]:
             differing = [
-                f"{key}: {_get(earlier, key)} -> {_get(self._start, key)}"
-                for key in DECIDING
-                if _get(earlier, key) != _get(self._start, key)
+                f"{key}: {look_up(earlier, key)} -> {look_up(self._start, key)}"
+                for key in DECIDING_SOFTWARE
+                if look_up(earlier, key) != look_up(self._start, key)
             ]
             if differing:
                 raise RunFolderError(
@@ -86,12 +84,6 @@ class Provenance:
 
     def _write(self) -> None:
         write_atomically(self._file, json.dumps(self._content, indent=2) + "\n")
-
-
-def _get(content: dict[str, Any], dotted: str) -> Any:
-    for part in dotted.split("."):
-        content = content.get(part, {}) if isinstance(content, dict) else {}
-    return content or None
 
 
 def _version(package: str) -> str | None:

@@ -8,11 +8,9 @@ comparison within its task: the stratified McNemar test.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 
-import pandas as pd
 from scipy import optimize, stats
 
 from results.intervals import Interval, wilson
@@ -69,20 +67,6 @@ class Pairs:
 
 
 @dataclass(frozen=True)
-class Pairing:
-    """The episodes of two policies, put side by side."""
-
-    tasks: Mapping[str, Pairs]
-    left_out: int
-    """Episodes of either policy without a completed partner: errors, and what only one has played."""
-
-    @property
-    def total(self) -> Pairs:
-        """The pairs of all tasks."""
-        return sum(self.tasks.values(), Pairs())
-
-
-@dataclass(frozen=True)
 class Equivalence:
     """Whether two rates differ by less than a margin, by two one-sided tests."""
 
@@ -91,53 +75,6 @@ class Equivalence:
     """Of the difference; it lies within ± margin just where the tests find equivalence."""
     p_value: float
     equivalent: bool
-
-
-def pair(episodes: pd.DataFrame, a: str, b: str) -> Pairing:
-    """Put the episodes of two policies side by side.
-
-    Args:
-      episodes: As from `results.records.load`, of one suite and protocol; perhaps of two runs.
-
-    Raises:
-      ValueError: If a policy is absent, suites or protocols differ, an episode is counted twice, or
-        episodes of one number began differently.
-    """
-    rules = sorted(set(zip(episodes["suite"], episodes["protocol"], strict=True)))
-    if len(rules) != 1:
-        raise ValueError(
-            f"Wanted episodes of one suite and protocol; got {rules}. Compare within each of them."
-        )
-    both = []
-    for policy in (a, b):
-        own = episodes[episodes["policy"] == policy]
-        if own.empty:
-            raise ValueError(
-                f"No episodes of policy {policy!r}; there are {sorted(set(episodes['policy']))}."
-            )
-        if own.duplicated(["task", "episode"]).any():
-            raise ValueError(
-                f"Policy {policy!r} has played an episode twice. Do not join runs of one experiment."
-            )
-        both.append(own.set_index(["task", "episode"])[["seed", "outcome"]])
-    joined = both[0].join(both[1], how="outer", lsuffix="_a", rsuffix="_b")
-    shared = joined.dropna()
-    if (shared["seed_a"] != shared["seed_b"]).any():
-        raise ValueError(
-            f"Episodes of {a!r} and {b!r} with the same number have different initial states. Play them with "
-            "the same seed, or compare them as unpaired (results.unpaired)."
-        )
-    completed = shared[(shared["outcome_a"] != "error") & (shared["outcome_b"] != "error")]
-    tasks = {}
-    for task, rows in completed.groupby(level="task", sort=True):
-        a_succeeded, b_succeeded = rows["outcome_a"] == "success", rows["outcome_b"] == "success"
-        tasks[str(task)] = Pairs(
-            both=int((a_succeeded & b_succeeded).sum()),
-            only_a=int((a_succeeded & ~b_succeeded).sum()),
-            only_b=int((~a_succeeded & b_succeeded).sum()),
-            neither=int((~a_succeeded & ~b_succeeded).sum()),
-        )
-    return Pairing(tasks, len(both[0]) + len(both[1]) - 2 * len(completed))
 
 
 def mcnemar_exact(pairs: Pairs) -> float:

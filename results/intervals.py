@@ -11,10 +11,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
+
+# Up to this ratio of the most to the fewest episodes of a task, tasks count as having equally many:
+# a pooled interval then keeps its coverage, and a few errors do not switch the method.
+NEARLY_EQUAL = 1.25
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,24 @@ def mover_wilson(successes: Sequence[int], episodes: Sequence[int], *, confidenc
         max(0.0, mean - float(np.linalg.norm(down)) / len(n)),
         min(1.0, mean + float(np.linalg.norm(up)) / len(n)),
     )
+
+
+def mean_method(episodes: Sequence[int]) -> Literal["pooled Wilson", "MOVER-Wilson"]:
+    """Which interval fits a mean over tasks: the pooled one while they have nearly equally many episodes."""
+    return "pooled Wilson" if max(episodes) <= NEARLY_EQUAL * min(episodes) else "MOVER-Wilson"
+
+
+def suite_mean(
+    successes: Sequence[int], episodes: Sequence[int], *, confidence: float = 0.95
+) -> tuple[float, Interval]:
+    """The mean rate over tasks, each weighing the same, with its interval by `mean_method`.
+
+    Raises:
+      ValueError: If a task has no episodes, or more successes than episodes.
+    """
+    x, n = _checked_tasks(successes, episodes)
+    method = pooled_wilson if mean_method(episodes) == "pooled Wilson" else mover_wilson
+    return float(np.mean(x / n)), method(successes, episodes, confidence=confidence)
 
 
 def task_t_interval(rates: Sequence[float], *, confidence: float = 0.95) -> Interval:

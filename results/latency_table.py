@@ -48,6 +48,61 @@ def latency_grids(queries: pd.DataFrame, compile_s: Mapping[str, float]) -> list
     return grids
 
 
+def compact_latency_grids(queries: pd.DataFrame, compile_s: Mapping[str, float]) -> list[Grid]:
+    """A grid for each suite and protocol to read at a glance: a row per policy.
+
+    The median of every stage, then quantiles of the total; a stage that a policy does not have shows a dash.
+    """
+    grids = []
+    for (_, protocol), group in queries.groupby(["suite", "protocol"], sort=True):
+        rows = tuple(_compact_row(name, of_policy) for name, of_policy in _policies(group))
+        notes = ["Medians of the stages, then quantiles of the total.", *_notes(group, compile_s)]
+        grids.append(
+            Grid(
+                title=f"Latency in ms, protocol {protocol}",
+                columns=("policy", "queries", "batch", "fill", *STAGES[:-1], *QUANTILES),
+                groups=(rows,),
+                notes=tuple(notes),
+            )
+        )
+    return grids
+
+
+def batch_grids(queries: pd.DataFrame) -> list[Grid]:
+    """For each suite and protocol the latencies by how many queries shared a call, where that varied."""
+    grids = []
+    for (_, protocol), group in queries.groupby(["suite", "protocol"], sort=True):
+        called = group[group["device_ms"] > 0]
+        if called["batch"].nunique() < 2:
+            continue
+        groups = []
+        for name, of_policy in _policies(called):
+            rows = []
+            for (batch, bucket), of_batch in of_policy.groupby(["batch", "bucket"], sort=True):
+                shared_by = int(of_batch["batch"].iloc[0])
+                device, total = (
+                    of_batch[f"{stage}_ms"].to_numpy(np.float64) for stage in ("device", "total")
+                )
+                p50 = quantile(device, 0.5)
+                quantiles = (
+                    p50,
+                    p50 / shared_by,
+                    quantile(device, 0.95),
+                    quantile(total, 0.5),
+                    quantile(total, 0.95),
+                )
+                rows.append(
+                    (name, str(batch), str(bucket), str(len(of_batch)), *(f"{ms:.2f}" for ms in quantiles))
+                )
+            groups.append(tuple(rows))
+        columns = ("policy", "batch", "rows", "queries", "device p50", "per query", "p95", "total p50", "p95")
+        note = (
+            "Batch: queries that shared a call; rows: that it computed; per query: the device's median share."
+        )
+        grids.append(Grid(f"Latency in ms by batch, protocol {protocol}", columns, tuple(groups), (note,)))
+    return grids
+
+
 def latency_frame(queries: pd.DataFrame) -> pd.DataFrame:
     """A row per policy and stage: quantiles in ms with 95 % intervals for episodes like these.
 
@@ -95,6 +150,19 @@ def batch_fill(queries: pd.DataFrame) -> tuple[float, float]:
 def _policies(queries: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     for (policy, weights), of_policy in queries.groupby(["policy", "weights"], sort=True):
         yield policy_label(str(policy), str(weights)), of_policy
+
+
+def _compact_row(name: str, queries: pd.DataFrame) -> tuple[str, ...]:
+    mean_batch, fill = batch_fill(queries)
+    stages = {stage: queries[f"{stage}_ms"].to_numpy(np.float64) for stage in STAGES}
+    medians = [
+        NONE if not values.any() else f"{quantile(values, 0.5):.2f}"
+        for stage, values in stages.items()
+        if stage != "total"
+    ]
+    found = [_quantile(stages["total"], label, probability) for label, probability in QUANTILES.items()]
+    totals = [NONE if value is None else f"{value:.2f}" for value in found]
+    return (name, str(len(queries)), f"{mean_batch:.2f}", f"{100 * fill:.0f} %", *medians, *totals)
 
 
 def _rows(name: str, queries: pd.DataFrame) -> Iterator[tuple[str, ...]]:

@@ -6,23 +6,30 @@ import string
 from collections.abc import Collection, Sequence
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float], *, family: int | None = None) -> list[float]:
     """Adjusted p-values, in the order given: those below a level are all true with that certainty.
 
     Needs no assumption on how the comparisons depend on each other.
 
+    Args:
+      family: How many comparisons could have been reported, if more than are. That of those which are not
+        shown some may have had smaller p-values only makes the adjustment larger than need be.
+
     Raises:
-      ValueError: If a value is not in [0, 1].
+      ValueError: If a value is not in [0, 1], or the family is smaller than what is reported.
 
     Reference: S. Holm (1979), https://www.jstor.org/stable/4615733.
     """
     wrong = [p for p in p_values if not 0 <= p <= 1]
     if wrong:
         raise ValueError(f"p-values lie in [0, 1]; got {wrong}.")
+    count = len(p_values) if family is None else family
+    if count < len(p_values):
+        raise ValueError(f"A family of {count} comparisons cannot hold {len(p_values)} of them.")
     adjusted = [0.0] * len(p_values)
     largest = 0.0
     for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        largest = max(largest, min(1.0, (count - rank) * p_values[i]))
         adjusted[i] = largest
     return adjusted
 

@@ -26,6 +26,12 @@ EPISODES = "episodes.jsonl"
 QUERIES = "queries.jsonl"
 PROVENANCE = "provenance.json"
 
+DECIDING_SOFTWARE = (
+    "packages.mujoco", "packages.metaworld", "packages.jax", "packages.numpy",
+    "renderer", "python", "machine",
+)  # fmt: skip
+"""What, of a start in `provenance.json`, must be equal for episodes to be alike."""
+
 Outcome = Literal["success", "failure", "error"]
 EndedBy = Literal["success", "step_limit", "undecodable", "error"]
 EpisodeKey = tuple[str, str, str, str, int]
@@ -236,6 +242,13 @@ def load_json(run: str | Path, name: str) -> dict[str, Any]:
         return json.loads(path.read_text()) if path.exists() else {}
     except ValueError as error:
         raise LedgerError(f"{path} is no JSON: {error}. Restore the file from a copy.") from error
+
+
+def look_up(content: Any, dotted: str) -> Any:
+    """The entry of nested mappings at `a.b.c`; None where there is none."""
+    for part in dotted.split("."):
+        content = content.get(part) if isinstance(content, Mapping) else None
+    return content
 
 
 def run_folder(run: str | Path) -> Path:

@@ -13,11 +13,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from results.intervals import Interval, mover_wilson, pooled_wilson, wilson
-
-# Up to this ratio of the most to the fewest episodes of a task, tasks count as having equally many:
-# a pooled interval then keeps its coverage, and a few errors do not switch the method.
-NEARLY_EQUAL = 1.25
+from results.intervals import Interval, mean_method, suite_mean, wilson
+from results.records import policy_label
 
 
 @dataclass(frozen=True)
@@ -29,6 +26,19 @@ class Planned:
     episodes: int
     tasks: tuple[str, ...] = ()
     """Empty where only those tasks are known of which an episode has finished."""
+    protocol: str = ""
+    """Empty where it is not known."""
+    stops_early: bool = False
+    """Whether a rule may end the run before all episodes: what was not played then is not missing."""
+
+    def covers(self, policy: str, suite: str, protocol: str, task: str) -> bool:
+        """Whether episodes of a policy on a task were planned."""
+        return (
+            policy in self.policies
+            and suite == self.suite
+            and self.protocol in ("", protocol)
+            and (not self.tasks or task in self.tasks)
+        )
 
 
 @dataclass(frozen=True)
@@ -151,25 +161,22 @@ class MeanScore:
     @property
     def method(self) -> Literal["pooled Wilson", "MOVER-Wilson"]:
         """Which interval fits: the pooled one while tasks have nearly equally many episodes."""
-        completed = [score.completed for score in self.tasks]
-        return "pooled Wilson" if max(completed) <= NEARLY_EQUAL * min(completed) else "MOVER-Wilson"
+        return mean_method([score.completed for score in self.tasks])
 
     def interval(self, confidence: float = 0.95) -> Interval | None:
         """Interval of the mean by `method`; None while a task lacks completed episodes."""
         if self.lacking:
             return None
-        method = pooled_wilson if self.method == "pooled Wilson" else mover_wilson
-        return method(
-            [score.successes for score in self.tasks],
-            [score.completed for score in self.tasks],
-            confidence=confidence,
-        )
+        successes = [score.successes for score in self.tasks]
+        completed = [score.completed for score in self.tasks]
+        return suite_mean(successes, completed, confidence=confidence)[1]
 
 
 def planned(config: Mapping[str, Any]) -> Planned | None:
     """What a run's `config.json` says was to be played; None if it does not say.
 
-    Reads `suite`, `policies` and `episodes` of its `experiment`, and its list `tasks` of full names.
+    Reads `suite`, `policies`, `episodes` and `stopping` of its `experiment`, and beside it `tasks`, a list
+    of full names, and `protocol`.
     """
     experiment = config.get("experiment", {})
     if not {"suite", "policies", "episodes"} <= experiment.keys():
@@ -179,10 +186,12 @@ def planned(config: Mapping[str, Any]) -> Planned | None:
         tuple(experiment["policies"]),
         experiment["episodes"],
         tuple(config.get("tasks", ())),
+        config.get("protocol", ""),
+        bool(experiment.get("stopping")),
     )
 
 
-def score_tasks(episodes: pd.DataFrame, plan: Planned | None = None) -> list[Score]:
+def score_tasks(episodes: pd.DataFrame, plans: Sequence[Planned] = ()) -> list[Score]:
     """The score of every policy on every task of its suite and protocol.
 
     A task that only some policies have played so far gives the others a score of no episodes, so
@@ -190,23 +199,28 @@ def score_tasks(episodes: pd.DataFrame, plan: Planned | None = None) -> list[Sco
 
     Args:
       episodes: As from `results.records.load`, perhaps of several runs.
+      plans: Of these runs, as far as they are known.
 
     Raises:
       ValueError: If a policy's weights are called both trained and untrained.
     """
     scores = []
     for (suite, protocol), group in episodes.groupby(["suite", "protocol"], sort=True):
-        here = plan if plan is not None and plan.suite == suite else None
-        planned_tasks = here.tasks if here else ()
+        here = [plan for plan in plans if plan.suite == suite and plan.protocol in ("", protocol)]
+        planned_tasks = list(dict.fromkeys(task for plan in here for task in plan.tasks))
+        planned_policies = list(dict.fromkeys(policy for plan in here for policy in plan.policies))
         outcomes = Counter(zip(group["policy"], group["task"], group["outcome"], strict=True))
         garbled = group[(group["outcome"] != "error") & (group["undecodable"] > 0)]
         undecodable = Counter(zip(garbled["policy"], garbled["task"], strict=True))
-        for policy in _ordered(group["policy"], here.policies if here else ()):
+        for policy in _ordered(group["policy"], planned_policies):
             weights = _weights(group, policy)
             for task in _ordered([*group["task"], *planned_tasks], planned_tasks):
                 success, failure, error = (
                     outcomes[policy, task, outcome] for outcome in ("success", "failure", "error")
                 )
+                covering = [plan for plan in here if plan.covers(policy, str(suite), str(protocol), task)]
+                known = bool(covering) and not any(plan.stops_early for plan in covering)
+                wanted = sum(plan.episodes for plan in covering)
                 scores.append(
                     Score(
                         policy=policy,
@@ -218,10 +232,22 @@ def score_tasks(episodes: pd.DataFrame, plan: Planned | None = None) -> list[Sco
                         failures=failure,
                         errors=error,
                         undecodable=undecodable[policy, task],
-                        missing=here.episodes - success - failure - error if here else None,
+                        missing=max(0, wanted - success - failure - error) if known else None,
                     )
                 )
     return scores
+
+
+def success_matrices(scores: Sequence[Score]) -> dict[tuple[str, str], pd.DataFrame]:
+    """For each (suite, protocol) the rates of policies (columns) on tasks (rows), nan where unknown."""
+    matrices: dict[tuple[str, str], dict[str, dict[str, float | None]]] = {}
+    for score in scores:
+        rates = matrices.setdefault((score.suite, score.protocol), {})
+        rates.setdefault(policy_label(score.policy, score.weights), {})[score.task] = score.rate
+    return {
+        key: pd.DataFrame(rates, dtype="float64").rename_axis(index="task", columns="policy")
+        for key, rates in matrices.items()
+    }
 
 
 def score_means(scores: Sequence[Score]) -> list[MeanScore]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from results.contrasts import Standing, family_size, standing
+from results.outcome_matrix import OutcomeMatrix
 from results.records import policy_label
 from results.scores import MeanScore, Planned, Score, score_means
 from results.typesetting import NONE, Grid
@@ -18,11 +20,29 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def success_grids(scores: Sequence[Score], plan: Planned | None = None) -> list[Grid]:
-    """A grid for each suite and protocol, so that no column mixes rules: a row per task, then the mean."""
+def success_grids(
+    scores: Sequence[Score],
+    plans: Sequence[Planned] = (),
+    outcomes: Mapping[tuple[str, str], OutcomeMatrix] | None = None,
+    looked_at: int | None = None,
+) -> list[Grid]:
+    """A grid for each suite and protocol, so that no column mixes rules: a row per task, then the mean.
+
+    Args:
+      outcomes: Of the same episodes. With them, letters tell in every row which policies were found to
+        differ, and the best is bold where it was found to be better than every other.
+      looked_at: How many policies and checkpoints were tried, where it is more than are here.
+    """
     means = score_means(scores)
     return [
-        _grid(protocol, [m for m in means if (m.suite, m.protocol) == (suite, protocol)], plan)
+        _grid(
+            suite,
+            protocol,
+            [m for m in means if (m.suite, m.protocol) == (suite, protocol)],
+            plans,
+            (outcomes or {}).get((suite, protocol)),
+            looked_at,
+        )
         for suite, protocol in dict.fromkeys((mean.suite, mean.protocol) for mean in means)
     ]
 
@@ -59,33 +79,58 @@ def _row(score: Score | MeanScore, level: str, task: str) -> dict[str, Any]:
     }
 
 
-def _grid(protocol: str, means: Sequence[MeanScore], plan: Planned | None) -> Grid:
+def _grid(
+    suite: str,
+    protocol: str,
+    means: Sequence[MeanScore],
+    plans: Sequence[Planned],
+    outcomes: OutcomeMatrix | None,
+    looked_at: int | None,
+) -> Grid:
     tasks = [score.task for score in means[0].tasks]
-    rows = tuple(
-        (task, *(_cell(score) for score in row))
-        for task, row in zip(tasks, zip(*(mean.tasks for mean in means), strict=True), strict=True)
-    )
+    standings = [Standing({}, None)] * (len(tasks) + 1)
+    if outcomes is not None and len(means) > 1:
+        rows_of = [outcomes.of_tasks([task]) for task in tasks] + [outcomes]
+        standings = [standing(of_row, looked_at=looked_at) for of_row in rows_of]
+    rows = [
+        (name, *(_cell(score, row.letters.get(score.policy, "")) for score in of_row))
+        for name, of_row, row in zip(
+            [*tasks, f"mean of {len(tasks)}"],
+            [*zip(*(mean.tasks for mean in means), strict=True), tuple(means)],
+            standings,
+            strict=True,
+        )
+    ]
+    places = {mean.policy: column for column, mean in enumerate(means, start=1)}
     return Grid(
         title=f"Success in %, protocol {protocol}",
         columns=("task", *(policy_label(mean.policy, mean.weights) for mean in means)),
-        groups=(rows, ((f"mean of {len(tasks)}", *map(_cell, means)),)),
-        notes=tuple(_notes(means, plan)),
+        groups=(tuple(rows[:-1]), (rows[-1],)),
+        notes=tuple(_notes(suite, protocol, means, plans, any(row.letters for row in standings), looked_at)),
+        bold=frozenset((i, places[row.best]) for i, row in enumerate(standings) if row.best is not None),
     )
 
 
-def _cell(score: Score | MeanScore) -> str:
-    """`rate [low, high] successes/completed`, and how many errors there were besides."""
+def _cell(score: Score | MeanScore, letters: str) -> str:
+    """`rate [low, high] successes/completed`, how many errors there were besides, and letters."""
     interval = score.interval()
-    errors = f" +{score.errors} err" if score.errors else ""
+    more = (f" +{score.errors} err" if score.errors else "") + (f" {letters}" if letters else "")
     if score.rate is None or interval is None:
-        return f"{NONE} {score.successes}/{score.completed}{errors}"
+        return f"{NONE} {score.successes}/{score.completed}{more}"
     return (
         f"{100 * score.rate:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}] "
-        f"{score.successes}/{score.completed}{errors}"
+        f"{score.successes}/{score.completed}{more}"
     )
 
 
-def _notes(means: Sequence[MeanScore], plan: Planned | None) -> list[str]:
+def _notes(
+    suite: str,
+    protocol: str,
+    means: Sequence[MeanScore],
+    plans: Sequence[Planned],
+    lettered: bool,
+    looked_at: int | None,
+) -> list[str]:
     methods = " or ".join(sorted({mean.method for mean in means if not mean.lacking}))
     notes = [
         "In brackets the 95 % Wilson interval; then successes / completed episodes."
@@ -95,6 +140,13 @@ def _notes(means: Sequence[MeanScore], plan: Planned | None) -> list[str]:
             else ""
         )
     ]
+    if lettered:
+        tried = max(looked_at or 0, len(means))
+        notes.append(
+            "Policies of a row that share a letter were not found to differ at the 5 % level (Holm over the "
+            f"{family_size(tried)} pairs of {tried} policies, each row a family of "
+            "its own); bold, where typeset: found to be better than every other."
+        )
     for mean in means:
         name = policy_label(mean.policy, mean.weights)
         if mean.lacking:
@@ -110,10 +162,13 @@ def _notes(means: Sequence[MeanScore], plan: Planned | None) -> list[str]:
             notes.append(
                 f"{name}: in {mean.undecodable} of {mean.completed} episodes, tokens spelled no action."
             )
-    if plan is not None and plan.suite == means[0].suite:
-        absent = [policy for policy in plan.policies if policy not in {mean.policy for mean in means}]
-        if absent:
-            notes.append(f"No episode has finished of {_listed(absent)}.")
+    here = [plan for plan in plans if plan.suite == suite and plan.protocol in ("", protocol)]
+    if any(plan.stops_early for plan in here):
+        notes.append("The run had leave to stop as soon as its question was answered: see simloop compare.")
+    wanted = dict.fromkeys(policy for plan in here for policy in plan.policies)
+    absent = [policy for policy in wanted if policy not in {mean.policy for mean in means}]
+    if absent:
+        notes.append(f"No episode has finished of {_listed(absent)}.")
     if any(mean.weights == "untrained" for mean in means):
         notes.append(
             "(untrained): the weights were drawn at random, so the rates say nothing about the model."

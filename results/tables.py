@@ -1,40 +1,56 @@
-"""The tables of a run, as text and as files beside its records."""
+"""The tables of one run or several, as text and as files beside the records."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
-from results.latency_table import latency_frame, latency_grids
-from results.records import CONFIG, PROVENANCE, load, load_json, load_queries, run_folder
-from results.scores import planned, score_tasks
+from results.latency_table import batch_grids, compact_latency_grids, latency_frame, latency_grids
+from results.outcome_matrix import outcome_matrices
+from results.records import run_folder
+from results.runs import Runs, Source, load_runs
+from results.scores import score_tasks
 from results.success_table import success_frame, success_grids
-from results.typesetting import Grid, to_markdown, to_tex, to_text
+from results.typesetting import Grid, to_html, to_markdown, to_tex, to_text
 
-Format = Literal["terminal", "md", "csv", "tex"]
+Format = Literal["terminal", "md", "csv", "tex", "html"]
 Table = Literal["success", "latency"]
 
 FILES: tuple[Format, ...] = ("md", "csv", "tex")
-TYPESET: Mapping[str, Callable[[Grid], str]] = {"terminal": to_text, "md": to_markdown, "tex": to_tex}
+TYPESET: Mapping[str, Callable[[Grid], str]] = {
+    "terminal": to_text,
+    "md": to_markdown,
+    "tex": to_tex,
+    "html": to_html,
+}
 
 
-def render(run: str | Path, format: Format, table: Table | None = None) -> str:
-    """The tables of a run, finished or not: both, unless one is named.
+def render(
+    runs: str | Path | Source | Sequence[str | Path | Source] | Runs,
+    format: Format,
+    table: Table | None = None,
+) -> str:
+    """The tables of some runs, finished or not: both, unless one is named.
 
     As `csv` there is a tidy row per score or stage, with intervals; as two tables are no CSV file,
-    it is the success table unless the other is named.
+    it is the success table unless the other is named. On the `terminal` latencies are short: a row per
+    policy rather than per stage.
+
+    Args:
+      runs: Folders, each as `FOLDER` or `NAME=FOLDER`; several become columns of one table.
 
     Raises:
-      LedgerError: If the folder is not that of a run, or its records were altered.
+      LedgerError: If a folder is not that of a run, its records were altered, or runs cannot be joined.
     """
+    loaded = runs if isinstance(runs, Runs) else load_runs(runs)
     if format == "csv":
-        return _READ[table or "success"](run).text("csv")
-    return "\n".join(_READ[name](run).text(format) for name in ([table] if table else _READ))
+        return _READ[table or "success"](loaded).text("csv")
+    return "\n".join(_READ[name](loaded).text(format) for name in ([table] if table else _READ))
 
 
 def write_tables(run: str | Path) -> list[Path]:
@@ -44,9 +60,10 @@ def write_tables(run: str | Path) -> list[Path]:
       LedgerError: If the folder is not that of a run, or its records were altered.
     """
     folder = run_folder(run)
+    loaded = load_runs(run)
     written = []
     for name, read in _READ.items():
-        contents = read(run)
+        contents = read(loaded)
         for format in FILES:
             file = folder / f"{name}.{format}"
             part = file.with_name(f".{file.name}.part")
@@ -58,9 +75,9 @@ def write_tables(run: str | Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Contents:
-    """A table of one run before it has a format."""
+    """A table before it has a format."""
 
-    grids: list[Grid]
+    grids: Callable[[Format], list[Grid]]
     frame: Callable[[], pd.DataFrame]
     """Made when asked for: its intervals take a while."""
     if_empty: str
@@ -68,27 +85,35 @@ class _Contents:
     def text(self, format: Format) -> str:
         if format == "csv":
             return self.frame().to_csv(index=False, lineterminator="\n")
-        if not self.grids:
-            return f"{'% ' if format == 'tex' else ''}{self.if_empty}\n"
-        return "\n".join(TYPESET[format](grid) for grid in self.grids)
+        grids = self.grids(format)
+        if not grids:
+            before, after = {"tex": ("% ", ""), "html": ("<p>", "</p>")}.get(format, ("", ""))
+            return f"{before}{self.if_empty}{after}\n"
+        return "\n".join(TYPESET[format](grid) for grid in grids)
 
 
-def _success(run: str | Path) -> _Contents:
-    plan = planned(load_json(run, CONFIG))
-    scores = score_tasks(load(run), plan)
+def _success(runs: Runs) -> _Contents:
+    scores = score_tasks(runs.episodes, runs.plans)
     return _Contents(
-        success_grids(scores, plan),
+        lambda format: success_grids(
+            scores, runs.plans, outcome_matrices(runs.episodes, runs.policies), runs.looked_at
+        ),
         lambda: success_frame(scores),
         "No success rates yet: no episode has finished.",
     )
 
 
-def _latency(run: str | Path) -> _Contents:
-    queries = load_queries(run)
-    grids = latency_grids(queries, load_json(run, PROVENANCE).get("compile_s", {}))
+def _latency(runs: Runs) -> _Contents:
+    def grids(format: Format) -> list[Grid]:
+        if format == "terminal":
+            return compact_latency_grids(runs.queries, runs.compile_s)
+        return latency_grids(runs.queries, runs.compile_s) + batch_grids(runs.queries)
+
     return _Contents(
-        grids, lambda: latency_frame(queries), "No latencies yet: no finished episode has asked a policy."
+        grids,
+        lambda: latency_frame(runs.queries),
+        "No latencies yet: no finished episode has asked a policy.",
     )
 
 
-_READ: Mapping[Table, Callable[[str | Path], _Contents]] = {"success": _success, "latency": _latency}
+_READ: Mapping[Table, Callable[[Runs], _Contents]] = {"success": _success, "latency": _latency}

@@ -1,10 +1,13 @@
-"""One grid of text as Markdown, LaTeX or plain text."""
+"""One grid of text as Markdown, LaTeX, HTML or plain text."""
 
 from __future__ import annotations
 
+import html
+import itertools
 import re
 import textwrap
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 NONE = "–"
 """Stands where there is no value."""
@@ -23,6 +26,8 @@ class Grid:
     notes: tuple[str, ...] = ()
     labels: int = 1
     """How many of the first columns hold names; the others hold numbers."""
+    bold: frozenset[tuple[int, int]] = field(default_factory=frozenset)
+    """Cells to stress, as (row, column), rows counted through all groups."""
 
     def __post_init__(self) -> None:
         """Refuse ragged rows."""
@@ -35,15 +40,31 @@ class Grid:
         """The rows of all groups."""
         return [row for group in self.groups for row in group]
 
+    def typeset(self, cell: Callable[[str], str], stressed: Callable[[str], str]) -> list[list[list[str]]]:
+        """The groups of rows, every cell escaped by `cell`, those in bold then passed through `stressed`."""
+        numbers = itertools.count()
+        return [
+            [
+                [
+                    stressed(cell(text)) if (number, column) in self.bold else cell(text)
+                    for column, text in enumerate(row)
+                ]
+                for row, number in zip(group, numbers, strict=False)
+            ]
+            for group in self.groups
+        ]
+
 
 def to_markdown(grid: Grid) -> str:
     """The grid as a table of GitHub-flavoured Markdown, its title in bold and its notes as a list."""
 
-    def line(cells: tuple[str, ...]) -> str:
-        return f"| {' | '.join(map(_markdown, cells))} |"
+    def line(cells: Sequence[str]) -> str:
+        return f"| {' | '.join(cells)} |"
 
     rule = "| " + " | ".join("---" if i < grid.labels else "---:" for i in range(len(grid.columns))) + " |"
-    table = "\n".join([line(grid.columns), rule, *map(line, grid.rows)])
+    groups = grid.typeset(_markdown, lambda text: f"**{text}**")
+    rows = [line(row) for group in groups for row in group]
+    table = "\n".join([line([_markdown(column) for column in grid.columns]), rule, *rows])
     notes = "\n".join(f"- {_markdown(note)}" for note in grid.notes)
     return f"**{_markdown(grid.title)}**\n\n{table}\n" + (f"\n{notes}\n" if notes else "")
 
@@ -54,16 +75,17 @@ def to_tex(grid: Grid) -> str:
     Notes follow below in a minipage. The title is a comment, since captions are the document's.
     """
 
-    def line(cells: tuple[str, ...]) -> str:
-        return f"{' & '.join(map(_tex, cells))} \\\\"
+    def line(cells: Sequence[str]) -> str:
+        return f"{' & '.join(cells)} \\\\"
 
-    groups = ["\n".join(map(line, group)) for group in grid.groups]
+    typeset = grid.typeset(_tex, lambda text: f"\\textbf{{{text}}}")
+    groups = ["\n".join(map(line, group)) for group in typeset]
     alignment = "l" * grid.labels + "r" * (len(grid.columns) - grid.labels)
     parts = [
         f"% {_one_line(grid.title)}",
         f"\\begin{{tabular}}{{{alignment}}}",
         "\\toprule",
-        line(grid.columns),
+        line([_tex(column) for column in grid.columns]),
         "\\midrule",
         "\n\\midrule\n".join(groups),
         "\\bottomrule",
@@ -76,6 +98,23 @@ def to_tex(grid: Grid) -> str:
             f"\\begin{{minipage}}{{\\linewidth}}\\footnotesize\n{notes}\n\\end{{minipage}}",
         ]
     return "\n".join(parts) + "\n"
+
+
+def to_html(grid: Grid) -> str:
+    """The grid as a `<table>` with a caption and a body per group, its notes as a list below."""
+
+    def line(cells: Sequence[str]) -> str:
+        heads = "".join(f'<th scope="row">{cell}</th>' for cell in cells[: grid.labels])
+        return f"<tr>{heads}{''.join(f'<td>{cell}</td>' for cell in cells[grid.labels :])}</tr>"
+
+    head = "".join(f'<th scope="col">{_html(column)}</th>' for column in grid.columns)
+    groups = grid.typeset(_html, lambda text: f"<strong>{text}</strong>")
+    bodies = "\n".join("<tbody>\n" + "\n".join(map(line, group)) + "\n</tbody>" for group in groups)
+    notes = "\n".join(f"<li>{_html(note)}</li>" for note in grid.notes)
+    return (
+        f"<table>\n<caption>{_html(grid.title)}</caption>\n<thead><tr>{head}</tr></thead>\n{bodies}\n</table>\n"
+        + (f'<ul class="notes">\n{notes}\n</ul>\n' if notes else "")
+    )
 
 
 def to_text(grid: Grid) -> str:
@@ -127,6 +166,10 @@ def _tex(text: str) -> str:
 def _markdown(text: str) -> str:
     # Underscores within words stay, for they mean nothing there.
     return re.sub(r"[\\`*|<>]|(?<!\w)_|_(?!\w)", lambda match: "\\" + match[0], _one_line(text))
+
+
+def _html(text: str) -> str:
+    return html.escape(_one_line(text))
 
 
 def _one_line(text: str) -> str:

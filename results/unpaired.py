@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import lru_cache
 from statistics import NormalDist
 
 from scipy import optimize, stats
 
-from results.intervals import Interval, wilson
+from results.intervals import Interval, suite_mean, wilson
 
 # Exact tests look at every table there could have been. With more than these they take seconds, and
 # the score test is as good, unless one policy has very few episodes.
@@ -92,6 +94,7 @@ def boschloo(successes_a: int, episodes_a: int, successes_b: int, episodes_b: in
     return float(stats.boschloo_exact(_table(successes_a, episodes_a, successes_b, episodes_b)).pvalue)
 
 
+@lru_cache(maxsize=4096)  # Tables of many tasks ask the same question often, and an answer takes a while.
 def unpaired_p_value(successes_a: int, episodes_a: int, successes_b: int, episodes_b: int) -> float:
     """Two-sided p-value of equal rates: Barnard's exact test, or the score test for many episodes.
 
@@ -100,6 +103,73 @@ def unpaired_p_value(successes_a: int, episodes_a: int, successes_b: int, episod
     """
     few = (episodes_a + 1) * (episodes_b + 1) <= EXACT_TABLES
     return (barnard if few else score_p_value)(successes_a, episodes_a, successes_b, episodes_b)
+
+
+def margin_p_value(
+    successes_a: int, episodes_a: int, successes_b: int, episodes_b: int, margin: float
+) -> float:
+    """p-value of two one-sided score tests of whether the rates differ by less than `margin`.
+
+    Raises:
+      ValueError: If a policy has no episodes, or more successes than episodes.
+
+    Reference: D. J. Schuirmann (1987), doi:10.1007/BF01068419, with the statistic of
+    `miettinen_nurminen`.
+    """
+    table = _checked(successes_a, episodes_a, successes_b, episodes_b)
+    cdf = NormalDist().cdf
+    return max(cdf(-_score(*table, -margin)), cdf(_score(*table, margin)))
+
+
+def cochran_mantel_haenszel(
+    successes_a: Sequence[int],
+    episodes_a: Sequence[int],
+    successes_b: Sequence[int],
+    episodes_b: Sequence[int],
+) -> float:
+    """Two-sided p-value of equal rates on every task, from unpaired episodes of several tasks.
+
+    Each policy is compared with the other within tasks only, so tasks may differ in difficulty and in
+    how often each policy played them. Without the continuity correction, which makes it miss much.
+
+    Raises:
+      ValueError: If a task has no episodes of a policy, or more successes than episodes.
+
+    Reference: N. Mantel and W. Haenszel (1959), doi:10.1093/jnci/22.4.719.
+    """
+    excess = variance = 0.0
+    for x_a, n_a, x_b, n_b in zip(successes_a, episodes_a, successes_b, episodes_b, strict=True):
+        _checked(x_a, n_a, x_b, n_b)
+        n, x = n_a + n_b, x_a + x_b
+        excess += x_a - n_a * x / n
+        variance += n_a * n_b * x * (n - x) / (n**2 * (n - 1))
+    return 2 * NormalDist().cdf(-abs(excess) / math.sqrt(variance)) if variance else 1.0
+
+
+def newcombe_of_means(
+    successes_a: Sequence[int],
+    episodes_a: Sequence[int],
+    successes_b: Sequence[int],
+    episodes_b: Sequence[int],
+    *,
+    confidence: float = 0.95,
+) -> Interval:
+    """Interval for the difference of two mean rates over the same tasks, each task weighing the same.
+
+    From the interval of each mean (`results.intervals.suite_mean`), by Newcombe's hybrid. Too wide
+    where tasks differ much in difficulty, as the pooled intervals are.
+
+    Raises:
+      ValueError: If a task has no episodes, or more successes than episodes.
+
+    Reference: method of variance estimates recovery, Zou and Donner (2008), doi:10.1002/sim.3095.
+    """
+    mean_a, of_a = suite_mean(successes_a, episodes_a, confidence=confidence)
+    mean_b, of_b = suite_mean(successes_b, episodes_b, confidence=confidence)
+    return Interval(
+        mean_a - mean_b - math.hypot(mean_a - of_a.low, of_b.high - mean_b),
+        mean_a - mean_b + math.hypot(of_a.high - mean_a, mean_b - of_b.low),
+    )
 
 
 def _checked(

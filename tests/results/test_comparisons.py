@@ -1,9 +1,6 @@
 """Promises of paired comparisons: golden values, slow computations, and how often they err."""
 
-import dataclasses
-
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,10 +12,8 @@ from results.comparisons import (
     mcnemar_exact,
     mcnemar_mid_p,
     newcombe_paired,
-    pair,
     tango,
 )
-from tests.helpers.run_folders import broken, episodes, failed
 
 AIRWAY = Pairs(1, 1, 7, 12)  # Hyperreactivity before and after transplantation: Fagerland et al. (2014).
 LARGE = Pairs(440, 33, 22, 5)
@@ -146,39 +141,3 @@ def test_senseless_margins_and_counts_are_refused():
         equivalence(AIRWAY, 1.5)
     with pytest.raises(ValueError, match="at least 0"):
         Pairs(1, -1, 0, 0)
-
-
-def frame(*groups):
-    return pd.DataFrame([dataclasses.asdict(record) for group in groups for record in group])
-
-
-def test_pairs_are_of_the_same_episodes_of_a_task():
-    a = episodes(5, task="push-v3")
-    b = [dataclasses.replace(record, policy="pi0", weights="trained") for record in a]
-    a = [a[0], a[1], failed(a[2]), failed(a[3]), a[4]]
-    b = [b[0], failed(b[1]), b[2], failed(b[3]), broken(b[4])]
-    other_task = [*episodes(2), *episodes(1, policy="pi0", weights="trained")]
-    pairing = pair(frame(a[::-1], b, other_task), "expert", "pi0")
-    assert pairing.tasks == {"push-v3": Pairs(1, 1, 1, 1), "reach-v3": Pairs(1, 0, 0, 0)}
-    assert pairing.total == Pairs(2, 1, 1, 1)
-    # The error with its partner, and the episode that the other policy has not played.
-    assert pairing.left_out == 3
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"protocol": "metaworld/default-v1+abcd"}, "one suite and protocol"),
-        ({"seed": 99}, "different initial states"),
-        ({"policy": "pi1"}, "No episodes of policy 'pi0'; there are"),
-    ],
-)
-def test_unlike_episodes_are_not_paired(change, message):
-    partners = [dataclasses.replace(r, **{"policy": "pi0"} | change) for r in episodes(2, weights="trained")]
-    with pytest.raises(ValueError, match=message):
-        pair(frame(episodes(2), partners), "expert", "pi0")
-
-
-def test_episodes_counted_twice_are_not_paired():
-    with pytest.raises(ValueError, match="played an episode twice"):
-        pair(frame(episodes(2), episodes(2), episodes(2, policy="pi0")), "expert", "pi0")

@@ -91,7 +91,7 @@ def test_a_task_that_a_policy_has_not_played_keeps_it_from_a_mean():
 def test_planned_episodes_that_did_not_finish_are_counted():
     plan = Planned("metaworld", ("pi0", "expert"), 12, ("push-v3", "reach-v3"))
     table = frame(episodes(9, 1, 1), episodes(2, policy="pi0", weights="trained"))
-    scores = score_tasks(table, plan)
+    scores = score_tasks(table, [plan])
     assert [(score.policy, score.task, score.missing) for score in scores] == [
         ("pi0", "push-v3", 12),
         ("pi0", "reach-v3", 10),

@@ -1,5 +1,6 @@
 """Promises of the tables of a run."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -13,7 +14,7 @@ from results.records import load_queries
 from results.tables import render, write_tables
 from tests.helpers.run_folders import EPISODE, broken, episodes, failed, with_queries, write_run
 
-FORMATS = ("terminal", "md", "csv", "tex")
+FORMATS = ("terminal", "md", "csv", "tex", "html")
 CONFIG = {"experiment": {"suite": "metaworld", "policies": ["expert", "pi0-tiny", "late"], "episodes": 10}}
 
 
@@ -48,13 +49,82 @@ def test_the_success_table_for_the_terminal(run):
     assert render(run, "terminal", "success").splitlines()[:8] == [
         "Success in %, protocol metaworld/default-v1",
         "",
-        "task                          expert         pi0-tiny (untrained)",
-        "─────────────────────────────────────────────────────────────────",
-        "push-v3        88.9 [56.5, 98.0] 8/9   0.0 [0.0, 35.4] 0/7 +3 err",
-        "reach-v3   100.0 [72.2, 100.0] 10/10        10.0 [1.8, 40.4] 1/10",
-        "─────────────────────────────────────────────────────────────────",
-        "mean of 2    94.4 [74.9, 99.0] 18/19  5.0 [0.9, 28.3] 1/17 +3 err",
+        "task                            expert           pi0-tiny (untrained)",
+        "─────────────────────────────────────────────────────────────────────",
+        "push-v3        88.9 [56.5, 98.0] 8/9 a   0.0 [0.0, 35.4] 0/7 +3 err b",
+        "reach-v3   100.0 [72.2, 100.0] 10/10 a        10.0 [1.8, 40.4] 1/10 b",
+        "─────────────────────────────────────────────────────────────────────",
+        "mean of 2    94.4 [74.9, 99.0] 18/19 a  5.0 [0.9, 28.3] 1/17 +3 err b",
     ]
+
+
+def test_the_latency_table_for_the_terminal_has_a_row_per_policy(run):
+    lines = render(run, "terminal", "latency").splitlines()
+    columns = "policy queries batch fill render adapt transport queue host device post p50 p90 p95 p99"
+    assert " ".join(lines[2].split()) == columns
+    expert, pi0 = lines[4:6]
+    assert expert.split()[:5] == ["expert", "2280", "3.00", "75", "%"]
+    totals = load_queries(run).query("policy == 'expert'")["total_ms"]
+    assert expert.split()[-1] == f"{np.quantile(totals, 0.99, method='inverted_cdf'):.2f}"
+    assert pi0.startswith("pi0-tiny (untrained)")
+
+
+def test_stages_that_a_policy_does_not_have_show_a_dash(tmp_path):
+    record, queries = with_queries(EPISODE, [25.0] * 3)
+    scripted = [dataclasses.replace(query, render_ms=0.0) for query in queries]
+    line = render(write_run(tmp_path, [record], [(record, scripted)]), "terminal", "latency").splitlines()[4]
+    assert line.split()[5:7] == ["–", "0.50"]
+
+
+def test_latencies_are_told_by_batch_where_it_varied(tmp_path):
+    record, queries = with_queries(EPISODE, [25.0] * 4)
+    mixed = [
+        dataclasses.replace(query, batch=batch, device_ms=10.0 * batch)
+        for query, batch in zip(queries, (1, 3, 3, 3), strict=True)
+    ]
+    text = render(write_run(tmp_path, [record], [(record, mixed)]), "md", "latency")
+    assert "| expert | 1 | 4 | 1 | 10.00 | 10.00 | 10.00 | 25.00 | 25.00 |" in text
+    assert "| expert | 3 | 4 | 3 | 30.00 | 10.00 | 30.00 | 25.00 | 25.00 |" in text
+
+
+def test_only_what_is_significantly_best_is_bold(tmp_path):
+    def policy(name, *counts):
+        return episodes(*counts, policy=name, weights="trained")
+
+    run = write_run(tmp_path / "clear", [*policy("good", 19, 1), *policy("bad", 2, 18)])
+    assert "| **95.0 [76.4, 99.1] 19/20 a** | 10.0 [2.8, 30.1] 2/20 b |" in swapped_columns(
+        render(run, "md", "success")
+    )
+    assert render(run, "tex", "success").count(r"\textbf{") == 2, "the task and the mean"
+    assert render(run, "html", "success").count("<strong>") == 2
+    # Two that are alike at the top: neither is best, though one has the higher rate.
+    run = write_run(
+        tmp_path / "unclear", [*policy("good", 19, 1), *policy("fine", 17, 3), *policy("bad", 2, 18)]
+    )
+    assert "**" not in render(run, "md", "success").split("\n", 1)[1]
+    assert "<strong>" not in render(run, "html", "success")
+
+
+def swapped_columns(markdown):
+    """The table with its two columns of policies in the other order."""
+    rows = [line.split(" | ") for line in markdown.splitlines()]
+    return "\n".join(
+        f"| {row[2].removesuffix(' |')} | {row[1]} |" if len(row) == 3 else " | ".join(row) for row in rows
+    )
+
+
+def test_several_runs_become_columns_of_one_table(tmp_path):
+    one = write_run(tmp_path / "one", episodes(9, 1))
+    two = write_run(tmp_path / "two", episodes(2, 8, policy="pi0", weights="trained"))
+    header = render([one, two], "terminal", "success").splitlines()[2]
+    assert header.split() == ["task", "expert", "pi0"]
+
+
+def test_hostile_names_are_text_in_html(tmp_path):
+    run = write_run(tmp_path, episodes(1, policy="<script>alert(1)</script>"))
+    text = render(run, "html")
+    assert "<script>" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
 
 
 def test_errors_missing_episodes_and_absent_policies_are_told(run):
@@ -97,12 +167,8 @@ def test_latencies_are_the_quantiles_of_the_queries(run):
     queries = load_queries(run)
     expert = queries[queries["policy"] == "expert"]
     wanted = [np.quantile(expert["total_ms"], q, method="inverted_cdf") for q in (0.5, 0.9, 0.95, 0.99)]
-    (line,) = (
-        line
-        for line in render(run, "terminal", "latency").splitlines()
-        if line.startswith("expert  ") and "total" in line
-    )
-    assert line.split()[2:] == [*(f"{ms:.2f}" for ms in wanted), "2280", "3.00", "75", "%"]
+    found = " | ".join([*(f"{ms:.2f}" for ms in wanted), "2280", "3.00", "75 %"])
+    assert f"| expert | total | {found} |" in render(run, "md", "latency")
     table = pd.read_csv(io.StringIO(render(run, "csv", "latency"))).set_index(["policy", "stage"])
     row = table.loc[("expert", "total")]
     assert row[["p50_ms", "p90_ms", "p95_ms", "p99_ms"]].tolist() == pytest.approx(wanted)
@@ -118,8 +184,8 @@ def test_compilation_is_told_apart_from_latencies(run):
 def test_few_queries_do_not_tell_a_p99(tmp_path):
     made = [with_queries(record, [25.0] * 20) for record in episodes(3)]
     run = write_run(tmp_path, [record for record, _ in made], made)
-    line = next(line for line in render(run, "terminal", "latency").splitlines() if "total" in line)
-    assert line.split() == ["expert", "total", "25.00", "25.00", "25.00", "–", "60", "3.00", "75", "%"]
+    line = "| expert | total | 25.00 | 25.00 | 25.00 | – | 60 | 3.00 | 75 % |"
+    assert line in render(run, "md", "latency")
     assert "fewer than 500 queries do not tell a p99" in render(run, "md", "latency")
     assert pd.read_csv(io.StringIO(render(run, "csv", "latency")))["p99_ms"].isna().all()
 
@@ -155,7 +221,7 @@ def test_tables_do_not_depend_on_the_order_of_episodes(run, tmp_path):
     shuffled = write_run(tmp_path / "shuffled", [], (), CONFIG, {"compile_s": {"pi0-tiny": 12.34}})
     for name, content in lines.items():
         (shuffled / name).write_text("".join(np.random.default_rng(0).permutation(content)))
-    for format in FORMATS:
+    for format in ("terminal", "csv"):
         for table in ("success", "latency"):
             assert render(shuffled, format, table) == render(run, format, table)
 

@@ -1,0 +1,132 @@
+"""Which policy came to what in which episode, side by side: what every comparison starts from.
+
+Axis letters: k episodes (task and number), p policies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+
+from results.comparisons import Pairs
+
+
+@dataclass(frozen=True)
+class OutcomeMatrix:
+    """The episodes of several policies under the rules of one suite and protocol.
+
+    A row is an episode (task, number), sorted; a column is a policy. Where a policy has not
+    completed an episode, be it an error or not played, there is nan.
+    """
+
+    suite: str
+    protocol: str
+    policies: tuple[str, ...]
+    tasks: tuple[str, ...]
+    task: Int[np.ndarray, "k"]
+    """Index into `tasks` of each row."""
+    success: Float[np.ndarray, "k p"]
+    """1 or 0."""
+    seed: Float[np.ndarray, "k p"]
+    """Seed of the initial state; nan where the policy has not played the episode."""
+
+    def column(self, policy: str) -> int:
+        """Where a policy stands.
+
+        Raises:
+          ValueError: If it is not here, naming those that are.
+        """
+        if policy not in self.policies:
+            raise ValueError(
+                f"No episodes of policy {policy!r} on {self.suite} under protocol {self.protocol!r}; there "
+                f"are {', '.join(self.policies)}."
+            )
+        return self.policies.index(policy)
+
+    def counts(self, policy: str) -> tuple[list[int], list[int]]:
+        """Successes and completed episodes of a policy on every task."""
+        success = self.success[:, self.column(policy)]
+        done = ~np.isnan(success)
+        bins = len(self.tasks)
+        successes = np.bincount(self.task[done], success[done], minlength=bins)
+        return successes.astype(int).tolist(), np.bincount(self.task[done], minlength=bins).tolist()
+
+    def played_alike(self, a: str, b: str) -> bool:
+        """Whether all episodes that both played began in the same state."""
+        both = self.seed[:, [self.column(a), self.column(b)]]
+        both = both[~np.isnan(both).any(axis=1)]
+        return bool((both[:, 0] == both[:, 1]).all())
+
+    def shared(self, policies: Sequence[str]) -> Bool[np.ndarray, "k"]:
+        """The episodes that all these policies completed."""
+        columns = [self.column(policy) for policy in policies]
+        return ~np.isnan(self.success[:, columns]).any(axis=1)
+
+    def pairs(self, a: str, b: str) -> list[Pairs]:
+        """For every task, the outcomes of the episodes that both completed."""
+        rows = self.shared([a, b])
+        code = 2 * self.success[rows, self.column(a)] + self.success[rows, self.column(b)]
+        table = np.bincount(
+            4 * self.task[rows] + code.astype(np.int64), minlength=4 * len(self.tasks)
+        ).reshape(-1, 4)
+        return [Pairs(int(both), int(a_), int(b_), int(none)) for none, b_, a_, both in table]
+
+    def of_tasks(self, tasks: Sequence[str]) -> OutcomeMatrix:
+        """The rows of some tasks."""
+        kept = [task for task in self.tasks if task in tasks]
+        new_index = np.array([kept.index(task) if task in kept else -1 for task in self.tasks], np.int64)
+        task = new_index[self.task]
+        rows = task >= 0
+        return OutcomeMatrix(
+            self.suite,
+            self.protocol,
+            self.policies,
+            tuple(kept),
+            task[rows],
+            self.success[rows],
+            self.seed[rows],
+        )
+
+
+def outcome_matrices(
+    episodes: pd.DataFrame, policies: Sequence[str] | None = None
+) -> dict[tuple[str, str], OutcomeMatrix]:
+    """The outcomes of each (suite, protocol), columns in the order of `policies`, else by name.
+
+    Raises:
+      ValueError: If an episode is counted twice.
+    """
+    return {
+        (str(suite), str(protocol)): _matrix(str(suite), str(protocol), group, policies)
+        for (suite, protocol), group in episodes.groupby(["suite", "protocol"], sort=True)
+    }
+
+
+def _matrix(
+    suite: str, protocol: str, episodes: pd.DataFrame, policies: Sequence[str] | None
+) -> OutcomeMatrix:
+    twice = episodes[episodes.duplicated(["policy", "task", "episode"])]
+    if len(twice):
+        row = twice.iloc[0]
+        raise ValueError(
+            f"Episode {row['episode']} of task {row['task']!r} by policy {row['policy']!r} is there "
+            "twice. Read the runs with results.runs.load_runs, which tells them apart."
+        )
+    found = set(episodes["policy"])
+    order = [policy for policy in policies or sorted(found) if policy in found]
+    tasks = sorted(set(episodes["task"]))
+    task_codes = pd.Categorical(episodes["task"], categories=tasks).codes.astype(np.int64)
+    policy_codes = pd.Categorical(episodes["policy"], categories=order).codes.astype(np.int64)
+    chosen = policy_codes >= 0
+    number = episodes["episode"].to_numpy(np.int64)
+    keys, row_of = np.unique(np.stack([task_codes, number], axis=1)[chosen], axis=0, return_inverse=True)
+    success = np.full((len(keys), len(order)), np.nan)
+    seed = np.full((len(keys), len(order)), np.nan)
+    outcome = episodes["outcome"].map({"success": 1.0, "failure": 0.0}).to_numpy(np.float64)
+    success[row_of.ravel(), policy_codes[chosen]] = outcome[chosen]
+    seed[row_of.ravel(), policy_codes[chosen]] = episodes["seed"].to_numpy(np.float64)[chosen]
+    return OutcomeMatrix(suite, protocol, tuple(order), tuple(tasks), keys[:, 0], success, seed)

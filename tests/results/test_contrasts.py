@@ -1,0 +1,170 @@
+"""Promises of comparing policies as their episodes allow."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from results.comparisons import Pairs, mcnemar_mid_p, tango
+from results.contrasts import adjusted, contrast, contrasts, family_size, standing
+from results.multiplicity import holm
+from results.outcome_matrix import OutcomeMatrix, outcome_matrices
+from results.ranks import rank_intervals
+from results.unpaired import barnard, cochran_mantel_haenszel, miettinen_nurminen
+from tests.helpers.run_folders import broken, episodes, failed
+
+
+def frame(*groups):
+    return pd.DataFrame([dataclasses.asdict(record) for group in groups for record in group])
+
+
+def matrix(*groups):
+    (found,) = outcome_matrices(frame(*groups)).values()
+    return found
+
+
+def drawn(rng, rates, tasks=1, n=30):
+    """Outcomes of as many policies as there are rates; the same episodes, drawn apart."""
+    policies = tuple(f"p{i}" for i in range(len(rates)))
+    success = (rng.random((tasks * n, len(rates))) < rates).astype(float)
+    task = np.repeat(np.arange(tasks), n)
+    seeds = np.broadcast_to(np.arange(tasks * n)[:, None], success.shape).astype(float)
+    return OutcomeMatrix("s", "p", policies, tuple(f"t{i}" for i in range(tasks)), task, success, seeds)
+
+
+def test_episodes_are_paired_by_task_and_number_and_errors_are_left_out():
+    a = episodes(5, task="push-v3")
+    b = [dataclasses.replace(record, policy="pi0", weights="trained") for record in a]
+    a = [a[0], a[1], failed(a[2]), failed(a[3]), a[4]]
+    b = [b[0], failed(b[1]), b[2], failed(b[3]), broken(b[4])]
+    other_task = [*episodes(2), *episodes(1, policy="pi0", weights="trained")]
+    outcomes = matrix(a[::-1], b, other_task)
+    assert dict(zip(outcomes.tasks, outcomes.pairs("expert", "pi0"), strict=True)) == {
+        "push-v3": Pairs(1, 1, 1, 1),
+        "reach-v3": Pairs(1, 0, 0, 0),
+    }
+    found = contrast(outcomes, "expert", "pi0")
+    assert found.pairs == Pairs(2, 1, 1, 1)
+    assert (found.p_value, found.interval) == (mcnemar_mid_p(found.pairs), tango(found.pairs))
+    # The partner of the error, and the episode that the other policy has not played.
+    assert found.left_out == 2
+    assert found.unpaired_because == ""
+
+
+def test_other_initial_states_or_other_episodes_are_compared_unpaired_and_it_is_said():
+    a = episodes(7, 3)
+    elsewhere = [dataclasses.replace(r, policy="b", seed=r.seed + 5) for r in episodes(2, 8)]
+    found = contrast(matrix(a, elsewhere), "expert", "b")
+    assert found.unpaired_because == "episodes of the same number began in different states"
+    assert found.p_value == barnard(7, 10, 2, 10)
+    assert found.interval == miettinen_nurminen(7, 10, 2, 10)
+    assert found.pairs is None
+
+    later = [dataclasses.replace(r, policy="b", episode=r.episode + 8) for r in episodes(2, 8)]
+    later = [dataclasses.replace(r, seed=1000 + r.episode) for r in later]
+    assert contrast(matrix(a, later), "expert", "b").unpaired_because == "they share only 2 episodes"
+
+
+def test_unpaired_episodes_of_several_tasks_are_compared_within_tasks():
+    a = [*episodes(9, 1), *episodes(3, 7, task="push-v3")]
+    b = [
+        dataclasses.replace(r, policy="b", seed=r.seed + 5)
+        for r in [*episodes(7, 3), *episodes(1, 9, task="push-v3")]
+    ]
+    found = contrast(matrix(a, b), "expert", "b")
+    assert found.p_value == cochran_mantel_haenszel([3, 9], [10, 10], [1, 7], [10, 10])
+    assert found.difference == pytest.approx((0.9 + 0.3) / 2 - (0.7 + 0.1) / 2)
+    assert found.interval.low < found.difference < found.interval.high
+    margin = found.equivalence
+    assert margin.equivalent == (margin.interval.low > -0.02 and margin.interval.high < 0.02)
+
+
+def test_policies_without_a_common_task_are_not_compared():
+    outcomes = matrix(episodes(3), episodes(3, task="push-v3", policy="b"))
+    assert contrast(outcomes, "expert", "b") is None
+    assert contrasts(outcomes) == []
+    assert standing(outcomes).best is None
+    with pytest.raises(ValueError, match=r"No episodes of policy 'c'.*there are b, expert"):
+        contrast(outcomes, "expert", "c")
+
+
+def test_protocols_are_compared_apart():
+    found = outcome_matrices(frame(episodes(3), episodes(0, 3, protocol="metaworld/other")))
+    assert [key[1] for key in found] == ["metaworld/default-v1", "metaworld/other"]
+
+
+def test_an_episode_that_is_there_twice_is_refused():
+    with pytest.raises(ValueError, match="Episode 0 of task 'reach-v3' by policy 'expert' is there twice"):
+        outcome_matrices(frame(episodes(2), episodes(2)))
+
+
+def test_every_policy_looked_at_makes_the_adjustment_larger():
+    (found,) = contrasts(matrix(episodes(9, 1), episodes(2, 8, policy="b", weights="trained")))
+    p_values = [adjusted([found], looked_at)[0] for looked_at in (2, 3, 10)]
+    assert p_values == pytest.approx([found.p_value * family_size(n) for n in (2, 3, 10)])
+
+
+def test_letters_of_a_clear_ladder_and_the_best():
+    rng = np.random.default_rng(0)
+    clear = drawn(rng, [0.1, 0.9, 0.5], n=200)
+    assert standing(clear).letters == {"p1": "a", "p2": "b", "p0": "c"}
+    assert standing(clear).best == "p1"
+    assert standing(drawn(rng, [0.5, 0.5], n=20)).best is None
+    assert standing(drawn(rng, [0.5])).letters == {}
+
+
+def test_familywise_errors_are_rare_among_equal_policies():
+    rng = np.random.default_rng(1)
+    runs, wrong = 500, 0
+    for _ in range(runs):
+        outcomes = drawn(rng, [0.8] * 4, tasks=3, n=20)
+        pairs = itertools.combinations(outcomes.policies, 2)
+        wrong += min(holm([mcnemar_mid_p(sum(outcomes.pairs(*pair), Pairs())) for pair in pairs])) < 0.05
+    assert wrong / runs <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / runs)
+
+
+def test_cochran_mantel_haenszel_agrees_with_a_slow_computation_and_keeps_its_level():
+    rng = np.random.default_rng(2)
+    tables = [(9, 10, 7, 12), (3, 20, 1, 10)]
+    excess = variance = 0.0
+    for x_a, n_a, x_b, n_b in tables:
+        # Successes of a, given the margins, are hypergeometric: their moments from all 2-by-2 tables.
+        outcomes = np.array([1] * (x_a + x_b) + [0] * (n_a + n_b - x_a - x_b))
+        samples = np.array([rng.permutation(outcomes)[:n_a].sum() for _ in range(20_000)])
+        excess, variance = excess + x_a - samples.mean(), variance + samples.var()
+    slow = 2 * stats.norm.sf(abs(excess) / np.sqrt(variance))
+    assert cochran_mantel_haenszel(*map(list, zip(*tables, strict=True))) == pytest.approx(slow, abs=0.02)
+    assert cochran_mantel_haenszel([5], [5], [5], [5]) == 1.0
+    n = [15, 15, 15]
+    p_values = [
+        cochran_mantel_haenszel(
+            *itertools.chain(*((rng.binomial(15, [0.9, 0.5, 0.2]).tolist(), n) for _ in "ab"))
+        )
+        for _ in range(800)
+    ]
+    assert np.mean(np.array(p_values) < 0.05) == pytest.approx(0.05, abs=0.02)
+
+
+def test_ranks_are_certain_where_policies_differ_and_open_where_they_do_not():
+    rng = np.random.default_rng(3)
+    ranks, paired = rank_intervals(drawn(rng, [0.95, 0.5, 0.05], tasks=2, n=100), rng)
+    assert paired
+    assert [(rank.low, rank.high) for rank in ranks] == [(1, 1), (2, 2), (3, 3)]
+    assert ranks[0].best == 1.0
+    ranks, _ = rank_intervals(matrix(episodes(6, 4), episodes(5, 5, policy="b")[::-1]), rng)
+    assert [(rank.low, rank.high) for rank in ranks] == [(1, 2), (1, 1)]
+
+
+def test_equal_outcomes_share_the_first_rank():
+    ranks, _ = rank_intervals(matrix(episodes(6, 4), episodes(6, 4, policy="b")), np.random.default_rng(4))
+    assert [(rank.low, rank.high, rank.best) for rank in ranks] == [(1, 1, 1.0)] * 2
+
+
+def test_ranks_of_different_episodes_are_resampled_apart():
+    b = [dataclasses.replace(record, policy="b", seed=5) for record in episodes(6, 4)]
+    ranks, paired = rank_intervals(matrix(episodes(6, 4), b), np.random.default_rng(5))
+    assert not paired
+    assert [(rank.low, rank.high) for rank in ranks] == [(1, 2)] * 2

@@ -1,0 +1,98 @@
+"""Promises of joining runs: nothing counts twice, nothing unlike is mixed."""
+
+import dataclasses
+import math
+
+import pytest
+
+from results.ledger import LedgerError
+from results.runs import Source, episode_frame, load_runs
+from results.scores import score_tasks
+from tests.helpers.run_folders import episodes, with_queries, write_run
+
+PLAN = {"experiment": {"suite": "metaworld", "policies": ["expert"], "episodes": 10}, "tasks": ["reach-v3"]}
+
+
+def software(mujoco="3.3.0", weights=None):
+    policies = {"expert": {"fingerprint": {"weights": weights}}} if weights else {}
+    return {"starts": [{"packages": {"mujoco": mujoco}}], "policies": policies}
+
+
+def test_parts_of_one_policy_are_joined_and_what_is_missing_is_counted(tmp_path):
+    one = write_run(tmp_path / "one", episodes(8, 1), config=PLAN, provenance=software())
+    push = PLAN | {"tasks": ["push-v3"]}
+    two = write_run(tmp_path / "two", episodes(10, task="push-v3"), config=push, provenance=software())
+    runs = load_runs([one, two])
+    scores = score_tasks(runs.episodes, runs.plans)
+    assert [(score.task, score.completed, score.missing) for score in scores] == [
+        ("reach-v3", 9, 1),
+        ("push-v3", 10, 0),
+    ]
+    assert runs.policies == ("expert",)
+
+
+def test_an_episode_in_two_runs_is_refused_unless_the_runs_are_named(tmp_path):
+    one, two = (
+        write_run(tmp_path / name, episodes(3, count), config=PLAN)
+        for name, count in (("one", 0), ("two", 2))
+    )
+    with pytest.raises(
+        LedgerError, match=r"Both .*one and .*two hold episode 0 .*an episode counts once.*one="
+    ):
+        load_runs([one, two])
+    runs = load_runs([f"before={one}", f"after={two}"])
+    assert runs.episodes["policy"].value_counts().to_dict() == {"before:expert": 3, "after:expert": 5}
+    assert runs.policies == ("before:expert", "after:expert")
+    assert [plan.policies for plan in runs.plans] == [("before:expert",), ("after:expert",)]
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (software("3.9.0"), "packages.mujoco: 3.3.0 and 3.9.0"),
+        (software(weights="b"), "weights and statistics"),
+    ],
+)
+def test_one_policy_of_unlike_runs_is_refused(tmp_path, other, message):
+    one = write_run(tmp_path / "one", episodes(3), provenance=software(weights=None))
+    two = write_run(tmp_path / "two", episodes(3, task="push-v3"), provenance=other)
+    with pytest.raises(LedgerError, match=message):
+        load_runs([one, two])
+    assert len(load_runs([one, f"other={two}"]).episodes) == 6
+
+
+def test_sources_are_folders_with_or_without_a_name(tmp_path):
+    assert Source.parse("runs/demo") == Source(tmp_path.__class__("runs/demo"))
+    assert Source.parse("a=runs/demo").name == "a"
+    folder = tmp_path / "lr=0.1"
+    folder.mkdir()
+    assert Source.parse(folder) == Source(folder)
+    with pytest.raises(LedgerError, match="at least one run folder"):
+        load_runs([])
+
+
+def test_policies_and_checkpoints_that_never_finished_were_looked_at_too(tmp_path):
+    config = {"experiment": {"suite": "metaworld", "policies": ["expert", "late"], "episodes": 10}}
+    assert load_runs(write_run(tmp_path, episodes(1), config=config)).looked_at == 2
+
+
+def test_the_tidy_table_holds_all_that_is_known_of_an_episode(tmp_path):
+    made = [with_queries(record, [20.0, 30.0, 40.0]) for record in episodes(1, 1)]
+    failed_at_once = episodes(0, 0, 1, task="push-v3")
+    run = write_run(tmp_path, [*(record for record, _ in made), *failed_at_once], made)
+    frame = episode_frame(load_runs(run)).set_index(["task", "episode"])
+    assert frame.loc[("reach-v3", 0), ["time_to_success_steps", "total_p50_ms", "total_p95_ms"]].tolist() == [
+        42,
+        30.0,
+        40.0,
+    ]
+    assert frame["time_to_success_steps"].isna().tolist() == [True, False, True]
+    assert math.isnan(frame.loc[("push-v3", 0), "total_p50_ms"])
+    assert set(frame["folder"]) == {str(run)}
+
+
+def test_clocks_that_go_backwards_change_no_result(tmp_path):
+    records = [dataclasses.replace(record, wall_s=-5.0) for record in episodes(3, 1)]
+    made = [with_queries(record, [-1.0, 30.0]) for record in records]
+    runs = load_runs(write_run(tmp_path, [record for record, _ in made], made))
+    assert score_tasks(runs.episodes)[0].rate == 0.75
