@@ -51,7 +51,7 @@ def load_policy(
             f"{chosen.where_to_get_weights()} To measure speed without them, ask for random weights."
         )
     keep_compiled_programs()
-    words = _words(chosen)
+    words = load_words(chosen)
     weights: Weights
     if checkpoint is None:
         weights = "untrained"
@@ -72,7 +72,13 @@ def keep_compiled_programs() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", KEEP_COMPILED_S)
 
 
-def _words(chosen: Preset) -> Words:
+def load_words(chosen: Preset) -> Words:
+    """The tokenizers of a preset, fetched if need be.
+
+    Raises:
+      DownloadError: If a published tokenizer can neither be found nor fetched.
+      TokenizerFileError: If a tokenizer is not the one that the model was made for.
+    """
     text = load_sentencepiece(chosen.text_model)
     if text.pieces != chosen.model.vocab_size:
         raise TokenizerFileError(

@@ -56,8 +56,8 @@ class NetworkPolicy(Policy):
         self.spec = spec
         self.preset = preset
         self.model = model
-        self._stats = stats
-        self._words = words
+        self.stats = stats
+        self.words = words
         self.encoder = QueryEncoder(preset, words.text, Normalizer(preset.normalization, stats.get("state")))
         self._actions = Normalizer(preset.normalization, stats.get("actions"))
         self._run = compiled(model, _sampler(preset))
@@ -119,12 +119,12 @@ class NetworkPolicy(Policy):
             weights.update(np.ascontiguousarray(host).view(np.uint8).data)
         prints = {
             "weights": weights.hexdigest(),
-            "norm_stats": _sha256(norm_stats_to_json(self._stats)),
-            "text_tokenizer": self._words.text.sha256,
+            "norm_stats": _sha256(norm_stats_to_json(self.stats)),
+            "text_tokenizer": self.words.text.sha256,
             "preset": _preset_sha256(self.preset),
         }
-        if self._words.answer is not None:
-            prints["action_tokenizer"] = self._words.answer.actions.sha256
+        if self.words.answer is not None:
+            prints["action_tokenizer"] = self.words.answer.actions.sha256
         return prints
 
     def chunk_from(self, query: Query, output: np.ndarray) -> Chunk:
@@ -134,9 +134,9 @@ class NetworkPolicy(Policy):
           query: Whose state relative actions are added to.
           output: Normalised actions, float [c, a], or generated tokens, int [m].
         """
-        if self._words.answer is None:
+        if self.words.answer is None:
             return self._in_robot_units(query, output)
-        decoded = self._words.answer.decode(
+        decoded = self.words.answer.decode(
             _until_end(output),
             steps=self.preset.model.action_horizon,
             size=self.preset.model.action_dim,

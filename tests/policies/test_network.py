@@ -1,0 +1,182 @@
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from policies.interface import Query
+from policies.loading import load_words
+from policies.network import NetworkPolicy
+from policies.normalization import identity_stats, load_norm_stats
+from policies.presets import PRESETS
+from tests.helpers.small_models import small_model
+
+NAMES = ("pi0-tiny", "pi05-tiny", "pi0_fast-tiny")
+BUCKET = 4
+
+
+@functools.cache
+def small(name):
+    """The preset with one layer of everything, which compiles faster."""
+    whole = PRESETS[name]
+    expert = whole.model.action_expert and dataclasses.replace(whole.model.action_expert, depth=1)
+    model = dataclasses.replace(
+        whole.model,
+        language=dataclasses.replace(whole.model.language, depth=1),
+        action_expert=expert,
+        image_encoder=dataclasses.replace(whole.model.image_encoder, depth=1),
+    )
+    preset = dataclasses.replace(whole, model=model, answer_tokens=12)
+    stats = load_norm_stats(whole.untrained_stats)
+    return NetworkPolicy(preset, preset.spec(), small_model(model), stats, load_words(preset))
+
+
+def with_preset(policy, **changes):
+    preset = dataclasses.replace(policy.preset, **changes)
+    return NetworkPolicy(preset, policy.spec, policy.model, policy.stats, policy.words)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def policy(request):
+    return small(request.param)
+
+
+@pytest.fixture(scope="module")
+def pi0():
+    return small("pi0-tiny")
+
+
+@pytest.fixture(scope="module")
+def two_lengths(pi0):
+    return with_preset(pi0, prompt_lengths=(12, 24))
+
+
+def queries(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return [
+        Query(
+            task="",
+            instruction=("Open a drawer", "Press a button from the top")[i % 2],
+            key=int(rng.integers(0, 2**63)),
+            state=rng.uniform(-0.2, 0.9, 4).astype(np.float32),
+            images={
+                camera: rng.integers(0, 255, (100, 120, 3)).astype(np.uint8)
+                for camera in ("base_0_rgb", "left_wrist_0_rgb")
+            },
+        )
+        for i in range(count)
+    ]
+
+
+def same(a, b):
+    return np.array_equal(a.actions, b.actions) and a.undecodable == b.undecodable
+
+
+def test_answers_do_not_depend_on_place_or_neighbours(policy):
+    asked = queries(BUCKET)
+    alone = [policy.infer([query], BUCKET).chunks[0] for query in asked]
+    together = policy.infer(asked, BUCKET).chunks
+    order = [2, 0, 3, 1]
+    shuffled = policy.infer([asked[i] for i in order], BUCKET).chunks
+    for i in range(BUCKET):
+        assert same(alone[i], together[i])
+        assert same(shuffled[order.index(i)], together[i])
+
+
+def test_answers_have_the_promised_shape(policy):
+    answer = policy.infer(queries(2), BUCKET)
+    for chunk in answer.chunks:
+        if chunk.undecodable is None:
+            assert chunk.actions.shape == (policy.spec.chunk_steps, policy.spec.action_size)
+            assert np.isfinite(chunk.actions).all()
+        else:
+            assert chunk.actions.shape == (0, policy.spec.action_size)
+    assert min(answer.host_s, answer.device_s, answer.post_s) > 0
+
+
+def test_the_key_decides_the_noise_and_nothing_else_does(pi0):
+    (query,) = queries(1)
+    again = pi0.infer([query], BUCKET).chunks[0]
+    other = pi0.infer([dataclasses.replace(query, key=query.key + 1)], BUCKET).chunks[0]
+    high = pi0.infer([dataclasses.replace(query, key=query.key ^ 1 << 40)], BUCKET).chunks[0]
+    assert same(pi0.infer([query], BUCKET).chunks[0], again)
+    assert np.abs(other.actions - again.actions).max() > 0.1
+    assert np.abs(high.actions - again.actions).max() > 0.1
+
+
+def test_preparing_leaves_nothing_to_compile(pi0):
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: compiled.append(event))
+    assert pi0.prepare(3) > 0
+    assert any("backend_compile" in event for event in compiled)
+    compiled.clear()
+    pi0.infer(queries(2), 3)
+    assert not any("backend_compile" in event for event in compiled)
+
+
+def test_queries_of_different_shapes_are_answered_in_one_call(two_lengths):
+    asked = [
+        dataclasses.replace(q, instruction=text)
+        for q, text in zip(queries(3), ("go", "go " * 10, "go"), strict=True)
+    ]
+    together = two_lengths.infer(asked, BUCKET).chunks
+    for query, chunk in zip(asked, together, strict=True):
+        assert same(two_lengths.infer([query], BUCKET).chunks[0], chunk)
+
+
+def test_filling_up_prompts_changes_rounding_only(pi0, two_lengths):
+    (query,) = queries(1)
+    short, filled = (p.infer([query], BUCKET).chunks[0].actions for p in (two_lengths, pi0))
+    np.testing.assert_allclose(short, filled, atol=1e-3)
+    assert two_lengths.encoder.encode(query).shape != pi0.encoder.encode(query).shape
+
+
+def test_relative_entries_are_added_to_the_state(pi0):
+    stats = {"state": identity_stats(4), "actions": identity_stats(4)}
+    relative = dataclasses.replace(pi0.preset, relative=(True, True, False))
+    policy = NetworkPolicy(relative, pi0.spec, pi0.model, stats, pi0.words)
+    (query,) = queries(1)
+    output = np.full((16, 4), 0.25, np.float32)
+    wanted = 0.25 + query.state * [1, 1, 0, 0]
+    np.testing.assert_allclose(policy.chunk_from(query, output).actions, np.tile(wanted, (16, 1)), atol=1e-5)
+
+
+def test_generated_actions_are_unnormalised_and_bad_tokens_handed_back():
+    fast = small("pi0_fast-tiny")
+    (query,) = queries(1)
+    answer = fast.words.answer
+    normalized = np.sin(np.linspace(0, 3, 64)).reshape(16, 4)
+    row = answer.tokenize("go", np.zeros(4), normalized)
+    chunk = fast.chunk_from(query, row.tokens[row.loss_mask])
+    stats = fast.stats["actions"]
+    wanted = (normalized + 1) / 2 * (stats.q99 - stats.q01) + stats.q01
+    assert np.abs(chunk.actions - wanted).max() < 0.15
+    garbage = np.array([300, 301, 1, 5], np.int32)
+    assert fast.chunk_from(query, garbage).undecodable == (300, 301)
+
+
+def test_more_queries_than_the_bucket_are_refused(pi0):
+    with pytest.raises(ValueError, match=r"1 to 2 queries for bucket 2; got 3"):
+        pi0.infer(queries(3), 2)
+    with pytest.raises(ValueError, match="got 0"):
+        pi0.infer([], 2)
+
+
+def test_fingerprints_tell_weights_statistics_and_presets_apart(pi0):
+    def variant(model=pi0.model, stats=pi0.stats):
+        return NetworkPolicy(pi0.preset, pi0.spec, model, stats, pi0.words)
+
+    one = pi0.fingerprint()
+    changed = {
+        "weights": variant(model=small_model(pi0.preset.model, seed=1)),
+        "norm_stats": variant(stats={**pi0.stats, "state": identity_stats(4)}),
+        "preset": with_preset(pi0, flow_steps=5),
+    }
+    for name, policy in changed.items():
+        other = policy.fingerprint()
+        assert {key for key in one if one[key] != other[key]} == {name}
+
+
+def test_the_device_is_named(pi0):
+    assert pi0.device() == jax.devices()[0].device_kind
