@@ -80,7 +80,7 @@ def run(
     from harness.experiments import find
     from harness.protocol import Protocol
     from harness.run import run as run_experiment
-    from results.tables import render
+    from results.tables import render as render_tables
 
     if experiment is not None:
         chosen = named = find(experiment)
@@ -110,7 +110,7 @@ def run(
 
     console = Console()
     result = run_experiment(chosen, out, Resources(env_actors=env_actors), video_every if video else None, console)
-    console.print(render(result.folder, "terminal"), highlight=False, markup=False, soft_wrap=True)
+    console.print(render_tables(result.folder, "terminal"), highlight=False, markup=False, soft_wrap=True)
     command = " ".join(["simloop", *sys.argv[1:]])
     if result.interrupted:
         console.print(
