@@ -16,6 +16,7 @@ from harness.parity import (
     tokenizers,
     transforms,
     units,
+    vit,
 )
 from harness.parity.comparison import Comparison
 
@@ -30,6 +31,7 @@ def families(golden: Path) -> dict[str, Iterator[Comparison]]:
         "tokenizers": tokenizers.checks(golden),
         "transforms": transforms.checks(golden),
         "robots": robots.checks(golden),
+        "vit": vit.checks(golden),
         "policies": policies_whole.checks(golden),
         **cases,
     }

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.parity import policies_whole, robots, tokenizers, transforms
+from harness.parity import policies_whole, robots, tokenizers, transforms, vit
 
 QUERIES = Path(__file__).parents[2] / "golden" / "queries"
 
 
 @pytest.mark.parametrize(
     ("family", "arrays"),
-    [(tokenizers, 48), (transforms, 48), (robots, 91)],
+    [(tokenizers, 48), (transforms, 48), (robots, 91), (vit, 3)],
     ids=lambda x: getattr(x, "__name__", ""),
 )
 def test_recordings_are_reproduced(family, arrays):
