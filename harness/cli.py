@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -153,6 +154,55 @@ def table(
     return 0
 
 
+@app.command
+def compare(
+    policies: Annotated[Positional[tuple[str, ...]], arg("[POLICY ...]", "all of the runs")] = (),
+    *,
+    run: Annotated[tuple[str, ...], arg("RUN [RUN ...]")],
+    margin: Annotated[float, arg("D")] = 0.02,
+    alpha: Annotated[float, arg("A")] = 0.05,
+    looked_at: Annotated[int | None, arg("N", "as many as the runs hold")] = None,
+    by_task: bool = False,
+) -> int:
+    """Say in sentences which policies differ, which are equivalent, and what the episodes leave open.
+
+    Examples:
+
+      simloop compare pi0_libero@/a pi0_libero@/b --run runs/libero
+
+      simloop compare before:expert after:expert --run before=runs/one after=runs/two
+
+    Policies that met the same episodes are compared in pairs, others as strangers, which is said.
+
+    Args:
+      policies: Two or more policies, as the tables name them.
+      run: Run folders; NAME=FOLDER puts NAME: before its policies.
+      margin: Differences of success rates below this do not matter.
+      alpha: How often, at most, any of all comparisons may find a difference that there is not.
+      looked_at: Policies and checkpoints that were tried before these were chosen.
+      by_task: Show every pair task by task, too.
+    """
+    from results.outcome_matrix import outcome_matrices
+    from results.runs import load_runs
+    from results.statements import comparison, task_grid
+    from results.typesetting import to_text
+
+    console, runs = Console(), load_runs(list(run))
+    for title, sentences, grid in comparison(
+        runs, policies, margin=margin, alpha=alpha, looked_at=looked_at
+    ):
+        console.print(title, style="bold", highlight=False, markup=False)
+        for sentence in sentences:
+            console.print(f"\n{sentence}", highlight=False, markup=False)
+        console.print(f"\n{to_text(grid)}", highlight=False, markup=False, soft_wrap=True)
+    if by_task:
+        for outcomes in outcome_matrices(runs.episodes, policies or runs.policies).values():
+            for a, b in itertools.combinations(outcomes.policies, 2):
+                text = to_text(task_grid(outcomes, a, b))
+                console.print(text, highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
 @app.command(name="list")
 def list_(what: Positional[Literal["suites", "tasks", "policies", "experiments"]]) -> int:
     """Show what can be named in a run.
@@ -205,6 +255,7 @@ def _spoken_errors() -> tuple[type[Exception], ...]:
     from envs.registry import UnknownNameError
     from envs.rendering import RenderingError
     from harness.errors import SimloopError
+    from results.errors import ResultsError
     from results.ledger import LedgerError
 
-    return (SimloopError, LedgerError, RenderingError, UnknownNameError)
+    return (SimloopError, LedgerError, ResultsError, RenderingError, UnknownNameError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,6 +60,23 @@ class Contrast:
     def difference(self) -> float:
         """Success rate of a less that of b."""
         return self.rate_a - self.rate_b
+
+    @property
+    def mirrored(self) -> Contrast:
+        """The same comparison with a and b in each other's place."""
+        same, pairs = self.equivalence, self.pairs
+        return dataclasses.replace(
+            self,
+            a=self.b,
+            b=self.a,
+            rate_a=self.rate_b,
+            rate_b=self.rate_a,
+            episodes_a=self.episodes_b,
+            episodes_b=self.episodes_a,
+            interval=Interval(-self.interval.high, -self.interval.low),
+            equivalence=dataclasses.replace(same, interval=Interval(-same.interval.high, -same.interval.low)),
+            pairs=pairs and Pairs(pairs.both, pairs.only_b, pairs.only_a, pairs.neither),
+        )
 
     @property
     def better(self) -> str | None:

@@ -13,7 +13,16 @@ import numpy as np
 import pandas as pd
 
 from results.ledger import LedgerError, TornTail
-from results.records import CONFIG, DECIDING_SOFTWARE, PROVENANCE, load, load_json, load_queries, look_up
+from results.records import (
+    CONFIG,
+    DECIDING_SOFTWARE,
+    PROVENANCE,
+    load,
+    load_json,
+    load_queries,
+    look_up,
+    policy_label,
+)
 from results.scores import Planned, planned
 
 KEY = ["policy", "suite", "protocol", "task", "episode"]
@@ -75,6 +84,12 @@ class Runs:
         found = set(self.episodes["policy"])
         first = [name for plan in self.plans for name in plan.policies if name in found]
         return tuple(dict.fromkeys([*first, *sorted(found)]))
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """How tables name each policy: an untrained one never without saying so."""
+        weights = dict(zip(self.episodes["policy"], self.episodes["weights"], strict=True))
+        return {policy: policy_label(policy, weights[policy]) for policy in self.policies}
 
     @property
     def looked_at(self) -> int:

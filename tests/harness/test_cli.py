@@ -10,6 +10,7 @@ import pytest
 from harness import cli
 from harness.policy_catalog import UnknownPolicyError, require_weights
 from results.ledger import decode_line
+from tests.helpers.run_folders import episodes, write_run
 
 SIMLOOP = [sys.executable, "-c", "from harness.cli import main; main()"]
 
@@ -92,7 +93,18 @@ def test_everything_that_can_be_named_is_listed(simloop, what, wanted):
     assert all(text in printed for text in wanted), printed
 
 
-@pytest.mark.parametrize("command", ["run", "table", "list", "doctor", "parity"])
+def test_policies_are_compared_in_sentences(simloop, tmp_path):
+    run = write_run(tmp_path, [*episodes(9, 1), *episodes(2, 8, policy="pi0", weights="trained")])
+    status, printed = simloop("compare", "pi0", "expert", "--run", run, "--by-task")
+    assert status == 0
+    assert "expert succeeds more often than pi0: 90.0 % against 20.0 % in the same 10 episodes" in printed
+    assert "only pi0" in printed
+    status, printed = simloop("compare", "pi1", "expert", "--run", run)
+    assert status == cli.MISUSED
+    assert "No episodes of 'pi1' in these runs; there are expert, pi0." in printed
+
+
+@pytest.mark.parametrize("command", ["run", "table", "compare", "list", "doctor", "parity"])
 def test_every_command_explains_itself(simloop, command):
     status, printed = simloop(command, "--help")
     assert status == 0
