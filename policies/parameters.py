@@ -111,6 +111,8 @@ def random_model(config: ModelConfig, seed: int, *, dtype: DTypeLike = "float32"
 
 
 ELEMENTS_DRAWN_AT_ONCE = 2**28
+WORTH_OPTIMIZING = 2**24
+"""Elements from which an optimised random generator earns the seconds that XLA takes to optimise it."""
 
 
 def _end_of_group(sizes: list[int], *, start: int) -> int:
@@ -130,7 +132,10 @@ def _initializer(
         state = nnx.state(model_class(config)(config, rngs=nnx.Rngs(key)), nnx.Param)
         return [leaf.astype(dtype) for leaf in jax.tree.leaves(state)[start:stop]]
 
-    # This runs once; optimising the many random bit generators would take longer than they do.
+    _, state = nnx.split(abstract_model(config))
+    elements = sum(leaf.size for leaf in jax.tree.leaves(state)[start:stop])
+    if elements > WORTH_OPTIMIZING:
+        return jax.jit(initialize)
     return jax.jit(initialize, compiler_options={"xla_backend_optimization_level": 0})
 
 
