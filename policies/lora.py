@@ -1,6 +1,6 @@
 """Low-rank adapters: how they are applied, merged into the weights, and what is frozen beside them.
 
-Published behaviour that a caller may not expect (each held by a test on recorded outputs):
+Published behaviour that a caller may not expect:
 
 * `lora_a` replaces the last axis of the weight by the rank, `lora_b` the second to last. For the
   output projection of attention, [heads, head_dim, width], this sums over heads *before* the second
