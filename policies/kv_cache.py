@@ -38,6 +38,9 @@ def empty_cache(config: GemmaConfig, *, batch: int, slots: int, dtype: DTypeLike
 def write(
     slots: Float[Array, "b s k h"], new: Float[Array, "b t k h"], start: Int32[Array, ""]
 ) -> Float[Array, "b s k h"]:
-    """Put the keys or values of new tokens of one layer into slots start, start+1, ..."""
+    """Put the keys or values of new tokens of one layer into slots start, start+1, ...
+
+    There must be room: JAX would move a start that is too late forward, over slots in use.
+    """
     zero = jnp.zeros((), jnp.int32)
     return jax.lax.dynamic_update_slice(slots, new, (zero, start, zero, zero))
