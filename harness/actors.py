@@ -55,6 +55,10 @@ class Sources:
     """Begins to record an episode; None where nothing but its outcome is wanted."""
 
 
+REGISTERED = Sources()
+"""The suites of `envs.registry` and the policies of `harness.policy_catalog`."""
+
+
 @dataclass(frozen=True)
 class VideoSettings:
     """Which cameras are filmed, and how often."""
@@ -104,7 +108,9 @@ class EnvActor:
         try:
             env = self._env_of(spec)
             recorder = (
-                VideoRecorder(self._video.cameras, self._video.every, env.spec.control_hz) if self._video else None
+                VideoRecorder(self._video.cameras, self._video.every, env.spec.control_hz)
+                if self._video
+                else None
             )
             episode = play(
                 env,
@@ -200,7 +206,11 @@ async def _ask(worker: Any, query: Query) -> Reply:
 
 def _one_line(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({frames[-1].name} in {frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
+    place = (
+        f" ({frames[-1].name} in {frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})"
+        if frames
+        else ""
+    )
     return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
 
 

@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -40,7 +40,9 @@ def run(
     replan_steps: Annotated[int | None, arg("N", "10")] = None,
     max_steps: Annotated[int | None, arg("N", "the task's own")] = None,
     render: Annotated[Literal["official", "fast"] | None, arg("{official,fast}", "fast")] = None,
-    undecodable: Annotated[Literal["end_episode", "hold"] | None, arg("{end_episode,hold}", "end_episode")] = None,
+    undecodable: Annotated[
+        Literal["end_episode", "hold"] | None, arg("{end_episode,hold}", "end_episode")
+    ] = None,
     bucket: Annotated[int | None, arg("N", "4")] = None,
     env_actors: Annotated[int | None, arg("N", "one per core")] = None,
     video_every: Annotated[int, arg("N", "10")] = 10,
@@ -96,21 +98,23 @@ def run(
             protocol=Protocol(suite or "metaworld"),
         )  # fmt: skip
     protocol = dataclasses.replace(chosen.protocol, suite=suite or chosen.suite)
-    rules = {"replan_steps": replan_steps, "max_steps": max_steps, "undecodable": undecodable}
-    protocol = dataclasses.replace(protocol, **{key: value for key, value in rules.items() if value is not None})
+    rules = _given(replan_steps=replan_steps, max_steps=max_steps, undecodable=undecodable)
+    protocol = dataclasses.replace(protocol, **rules)
     if render is not None:
         protocol = dataclasses.replace(protocol, render=dataclasses.replace(protocol.render, profile=render))
-    overrides = {
-        "suite": suite, "tasks": tasks, "policies": policies, "episodes": episodes, "seed": seed, "bucket": bucket,
-    }  # fmt: skip
-    chosen = dataclasses.replace(
-        chosen, protocol=protocol, **{key: value for key, value in overrides.items() if value is not None}
+    overrides = _given(
+        suite=suite, tasks=tasks, policies=policies, episodes=episodes, seed=seed, bucket=bucket
     )
+    chosen = dataclasses.replace(chosen, protocol=protocol, **overrides)
     if out is None:
-        out = Path("runs") / (chosen.name if chosen == named else f"{chosen.name or chosen.suite}-{chosen.short_hash}")
+        out = Path("runs") / (
+            chosen.name if chosen == named else f"{chosen.name or chosen.suite}-{chosen.short_hash}"
+        )
 
     console = Console()
-    result = run_experiment(chosen, out, Resources(env_actors=env_actors), video_every if video else None, console)
+    result = run_experiment(
+        chosen, out, Resources(env_actors=env_actors), video_every if video else None, console
+    )
     console.print(render_tables(result.folder, "terminal"), highlight=False, markup=False, soft_wrap=True)
     command = " ".join(["simloop", *sys.argv[1:]])
     if result.interrupted:
@@ -188,9 +192,7 @@ def compare(
     from results.typesetting import to_text
 
     console, runs = Console(), load_runs(list(run))
-    for title, sentences, grid in comparison(
-        runs, policies, margin=margin, alpha=alpha, looked_at=looked_at
-    ):
+    for title, sentences, grid in comparison(runs, policies, margin=margin, alpha=alpha, looked_at=looked_at):
         console.print(title, style="bold", highlight=False, markup=False)
         for sentence in sentences:
             console.print(f"\n{sentence}", highlight=False, markup=False)
@@ -200,6 +202,62 @@ def compare(
             for a, b in itertools.combinations(outcomes.policies, 2):
                 text = to_text(task_grid(outcomes, a, b))
                 console.print(text, highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+@app.command
+def plan(
+    *,
+    difference: Annotated[float | None, arg("D", "a table of what can be found")] = None,
+    episodes: Annotated[tuple[int, ...] | None, arg("N [N ...]", "10 to 2000")] = None,
+    base: Annotated[float, arg("P")] = 0.9,
+    tasks: Annotated[int, arg("N")] = 1,
+    policies: Annotated[int, arg("N")] = 2,
+    correlation: Annotated[float, arg("R")] = 0.15,
+    power: Annotated[float, arg("P")] = 0.8,
+    alpha: Annotated[float, arg("A")] = 0.05,
+    margin: Annotated[float, arg("D")] = 0.02,
+) -> int:
+    """Say how many episodes a difference takes, or what so many can find, before anything is run.
+
+    Examples:
+
+      simloop plan --base 0.9 --difference 0.05 --tasks 10
+
+      simloop plan --base 0.9 --episodes 500
+
+    Args:
+      difference: Difference of success rates that is to be found, such as 0.05.
+      episodes: Episodes per policy, over all tasks, of which to say what they can find.
+      base: Success rate of the better policy.
+      tasks: Tasks among which the episodes are divided.
+      policies: Policies that will be compared; all pairs share alpha.
+      correlation: Of the outcomes of two policies in the same episode. 0.15 is usual between different policies;
+        the same weights under another engine have more.
+      power: How often a difference that is there is to be found.
+      alpha: How often, at most, any comparison may find a difference that is not there.
+      margin: Differences below this do not matter: policies that differ by less are equivalent.
+    """
+    from results.contrasts import family_size
+    from results.errors import ResultsError
+    from results.sample_size import Design
+    from results.sample_size_table import EPISODES, detectable_grid, difference_grid, equivalence_grid
+    from results.typesetting import to_text
+
+    if tasks < 1 or policies < 2 or min(episodes or (1,)) < 1 or not 0 < margin < 1:
+        raise ResultsError(
+            "Wanted at least 1 task, 2 policies, 1 episode and a margin in (0, 1); got "
+            f"--tasks {tasks} --policies {policies} --episodes {episodes} --margin {margin}."
+        )
+    design = Design(base, correlation, alpha, power, family_size(policies))
+    grids = []
+    if difference is not None:
+        grids.append(difference_grid(design, difference, tasks))
+    if difference is None or episodes:
+        grids.append(detectable_grid(design, episodes or EPISODES))
+    grids.append(equivalence_grid(design, margin, tasks))
+    for grid in grids:
+        Console().print(to_text(grid), highlight=False, markup=False, soft_wrap=True)
     return 0
 
 
@@ -225,7 +283,11 @@ def doctor() -> int:
 
 
 @app.command
-def parity(golden_dir: Annotated[Positional[Path], arg("GOLDEN_DIR")], *, only: Annotated[str | None, arg("NAME")] = None) -> int:
+def parity(
+    golden_dir: Annotated[Positional[Path], arg("GOLDEN_DIR")],
+    *,
+    only: Annotated[str | None, arg("NAME")] = None,
+) -> int:
     """Compare the models with recorded outputs of the reference, array by array.
 
     Args:
@@ -235,6 +297,11 @@ def parity(golden_dir: Annotated[Positional[Path], arg("GOLDEN_DIR")], *, only: 
     from harness.parity.run import main as run_parity
 
     return run_parity(golden_dir, only)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def main() -> None:

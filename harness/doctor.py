@@ -36,16 +36,23 @@ def main(console: Console) -> int:
             line, mark = check(), "[green]ok[/green]  "
         except Exception as error:
             failed += 1
-            line, mark = (str(error) if isinstance(error, Unfit) else f"{type(error).__name__}: {error}"), "[red]FAIL[/red]"
+            line, mark = (
+                (str(error) if isinstance(error, Unfit) else f"{type(error).__name__}: {error}"),
+                "[red]FAIL[/red]",
+            )
         console.print(f"{mark} [bold]{name:<18}[/bold] ", end="", highlight=False)
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    console.print("Everything works." if not failed else f"{failed} of {len(checks)} checks failed.", highlight=False)
+    console.print(
+        "Everything works." if not failed else f"{failed} of {len(checks)} checks failed.", highlight=False
+    )
     return 1 if failed else 0
 
 
 def _python() -> str:
     if not (3, 11) <= sys.version_info[:2] <= (3, 12):
-        raise Unfit(f"Python 3.11 or 3.12 is needed, this is {platform.python_version()}. Run ./scripts/setup.")
+        raise Unfit(
+            f"Python 3.11 or 3.12 is needed, this is {platform.python_version()}. Run ./scripts/setup."
+        )
     return f"{platform.python_version()} at {sys.executable}"
 
 
@@ -57,7 +64,11 @@ def _jax() -> str:
     if int(jnp.arange(4).sum()) != 6:
         raise Unfit(f"{devices[0]} adds 0+1+2+3 to {int(jnp.arange(4).sum())}. Reinstall jax and jaxlib.")
     kinds = ", ".join(f"{device.platform} {device.device_kind}" for device in devices)
-    gpu = "" if any(device.platform == "gpu" for device in devices) else "; for a GPU: pip install 'simloop[cuda]'"
+    gpu = (
+        ""
+        if any(device.platform == "gpu" for device in devices)
+        else "; for a GPU: pip install 'simloop[cuda]'"
+    )
     return f"{jax.__version__} on {kinds}{gpu}"
 
 
@@ -71,7 +82,8 @@ def _gl() -> str:
         frame = draw_test_frame(RenderSettings("official", 224, 224))
     except RenderingError as error:
         raise Unfit(str(error)) from error
-    return f"{frame.backend}, {frame.gl_renderer}; test frame as expected in {1e3 * (time.perf_counter() - began):.0f} ms"
+    took_ms = 1e3 * (time.perf_counter() - began)
+    return f"{frame.backend}, {frame.gl_renderer}; test frame as expected in {took_ms:.0f} ms"
 
 
 def _ray() -> str:
@@ -97,13 +109,17 @@ def _memory() -> str:
             f"{free:.1f} GiB free; {MEMORY_NEEDED_GIB:g} GiB are needed for two simulators and a small policy. "
             "Close other programs or use --env-actors 1."
         )
-    return f"{free:.1f} GiB free of {psutil.virtual_memory().total / 2**30:.1f} GiB, {psutil.cpu_count()} CPUs"
+    return (
+        f"{free:.1f} GiB free of {psutil.virtual_memory().total / 2**30:.1f} GiB, {psutil.cpu_count()} CPUs"
+    )
 
 
 def _disk() -> str:
     free = shutil.disk_usage(".").free / 2**30
     if free < DISK_NEEDED_GIB:
-        raise Unfit(f"{free:.1f} GiB free in this folder; {DISK_NEEDED_GIB:g} GiB are needed for videos and records.")
+        raise Unfit(
+            f"{free:.1f} GiB free in this folder; {DISK_NEEDED_GIB:g} GiB are needed for videos and records."
+        )
     return f"{free:.0f} GiB free in this folder"
 
 

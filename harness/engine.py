@@ -14,6 +14,7 @@ import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from harness.actors import (
+    REGISTERED,
     EpisodeResult,
     Sources,
     VideoSettings,
@@ -28,7 +29,9 @@ from policies.interface import PolicySpec
 
 MAX_ATTEMPTS = 2  # A fault that comes back is not a passing one; it is recorded as an error.
 WORKERS_AHEAD = 1  # While one policy plays, the next compiles; more would compete for memory.
-OBJECT_STORE_BYTES = 256 * 2**20  # Queries and videos pass through one at a time; the default takes 30 % of RAM.
+OBJECT_STORE_BYTES = (
+    256 * 2**20
+)  # Queries and videos pass through one at a time; the default takes 30 % of RAM.
 POLL_S = 0.5
 
 
@@ -80,7 +83,7 @@ class Engine:
         video: VideoSettings | None,
         on_ready: Callable[[WorkerReport], None] = lambda report: None,
         on_retry: Callable[[Attempt, str], None] = lambda attempt, error: None,
-        sources: Sources = Sources(),
+        sources: Sources = REGISTERED,
     ):
         self._protocol = protocol
         self._policies = policies
@@ -100,7 +103,9 @@ class Engine:
         """Have a Ray to work with."""
         if ray.is_initialized():
             return self
-        os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # Or Ray builds a new venv for its workers.
+        os.environ.setdefault(
+            "RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0"
+        )  # Or Ray builds a new venv for its workers.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         ray.init(
             num_cpus=max(self.env_actors, psutil.cpu_count() or 1),
@@ -150,7 +155,9 @@ class Engine:
                     self._actors.remove(actor)
                     actor = self._start_env_actor()
                     self._actors.append(actor)
-                    result = EpisodeResult(attempt.spec, None, error=f"The simulator process died: {_first_line(error)}")
+                    result = EpisodeResult(
+                        attempt.spec, None, error=f"The simulator process died: {_first_line(error)}"
+                    )
                 idle.append(actor)
                 if result.played is None and attempt.number < MAX_ATTEMPTS:
                     self._on_retry(attempt, result.error)
@@ -186,7 +193,9 @@ class Engine:
         except RayTaskError as error:
             raise EngineError(f"Policy {name!r} cannot be used: {error.cause}") from error
         except RayError as error:
-            raise EngineError(f"The worker of policy {name!r} died while starting: {_first_line(error)}") from error
+            raise EngineError(
+                f"The worker of policy {name!r} died while starting: {_first_line(error)}"
+            ) from error
         self._on_ready(worker.report)
 
     def _dispatch(self, idle: list[Any]) -> None:

@@ -59,7 +59,8 @@ class Experiment:
             raise ExperimentError(f"--policies names {', '.join(twice)} twice; each policy is run once.")
         if self.protocol.suite != self.suite:
             raise ExperimentError(
-                f"Protocol {self.protocol.label!r} is for suite {self.protocol.suite!r}, the experiment for {self.suite!r}."
+                f"Protocol {self.protocol.label!r} is for suite {self.protocol.suite!r}, the experiment for "
+                f"{self.suite!r}."
             )
 
     def task_specs(self) -> list[TaskSpec]:

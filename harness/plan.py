@@ -14,6 +14,7 @@ from harness.protocol import Protocol
 from harness.seeding import episode_key, episode_seed
 from results.records import EpisodeKey
 
+
 @dataclass(frozen=True)
 class EpisodeSpec:
     """One attempt at one task by one policy, fixed before anything runs."""

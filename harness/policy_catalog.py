@@ -61,7 +61,9 @@ def split_name(name: str) -> tuple[str, Path | None]:
     if preset not in policy_names():
         near = difflib.get_close_matches(preset, policy_names(), n=3, cutoff=0.4)
         hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise UnknownPolicyError(f"There is no policy {preset!r}.{hint} simloop list policies shows all of them.")
+        raise UnknownPolicyError(
+            f"There is no policy {preset!r}.{hint} simloop list policies shows all of them."
+        )
     if not at:
         return preset, None
     if preset in SCRIPTED:

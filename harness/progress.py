@@ -69,7 +69,9 @@ class RunProgress:
     def _line(self) -> str:
         total = sum(self._totals.values())
         parts = [
-            f"{name} {counts['success']}/{counts.total()}" for name, counts in self._outcomes.items() if counts
+            f"{name} {counts['success']}/{counts.total()}"
+            for name, counts in self._outcomes.items()
+            if counts
         ]
         errors = sum(counts["error"] for counts in self._outcomes.values())
         return (
@@ -86,7 +88,12 @@ class RunProgress:
 
     def _render(self) -> Group:
         table = Table(box=None, padding=(0, 2), show_header=True, header_style="dim")
-        for column, side in (("policy", "left"), ("done", "right"), ("successes", "right"), ("errors", "right")):
+        for column, side in (
+            ("policy", "left"),
+            ("done", "right"),
+            ("successes", "right"),
+            ("errors", "right"),
+        ):
             table.add_column(column, justify=side)  # type: ignore[arg-type]
         for name, counts in self._outcomes.items():
             done = counts.total()

@@ -64,7 +64,9 @@ class Provenance:
                     f"{'; '.join(differing)}. Finish it where it was started, or use another --out folder."
                 )
 
-    def add_policy(self, name: str, device: str, fingerprint: dict[str, str], load_s: float, compile_s: float) -> None:
+    def add_policy(
+        self, name: str, device: str, fingerprint: dict[str, str], load_s: float, compile_s: float
+    ) -> None:
         """Note a policy's hashes; refuse weights that differ from those the run was started with."""
         known = self._content["policies"].get(name)
         if known and known["fingerprint"] != fingerprint:
@@ -72,7 +74,11 @@ class Provenance:
                 f"Policy {name!r} has other weights or statistics than when {self._file.parent} was started: "
                 f"{known['fingerprint']} -> {fingerprint}. Use another --out folder."
             )
-        self._content["policies"][name] = {"device": device, "fingerprint": fingerprint, "load_s": round(load_s, 3)}
+        self._content["policies"][name] = {
+            "device": device,
+            "fingerprint": fingerprint,
+            "load_s": round(load_s, 3),
+        }
         self._content["compile_s"].setdefault(name, round(compile_s, 3))
         self._write()
 

@@ -161,7 +161,9 @@ def play(
                 actions = [held] * min(protocol.replan_steps, policy.chunk_steps)
         actions = [adapter.action(task, row) for row in actions]
         done = clock()
-        played.queries.append(_latency(index, reply, render_s, adapted - rendered, answered - adapted, done - answered))
+        played.queries.append(
+            _latency(index, reply, render_s, adapted - rendered, answered - adapted, done - answered)
+        )
         if not actions and ended_by is None:
             raise ValueError(f"Policy {policy.name!r} answered query {index} with a chunk of no actions.")
 
@@ -182,7 +184,9 @@ def play(
 
     played.ended_by = ended_by
     played.actions_sha256 = actions_hash.hexdigest()
-    played.final_state_sha256 = hashlib.sha256(np.ascontiguousarray(env.snapshot(), "<f8").tobytes()).hexdigest()
+    played.final_state_sha256 = hashlib.sha256(
+        np.ascontiguousarray(env.snapshot(), "<f8").tobytes()
+    ).hexdigest()
     played.renders = frames.renders
     played.wall_s = clock() - started
     return played

@@ -47,7 +47,9 @@ class RunFolder:
                 for file in (EPISODES, QUERIES)
                 if repair_tail(path / file)
             ]
-            self.done: dict[EpisodeKey, EpisodeRecord] = {record.key: record for record in read_episodes(path)}
+            self.done: dict[EpisodeKey, EpisodeRecord] = {
+                record.key: record for record in read_episodes(path)
+            }
             strangers = self.done.keys() - {spec.id for spec in plan.episodes}
             if strangers:
                 raise RunFolderError(
@@ -164,5 +166,3 @@ def _lock(path: Path) -> IO[str]:
             f"Another process is writing to {path}. Wait for it, or choose another --out folder."
         ) from error
     return stream
-
-

@@ -23,7 +23,9 @@ def find(name: str) -> Experiment:
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=3, cutoff=0.4)
         hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise ExperimentError(f"There is no experiment {name!r}.{hint} simloop list experiments shows all of them.")
+        raise ExperimentError(
+            f"There is no experiment {name!r}.{hint} simloop list experiments shows all of them."
+        )
     return importlib.import_module(f"{__name__}.{name}").EXPERIMENT
 
 

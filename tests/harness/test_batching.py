@@ -18,7 +18,9 @@ def query(number: int) -> Query:
 
 
 def answer_with_keys(queries) -> Answer:
-    return Answer([Chunk(np.full((1, 1), q.key, np.float32)) for q in queries], host_s=0.1, device_s=0.2, post_s=0.3)
+    return Answer(
+        [Chunk(np.full((1, 1), q.key, np.float32)) for q in queries], host_s=0.1, device_s=0.2, post_s=0.3
+    )
 
 
 def run(bucket, infer, scenario):

@@ -67,7 +67,9 @@ def test_a_preset_without_weights_says_where_they_are():
 
 def test_an_unwritable_folder_is_refused(simloop, tmp_path):
     (tmp_path / "file").touch()
-    status, printed = simloop("run", "--policies", "hold", "--tasks", "reach-v3", "--out", tmp_path / "file" / "run")
+    status, printed = simloop(
+        "run", "--policies", "hold", "--tasks", "reach-v3", "--out", tmp_path / "file" / "run"
+    )
     assert status == cli.MISUSED
     assert "Cannot write to the run folder" in printed
 
@@ -126,7 +128,18 @@ def test_without_opengl_a_run_says_what_to_install(tmp_path):
 
 def test_a_real_run_ends_in_records_videos_and_tables_and_again_in_the_same_tables(simloop, tmp_path):
     folder = tmp_path / "run"
-    arguments = ["run", "--policies", "expert", "random", "--tasks", "reach", "--episodes", "1", "--out", folder]
+    arguments = [
+        "run",
+        "--policies",
+        "expert",
+        "random",
+        "--tasks",
+        "reach",
+        "--episodes",
+        "1",
+        "--out",
+        folder,
+    ]
     status, first = simloop(*arguments, "--env-actors", 2, "--max-steps", 80)
     assert status == 0, first
     assert sorted(path.name for path in folder.glob("*.*") if not path.name.startswith(".")) == [
@@ -143,7 +156,10 @@ def test_a_real_run_ends_in_records_videos_and_tables_and_again_in_the_same_tabl
     status, second = simloop(*arguments, "--max-steps", 80)
     assert status == 0
     assert (folder / "episodes.jsonl").read_bytes() == ledger
-    assert second in first or second.splitlines()[:5] == first[first.index(second.splitlines()[0]) :].splitlines()[:5]
+    assert (
+        second in first
+        or second.splitlines()[:5] == first[first.index(second.splitlines()[0]) :].splitlines()[:5]
+    )
 
     status, refused = simloop(*arguments, "--max-steps", 81)
     assert status == cli.MISUSED

@@ -15,7 +15,15 @@ COMPARED = ["outcome", "ended_by", "steps", "queries", "seed", "actions_sha256",
 
 def start(folder, *arguments):
     return subprocess.Popen(
-        [sys.executable, "-c", "from harness.cli import main; main()", "run", *arguments, "--out", str(folder)],
+        [
+            sys.executable,
+            "-c",
+            "from harness.cli import main; main()",
+            "run",
+            *arguments,
+            "--out",
+            str(folder),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -58,7 +66,9 @@ def test_killed_then_interrupted_then_finished_equals_uninterrupted(tmp_path):
     status, _ = stop_after(broken, 2, signal.SIGKILL, *arguments, "--env-actors", "2")
     assert status == -signal.SIGKILL
     kept = (broken / "episodes.jsonl").read_bytes()
-    status, printed = stop_after(broken, kept.count(b"\n") + 2, signal.SIGINT, *arguments, "--env-actors", "2")
+    status, printed = stop_after(
+        broken, kept.count(b"\n") + 2, signal.SIGINT, *arguments, "--env-actors", "2"
+    )
     assert status == 130, printed
     assert "Interrupted" in printed
     assert "To go on: simloop run" in printed

@@ -44,7 +44,9 @@ def test_an_episode_without_success_ends_at_the_step_limit():
 @pytest.mark.parametrize(("replan", "queries"), [(1, 12), (3, 4), (5, 3), (100, 3)])
 def test_a_policy_is_asked_again_after_the_replan_interval_or_its_whole_chunk(replan, queries):
     policy = PointPolicy(chunk_steps=5, noise=5.0)
-    played = run_episode(point_env(), one_spec(), policy, ADAPTER, protocol(replan_steps=replan, max_steps=12))
+    played = run_episode(
+        point_env(), one_spec(), policy, ADAPTER, protocol(replan_steps=replan, max_steps=12)
+    )
     assert played.steps == 12
     assert len(played.queries) == queries
     assert [query.index for query in played.queries] == list(range(queries))
@@ -97,7 +99,9 @@ def test_undecodable_tokens_end_the_episode_as_a_failure():
 def test_undecodable_tokens_hold_still_where_the_protocol_says_so():
     policy = PointPolicy(undecodable_from=0)
     env = point_env()
-    played = run_episode(env, one_spec(), policy, ADAPTER, protocol(undecodable="hold", replan_steps=3, max_steps=9))
+    played = run_episode(
+        env, one_spec(), policy, ADAPTER, protocol(undecodable="hold", replan_steps=3, max_steps=9)
+    )
     assert (played.ended_by, played.undecodable, played.steps) == ("step_limit", 3, 9)
     fresh = point_env()
     fresh.reset(one_spec().seed)
@@ -114,9 +118,19 @@ def test_stages_of_a_query_add_up_to_its_total_and_frames_shared_with_a_video_st
     )
     chunk = policy.infer([next(episode)], 1).chunks[0]
     with pytest.raises(StopIteration) as stop:
-        episode.send(Reply(chunk, transport_s=0.5, queue_s=0.25, host_s=0.125, device_s=0.0625, post_s=0.0625))
+        episode.send(
+            Reply(chunk, transport_s=0.5, queue_s=0.25, host_s=0.125, device_s=0.0625, post_s=0.0625)
+        )
     row = stop.value.value.queries[0]
-    parts = row.render_ms + row.adapt_ms + row.transport_ms + row.queue_ms + row.host_ms + row.device_ms + row.post_ms
+    parts = (
+        row.render_ms
+        + row.adapt_ms
+        + row.transport_ms
+        + row.queue_ms
+        + row.host_ms
+        + row.device_ms
+        + row.post_ms
+    )
     assert parts == pytest.approx(row.total_ms)
     assert row.render_ms == 1000.0
     assert row.adapt_ms == 2000.0

@@ -11,7 +11,13 @@ TASKS = [point_task("left"), point_task("right")]
 
 
 def plan(**changes):
-    arguments = {"policies": ["a", "b"], "tasks": TASKS, "protocol": Protocol("points"), "episodes": 3, "seed": 0}
+    arguments = {
+        "policies": ["a", "b"],
+        "tasks": TASKS,
+        "protocol": Protocol("points"),
+        "episodes": 3,
+        "seed": 0,
+    }
     return make_plan(**{**arguments, **changes})
 
 
@@ -37,7 +43,8 @@ def test_a_plan_holds_every_policy_on_every_task_as_often_as_asked():
 
 def test_policies_meet_the_same_initial_states_and_noise():
     by_policy = {
-        name: [(s.task, s.episode, s.seed, s.key) for s in plan().episodes if s.policy == name] for name in "ab"
+        name: [(s.task, s.episode, s.seed, s.key) for s in plan().episodes if s.policy == name]
+        for name in "ab"
     }
     assert by_policy["a"] == by_policy["b"]
 

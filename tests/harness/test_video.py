@@ -17,7 +17,9 @@ from tests.helpers.point_suite import PointEnv, point_task
 def frames_of(video: bytes):
     with av.open(io.BytesIO(video)) as container:
         stream = container.streams.video[0]
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)], float(stream.average_rate)
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)], float(
+            stream.average_rate
+        )
 
 
 @pytest.mark.parametrize(("every", "count"), [(1, 10), (2, 6), (4, 4), (100, 2)])

@@ -31,7 +31,9 @@ POLICY = PolicySpec(
 def test_a_policy_that_does_not_fit_a_task_is_refused(changes, wanted):
     with pytest.raises(AdapterError) as error:
         ADAPTER.check(dataclasses.replace(POLICY, **changes), point_task())
-    assert all(text in str(error.value) for text in [*wanted, "points/point", "'net'", "simloop list policies"])
+    assert all(
+        text in str(error.value) for text in [*wanted, "points/point", "'net'", "simloop list policies"]
+    )
 
 
 def test_a_policy_that_needs_the_simulators_state_is_refused_where_there_is_none():
@@ -45,7 +47,9 @@ def test_a_fitting_policy_passes():
 
 
 def test_a_robot_without_adapter_is_named_with_those_that_have_one():
-    with pytest.raises(AdapterError, match=r"convention 'point'; suite 'metaworld' has adapters for 'metaworld'"):
+    with pytest.raises(
+        AdapterError, match=r"convention 'point'; suite 'metaworld' has adapters for 'metaworld'"
+    ):
         find_adapter("metaworld", POLICY)
 
 
@@ -60,7 +64,9 @@ def test_a_query_holds_the_models_cameras_the_state_and_the_bounds():
 
 
 def test_actions_are_moved_into_the_bounds():
-    np.testing.assert_array_equal(ADAPTER.action(point_task(), np.array([3.0, -0.5], np.float32)), [1.0, -0.5])
+    np.testing.assert_array_equal(
+        ADAPTER.action(point_task(), np.array([3.0, -0.5], np.float32)), [1.0, -0.5]
+    )
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: f"{adapter.suite}-{adapter.robot}")
