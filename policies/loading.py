@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-from policies.checkpoints import Checkpoint, open_checkpoint, progress_bar
+from policies.checkpoints import Checkpoint, CheckpointError, open_checkpoint, progress_bar
 from policies.home import simloop_home
 from policies.interface import Weights
 from policies.network import NetworkPolicy, Words
@@ -60,6 +60,11 @@ def load_policy(
     else:
         weights = "trained"
         opened = open_checkpoint(checkpoint)
+        if opened.preset not in (None, name):
+            raise CheckpointError(
+                f"{checkpoint} was written for preset {opened.preset!r}; got {name!r}. Name it "
+                f"{opened.preset}@{checkpoint}."
+            )
         stats = _checkpoint_stats(chosen, opened)
         model = _checkpoint_model(chosen, opened)
     return NetworkPolicy(chosen, dataclasses.replace(chosen.spec(), weights=weights), model, stats, words)

@@ -65,8 +65,8 @@ class Preset:
     normalization: NormalizationKind
     prompt: PromptFormat
     prompt_lengths: tuple[int, ...]
-    """Numbers of tokens, ascending, that prompts are filled up to; each takes the first that fits. For a
-    flow model a shorter filling changes rounding only. The last is what the model was trained with."""
+    """Numbers of tokens, ascending, that prompts are filled up to; each takes the first that fits.
+    A shorter filling changes rounding only. The last is what the model was trained with."""
     replan_steps: int
     """How many actions of a chunk the published evaluation executes before it asks again."""
     absent_cameras: AbsentCamera = "masked"
@@ -218,7 +218,10 @@ _SIX_JOINTS_OR_POSE = delta_mask(6, -1)  # Arm relative, gripper absolute.
 _TWO_ARMS = delta_mask(6, -1, 6, -1)
 _SEVEN_JOINTS = delta_mask(7, -1)
 _LIBERO_ASSET = "physical-intelligence/libero"
+# Filling a prompt up costs the model as much as words do: 200 tokens are a quarter of what pi0.5 reads of
+# two cameras. Each length is a program of its own to compile, so only what saves much is cut.
 _SHORT_PROMPT = 32  # Instructions alone take up to about 25 tokens.
+_STATE_PROMPT = 96  # With eight state entries, up to about 75.
 
 
 def _libero(name: str, model: ModelConfig, **fields: Any) -> Preset:
@@ -270,12 +273,11 @@ def _weights(checkpoint: str, asset_id: str) -> PublishedWeights:
 _PI0_WORDS: dict[str, Any] = {
     "normalization": "z_score",
     "prompt": "instruction",
-    "prompt_lengths": (_SHORT_PROMPT, 48),
+    "prompt_lengths": (48,),
 }
 _PI05_WORDS: dict[str, Any] = {
     "normalization": "quantile",
     "prompt": "instruction_and_state",
-    "prompt_lengths": (200,),
 }
 _FAST_WORDS: dict[str, Any] = {
     "prompt": "fast",
@@ -300,6 +302,7 @@ def _published_presets() -> list[Preset]:
             pi05(),
             relative=_TWO_ARMS,
             replan_steps=25,
+            prompt_lengths=(200,),
             published=_weights("pi05_base", "trossen"),
             **_PI05_WORDS,
         ),
@@ -354,7 +357,7 @@ def _published_presets() -> list[Preset]:
             # openpi's code of today would take quantiles for it; the published weights were trained with
             # z-scores and solve almost nothing with quantiles (openpi issue 849).
             normalization="z_score",
-            prompt_lengths=(180,),
+            prompt_lengths=(_STATE_PROMPT, 180),
             relative=_SIX_JOINTS_OR_POSE,
             published=_weights("pi0_fast_libero", _LIBERO_ASSET),
             **_FAST_WORDS,
@@ -368,6 +371,7 @@ def _published_presets() -> list[Preset]:
         _droid(
             "pi05_droid",
             pi05(action_horizon=15),
+            prompt_lengths=(_STATE_PROMPT, 200),
             published=_weights("pi05_droid", "droid"),
             **_PI05_WORDS,
         ),
@@ -375,7 +379,7 @@ def _published_presets() -> list[Preset]:
             "pi0_fast_droid",
             pi0_fast(action_dim=8, action_horizon=10, max_token_len=250),
             normalization="quantile",
-            prompt_lengths=(250,),
+            prompt_lengths=(_STATE_PROMPT, 250),
             published=_weights("pi0_fast_droid", "droid"),
             **_FAST_WORDS,
         ),
@@ -383,6 +387,7 @@ def _published_presets() -> list[Preset]:
             "pi05_droid_jointpos_polaris",
             pi05(action_horizon=15),
             relative=_SEVEN_JOINTS,
+            prompt_lengths=(_STATE_PROMPT, 200),
             published=_weights("polaris/pi05_droid_jointpos_polaris", "droid"),
             **_PI05_WORDS,
         ),
@@ -393,14 +398,14 @@ def _published_presets() -> list[Preset]:
             published=_weights("polaris/pi0_droid_jointpos_polaris", "droid"),
             normalization="z_score",
             prompt="instruction",
-            prompt_lengths=(_SHORT_PROMPT, 100),
+            prompt_lengths=(48, 100),
         ),
         _droid(
             "pi0_fast_droid_jointpos_polaris",
             pi0_fast(action_dim=8, action_horizon=10, max_token_len=180),
             relative=_SEVEN_JOINTS,
             normalization="quantile",
-            prompt_lengths=(180,),
+            prompt_lengths=(_STATE_PROMPT, 180),
             published=_weights("polaris/pi0_fast_droid_jointpos_polaris", "droid"),
             **_FAST_WORDS,
         ),

@@ -55,12 +55,25 @@ def test_a_checkpoint_of_another_model_is_refused(untrained, tmp_path):
     save_checkpoint(
         tmp_path / "pi0",
         flatten(untrained.model),
-        preset="pi0-tiny",
+        preset=None,
         normalization="quantile",
         config={},
         norm_stats={"metaworld": {"state": identity_stats(4), "actions": identity_stats(4)}},
     )
     with pytest.raises(CheckpointError, match="time_mlp_in"):
+        load_policy("pi05-tiny", tmp_path / "pi0")
+
+
+def test_a_checkpoint_written_for_another_preset_is_refused(untrained, tmp_path):
+    save_checkpoint(
+        tmp_path / "pi0",
+        flatten(untrained.model),
+        preset="pi0-tiny",
+        normalization=None,
+        config={},
+        norm_stats={},
+    )
+    with pytest.raises(CheckpointError, match="written for preset 'pi0-tiny'; got 'pi05-tiny'"):
         load_policy("pi05-tiny", tmp_path / "pi0")
 
 

@@ -132,6 +132,15 @@ def test_filling_up_prompts_changes_rounding_only(pi0, two_lengths):
     assert two_lengths.encoder.encode(query).shape != pi0.encoder.encode(query).shape
 
 
+def test_filling_up_prompts_does_not_change_generated_tokens():
+    fast = small("pi0_fast-tiny")
+    (query,) = queries(1)
+    short = with_preset(fast, prompt_lengths=(36, 48)).infer([query], BUCKET).chunks[0]
+    filled = fast.infer([query], BUCKET).chunks[0]
+    assert filled.undecodable is not None
+    assert short.undecodable == filled.undecodable
+
+
 def test_relative_entries_are_added_to_the_state(pi0):
     stats = {"state": identity_stats(4), "actions": identity_stats(4)}
     relative = dataclasses.replace(pi0.preset, relative=(True, True, False))
