@@ -63,8 +63,7 @@ class StoppingRule:
         """
         a, b = a[: self.max_pairs], b[: self.max_pairs]
         differ = e_process(a, b) >= 1 / self.alpha
-        low, high = difference_sequence(a, b, confidence=1 - self.alpha)
-        equivalent = (low > -self.margin) & (high < self.margin)
+        equivalent = within_margin(a, b, self.margin, alpha=self.alpha)
         decided = differ | equivalent
         if not decided.any():
             return ("undecided" if len(a) == self.max_pairs else "continue"), len(a)
@@ -86,7 +85,7 @@ def e_value(only_a: int, only_b: int) -> float:
     """
     if min(only_a, only_b) < 0:
         raise ValueError(f"Counts of pairs are at least 0; got {only_a} and {only_b}.")
-    return float(np.exp(_log_e(np.array([only_a], np.float64), np.array([only_b], np.float64))[0]))
+    return float(np.exp(log_e_values(np.array([only_a], np.float64), np.array([only_b], np.float64))[0]))
 
 
 def e_process(a: Bool[np.ndarray, "n"], b: Bool[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
@@ -100,7 +99,7 @@ def e_process(a: Bool[np.ndarray, "n"], b: Bool[np.ndarray, "n"]) -> Float[np.nd
 
     Reference: J. Ville (1939) for the bound; otherwise as for `e_value`.
     """
-    return np.exp(_log_e(np.cumsum(a & ~b).astype(np.float64), np.cumsum(~a & b).astype(np.float64)))
+    return np.exp(log_e_values(np.cumsum(a & ~b).astype(np.float64), np.cumsum(~a & b).astype(np.float64)))
 
 
 def anytime_p_value(a: Bool[np.ndarray, "n"], b: Bool[np.ndarray, "n"]) -> float:
@@ -155,15 +154,7 @@ def difference_sequence(
     Reference: hedged betting with predictable plug-in stakes, Waudby-Smith and Ramdas (2024),
     doi:10.1093/jrsssb/qkad009, theorem 3 and equation 26, for (a - b + 1) / 2, which lies in [0, 1].
     """
-    scores = (a.astype(np.float64) - b + 1) / 2
-    stakes = _stakes(scores, 1 - confidence)[:, None]
-    means = np.linspace(0.0, 1.0, SUPPOSED_MEANS)[None, :]
-    with np.errstate(divide="ignore"):
-        up = np.minimum(stakes, STAKE / means)
-        down = np.minimum(stakes, STAKE / (1 - means))
-    gain = scores[:, None] - means
-    log_up = np.cumsum(np.log1p(up * gain), axis=0)
-    log_down = np.cumsum(np.log1p(-down * gain), axis=0)
+    log_up, log_down = _log_capitals(a, b, np.linspace(0.0, 1.0, SUPPOSED_MEANS), 1 - confidence)
     # Half of the capital bets on a higher mean, half on a lower one.
     capital = np.maximum(log_up, log_down) - math.log(2)
     kept = np.logical_and.accumulate(capital < -math.log(1 - confidence), axis=0)
@@ -176,7 +167,42 @@ def difference_sequence(
     return 2 * np.clip(low, 0.0, 1.0) - 1, 2 * np.clip(high, 0.0, 1.0) - 1
 
 
-def _log_e(only_a: Float[np.ndarray, "n"], only_b: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+def within_margin(
+    a: Bool[np.ndarray, "n"], b: Bool[np.ndarray, "n"], margin: float, *, alpha: float = 0.05
+) -> Bool[np.ndarray, "n"]:
+    """Whether, after each pair, `difference_sequence` has come to lie within ± margin.
+
+    The bet on a higher mean wins the more, the lower the supposed mean, and the other way round; so
+    only the two ends of the margin need to be tried, and no grid.
+
+    Args:
+      a: Whether policy a succeeded, in the order that was fixed before.
+      b: The same of policy b in the same episodes.
+    """
+    ends = np.array([1 - margin, 1 + margin]) / 2
+    log_up, log_down = _log_capitals(a, b, ends, alpha)
+    refuted = np.stack([log_up[:, 0], log_down[:, 1]], axis=1) - math.log(2) >= -math.log(alpha)
+    both = np.logical_or.accumulate(refuted, axis=0)
+    return both[:, 0] & both[:, 1]
+
+
+def _log_capitals(
+    a: Bool[np.ndarray, "n"], b: Bool[np.ndarray, "n"], means: Float[np.ndarray, "m"], alpha: float
+) -> tuple[Float[np.ndarray, "n m"], Float[np.ndarray, "n m"]]:
+    """Log capital after each pair of who bets that the mean of (a - b + 1) / 2 is higher, or lower, than supposed."""
+    scores = (a.astype(np.float64) - b + 1) / 2
+    stakes = _stakes(scores, alpha)[:, None]
+    with np.errstate(divide="ignore"):
+        up = np.minimum(stakes, STAKE / means)
+        down = np.minimum(stakes, STAKE / (1 - means))
+    gain = scores[:, None] - means
+    return np.cumsum(np.log1p(up * gain), axis=0), np.cumsum(np.log1p(-down * gain), axis=0)
+
+
+def log_e_values(
+    only_a: Float[np.ndarray, "*shape"], only_b: Float[np.ndarray, "*shape"]
+) -> Float[np.ndarray, "*shape"]:
+    """Natural logarithms of `e_value`, of many counts at once."""
     mixture = special.betaln(PRIOR + only_a, PRIOR + only_b) - special.betaln(PRIOR, PRIOR)
     return mixture + (only_a + only_b) * math.log(2)
 

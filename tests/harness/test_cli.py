@@ -106,7 +106,17 @@ def test_policies_are_compared_in_sentences(simloop, tmp_path):
     assert "No episodes of 'pi1' in these runs; there are expert, pi0." in printed
 
 
-@pytest.mark.parametrize("command", ["run", "table", "compare", "list", "doctor", "parity"])
+def test_episodes_are_planned_before_anything_is_run(simloop):
+    status, printed = simloop("plan", "--base", "0.9", "--difference", "0.05", "--tasks", "10")
+    assert status == 0
+    assert "unpaired, fixed" in printed
+    assert "686" in printed
+    status, printed = simloop("plan", "--base", "1.5")
+    assert status == cli.MISUSED
+    assert "lie in (0, 1); got 1.5" in printed
+
+
+@pytest.mark.parametrize("command", ["run", "table", "compare", "plan", "list", "doctor", "parity"])
 def test_every_command_explains_itself(simloop, command):
     status, printed = simloop(command, "--help")
     assert status == 0

@@ -14,6 +14,7 @@ from results.sequential import (
     discordant_share_interval,
     e_process,
     e_value,
+    within_margin,
 )
 
 counts = st.integers(0, 60)
@@ -162,6 +163,17 @@ def test_rules_decide_early_and_rightly():
     assert np.mean(counts) < 400
     said, _ = decisions(0.75)
     assert said.count("equivalent") <= 2
+
+
+@pytest.mark.parametrize(("rate_a", "rate_b", "margin"), [(0.9, 0.9, 0.1), (0.5, 0.45, 0.2), (0.9, 0.5, 0.2)])
+def test_lying_within_the_margin_is_what_the_confidence_sequence_says(rate_a, rate_b, margin):
+    a, b = outcomes(9, 5, 800, rate_a, rate_b)
+    for one, other in zip(a, b, strict=True):
+        low, high = difference_sequence(one, other)
+        found = within_margin(one, other, margin)
+        # The sequence keeps a step of its grid more on either side.
+        assert (found | ~((low > -margin) & (high < margin))).all()
+        assert (~found | ((low > -margin - 0.005) & (high < margin + 0.005))).all()
 
 
 def test_a_decision_stays_when_more_episodes_come():
