@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import dataclasses
+import os
 import time
 import traceback
 from collections.abc import Callable
@@ -167,6 +168,8 @@ class PolicyWorker:
         self._bucket = bucket
         self._sources = sources
         self._policy: Policy | None = None
+        # Two workers share a GPU while one policy takes over from another; neither may take all its memory.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         self._executor = ThreadPoolExecutor(1, "policy")  # JAX is called from one thread only.
         self._batcher = Batcher(self._answer, bucket, self._executor)
 
