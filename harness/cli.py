@@ -140,8 +140,10 @@ def table(
     *,
     format: Literal["terminal", "md", "csv", "tex", "html"] = "terminal",
     only: Annotated[
-        Literal["success", "latency"] | None, arg("{success,latency}", "both; success as csv")
+        Literal["success", "latency", "time", "published"] | None,
+        arg("{success,latency,time,published}", "success and latency; as csv success"),
     ] = None,
+    published: Annotated[Path | None, arg("FILE", "what simloop knows of")] = None,
 ) -> int:
     """Print the tables of one run or several, also while they are still running.
 
@@ -149,12 +151,15 @@ def table(
       runs: Run folders, such as runs/demo. NAME=FOLDER puts NAME: before its policies, to set runs of the
         same policies side by side.
       format: Markdown, CSV, LaTeX (booktabs) or HTML for a document, or the terminal's own layout.
-      only: One of the two tables.
+      only: One table alone; time has the steps to success, published sets our rates beside published ones.
+      published: Published rates, as CSV with the columns policy, tasks, rate, episodes, protocol, source.
     """
+    from results.published import PUBLISHED, read_published
     from results.tables import render
 
+    known = PUBLISHED if published is None else read_published(published)
     # Tables are wider than a terminal may be; a wrapped table is not a table.
-    Console().print(render(list(runs), format, only), highlight=False, markup=False, soft_wrap=True)
+    Console().print(render(list(runs), format, only, known), highlight=False, markup=False, soft_wrap=True)
     return 0
 
 

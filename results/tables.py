@@ -12,15 +12,18 @@ import pandas as pd
 
 from results.latency_table import batch_grids, compact_latency_grids, latency_frame, latency_grids
 from results.outcome_matrix import outcome_matrices
+from results.published import PUBLISHED, Published, reproduction_frame, reproduction_grid, reproductions
 from results.records import run_folder
 from results.runs import Runs, Source, load_runs
 from results.scores import score_tasks
 from results.success_table import success_frame, success_grids
+from results.time_table import time_frame, time_grids
 from results.typesetting import Grid, to_html, to_markdown, to_tex, to_text
 
 Format = Literal["terminal", "md", "csv", "tex", "html"]
-Table = Literal["success", "latency"]
+Table = Literal["success", "latency", "time", "published"]
 
+WRITTEN: tuple[Table, ...] = ("success", "latency")
 FILES: tuple[Format, ...] = ("md", "csv", "tex")
 TYPESET: Mapping[str, Callable[[Grid], str]] = {
     "terminal": to_text,
@@ -34,8 +37,9 @@ def render(
     runs: str | Path | Source | Sequence[str | Path | Source] | Runs,
     format: Format,
     table: Table | None = None,
+    published: Sequence[Published] = PUBLISHED,
 ) -> str:
-    """The tables of some runs, finished or not: both, unless one is named.
+    """The tables of some runs, finished or not: success and latency, unless one is named.
 
     As `csv` there is a tidy row per score or stage, with intervals; as two tables are no CSV file,
     it is the success table unless the other is named. On the `terminal` latencies are short: a row per
@@ -43,14 +47,17 @@ def render(
 
     Args:
       runs: Folders, each as `FOLDER` or `NAME=FOLDER`; several become columns of one table.
+      published: Rates to set beside ours in the table `published`.
 
     Raises:
       LedgerError: If a folder is not that of a run, its records were altered, or runs cannot be joined.
     """
     loaded = runs if isinstance(runs, Runs) else load_runs(runs)
     if format == "csv":
-        return _READ[table or "success"](loaded).text("csv")
-    return "\n".join(_READ[name](loaded).text(format) for name in ([table] if table else _READ))
+        return _contents(table or "success", loaded, published).text("csv")
+    return "\n".join(
+        _contents(name, loaded, published).text(format) for name in ([table] if table else WRITTEN)
+    )
 
 
 def write_tables(run: str | Path) -> list[Path]:
@@ -62,8 +69,8 @@ def write_tables(run: str | Path) -> list[Path]:
     folder = run_folder(run)
     loaded = load_runs(run)
     written = []
-    for name, read in _READ.items():
-        contents = read(loaded)
+    for name in WRITTEN:
+        contents = _contents(name, loaded, PUBLISHED)
         for format in FILES:
             file = folder / f"{name}.{format}"
             part = file.with_name(f".{file.name}.part")
@@ -92,6 +99,18 @@ class _Contents:
         return "\n".join(TYPESET[format](grid) for grid in grids)
 
 
+def _contents(table: Table, runs: Runs, published: Sequence[Published]) -> _Contents:
+    match table:
+        case "success":
+            return _success(runs)
+        case "latency":
+            return _latency(runs)
+        case "time":
+            return _time(runs)
+        case "published":
+            return _published(runs, published)
+
+
 def _success(runs: Runs) -> _Contents:
     scores = score_tasks(runs.episodes, runs.plans)
     return _Contents(
@@ -116,4 +135,18 @@ def _latency(runs: Runs) -> _Contents:
     )
 
 
-_READ: Mapping[Table, Callable[[Runs], _Contents]] = {"success": _success, "latency": _latency}
+def _time(runs: Runs) -> _Contents:
+    return _Contents(
+        lambda format: time_grids(runs.episodes, runs.labels),
+        lambda: time_frame(runs.episodes, runs.labels),
+        "No times yet: no episode has been completed.",
+    )
+
+
+def _published(runs: Runs, published: Sequence[Published]) -> _Contents:
+    found = reproductions(runs, published)
+    return _Contents(
+        lambda format: [reproduction_grid(found, runs.labels)] if found else [],
+        lambda: reproduction_frame(found, runs.labels),
+        "No rates are known to be published for these policies and tasks.",
+    )

@@ -1,0 +1,95 @@
+"""Promises of setting our rates beside published ones."""
+
+import io
+
+import pandas as pd
+import pytest
+
+from results.errors import ResultsError
+from results.published import PUBLISHED, Published, read_published, reproductions
+from results.runs import load_runs
+from results.tables import render
+from results.unpaired import miettinen_nurminen
+from tests.helpers.run_folders import episodes, write_run
+
+
+def ours(folder, successes, failures, policy="pi0_libero@/ckpt", tasks=("libero_goal",)):
+    config = {"experiment": {"suite": "libero", "policies": [policy], "episodes": 500, "tasks": list(tasks)}}
+    fields = {"policy": policy, "weights": "trained", "suite": "libero", "protocol": "libero/official"}
+    return write_run(folder, episodes(successes, failures, **fields), config=config)
+
+
+@pytest.mark.parametrize(
+    ("successes", "episodes_", "verdict"),
+    [
+        (479, 500, "open"),
+        (4790, 5000, "equivalent"),
+        (400, 500, "lower"),
+        (5000, 5000, "higher"),
+        (9, 10, "open"),
+    ],
+)
+def test_a_reproduction_is_judged_by_a_margin_and_by_its_own_uncertainty(
+    tmp_path, successes, episodes_, verdict
+):
+    (found,) = reproductions(load_runs(ours(tmp_path, successes, episodes_ - successes)))
+    assert found.published == next(
+        one for one in PUBLISHED if (one.policy, one.tasks) == ("pi0_libero", "libero_goal")
+    )
+    assert found.verdict == verdict
+    assert found.interval == miettinen_nurminen(successes, episodes_, 479, 500)
+
+
+def test_other_policies_and_other_tasks_are_set_beside_nothing(tmp_path):
+    assert reproductions(load_runs(ours(tmp_path / "a", 9, 1, policy="pi0-tiny"))) == []
+    assert reproductions(load_runs(ours(tmp_path / "b", 9, 1, tasks=("libero_goal", "libero_10")))) == []
+    run = write_run(tmp_path / "c", episodes(9, 1))
+    assert "No rates are known to be published" in render(run, "md", "published")
+
+
+def test_the_table_says_source_protocol_and_verdict(tmp_path):
+    run = ours(tmp_path, 479, 21)
+    for format in ("md", "tex", "html", "terminal"):
+        text = " ".join(render(run, format, "published").split())
+        assert "95.8 (479/500)" in text
+        assert "openpi, examples/libero/README.md" in text
+        assert "open" in text
+    frame = pd.read_csv(io.StringIO(render(run, "csv", "published")))
+    assert frame.loc[0, ["published_rate", "published_episodes", "verdict"]].tolist() == [0.958, 500, "open"]
+
+
+def test_published_rates_are_whole_numbers_of_episodes_with_sources():
+    for one in PUBLISHED:
+        assert one.successes == pytest.approx(one.rate * one.episodes, abs=1e-6)
+        assert one.source
+        assert one.protocol
+    mean = [one.rate for one in PUBLISHED if one.policy == "pi05_libero"]
+    assert sum(mean) / 4 == pytest.approx(0.9685)
+
+
+def test_own_published_rates_are_read_from_a_file(tmp_path):
+    file = tmp_path / "published.csv"
+    file.write_text("policy,tasks,rate,episodes,protocol,source\nexpert,metaworld,0.9,10,theirs,a paper\n")
+    (one,) = read_published(file)
+    assert one == Published("expert", "metaworld", 0.9, 10, "theirs", "a paper")
+    run = write_run(tmp_path / "run", episodes(9, 1))
+    assert "90.0 (9/10)" in render(run, "md", "published", (one,))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("policy,rate\na,0.5\n", "wanted the columns policy, tasks, rate"),
+        (
+            "policy,tasks,rate,episodes,protocol,source\na,b,96.8,500,p,s\n",
+            r"line 2: A published rate lies in \[0, 1\]",
+        ),
+        ("policy,tasks,rate,episodes,protocol,source\na,b,0.9,many,p,s\n", "line 2"),
+    ],
+)
+def test_files_of_published_rates_are_checked(tmp_path, text, message):
+    (tmp_path / "published.csv").write_text(text)
+    with pytest.raises(ResultsError, match=message):
+        read_published(tmp_path / "published.csv")
+    with pytest.raises(ResultsError, match="Cannot read"):
+        read_published(tmp_path / "absent.csv")
