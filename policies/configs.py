@@ -115,6 +115,9 @@ class ModelConfig:
     image_size: int = 224
     dtype: Dtype = "bfloat16"
     """What both transformers compute in; independent of what the parameters are stored in."""
+    recompute_layers: bool = True
+    """Whether gradients recompute each layer instead of keeping what it computed: a quarter slower, and
+    what lets the full size train. Changes no answer."""
 
     def __post_init__(self) -> None:
         expert = self.action_expert

@@ -67,6 +67,7 @@ class Pi0(nnx.Module):
             output_width=config.language.width,
             dtype=dtype,
             rngs=rngs,
+            recompute_layers=config.recompute_layers,
         )
         self.transformer = Transformer(
             config.experts,
@@ -75,6 +76,7 @@ class Pi0(nnx.Module):
             rope_dtype=config.rope_dtype,
             dtype=dtype,
             rngs=rngs,
+            recompute_layers=config.recompute_layers,
         )
         self.action_in_proj = Linear(action_dim, width, rngs=rngs)
         if config.state_as == "token":

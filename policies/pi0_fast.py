@@ -65,6 +65,7 @@ class Pi0Fast(nnx.Module):
             output_width=config.language.width,
             dtype=dtype,
             rngs=rngs,
+            recompute_layers=config.recompute_layers,
         )
         self.transformer = Transformer(
             config.experts,
@@ -73,6 +74,7 @@ class Pi0Fast(nnx.Module):
             rope_dtype=config.rope_dtype,
             dtype=dtype,
             rngs=rngs,
+            recompute_layers=config.recompute_layers,
         )
 
     def sample_tokens(

@@ -130,8 +130,10 @@ class ImageEncoder(nnx.Module):
         output_width: int,
         dtype: DTypeLike,
         rngs: nnx.Rngs,
+        recompute_layers: bool = True,
     ):
         self.config = config
+        self.recompute_layers = recompute_layers
         self.dtype = dtype
         patch, width = config.patch_size, config.width
         self.grid = (image_hw[0] // patch, image_hw[1] // patch)
@@ -189,7 +191,8 @@ class ImageEncoder(nnx.Module):
         def block_of(x: jax.Array, state: nnx.State) -> tuple[jax.Array, None]:
             return nnx.merge(graph, state)(x), None
 
-        return jax.lax.scan(jax.checkpoint(block_of, prevent_cse=False), x, states)[0]
+        layer = jax.checkpoint(block_of, prevent_cse=False) if self.recompute_layers else block_of
+        return jax.lax.scan(layer, x, states)[0]
 
     def _pool(self, x: Float[Array, "n t d"]) -> Float[Array, "n t d"] | Float[Array, "n d"]:
         match self.config.pooling:

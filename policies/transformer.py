@@ -130,7 +130,9 @@ class Transformer(nnx.Module):
         rope_dtype: Literal["activation", "float32"],
         dtype: DTypeLike,
         rngs: nnx.Rngs,
+        recompute_layers: bool = True,
     ):
+        self.recompute_layers = recompute_layers
         self.width, self.head_dim, self.depth = experts[0].width, experts[0].head_dim, experts[0].depth
         self.rope_dtype = rope_dtype
         self.dtype = dtype
@@ -207,8 +209,8 @@ class Transformer(nnx.Module):
             conditions = [conditioning[i] for i in running]
             return self._layer(blocks, tokens, conditions, by, mask, slots, end)
 
-        # Recomputing a layer in the backward pass is what lets the full size train; forward it is free.
-        layer = jax.checkpoint(layer, prevent_cse=False)
+        if self.recompute_layers:  # In the backward pass; forward it is free.
+            layer = jax.checkpoint(layer, prevent_cse=False)
         tokens = [jnp.asarray(streams[i]).astype(self.dtype) for i in running]
         slots = None if cache is None else (cache.k, cache.v)
         tokens, written = jax.lax.scan(layer, tokens, ([state for _, state in split], slots))

@@ -166,6 +166,7 @@ def save_checkpoint(
     normalization: NormalizationKind | None,
     config: Mapping[str, JsonValue],
     norm_stats: Mapping[str, NormStats],
+    files: Mapping[str, bytes] | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Write a checkpoint. Arrays are fetched from their devices one at a time, in their own dtype.
@@ -177,6 +178,7 @@ def save_checkpoint(
       normalization: How states and actions were normalised in training.
       config: Description of the model, kept as it is.
       norm_stats: Statistics by asset id.
+      files: Contents of other files, such as tokenizers, by path below the folder.
       shard_bytes: Largest file; an array that is larger gets a file of its own.
 
     Raises:
@@ -187,17 +189,19 @@ def save_checkpoint(
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
     partial.mkdir(parents=True)
     try:
-        entries, files = _write_shards(partial, arrays, shard_bytes)
+        entries, written = _write_shards(partial, arrays, shard_bytes)
+        beside = dict(files or {})
         for asset_id, stats in norm_stats.items():
-            name = f"{ASSETS}/{asset_id}/{FILE_NAME}"
+            beside[f"{ASSETS}/{asset_id}/{FILE_NAME}"] = norm_stats_to_json(stats).encode()
+        for name, content in beside.items():
             if not (partial / name).resolve().is_relative_to(partial.resolve()):
-                raise CheckpointError(f"An asset id is a path inside {ASSETS}/; got {asset_id!r}.")
-            (partial / name).parent.mkdir(parents=True)
+                raise CheckpointError(f"Asset ids and files are paths inside the checkpoint; got {name!r}.")
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
             with _HashedFile(partial / name) as file:
-                file.write(norm_stats_to_json(stats).encode())
-            files[name] = file.entry()
+                file.write(content)
+            written[name] = file.entry()
         manifest = Manifest(
-            preset=preset, normalization=normalization, config=dict(config), arrays=entries, files=files
+            preset=preset, normalization=normalization, config=dict(config), arrays=entries, files=written
         )
         manifest = manifest.model_copy(update={"manifest_sha256": manifest.checksum()})
         with _HashedFile(partial / MANIFEST) as file:

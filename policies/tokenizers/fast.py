@@ -50,7 +50,8 @@ class FastTokenizer:
     ) -> FastTokens:
         """The row of an instruction and a normalised state, and in training of normalised actions."""
         prefix = encode_prompt(self.model, instruction, state)
-        return tokens_row(prefix, self._postfix(actions), self.max_tokens, instruction)
+        answer = [] if actions is None else self.encode_answer(actions)
+        return tokens_row(prefix, answer, self.max_tokens, instruction)
 
     def decode(
         self,
@@ -68,9 +69,12 @@ class FastTokenizer:
             return failed(generated, steps, size, on_failure)
         return DecodedActions(actions)
 
-    def _postfix(self, actions: np.ndarray | None) -> list[int]:
-        if actions is None:
-            return []
+    def encode_answer(self, actions: Float[np.ndarray, "t a"]) -> list[int]:
+        """Token ids of normalised actions with the words around them, the end token last.
+
+        Raises:
+          ActionRangeError: If the action tokenizer cannot write them.
+        """
         pieces = [piece_of_action_token(token, self.model.pieces) for token in self.actions.encode(actions)]
         begin, end = self.model.encode(ACTIONS_BEGIN), self.model.encode(ACTIONS_END)
         return [*begin, *pieces, *end, SPECIAL_IDS["eos"]]

@@ -152,9 +152,7 @@ def test_unusable_datasets_are_refused_with_what_to_do(tmp_path):
     folder = small_dataset(tmp_path / "data", episodes=1)
     with pytest.raises(DatasetError, match=r"no column 'joints'; it has 'observation\.state'"):
         open_dataset(folder, state_key="joints")
-    with pytest.raises(
-        DatasetError, match=r"'observation\.images\.base_0_rgb'.*'nose' is wanted"
-    ):
+    with pytest.raises(DatasetError, match=r"'observation\.images\.base_0_rgb'.*'nose' is wanted"):
         next(open_dataset(folder).images("nose"))
     info = folder / "meta/info.json"
     info.write_text(info.read_text().replace("v3.0", "v2.1"))

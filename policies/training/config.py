@@ -1,0 +1,124 @@
+"""What decides a training, in one place, for every way to start one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from policies.training.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training of one preset on one dataset."""
+
+    preset: str
+    """Which model (simloop list policies)."""
+    data: Path
+    """Folder of a LeRobotDataset, or of what `prepare` made of one."""
+    out: Path
+    """Folder of this training: checkpoints, curves, exports. The same command goes on from there."""
+    steps: int = 20_000
+    """Steps of the optimiser."""
+    batch: int = 64
+    """Chunks per step."""
+    seed: int = 0
+    """Root of initial weights, order of the data, noise and augmentation."""
+    learning_rate: float = 5e-4
+    """After the warm-up. Published fine-tuning takes 2.5e-5."""
+    final_learning_rate: float = 1e-6
+    """Where the cosine ends, at the last step."""
+    warmup_steps: int = 500
+    """Steps over which the learning rate rises."""
+    weight_decay: float = 1e-10
+    """Of AdamW, on every parameter."""
+    clip_norm: float = 1.0
+    """Largest norm of the gradients."""
+    ema_decay: float = 0.999
+    """Of the moving average of the weights, which is what is exported; 0 keeps none."""
+    micro_batches: int = 1
+    """Parts that a batch is computed in, to save memory."""
+    fsdp_devices: int = 1
+    """Devices that share one copy of the parameters; the others hold copies."""
+    compute: Literal["preset", "float32", "bfloat16"] = "preset"
+    """What the transformers compute in. Trained parameters and their moments are float32 anyway."""
+    recompute: bool = False
+    """Recompute layers in the backward pass: a quarter slower, and much less memory."""
+    augment: bool = False
+    """Crop, rotate and recolour images as the published training does."""
+    lora_rank: int = 0
+    """Train adapters of this rank on the transformers instead of their weights; 0 trains everything."""
+    init: Path | None = None
+    """Checkpoint to start from (any format); fresh weights without one."""
+    statistics: Literal["data", "init"] = "data"
+    """Whose normalisation statistics to use: those of the data, or those of the checkpoint `init`."""
+    action_tokens: Literal["fit", "preset"] = "fit"
+    """pi0-FAST: fit an action tokenizer on the data, or take the preset's (or that of `init`)."""
+    action_vocabulary: int = 512
+    """Size of a fitted action tokenizer; at most 1024."""
+    cameras: tuple[str, ...] = ()
+    """MODEL_CAMERA=DATASET_KEY for each camera; base_0_rgb=observation.images.base_0_rgb and so on without."""
+    state_key: str = "observation.state"
+    """Column of the robot's state."""
+    action_key: str = "action"
+    """Column of the actions."""
+    log_every: int = 50
+    """Steps between two points of the curves."""
+    save_every: int = 1000
+    """Steps between two checkpoints to go on from."""
+    wandb: str = ""
+    """Project of Weights & Biases to log to as well, if the package is installed."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be trained with."""
+        positive = ("steps", "batch", "micro_batches", "fsdp_devices", "log_every", "save_every")
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise TrainingError(f"{name} must be at least 1; got {getattr(self, name)}.")
+        if self.batch % self.micro_batches:
+            raise TrainingError(
+                f"micro_batches must divide the batch of {self.batch}; got {self.micro_batches}."
+            )
+        if not 0.0 <= self.ema_decay < 1.0:
+            raise TrainingError(f"ema_decay must be in [0, 1); got {self.ema_decay}.")
+        if self.warmup_steps >= self.steps:
+            raise TrainingError(
+                f"warmup_steps must be less than steps, {self.steps}; got {self.warmup_steps}."
+            )
+        if self.init is None and (self.lora_rank or self.statistics == "init"):
+            raise TrainingError("Adapters, and statistics of a checkpoint, need one: name it with init.")
+        if self.action_vocabulary > 1024:
+            raise TrainingError(
+                f"action_vocabulary must be at most 1024, the number of pieces that stand for actions; got "
+                f"{self.action_vocabulary}."
+            )
+
+    def decisive(self) -> dict[str, Any]:
+        """What decides the losses, as plain JSON values; not where and how often things are written."""
+        plain = json.loads(json.dumps(dataclasses.asdict(self), default=str))
+        free = ("out", "log_every", "save_every", "wandb", "fsdp_devices")
+        return {name: value for name, value in plain.items() if name not in free}
+
+    def camera_keys(self, cameras: tuple[str, ...]) -> dict[str, str]:
+        """Which camera of the dataset stands for which of the model's.
+
+        Raises:
+          TrainingError: If a pair is not written as MODEL_CAMERA=DATASET_KEY, or one is missing.
+        """
+        if not self.cameras:
+            return {camera: f"observation.images.{camera}" for camera in cameras}
+        pairs = {}
+        for pair in self.cameras:
+            camera, equals, key = pair.partition("=")
+            if not equals:
+                raise TrainingError(f"cameras takes MODEL_CAMERA=DATASET_KEY; got {pair!r}.")
+            pairs[camera] = key
+        if missing := [camera for camera in cameras if camera not in pairs]:
+            raise TrainingError(
+                f"{self.preset} needs the cameras {', '.join(cameras)}; cameras says nothing of "
+                f"{', '.join(missing)}."
+            )
+        return pairs

@@ -1,0 +1,61 @@
+"""Trained weights as a checkpoint of simloop: small, hashed, with everything a policy needs beside them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+
+from policies.lora import merge
+from policies.training.setup import ACTION_TOKENS, Setup
+from policies.training.step import TrainState
+
+DEMONSTRATIONS = "demonstrations"
+"""Entry of a checkpoint's settings: seeds of the episodes that it was trained on, by `suite/task`."""
+
+
+def export(setup: Setup, state: TrainState, folder: Path) -> Path:
+    """Write the averaged weights (the last ones without an average) in bfloat16.
+
+    Adapters are merged into the weights. The folder runs as PRESET@FOLDER. An export of the same name,
+    which an earlier start of this training left, is replaced.
+    """
+    from policies.checkpoints import save_checkpoint  # Training itself does without its packages.
+
+    trained = state.trained if state.averaged is None else state.averaged
+    weights: Any = {**state.frozen, **trained}
+    if setup.config.lora_rank:
+        weights = merge(weights, setup.preset.model)
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(
+        folder,
+        {name: jnp.asarray(x, jnp.bfloat16) for name, x in weights.items()},
+        preset=setup.preset.name,
+        normalization=setup.preset.normalization,
+        config={
+            "training": {**setup.config.decisive(), "data": str(setup.config.data.name)},
+            "step": int(state.step),
+            "data": {
+                "sha256": setup.data.sha256,
+                "episodes": setup.data.episodes,
+                "frames": setup.data.size,
+                "instructions": list(setup.data.instructions),
+            },
+            DEMONSTRATIONS: json.loads(json.dumps(setup.data.seeds)),
+        },
+        norm_stats={setup.preset.robot: setup.stats},
+        files=_files_of(setup.config.out / ACTION_TOKENS),
+    )
+    return folder
+
+
+def _files_of(folder: Path) -> dict[str, bytes]:
+    """Contents of a folder's files, by path in the checkpoint; empty where there is no such folder."""
+    if not folder.is_dir():
+        return {}
+    return {f"{ACTION_TOKENS}/{file.name}": file.read_bytes() for file in sorted(folder.iterdir())}

@@ -1,0 +1,106 @@
+"""Normalisation statistics and action tokenizers from data.
+
+Axis letters: n frames, b frames of a batch, c chunk steps, a action size, d entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from policies.normalization import EntryStats, Normalizer, NormStats, RunningStats
+from policies.presets import Preset
+from policies.tokenizers.fast_actions import FastActionTokenizer, fit_fast_actions
+from policies.training.prepared import PreparedData
+
+FRAMES_AT_ONCE = 4096
+MOST_CHUNKS_TO_FIT = 100_000
+NARROW = 0.01
+"""Part of the whole range that the range between the quantiles must have to be trusted."""
+
+
+def chunk_rows(
+    frames: Int[np.ndarray, " b"], episode_end: Int[np.ndarray, " n"], steps: int
+) -> Int[np.ndarray, "b c"]:
+    """Rows of the actions of each frame's chunk; behind the end of the episode its last one is repeated."""
+    rows = frames[:, None] + np.arange(steps)[None]
+    return np.minimum(rows, episode_end[frames][:, None] - 1)
+
+
+def chunks(
+    data: PreparedData, frames: Int[np.ndarray, " b"], steps: int, relative: Sequence[bool]
+) -> Float[np.ndarray, "b c a"]:
+    """Actions of each frame's chunk in robot units, masked entries relative to the state of the frame."""
+    actions = data.actions[chunk_rows(frames, data.episode_end, steps)].astype(np.float64)
+    if any(relative):
+        n = len(relative)
+        actions[:, :, :n] -= np.where(relative, data.states[frames][:, :n], 0.0)[:, None]
+    return actions
+
+
+def data_stats(data: PreparedData, preset: Preset) -> NormStats:
+    """Statistics of states and chunks of actions over all frames."""
+    states, actions = _Ranged(), _Ranged()
+    for frames in _batches(data.size):
+        states.update(data.states[frames].astype(np.float64))
+        actions.update(chunks(data, frames, preset.model.action_horizon, preset.relative))
+    return {"state": states.stats(), "actions": actions.stats()}
+
+
+def fit_action_tokens(
+    data: PreparedData, preset: Preset, actions: Normalizer, vocabulary: int
+) -> FastActionTokenizer:
+    """An action tokenizer learnt from the chunks of the data.
+
+    Two chunks at the corners of the range are added, so that whatever lies within it can be written.
+    """
+    stride = -(-data.size // MOST_CHUNKS_TO_FIT)
+    frames = np.arange(0, data.size, stride)
+    shape = (preset.model.action_horizon, preset.action_size)
+    normalized = actions.normalize(chunks(data, frames, shape[0], preset.relative))
+    return fit_fast_actions([np.ones(shape), -np.ones(shape), *normalized], vocab_size=vocabulary)
+
+
+def _batches(size: int) -> Iterator[np.ndarray]:
+    for begin in range(0, size, FRAMES_AT_ONCE):
+        yield np.arange(begin, min(begin + FRAMES_AT_ONCE, size))
+
+
+class _Ranged:
+    """Running statistics that stay usable where an entry hardly ever changes.
+
+    A gripper that is open in all frames but a few has equal quantiles, and dividing by their distance
+    would turn the few into numbers of a million. Such an entry gets its whole range instead, and one
+    that never changes the range of one unit to both sides.
+    """
+
+    def __init__(self) -> None:
+        self._running = RunningStats()
+        self._low: np.ndarray | None = None
+        self._high: np.ndarray | None = None
+
+    def update(self, x: Shaped[np.ndarray, "*n d"]) -> None:
+        flat = x.reshape(-1, x.shape[-1])
+        low, high = flat.min(axis=0), flat.max(axis=0)
+        self._low = low if self._low is None else np.minimum(low, self._low)
+        self._high = high if self._high is None else np.maximum(high, self._high)
+        self._running.update(flat)
+
+    def stats(self) -> EntryStats:
+        stats = self._running.stats()
+        low, high = self._low, self._high
+        assert low is not None
+        assert high is not None
+        assert stats.q01 is not None
+        assert stats.q99 is not None
+        constant = high - low < 1e-9 + 1e-6 * np.abs(high)
+        narrow = stats.q99 - stats.q01 < NARROW * (high - low)
+        q01, q99 = np.where(narrow, low, stats.q01), np.where(narrow, high, stats.q99)
+        return EntryStats(
+            mean=stats.mean,
+            std=np.where(constant, 1.0, stats.std),
+            q01=np.where(constant, stats.mean - 1.0, q01),
+            q99=np.where(constant, stats.mean + 1.0, q99),
+        )

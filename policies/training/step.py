@@ -1,0 +1,190 @@
+"""One step of training: loss, gradients, update, moving average. Pure, and compiled by the caller.
+
+Parameters are flat mappings by published name, split into those that are trained and those that are
+frozen. Axis letters: b batch, m micro-batches, c chunk steps, a padded action size.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Float32, Int32
+
+from policies.augmentation import Augmentation, augment
+from policies.configs import ModelConfig
+from policies.model_input import AnyArray, ModelInput, image_as_float
+from policies.parameters import Model, abstract_model, assigned
+from policies.pi0 import training_noise_and_time
+from policies.pi0_fast import Pi0Fast
+from policies.pytrees import pytree
+from policies.training.optimizer import Schedule
+
+Parameters: TypeAlias = dict[str, jax.Array]
+
+UNCOUNTED_IN_NORM = re.compile(r"bias|scale|pos_embedding|input_embedding")
+"""Last parts of names that the logged norm of the parameters leaves out, as the published logs do."""
+
+
+@pytree
+class TrainState:
+    """Everything that a step changes, and what it must not lose."""
+
+    step: Int32[Array, ""]
+    """Steps done."""
+    trained: Parameters
+    frozen: Parameters
+    averaged: Parameters | None
+    """Moving average of `trained`, where one is kept."""
+    optimizer: Any
+
+
+@pytree
+class TrainingBatch:
+    """What one step learns from."""
+
+    inputs: ModelInput
+    actions: Float32[AnyArray, "b c a"] | None = None
+    """Normalised and padded; None for models that predict tokens."""
+
+
+@pytree
+class Metrics:
+    """What one step tells about itself."""
+
+    loss: Float32[Array, ""]
+    gradient_norm: Float32[Array, ""]
+    """Before clipping."""
+    parameter_norm: Float32[Array, ""]
+    learning_rate: Float32[Array, ""]
+
+
+@dataclass(frozen=True)
+class StepRules:
+    """What decides the arithmetic of a step besides the model."""
+
+    rate: Schedule
+    transformation: optax.GradientTransformation
+    ema_decay: float | None = 0.99
+    """None keeps no moving average."""
+    micro_batches: int = 1
+    """Parts that a batch is split into; their gradients are averaged, which saves memory."""
+    augmentation: Augmentation | None = None
+
+
+def initial_state(trained: Parameters, frozen: Parameters, rules: StepRules) -> TrainState:
+    """The state before the first step; the average starts at the initial weights."""
+    averaged = None if rules.ema_decay is None else jax.tree.map(jnp.copy, trained)
+    return TrainState(jnp.zeros((), jnp.int32), trained, frozen, averaged, rules.transformation.init(trained))
+
+
+def make_step(
+    config: ModelConfig, rules: StepRules
+) -> Callable[[TrainState, TrainingBatch, Array], tuple[TrainState, Metrics]]:
+    """The function of one step, to be compiled with `jax.jit`.
+
+    It takes the state, a batch and the key of the whole training, and folds the step into the key.
+    """
+    graph, abstract = nnx.split(abstract_model(config))
+
+    def mean_loss(trained: Parameters, frozen: Parameters, batch: TrainingBatch, draws: Any) -> Array:
+        model = nnx.merge(graph, assigned(abstract, {**frozen, **trained}))
+        return _losses(model, batch, draws, rules.augmentation).mean()
+
+    def step(state: TrainState, batch: TrainingBatch, key: Array) -> tuple[TrainState, Metrics]:
+        draws = _draws(config, batch, jax.random.fold_in(key, state.step), rules.micro_batches)
+        loss, gradients = _loss_and_gradients(mean_loss, state, batch, draws, rules.micro_batches)
+        updates, optimizer = rules.transformation.update(gradients, state.optimizer, state.trained)
+        trained: Any = optax.apply_updates(state.trained, updates)
+        averaged = state.averaged
+        if rules.ema_decay is not None:
+            d = rules.ema_decay
+            averaged = jax.tree.map(lambda old, new: d * old + (1.0 - d) * new, averaged, trained)
+        metrics = Metrics(
+            loss=loss,
+            gradient_norm=optax.global_norm(gradients),
+            parameter_norm=_parameter_norm({**state.frozen, **trained}),
+            learning_rate=jnp.asarray(rules.rate(state.step), jnp.float32),
+        )
+        return TrainState(state.step + 1, trained, state.frozen, averaged, optimizer), metrics
+
+    return step
+
+
+def _draws(config: ModelConfig, batch: TrainingBatch, key: Array, micro_batches: int) -> Any:
+    """Everything random of a step: a key for augmentation per micro-batch, noise and flow times.
+
+    Noise and times are drawn for the whole batch, so that splitting it changes rounding only.
+    """
+    augment_key = jax.random.split(key, 3)[0]
+    keys = augment_key[None] if micro_batches == 1 else jax.random.split(augment_key, micro_batches)
+    if config.action_expert is None:
+        return keys, None
+    rows = batch.inputs.batch
+    return keys, training_noise_and_time(key, rows, config.action_horizon, config.action_dim)
+
+
+def _losses(
+    model: Model, batch: TrainingBatch, draws: Any, augmentation: Augmentation | None
+) -> Float32[Array, "*b"]:
+    """The loss of every row (and, for flow models, of every step of its chunk)."""
+    augment_key, flow = draws
+    inputs = batch.inputs
+    if augmentation is not None:
+        images = {name: image_as_float(image) for name, image in inputs.images.items()}
+        inputs = _with_images(inputs, augment(images, augment_key, augmentation))
+    if isinstance(model, Pi0Fast):
+        return model.loss(inputs)
+    noise, time = flow
+    if batch.actions is None:
+        raise ValueError("A flow model learns from actions; the batch has none.")
+    return model.loss(inputs, batch.actions, noise, time)
+
+
+def _with_images(inputs: ModelInput, images: Mapping[str, Array]) -> ModelInput:
+    return ModelInput(
+        images=dict(images),
+        image_masks=inputs.image_masks,
+        state=inputs.state,
+        tokens=inputs.tokens,
+        token_mask=inputs.token_mask,
+        token_ar_mask=inputs.token_ar_mask,
+        token_loss_mask=inputs.token_loss_mask,
+    )
+
+
+def _loss_and_gradients(
+    mean_loss: Callable[..., Array], state: TrainState, batch: TrainingBatch, draws: Any, micro_batches: int
+) -> tuple[Array, Parameters]:
+    value_and_grad = jax.value_and_grad(mean_loss)
+    keys, flow = draws
+    if micro_batches == 1:
+        return value_and_grad(state.trained, state.frozen, batch, (keys[0], flow))
+
+    # Every m-th row, so that rows which lie on one device stay there.
+    def split(x: Array) -> Array:
+        return jnp.swapaxes(x.reshape(-1, micro_batches, *x.shape[1:]), 0, 1)
+
+    def one(carry: tuple, part: tuple) -> tuple[tuple, None]:
+        loss, gradients = value_and_grad(state.trained, state.frozen, part[0], part[1])
+        return (carry[0] + loss, jax.tree.map(jnp.add, carry[1], gradients)), None
+
+    zeros = jax.tree.map(jnp.zeros_like, state.trained)
+    parts = (jax.tree.map(split, batch), (keys, jax.tree.map(split, flow)))
+    (loss, gradients), _ = jax.lax.scan(one, (jnp.zeros((), jnp.float32), zeros), parts)
+    return loss / micro_batches, jax.tree.map(lambda g: g / micro_batches, gradients)
+
+
+def _parameter_norm(parameters: Parameters) -> Float32[Array, ""]:
+    counted = [
+        value.astype(jnp.float32)
+        for name, value in parameters.items()
+        if value.ndim > 1 and not UNCOUNTED_IN_NORM.fullmatch(name.rsplit("/", 1)[-1])
+    ]
+    return optax.global_norm(counted)

@@ -1,0 +1,27 @@
+"""The tokenizers of a training."""
+
+from __future__ import annotations
+
+from policies.network import Words
+from policies.presets import Preset
+from policies.tokenizers.fast import FastTokenizer
+from policies.tokenizers.fast_actions import FastActionTokenizer
+from policies.tokenizers.sentencepiece_model import load_sentencepiece
+from policies.training.errors import TrainingError
+
+
+def training_words(preset: Preset, actions: FastActionTokenizer | None) -> Words:
+    """The preset's text tokenizer, with this action tokenizer for models that answer in tokens.
+
+    Raises:
+      TrainingError: If the text tokenizer is not the model's.
+    """
+    text = load_sentencepiece(preset.text_model)
+    if text.pieces != preset.model.vocab_size:
+        raise TrainingError(
+            f"{text.path} has {text.pieces} pieces; the embedding table of {preset.name} has "
+            f"{preset.model.vocab_size} rows. Use the tokenizer that the model was made for."
+        )
+    if actions is None:
+        return Words(text)
+    return Words(text, FastTokenizer(text, actions, preset.model.max_token_len))

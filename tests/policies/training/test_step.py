@@ -1,0 +1,137 @@
+import dataclasses
+import functools
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from policies.augmentation import PUBLISHED
+from policies.configs import ModelConfig
+from policies.lora import is_frozen
+from policies.model_input import ModelInput
+from policies.training.optimizer import AdamW, CosineDecay
+from policies.training.step import StepRules, TrainingBatch, initial_state, make_step
+from tests.helpers.small_models import random_batch, random_flat, random_noise, small_config, with_lora
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+UNOPTIMIZED = {"xla_backend_optimization_level": 0}
+
+
+def rules(**changes) -> StepRules:
+    rate = CosineDecay(1e-3, 2, 10, 1e-4).schedule()
+    adam = AdamW(weight_decay=0.01).transformation(rate)
+    return dataclasses.replace(StepRules(rate, adam, ema_decay=0.9), **changes)
+
+
+def small_training(family: str, rows: int = 4, *, lora: bool = False):
+    config = with_lora(small_config(family)) if lora else small_config(family)
+    flat = {name: jnp.asarray(value) for name, value in random_flat(config).items()}
+    frozen = {name: value for name, value in flat.items() if is_frozen(name, config)}
+    trained = {name: value for name, value in flat.items() if name not in frozen}
+    inputs = random_batch(config, rows)
+    if family == "pi0_fast":
+        inputs.token_loss_mask[:, -4:] = True
+        return config, trained, frozen, TrainingBatch(inputs)
+    return config, trained, frozen, TrainingBatch(inputs, random_noise(config, rows, seed=5))
+
+
+@functools.cache
+def compiled_step(family: str, lora: bool, **changes):
+    """Compiled once for all tests, with little optimisation: compiling is what these tests cost."""
+    config, _, _, _ = small_training(family, lora=lora)
+    return jax.jit(make_step(config, rules(**changes)), compiler_options=UNOPTIMIZED)
+
+
+def run_steps(family: str, steps: int, *, lora: bool = False, **changes):
+    _, trained, frozen, batch = small_training(family, lora=lora)
+    step = compiled_step(family, lora, **changes)
+    state, metrics = initial_state(trained, frozen, rules(**changes)), []
+    for _ in range(steps):
+        state, one = step(state, batch, jax.random.key(1))
+        metrics.append(one)
+    return state, metrics
+
+
+def test_three_steps_are_those_of_the_reference():
+    with np.load(GOLDEN / "training" / "train_pi0_dummy.npz") as file:
+        recorded = dict(file)
+    cases = json.loads((GOLDEN / "models" / "cases.json").read_text())["cases"]
+    config = ModelConfig.from_case(cases["pi0_dummy"])
+    start = {
+        name.removeprefix("params/"): jnp.asarray(x)
+        for name, x in recorded.items()
+        if name.startswith("params/")
+    }
+    inputs = ModelInput(
+        images={camera: recorded[f"images/{camera}"] for camera in config.cameras},
+        image_masks={camera: recorded[f"in/image_mask/{camera}"] for camera in config.cameras},
+        state=recorded["in/state"],
+        tokens=recorded["in/tokenized_prompt"],
+        token_mask=recorded["in/tokenized_prompt_mask"],
+    )
+    batch = TrainingBatch(inputs, recorded["in/actions"])
+    key = jax.random.split(jax.random.key(42))[0]
+    step = jax.jit(make_step(config, rules()), compiler_options=UNOPTIMIZED)
+    state = initial_state(start, {}, rules())
+    for row in recorded["info"]:
+        state, metrics = step(state, batch, key)
+        got = [metrics.loss, metrics.gradient_norm, metrics.parameter_norm]
+        np.testing.assert_allclose(got, row, rtol=2e-4)
+    names = [name for name in recorded if name.startswith("params_delta/")]
+    assert len(names) == len(start)
+    for name in names:
+        parameter = name.removeprefix("params_delta/")
+        change = np.asarray(state.trained[parameter], np.float64) - np.asarray(start[parameter], np.float64)
+        norm, total = recorded[name]
+        if parameter.endswith("key/bias"):
+            # It shifts all scores of a query alike: its gradient is rounding, and Adam divides by its size.
+            assert norm < 1e-3
+            continue
+        assert np.linalg.norm(change) == pytest.approx(norm, rel=0.02), parameter
+        assert change.sum() == pytest.approx(total, abs=0.02 * norm * np.sqrt(change.size)), parameter
+
+
+@pytest.mark.parametrize("family", ["pi0", "pi0_fast"])
+def test_gradients_of_micro_batches_add_up_to_those_of_the_batch(family):
+    whole, of_whole = run_steps(family, 2)
+    split, of_split = run_steps(family, 2, micro_batches=2)
+    for one, other in zip(of_whole, of_split, strict=True):
+        np.testing.assert_allclose(one.loss, other.loss, rtol=1e-5)
+        np.testing.assert_allclose(one.gradient_norm, other.gradient_norm, rtol=1e-4)
+    for name, value in whole.trained.items():
+        np.testing.assert_allclose(value, split.trained[name], atol=2e-4, err_msg=name)
+
+
+def test_adapters_are_trained_and_what_they_adapt_stays():
+    state, _ = run_steps("pi0", 2, lora=True)
+    config, trained, frozen, _ = small_training("pi0", lora=True)
+    assert any("lora" in name for name in state.trained)
+    assert all("llm" in name for name in frozen)
+    for name, value in frozen.items():
+        np.testing.assert_array_equal(value, state.frozen[name], err_msg=name)
+    still = [name for name, value in trained.items() if np.array_equal(value, state.trained[name])]
+    assert still == []
+    assert state.averaged.keys() == trained.keys()
+    assert config.language.lora is not None
+
+
+def test_the_average_follows_the_weights():
+    one, _ = run_steps("pi0", 1)
+    _, trained, _, _ = small_training("pi0")
+    for name, value in one.averaged.items():
+        wanted = 0.9 * np.asarray(trained[name]) + 0.1 * np.asarray(one.trained[name])
+        np.testing.assert_allclose(value, wanted, atol=1e-6, err_msg=name)
+    without, _ = run_steps("pi0", 1, ema_decay=None)
+    assert without.averaged is None
+
+
+def test_losses_fall_on_one_batch_also_with_augmentation():
+    _, metrics = run_steps("pi0", 12, augmentation=PUBLISHED)
+    assert metrics[-1].loss < 0.7 * metrics[0].loss
+    _, again = run_steps("pi0", 1, augmentation=PUBLISHED)
+    assert again[0].loss == metrics[0].loss
+    _, plain = run_steps("pi0", 1)
+    assert plain[0].loss != metrics[0].loss
