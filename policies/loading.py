@@ -16,7 +16,7 @@ from policies.normalization import NormStats, identity_stats, load_norm_stats
 from policies.parameters import Model, model_from, random_model, shapes
 from policies.presets import Preset, preset
 from policies.tokenizers.fast import FastTokenizer
-from policies.tokenizers.fast_actions import fetch_fast_actions, load_fast_actions
+from policies.tokenizers.fast_actions import FOLDER_IN_CHECKPOINT, fetch_fast_actions, load_fast_actions
 from policies.tokenizers.sentencepiece_model import TokenizerFileError, load_sentencepiece
 
 KEEP_COMPILED_S = 0.5  # Programs that compile faster than this are not worth a file.
@@ -51,7 +51,7 @@ def load_policy(
             f"{chosen.where_to_get_weights()} To measure speed without them, ask for random weights."
         )
     keep_compiled_programs()
-    words = load_words(chosen)
+    words = load_words(_with_own_action_tokens(chosen, checkpoint))
     weights: Weights
     if checkpoint is None:
         weights = "untrained"
@@ -97,6 +97,13 @@ def load_words(chosen: Preset) -> Words:
     else:
         actions = fetch_fast_actions(chosen.action_tokens)
     return Words(text, FastTokenizer(text, actions, chosen.model.max_token_len))
+
+
+def _with_own_action_tokens(chosen: Preset, checkpoint: Path | None) -> Preset:
+    """The preset with the action tokenizer that was fitted for the checkpoint, if there is one."""
+    if checkpoint is None or not (checkpoint / FOLDER_IN_CHECKPOINT).is_dir():
+        return chosen
+    return dataclasses.replace(chosen, action_tokens=checkpoint / FOLDER_IN_CHECKPOINT)
 
 
 def _untrained_stats(chosen: Preset) -> NormStats:

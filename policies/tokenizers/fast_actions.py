@@ -28,6 +28,9 @@ SCALE = 10.0
 MAX_TOKEN_LENGTH = 10_000  # Of a merged piece, in characters: as good as no limit.
 MIN_PAIR_COUNT = 2
 
+FOLDER_IN_CHECKPOINT = "action_tokens"
+"""Where a checkpoint keeps a tokenizer that was fitted for it."""
+
 _CONFIG_FILE = "processor_config.json"
 _BPE_FILE = "tokenizer.json"
 _PUBLISHED_FAST_URL = "https://huggingface.co/physical-intelligence/fast/resolve/main/"

@@ -6,6 +6,7 @@ found before hours are lost. Axis letters: n frames, b batch, t prompt tokens, c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,14 +124,11 @@ class Examples:
         """Token ids of the prompt of every frame."""
         tasks, text = self._data.task_of_frame, words.text
         instructions = self._data.instructions
-        match self._preset.prompt:
-            case "instruction":
-                known = [paligemma.encode_prompt(text, instruction) for instruction in instructions]
-                return [known[task] for task in tasks]
-            case "instruction_and_state":
-                write = paligemma.encode_prompt
-            case "fast":
-                write = fast.encode_prompt
+        if self._preset.prompt == "instruction":
+            known = [paligemma.encode_prompt(text, instruction) for instruction in instructions]
+            return [known[task] for task in tasks]
+        write: Callable[..., list[int]]
+        write = fast.encode_prompt if self._preset.prompt == "fast" else paligemma.encode_prompt
         return [write(text, instructions[t], s) for t, s in zip(tasks, self._states, strict=True)]
 
     def _answers(self, words: Words) -> list[list[int]]:

@@ -10,7 +10,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from policies.lora import merge
-from policies.training.setup import ACTION_TOKENS, Setup
+from policies.tokenizers.fast_actions import FOLDER_IN_CHECKPOINT
+from policies.training.setup import Setup
 from policies.training.step import TrainState
 
 DEMONSTRATIONS = "demonstrations"
@@ -49,7 +50,7 @@ def export(setup: Setup, state: TrainState, folder: Path) -> Path:
             DEMONSTRATIONS: json.loads(json.dumps(setup.data.seeds)),
         },
         norm_stats={setup.preset.robot: setup.stats},
-        files=_files_of(setup.config.out / ACTION_TOKENS),
+        files=_files_of(setup.config.out / FOLDER_IN_CHECKPOINT),
     )
     return folder
 
@@ -58,4 +59,4 @@ def _files_of(folder: Path) -> dict[str, bytes]:
     """Contents of a folder's files, by path in the checkpoint; empty where there is no such folder."""
     if not folder.is_dir():
         return {}
-    return {f"{ACTION_TOKENS}/{file.name}": file.read_bytes() for file in sorted(folder.iterdir())}
+    return {f"{FOLDER_IN_CHECKPOINT}/{file.name}": file.read_bytes() for file in sorted(folder.iterdir())}

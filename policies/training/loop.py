@@ -96,7 +96,7 @@ def _train(config: TrainConfig, evaluation: Evaluation | None, progress: Trainin
             saves = last or done % config.save_every == 0
             loss = None
             if saves or done % config.log_every == 0:
-                loss = _write(waiting, curves, progress, config)
+                loss = written(waiting, curves, progress, config)
                 waiting = []
             progress.advance(done, loss)
             if saves:
@@ -167,10 +167,14 @@ def _batches(setup: Setup, first: int, placed: Any) -> Iterator[tuple[int, Train
             yield step + 1, batch
 
 
-def _write(
+def written(
     waiting: list[tuple[int, Metrics]], curves: Curves, progress: TrainingProgress, config: TrainConfig
 ) -> float:
-    """Write the means since the last point; returns the mean loss."""
+    """Write a point of every curve from the steps since the last one; returns their mean loss.
+
+    Raises:
+      TrainingError: If a loss is not finite.
+    """
     fetched = [(done, jax.device_get(metrics)) for done, metrics in waiting]
     for done, metrics in fetched:
         if not math.isfinite(metrics.loss) or not math.isfinite(metrics.gradient_norm):

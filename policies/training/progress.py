@@ -18,7 +18,10 @@ class TrainingProgress:
         self._stream = stream or sys.stderr
         self._started = self._last_line = time.monotonic()
         self._done = done
-        self._bar, self._task = _bar(steps, done) if self._stream.isatty() else (None, None)
+        self._bar: Any = None
+        self._task: Any = None
+        if self._stream.isatty():
+            self._bar, self._task = _bar(steps, done)
 
     def say(self, message: str) -> None:
         """A line that stays."""

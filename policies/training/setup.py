@@ -22,7 +22,12 @@ from policies.network import Words
 from policies.normalization import Normalizer, NormStats, load_norm_stats, save_norm_stats
 from policies.parameters import flatten, random_model, shapes
 from policies.presets import Preset, preset
-from policies.tokenizers.fast_actions import FastActionTokenizer, fetch_fast_actions, load_fast_actions
+from policies.tokenizers.fast_actions import (
+    FOLDER_IN_CHECKPOINT,
+    FastActionTokenizer,
+    fetch_fast_actions,
+    load_fast_actions,
+)
 from policies.training.config import TrainConfig
 from policies.training.errors import TrainingError
 from policies.training.examples import Examples
@@ -34,7 +39,6 @@ from policies.training.words import training_words
 
 CONFIG = "config.json"
 NORM_STATS = "norm_stats.json"
-ACTION_TOKENS = "action_tokens"
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,7 @@ def _action_tokens(
 ) -> FastActionTokenizer | None:
     if chosen.action_tokens is None:
         return None
-    folder = config.out / ACTION_TOKENS
+    folder = config.out / FOLDER_IN_CHECKPOINT
     if not folder.exists():
         if config.action_tokens == "fit":
             told("Fitting an action tokenizer")
@@ -212,7 +216,7 @@ def _action_tokens(
 
 
 def _preset_tokens(config: TrainConfig, chosen: Preset) -> FastActionTokenizer:
-    own = None if config.init is None else config.init / ACTION_TOKENS
+    own = None if config.init is None else config.init / FOLDER_IN_CHECKPOINT
     if own is not None and own.is_dir():
         return load_fast_actions(own)
     source = chosen.action_tokens

@@ -1,0 +1,193 @@
+"""Whole trainings of a tiny model on a tiny dataset."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from policies.checkpoints import open_checkpoint
+from policies.interface import Query
+from policies.loading import load_policy
+from policies.presets import PRESETS
+from policies.training import loop, setup
+from policies.training.command import main
+from policies.training.config import TrainConfig
+from policies.training.curves import Curves
+from policies.training.errors import TrainingError
+from policies.training.loop import train
+from policies.training.prepared import prepare
+from policies.training.progress import TrainingProgress
+from policies.training.step import Metrics
+from policies.training.writing import write_dataset
+from tests.helpers.demonstrations import (
+    CAMERAS,
+    INSTRUCTIONS,
+    demonstration,
+    header,
+    picture,
+    small_dataset,
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return small_dataset(tmp_path_factory.mktemp("data") / "points", episodes=2)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_in_haste():
+    """Compiling is what these tests cost."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(autouse=True)
+def smaller_presets(monkeypatch):
+    """The tiny presets with one layer of everything and 32 pixels."""
+    for name in ("pi0-tiny", "pi05-tiny", "pi0_fast-tiny"):
+        whole = PRESETS[name]
+        model = whole.model
+        sizes = {"width": 32, "depth": 1, "mlp_dim": 64, "num_heads": 2, "num_kv_heads": 1, "head_dim": 16}
+        small = dataclasses.replace(
+            model,
+            image_size=32,
+            language=dataclasses.replace(model.language, **sizes),
+            action_expert=model.action_expert and dataclasses.replace(model.action_expert, **sizes),
+            image_encoder=dataclasses.replace(
+                model.image_encoder, width=32, depth=1, mlp_dim=64, num_heads=2, patch_size=8
+            ),
+        )
+        monkeypatch.setitem(PRESETS, name, dataclasses.replace(whole, model=small))
+
+
+def config(data, out, preset="pi0-tiny", **changes) -> TrainConfig:
+    sizes = {"steps": 8, "batch": 4, "warmup_steps": 2, "log_every": 1, "save_every": 3}
+    return TrainConfig(preset=preset, data=data, out=out, **{**sizes, **changes})
+
+
+def losses(out) -> list[float]:
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
+    return [line["loss"] for line in lines]
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_training_goes_on_to_the_same_losses_and_weights(data, tmp_path, monkeypatch):
+    whole = train(config(data, tmp_path / "whole"))
+
+    def killing(setup, first, placed, batches=loop._batches):
+        for done, batch in batches(setup, first, placed):
+            if done == 6:
+                raise Killed
+            yield done, batch
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "_batches", killing)
+        with pytest.raises(Killed):
+            train(config(data, tmp_path / "killed"))
+    assert len(losses(tmp_path / "killed")) == 5
+    again = train(config(data, tmp_path / "killed"))
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    assert open_checkpoint(again).weights_sha256() == open_checkpoint(whole).weights_sha256()
+
+
+@pytest.mark.parametrize("preset", [pytest.param("pi05-tiny", marks=pytest.mark.slow), "pi0_fast-tiny"])
+def test_an_export_answers_queries_with_its_own_statistics_and_tokenizer(data, tmp_path, preset):
+    folder = train(config(data, tmp_path / "run", preset, steps=3, ema_decay=0.0, action_vocabulary=400))
+    opened = open_checkpoint(folder)
+    assert opened.preset == preset
+    assert opened.settings["demonstrations"] == {"points/task-0": [1000], "points/task-1": [1001]}
+    policy = load_policy(preset, folder)
+    np.testing.assert_allclose(policy.stats["actions"].mean, opened.norm_stats()["actions"].mean)
+    if preset == "pi0_fast-tiny":
+        fitted = setup.load_fast_actions(tmp_path / "run" / "action_tokens")
+        assert policy.fingerprint()["action_tokenizer"] == fitted.sha256
+    state = np.zeros(4, np.float32)
+    query = Query(
+        task="task-0",
+        instruction=INSTRUCTIONS[0],
+        key=3,
+        state=state,
+        images={camera: picture(state, camera, 32) for camera in CAMERAS},
+    )
+    (chunk,) = policy.infer([query], 1).chunks
+    assert chunk.actions.shape in ((16, 4), (0, 4))
+
+
+@pytest.mark.slow
+def test_one_overfitted_episode_is_answered_as_it_was_recorded(tmp_path):
+    data = small_dataset(tmp_path / "one", episodes=1)
+    folder = train(
+        config(data, tmp_path / "run", steps=400, batch=16, learning_rate=3e-3, ema_decay=0.9, save_every=400)
+    )
+    policy = load_policy("pi0-tiny", folder)
+    cameras = {camera: f"observation.images.{camera}" for camera in CAMERAS}
+    recorded = prepare(data, cameras, 32)
+    errors = []
+    for row in range(8):
+        state = recorded.states[row]
+        query = Query(
+            task="task-0",
+            instruction=INSTRUCTIONS[0],
+            key=row,
+            state=state,
+            images={camera: np.asarray(recorded.frames[camera][row]) for camera in CAMERAS},
+        )
+        (chunk,) = policy.infer([query], 1).chunks
+        errors.append(np.abs(chunk.actions - recorded.actions[row : row + 16]).mean())
+    spread = np.abs(recorded.actions - recorded.actions.mean(axis=0)).mean()
+    assert np.mean(errors) < 0.35 * spread
+
+
+def test_what_does_not_fit_is_said_before_the_first_step(data, tmp_path):
+    with pytest.raises(TrainingError, match="warmup_steps must be less than steps"):
+        config(data, tmp_path / "a", warmup_steps=8)
+    with pytest.raises(TrainingError, match="micro_batches must divide the batch of 4; got 3"):
+        config(data, tmp_path / "a", micro_batches=3)
+    with pytest.raises(TrainingError, match="need one: name it with init"):
+        config(data, tmp_path / "a", lora_rank=4)
+    with pytest.raises(TrainingError, match=r"cameras says nothing of left_wrist_0_rgb"):
+        train(config(data, tmp_path / "a", cameras=("base_0_rgb=observation.images.base_0_rgb",)))
+    wide = tmp_path / "wide"
+    write_dataset(wide, header(state_size=5), [demonstration(0, state_size=5)])
+    with pytest.raises(TrainingError, match=r"has state of 4 numbers .*; the dataset has 5"):
+        train(config(wide, tmp_path / "b"))
+    wordy = tmp_path / "wordy"
+    told = dataclasses.replace(demonstration(0), instruction="Push the puck slowly to the far goal " * 4)
+    write_dataset(wordy, header(), [told])
+    with pytest.raises(TrainingError, match=r"takes \d+ tokens; pi0-tiny has room for 24"):
+        train(config(wordy, tmp_path / "c"))
+
+
+def test_a_folder_belongs_to_one_training(data, tmp_path):
+    setup.set_up(config(data, tmp_path / "run"), str)
+    with pytest.raises(TrainingError, match=r"another training: learning_rate: 0.0005 -> 0.1"):
+        setup.set_up(config(data, tmp_path / "run", learning_rate=0.1), str)
+    setup.set_up(config(data, tmp_path / "run", log_every=7), str)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_with_what_to_do(data, tmp_path):
+    chosen = config(data, tmp_path)
+    curves, progress = Curves(tmp_path, 0), TrainingProgress(8, 0, 4)
+    fine, broken = (Metrics(*map(np.float32, (loss, 1.0, 1.0, 1e-3))) for loss in (0.5, np.nan))
+    assert loop.written([(1, fine)], curves, progress, chosen) == 0.5
+    with pytest.raises(TrainingError, match=r"At step 3 the loss is nan.*Lower learning_rate \(now 0.0005\)"):
+        loop.written([(2, fine), (3, broken)], curves, progress, chosen)
+    curves.close()
+
+
+def test_the_command_says_misuse_in_a_sentence(data, tmp_path, capsys):
+    options = ["--data", str(data), "--out", str(tmp_path / "run")]
+    assert main(["train", "--preset", "pi9", *options]) == 2
+    assert "There is no preset 'pi9'" in capsys.readouterr().err
+    assert (
+        main(["train", "--preset", "pi0-tiny", "--data", str(tmp_path), "--out", str(tmp_path / "run")]) == 2
+    )
+    assert "is no LeRobotDataset" in capsys.readouterr().err
