@@ -16,6 +16,8 @@ from tyro.conf import Positional
 from tyro.conf import arg as _arg
 from tyro.extras import SubcommandApp
 
+from policies.training.config import TrainConfig
+
 app = SubcommandApp()
 
 
@@ -47,6 +49,7 @@ def run(
     env_actors: Annotated[int | None, arg("N", "one per core")] = None,
     video_every: Annotated[int, arg("N", "10")] = 10,
     video: bool = True,
+    allow_training_seeds: bool = False,
     out: Annotated[Path | None, arg("DIR", "runs/<experiment>")] = None,
 ) -> int:
     """Play episodes and write records, videos and tables into a run folder.
@@ -76,6 +79,7 @@ def run(
       env_actors: Simulators running at once; one per core unless given. Does not change results.
       video_every: Control steps between two frames of the videos.
       video: Whether to write a video of every episode.
+      allow_training_seeds: Play initial states that a policy was trained on, which is refused otherwise.
       out: Run folder; runs/<experiment> unless given.
     """
     from harness.engine import Resources
@@ -113,7 +117,12 @@ def run(
 
     console = Console()
     result = run_experiment(
-        chosen, out, Resources(env_actors=env_actors), video_every if video else None, console
+        chosen,
+        out,
+        Resources(env_actors=env_actors),
+        video_every if video else None,
+        console,
+        allow_training_seeds=allow_training_seeds,
     )
     console.print(render_tables(result.folder, "terminal"), highlight=False, markup=False, soft_wrap=True)
     command = " ".join(["simloop", *sys.argv[1:]])
@@ -266,6 +275,89 @@ def plan(
     return 0
 
 
+@app.command
+def collect(
+    *,
+    out: Annotated[Path, arg("DIR")],
+    suite: Annotated[str, arg("S")] = "metaworld",
+    tasks: Annotated[tuple[str, ...], arg("T [T ...]")] = ("MT10",),
+    episodes: Annotated[int, arg("N")] = 50,
+    seed: Annotated[int, arg("S")] = 0,
+    robot: Annotated[str, arg("R")] = "metaworld",
+    cameras: Annotated[tuple[str, ...], arg("C [C ...]", "all of the robot's")] = (),
+    image_size: Annotated[int, arg("N")] = 96,
+    noise: Annotated[float, arg("X")] = 0.0,
+    keep_failures: bool = False,
+    render: Literal["official", "fast"] = "fast",
+    env_actors: Annotated[int | None, arg("N", "one per core")] = None,
+) -> int:
+    """Record demonstrations of scripted experts as a LeRobotDataset.
+
+    Example:
+
+      simloop collect --tasks MT10 --episodes 50 --noise 0.2 --out runs/mt10-demonstrations
+
+    Ctrl-C keeps what is done; the same command goes on from there. Runs refuse to test a policy on the
+    initial states that it was trained on.
+
+    Args:
+      out: Folder of the dataset; must not exist.
+      suite: Suite of the tasks.
+      tasks: Tasks or groups of tasks (simloop list tasks).
+      episodes: Demonstrations per task.
+      seed: Root of the initial states, which are other ones than those of runs.
+      robot: Robot convention of cameras and state.
+      cameras: Model camera names, such as base_0_rgb.
+      image_size: Height and width of the frames.
+      noise: Standard deviation of the noise on executed actions, in half ranges; 0.1 to 0.3 makes policies
+        sturdier. What is recorded is what the expert would have done.
+      keep_failures: Keep attempts that did not succeed as well.
+      render: As in runs.
+      env_actors: Simulators running at once. Does not change the dataset.
+    """
+    from envs.interface import RenderSettings
+    from harness.collect import Collection
+    from harness.collect import collect as collect_demonstrations
+    from harness.engine import Resources
+
+    wanted = Collection(
+        suite, tasks, episodes, seed, robot, cameras, image_size, noise, keep_failures, RenderSettings(render)
+    )
+    console = Console()
+    folder = collect_demonstrations(wanted, out, Resources(env_actors=env_actors), console)
+    console.print(f"The dataset is in {folder}.", highlight=False, soft_wrap=True)
+    return 0
+
+
+@app.command
+def train(
+    config: Annotated[TrainConfig, _arg(name="")],
+    *,
+    eval_every: Annotated[int | None, arg("N", "never")] = None,
+    eval_suite: Annotated[str, arg("S")] = "metaworld",
+    eval_tasks: Annotated[tuple[str, ...], arg("T [T ...]")] = ("MT10",),
+    eval_episodes: Annotated[int, arg("N")] = 5,
+) -> int:
+    """Train a policy on demonstrations; `python -m policies.training` does the same without simulators.
+
+    Example:
+
+      simloop train --preset pi0-tiny --data runs/mt10-demonstrations --out runs/pi0-tiny
+
+    Ctrl-C or a kill loses what came after the last checkpoint; the same command goes on from there.
+
+    Args:
+      eval_every: Steps between two closed-loop evaluations of the averaged weights.
+      eval_suite: Suite of these evaluations.
+      eval_tasks: Tasks of these evaluations.
+      eval_episodes: Episodes per task in each of them.
+    """
+    from harness.train import train as train_policy
+
+    train_policy(config, eval_every, eval_suite, eval_tasks, eval_episodes, Console())
+    return 0
+
+
 @app.command(name="list")
 def list_(what: Positional[Literal["suites", "tasks", "policies", "experiments"]]) -> int:
     """Show what can be named in a run.
@@ -327,7 +419,10 @@ def _spoken_errors() -> tuple[type[Exception], ...]:
     from envs.registry import UnknownNameError
     from envs.rendering import RenderingError
     from harness.errors import SimloopError
+    from policies.training.errors import TrainingError
+    from policies.training.layout import DatasetError
     from results.errors import ResultsError
     from results.ledger import LedgerError
 
-    return (SimloopError, LedgerError, ResultsError, RenderingError, UnknownNameError)
+    spoken = (SimloopError, LedgerError, ResultsError, RenderingError, UnknownNameError)
+    return (*spoken, TrainingError, DatasetError)

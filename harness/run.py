@@ -21,6 +21,7 @@ from harness.policy_catalog import require_weights
 from harness.progress import RunProgress
 from harness.provenance import Provenance
 from harness.run_folder import RunFolder, video_path
+from harness.training_seeds import refuse_training_seeds
 from policies.interface import PolicySpec
 from results.records import EpisodeRecord
 from results.tables import write_tables
@@ -44,6 +45,8 @@ def run(
     resources: Resources,
     video_every: int | None,
     console: Console,
+    *,
+    allow_training_seeds: bool = False,
 ) -> RunResult:
     """Play every episode of the experiment that `out` does not hold yet, then write the tables.
 
@@ -51,6 +54,7 @@ def run(
 
     Args:
       video_every: Control steps between two frames of the videos; None for no videos.
+      allow_training_seeds: Play episodes whose initial states a policy was trained on.
 
     Raises:
       ExperimentError, UnknownNameError, UnknownPolicyError, AdapterError: Before anything is started,
@@ -65,6 +69,8 @@ def run(
         checked_adapter(policy, tasks)
         require_weights(name)
     plan = experiment.plan()
+    if not allow_training_seeds:
+        refuse_training_seeds(plan)
     video = _video_settings(policies, tasks, video_every)
     renderer = _renderer(policies, video)
 

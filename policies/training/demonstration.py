@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+DEMONSTRATIONS = "demonstrations"
+"""Entry of a checkpoint's settings: seeds of the episodes that it was trained on, by `suite/task`."""
+
 IMAGE_STATS_EVERY = 10  # Frames; neighbouring ones look alike.
 
 FeatureStats = dict[str, list]

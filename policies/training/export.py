@@ -11,11 +11,9 @@ import jax.numpy as jnp
 
 from policies.lora import merge
 from policies.tokenizers.fast_actions import FOLDER_IN_CHECKPOINT
+from policies.training.demonstration import DEMONSTRATIONS
 from policies.training.setup import Setup
 from policies.training.step import TrainState
-
-DEMONSTRATIONS = "demonstrations"
-"""Entry of a checkpoint's settings: seeds of the episodes that it was trained on, by `suite/task`."""
 
 
 def export(setup: Setup, state: TrainState, folder: Path) -> Path:

@@ -1,0 +1,86 @@
+"""Training with closed-loop evaluations on the way. The training itself is `policies.training`."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from rich.console import Console
+
+from harness.engine import Resources
+from harness.experiment import Experiment
+from harness.protocol import Protocol
+from harness.run import run
+from policies.training.config import TrainConfig
+from policies.training.loop import Evaluation
+from policies.training.loop import train as train_weights
+from results.records import read_episodes
+
+EVALUATIONS = "evaluations"
+VALIDATION_SEED = 271_828
+"""Other initial states than those of default runs, which are for the final comparison."""
+
+
+def train(
+    config: TrainConfig,
+    every: int | None,
+    suite: str,
+    tasks: tuple[str, ...],
+    episodes: int,
+    console: Console,
+) -> Path:
+    """Train, evaluating the exported weights every `every` steps and at the end; None for never.
+
+    Success rates go into the curves, the runs into the folder `evaluations` of the training.
+
+    Raises:
+      What `policies.training.loop.train` and `harness.run.run` raise.
+    """
+    if every is None:
+        return train_weights(config)
+    settle = functools.partial(
+        evaluate,
+        preset=config.preset,
+        out=config.out,
+        suite=suite,
+        tasks=tasks,
+        episodes=episodes,
+        console=console,
+    )
+    return train_weights(config, Evaluation(every, settle))
+
+
+def evaluate(
+    step: int,
+    checkpoint: Path,
+    *,
+    preset: str,
+    out: Path,
+    suite: str,
+    tasks: tuple[str, ...],
+    episodes: int,
+    console: Console,
+) -> dict[str, float]:
+    """Success rates of a checkpoint, over all tasks and for each; errors are counted apart."""
+    experiment = Experiment(
+        name=f"step-{step:07d}",
+        suite=suite,
+        tasks=tasks,
+        policies=(f"{preset}@{checkpoint}",),
+        episodes=episodes,
+        seed=VALIDATION_SEED,
+        protocol=Protocol(suite),
+    )
+    folder = run(experiment, out / EVALUATIONS / experiment.name, Resources(), None, console).folder
+    outcomes: dict[str, list[bool]] = {}
+    errors = 0
+    for record in read_episodes(folder):
+        if record.outcome == "error":
+            errors += 1
+        else:
+            outcomes.setdefault(record.task, []).append(record.outcome == "success")
+    rates = {f"success/{task}": sum(won) / len(won) for task, won in sorted(outcomes.items())}
+    everything = [won for task in outcomes.values() for won in task]
+    if everything:
+        rates["success"] = sum(everything) / len(everything)
+    return {**rates, "errors": float(errors)}
