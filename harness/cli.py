@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -17,6 +17,9 @@ from tyro.conf import arg as _arg
 from tyro.extras import SubcommandApp
 
 from policies.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from harness.experiment import Experiment
 
 app = SubcommandApp()
 
@@ -32,7 +35,7 @@ MISUSED = 2
 
 @app.command
 def run(
-    experiment: Annotated[Positional[str | None], arg("[EXPERIMENT]")] = None,
+    names: Annotated[Positional[tuple[str, ...]], arg("[EXPERIMENT | POLICY POLICY ...]", "")] = (),
     *,
     suite: Annotated[str | None, arg("S", "metaworld")] = None,
     tasks: Annotated[tuple[str, ...] | None, arg("T [T ...]", "MT10")] = None,
@@ -46,6 +49,10 @@ def run(
         Literal["end_episode", "hold"] | None, arg("{end_episode,hold}", "end_episode")
     ] = None,
     bucket: Annotated[int | None, arg("N", "4")] = None,
+    until_decided: bool = False,
+    alpha: Annotated[float | None, arg("A", "0.05")] = None,
+    margin: Annotated[float | None, arg("D", "0.02")] = None,
+    max_episodes: Annotated[int | None, arg("N", "2000")] = None,
     env_actors: Annotated[int | None, arg("N", "one per core")] = None,
     video_every: Annotated[int, arg("N", "10")] = 10,
     video: bool = True,
@@ -62,10 +69,13 @@ def run(
 
       simloop run --tasks reach push --policies pi0_libero@/ckpt/pi0_libero/29999
 
+      simloop run pi0_libero@/a pi0_libero@/b --until-decided --max-episodes 500
+
     Ctrl-C keeps what is done; the same command goes on from there.
 
     Args:
-      experiment: Name of an experiment (simloop list experiments). Options override parts of it.
+      names: Name of an experiment (simloop list experiments), of which options override parts; or two policies
+        or more, like --policies.
       suite: Suite of the tasks (simloop list suites); metaworld unless the experiment says otherwise.
       tasks: Tasks or groups of tasks such as MT10 (simloop list tasks).
       policies: Policies (simloop list policies), or PRESET@FOLDER for the weights of a checkpoint.
@@ -76,6 +86,11 @@ def run(
       render: official is the suite's own picture quality; fast is without shadows and multisampling.
       undecodable: What follows tokens that spell no action: the episode fails, or the robot holds still.
       bucket: Rows of every call of a policy worker, unused ones padded.
+      until_decided: Compare two policies pair by pair, tasks mixed, and stop as soon as they are found to differ or
+        to be equivalent, or neither by --max-episodes. The rule is written down before the first episode.
+      alpha: With --until-decided: how often, at most, equal policies are said to differ, however often one looks.
+      margin: With --until-decided: differences of success rates below this do not matter.
+      max_episodes: With --until-decided: at most so many episodes per policy, over all tasks.
       env_actors: Simulators running at once; one per core unless given. Does not change results.
       video_every: Control steps between two frames of the videos.
       video: Whether to write a video of every episode.
@@ -87,10 +102,16 @@ def run(
     from harness.experiments import find
     from harness.protocol import Protocol
     from harness.run import run as run_experiment
+    from results.early_stopping import answer_sentence, answers
+    from results.runs import load_runs
     from results.tables import render as render_tables
 
-    if experiment is not None:
-        chosen = named = find(experiment)
+    if len(names) > 1:
+        if policies:
+            raise ExperimentError("Policies are named twice: give them either first or after --policies.")
+        policies = names
+    if len(names) == 1:
+        chosen = named = find(names[0])
     elif not policies:
         raise ExperimentError(
             "Nothing to run: name an experiment (simloop list experiments) or give --policies (simloop list policies)."
@@ -110,6 +131,11 @@ def run(
         suite=suite, tasks=tasks, policies=policies, episodes=episodes, seed=seed, bucket=bucket
     )
     chosen = dataclasses.replace(chosen, protocol=protocol, **overrides)
+    rule = _given(alpha=alpha, margin=margin, max_pairs=max_episodes)
+    if until_decided:
+        chosen = _until_decided(chosen, rule, episodes)
+    elif rule:
+        raise ExperimentError("--alpha, --margin and --max-episodes belong to --until-decided.")
     if out is None:
         out = Path("runs") / (
             chosen.name if chosen == named else f"{chosen.name or chosen.suite}-{chosen.short_hash}"
@@ -134,8 +160,10 @@ def run(
             soft_wrap=True,
         )
         return INTERRUPTED
+    for answer in answers(load_runs(result.folder)):
+        console.print(answer_sentence(answer), highlight=False, markup=False)
     console.print(
-        f"All {result.episodes} episodes are in {result.folder}: episodes.jsonl, queries.jsonl, videos/, "
+        f"{result.episodes} episodes are in {result.folder}: episodes.jsonl, queries.jsonl, videos/, "
         f"success.md, latency.md (also .csv and .tex). Again: simloop table {result.folder}",
         highlight=False,
         soft_wrap=True,
@@ -200,12 +228,22 @@ def compare(
       looked_at: Policies and checkpoints that were tried before these were chosen.
       by_task: Show every pair task by task, too.
     """
+    from results.early_stopping import answer_sentence, answers
     from results.outcome_matrix import outcome_matrices
     from results.runs import load_runs
     from results.statements import comparison, task_grid
     from results.typesetting import to_text
 
     console, runs = Console(), load_runs(list(run))
+    for answer in answers(runs):
+        if not policies or {answer.a, answer.b} <= set(policies):
+            console.print(f"{answer_sentence(answer)}\n", highlight=False, markup=False)
+            console.print(
+                "The run stopped by its rule: quote this, for p-values and intervals below suppose a number of "
+                "episodes fixed beforehand.\n",
+                highlight=False,
+                markup=False,
+            )
     for title, sentences, grid in comparison(runs, policies, margin=margin, alpha=alpha, looked_at=looked_at):
         console.print(title, style="bold", highlight=False, markup=False)
         for sentence in sentences:
@@ -399,6 +437,22 @@ def parity(
 def _given(**options: Any) -> dict[str, Any]:
     """The options that were given."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _until_decided(experiment: Experiment, rule: dict[str, Any], episodes: int | None) -> Experiment:
+    """The experiment with a stopping rule, and as many episodes per task as the rule may need."""
+    from harness.experiment import ExperimentError
+    from results.sequential import StoppingRule
+
+    tasks = len(experiment.task_specs())
+    if episodes is not None:
+        rule["max_pairs"] = min(rule.get("max_pairs", episodes * tasks), episodes * tasks)
+    try:
+        stopping = StoppingRule(**rule)
+    except ValueError as error:
+        raise ExperimentError(str(error)) from error
+    per_task = -(-stopping.max_pairs // tasks)
+    return dataclasses.replace(experiment, stopping=stopping, episodes=per_task)
 
 
 def main() -> None:

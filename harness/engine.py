@@ -129,8 +129,18 @@ class Engine:
         """How many simulators run at once."""
         return self._resources.env_actors or psutil.cpu_count() or 1
 
-    def results(self, todo: Sequence[EpisodeSpec]) -> Iterator[tuple[Attempt, EpisodeResult]]:
+    def stop_asking(self) -> None:
+        """Start no episode any more; those under way are still played and yielded."""
+        self._pending.clear()
+
+    def results(
+        self, todo: Sequence[EpisodeSpec], *, in_order: bool = False
+    ) -> Iterator[tuple[Attempt, EpisodeResult]]:
         """Play all episodes; yields each once, when it is played or has failed for the last time.
+
+        Args:
+          in_order: Whether to start them strictly in their order, waiting for a policy that is not ready,
+            rather than to play later episodes of others meanwhile.
 
         Raises:
           EngineError: If a policy cannot be loaded or compiled.
@@ -141,7 +151,7 @@ class Engine:
         idle = list(self._actors)
         while self._pending or self._running:
             self._start_workers()
-            self._dispatch(idle)
+            self._dispatch(idle, in_order)
             starting = [worker.ready for worker in self._workers.values() if worker.report is None]
             done, _ = ray.wait([*self._running, *starting], num_returns=1, timeout=POLL_S)
             for reference in done:
@@ -198,7 +208,7 @@ class Engine:
             ) from error
         self._on_ready(worker.report)
 
-    def _dispatch(self, idle: list[Any]) -> None:
+    def _dispatch(self, idle: list[Any], in_order: bool) -> None:
         """Give idle simulators the first episodes whose policy can answer."""
         blocked: list[Attempt] = []
         while idle and self._pending:
@@ -207,6 +217,8 @@ class Engine:
             worker = self._workers.get(attempt.spec.policy)
             if policy.runs_in == "worker" and (worker is None or worker.report is None):
                 blocked.append(attempt)
+                if in_order:
+                    break
                 continue
             actor = idle.pop()
             reference = actor.play.remote(attempt.spec, policy, worker.handle if worker else None)

@@ -17,6 +17,7 @@ from harness.plan import Plan, make_plan
 from harness.policy_catalog import policy_spec
 from harness.protocol import Protocol
 from policies.interface import PolicySpec
+from results.sequential import StoppingRule
 
 
 class ExperimentError(SimloopError):
@@ -43,6 +44,9 @@ class Experiment:
     bucket: int = 4
     """Rows of every call of a policy worker, unused ones padded. Fixed for a run, because answers of
     programs for other numbers of rows differ by rounding."""
+    stopping: StoppingRule | None = None
+    """With a rule, tasks are mixed, two policies play pair by pair, and the run ends when the rule has decided
+    whether they differ."""
 
     def __post_init__(self) -> None:
         """Refuse what no plan can be made of."""
@@ -57,6 +61,10 @@ class Experiment:
         twice = sorted({name for name in self.policies if self.policies.count(name) > 1})
         if twice:
             raise ExperimentError(f"--policies names {', '.join(twice)} twice; each policy is run once.")
+        if self.stopping is not None and len(self.policies) != 2:
+            raise ExperimentError(
+                f"--until-decided compares two policies; got {len(self.policies)}: {', '.join(self.policies)}."
+            )
         if self.protocol.suite != self.suite:
             raise ExperimentError(
                 f"Protocol {self.protocol.label!r} is for suite {self.protocol.suite!r}, the experiment for "
@@ -77,7 +85,14 @@ class Experiment:
 
     def plan(self) -> Plan:
         """The ordered episodes."""
-        return make_plan(self.policies, self.task_specs(), self.protocol, self.episodes, self.seed)
+        return make_plan(
+            self.policies,
+            self.task_specs(),
+            self.protocol,
+            self.episodes,
+            self.seed,
+            interleaved_pairs=None if self.stopping is None else self.stopping.max_pairs,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from envs.interface import TaskSpec
 from harness.protocol import Protocol
-from harness.seeding import episode_key, episode_seed
+from harness.seeding import episode_key, episode_seed, place_in_round
 from results.records import EpisodeKey
 
 
@@ -37,7 +37,7 @@ class EpisodeSpec:
 
 @dataclass(frozen=True)
 class Plan:
-    """All episodes of a run, policy by policy and task by task."""
+    """All episodes of a run, in the order in which they are asked for."""
 
     protocol: Protocol
     episodes: tuple[EpisodeSpec, ...]
@@ -48,25 +48,53 @@ class Plan:
         content = [dataclasses.asdict(self.protocol), [dataclasses.asdict(e) for e in self.episodes]]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
+    @property
+    def pairs(self) -> tuple[tuple[str, int], ...]:
+        """(task, episode) of every episode, whoever plays it, in order of first appearance."""
+        return tuple(dict.fromkeys((spec.task, spec.episode) for spec in self.episodes))
+
 
 def make_plan(
-    policies: Sequence[str], tasks: Sequence[TaskSpec], protocol: Protocol, episodes: int, seed: int
+    policies: Sequence[str],
+    tasks: Sequence[TaskSpec],
+    protocol: Protocol,
+    episodes: int,
+    seed: int,
+    *,
+    interleaved_pairs: int | None = None,
 ) -> Plan:
-    """Every policy on every task, `episodes` times; episode i starts alike for all policies."""
-    return Plan(
-        protocol,
-        tuple(
-            EpisodeSpec(
-                policy=policy,
-                suite=task.suite,
-                protocol=protocol.label,
-                task=task.name,
-                episode=episode,
-                seed=episode_seed(seed, task.suite, task.name, episode),
-                key=episode_key(seed, task.suite, task.name, episode),
-            )
+    """Every policy on every task, `episodes` times; episode i starts alike for all policies.
+
+    Policy by policy and task by task; or, for runs that may stop early, at most `interleaved_pairs`
+    (task, episode) mixed, each played by all policies in turn: every task once in an order drawn from the
+    seed, then every task again, so that a run that stops has not seen the first tasks alone.
+    """
+
+    def spec(policy: str, task: TaskSpec, episode: int) -> EpisodeSpec:
+        return EpisodeSpec(
+            policy=policy,
+            suite=task.suite,
+            protocol=protocol.label,
+            task=task.name,
+            episode=episode,
+            seed=episode_seed(seed, task.suite, task.name, episode),
+            key=episode_key(seed, task.suite, task.name, episode),
+        )
+
+    if interleaved_pairs is None:
+        ordered = (
+            spec(policy, task, episode)
             for policy in policies
             for task in tasks
             for episode in range(episodes)
-        ),
+        )
+        return Plan(protocol, tuple(ordered))
+    pairs = [
+        (task, episode)
+        for episode in range(episodes)
+        for task in sorted(tasks, key=lambda task: place_in_round(seed, task.suite, task.name, episode))
+    ]
+    mixed = (
+        spec(policy, task, episode) for task, episode in pairs[:interleaved_pairs] for policy in policies
     )
+    return Plan(protocol, tuple(mixed))

@@ -17,10 +17,12 @@ from harness.actors import EpisodeResult, VideoSettings, WorkerReport
 from harness.adapters.registry import checked_adapter
 from harness.engine import Attempt, Engine, Resources
 from harness.experiment import Experiment, ExperimentError
+from harness.plan import Plan
 from harness.policy_catalog import require_weights
 from harness.progress import RunProgress
 from harness.provenance import Provenance
 from harness.run_folder import RunFolder, video_path
+from harness.stopping import Question
 from harness.training_seeds import refuse_training_seeds
 from policies.interface import PolicySpec
 from results.records import EpisodeRecord
@@ -77,7 +79,9 @@ def run(
     with RunFolder(out, experiment, plan) as folder:
         for note in folder.notes:
             console.print(note, highlight=False)
-        todo = [spec for spec in plan.episodes if spec.id not in folder.done]
+        question = _question(experiment, plan)
+        answered = question is not None and question.answered(folder.done)
+        todo = [] if answered else [spec for spec in plan.episodes if spec.id not in folder.done]
         interrupted = False
         if todo:
             provenance = Provenance(out, plan.sha256, experiment.protocol.sha256, renderer)
@@ -85,7 +89,8 @@ def run(
                 f"{len(todo)} episodes to play"
                 + (f", {len(folder.done)} already in {out}" if folder.done else f" into {out}")
                 + f": {len(policies)} policies x {len(tasks)} tasks x {experiment.episodes}, protocol "
-                f"{experiment.protocol.label}. Ctrl-C keeps what is done.",
+                f"{experiment.protocol.label}. Ctrl-C keeps what is done."
+                + ("" if question is None else " The run ends sooner if the two policies can be told apart."),
                 highlight=False,
             )
             totals = Counter(spec.policy for spec in plan.episodes)
@@ -112,13 +117,18 @@ def run(
                     ) as engine,
                 ):
                     progress.status("waiting for the first episode")
-                    for attempt, result in engine.results(todo):
+                    for attempt, result in engine.results(todo, in_order=question is not None):
                         record = _record(result, policies[attempt.spec.policy], attempt, video is not None)
                         folder.append(record, result.played.queries if result.played else [], result.video)
                         if result.played is None:
                             _log_trace(out, attempt, result)
                             progress.say(f"{_label(attempt)} is an error: {result.error}")
                         progress.finished(record)
+                        if question is not None and not answered:
+                            answered = question.answered(folder.done)
+                            if answered:
+                                progress.status("decided; waiting for the episodes under way")
+                                engine.stop_asking()
             except KeyboardInterrupt:
                 interrupted = True
             except BaseException as error:
@@ -128,6 +138,13 @@ def run(
         if folder.done:
             write_tables(out)
         return RunResult(out, len(folder.done), len(plan.episodes), interrupted)
+
+
+def _question(experiment: Experiment, plan: Plan) -> Question | None:
+    if experiment.stopping is None:
+        return None
+    a, b = experiment.policies
+    return Question(experiment.stopping, plan, (a, b))
 
 
 def _record(result: EpisodeResult, policy: PolicySpec, attempt: Attempt, filmed: bool) -> EpisodeRecord:

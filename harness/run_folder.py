@@ -66,6 +66,8 @@ class RunFolder:
         config = self.path / CONFIG
         tasks = list(dict.fromkeys(spec.task for spec in plan.episodes))
         ours = {"experiment": experiment.to_dict(), "tasks": tasks, "plan_sha256": plan.sha256}
+        if experiment.stopping is not None:
+            ours["pairs"] = [list(pair) for pair in plan.pairs]
         if config.exists():
             found = json.loads(config.read_text())
             theirs = experiment_from_json(json.dumps(found.get("experiment")), str(config))

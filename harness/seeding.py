@@ -28,6 +28,11 @@ def episode_key(root_seed: int, suite: str, task: str, episode: int) -> int:
     return derive("policy noise", root_seed, suite, task, episode, bits=64)
 
 
+def place_in_round(root_seed: int, suite: str, task: str, episode: int) -> int:
+    """By which the tasks of a round are ordered where tasks are mixed; each round has an order of its own."""
+    return derive("order", root_seed, suite, task, episode, bits=64)
+
+
 def demonstration_seed(root_seed: int, suite: str, task: str, episode: int) -> int:
     """Seed of an initial state to learn from, 31 bits; other ones than `episode_seed` gives."""
     return derive("demonstration", root_seed, suite, task, episode, bits=31)

@@ -144,7 +144,7 @@ def _notes(
         tried = max(looked_at or 0, len(means))
         notes.append(
             "Policies of a row that share a letter were not found to differ at the 5 % level (Holm over the "
-            f"{family_size(tried)} pairs of {tried} policies, each row a family of "
+            f"{_pairs(family_size(tried))} of {tried} policies, each row a family of "
             "its own); bold, where typeset: found to be better than every other."
         )
     for mean in means:
@@ -174,6 +174,10 @@ def _notes(
             "(untrained): the weights were drawn at random, so the rates say nothing about the model."
         )
     return notes
+
+
+def _pairs(count: int) -> str:
+    return "1 pair" if count == 1 else f"{count} pairs"
 
 
 def _errors(mean: MeanScore) -> str:

@@ -9,6 +9,7 @@ Axis letters: n episodes, s distinct steps.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +47,8 @@ def success_by_step(
     if not len(steps):
         raise ValueError("A curve needs at least one completed episode; got none.")
     survival = stats.ecdf(stats.CensoredData.right_censored(steps, ~succeeded)).sf
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # Undefined ends, which are filled in below.
         bounds = survival.confidence_interval(confidence, method="log-log")
     share = 1 - survival.probabilities
     # Where nobody or everybody has succeeded the formula has no answer; the rate's own interval has.

@@ -1,5 +1,6 @@
 """The command line: what a person mistypes is answered in a sentence, before anything is started."""
 
+import json
 import os
 import subprocess
 import sys
@@ -47,6 +48,10 @@ def simloop(monkeypatch, capsys):
         (["--policies", "expert", "--max-steps", "0"], ["max_steps must be at least 1; got 0"]),
         (["demoo"], ["no experiment 'demoo'", "Did you mean 'demo'"]),
         ([], ["Nothing to run"]),
+        (["expert", "random", "hold", "--until-decided"], ["compares two policies; got 3"]),
+        (["expert", "random", "--until-decided", "--alpha", "2"], ["alpha and margin in (0, 1)"]),
+        (["expert", "random", "--margin", "0.1"], ["belong to --until-decided"]),
+        (["expert", "random", "--policies", "hold"], ["named twice"]),
         (["--policies", "pi0_libero"], ["pi0_libero", "'libero'", "metaworld"]),
     ],
 )
@@ -93,6 +98,30 @@ def test_everything_that_can_be_named_is_listed(simloop, what, wanted):
     status, printed = simloop("list", what)
     assert status == 0
     assert all(text in printed for text in wanted), printed
+
+
+def test_a_run_stops_when_it_is_decided_and_says_what_that_saved(simloop, tmp_path):
+    folder = tmp_path / "run"
+    arguments = ["run", "expert", "random", "--tasks", "reach", "push", "--until-decided", "--max-episodes", "40"]
+    arguments += ["--max-steps", "100", "--no-video", "--out", folder]
+    status, printed = simloop(*arguments)
+    assert status == 0, printed
+    printed = " ".join(printed.split())
+    assert "expert succeeds more often than random: decided after 7 of at most 40 pairs" in printed
+    ledger = (folder / "episodes.jsonl").read_bytes()
+    played = ledger.count(b"\n")
+    assert played < 30
+    assert f"{80 - played} of 80 planned episodes were not needed." in printed
+    assert len(json.loads((folder / "config.json").read_text())["pairs"]) == 40
+
+    status, printed = simloop(*arguments)
+    assert status == 0
+    assert (folder / "episodes.jsonl").read_bytes() == ledger, "an answered question is not asked again"
+    status, printed = simloop("compare", "--run", folder)
+    assert "decided after 7 of at most 40 pairs" in " ".join(printed.split())
+    status, refused = simloop(*arguments, "--alpha", "0.01")
+    assert status == cli.MISUSED
+    assert "stopping.alpha: 0.05 -> 0.01" in refused
 
 
 def test_policies_are_compared_in_sentences(simloop, tmp_path):

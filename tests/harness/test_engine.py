@@ -89,6 +89,28 @@ def test_a_passing_fault_costs_an_attempt_and_nothing_else():
     assert (attempt.number, result.played.ended_by) == (2, "success")
 
 
+def test_no_episode_is_started_after_the_engine_was_told_to_stop():
+    plan = make_plan(["exact-actor"], [point_task("left")], PROTOCOL, 30, seed=3)
+    specs = {"exact-actor": load_point_policy("exact-actor").spec}
+    with Engine(PROTOCOL, specs, 1, Resources(env_actors=2), None, sources=SOURCES) as engine:
+        played = []
+        for attempt, _ in engine.results(plan.episodes, in_order=True):
+            played.append(attempt.spec.episode)
+            if len(played) == 5:
+                engine.stop_asking()
+    assert 5 <= len(played) <= 5 + 2, "at most those under way on two simulators"
+
+
+def test_in_order_nobody_plays_ahead_of_a_policy_that_is_not_ready():
+    plan = make_plan(
+        ["exact-worker", "exact-actor"], [point_task("left")], PROTOCOL, 6, seed=3, interleaved_pairs=6
+    )
+    specs = {name: load_point_policy(name).spec for name in ("exact-worker", "exact-actor")}
+    with Engine(PROTOCOL, specs, 1, Resources(env_actors=1), None, sources=SOURCES) as engine:
+        played = [attempt.spec.id for attempt, _ in engine.results(plan.episodes, in_order=True)]
+    assert played == [spec.id for spec in plan.episodes]
+
+
 def test_a_policy_that_cannot_be_loaded_is_named():
     with pytest.raises(EngineError, match=r"Policy 'broken-worker' cannot be used: .*no such weights"):
         play_all(["broken-worker"], ["point"], episodes=1)

@@ -67,6 +67,22 @@ def test_the_plan_hash_follows_everything_that_decides_results():
     assert plan(protocol=Protocol("points", replan_steps=9)).sha256 != base
 
 
+def test_plans_that_may_stop_early_mix_the_tasks_and_play_in_pairs():
+    tasks = [point_task(name) for name in ("t0", "t1", "t2", "t3")]
+    mixed = plan(tasks=tasks, episodes=6, interleaved_pairs=22)
+    assert [spec.policy for spec in mixed.episodes] == ["a", "b"] * 22
+    assert [mixed.pairs[i : i + 4] for i in (0, 4)] != [tuple((f"t{i}", e) for i in range(4)) for e in (0, 1)]
+    rounds = [mixed.pairs[i : i + 4] for i in range(0, 20, 4)]
+    assert all({task for task, _ in one} == {"t0", "t1", "t2", "t3"} for one in rounds), "every task once a round"
+    assert len({tuple(task for task, _ in one) for one in rounds}) > 1, "in an order of its own"
+    again = plan(tasks=tasks[::-1], episodes=6, interleaved_pairs=22)
+    assert again.pairs == mixed.pairs, "whatever the order in which tasks are named"
+    assert plan(tasks=tasks, episodes=6, interleaved_pairs=22, seed=1).pairs != mixed.pairs
+    assert {spec.id: spec for spec in mixed.episodes}.items() <= {
+        spec.id: spec for spec in plan(tasks=tasks, episodes=6).episodes
+    }.items(), "the same episodes as in any other order"
+
+
 def test_protocols_with_other_rules_have_other_labels():
     default = Protocol("points")
     assert default.label == "points/default-v1"

@@ -1,0 +1,31 @@
+"""Whether a run's question is answered, asked after every episode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from harness.plan import Plan
+from results.early_stopping import outcomes_in_order
+from results.records import EpisodeKey, EpisodeRecord, Outcome
+from results.sequential import StoppingRule
+
+
+class Question:
+    """Do the two policies of a plan differ? It answers from the ledger alone, in the order of the plan."""
+
+    def __init__(self, rule: StoppingRule, plan: Plan, policies: tuple[str, str]):
+        self._rule = rule
+        self._pairs = plan.pairs
+        self._policies = policies
+        self._suite = plan.protocol.suite
+        self._protocol = plan.protocol.label
+
+    def answered(self, done: Mapping[EpisodeKey, EpisodeRecord]) -> bool:
+        """Whether more episodes would change nothing."""
+
+        def outcome(policy: str, task: str, episode: int) -> Outcome | None:
+            record = done.get((policy, self._suite, self._protocol, task, episode))
+            return None if record is None else record.outcome
+
+        a, b, _ = outcomes_in_order(self._pairs, *self._policies, outcome)
+        return self._rule.decide(a, b)[0] in ("differ", "equivalent", "undecided")

@@ -1,0 +1,158 @@
+"""Runs that stop as soon as their question is answered: when that is, and what may be said then.
+
+The rule and the order of the pairs are written into `config.json` before the first episode. The
+answer follows from the outcomes in that order alone, so it is the same for any number of
+simulators, after any interruption, and however often it was asked for; episodes that were already
+under way when the answer was there stay in the ledger and change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+
+from results.intervals import Interval
+from results.records import Outcome
+from results.runs import Runs
+from results.sequential import Decision, StoppingRule, difference_sequence, e_process
+from results.statements import percent, signed
+
+Pair = tuple[str, int]
+"""(task, episode): one episode of either policy."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a run with a stopping rule has come to."""
+
+    a: str
+    b: str
+    suite: str
+    protocol: str
+    rule: StoppingRule
+    decision: Decision
+    pairs: int
+    """Pairs of completed episodes that the decision rests on."""
+    left_out: int
+    """Pairs before it in which an episode ended in an error."""
+    rate_a: float
+    rate_b: float
+    """In those pairs; nan without any."""
+    e_values: tuple[float, ...]
+    """After each of these pairs."""
+    interval: Interval
+    """Of the difference, from the confidence sequence; it may be looked at at any time."""
+    planned: int
+    """Episodes of both policies that the plan allows."""
+    played: int
+    """Episodes of both that have finished."""
+
+    @property
+    def saved(self) -> int:
+        """Planned episodes that need not be played any more; 0 while the question is open."""
+        return self.planned - self.played if self.decision in ("differ", "equivalent") else 0
+
+
+def outcomes_in_order(
+    order: Sequence[Pair], a: str, b: str, outcome: Callable[[str, str, int], Outcome | None]
+) -> tuple[Bool[np.ndarray, "n"], Bool[np.ndarray, "n"], int]:
+    """Whether a, and b, succeeded in each pair in order, up to the first that has not finished.
+
+    Pairs with an error say nothing of the policies and are skipped; the last number counts them.
+
+    Args:
+      outcome: Of a policy in an episode of a task; None if it has not finished.
+    """
+    found: list[tuple[bool, bool]] = []
+    skipped = 0
+    for task, episode in order:
+        one, other = outcome(a, task, episode), outcome(b, task, episode)
+        if one is None or other is None:
+            break
+        if "error" in (one, other):
+            skipped += 1
+        else:
+            found.append((one == "success", other == "success"))
+    pairs = np.array(found, bool).reshape(-1, 2)
+    return pairs[:, 0], pairs[:, 1], skipped
+
+
+def answers(runs: Runs) -> list[Answer]:
+    """The answers of those of the runs that had a stopping rule, in their order."""
+    found = []
+    for number, (source, config) in enumerate(zip(runs.sources, runs.configs, strict=True)):
+        experiment = config.get("experiment", {})
+        if not experiment.get("stopping") or "pairs" not in config:
+            continue
+        episodes = runs.episodes[runs.episodes["run"] == number]
+        if episodes.empty:
+            continue
+        a, b = map(source.policy, experiment["policies"])
+        order = [(str(task), int(episode)) for task, episode in config["pairs"]]
+        found.append(_answer(episodes, a, b, order, StoppingRule(**experiment["stopping"])))
+    return found
+
+
+def _answer(episodes: pd.DataFrame, a: str, b: str, order: Sequence[Pair], rule: StoppingRule) -> Answer:
+    names = ("policy", "task", "episode", "outcome")
+    known = {
+        (policy, task, episode): outcome
+        for policy, task, episode, outcome in zip(*(episodes[name] for name in names), strict=True)
+    }
+    one, other, skipped = outcomes_in_order(order, a, b, lambda *key: known.get(key))
+    decision, used = rule.decide(one, other)
+    if decision == "continue" and len(one) + skipped == len(order):
+        decision = "undecided"
+    one, other = one[:used], other[:used]
+    low, high = difference_sequence(one, other, confidence=1 - rule.alpha)
+    return Answer(
+        a,
+        b,
+        str(episodes["suite"].iloc[0]),
+        str(episodes["protocol"].iloc[0]),
+        rule,
+        decision,
+        used,
+        skipped,
+        float(one.mean()) if used else float("nan"),
+        float(other.mean()) if used else float("nan"),
+        tuple(e_process(one, other).tolist()),
+        Interval(float(low[-1]), float(high[-1])) if used else Interval(-1.0, 1.0),
+        2 * len(order),
+        len(episodes),
+    )
+
+
+def answer_sentence(answer: Answer) -> str:
+    """What the rule found, after how many pairs, and what that saved."""
+    a, b, rule = answer.a, answer.b, answer.rule
+    if not answer.pairs:
+        return f"{a} and {b}: no pair of episodes has been completed yet."
+    if answer.rate_b > answer.rate_a:
+        better, worse = b, a
+    else:
+        better, worse = a, b
+    level = f"at level {rule.alpha:g}, valid at every look"
+    after = f"after {answer.pairs} of at most {rule.max_pairs} pairs"
+    numbers = (
+        f"{a} {percent(answer.rate_a)}, {b} {percent(answer.rate_b)}, {a} less {b} between "
+        f"{signed(answer.interval.low)} and {signed(answer.interval.high)} points at any time, "
+        f"e-value {answer.e_values[-1]:.3g}"
+    )
+    margin = f"± {100 * rule.margin:g} points"
+    said = {
+        "differ": f"{better} succeeds more often than {worse}: decided {after}, {level}; {numbers}.",
+        "equivalent": f"{a} and {b} are equivalent within {margin}: decided {after}, {level}; {numbers}.",
+        "undecided": f"{a} and {b}: undecided {after}; neither a difference nor equivalence within {margin} was "
+        f"shown; {numbers}.",
+        "continue": f"{a} and {b}: not decided yet, {after}; {numbers}.",
+    }[answer.decision]
+    if answer.left_out:
+        said += f" {answer.left_out} pairs with an error are left out."
+    if answer.saved:
+        said += f" {answer.saved} of {answer.planned} planned episodes were not needed."
+    return said

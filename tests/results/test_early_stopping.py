@@ -1,0 +1,82 @@
+"""Promises of what is said of runs that may stop early."""
+
+import dataclasses
+
+import pytest
+
+from results.early_stopping import answer_sentence, answers
+from results.runs import load_runs
+from tests.helpers.run_folders import EPISODE, broken, failed, write_run
+
+RULE = {"alpha": 0.05, "margin": 0.3, "max_pairs": 60}
+
+
+def run(folder, outcomes, rule=RULE, pairs=60):
+    """`outcomes`: for each pair whether a, and b, succeeded; None for an error."""
+    config = {
+        "experiment": {
+            "suite": "metaworld", "policies": ["a", "b"], "episodes": pairs, "tasks": ["reach"], "stopping": rule,
+        },
+        "tasks": ["reach-v3"],
+        "pairs": [["reach-v3", i] for i in range(pairs)],
+    }  # fmt: skip
+    records = []
+    for i, pair in enumerate(outcomes):
+        for policy, outcome in zip("ab", pair, strict=True):
+            record = dataclasses.replace(EPISODE, policy=policy, weights="trained", episode=i, seed=i)
+            records.append(broken(record) if outcome is None else record if outcome else failed(record))
+    return load_runs(write_run(folder, records, config=config))
+
+
+def said(tmp_path, outcomes, **fields):
+    (answer,) = answers(run(tmp_path, outcomes, **fields))
+    return answer, answer_sentence(answer)
+
+
+def test_a_difference_is_said_with_what_it_saved(tmp_path):
+    answer, sentence = said(tmp_path, [(False, True)] * 9)
+    assert (answer.decision, answer.pairs, answer.saved) == ("differ", 7, 120 - 18)
+    assert sentence.startswith(
+        "b succeeds more often than a: decided after 7 of at most 60 pairs, at level 0.05"
+    )
+    assert sentence.endswith("102 of 120 planned episodes were not needed.")
+    assert answer.e_values[-1] >= 20 > answer.e_values[-2]
+
+
+def test_equivalence_ends_a_run_too(tmp_path):
+    answer, sentence = said(tmp_path, [(True, True)] * 60)
+    assert answer.decision == "equivalent"
+    assert answer.pairs < 60
+    assert "equivalent within ± 30 points" in sentence
+
+
+def test_an_open_question_is_said_to_be_open(tmp_path):
+    _, sentence = said(tmp_path / "open", [(True, False), (False, True)])
+    assert "not decided yet, after 2 of at most 60 pairs" in sentence
+    tight = RULE | {"margin": 0.01, "max_pairs": 4}
+    _, sentence = said(tmp_path / "end", [(True, False), (False, True)] * 2, rule=tight, pairs=4)
+    assert "undecided after 4 of at most 4 pairs; neither a difference nor equivalence" in sentence
+    assert "not needed" not in sentence
+    _, sentence = said(tmp_path / "none", [(None, True)])
+    assert "no pair of episodes has been completed yet" in sentence
+
+
+def test_errors_are_left_out_and_said(tmp_path):
+    answer, sentence = said(tmp_path, [(None, True)] * 2 + [(True, False)] * 8)
+    assert (answer.pairs, answer.left_out) == (7, 2)
+    assert "2 pairs with an error are left out." in sentence
+    few = RULE | {"max_pairs": 3}
+    answer, _ = said(tmp_path / "few", [(None, True), (True, True), (True, True)], rule=few, pairs=3)
+    assert answer.decision == "undecided", "nobody is left to ask"
+
+
+def test_runs_without_a_rule_have_no_such_answer(tmp_path):
+    assert answers(load_runs(write_run(tmp_path, [EPISODE]))) == []
+
+
+@pytest.mark.parametrize("name", ["", "x="])
+def test_named_runs_answer_under_their_names(tmp_path, name):
+    run(tmp_path, [(True, False)] * 8)
+    (answer,) = answers(load_runs([f"{name}{tmp_path}"]))
+    assert answer.decision == "differ"
+    assert answer.a == ("x:a" if name else "a")
