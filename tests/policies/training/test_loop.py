@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -176,7 +177,7 @@ def test_a_folder_belongs_to_one_training(data, tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_training_with_what_to_do(data, tmp_path):
     chosen = config(data, tmp_path)
     curves, progress = Curves(tmp_path, 0), TrainingProgress(8, 0, 4)
-    fine, broken = (Metrics(*map(np.float32, (loss, 1.0, 1.0, 1e-3))) for loss in (0.5, np.nan))
+    fine, broken = (Metrics(*map(jnp.float32, (loss, 1.0, 1.0, 1e-3))) for loss in (0.5, np.nan))
     assert loop.written([(1, fine)], curves, progress, chosen) == 0.5
     with pytest.raises(TrainingError, match=r"At step 3 the loss is nan.*Lower learning_rate \(now 0.0005\)"):
         loop.written([(2, fine), (3, broken)], curves, progress, chosen)

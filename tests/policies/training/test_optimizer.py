@@ -21,7 +21,8 @@ RECORDED = np.load(Path(__file__).parents[2] / "golden" / "training" / "optim.np
 def test_learning_rates_are_those_of_the_reference(name, settings):
     schedule = jax.jit(settings.schedule())
     rates = [float(schedule(step)) for step in RECORDED["steps"]]
-    np.testing.assert_allclose(rates, RECORDED[f"lr/{name}"], rtol=2e-5)
+    recorded = RECORDED[f"lr/{name}"]
+    np.testing.assert_allclose(rates, recorded, rtol=5e-6, atol=1e-7 * recorded.max())
 
 
 @pytest.mark.parametrize(("name", "settings"), [("adamw", AdamW()), ("sgd", Sgd())])

@@ -1,0 +1,178 @@
+"""Demonstrations: which attempts are made, what is recorded of them, and what evaluation does with their seeds."""
+
+import asyncio
+import dataclasses
+import functools
+import json
+
+import numpy as np
+import pytest
+
+from envs.interface import RenderSettings
+from harness.actors import EnvActor, EpisodeResult, Sources
+from harness.adapters.interface import AdapterError
+from harness.collect import CollectError, Collection, _next_round, _Parts
+from harness.demonstrations import EXPERT, DemonstrationRecording, Demonstrator
+from harness.experiment import ExperimentError
+from harness.plan import make_plan
+from harness.protocol import Protocol
+from harness.rollout import Played
+from harness.seeding import demonstration_seed, episode_seed
+from harness.training_seeds import refuse_training_seeds
+from policies.interface import Query
+from policies.scripted import scripted_policy
+from policies.training.demonstration import demonstration_from
+from policies.training.reading import open_dataset
+from policies.training.writing import DatasetHeader, write_dataset
+
+TASK = "drawer-close-v3"
+
+
+def collection(**changes) -> Collection:
+    return dataclasses.replace(Collection("metaworld", (TASK,), 2, image_size=32), **changes)
+
+
+def recorded(chosen: Collection, number: int = 0) -> EpisodeResult:
+    """One attempt, played in this process."""
+    watched = chosen.watched()
+    (task,) = chosen.task_specs()
+    policy = watched.spec(task)
+    sources = Sources(
+        policy=lambda name: Demonstrator(policy, chosen.noise),
+        recording=functools.partial(DemonstrationRecording, watched=watched),
+    )
+    actor = EnvActor(chosen.protocol(), None, sources)
+    result = asyncio.run(actor.play(chosen.attempt(task, number), policy, None))
+    assert result.error == ""
+    return result
+
+
+@pytest.fixture(scope="module")
+def disturbed() -> EpisodeResult:
+    return recorded(collection(noise=0.2, render=RenderSettings("fast", 48, 48)))
+
+
+def test_an_episode_is_recorded_step_by_step(disturbed, tmp_path):
+    demonstration = demonstration_from(disturbed.recording)
+    assert demonstration.success
+    assert demonstration.length == disturbed.played.steps
+    assert demonstration.seed == demonstration_seed(0, "metaworld", TASK, 0)
+    assert demonstration.instruction == "Push and close a drawer"
+    header = DatasetHeader(
+        "metaworld",
+        80,
+        ("x", "y", "z", "g"),
+        ("a", "b", "c", "d"),
+        ("base_0_rgb", "left_wrist_0_rgb"),
+        (32, 32),
+    )
+    write_dataset(tmp_path / "data", header, [demonstration])
+    dataset = open_dataset(tmp_path / "data")
+    pictures = dict(dataset.images("observation.images.base_0_rgb"))
+    assert len(pictures) == demonstration.length
+    assert 30 < np.mean(pictures[0]) < 220
+    assert np.ptp(dataset.states[:, :3], axis=0).max() > 0.05, "the hand moves, in metres"
+
+
+def test_recorded_actions_are_those_of_the_expert_not_the_disturbed_ones(disturbed):
+    clean = recorded(collection(render=RenderSettings("fast", 48, 48)))
+    first, undisturbed = demonstration_from(disturbed.recording), demonstration_from(clean.recording)
+    np.testing.assert_array_equal(first.states[0], undisturbed.states[0])
+    np.testing.assert_array_equal(first.actions[0], undisturbed.actions[0])
+    assert np.abs(first.states[5] - undisturbed.states[5]).max() > 1e-4
+    assert disturbed.played.actions_sha256 != clean.played.actions_sha256
+
+
+def test_noise_is_the_same_for_the_same_query_and_stays_in_bounds():
+    watched = collection(noise=0.5).watched()
+    (task,) = collection().task_specs()
+    policy = Demonstrator(watched.spec(task), 0.5)
+    queries = [
+        Query(
+            task=TASK,
+            instruction="",
+            key=key,
+            state=np.zeros(4, np.float32),
+            privileged=np.full(39, 0.3),
+            action_low=np.full(4, -1.0),
+            action_high=np.full(4, 1.0),
+        )
+        for key in range(200)
+    ]
+    actions = np.stack([chunk.actions[0] for chunk in policy.infer(queries, 200).chunks])
+    again = policy.infer(queries[5:6], 1).chunks[0].actions[0]
+    np.testing.assert_array_equal(actions[5], again)
+    expert = scripted_policy(EXPERT).infer(queries[:1], 1).chunks[0].actions[0]
+    free = np.abs(expert) < 0.2
+    assert np.abs(actions).max() <= 1.0
+    assert free.any()
+    assert np.std(actions[:, free], axis=0) == pytest.approx(0.5, rel=0.25)
+
+
+def test_rounds_make_up_for_failures_and_do_not_depend_on_the_order(tmp_path):
+    chosen = collection(episodes=3)
+    tasks = {task.name: task for task in chosen.task_specs()}
+    parts = _Parts(tmp_path / "parts", chosen)
+
+    def finish(spec, success: bool) -> None:
+        ended_by = "success" if success else "step_limit"
+        parts.add(spec, EpisodeResult(spec, Played(ended_by=ended_by), recording=b"something"))
+
+    first = _next_round(chosen, tasks, parts)
+    assert [spec.episode for spec in first] == [0, 1, 2]
+    finish(first[2], True)
+    finish(first[0], False)
+    resumed = _Parts(tmp_path / "parts", chosen)
+    assert [spec.episode for spec in _next_round(chosen, tasks, resumed)] == [1]
+    finish(first[1], True)
+    second = _next_round(chosen, tasks, parts)
+    assert [spec.episode for spec in second] == [3]
+    finish(second[0], True)
+    assert _next_round(chosen, tasks, parts) == []
+    assert parts.useful() == 3
+
+
+def test_an_expert_that_keeps_failing_is_an_error(tmp_path):
+    chosen = collection(episodes=1, noise=3.0)
+    tasks = {task.name: task for task in chosen.task_specs()}
+    parts = _Parts(tmp_path / "parts", chosen)
+    for number in range(4):
+        (spec,) = _next_round(chosen, tasks, parts)
+        assert spec.episode == number
+        parts.add(spec, EpisodeResult(spec, Played()))
+    with pytest.raises(CollectError, match=r"succeeded in 0 of 4 attempts.*Lower --noise \(now 3\)"):
+        _next_round(chosen, tasks, parts)
+
+
+def test_parts_belong_to_one_collection(tmp_path):
+    _Parts(tmp_path / "parts", collection())
+    with pytest.raises(CollectError, match=r"another collection: noise: 0.0 -> 0.1"):
+        _Parts(tmp_path / "parts", collection(noise=0.1))
+
+
+def test_what_cannot_be_collected_is_refused_first():
+    with pytest.raises(CollectError, match="must be even"):
+        collection(image_size=33)
+    with pytest.raises(AdapterError, match="'nose_rgb'"):
+        collection(cameras=("nose_rgb",)).watched()
+    with pytest.raises(AdapterError, match="'lamp'"):
+        collection(robot="lamp").watched()
+
+
+def test_runs_never_meet_initial_states_of_demonstrations_by_chance():
+    learnt = {demonstration_seed(0, "metaworld", TASK, i) for i in range(2000)}
+    tested = {episode_seed(0, "metaworld", TASK, i) for i in range(2000)}
+    assert not learnt & tested
+
+
+def test_a_plan_that_meets_training_seeds_is_refused(tmp_path):
+    (task,) = collection().task_specs()
+    seeds = [episode_seed(7, "metaworld", TASK, 1), 99]
+    manifest = {"config": {"demonstrations": {f"metaworld/{TASK}": seeds}}}
+    (tmp_path / "simloop_checkpoint.json").write_text(json.dumps(manifest))
+    policy = f"pi0-tiny@{tmp_path}"
+    with pytest.raises(
+        ExperimentError, match=rf"trained on the initial states of 1 of these .*{TASK} with seed"
+    ):
+        refuse_training_seeds(make_plan([policy], [task], Protocol("metaworld"), 3, 7))
+    refuse_training_seeds(make_plan([policy, "expert"], [task], Protocol("metaworld"), 3, 8))
