@@ -1,0 +1,218 @@
+"""Figures of runs, ready for a paper: what the tables say, to be seen at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from results.contrasts import MARGIN, Contrast
+from results.early_stopping import Answer
+from results.figure_style import colour, legend_above, line, log_ms, marker, one_panel, styled
+from results.intervals import Interval, clustered_quantile_intervals, quantile
+from results.scores import MeanScore, Score
+from results.time_to_success import success_by_step
+
+ROW_IN = 0.16  # Height of one policy on one task.
+RESAMPLES = 400
+BOOTSTRAP_SEED = 0  # The same records give the same figure.
+
+
+def success_figure(means: Sequence[MeanScore], labels: Mapping[str, str]) -> Figure:
+    """Success rates with 95 % intervals: a row of policies for every task, then for the mean.
+
+    Args:
+      means: Of the policies of one suite and protocol.
+      labels: How policies are to be named, in the order of their colours.
+    """
+    tasks = [score.task for score in means[0].tasks]
+    names = [*tasks, f"mean of {len(tasks)}"] if len(tasks) > 1 else tasks
+    with styled():
+        figure, axes = one_panel(0.7 + (ROW_IN * len(means) + 0.1) * len(names))
+        for offset, mean in zip(_offsets(len(means)), means, strict=True):
+            place = list(labels).index(mean.policy)
+            scores: list[Score | MeanScore] = [*mean.tasks]
+            scores += [mean][: len(names) - len(tasks)]
+            known = [(row, score) for row, score in enumerate(scores) if score.rate is not None]
+            rates = [100 * (score.rate or 0.0) for _, score in known]
+            ends = [score.interval() or Interval(0.0, 1.0) for _, score in known]
+            axes.errorbar(
+                rates,
+                [row + offset for row, _ in known],
+                xerr=_reach(rates, [Interval(100 * end.low, 100 * end.high) for end in ends]),
+                fmt=marker(place),
+                color=colour(place),
+                elinewidth=1,
+                capsize=1.5,
+                label=labels[mean.policy],
+            )
+        if len(names) > len(tasks):
+            axes.axhline(len(tasks) - 0.5, color="#888888", linewidth=0.8)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_xlim(-3, 103)
+        axes.set_xlabel("success in %, 95 % interval")
+        axes.grid(axis="y", visible=False)
+        legend_above(axes, 2)
+    return figure
+
+
+def forest_figure(found: Sequence[Contrast], labels: Mapping[str, str], margin: float = MARGIN) -> Figure:
+    """Differences of success rates with 95 % intervals, a row per comparison, over the margin that does not matter."""
+    with styled():
+        figure, axes = one_panel(0.7 + 0.32 * len(found))
+        axes.axvspan(-100 * margin, 100 * margin, color="#eeeeee", linewidth=0)
+        axes.axvline(0, color="#555555", linewidth=0.8)
+        for row, one in enumerate(found):
+            ends = Interval(100 * one.interval.low, 100 * one.interval.high)
+            axes.errorbar(
+                [100 * one.difference],
+                [row],
+                xerr=_reach([100 * one.difference], [ends]),
+                fmt="o" if one.pairs is not None else "s",
+                markerfacecolor=COLOUR_PAIRED if one.pairs is not None else "white",
+                color=COLOUR_PAIRED,
+                elinewidth=1,
+                capsize=2,
+            )
+        axes.set_yticks(range(len(found)), [f"{labels[one.a]}\nless {labels[one.b]}" for one in found])
+        axes.set_ylim(max(len(found), 1) - 0.5, -0.5)
+        axes.set_xlabel(f"difference in points, 95 % interval (grey: ± {100 * margin:g})")
+        axes.grid(axis="y", visible=False)
+    return figure
+
+
+COLOUR_PAIRED = colour(0)
+
+
+def pareto_figure(means: Sequence[MeanScore], queries: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
+    """Mean success against the median latency of a query, both with 95 % intervals.
+
+    Policies without a mean or without a query are left out.
+    """
+    with styled():
+        figure, axes = one_panel(2.3)
+        for mean in means:
+            own = queries[queries["policy"] == mean.policy]
+            interval = mean.interval()
+            if own.empty or mean.rate is None or interval is None:
+                continue
+            place = list(labels).index(mean.policy)
+            totals = own["total_ms"].to_numpy(np.float64)
+            median, (ends,) = (
+                quantile(totals, 0.5),
+                clustered_quantile_intervals(
+                    totals,
+                    own.groupby(["task", "episode"]).ngroup().to_numpy(np.int64),
+                    [0.5],
+                    np.random.default_rng(BOOTSTRAP_SEED),
+                    resamples=RESAMPLES,
+                ),
+            )
+            ends = ends if math.isfinite(ends.width) else Interval(median, median)
+            axes.errorbar(
+                [median],
+                [100 * mean.rate],
+                xerr=_reach([median], [ends]),
+                yerr=_reach([100 * mean.rate], [Interval(100 * interval.low, 100 * interval.high)]),
+                fmt=marker(place),
+                color=colour(place),
+                elinewidth=1,
+                label=labels[mean.policy],
+            )
+        log_ms(axes)
+        axes.set_ylim(-3, 103)
+        axes.set_xlabel("median latency of a query in ms")
+        axes.set_ylabel("mean success in %")
+        legend_above(axes, 2)
+    return figure
+
+
+def latency_figure(queries: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
+    """Share of queries that were answered within a time, for each policy."""
+    with styled():
+        figure, axes = one_panel(2.2)
+        for place, (policy, label) in enumerate(labels.items()):
+            totals = np.sort(queries.loc[queries["policy"] == policy, "total_ms"].to_numpy(np.float64))
+            if not len(totals):
+                continue
+            # A thousand steps look like all of them, in a file of a hundredth of the size.
+            shown = np.unique(np.linspace(0, len(totals) - 1, 1000).round().astype(np.int64))
+            axes.step(
+                totals[shown],
+                (shown + 1) / len(totals),
+                line(place),
+                color=colour(place),
+                where="post",
+                label=label,
+            )
+        log_ms(axes)
+        axes.set_ylim(0, 1.02)
+        axes.set_xlabel("latency of a query in ms")
+        axes.set_ylabel("share of queries")
+        legend_above(axes, 2)
+    return figure
+
+
+def success_over_steps_figure(episodes: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
+    """Share of all completed episodes that have succeeded by a step, with pointwise 95 % bands.
+
+    Tasks are pooled, and a failure counts as not having succeeded by the end of the longest task.
+    """
+    completed = episodes[episodes["outcome"] != "error"]
+    limit = int(completed["steps"].max()) if len(completed) else 1
+    with styled():
+        figure, axes = one_panel(2.2)
+        for place, (policy, label) in enumerate(labels.items()):
+            own = completed[completed["policy"] == policy]
+            if own.empty:
+                continue
+            succeeded = (own["outcome"] == "success").to_numpy(bool)
+            steps = np.where(succeeded, own["steps"].to_numpy(np.int64), limit)
+            curve = success_by_step(steps, succeeded)
+            x = np.append(curve.steps, limit)
+            share, low, high = (100 * np.append(y, y[-1]) for y in (curve.share, curve.low, curve.high))
+            axes.step(x, share, line(place), color=colour(place), where="post", label=label)
+            axes.fill_between(x, low, high, color=colour(place), alpha=0.15, step="post", linewidth=0)
+        axes.set_xlim(0, limit)
+        axes.set_ylim(-2, 102)
+        axes.set_xlabel("control step")
+        axes.set_ylabel("succeeded so far in %")
+        legend_above(axes, 2)
+    return figure
+
+
+def evidence_figure(answer: Answer) -> Figure:
+    """The e-value after every pair of a run with a stopping rule, and the level at which it stops."""
+    with styled():
+        figure, axes = one_panel(2.0)
+        pairs = np.arange(len(answer.e_values) + 1)
+        axes.step(pairs, [1.0, *answer.e_values], color=colour(0), where="post")
+        axes.axhline(1 / answer.rule.alpha, color="#555555", linestyle="--", linewidth=1)
+        axes.annotate(
+            f"1/α = {1 / answer.rule.alpha:g}: they differ", (0.02, 1 / answer.rule.alpha),
+            xycoords=("axes fraction", "data"), va="bottom", fontsize=7,
+        )  # fmt: skip
+        axes.set_yscale("log")
+        axes.set_xlabel("pairs of episodes")
+        axes.set_ylabel("e-value against equal rates")
+    return figure
+
+
+def _offsets(count: int) -> Iterator[float]:
+    """Places of as many policies within a row of height 1."""
+    for i in range(count):
+        yield (i - (count - 1) / 2) * min(0.25, 0.7 / count)
+
+
+def _reach(values: Sequence[float], ends: Sequence[Interval]) -> np.ndarray:
+    """How far intervals reach below and above values, as matplotlib wants it."""
+    return np.array(
+        [
+            [max(0.0, value - end.low) for value, end in zip(values, ends, strict=True)],
+            [max(0.0, end.high - value) for value, end in zip(values, ends, strict=True)],
+        ]
+    )

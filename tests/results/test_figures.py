@@ -1,0 +1,106 @@
+"""Promises of figures: the same bytes every time, what the tables say, and no trouble with odd runs."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from results.contrasts import contrasts
+from results.early_stopping import Answer
+from results.figure_style import COLOURS, FORMATS, MARKERS, save
+from results.figures import (
+    evidence_figure,
+    forest_figure,
+    latency_figure,
+    pareto_figure,
+    success_figure,
+    success_over_steps_figure,
+)
+from results.intervals import Interval
+from results.outcome_matrix import outcome_matrices
+from results.runs import load_runs
+from results.scores import score_means, score_tasks
+from results.sequential import StoppingRule
+from tests.helpers.run_folders import broken, episodes, with_queries, write_run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    records = [
+        *episodes(8, 2),
+        *episodes(3, 7, policy="pi0", weights="trained"),
+        *episodes(5, 5, task="push-v3"),
+    ]
+    made = [with_queries(record, (10 + np.arange(30.0)).tolist()) for record in records]
+    made += [(record, []) for record in episodes(0, 0, 4, policy="late", weights="trained")]
+    return load_runs(write_run(tmp_path_factory.mktemp("run"), [record for record, _ in made], made))
+
+
+def all_figures(runs):
+    means = score_means(score_tasks(runs.episodes, runs.plans))
+    (outcomes,) = outcome_matrices(runs.episodes, runs.policies).values()
+    yield success_figure(means, runs.labels)
+    yield forest_figure(contrasts(outcomes), runs.labels)
+    yield pareto_figure(means, runs.queries, runs.labels)
+    yield latency_figure(runs.queries, runs.labels)
+    yield success_over_steps_figure(runs.episodes, runs.labels)
+    rule = StoppingRule()
+    yield evidence_figure(
+        Answer("a", "b", "s", "p", rule, "differ", 2, 0, 1.0, 0.0, (1.0, 30.0), Interval(0.1, 1.0), 10, 4)
+    )
+
+
+def test_figures_have_the_same_bytes_every_time(runs, tmp_path):
+    written = []
+    for attempt in ("one", "two"):
+        folder = tmp_path / attempt
+        folder.mkdir()
+        for number, figure in enumerate(all_figures(runs)):
+            save(figure, folder, str(number))
+        written.append({file.name: file.read_bytes() for file in folder.iterdir()})
+    assert len(written[0]) == 6 * len(FORMATS)
+    assert written[0] == written[1]
+    assert all(len(content) > 1000 for content in written[0].values())
+
+
+def test_success_shows_rates_and_intervals_of_the_tables(runs):
+    means = score_means(score_tasks(runs.episodes))
+    (axes,) = success_figure(means, runs.labels).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["push-v3", "reach-v3", "mean of 2"]
+    drawn = dict(zip(runs.labels.values(), axes.containers, strict=False))
+    x = drawn["expert"].lines[0].get_xdata()
+    assert list(x) == pytest.approx([50.0, 80.0, 65.0])
+    ends = drawn["expert"].lines[2][0].get_segments()[1][:, 0]
+    interval = means[0].tasks[1].interval()
+    assert list(ends) == pytest.approx([100 * interval.low, 100 * interval.high])
+
+
+def test_lines_end_at_the_success_rate(runs):
+    (axes,) = success_over_steps_figure(runs.episodes, runs.labels).axes
+    ends = {text.get_label(): text.get_ydata()[-1] for text in axes.get_lines()}
+    assert ends == pytest.approx({"expert": 65.0, "pi0": 30.0})
+
+
+def test_policies_are_told_apart_without_colour():
+    assert len(set(COLOURS)) == len(COLOURS)
+    assert len(set(MARKERS)) == len(MARKERS)
+
+
+def test_runs_of_errors_alone_are_drawn(tmp_path):
+    runs = load_runs(write_run(tmp_path, [broken(record) for record in episodes(3)]))
+    means = score_means(score_tasks(runs.episodes))
+    for figure in (
+        success_figure(means, runs.labels),
+        pareto_figure(means, runs.queries, runs.labels),
+        latency_figure(runs.queries, runs.labels),
+        success_over_steps_figure(runs.episodes, runs.labels),
+        forest_figure([], runs.labels),
+    ):
+        save(figure, tmp_path, "figure")
+
+
+def test_hostile_names_are_drawn_as_they_are(tmp_path):
+    record = dataclasses.replace(episodes(1)[0], policy="$\\frac{1}", task="_a$^%")
+    runs = load_runs(write_run(tmp_path, [record]))
+    means = score_means(score_tasks(runs.episodes))
+    save(success_figure(means, runs.labels), tmp_path, "figure")
