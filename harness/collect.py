@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ from harness.engine import Engine, Resources
 from harness.errors import SimloopError
 from harness.experiment import differences
 from harness.plan import EpisodeSpec
+from harness.progress import PLAIN_EVERY_S
 from harness.protocol import Protocol
 from harness.run import sigterm_as_interrupt
 from harness.run_folder import write_atomically
@@ -146,6 +148,7 @@ def collect(
     )
     with sigterm_as_interrupt(), _progress(console) as bar:
         goal = len(tasks) * collection.episodes
+        last_line = time.monotonic()
         shown = bar.add_task("demonstrations", total=goal, completed=parts.useful())
         with Engine(collection.protocol(), {EXPERT: policy}, 1, resources, None, sources=sources) as engine:
             while todo := _next_round(collection, tasks, parts):
@@ -157,6 +160,9 @@ def collect(
                             highlight=False,
                         )
                     bar.update(shown, completed=min(parts.useful(), goal))
+                    if not console.is_terminal and time.monotonic() - last_line >= PLAIN_EVERY_S:
+                        last_line = time.monotonic()
+                        console.print(f"{parts.useful()}/{goal} demonstrations", highlight=False)
     notes = {"collection": json.loads(json.dumps(dataclasses.asdict(collection)))}
     first = next(iter(tasks.values()))
     header = DatasetHeader(
