@@ -200,8 +200,14 @@ def _tiny_presets() -> list[Preset]:
         ),
         _tiny(
             "pi0_fast-tiny",
-            # Prompts take up to 40 tokens; the rest is for the actions in training.
-            pi0_fast(_TINY_LANGUAGE, max_token_len=112, **sizes),
+            dataclasses.replace(
+                # Prompts take up to 40 tokens; the rest is for the actions in training.
+                pi0_fast(_TINY_LANGUAGE, max_token_len=112, **sizes),
+                # Generation goes on where the prompt ends, as in training; the published checkpoints are
+                # evaluated with a gap there.
+                first_decode_position="next",
+                decode_mask="valid",
+            ),
             normalization="quantile",
             prompt="fast",
             prompt_lengths=(48,),
