@@ -1,4 +1,5 @@
 import resource
+import time
 
 import numpy as np
 import pytest
@@ -26,9 +27,22 @@ def test_full_size_pi0_answers_a_query_within_memory():
         token_mask=np.ones((1, length), np.bool_),
     )
     noise = rng.standard_normal((1, config.action_horizon, config.action_dim)).astype(np.float32)
+    times_s = [time.perf_counter()]
     model = random_model(config, 0, dtype="bfloat16")
-    actions = np.asarray(compiled(model, Pi0.sample_actions)(batch, noise, 10))
+    ask = compiled(model, Pi0.sample_actions)
+    times_s.append(time.perf_counter())
+    actions = np.asarray(ask(batch, noise, 10))
+    times_s.append(time.perf_counter())
+    again = np.asarray(ask(batch, noise, 10))
+    times_s.append(time.perf_counter())
+    peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    drawn, first, second = np.diff(times_s)
+    print(
+        f"\nfull-size pi0, bfloat16, 3 cameras: weights drawn in {drawn:.0f} s, first query {first:.0f} s with "
+        f"compilation, second {second:.1f} s, peak memory {peak_gib:.1f} GiB"
+    )
+    np.testing.assert_array_equal(again, actions)
     assert actions.shape == noise.shape
     assert np.isfinite(actions).all()
     assert np.abs(actions - noise).max() > 1e-2
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < MEMORY_GIB * 2**20
+    assert peak_gib < MEMORY_GIB
