@@ -8,9 +8,12 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.engine import Resources
+from harness.errors import SimloopError
 from harness.experiment import Experiment
 from harness.protocol import Protocol
 from harness.run import run
+from policies.checkpoints import CheckpointError
+from policies.presets import UnknownPresetError
 from policies.training.config import TrainConfig
 from policies.training.loop import Evaluation
 from policies.training.loop import train as train_weights
@@ -34,20 +37,18 @@ def train(
     Success rates go into the curves, the runs into the folder `evaluations` of the training.
 
     Raises:
-      What `policies.training.loop.train` and `harness.run.run` raise.
+      SimloopError: If there is no such preset, or the checkpoint to start from does not fit.
+      TrainingError, DatasetError: As `policies.training.loop.train` does.
     """
-    if every is None:
-        return train_weights(config)
-    settle = functools.partial(
-        evaluate,
-        preset=config.preset,
-        out=config.out,
-        suite=suite,
-        tasks=tasks,
-        episodes=episodes,
-        console=console,
-    )
-    return train_weights(config, Evaluation(every, settle))
+    evaluation = None
+    if every is not None:
+        where = {"preset": config.preset, "out": config.out, "suite": suite, "tasks": tasks}
+        settled = functools.partial(evaluate, **where, episodes=episodes, console=console)
+        evaluation = Evaluation(every, settled)
+    try:
+        return train_weights(config, evaluation)
+    except (CheckpointError, UnknownPresetError) as error:
+        raise SimloopError(str(error)) from error
 
 
 def evaluate(

@@ -116,13 +116,16 @@ def initial_parameters(setup: Setup) -> tuple[Parameters, Parameters]:
       CheckpointError: If the checkpoint to start from does not fit.
     """
     config, model = setup.config, setup.preset.model
-    flat = {name: jnp.asarray(x) for name, x in flatten(random_model(model, _init_seed(config.seed))).items()}
+    flat: Parameters = {}
     if config.init is not None:
         from policies.checkpoints import open_checkpoint
 
         expected = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes(model).items()}
         may_lack = ADAPTER_NAME.pattern if config.lora_rank else ""
-        flat |= open_checkpoint(config.init).load(expected, may_lack=may_lack)
+        flat = open_checkpoint(config.init).load(expected, may_lack=may_lack)
+    if len(flat) < len(shapes(model)):
+        fresh = flatten(random_model(model, _init_seed(config.seed)))
+        flat = {name: flat[name] if name in flat else jnp.asarray(x) for name, x in fresh.items()}
     frozen = {name: x.astype(model.dtype) for name, x in flat.items() if is_frozen(name, model)}
     return {name: x for name, x in flat.items() if name not in frozen}, frozen
 

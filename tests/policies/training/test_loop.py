@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +14,7 @@ import pytest
 from policies.checkpoints import open_checkpoint
 from policies.interface import Query
 from policies.loading import load_policy
+from policies.parameters import flatten
 from policies.presets import PRESETS
 from policies.training import loop, setup
 from policies.training.command import main
@@ -192,3 +196,54 @@ def test_the_command_says_misuse_in_a_sentence(data, tmp_path, capsys):
         main(["train", "--preset", "pi0-tiny", "--data", str(tmp_path), "--out", str(tmp_path / "run")]) == 2
     )
     assert "is no LeRobotDataset" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_adapters_start_from_a_checkpoint_and_are_merged_into_its_weights(data, tmp_path):
+    start = train(config(data, tmp_path / "whole", steps=3))
+    folder = train(config(data, tmp_path / "adapted", init=start, lora_rank=2, steps=8, statistics="init", learning_rate=0.03))
+    before, after = load_policy("pi0-tiny", start), load_policy("pi0-tiny", folder)
+    np.testing.assert_array_equal(before.stats["actions"].mean, after.stats["actions"].mean)
+    old, new = flatten(before.model), flatten(after.model)
+    assert old.keys() == new.keys(), "no adapter is left"
+    name = "PaliGemma/llm/layers/attn/q_einsum/w"
+    change = np.asarray(new[name], np.float64) - np.asarray(old[name], np.float64)
+    for layer, heads in enumerate(change):
+        for head in heads:
+            singular = np.linalg.svd(head, compute_uv=False)
+            assert singular[0] > 0, (layer, "an adapter changes its weight")
+            # Two directions, and what rounding to bfloat16 adds.
+            assert singular[2] < 0.2 * singular[0]
+    embedding = "PaliGemma/llm/embedder/input_embedding"
+    np.testing.assert_array_equal(old[embedding], new[embedding])
+
+
+@pytest.mark.slow
+def test_a_process_killed_without_warning_loses_nothing_but_time(data, tmp_path):
+    def command(out) -> list[str]:
+        sizes = [
+            "--steps",
+            "16",
+            "--batch",
+            "2",
+            "--warmup-steps",
+            "2",
+            "--log-every",
+            "1",
+            "--save-every",
+            "4",
+        ]
+        where = ["--preset", "pi0-tiny", "--data", str(data), "--out", str(out)]
+        return [sys.executable, "-m", "policies.training", "train", *where, *sizes]
+
+    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
+    metrics = tmp_path / "killed" / "metrics.jsonl"
+    with subprocess.Popen(command(tmp_path / "killed"), stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") >= 6):
+            time.sleep(0.02)
+        process.kill()
+    assert process.returncode != 0, "it was killed before its end"
+    subprocess.run(command(tmp_path / "killed"), check=True, capture_output=True)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    ends = [open_checkpoint(tmp_path / run / "exports" / "step-0000016") for run in ("killed", "whole")]
+    assert ends[0].weights_sha256() == ends[1].weights_sha256()
