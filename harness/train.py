@@ -42,8 +42,15 @@ def train(
     """
     evaluation = None
     if every is not None:
-        where = {"preset": config.preset, "out": config.out, "suite": suite, "tasks": tasks}
-        settled = functools.partial(evaluate, **where, episodes=episodes, console=console)
+        settled = functools.partial(
+            evaluate,
+            preset=config.preset,
+            out=config.out,
+            suite=suite,
+            tasks=tasks,
+            episodes=episodes,
+            console=console,
+        )
         evaluation = Evaluation(every, settled)
     try:
         return train_weights(config, evaluation)
