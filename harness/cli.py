@@ -258,6 +258,33 @@ def compare(
 
 
 @app.command
+def report(
+    runs: Annotated[Positional[tuple[str, ...]], arg("RUN [RUN ...]")],
+    *,
+    out: Annotated[Path | None, arg("DIR", "report/ in the first run")] = None,
+    margin: Annotated[float, arg("D")] = 0.02,
+    alpha: Annotated[float, arg("A")] = 0.05,
+    looked_at: Annotated[int | None, arg("N", "as many as the runs hold")] = None,
+) -> int:
+    """Write a folder with a page that opens from disk: the answer, tables, figures, every video, methods.
+
+    Args:
+      runs: Run folders; NAME=FOLDER puts NAME: before its policies.
+      out: Folder of the report; an earlier report in it is replaced.
+      margin: Differences of success rates below this do not matter.
+      alpha: How often, at most, any of all comparisons may find a difference that there is not.
+      looked_at: Policies and checkpoints that were tried before these were chosen.
+    """
+    from results.report import write_report
+    from results.runs import Source
+
+    folder = out or Source.parse(runs[0]).folder / "report"
+    page = write_report(list(runs), folder, margin=margin, alpha=alpha, looked_at=looked_at)
+    Console().print(f"Open {page} in a browser.", highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+@app.command
 def plan(
     *,
     difference: Annotated[float | None, arg("D", "a table of what can be found")] = None,

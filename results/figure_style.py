@@ -76,12 +76,12 @@ def one_panel(height_in: float, width_in: float = COLUMN_IN) -> tuple[Figure, Ax
     return figure, figure.subplots()
 
 
-def legend_above(axes: Axes, columns: int) -> None:
-    """A legend that covers no data."""
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(
-            loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, borderaxespad=0.2, handlelength=1.6
-        )
+def legend_above(figure: Figure, axes: Axes) -> None:
+    """A legend that covers no data; in two columns if the names are short."""
+    handles, labels = axes.get_legend_handles_labels()
+    if labels:
+        columns = 2 if max(map(len, labels)) <= 24 else 1
+        figure.legend(handles, labels, loc="outside upper left", ncols=columns, handlelength=1.6)
 
 
 def log_ms(axes: Axes) -> None:

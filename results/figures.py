@@ -54,9 +54,9 @@ def success_figure(means: Sequence[MeanScore], labels: Mapping[str, str]) -> Fig
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set_xlim(-3, 103)
-        axes.set_xlabel("success in %, 95 % interval")
+        figure.supxlabel("success in %, 95 % interval", fontsize=8)
         axes.grid(axis="y", visible=False)
-        legend_above(axes, 2)
+        legend_above(figure, axes)
     return figure
 
 
@@ -80,7 +80,7 @@ def forest_figure(found: Sequence[Contrast], labels: Mapping[str, str], margin: 
             )
         axes.set_yticks(range(len(found)), [f"{labels[one.a]}\nless {labels[one.b]}" for one in found])
         axes.set_ylim(max(len(found), 1) - 0.5, -0.5)
-        axes.set_xlabel(f"difference in points, 95 % interval (grey: ± {100 * margin:g})")
+        figure.supxlabel(f"difference in points, 95 % interval (grey: ± {100 * margin:g})", fontsize=8)
         axes.grid(axis="y", visible=False)
     return figure
 
@@ -127,7 +127,7 @@ def pareto_figure(means: Sequence[MeanScore], queries: pd.DataFrame, labels: Map
         axes.set_ylim(-3, 103)
         axes.set_xlabel("median latency of a query in ms")
         axes.set_ylabel("mean success in %")
-        legend_above(axes, 2)
+        legend_above(figure, axes)
     return figure
 
 
@@ -153,7 +153,7 @@ def latency_figure(queries: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
         axes.set_ylim(0, 1.02)
         axes.set_xlabel("latency of a query in ms")
         axes.set_ylabel("share of queries")
-        legend_above(axes, 2)
+        legend_above(figure, axes)
     return figure
 
 
@@ -181,7 +181,7 @@ def success_over_steps_figure(episodes: pd.DataFrame, labels: Mapping[str, str])
         axes.set_ylim(-2, 102)
         axes.set_xlabel("control step")
         axes.set_ylabel("succeeded so far in %")
-        legend_above(axes, 2)
+        legend_above(figure, axes)
     return figure
 
 

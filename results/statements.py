@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from results.contrasts import MARGIN, Contrast, adjusted, contrast, contrasts, family_size
+from results.contrasts import MARGIN, Contrast, adjusted, contrast, contrasts, family_size, standing
 from results.errors import ResultsError
 from results.multiplicity import compact_letters
 from results.outcome_matrix import OutcomeMatrix, outcome_matrices
@@ -78,6 +78,21 @@ def comparison(
     if not found:
         raise ResultsError("No two of these policies have episodes of one suite under one protocol.")
     return found
+
+
+def headline(
+    outcomes: OutcomeMatrix, labels: Mapping[str, str], *, alpha: float = 0.05, looked_at: int | None = None
+) -> str:
+    """The answer in a sentence: which policy is best, or among which that is open."""
+    found = standing(outcomes, looked_at=looked_at, alpha=alpha)
+    if not found.letters:
+        return "One policy alone leaves nothing to compare."
+    where = f"on {_tasks(outcomes.tasks)} of {outcomes.suite}"
+    if found.best is not None:
+        return f"{labels[found.best]} succeeds most often {where}, more than every other policy here."
+    top, *_ = found.letters.values()
+    open_ = [labels[policy] for policy, letters in found.letters.items() if set(letters) & set(top)]
+    return f"It is open which policy is best {where}: {' and '.join(open_)} were not found to differ."
 
 
 def statement(

@@ -42,8 +42,8 @@ def render(
     """The tables of some runs, finished or not: success and latency, unless one is named.
 
     As `csv` there is a tidy row per score or stage, with intervals; as two tables are no CSV file,
-    it is the success table unless the other is named. On the `terminal` latencies are short: a row per
-    policy rather than per stage.
+    it is the success table unless the other is named. On the `terminal` and as
+    `html` latencies are short: a row per policy rather than per stage.
 
     Args:
       runs: Folders, each as `FOLDER` or `NAME=FOLDER`; several become columns of one table.
@@ -126,6 +126,8 @@ def _latency(runs: Runs) -> _Contents:
     def grids(format: Format) -> list[Grid]:
         if format == "terminal":
             return compact_latency_grids(runs.queries, runs.compile_s)
+        if format == "html":
+            return compact_latency_grids(runs.queries, runs.compile_s) + batch_grids(runs.queries)
         return latency_grids(runs.queries, runs.compile_s) + batch_grids(runs.queries)
 
     return _Contents(

@@ -78,21 +78,21 @@ def to_tex(grid: Grid) -> str:
     def line(cells: Sequence[str]) -> str:
         return f"{' & '.join(cells)} \\\\"
 
-    typeset = grid.typeset(_tex, lambda text: f"\\textbf{{{text}}}")
+    typeset = grid.typeset(escape_tex, lambda text: f"\\textbf{{{text}}}")
     groups = ["\n".join(map(line, group)) for group in typeset]
     alignment = "l" * grid.labels + "r" * (len(grid.columns) - grid.labels)
     parts = [
         f"% {_one_line(grid.title)}",
         f"\\begin{{tabular}}{{{alignment}}}",
         "\\toprule",
-        line([_tex(column) for column in grid.columns]),
+        line([escape_tex(column) for column in grid.columns]),
         "\\midrule",
         "\n\\midrule\n".join(groups),
         "\\bottomrule",
         "\\end{tabular}",
     ]
     if grid.notes:
-        notes = " \\\\\n".join(map(_tex, grid.notes))
+        notes = " \\\\\n".join(map(escape_tex, grid.notes))
         parts += [
             "\\par\\smallskip",
             f"\\begin{{minipage}}{{\\linewidth}}\\footnotesize\n{notes}\n\\end{{minipage}}",
@@ -159,7 +159,8 @@ _TEX = {
 }
 
 
-def _tex(text: str) -> str:
+def escape_tex(text: str) -> str:
+    """Text as LaTeX shows it."""
     return "".join(_TEX.get(character, character) for character in _one_line(text))
 
 

@@ -145,7 +145,7 @@ def test_episodes_are_planned_before_anything_is_run(simloop):
     assert "lie in (0, 1); got 1.5" in printed
 
 
-@pytest.mark.parametrize("command", ["run", "table", "compare", "plan", "list", "doctor", "parity"])
+@pytest.mark.parametrize("command", ["run", "table", "compare", "plan", "report", "list", "doctor", "parity"])
 def test_every_command_explains_itself(simloop, command):
     status, printed = simloop(command, "--help")
     assert status == 0

@@ -1,0 +1,298 @@
+"""One folder that tells of some runs: a page that opens from disk, with its tables, figures and videos."""
+
+from __future__ import annotations
+
+import html
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from matplotlib.figure import Figure
+
+from results.contrasts import MARGIN, Contrast, contrasts
+from results.early_stopping import Answer, answer_sentence, answers
+from results.errors import ResultsError
+from results.figure_style import save
+from results.figures import (
+    evidence_figure,
+    forest_figure,
+    latency_figure,
+    pareto_figure,
+    success_figure,
+    success_over_steps_figure,
+)
+from results.methods import Methods, methods
+from results.outcome_matrix import outcome_matrices
+from results.records import look_up
+from results.runs import Runs, Source, load_runs
+from results.scores import score_means, score_tasks
+from results.statements import comparison, headline
+from results.tables import Table, render
+from results.typesetting import escape_tex, to_html
+
+TABLES: tuple[Table, ...] = ("success", "time", "published", "latency")
+PAGE = "index.html"
+MARK = ".simloop-report"  # Says of a folder that it holds a report, which a newer one may replace.
+_ASSETS = Path(__file__).parent / "report_assets"
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    name: str
+    caption: str
+    figure: Figure
+
+
+def write_report(
+    runs: Sequence[str | Path | Source],
+    out: Path,
+    *,
+    margin: float = MARGIN,
+    alpha: float = 0.05,
+    looked_at: int | None = None,
+) -> Path:
+    """Write the report of some runs into a folder of its own; returns its page.
+
+    The same runs give the same bytes. Nothing is loaded from elsewhere when the page is opened.
+
+    Raises:
+      ResultsError: If the folder holds anything but an earlier report, or no episode has finished.
+      LedgerError: If a folder is not that of a run, its records were altered, or runs cannot be joined.
+    """
+    loaded = load_runs(list(runs))
+    if loaded.episodes.empty:
+        raise ResultsError("No episode of these runs has finished: there is nothing to report yet.")
+    _clear(out)
+    for name in ("tables", "figures", "videos"):
+        (out / name).mkdir(parents=True)
+    (out / MARK).touch()
+    tried = max(looked_at or 0, loaded.looked_at)
+    found = [
+        one
+        for outcomes in outcome_matrices(loaded.episodes, loaded.policies).values()
+        for one in contrasts(outcomes, margin=margin, alpha=alpha)
+    ]
+    stopped = answers(loaded)
+    means = score_means(score_tasks(loaded.episodes, loaded.plans))
+    described = methods(loaded, means, found, stopped, tried)
+    (out / "methods.tex").write_text(described.tex(escape_tex), encoding="utf-8")
+    (out / "references.bib").write_text(described.bibtex, encoding="utf-8")
+    for table in TABLES:
+        for format in ("md", "csv", "tex"):
+            (out / "tables" / f"{table}.{format}").write_text(render(loaded, format, table), encoding="utf-8")
+    drawn = _figures(loaded, found, stopped, margin)
+    for one in drawn:
+        save(one.figure, out / "figures", one.name)
+    plays = _plays(loaded, out / "videos")
+    sections = {
+        "Answer": _answer(loaded, stopped, margin, alpha, looked_at),
+        "Runs": _runs(loaded),
+        "Tables": _tables(loaded),
+        "Figures": _figure_list(drawn),
+        "Episodes": _EPISODES,
+        "Provenance": _provenance(loaded),
+        "Methods": _methods(described),
+    }
+    page = out / PAGE
+    page.write_text(_page(loaded, sections, plays), encoding="utf-8")
+    return page
+
+
+def _clear(out: Path) -> None:
+    """Have an empty folder; only an earlier report is removed for it."""
+    if out.exists():
+        if any(out.iterdir()) and not (out / MARK).exists():
+            raise ResultsError(
+                f"{out} holds something other than a report. Choose another folder with --out."
+            )
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+
+
+def _figures(runs: Runs, found: Sequence[Contrast], stopped: Sequence[Answer], margin: float) -> list[_Drawn]:
+    drawn = []
+    scores = score_tasks(runs.episodes, runs.plans)
+    means = score_means(scores)
+    for number, key in enumerate(dict.fromkeys((mean.suite, mean.protocol) for mean in means)):
+        of = f", protocol {key[1]}"
+        end = f"-{number + 1}" if number else ""
+        here = [mean for mean in means if (mean.suite, mean.protocol) == key]
+        pairs = [one for one in found if (one.suite, one.protocol) == key]
+        episodes, queries = (
+            frame[(frame["suite"] == key[0]) & (frame["protocol"] == key[1])]
+            for frame in (runs.episodes, runs.queries)
+        )
+        drawn.append(
+            _Drawn(f"success{end}", f"Success with 95 % intervals{of}.", success_figure(here, runs.labels))
+        )
+        if pairs:
+            caption = f"Differences of success with 95 % intervals; hollow where episodes are not paired{of}."
+            drawn.append(_Drawn(f"differences{end}", caption, forest_figure(pairs, runs.labels, margin)))
+        caption = f"Share of episodes that have succeeded by a step, tasks pooled{of}."
+        drawn.append(
+            _Drawn(f"success-over-steps{end}", caption, success_over_steps_figure(episodes, runs.labels))
+        )
+        if len(queries):
+            caption = f"Success against the median latency of a query{of}."
+            drawn.append(_Drawn(f"pareto{end}", caption, pareto_figure(here, queries, runs.labels)))
+            caption = f"Share of queries answered within a time{of}."
+            drawn.append(_Drawn(f"latency{end}", caption, latency_figure(queries, runs.labels)))
+    for number, answer in enumerate(stopped):
+        end = f"-{number + 1}" if number else ""
+        caption = f"Evidence that {answer.a} and {answer.b} differ, after every pair."
+        drawn.append(_Drawn(f"evidence{end}", caption, evidence_figure(answer)))
+    return drawn
+
+
+def _plays(runs: Runs, videos: Path) -> list[dict[str, str]]:
+    """What the page knows of every episode that was played; copies its video."""
+    plays = []
+    order = {policy: place for place, policy in enumerate(runs.policies)}
+    rows = sorted(
+        runs.episodes.to_dict("records"),
+        key=lambda row: (row["suite"], row["protocol"], row["task"], row["episode"], order[row["policy"]]),
+    )
+    several = runs.episodes["protocol"].nunique() > 1
+    for row in rows:
+        video = ""
+        source = runs.sources[row["run"]].folder / row["video"]
+        if row["video"] and source.is_file():
+            video = f"videos/{row['run']}/{Path(row['video']).relative_to('videos').as_posix()}"
+            target = videos.parent / video
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+        plays.append(
+            {
+                "policy": runs.labels[row["policy"]],
+                "task": row["task"],
+                "outcome": row["outcome"],
+                "episode": f"{row['task']}, episode {row['episode']}"
+                + (f", {row['protocol']}" if several else ""),
+                "detail": row["error"]
+                or f"{row['ended_by']}, {row['steps']} steps, {row['queries']} queries",
+                # Names of policies are part of paths, and may hold what means something in an address.
+                "video": "/".join(quote(part) for part in video.split("/")),
+            }
+        )
+    return plays
+
+
+def _answer(runs: Runs, stopped: Sequence[Answer], margin: float, alpha: float, looked_at: int | None) -> str:
+    tried = max(looked_at or 0, runs.looked_at)
+    headlines = [
+        headline(outcomes, runs.labels, alpha=alpha, looked_at=tried)
+        for outcomes in outcome_matrices(runs.episodes, runs.policies).values()
+    ]
+    parts = [f'<p class="headline">{html.escape(text)}</p>' for text in headlines]
+    parts += [f'<p class="answer">{html.escape(answer_sentence(answer))}</p>' for answer in stopped]
+    try:
+        compared = comparison(runs, margin=margin, alpha=alpha, looked_at=looked_at)
+    except ResultsError as error:
+        return "\n".join([*parts, f"<p>{html.escape(str(error))}</p>"])
+    for title, sentences, grid in compared:
+        parts.append(f"<h3>{html.escape(title)}</h3>")
+        parts += [f'<p class="answer">{html.escape(sentence)}</p>' for sentence in sentences]
+        parts.append(f'<div class="scroll">{to_html(grid)}</div>')
+    return "\n".join(parts)
+
+
+def _runs(runs: Runs) -> str:
+    items = []
+    for number, (source, config) in enumerate(zip(runs.sources, runs.configs, strict=True)):
+        episodes = runs.episodes[runs.episodes["run"] == number]
+        counts = episodes["outcome"].value_counts().to_dict()
+        said = ", ".join(f"{counts.get(outcome, 0)} {outcome}" for outcome in ("success", "failure", "error"))
+        policies = ", ".join(runs.labels[name] for name in runs.policies if name in set(episodes["policy"]))
+        seed = look_up(config, "experiment.seed")
+        items.append(
+            f"<li><strong>{html.escape(source.folder.resolve().name)}</strong>: {len(episodes)} episodes ({said}) of "
+            f"{episodes['task'].nunique()} tasks by {html.escape(policies) or 'nobody'}"
+            + ("" if seed is None else f", seed {html.escape(str(seed))}")
+            + f"; protocol {html.escape(', '.join(sorted(set(episodes['protocol']))) or 'unknown')}.</li>"
+        )
+    return f"<ul>\n{chr(10).join(items)}\n</ul>"
+
+
+def _tables(runs: Runs) -> str:
+    parts = []
+    for table in TABLES:
+        files = ", ".join(
+            f'<a href="tables/{table}.{format}">{format}</a>' for format in ("md", "csv", "tex")
+        )
+        body = render(runs, "html", table)
+        parts.append(f'<div class="scroll">{body}</div>\n<p class="small">{table}: {files}</p>')
+    return "\n".join(parts)
+
+
+def _figure_list(drawn: Sequence[_Drawn]) -> str:
+    figures = []
+    for one in drawn:
+        caption = html.escape(one.caption)
+        files = ", ".join(f'<a href="figures/{one.name}.{f}">{f}</a>' for f in ("svg", "pdf", "png"))
+        figures.append(
+            f'<figure><img src="figures/{one.name}.svg" alt="{caption}" loading="lazy">'
+            f"<figcaption>{caption} {files}</figcaption></figure>"
+        )
+    return f'<div class="figures">\n{chr(10).join(figures)}\n</div>'
+
+
+_EPISODES = """<div class="filters">
+<label>Policy <select id="filter-policy"><option value="">all</option></select></label>
+<label>Task <select id="filter-task"><option value="">all</option></select></label>
+<label>Outcome <select id="filter-outcome"><option value="">all</option></select></label>
+</div>
+<p id="count" class="small" role="status"></p>
+<div id="list"></div>
+<p><button id="more" hidden>Show more</button></p>"""
+
+
+def _provenance(runs: Runs) -> str:
+    parts = []
+    for source, provenance in zip(runs.sources, runs.provenance, strict=True):
+        name = html.escape(source.folder.resolve().name)
+        text = html.escape(json.dumps(provenance, indent=2, sort_keys=True))
+        parts.append(f"<details><summary>{name}</summary>\n<pre>{text}</pre></details>")
+    return "\n".join(parts)
+
+
+def _methods(described: Methods) -> str:
+    return (
+        f"<p>{html.escape(described.text)}</p>\n"
+        '<p class="small">For a paper: <a href="methods.tex">methods.tex</a>, '
+        '<a href="references.bib">references.bib</a></p>\n'
+        f"<details><summary>References</summary>\n<pre>{html.escape(described.bibtex)}</pre></details>"
+    )
+
+
+def _page(runs: Runs, sections: Mapping[str, str], plays: Sequence[Mapping[str, str]]) -> str:
+    names = ", ".join(dict.fromkeys(source.folder.resolve().name for source in runs.sources))
+    links = " ".join(f'<a href="#{name.lower()}">{name}</a>' for name in sections)
+    body = "\n".join(
+        f'<section id="{name.lower()}">\n<h2>{name}</h2>\n{content}\n</section>'
+        for name, content in sections.items()
+    )
+    # Within a script element nothing is escaped but what could end it.
+    data = json.dumps(plays).replace("<", "\\u003c")
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>{html.escape(names)} – simloop</title>
+<style>
+{(_ASSETS / "report.css").read_text(encoding="utf-8")}</style>
+</head>
+<body>
+<h1>{html.escape(names)}</h1>
+<nav>{links}</nav>
+{body}
+<script type="application/json" id="plays">{data}</script>
+<script>
+{(_ASSETS / "report.js").read_text(encoding="utf-8")}</script>
+</body>
+</html>
+"""
