@@ -60,13 +60,18 @@ def test_three_steps_are_those_of_the_reference():
         recorded = dict(file)
     cases = json.loads((GOLDEN / "models" / "cases.json").read_text())["cases"]
     config = ModelConfig.from_case(cases["pi0_dummy"])
-    start = {
-        name.removeprefix("params/"): jnp.asarray(x)
-        for name, x in recorded.items()
-        if name.startswith("params/")
-    }
+    with np.load(GOLDEN / "models" / "params_pi0_dummy.npz") as file:
+        start = {name: np.array(file[name]) for name in file.files}
+    start["PaliGemma/llm/embedder/input_embedding"][recorded["token_rows/ids"]] = recorded[
+        "token_rows/values"
+    ]
+    with np.load(GOLDEN / "models" / "inputs_images.npz") as file:
+        images = {
+            camera: np.stack([file[camera][0], recorded[f"second_image/{camera}"]])
+            for camera in config.cameras
+        }
     inputs = ModelInput(
-        images={camera: recorded[f"images/{camera}"] for camera in config.cameras},
+        images=images,
         image_masks={camera: recorded[f"in/image_mask/{camera}"] for camera in config.cameras},
         state=recorded["in/state"],
         tokens=recorded["in/tokenized_prompt"],
@@ -75,7 +80,7 @@ def test_three_steps_are_those_of_the_reference():
     batch = TrainingBatch(inputs, recorded["in/actions"])
     key = jax.random.split(jax.random.key(42))[0]
     step = jax.jit(make_step(config, rules()), compiler_options=UNOPTIMIZED)
-    state = initial_state(start, {}, rules())
+    state = initial_state({name: jnp.asarray(value) for name, value in start.items()}, {}, rules())
     for row in recorded["info"]:
         state, metrics = step(state, batch, key)
         got = [metrics.loss, metrics.gradient_norm, metrics.parameter_norm]
