@@ -74,6 +74,7 @@ def _resampled(
     success: Float[np.ndarray, "k p"], rng: np.random.Generator, resamples: int
 ) -> Float[np.ndarray, "r p"]:
     """Success rates of episodes drawn anew, as often as there are."""
-    k = len(success)
-    times = rng.multinomial(k, np.full(k, 1 / k), size=resamples)
-    return times @ success / k
+    # Episodes that came to the same for all policies are drawn alike, so they are drawn as one kind.
+    kinds, counts = np.unique(success, axis=0, return_counts=True)
+    times = rng.multinomial(len(success), counts / len(success), size=resamples)
+    return times @ kinds / len(success)

@@ -284,6 +284,11 @@ _TYPES: Mapping[type, dict[str, Any]] = {
 }
 """The fields of the records with their types: str, int, float, or a Literal of strings."""
 
+_LITERALS: Mapping[Any, tuple[str, ...]] = {
+    kind: typing.get_args(kind) for types in _TYPES.values() for kind in types.values()
+}
+"""The strings of each type that is a Literal. Asked for millions of times where runs are large."""
+
 
 def _want_names(wanted: set[str], got: set[str], where: str) -> None:
     if wanted != got:
@@ -299,7 +304,7 @@ def _type_name(kind: Any) -> str:
 
 
 def _is(value: Any, kind: Any) -> bool:
-    literals = typing.get_args(kind)
+    literals = _LITERALS[kind]
     return value in literals if literals else type(value) is kind
 
 
