@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 from policies.lora import merge
 from policies.tokenizers.fast_actions import FOLDER_IN_CHECKPOINT
 from policies.training.demonstration import DEMONSTRATIONS
+from policies.training.errors import TrainingError
 from policies.training.setup import Setup
 from policies.training.step import TrainState
 
@@ -21,8 +23,13 @@ def export(setup: Setup, state: TrainState, folder: Path) -> Path:
 
     Adapters are merged into the weights. The folder runs as PRESET@FOLDER. An export of the same name,
     which an earlier start of this training left, is replaced.
+
+    Raises:
+      TrainingError: If a package that checkpoints need is not installed.
     """
-    from policies.checkpoints import save_checkpoint  # Training itself does without its packages.
+    if (hindrance := why_not()) is not None:
+        raise TrainingError(hindrance)
+    from policies.checkpoints import save_checkpoint
 
     trained = state.trained if state.averaged is None else state.averaged
     weights: Any = {**state.frozen, **trained}
@@ -51,6 +58,21 @@ def export(setup: Setup, state: TrainState, folder: Path) -> Path:
         files=_files_of(setup.config.out / FOLDER_IN_CHECKPOINT),
     )
     return folder
+
+
+def why_not() -> str | None:
+    """What keeps this machine from exporting, in a sentence; None where nothing does.
+
+    Training itself does without the packages that checkpoints need.
+    """
+    missing = [name for name in ("pydantic", "rich") if importlib.util.find_spec(name) is None]
+    if not missing:
+        return None
+    return (
+        f"Exporting weights needs {' and '.join(missing)}, not installed here. Install them, or copy the folder of "
+        "the training and the data to a machine that has them, and give the same command there: it only exports "
+        "what is trained already."
+    )
 
 
 def _files_of(folder: Path) -> dict[str, bytes]:

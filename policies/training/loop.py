@@ -26,7 +26,7 @@ from policies.training.config import TrainConfig
 from policies.training.curves import Curves
 from policies.training.errors import TrainingError
 from policies.training.examples import Shuffle
-from policies.training.export import export
+from policies.training.export import export, why_not
 from policies.training.progress import TrainingProgress
 from policies.training.saving import Saver
 from policies.training.setup import Setup, initial_parameters, set_up
@@ -78,8 +78,9 @@ def _train(config: TrainConfig, evaluation: Evaluation | None, progress: Trainin
     if first:
         progress.say(f"Going on from step {first}.")
     curves = Curves(config.out, first, config.wandb, config.decisive())
-    for note in curves.notes:
-        progress.say(note)
+    for note in (*curves.notes, why_not()):
+        if note is not None:
+            progress.say(note)
     key = jax.device_put(jax.random.split(jax.random.key(config.seed))[0], replicated(mesh))
     try:
         waiting: list[tuple[int, Metrics]] = []

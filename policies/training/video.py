@@ -131,10 +131,10 @@ def _frames_opencv(path: Path, fps: float) -> Iterator[tuple[int, np.ndarray]]:
         if not capture.isOpened():
             raise VideoError(f"{path} cannot be opened by OpenCV. Copy the dataset again.")
         while True:
-            time_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0
             there, picture = capture.read()
             if not there:
                 return
+            time_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0  # Of the frame that has just been read.
             yield round(time_s * fps), cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
     finally:
         capture.release()
