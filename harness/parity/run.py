@@ -19,6 +19,7 @@ from harness.parity import (
     vit,
 )
 from harness.parity.comparison import Comparison
+from harness.parity.xla_flags import use_recorded_rounding
 
 
 def families(golden: Path) -> dict[str, Iterator[Comparison]]:
@@ -58,6 +59,7 @@ def main(golden_dir: Path, only: str | None = None) -> int:
             return 2
         selected = {only: selected[only]}
 
+    use_recorded_rounding()  # Before the first family is iterated, which starts JAX's backend.
     arrays = beyond = 0
     say = partial(print, flush=True)
     say(f"{'array':<72} {'shape':<18} {'max':>9} {'rms rel':>9} {'limit':>9}")

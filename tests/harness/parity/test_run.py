@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 
 from harness.parity.run import families, main
+from harness.parity.xla_flags import OWN_KERNELS
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "models"
+
+
+@pytest.fixture(autouse=True)
+def _options_of_xla_are_given(monkeypatch):
+    """JAX runs already in this process, so that `main` has nothing to choose."""
+    monkeypatch.setenv("XLA_FLAGS", OWN_KERNELS)
 
 
 def test_every_recorded_case_is_a_family():
