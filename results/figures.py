@@ -17,6 +17,7 @@ from results.scores import MeanScore, Score
 from results.time_to_success import success_by_step
 
 ROW_IN = 0.16  # Height of one policy on one task.
+LEGEND_ROW_IN = 0.14  # Height of one name in the legend; panels keep theirs.
 RESAMPLES = 400
 BOOTSTRAP_SEED = 0  # The same records give the same figure.
 
@@ -31,7 +32,7 @@ def success_figure(means: Sequence[MeanScore], labels: Mapping[str, str]) -> Fig
     tasks = [score.task for score in means[0].tasks]
     names = [*tasks, f"mean of {len(tasks)}"] if len(tasks) > 1 else tasks
     with styled():
-        figure, axes = one_panel(0.7 + (ROW_IN * len(means) + 0.1) * len(names))
+        figure, axes = one_panel(0.5 + LEGEND_ROW_IN * len(means) + (ROW_IN * len(means) + 0.1) * len(names))
         for offset, mean in zip(_offsets(len(means)), means, strict=True):
             place = list(labels).index(mean.policy)
             scores: list[Score | MeanScore] = [*mean.tasks]
@@ -94,7 +95,7 @@ def pareto_figure(means: Sequence[MeanScore], queries: pd.DataFrame, labels: Map
     Policies without a mean or without a query are left out.
     """
     with styled():
-        figure, axes = one_panel(2.3)
+        figure, axes = one_panel(2.3 + LEGEND_ROW_IN * len(labels))
         for mean in means:
             own = queries[queries["policy"] == mean.policy]
             interval = mean.interval()
@@ -134,7 +135,7 @@ def pareto_figure(means: Sequence[MeanScore], queries: pd.DataFrame, labels: Map
 def latency_figure(queries: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
     """Share of queries that were answered within a time, for each policy."""
     with styled():
-        figure, axes = one_panel(2.2)
+        figure, axes = one_panel(2.2 + LEGEND_ROW_IN * len(labels))
         for place, (policy, label) in enumerate(labels.items()):
             totals = np.sort(queries.loc[queries["policy"] == policy, "total_ms"].to_numpy(np.float64))
             if not len(totals):
@@ -165,7 +166,7 @@ def success_over_steps_figure(episodes: pd.DataFrame, labels: Mapping[str, str])
     completed = episodes[episodes["outcome"] != "error"]
     limit = int(completed["steps"].max()) if len(completed) else 1
     with styled():
-        figure, axes = one_panel(2.2)
+        figure, axes = one_panel(2.2 + LEGEND_ROW_IN * len(labels))
         for place, (policy, label) in enumerate(labels.items()):
             own = completed[completed["policy"] == policy]
             if own.empty:
