@@ -102,7 +102,17 @@ def test_everything_that_can_be_named_is_listed(simloop, what, wanted):
 
 def test_a_run_stops_when_it_is_decided_and_says_what_that_saved(simloop, tmp_path):
     folder = tmp_path / "run"
-    arguments = ["run", "expert", "random", "--tasks", "reach", "push", "--until-decided", "--max-episodes", "40"]
+    arguments = [
+        "run",
+        "expert",
+        "random",
+        "--tasks",
+        "reach",
+        "push",
+        "--until-decided",
+        "--max-episodes",
+        "40",
+    ]
     arguments += ["--max-steps", "100", "--no-video", "--out", folder]
     status, printed = simloop(*arguments)
     assert status == 0, printed

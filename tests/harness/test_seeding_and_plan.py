@@ -73,7 +73,9 @@ def test_plans_that_may_stop_early_mix_the_tasks_and_play_in_pairs():
     assert [spec.policy for spec in mixed.episodes] == ["a", "b"] * 22
     assert [mixed.pairs[i : i + 4] for i in (0, 4)] != [tuple((f"t{i}", e) for i in range(4)) for e in (0, 1)]
     rounds = [mixed.pairs[i : i + 4] for i in range(0, 20, 4)]
-    assert all({task for task, _ in one} == {"t0", "t1", "t2", "t3"} for one in rounds), "every task once a round"
+    assert all({task for task, _ in one} == {"t0", "t1", "t2", "t3"} for one in rounds), (
+        "every task once a round"
+    )
     assert len({tuple(task for task, _ in one) for one in rounds}) > 1, "in an order of its own"
     again = plan(tasks=tasks[::-1], episodes=6, interleaved_pairs=22)
     assert again.pairs == mixed.pairs, "whatever the order in which tasks are named"

@@ -201,7 +201,17 @@ def test_the_command_says_misuse_in_a_sentence(data, tmp_path, capsys):
 @pytest.mark.slow
 def test_adapters_start_from_a_checkpoint_and_are_merged_into_its_weights(data, tmp_path):
     start = train(config(data, tmp_path / "whole", steps=3))
-    folder = train(config(data, tmp_path / "adapted", init=start, lora_rank=2, steps=8, statistics="init", learning_rate=0.03))
+    folder = train(
+        config(
+            data,
+            tmp_path / "adapted",
+            init=start,
+            lora_rank=2,
+            steps=8,
+            statistics="init",
+            learning_rate=0.03,
+        )
+    )
     before, after = load_policy("pi0-tiny", start), load_policy("pi0-tiny", folder)
     np.testing.assert_array_equal(before.stats["actions"].mean, after.stats["actions"].mean)
     old, new = flatten(before.model), flatten(after.model)
