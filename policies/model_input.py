@@ -16,6 +16,9 @@ from policies.pytrees import pytree
 
 AnyArray: TypeAlias = jax.Array | np.ndarray
 
+GREY_LEVELS: np.ndarray = np.arange(256, dtype=np.float32) / np.float32(255) * np.float32(2) - np.float32(1)
+"""What the model sees for each grey level."""
+
 
 @pytree
 class ModelInput:
@@ -48,7 +51,11 @@ class ModelInput:
 def image_as_float(
     image: Float32[AnyArray, "b h w 3"] | UInt8[AnyArray, "b h w 3"],
 ) -> Float32[jax.Array, "b h w 3"]:
-    """Map grey levels 0..255 to [-1, 1]; float images pass as they are."""
+    """Map grey levels 0..255 to [-1, 1]; float images pass as they are.
+
+    By a table: a compiled division by 255 becomes a product with the reciprocal, which is off by a
+    rounding, and rounding to bfloat16 makes that visible in the image tokens.
+    """
     if image.dtype == jnp.uint8:
-        return jnp.asarray(image).astype(jnp.float32) / 255.0 * 2.0 - 1.0
+        return jnp.asarray(GREY_LEVELS).at[image].get(mode="promise_in_bounds")
     return jnp.asarray(image)
