@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from policies.checkpoints import open_checkpoint
 from policies.interface import Query
@@ -42,12 +43,21 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def compiled_in_haste():
-    """Compiling is what these tests cost."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
+def compiled_once_in_haste(tmp_path_factory):
+    """Compiling is what these tests cost: without optimisation, and kept for the next start of a training."""
+    settings = {
+        "jax_disable_most_optimizations": True,
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+    }
+    before = {name: getattr(jax.config, name, False) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()  # It remembers the folder that it was first used with.
     yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(autouse=True)

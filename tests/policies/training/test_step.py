@@ -99,7 +99,8 @@ def test_three_steps_are_those_of_the_reference():
         assert change.sum() == pytest.approx(total, abs=0.02 * norm * np.sqrt(change.size)), parameter
 
 
-@pytest.mark.parametrize("family", ["pi0", pytest.param("pi0_fast", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["pi0", "pi0_fast"])
 def test_gradients_of_micro_batches_add_up_to_those_of_the_batch(family):
     whole, of_whole = run_steps(family, 2)
     split, of_split = run_steps(family, 2, micro_batches=2)
