@@ -1,7 +1,4 @@
-"""From a config to everything that a training needs, with every check that can be made beforehand.
-
-Axis letters: none; nothing here computes.
-"""
+"""From a config to everything that a training needs, with every check that can be made beforehand."""
 
 from __future__ import annotations
 
