@@ -65,7 +65,11 @@ class RunFolder:
     def _claim(self, experiment: Experiment, plan: Plan) -> None:
         config = self.path / CONFIG
         tasks = list(dict.fromkeys(spec.task for spec in plan.episodes))
-        ours: dict[str, Any] = {"experiment": experiment.to_dict(), "tasks": tasks, "plan_sha256": plan.sha256}
+        ours: dict[str, Any] = {
+            "experiment": experiment.to_dict(),
+            "tasks": tasks,
+            "plan_sha256": plan.sha256,
+        }
         if experiment.stopping is not None:
             ours["pairs"] = [list(pair) for pair in plan.pairs]
         if config.exists():

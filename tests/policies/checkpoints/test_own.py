@@ -182,7 +182,7 @@ def test_a_checkpoint_is_never_overwritten(tmp_path):
 
 
 def test_an_asset_id_cannot_leave_the_folder(tmp_path):
-    with pytest.raises(CheckpointError, match="asset id"):
+    with pytest.raises(CheckpointError, match="Asset ids"):
         write(tmp_path / "c", {"a": np.zeros(3, np.float32)}, norm_stats={"../../x": STATS})
     assert list(tmp_path.iterdir()) == []
 
