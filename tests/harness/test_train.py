@@ -6,15 +6,22 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from envs.registry import suite
+from harness.adapters.registry import find_adapter
 from harness.collect import Collection, collect
 from harness.engine import Resources
 from harness.errors import SimloopError
-from harness.train import VALIDATION_SEED, evaluate, train
+from harness.protocol import Protocol
+from harness.rollout import run_episode
+from harness.train import evaluate, train
+from harness.training_seeds import seeds_trained_on
+from policies.loading import load_policy
 from policies.training.config import TrainConfig
 from results.records import read_episodes
 from tests.helpers.demonstrations import small_dataset
 
 TASK = "button-press-topdown-v3"
+DEMONSTRATIONS = 6
 
 
 def test_a_checkpoint_or_preset_that_cannot_be_used_is_said_in_a_sentence(tmp_path):
@@ -31,25 +38,47 @@ def test_a_checkpoint_or_preset_that_cannot_be_used_is_said_in_a_sentence(tmp_pa
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_one_overfitted_task_is_solved_closed_loop(tmp_path):
-    """About six minutes on two cores: twenty demonstrations of one task, and a policy that has learnt it."""
+    """Ten minutes on two cores: whoever has learnt six demonstrations by heart repeats them in the loop.
+
+    Everything between a demonstration and an action has to fit for that: orientation of pictures, order
+    of cameras, normalisation, prompt, and the weights that are exported.
+    """
     console = Console()
-    wanted = Collection("metaworld", (TASK,), 20, noise=0.2)
+    wanted = Collection("metaworld", (TASK,), DEMONSTRATIONS, noise=0.1)
     data = collect(wanted, tmp_path / "data", Resources(), console)
     config = TrainConfig(
         preset="pi0-tiny",
         data=data,
         out=tmp_path / "run",
-        steps=500,
+        steps=600,
         batch=32,
         warmup_steps=50,
         learning_rate=1e-3,
         ema_decay=0.98,
     )
-    checkpoint: Path = train(config, None, "metaworld", (TASK,), 0, console)
+    checkpoint = train(config, None, "metaworld", (TASK,), 0, console)
+
+    policy, protocol = load_policy("pi0-tiny", checkpoint), Protocol("metaworld")
+    (task,) = wanted.task_specs()
+    env = suite("metaworld").make(TASK, protocol.render)
+    adapter = find_adapter("metaworld", policy.spec)
+    endings = [
+        run_episode(env, wanted.attempt(task, number), policy, adapter, protocol).ended_by
+        for number in range(DEMONSTRATIONS)
+    ]
+    env.close()
+    assert endings == ["success"] * DEMONSTRATIONS
+
+    # The same through the actors, on initial states that it has not seen.
     place = {"preset": "pi0-tiny", "out": config.out, "suite": "metaworld", "tasks": (TASK,)}
-    rates = evaluate(500, checkpoint, **place, episodes=12, console=console)
+    rates = evaluate(600, checkpoint, **place, episodes=6, console=console)
     assert rates["errors"] == 0
-    assert rates["success"] > 0.9
-    (folder,) = (config.out / "evaluations").iterdir()
-    assert len(read_episodes(folder)) == 12
-    assert wanted.seed != VALIDATION_SEED
+    assert rates["success"] > 0
+    assert not refused(config.out / "evaluations" / "step-0000600", checkpoint)
+
+
+def refused(folder: Path, checkpoint: Path) -> set[int]:
+    """Initial states of a run that the policy was trained on."""
+    seeds = seeds_trained_on(checkpoint)[f"metaworld/{TASK}"]
+    assert len(seeds) == DEMONSTRATIONS
+    return {record.seed for record in read_episodes(folder)} & seeds
