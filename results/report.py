@@ -21,11 +21,13 @@ from results.figures import (
     forest_figure,
     latency_figure,
     pareto_figure,
+    perturbation_figure,
     success_figure,
     success_over_steps_figure,
 )
 from results.methods import Methods, methods
 from results.outcome_matrix import outcome_matrices
+from results.perturbation_curves import perturbation_curves
 from results.records import look_up
 from results.runs import Runs, Source, load_runs
 from results.scores import score_means, score_tasks
@@ -33,7 +35,7 @@ from results.statements import comparison, headline
 from results.tables import Table, render
 from results.typesetting import escape_tex, to_html
 
-TABLES: tuple[Table, ...] = ("success", "time", "published", "latency")
+TABLES: tuple[Table, ...] = ("success", "perturbations", "time", "published", "latency")
 PAGE = "index.html"
 MARK = ".simloop-report"  # Says of a folder that it holds a report, which a newer one may replace.
 _ASSETS = Path(__file__).parent / "report_assets"
@@ -80,7 +82,8 @@ def write_report(
     described = methods(loaded, means, found, stopped, tried)
     (out / "methods.tex").write_text(described.tex(escape_tex), encoding="utf-8")
     (out / "references.bib").write_text(described.bibtex, encoding="utf-8")
-    for table in TABLES:
+    tables = [table for table in TABLES if table != "perturbations" or perturbation_curves(loaded)]
+    for table in tables:
         for format in ("md", "csv", "tex"):
             (out / "tables" / f"{table}.{format}").write_text(render(loaded, format, table), encoding="utf-8")
     drawn = _figures(loaded, found, stopped, margin)
@@ -90,7 +93,7 @@ def write_report(
     sections = {
         "Answer": _answer(loaded, stopped, margin, alpha, looked_at),
         "Runs": _runs(loaded),
-        "Tables": _tables(loaded),
+        "Tables": _tables(loaded, tables),
         "Figures": _figure_list(drawn),
         "Episodes": _EPISODES,
         "Provenance": _provenance(loaded),
@@ -140,6 +143,9 @@ def _figures(runs: Runs, found: Sequence[Contrast], stopped: Sequence[Answer], m
             drawn.append(_Drawn(f"pareto{end}", caption, pareto_figure(here, queries, runs.labels)))
             caption = f"Share of queries answered within a time{of}."
             drawn.append(_Drawn(f"latency{end}", caption, latency_figure(queries, runs.labels)))
+    for number, curves in enumerate(perturbation_curves(runs)):
+        caption = f"Success under {curves.kind}, with 95 % intervals, protocol {curves.protocol}."
+        drawn.append(_Drawn(f"perturbation-{number + 1}", caption, perturbation_figure(curves, runs.labels)))
     for number, answer in enumerate(stopped):
         end = f"-{number + 1}" if number else ""
         caption = f"Evidence that {answer.a} and {answer.b} differ, after every pair."
@@ -216,9 +222,9 @@ def _runs(runs: Runs) -> str:
     return f"<ul>\n{chr(10).join(items)}\n</ul>"
 
 
-def _tables(runs: Runs) -> str:
+def _tables(runs: Runs, tables: Sequence[Table]) -> str:
     parts = []
-    for table in TABLES:
+    for table in tables:
         files = ", ".join(
             f'<a href="tables/{table}.{format}">{format}</a>' for format in ("md", "csv", "tex")
         )
