@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
 # Up to this ratio of the most to the fewest episodes of a task, tasks count as having equally many:
 # a pooled interval then keeps its coverage, and a few errors do not switch the method.
@@ -55,7 +55,7 @@ def wilson(successes: int, episodes: int, *, confidence: float = 0.95) -> Interv
     and DasGupta (2001), doi:10.1214/ss/1009213286.
     """
     _check_counts(successes, episodes)
-    return _wilson_of_rate(successes / episodes, float(episodes), confidence)
+    return _of_proportion(float(successes), float(episodes), "wilson", confidence)
 
 
 def clopper_pearson(successes: int, episodes: int, *, confidence: float = 0.95) -> Interval:
@@ -67,11 +67,7 @@ def clopper_pearson(successes: int, episodes: int, *, confidence: float = 0.95) 
     Reference: C. J. Clopper and E. S. Pearson (1934), doi:10.1093/biomet/26.4.404.
     """
     _check_counts(successes, episodes)
-    failures, tail = episodes - successes, (1 - confidence) / 2
-    return Interval(
-        float(stats.beta.ppf(tail, successes, failures + 1)) if successes else 0.0,
-        float(stats.beta.isf(tail, successes + 1, failures)) if failures else 1.0,
-    )
+    return _of_proportion(float(successes), float(episodes), "beta", confidence)
 
 
 def jeffreys(successes: int, episodes: int, *, confidence: float = 0.95) -> Interval:
@@ -85,11 +81,7 @@ def jeffreys(successes: int, episodes: int, *, confidence: float = 0.95) -> Inte
     Reference: Brown, Cai and DasGupta (2001), section 4.1.2, doi:10.1214/ss/1009213286.
     """
     _check_counts(successes, episodes)
-    failures, tail = episodes - successes, (1 - confidence) / 2
-    return Interval(
-        float(stats.beta.ppf(tail, successes + 0.5, failures + 0.5)) if successes else 0.0,
-        float(stats.beta.isf(tail, successes + 0.5, failures + 0.5)) if failures else 1.0,
-    )
+    return _of_proportion(float(successes), float(episodes), "jeffreys", confidence)
 
 
 def pooled_wilson(successes: Sequence[int], episodes: Sequence[int], *, confidence: float = 0.95) -> Interval:
@@ -106,7 +98,7 @@ def pooled_wilson(successes: Sequence[int], episodes: Sequence[int], *, confiden
     """
     x, n = _checked_tasks(successes, episodes)
     harmonic = len(n) ** 2 / float(np.sum(1 / n))
-    return _wilson_of_rate(float(np.mean(x / n)), harmonic, confidence)
+    return _of_proportion(float(np.mean(x / n)) * harmonic, harmonic, "wilson", confidence)
 
 
 def mover_wilson(successes: Sequence[int], episodes: Sequence[int], *, confidence: float = 0.95) -> Interval:
@@ -245,13 +237,13 @@ def clustered_quantile_intervals(
     return [_percentiles(quantiles, confidence) for quantiles in found]
 
 
-def _wilson_of_rate(rate: float, episodes: float, confidence: float) -> Interval:
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    centre = (rate + z**2 / (2 * episodes)) / (1 + z**2 / episodes)
-    reach = z * math.sqrt(rate * (1 - rate) / episodes + (z / (2 * episodes)) ** 2) / (1 + z**2 / episodes)
-    # At the ends the formula gives 0 and 1 up to rounding.
+def _of_proportion(
+    successes: float, episodes: float, method: Literal["wilson", "beta", "jeffreys"], confidence: float
+) -> Interval:
+    """An interval of statsmodels. Its ends are 0 and 1 where nothing else was seen, not nearly so."""
+    low, high = proportion_confint(successes, episodes, 1 - confidence, method)
     return Interval(
-        0.0 if rate == 0 else max(0.0, centre - reach), 1.0 if rate == 1 else min(1.0, centre + reach)
+        float(low) if successes > 0 else 0.0, float(high) if not math.isclose(successes, episodes) else 1.0
     )
 
 

@@ -28,7 +28,7 @@ RESAMPLES = 400  # Ends of intervals are then good to about two digits, within s
 
 
 def latency_grids(queries: pd.DataFrame, compile_s: Mapping[str, float]) -> list[Grid]:
-    """A grid for each suite and protocol: a group of rows for each policy, a row for each stage.
+    """A grid for each suite and protocol: a group of rows for each policy, a row for each stage it has.
 
     Args:
       queries: As from `results.records.load_queries`.
@@ -169,6 +169,8 @@ def _rows(name: str, queries: pd.DataFrame) -> Iterator[tuple[str, ...]]:
     mean_batch, fill = batch_fill(queries)
     for stage in STAGES:
         values = queries[f"{stage}_ms"].to_numpy(np.float64)
+        if not values.any():  # Policies that run beside the simulator do not travel, and some do not look.
+            continue
         found = [_quantile(values, label, probability) for label, probability in QUANTILES.items()]
         yield (
             name,

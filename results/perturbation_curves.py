@@ -13,7 +13,7 @@ from results.perturbation_kinds import KINDS, split_label
 from results.runs import Runs
 from results.scores import MeanScore, score_means, score_tasks
 from results.statements import p_text, signed
-from results.typesetting import NONE, Grid
+from results.typesetting import BELOW, NONE, Grid
 
 COLUMNS = (
     "suite", "protocol", "perturbation", "policy", "strength", "completed", "successes", "errors", "rate",
@@ -90,23 +90,13 @@ def perturbation_grids(curves: Sequence[Curves], labels: Mapping[str, str]) -> l
     return [
         Grid(
             f"Success in % under {one.kind}, protocol {one.protocol}",
-            (
-                "policy",
-                "strength",
-                "mean",
-                "95 % interval",
-                "episodes",
-                "errors",
-                "change",
-                "95 % interval",
-                "p (Holm)",
-            ),
+            ("policy", "strength", "success", "change", "p (Holm)"),
             tuple(
                 tuple(_row(labels[policy], point) for point in points) for policy, points in one.of.items()
             ),
             (
-                f"Strength: {one.unit}. Mean over tasks with its interval for these tasks; successes / completed "
-                "episodes. Change: in points, against the same policy undisturbed, "
+                f"Strength: {one.unit}. Success: mean over tasks, its 95 % interval for these tasks, successes / "
+                "completed episodes. Change: in points, with its 95 % interval, against the same policy undisturbed, "
                 + _how([point.change for points in one.of.values() for point in points])
                 + ".",
             ),
@@ -166,15 +156,19 @@ def _change(
 
 def _row(label: str, point: Point) -> tuple[str, ...]:
     mean, change, interval = point.mean, point.change, point.mean.interval()
+    counts = f"{mean.successes}/{mean.completed}" + (f" +{mean.errors} err" if mean.errors else "")
+    if mean.rate is None or interval is None:
+        success = f"{NONE}{BELOW}{counts}"
+    else:
+        ends = f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+        success = f"{100 * mean.rate:.1f}{BELOW}{ends} {counts}"
     return (
         label,
         f"{point.strength:g}",
-        NONE if mean.rate is None else f"{100 * mean.rate:.1f}",
-        NONE if interval is None else f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]",
-        f"{mean.successes}/{mean.completed}",
-        str(mean.errors),
-        NONE if change is None else signed(change.difference),
-        NONE if change is None else f"[{signed(change.interval.low)}, {signed(change.interval.high)}]",
+        success,
+        NONE
+        if change is None
+        else f"{signed(change.difference)}{BELOW}[{signed(change.interval.low)}, {signed(change.interval.high)}]",
         NONE if point.p_holm is None else p_text(point.p_holm),
     )
 

@@ -142,7 +142,9 @@ def _latency(runs: Runs) -> _Contents:
 
 def _time(runs: Runs) -> _Contents:
     return _Contents(
-        lambda format: time_grids(runs.episodes, runs.labels),
+        lambda format: time_grids(
+            runs.episodes, runs.labels, [task for plan in runs.plans for task in plan.tasks]
+        ),
         lambda: time_frame(runs.episodes, runs.labels),
         "No times yet: no episode has been completed.",
     )
