@@ -20,8 +20,6 @@ from results.time_to_success import success_by_step
 
 ROW_IN = 0.16  # Height of one policy on one task.
 LEGEND_ROW_IN = 0.14  # Height of one name in the legend; panels keep theirs.
-RESAMPLES = 400
-BOOTSTRAP_SEED = 0  # The same records give the same figure.
 
 
 def success_figure(means: Sequence[MeanScore], labels: Mapping[str, str]) -> Figure:
@@ -111,8 +109,6 @@ def pareto_figure(means: Sequence[MeanScore], queries: pd.DataFrame, labels: Map
                     totals,
                     own.groupby(["task", "episode"]).ngroup().to_numpy(np.int64),
                     [0.5],
-                    np.random.default_rng(BOOTSTRAP_SEED),
-                    resamples=RESAMPLES,
                 ),
             )
             ends = ends if math.isfinite(ends.width) else Interval(median, median)

@@ -28,6 +28,7 @@ from results.figures import (
 from results.methods import Methods, methods
 from results.outcome_matrix import outcome_matrices
 from results.perturbation_curves import perturbation_curves
+from results.published import PUBLISHED, reproductions
 from results.records import look_up
 from results.runs import Runs, Source, load_runs
 from results.scores import score_means, score_tasks
@@ -37,6 +38,7 @@ from results.typesetting import escape_tex, to_html
 
 TABLES: tuple[Table, ...] = ("success", "perturbations", "time", "published", "latency")
 PAGE = "index.html"
+SENTENCES_SHOWN = 4  # More of them, as of all pairs of many policies, are unfolded by who wants them.
 MARK = ".simloop-report"  # Says of a folder that it holds a report, which a newer one may replace.
 _ASSETS = Path(__file__).parent / "report_assets"
 
@@ -82,7 +84,11 @@ def write_report(
     described = methods(loaded, means, found, stopped, tried)
     (out / "methods.tex").write_text(described.tex(escape_tex), encoding="utf-8")
     (out / "references.bib").write_text(described.bibtex, encoding="utf-8")
-    tables = [table for table in TABLES if table != "perturbations" or perturbation_curves(loaded)]
+    lacking = {
+        "perturbations": not perturbation_curves(loaded),
+        "published": not reproductions(loaded, PUBLISHED),
+    }
+    tables = [table for table in TABLES if not lacking.get(table)]
     for table in tables:
         for format in ("md", "csv", "tex"):
             (out / "tables" / f"{table}.{format}").write_text(render(loaded, format, table), encoding="utf-8")
@@ -157,10 +163,17 @@ def _plays(runs: Runs, videos: Path) -> list[dict[str, str]]:
     """What the page knows of every episode that was played; copies its video."""
     plays = []
     order = {policy: place for place, policy in enumerate(runs.policies)}
+    planned = dict.fromkeys(task for plan in runs.plans for task in plan.tasks)
+    places = {
+        task: place
+        for place, task in enumerate([*planned, *sorted(set(runs.episodes["task"]) - planned.keys())])
+    }
     rows = sorted(
         runs.episodes.to_dict("records"),
-        key=lambda row: (row["suite"], row["protocol"], row["task"], row["episode"], order[row["policy"]]),
-    )
+        key=lambda row: (
+            row["suite"], row["protocol"], places[row["task"]], row["episode"], order[row["policy"]]
+        ),
+    )  # fmt: skip
     several = runs.episodes["protocol"].nunique() > 1
     for row in rows:
         video = ""
@@ -178,12 +191,20 @@ def _plays(runs: Runs, videos: Path) -> list[dict[str, str]]:
                 "episode": f"{row['task']}, episode {row['episode']}"
                 + (f", {row['protocol']}" if several else ""),
                 "detail": row["error"]
-                or f"{row['ended_by']}, {row['steps']} steps, {row['queries']} queries",
+                or f"{row['ended_by']}, {_count(row['steps'], 'step')}, {_count(row['queries'], 'query')}",
                 # Names of policies are part of paths, and may hold what means something in an address.
                 "video": "/".join(quote(part) for part in video.split("/")),
             }
         )
     return plays
+
+
+def _count(number: int, thing: str) -> str:
+    return (
+        f"{number} {thing}"
+        if number == 1
+        else f"{number} {thing.removesuffix('y')}{'ies' if thing[-1] == 'y' else 's'}"
+    )
 
 
 def _answer(runs: Runs, stopped: Sequence[Answer], margin: float, alpha: float, looked_at: int | None) -> str:
@@ -199,9 +220,12 @@ def _answer(runs: Runs, stopped: Sequence[Answer], margin: float, alpha: float, 
     except ResultsError as error:
         return "\n".join([*parts, f"<p>{html.escape(str(error))}</p>"])
     for title, sentences, grid in compared:
+        said = "\n".join(f'<p class="answer">{html.escape(sentence)}</p>' for sentence in sentences)
         parts.append(f"<h3>{html.escape(title)}</h3>")
-        parts += [f'<p class="answer">{html.escape(sentence)}</p>' for sentence in sentences]
         parts.append(f'<div class="scroll">{to_html(grid)}</div>')
+        if len(sentences) > SENTENCES_SHOWN:
+            said = f"<details><summary>All comparisons in sentences</summary>\n{said}</details>"
+        parts.append(said)
     return "\n".join(parts)
 
 

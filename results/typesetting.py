@@ -109,7 +109,8 @@ def to_tex(grid: Grid) -> str:
     stacks = any(below for group in typeset for row in group for _, below in row)
     between = "\n\\addlinespace[2pt]\n" if stacks else "\n"
     groups = [between.join(map(lines, group)) for group in typeset]
-    columns = [tuple(escape_tex(part) for part in column.partition(BELOW)[::2]) for column in grid.columns]
+    heads = [column.partition(BELOW) for column in grid.columns]
+    columns = [(escape_tex(said), escape_tex(below)) for said, _, below in heads]
     alignment = "l" * grid.labels + "r" * (len(grid.columns) - grid.labels)
     parts = [
         f"% {_one_line(grid.title)}",

@@ -51,9 +51,11 @@ def exact(interval, n, rate):
 
 # Where an interval is known to hold less often than 94 %, its docstring says so, and here is how much at least.
 KNOWN = {
+    (wilson, 10, 0.90): 0.930,
+    (wilson, 50, 0.50): 0.935,
     (wilson, 50, 0.97): 0.937,
+    (jeffreys, 50, 0.50): 0.935,
     (jeffreys, 500, 0.97): 0.934,
-    (jeffreys, 50, 0.90): 0.909,
 }
 
 
@@ -72,8 +74,7 @@ def test_one_rate(interval, n, rate):
 
 SUITES = {
     (mover_wilson, "near ceiling", 10): 0.88,
-    (mover_wilson, "near ceiling", 50): 0.93,
-    (newcombe_of_means, "near ceiling", 10): WANTED,
+    (mover_wilson, "near ceiling", 50): 0.92,
 }
 
 
@@ -164,18 +165,11 @@ def test_quantiles_of_latencies_that_are_alike_within_episodes(clusters):
         shifts = np.repeat(rng.normal(0.0, 0.5, clusters), 20)
         values = np.exp(shifts + rng.normal(0.0, 0.5, clusters * 20))
         names = np.repeat(np.arange(clusters), 20)
-        found = clustered_quantile_intervals(values, names, list(truth), rng, resamples=400)
+        found = clustered_quantile_intervals(values, names, list(truth))
         for interval, (p, true) in zip(found, truth.items(), strict=True):
             held[p] += true in interval
     for p, count in held.items():
-        least = {15: 0.90, 40: 0.92, 100: 0.93}[clusters]
-        report(
-            "clustered_quantile_intervals",
-            f"p{100 * p:g}, {clusters} episodes",
-            count / runs,
-            runs,
-            least=least,
-        )
+        report("clustered_quantile_intervals", f"p{100 * p:g}, {clusters} episodes", count / runs, runs)
 
 
 def times(rng, n, rate, limit=500):
@@ -196,8 +190,7 @@ def test_times_to_success(rate, n):
         at = int(np.searchsorted(curve.steps, 150, side="right")) - 1
         curve_held += curve.low[at] <= by_150 <= curve.high[at]
     report("restricted_mean", f"rate {rate}, {n} episodes", mean_held / runs, runs)
-    least = 0.90 if n == 10 else 0.93
-    report("success_by_step", f"rate {rate}, {n} episodes, step 150", curve_held / runs, runs, least=least)
+    report("success_by_step", f"rate {rate}, {n} episodes, step 150", curve_held / runs, runs)
 
 
 def correlated(rng, runs, n, rates, correlation):
