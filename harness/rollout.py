@@ -18,6 +18,7 @@ import numpy as np
 
 from envs.interface import Env
 from harness.adapters.interface import Adapter
+from harness.perturbation import Disturbance
 from harness.phases import Board, Place
 from harness.plan import EpisodeSpec
 from harness.protocol import Protocol
@@ -141,6 +142,7 @@ def play(
     played = Played()
     actions_hash = hashlib.sha256()
     frames = Frames(env, clock, place)
+    disturbance = Disturbance(protocol.perturbation, spec.key)
     started = clock()
     with place.doing("reset"):
         env.reset(spec.seed)
@@ -154,6 +156,7 @@ def play(
         rendered = clock()
         index = len(played.queries)
         query = adapter.query(env, policy, images, task.instruction, query_key(spec.key, index))
+        query = disturbance.query(query, index)
         adapted = clock()
         with place.doing("query"):
             reply = yield query
@@ -174,7 +177,8 @@ def play(
         if not actions and ended_by is None:
             raise ValueError(f"Policy {policy.name!r} answered query {index} with a chunk of no actions.")
 
-        for action in actions:
+        for intended in actions:
+            action = disturbance.action(task, intended, played.steps)
             with place.doing("step"):
                 result = env.step(action)
             frames.moved()
