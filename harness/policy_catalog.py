@@ -5,15 +5,28 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from harness.errors import SimloopError
 from policies.interface import Policy, PolicySpec
 from policies.presets import PRESETS
 from policies.scripted import SCRIPTED, scripted_policy
 
+RANDOM = "random"
+"""Behind the @: weights drawn from a fixed seed. A folder of this name is written ./random."""
+
 
 class UnknownPolicyError(SimloopError):
     """A policy that does not exist, or not without more being said."""
+
+
+class NamedPolicy(NamedTuple):
+    """What a name on the command line means."""
+
+    base: str
+    """A scripted policy or a preset."""
+    weights: Path | Literal["random"] | None
+    """Folder of the checkpoint; None for scripted policies, and for presets that need one named."""
 
 
 def policy_names() -> tuple[str, ...]:
@@ -22,41 +35,46 @@ def policy_names() -> tuple[str, ...]:
 
 
 def policy_spec(name: str) -> PolicySpec:
-    """What a policy needs and gives. `name` is a policy, or PRESET@FOLDER.
+    """What a policy needs and gives. `name` is a policy, PRESET@FOLDER or PRESET@random.
 
     Raises:
       UnknownPolicyError: With the nearest names, if there is no such policy.
     """
-    preset, checkpoint = split_name(name)
-    if preset in SCRIPTED:
-        return scripted_policy(preset).spec
-    spec = PRESETS[preset].spec()
-    if checkpoint is not None:
-        spec = dataclasses.replace(spec, name=name, weights="trained")
-    return spec
+    named = parse(name)
+    if named.base in SCRIPTED:
+        return scripted_policy(named.base).spec
+    spec = dataclasses.replace(PRESETS[named.base].spec(), name=name)
+    return dataclasses.replace(spec, weights="trained") if isinstance(named.weights, Path) else spec
 
 
 def require_weights(name: str) -> None:
     """Raise `UnknownPolicyError` if the policy needs a checkpoint and the name says none."""
-    preset, checkpoint = split_name(name)
-    if checkpoint is None and preset in PRESETS and PRESETS[preset].needs_checkpoint:
-        raise UnknownPolicyError(PRESETS[preset].where_to_get_weights())
+    named = parse(name)
+    if named.weights is None and named.base in PRESETS:
+        raise UnknownPolicyError(PRESETS[named.base].where_to_get_weights())
 
 
 def load(name: str) -> Policy:
     """The policy itself, weights included; imports JAX for the learned ones."""
-    preset, checkpoint = split_name(name)
-    if preset in SCRIPTED:
-        return scripted_policy(preset)
+    named = parse(name)
+    if named.base in SCRIPTED:
+        return scripted_policy(named.base)
     from policies.loading import load_policy
 
-    policy = load_policy(preset, checkpoint)
+    if named.weights == RANDOM:
+        policy = load_policy(named.base, random_weights=True)
+    else:
+        policy = load_policy(named.base, named.weights)
     policy.spec = dataclasses.replace(policy.spec, name=name)
     return policy
 
 
-def split_name(name: str) -> tuple[str, Path | None]:
-    """Preset and checkpoint folder of a name on the command line."""
+def parse(name: str) -> NamedPolicy:
+    """Which policy a name means, and which weights.
+
+    Raises:
+      UnknownPolicyError: If there is no such policy or no such folder.
+    """
     preset, at, folder = name.partition("@")
     if preset not in policy_names():
         near = difflib.get_close_matches(preset, policy_names(), n=3, cutoff=0.4)
@@ -65,10 +83,12 @@ def split_name(name: str) -> tuple[str, Path | None]:
             f"There is no policy {preset!r}.{hint} simloop list policies shows all of them."
         )
     if not at:
-        return preset, None
+        return NamedPolicy(preset, PRESETS[preset].boxed if preset in PRESETS else None)
     if preset in SCRIPTED:
         raise UnknownPolicyError(f"{preset!r} is scripted and takes no checkpoint; got {name!r}.")
+    if folder == RANDOM:
+        return NamedPolicy(preset, RANDOM)
     checkpoint = Path(folder).expanduser()
     if not checkpoint.is_dir():
         raise UnknownPolicyError(f"{name!r} names the checkpoint folder {folder!r}, which does not exist.")
-    return preset, checkpoint
+    return NamedPolicy(preset, checkpoint)

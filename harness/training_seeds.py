@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.experiment import ExperimentError
 from harness.plan import Plan
-from harness.policy_catalog import split_name
+from harness.policy_catalog import parse
 from policies.training.demonstration import DEMONSTRATIONS
 
 MANIFEST = "simloop_checkpoint.json"  # Read as JSON here: opening a checkpoint would import JAX.
@@ -23,8 +23,8 @@ def refuse_training_seeds(plan: Plan) -> None:
       ExperimentError: Naming how many episodes of which policy.
     """
     for name in dict.fromkeys(spec.policy for spec in plan.episodes):
-        _, folder = split_name(name)
-        seeds = seeds_trained_on(folder)
+        weights = parse(name).weights
+        seeds = seeds_trained_on(weights) if isinstance(weights, Path) else {}
         met = [
             spec
             for spec in plan.episodes
@@ -38,9 +38,9 @@ def refuse_training_seeds(plan: Plan) -> None:
             )
 
 
-def seeds_trained_on(checkpoint: Path | None) -> dict[str, frozenset[int]]:
+def seeds_trained_on(checkpoint: Path) -> dict[str, frozenset[int]]:
     """Seeds by `suite/task`; empty where the checkpoint records none."""
-    if checkpoint is None or not (checkpoint / MANIFEST).is_file():
+    if not (checkpoint / MANIFEST).is_file():
         return {}
     settings = json.loads((checkpoint / MANIFEST).read_text()).get("config", {})
     return {task: frozenset(seeds) for task, seeds in settings.get(DEMONSTRATIONS, {}).items()}

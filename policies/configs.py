@@ -118,6 +118,9 @@ class ModelConfig:
     recompute_layers: bool = True
     """Whether gradients recompute each layer instead of keeping what it computed: a quarter slower, and
     what lets the full size train. Changes no answer."""
+    unroll_layers: bool = False
+    """Whether layers are compiled one after the other instead of as a loop over one: small models run
+    faster, large ones take long to compile. Changes answers by rounding."""
 
     def __post_init__(self) -> None:
         expert = self.action_expert

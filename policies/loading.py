@@ -34,7 +34,7 @@ def load_policy(
     Args:
       name: Of a preset.
       checkpoint: Folder with trained weights and statistics, in any format of `policies.checkpoints`.
-        Without one, the presets that are meant for it draw their weights from `seed`.
+        Without one, the weights that come with simloop, for presets that have some.
       seed: Of weights that are drawn.
       random_weights: Draw weights for any preset. Its actions mean nothing; its speed does.
 
@@ -46,10 +46,10 @@ def load_policy(
     chosen = preset(name)
     if checkpoint is not None and random_weights:
         raise ValueError(f"{name}: random_weights and a checkpoint ({checkpoint}) contradict each other.")
-    if checkpoint is None and not random_weights and chosen.needs_checkpoint:
-        raise NoWeightsError(
-            f"{chosen.where_to_get_weights()} To measure speed without them, ask for random weights."
-        )
+    if checkpoint is None and not random_weights:
+        if chosen.boxed is None:
+            raise NoWeightsError(chosen.where_to_get_weights())
+        checkpoint = chosen.boxed
     keep_compiled_programs()
     words = load_words(_with_own_action_tokens(chosen, checkpoint))
     weights: Weights

@@ -6,7 +6,8 @@ actions (time 0) by following a velocity field that it predicts, in a few Euler 
     tokens   [ cameras | prompt ] [ state (pi0 only) | noisy actions ]
     expert         language                    action
 
-Axis letters: b batch, p prefix tokens, t suffix tokens, d width, c chunk steps, a action size.
+Axis letters: b batch, p prefix tokens, t suffix tokens, d width, c chunk steps, a action size, m flow
+times at once.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ class Pi0(nnx.Module):
             dtype=dtype,
             rngs=rngs,
             recompute_layers=config.recompute_layers,
+            unroll_layers=config.unroll_layers,
         )
         self.transformer = Transformer(
             config.experts,
@@ -77,6 +79,7 @@ class Pi0(nnx.Module):
             dtype=dtype,
             rngs=rngs,
             recompute_layers=config.recompute_layers,
+            unroll_layers=config.unroll_layers,
         )
         self.action_in_proj = Linear(action_dim, width, rngs=rngs)
         if config.state_as == "token":
@@ -189,6 +192,23 @@ class Pi0(nnx.Module):
         _, out = self.joint(prefix, suffix)
         velocity = self.velocity_from(out).astype(jnp.float32)
         return jnp.mean(jnp.square(velocity - target), axis=-1)
+
+    def loss_of_many(
+        self,
+        batch: ModelInput,
+        actions: Float32[AnyArray, "b c a"],
+        noise: Float32[AnyArray, "b m c a"],
+        time: Float32[AnyArray, "b m"],
+    ) -> Float32[Array, "b m c"]:
+        """`loss` at m noises and flow times of every row, with cameras and prompt read once for all."""
+        prefix = self.read_prefix(batch)
+
+        def loss(noise: Float32[Array, "b c a"], time: Float32[Array, " b"]) -> Float32[Array, "b c"]:
+            x, target = flow_target(jnp.asarray(actions), noise, time)
+            velocity = self.velocity(prefix, batch.state, x, time).astype(jnp.float32)
+            return jnp.mean(jnp.square(velocity - target), axis=-1)
+
+        return jax.vmap(loss, in_axes=1, out_axes=1)(jnp.asarray(noise), jnp.asarray(time))
 
     def joint(self, prefix: Prefix, suffix: Suffix) -> Sequence[Array]:
         """One pass of both experts over prefix and suffix, as in training; returns both outputs."""

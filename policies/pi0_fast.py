@@ -66,6 +66,7 @@ class Pi0Fast(nnx.Module):
             dtype=dtype,
             rngs=rngs,
             recompute_layers=config.recompute_layers,
+            unroll_layers=config.unroll_layers,
         )
         self.transformer = Transformer(
             config.experts,
@@ -75,6 +76,7 @@ class Pi0Fast(nnx.Module):
             dtype=dtype,
             rngs=rngs,
             recompute_layers=config.recompute_layers,
+            unroll_layers=config.unroll_layers,
         )
 
     def sample_tokens(

@@ -81,8 +81,10 @@ class Preset:
     """What to answer for tokens that spell no actions."""
     flow_steps: int = 10
     published: PublishedWeights | None = None
+    boxed: Path | None = None
+    """Checkpoint that comes with simloop, used where none is named."""
     untrained_stats: Path | None = None
-    """Statistics to use without a checkpoint. A preset that has them is meant to be run untrained."""
+    """Statistics to go with weights that are drawn at random, so that actions are of a sensible size."""
 
     def __post_init__(self) -> None:
         """Refuse presets that contradict their model."""
@@ -98,8 +100,8 @@ class Preset:
 
     @property
     def needs_checkpoint(self) -> bool:
-        """Whether the preset means nothing without trained weights."""
-        return self.untrained_stats is None
+        """Whether nothing comes with simloop, so that trained weights have to be named."""
+        return self.boxed is None
 
     def where_to_get_weights(self) -> str:
         """What to do when a checkpoint is needed and none was named."""
@@ -107,10 +109,13 @@ class Preset:
             source = "Nobody publishes them; fine-tune a published checkpoint."
         else:
             source = f"They are published at {self.published.address}; download that folder."
-        return f"Preset {self.name!r} needs trained weights. {source} Then name it {self.name}@FOLDER."
+        return (
+            f"Preset {self.name!r} needs trained weights. {source} Then name it {self.name}@FOLDER. "
+            f"{self.name}@random has weights drawn at random: its speed means something, its actions do not."
+        )
 
     def spec(self) -> PolicySpec:
-        """What the policy needs and gives, before weights are loaded."""
+        """What the policy needs and gives, before weights are known."""
         return PolicySpec(
             name=self.name,
             robot=self.robot,
@@ -145,12 +150,12 @@ def preset(name: str) -> Preset:
 
 
 # The tiny presets: small enough for a query in tens of milliseconds on two CPU cores, and every part of
-# the full-size models in them. Their weights are drawn from a seed or trained here; nobody publishes any.
+# the full-size models in them. Their weights were trained here (assets/metaworld/MODEL_CARD.md).
 
-_TINY_LANGUAGE = GemmaConfig(width=128, depth=4, mlp_dim=512, num_heads=4, num_kv_heads=1, head_dim=32)
-_TINY_EXPERT = dataclasses.replace(_TINY_LANGUAGE, width=96, mlp_dim=256)
+_TINY_LANGUAGE = GemmaConfig(width=128, depth=4, mlp_dim=256, num_heads=4, num_kv_heads=1, head_dim=32)
+_TINY_EXPERT = dataclasses.replace(_TINY_LANGUAGE, width=96, mlp_dim=192)
 _TINY_IMAGE_SIZE = 96
-_TINY_IMAGE_ENCODER = ImageEncoderConfig(width=96, depth=3, mlp_dim=256, num_heads=3, patch_size=16)
+_TINY_IMAGE_ENCODER = ImageEncoderConfig(width=96, depth=3, mlp_dim=192, num_heads=3, patch_size=16)
 _TINY_VOCABULARY = 1920  # Of assets/metaworld/sentencepiece.model.
 _SAWYER_CAMERAS = ("base_0_rgb", "left_wrist_0_rgb")
 _SAWYER_ASSETS = ROBOT_ASSETS / "metaworld"
@@ -161,13 +166,14 @@ def _tiny(name: str, model: ModelConfig, **fields: Any) -> Preset:
     """A tiny model for Meta-World's Sawyer: state x, y, z, gripper opening; actions dx, dy, dz, grip."""
     return Preset(
         name=name,
-        model=dataclasses.replace(model, image_size=_TINY_IMAGE_SIZE),
+        model=dataclasses.replace(model, image_size=_TINY_IMAGE_SIZE, unroll_layers=True),
         robot="metaworld",
         cameras=_SAWYER_CAMERAS,
         state_size=4,
         action_size=4,
         replan_steps=10,
         text_model=_SAWYER_ASSETS / "sentencepiece.model",
+        boxed=_SAWYER_ASSETS / name,
         untrained_stats=_SAWYER_ASSETS / "norm_stats.json",
         **fields,
     )
@@ -186,17 +192,17 @@ def _tiny_presets() -> list[Preset]:
     return [
         _tiny(
             "pi0-tiny",
-            pi0(*flow, max_token_len=24, **sizes),
+            pi0(*flow, max_token_len=16, **sizes),
             normalization="z_score",
             prompt="instruction",
-            prompt_lengths=(24,),
+            prompt_lengths=(16,),
         ),
         _tiny(
             "pi05-tiny",
-            pi05(*flow, max_token_len=48, **sizes),
+            pi05(*flow, max_token_len=40, **sizes),
             normalization="quantile",
             prompt="instruction_and_state",
-            prompt_lengths=(48,),
+            prompt_lengths=(40,),
         ),
         _tiny(
             "pi0_fast-tiny",

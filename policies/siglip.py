@@ -131,9 +131,10 @@ class ImageEncoder(nnx.Module):
         dtype: DTypeLike,
         rngs: nnx.Rngs,
         recompute_layers: bool = True,
+        unroll_layers: bool = False,
     ):
         self.config = config
-        self.recompute_layers = recompute_layers
+        self.recompute_layers, self.unroll_layers = recompute_layers, unroll_layers
         self.dtype = dtype
         patch, width = config.patch_size, config.width
         self.grid = (image_hw[0] // patch, image_hw[1] // patch)
@@ -153,7 +154,9 @@ class ImageEncoder(nnx.Module):
             self.pooling = AttentionPooling(config, rngs=rngs)
         if config.representation_head:
             self.representation = Linear(width, width, rngs=rngs)
-        self.head = Linear(width, output_width, rngs=rngs, kernel_init=nnx.initializers.zeros_init())
+        # The published encoder starts this one from zeros, as a classifier's. Behind it all image tokens would
+        # be zero, where RMS norm multiplies gradients by a thousand; weights drawn here are to be trained.
+        self.head = Linear(width, output_width, rngs=rngs, kernel_init=xavier_uniform())
 
     def __call__(self, images: Float32[Array, "n _y _x 3"]) -> EncodedImages:
         """Encode images of the size the encoder was made for.
@@ -192,7 +195,7 @@ class ImageEncoder(nnx.Module):
             return nnx.merge(graph, state)(x), None
 
         layer = jax.checkpoint(block_of, prevent_cse=False) if self.recompute_layers else block_of
-        return jax.lax.scan(layer, x, states)[0]
+        return jax.lax.scan(layer, x, states, unroll=self.unroll_layers)[0]
 
     def _pool(self, x: Float[Array, "n t d"]) -> Float[Array, "n t d"] | Float[Array, "n d"]:
         match self.config.pooling:

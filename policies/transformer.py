@@ -131,8 +131,9 @@ class Transformer(nnx.Module):
         dtype: DTypeLike,
         rngs: nnx.Rngs,
         recompute_layers: bool = True,
+        unroll_layers: bool = False,
     ):
-        self.recompute_layers = recompute_layers
+        self.recompute_layers, self.unroll_layers = recompute_layers, unroll_layers
         self.width, self.head_dim, self.depth = experts[0].width, experts[0].head_dim, experts[0].depth
         self.rope_dtype = rope_dtype
         self.dtype = dtype
@@ -213,7 +214,8 @@ class Transformer(nnx.Module):
             layer = jax.checkpoint(layer, prevent_cse=False)
         tokens = [jnp.asarray(streams[i]).astype(self.dtype) for i in running]
         slots = None if cache is None else (cache.k, cache.v)
-        tokens, written = jax.lax.scan(layer, tokens, ([state for _, state in split], slots))
+        weights = ([state for _, state in split], slots)
+        tokens, written = jax.lax.scan(layer, tokens, weights, unroll=self.unroll_layers)
 
         out: list = [None] * len(streams)
         for i, x in zip(running, tokens, strict=True):

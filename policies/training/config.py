@@ -47,12 +47,18 @@ class TrainConfig:
     """What the transformers compute in. Trained parameters and their moments are float32 anyway."""
     recompute: bool = False
     """Recompute layers in the backward pass: a quarter slower, and much less memory."""
+    flow_samples: int = 1
+    """pi0, pi0.5: noises and flow times to learn each chunk at. Its cameras are read once for all, so that
+    four cost small models a quarter more than one; the published training takes one."""
     augment: bool = False
     """Crop, rotate and recolour images as the published training does."""
     lora_rank: int = 0
     """Train adapters of this rank on the transformers instead of their weights; 0 trains everything."""
     init: Path | None = None
     """Checkpoint to start from (any format); fresh weights without one."""
+    init_takes: Literal["all", "fitting"] = "all"
+    """What is taken from `init`: every array, all of which must be there; or those that the model has as
+    well, the others fresh. The second starts one model of the family from another's images and language."""
     statistics: Literal["data", "init"] = "data"
     """Whose normalisation statistics to use: those of the data, or those of the checkpoint `init`."""
     action_tokens: Literal["fit", "preset"] = "fit"
@@ -74,7 +80,15 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be trained with."""
-        positive = ("steps", "batch", "micro_batches", "fsdp_devices", "log_every", "save_every")
+        positive = (
+            "steps",
+            "batch",
+            "micro_batches",
+            "flow_samples",
+            "fsdp_devices",
+            "log_every",
+            "save_every",
+        )
         for name in positive:
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} must be at least 1; got {getattr(self, name)}.")
@@ -90,6 +104,8 @@ class TrainConfig:
             )
         if self.init is None and (self.lora_rank or self.statistics == "init"):
             raise TrainingError("Adapters, and statistics of a checkpoint, need one: name it with init.")
+        if self.init is None and self.init_takes != "all":
+            raise TrainingError(f"init_takes={self.init_takes} says what to take of init; name a checkpoint.")
         if self.action_vocabulary > 1024:
             raise TrainingError(
                 f"action_vocabulary must be at most 1024, the number of pieces that stand for actions; got "

@@ -73,7 +73,7 @@ def _train(config: TrainConfig, evaluation: Evaluation | None, progress: Trainin
     placed = batch_sharding(mesh)
     step = _compiled_step(setup, mesh)
     saver = Saver(config.out)
-    state = _state(setup, mesh, saver)
+    state = _state(setup, mesh, saver, progress.say)
     first = int(state.step)
     if first:
         progress.say(f"Going on from step {first}.")
@@ -136,7 +136,7 @@ def _abstract_state(setup: Setup) -> TrainState:
     return jax.eval_shape(partial(initial_state, rules=setup.rules), trained, frozen)
 
 
-def _state(setup: Setup, mesh: Any, saver: Saver) -> TrainState:
+def _state(setup: Setup, mesh: Any, saver: Saver, told: Callable[[str], None]) -> TrainState:
     if saver.latest() is not None:
         abstract = _abstract_state(setup)
         like = jax.tree.map(
@@ -145,7 +145,7 @@ def _state(setup: Setup, mesh: Any, saver: Saver) -> TrainState:
             state_sharding(abstract, mesh),
         )
         return saver.restore(like)
-    state = initial_state(*initial_parameters(setup), setup.rules)
+    state = initial_state(*initial_parameters(setup, told), setup.rules)
     # A copy: the step gives away the memory of its state, which arrays of a checkpoint may share.
     return jax.device_put(jax.tree.map(lambda x: x.copy(), state), state_sharding(state, mesh))
 

@@ -103,11 +103,14 @@ def step_rules(config: TrainConfig) -> StepRules:
         ema_decay=config.ema_decay or None,
         micro_batches=config.micro_batches,
         augmentation=PUBLISHED if config.augment else None,
+        flow_samples=config.flow_samples,
     )
 
 
-def initial_parameters(setup: Setup) -> tuple[Parameters, Parameters]:
+def initial_parameters(setup: Setup, told: Callable[[str], None]) -> tuple[Parameters, Parameters]:
     """Parameters to train, float32, and those that stay, in the dtype that the model computes in.
+
+    `told` hears which arrays are fresh where a checkpoint was to be started from.
 
     Raises:
       CheckpointError: If the checkpoint to start from does not fit.
@@ -118,8 +121,11 @@ def initial_parameters(setup: Setup) -> tuple[Parameters, Parameters]:
         from policies.checkpoints import open_checkpoint
 
         expected = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes(model).items()}
-        may_lack = ADAPTER_NAME.pattern if config.lora_rank else ""
-        flat = open_checkpoint(config.init).load(expected, may_lack=may_lack)
+        anything = ".*" if config.init_takes == "fitting" else ""
+        may_lack = anything or (ADAPTER_NAME.pattern if config.lora_rank else "")
+        flat = open_checkpoint(config.init).load(expected, may_lack=may_lack, may_drop=anything)
+        if lacking := sorted(set(expected) - set(flat)):
+            told(f"{len(flat)} arrays from {config.init}; {len(lacking)} fresh: {', '.join(lacking)}")
     if len(flat) < len(shapes(model)):
         fresh = flatten(random_model(model, _init_seed(config.seed)))
         flat = {name: flat[name] if name in flat else jnp.asarray(x) for name, x in fresh.items()}

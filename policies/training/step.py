@@ -76,6 +76,8 @@ class StepRules:
     micro_batches: int = 1
     """Parts that a batch is split into; their gradients are averaged, which saves memory."""
     augmentation: Augmentation | None = None
+    flow_samples: int = 1
+    """Noises and flow times at which a flow model learns each chunk."""
 
 
 def initial_state(trained: Parameters, frozen: Parameters, rules: StepRules) -> TrainState:
@@ -98,7 +100,7 @@ def make_step(
         return _losses(model, batch, draws, rules.augmentation).mean()
 
     def step(state: TrainState, batch: TrainingBatch, key: Array) -> tuple[TrainState, Metrics]:
-        draws = _draws(config, batch, jax.random.fold_in(key, state.step), rules.micro_batches)
+        draws = _draws(config, batch, jax.random.fold_in(key, state.step), rules)
         loss, gradients = _loss_and_gradients(mean_loss, state, batch, draws, rules.micro_batches)
         updates, optimizer = rules.transformation.update(gradients, state.optimizer, state.trained)
         trained: Any = optax.apply_updates(state.trained, updates)
@@ -117,17 +119,22 @@ def make_step(
     return step
 
 
-def _draws(config: ModelConfig, batch: TrainingBatch, key: Array, micro_batches: int) -> Any:
+def _draws(config: ModelConfig, batch: TrainingBatch, key: Array, rules: StepRules) -> Any:
     """Everything random of a step: a key for augmentation per micro-batch, noise and flow times.
 
     Noise and times are drawn for the whole batch, so that splitting it changes rounding only.
     """
     augment_key = jax.random.split(key, 3)[0]
-    keys = augment_key[None] if micro_batches == 1 else jax.random.split(augment_key, micro_batches)
+    parts = rules.micro_batches
+    keys = augment_key[None] if parts == 1 else jax.random.split(augment_key, parts)
     if config.action_expert is None:
         return keys, None
-    rows = batch.inputs.batch
-    return keys, training_noise_and_time(key, rows, config.action_horizon, config.action_dim)
+    rows, samples = batch.inputs.batch, rules.flow_samples
+    size = (config.action_horizon, config.action_dim)
+    noise, time = training_noise_and_time(key, rows * samples, *size)
+    if samples == 1:
+        return keys, (noise, time)
+    return keys, (noise.reshape(rows, samples, *size), time.reshape(rows, samples))
 
 
 def _losses(
@@ -144,7 +151,8 @@ def _losses(
     noise, time = flow
     if batch.actions is None:
         raise ValueError("A flow model learns from actions; the batch has none.")
-    return model.loss(inputs, batch.actions, noise, time)
+    loss = model.loss if time.ndim == 1 else model.loss_of_many
+    return loss(inputs, batch.actions, noise, time)
 
 
 def _with_images(inputs: ModelInput, images: Mapping[str, Array]) -> ModelInput:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness import cli
-from harness.policy_catalog import UnknownPolicyError, require_weights
+from harness.policy_catalog import UnknownPolicyError, policy_spec, require_weights
 from results.ledger import decode_line
 from tests.helpers.run_folders import episodes, write_run
 
@@ -68,6 +68,15 @@ def test_a_preset_without_weights_says_where_they_are():
         require_weights("pi0_libero")
     require_weights("pi0-tiny")
     require_weights("expert")
+    require_weights("pi0_libero@random")
+
+
+def test_names_say_whether_weights_are_trained():
+    assert [policy_spec(name).weights for name in ("expert", "pi0-tiny", "pi0-tiny@random")] == [
+        "scripted",
+        "trained",
+        "untrained",
+    ]
 
 
 def test_an_unwritable_folder_is_refused(simloop, tmp_path):
@@ -90,7 +99,7 @@ def test_a_table_of_what_is_no_run_is_refused(simloop, tmp_path):
     [
         ("suites", ["metaworld", "MT10 (10)", "MT50 (50)"]),
         ("tasks", ["reach-v3", "window-open-v3", "MT10, MT50"]),
-        ("policies", ["expert", "pi0-tiny", "pi05-tiny", "pi0_fast-tiny", "pi05_libero", "untrained"]),
+        ("policies", ["expert", "pi0-tiny", "pi05-tiny", "pi0_fast-tiny", "pi05_libero", "trained"]),
         ("experiments", ["demo", "mt10"]),
     ],
 )

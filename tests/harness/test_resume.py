@@ -83,7 +83,7 @@ def test_killed_then_interrupted_then_finished_equals_uninterrupted(tmp_path):
 
 @pytest.mark.slow
 def test_learned_policies_give_the_same_records_killed_or_not_and_for_any_number_of_simulators(tmp_path):
-    arguments = ["--policies", "pi0-tiny", "pi05-tiny", "pi0_fast-tiny", "--tasks", "reach", "push"]
+    arguments = ["--policies", "pi0-tiny", "pi05-tiny", "pi0_fast-tiny", "--tasks", "pick-place", "push"]
     arguments += ["--episodes", "2", "--max-steps", "60", "--undecodable", "hold"]
     finish(tmp_path / "one", *arguments, "--env-actors", "1")
     stop_after(tmp_path / "two", 5, signal.SIGKILL, *arguments, "--env-actors", "2")

@@ -12,15 +12,21 @@ from policies.presets import PRESETS, UnknownPresetError
 
 @pytest.fixture(scope="module")
 def untrained():
-    return load_policy("pi0-tiny", seed=3)
+    return load_policy("pi0-tiny", seed=3, random_weights=True)
 
 
-def test_tiny_presets_draw_their_weights_from_the_seed(untrained):
+def test_random_weights_are_drawn_from_the_seed(untrained):
     assert untrained.spec.weights == "untrained"
-    again, other = load_policy("pi0-tiny", seed=3), load_policy("pi0-tiny", seed=4)
+    again, other = (load_policy("pi0-tiny", seed=seed, random_weights=True) for seed in (3, 4))
     name = "action_out_proj/kernel"
     np.testing.assert_array_equal(flatten(again.model)[name], flatten(untrained.model)[name])
     assert np.abs(flatten(other.model)[name] - flatten(untrained.model)[name]).max() > 0
+
+
+def test_tiny_presets_come_with_trained_weights(untrained):
+    boxed = load_policy("pi0-tiny")
+    assert boxed.spec.weights == "trained"
+    assert boxed.fingerprint()["weights"] != untrained.fingerprint()["weights"]
 
 
 def test_full_size_presets_need_weights():

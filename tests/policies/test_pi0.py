@@ -59,6 +59,28 @@ def test_velocity_behind_a_cached_prefix_equals_one_joint_pass(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_losses_at_many_flow_times_are_those_of_one_at_a_time(family):
+    config = small_config(family)
+    model, batch, actions = small_model(config), random_batch(config, ROWS), random_noise(config, ROWS, 7)
+    noise = np.stack([random_noise(config, ROWS, seed) for seed in (3, 4)], axis=1)
+    times = np.random.default_rng(5).uniform(size=(ROWS, 2)).astype(np.float32)
+    many = run(model, Pi0.loss_of_many, batch, actions, noise, times)
+    assert many.shape == (ROWS, 2, config.action_horizon)
+    for i in range(2):
+        one = run(model, Pi0.loss, batch, actions, noise[:, i], times[:, i])
+        assert relative(many[:, i], one) < 2e-6
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_unrolled_layers_change_only_rounding(family):
+    config = small_config(family)
+    unrolled = dataclasses.replace(config, unroll_layers=True)
+    batch, noise = random_batch(config, ROWS), random_noise(config, ROWS)
+    looped = run(small_model(config), sample, batch, noise, 3)
+    assert relative(run(small_model(unrolled), sample, batch, noise, 3), looped) < 2e-6
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_dropping_masked_cameras_and_prompt_padding_changes_only_rounding(family):
     config = small_config(family)
     model, noise = small_model(config), random_noise(config, ROWS)

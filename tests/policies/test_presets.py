@@ -7,8 +7,8 @@ import pytest
 from policies.presets import PRESETS, UnknownPresetError, preset
 from policies.tokenizers.sentencepiece_model import load_sentencepiece
 
-FULL_SIZE = [p for p in PRESETS.values() if p.untrained_stats is None]
-TINY = [p for p in PRESETS.values() if p.untrained_stats is not None]
+FULL_SIZE = [p for p in PRESETS.values() if p.boxed is None]
+TINY = [p for p in PRESETS.values() if p.boxed is not None]
 
 
 def test_the_tiny_presets_are_one_of_each_family():
@@ -20,6 +20,7 @@ def test_the_tiny_presets_are_one_of_each_family():
 def test_tiny_presets_come_with_everything_they_need(tiny):
     assert load_sentencepiece(tiny.text_model).pieces == tiny.model.vocab_size
     assert tiny.untrained_stats.is_file()
+    assert tiny.boxed.is_dir()
 
 
 @pytest.mark.parametrize("full", FULL_SIZE, ids=lambda p: p.name)

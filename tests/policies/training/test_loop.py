@@ -177,7 +177,7 @@ def test_what_does_not_fit_is_said_before_the_first_step(data, tmp_path):
     wordy = tmp_path / "wordy"
     told = dataclasses.replace(demonstration(0), instruction="Push the puck slowly to the far goal " * 4)
     write_dataset(wordy, header(), [told])
-    with pytest.raises(TrainingError, match=r"takes \d+ tokens; pi0-tiny has room for 24"):
+    with pytest.raises(TrainingError, match=r"takes \d+ tokens; pi0-tiny has room for 16"):
         train(config(wordy, tmp_path / "c"))
 
 
@@ -237,6 +237,27 @@ def test_adapters_start_from_a_checkpoint_and_are_merged_into_its_weights(data, 
             assert singular[2] < 0.2 * singular[0]
     embedding = "PaliGemma/llm/embedder/input_embedding"
     np.testing.assert_array_equal(old[embedding], new[embedding])
+
+
+def test_one_model_starts_from_what_fits_of_another(data, tmp_path, capsys):
+    pi0 = train(config(data, tmp_path / "pi0", steps=3))
+    fast = config(data, tmp_path / "fast", "pi0_fast-tiny", steps=3, learning_rate=1e-9, init=pi0)
+    with pytest.raises(CheckpointError, match="action_out_proj"):
+        train(dataclasses.replace(fast, out=tmp_path / "all"))
+    folder = train(dataclasses.replace(fast, init_takes="fitting"))
+    old, new = (
+        flatten(load_policy("pi0-tiny", pi0).model),
+        flatten(load_policy("pi0_fast-tiny", folder).model),
+    )
+    assert new.keys() < old.keys()
+    for name, value in new.items():
+        np.testing.assert_allclose(value, old[name], atol=1e-2, err_msg=name)
+    with pytest.raises(TrainingError, match="name a checkpoint"):
+        config(data, tmp_path, init_takes="fitting")
+
+    flow = train(config(data, tmp_path / "flow", "pi05-tiny", steps=3, init=pi0, init_takes="fitting"))
+    assert "time_mlp_in/kernel" in capsys.readouterr().err.rpartition(" fresh: ")[2]
+    assert load_policy("pi05-tiny", flow).spec.weights == "trained"
 
 
 @pytest.mark.slow

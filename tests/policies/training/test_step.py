@@ -12,6 +12,8 @@ from policies.augmentation import PUBLISHED
 from policies.configs import ModelConfig
 from policies.lora import is_frozen
 from policies.model_input import ModelInput
+from policies.parameters import model_from
+from policies.pi0 import training_noise_and_time
 from policies.training.optimizer import AdamW, CosineDecay
 from policies.training.step import StepRules, TrainingBatch, initial_state, make_step
 from tests.helpers.small_models import random_batch, random_flat, random_noise, small_config, with_lora
@@ -100,15 +102,31 @@ def test_three_steps_are_those_of_the_reference():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["pi0", "pi0_fast"])
-def test_gradients_of_micro_batches_add_up_to_those_of_the_batch(family):
-    whole, of_whole = run_steps(family, 2)
-    split, of_split = run_steps(family, 2, micro_batches=2)
+@pytest.mark.parametrize(("family", "samples"), [("pi0", 1), ("pi0", 3), ("pi0_fast", 1)])
+def test_gradients_of_micro_batches_add_up_to_those_of_the_batch(family, samples):
+    whole, of_whole = run_steps(family, 2, flow_samples=samples)
+    split, of_split = run_steps(family, 2, flow_samples=samples, micro_batches=2)
     for one, other in zip(of_whole, of_split, strict=True):
         np.testing.assert_allclose(one.loss, other.loss, rtol=1e-5)
         np.testing.assert_allclose(one.gradient_norm, other.gradient_norm, rtol=1e-4)
     for name, value in whole.trained.items():
         np.testing.assert_allclose(value, split.trained[name], atol=2e-4, err_msg=name)
+
+
+@pytest.mark.slow
+def test_several_flow_times_at_once_are_drawn_apart_and_averaged():
+    config, trained, frozen, batch = small_training("pi0")
+    state = initial_state(trained, frozen, rules())
+    key = jax.random.fold_in(jax.random.key(1), 0)
+    noise, times = training_noise_and_time(key, 4 * 3, config.action_horizon, config.action_dim)
+    assert len(np.unique(times)) == 12
+    model = model_from(config, trained)
+    losses = []
+    for i in range(3):
+        own = slice(i, None, 3)
+        losses.append(model.loss(batch.inputs, batch.actions, noise[own], times[own]).mean())
+    _, metrics = compiled_step("pi0", False, flow_samples=3)(state, batch, jax.random.key(1))
+    np.testing.assert_allclose(metrics.loss, np.mean(losses), rtol=1e-5)
 
 
 def test_adapters_are_trained_and_what_they_adapt_stays():
