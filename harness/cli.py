@@ -51,6 +51,7 @@ def run(
     undecodable: Annotated[
         Literal["end_episode", "hold"] | None, arg("{end_episode,hold}", "end_episode")
     ] = None,
+    perturb: Annotated[str | None, arg("KIND=S", "nothing")] = None,
     bucket: Annotated[int | None, arg("N", "4")] = None,
     until_decided: bool = False,
     alpha: Annotated[float | None, arg("A", "0.05")] = None,
@@ -93,6 +94,8 @@ def run(
       max_steps: Control steps per episode; the task's own limit unless given.
       render: official is the suite's own picture quality; fast is without shadows and multisampling.
       undecodable: What follows tokens that spell no action: the episode fails, or the robot holds still.
+      perturb: Disturb what policies see or do on purpose, such as camera-noise=0.1 (simloop list perturbations).
+        Runs at several strengths make a curve: simloop table RUN [RUN ...] --only perturbations.
       bucket: Rows of every call of a policy worker, unused ones padded.
       until_decided: Compare two policies pair by pair, tasks mixed, and stop as soon as they are found to differ or
         to be equivalent, or neither by --max-episodes. The rule is written down before the first episode.
@@ -109,6 +112,7 @@ def run(
     from harness.engine import Resources
     from harness.experiment import Experiment, ExperimentError, with_checkpoint
     from harness.experiments import find
+    from harness.perturbation import Perturbation
     from harness.protocol import DEFAULT, named_protocol
     from harness.run import run as run_experiment
     from results.early_stopping import answer_sentence, answers
@@ -135,7 +139,10 @@ def run(
     rules = chosen.protocol
     if protocol is not None or suite not in (None, chosen.suite):
         rules = named_protocol(suite or chosen.suite, protocol or DEFAULT)
-    overridden = _given(replan_steps=replan_steps, max_steps=max_steps, undecodable=undecodable)
+    perturbation = Perturbation.parse(perturb) if perturb is not None else None
+    overridden = _given(
+        replan_steps=replan_steps, max_steps=max_steps, undecodable=undecodable, perturbation=perturbation
+    )
     rules = dataclasses.replace(rules, **overridden)
     if render is not None:
         rules = dataclasses.replace(rules, render=dataclasses.replace(rules.render, profile=render))
@@ -199,8 +206,8 @@ def table(
     *,
     format: Literal["terminal", "md", "csv", "tex", "html"] = "terminal",
     only: Annotated[
-        Literal["success", "latency", "time", "published"] | None,
-        arg("{success,latency,time,published}", "success and latency; as csv success"),
+        Literal["success", "latency", "time", "published", "perturbations"] | None,
+        arg("{success,latency,time,published,perturbations}", "success and latency; as csv success"),
     ] = None,
     published: Annotated[Path | None, arg("FILE", "what simloop knows of")] = None,
 ) -> int:
@@ -210,7 +217,8 @@ def table(
       runs: Run folders, such as runs/demo. NAME=FOLDER puts NAME: before its policies, to set runs of the
         same policies side by side.
       format: Markdown, CSV, LaTeX (booktabs) or HTML for a document, or the terminal's own layout.
-      only: One table alone; time has the steps to success, published sets our rates beside published ones.
+      only: One table alone; time has the steps to success, published sets our rates beside published ones,
+        perturbations has the success left at every strength.
       published: Published rates, as CSV with the columns policy, tasks, rate, episodes, protocol, source.
     """
     from results.published import PUBLISHED, read_published
@@ -446,7 +454,9 @@ def train(
 
 
 @app.command(name="list")
-def list_(what: Positional[Literal["suites", "tasks", "protocols", "policies", "experiments"]]) -> int:
+def list_(
+    what: Positional[Literal["suites", "tasks", "protocols", "policies", "experiments", "perturbations"]],
+) -> int:
     """Show what can be named in a run.
 
     Args:

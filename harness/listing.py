@@ -12,9 +12,13 @@ from harness import experiments
 from harness.policy_catalog import policy_names, policy_spec
 from harness.protocol import NAMED
 from policies.presets import PRESETS
+from results.perturbation_kinds import KINDS
 
 
-def show(what: Literal["suites", "tasks", "protocols", "policies", "experiments"], console: Console) -> None:
+def show(
+    what: Literal["suites", "tasks", "protocols", "policies", "experiments", "perturbations"],
+    console: Console,
+) -> None:
     """Print all names of a kind, with what one needs to know to choose."""
     shows = {
         "suites": _suites,
@@ -22,6 +26,7 @@ def show(what: Literal["suites", "tasks", "protocols", "policies", "experiments"
         "protocols": _protocols,
         "policies": _policies,
         "experiments": _experiments,
+        "perturbations": _perturbations,
     }
     shows[what](console)
 
@@ -92,4 +97,11 @@ def _experiments(console: Console) -> None:
     table = _table("experiment", "what it runs")
     for name in experiments.names():
         table.add_row(name, experiments.summary(name))
+    _print(console, table)
+
+
+def _perturbations(console: Console) -> None:
+    table = _table("perturbation", "strength S, in (0, 1]", "what it does")
+    for name, kind in KINDS.items():
+        table.add_row(name, kind.unit, kind.says.format(s="S"))
     _print(console, table)

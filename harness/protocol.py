@@ -10,6 +10,8 @@ from typing import Literal
 
 from envs.interface import RenderSettings
 from harness.errors import SimloopError
+from harness.perturbation import Perturbation
+from results.perturbation_kinds import perturbed_label
 
 
 class ProtocolError(SimloopError):
@@ -31,6 +33,8 @@ class Protocol:
     undecodable: Literal["end_episode", "hold"] = "end_episode"
     """What follows tokens that spell no action chunk: the episode ends as a failure, or the robot
     executes zero actions until the next query. Either way they are counted."""
+    perturbation: Perturbation | None = None
+    """What is disturbed on purpose between simulator and policy."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be played."""
@@ -48,8 +52,12 @@ class Protocol:
     def label(self) -> str:
         """Name by which tables tell protocols apart, e.g. `metaworld/default-v1`.
 
-        Rules that differ from the named protocol's show as a piece of their hash.
+        Rules that differ from the named protocol's show as a piece of their hash, a perturbation by its name:
+        `metaworld/default-v1 with camera-noise=0.1`.
         """
+        if self.perturbation is not None:
+            undisturbed = dataclasses.replace(self, perturbation=None)
+            return perturbed_label(undisturbed.label, self.perturbation.kind, self.perturbation.strength)
         named = NAMED.get((self.suite, self.name), Protocol(self.suite, self.name))
         return f"{self.suite}/{self.name}" + ("" if self == named else f"+{self.sha256[:8]}")
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from envs.interface import Env
 from harness.adapters.interface import Adapter
+from harness.perturbation import Disturbance
 from harness.plan import EpisodeSpec
 from harness.protocol import Protocol
 from harness.seeding import query_key
@@ -136,6 +137,7 @@ def play(
     played = Played()
     actions_hash = hashlib.sha256()
     frames = Frames(env, clock)
+    disturbance = Disturbance(protocol.perturbation, spec.key)
     started = clock()
     env.reset(spec.seed)
     for observer in observers:
@@ -148,6 +150,7 @@ def play(
         rendered = clock()
         index = len(played.queries)
         query = adapter.query(env, policy, images, task.instruction, query_key(spec.key, index))
+        query = disturbance.query(query, index)
         adapted = clock()
         reply = yield query
         answered = clock()
@@ -167,7 +170,8 @@ def play(
         if not actions and ended_by is None:
             raise ValueError(f"Policy {policy.name!r} answered query {index} with a chunk of no actions.")
 
-        for action in actions:
+        for intended in actions:
+            action = disturbance.action(task, intended, played.steps)
             result = env.step(action)
             frames.moved()
             actions_hash.update(np.ascontiguousarray(action, "<f4").tobytes())

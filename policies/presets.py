@@ -207,8 +207,8 @@ def _tiny_presets() -> list[Preset]:
         _tiny(
             "pi0_fast-tiny",
             dataclasses.replace(
-                # Prompts take up to 40 tokens; the rest is for the actions in training.
-                pi0_fast(_TINY_LANGUAGE, max_token_len=112, **sizes),
+                # Prompts take up to 40 tokens; the rest is for the actions in training, 20 on average.
+                pi0_fast(_TINY_LANGUAGE, max_token_len=80, **sizes),
                 # Generation goes on where the prompt ends, as in training; the published checkpoints are
                 # evaluated with a gap there.
                 first_decode_position="next",
@@ -216,9 +216,9 @@ def _tiny_presets() -> list[Preset]:
             ),
             normalization="quantile",
             prompt="fast",
-            prompt_lengths=(48,),
+            prompt_lengths=(40,),
             action_tokens=_SAWYER_ASSETS / "fast",
-            answer_tokens=64,
+            answer_tokens=48,
         ),
     ]
 

@@ -87,7 +87,9 @@ def legend_above(figure: Figure, axes: Axes) -> None:
 def log_ms(axes: Axes) -> None:
     """A logarithmic axis of milliseconds below, in numbers rather than powers."""
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=20))
+    low, high = axes.get_xlim()
+    wide = high > 300 * low  # Beyond that, numbers between the powers of ten would run into each other.
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 3.0), numticks=20))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 

@@ -11,7 +11,7 @@ from results.contrasts import Standing, family_size, standing
 from results.outcome_matrix import OutcomeMatrix
 from results.records import policy_label
 from results.scores import MeanScore, Planned, Score, score_means
-from results.typesetting import NONE, Grid
+from results.typesetting import BELOW, NONE, Grid, head
 
 COLUMNS = (
     "suite", "protocol", "policy", "weights", "level", "task", "episodes", "completed", "successes",
@@ -104,7 +104,7 @@ def _grid(
     places = {mean.policy: column for column, mean in enumerate(means, start=1)}
     return Grid(
         title=f"Success in %, protocol {protocol}",
-        columns=("task", *(policy_label(mean.policy, mean.weights) for mean in means)),
+        columns=("task", *(head(policy_label(mean.policy, mean.weights)) for mean in means)),
         groups=(tuple(rows[:-1]), (rows[-1],)),
         notes=tuple(_notes(suite, protocol, means, plans, any(row.letters for row in standings), looked_at)),
         bold=frozenset((i, places[row.best]) for i, row in enumerate(standings) if row.best is not None),
@@ -112,15 +112,14 @@ def _grid(
 
 
 def _cell(score: Score | MeanScore, letters: str) -> str:
-    """`rate [low, high] successes/completed`, how many errors there were besides, and letters."""
+    """Rate and letters, `[low, high] successes/completed`, and how many errors there were besides."""
     interval = score.interval()
-    more = (f" +{score.errors} err" if score.errors else "") + (f" {letters}" if letters else "")
+    counts = f"{score.successes}/{score.completed}" + (f" +{score.errors} err" if score.errors else "")
+    letters = f" {letters}" if letters else ""
     if score.rate is None or interval is None:
-        return f"{NONE} {score.successes}/{score.completed}{more}"
-    return (
-        f"{100 * score.rate:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}] "
-        f"{score.successes}/{score.completed}{more}"
-    )
+        return f"{NONE}{letters}{BELOW}{counts}"
+    ends = f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    return f"{100 * score.rate:.1f}{letters}{BELOW}{ends} {counts}"
 
 
 def _notes(

@@ -2,9 +2,8 @@
 
     simloop run demo
 
-About five minutes on two CPU cores. The learned policies carry untrained weights: they show the
-loop, the latencies and the tables, and cannot succeed. `expert` should solve nearly everything,
-`random` nothing.
+A few minutes on two CPU cores. The learned policies are the small ones that come with simloop, which
+succeed and fail. `expert` should solve nearly everything; `random` closes the drawer by accident.
 """
 
 from harness.experiment import Experiment

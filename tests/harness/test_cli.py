@@ -46,6 +46,10 @@ def simloop(monkeypatch, capsys):
         (["--policies", "expert", "--video-every", "0"], ["--video-every must be at least 1; got 0"]),
         (["--policies", "expert", "--replan-steps", "0"], ["replan_steps must be at least 1; got 0"]),
         (["--policies", "expert", "--max-steps", "0"], ["max_steps must be at least 1; got 0"]),
+        (
+            ["--policies", "expert", "--perturb", "camera-nose=0.1"],
+            ["'camera-nose'", "camera-noise, camera-dark"],
+        ),
         (["demoo"], ["no experiment 'demoo'", "Did you mean 'demo'"]),
         ([], ["Nothing to run"]),
         (["expert", "random", "hold", "--until-decided"], ["compares two policies; got 3"]),
@@ -101,6 +105,7 @@ def test_a_table_of_what_is_no_run_is_refused(simloop, tmp_path):
         ("tasks", ["reach-v3", "window-open-v3", "MT10, MT50"]),
         ("policies", ["expert", "pi0-tiny", "pi05-tiny", "pi0_fast-tiny", "pi05_libero", "trained"]),
         ("experiments", ["demo", "mt10"]),
+        ("perturbations", ["camera-noise", "sticky-actions", "probability of repeating an action"]),
     ],
 )
 def test_everything_that_can_be_named_is_listed(simloop, what, wanted):
