@@ -36,7 +36,7 @@ MISUSED = 2
 
 @app.command
 def run(
-    names: Annotated[Positional[tuple[str, ...]], arg("[EXPERIMENT | POLICY POLICY ...]", "")] = (),
+    names: Annotated[Positional[tuple[str, ...]], arg("[EXPERIMENT | POLICY ...]", "")] = (),
     *,
     suite: Annotated[str | None, arg("S", "metaworld")] = None,
     tasks: Annotated[tuple[str, ...] | None, arg("T [T ...]", "the suite's, such as MT10")] = None,
@@ -84,8 +84,8 @@ def run(
     Ctrl-C keeps what is done; the same command goes on from there.
 
     Args:
-      names: Name of an experiment (simloop list experiments), of which options override parts; or two policies
-        or more, like --policies.
+      names: Name of an experiment (simloop list experiments), of which options override parts; or of policies,
+        like --policies.
       suite: Suite of the tasks (simloop list suites); metaworld unless the experiment says otherwise.
       tasks: Tasks or groups of tasks such as MT10 (simloop list tasks).
       policies: Policies (simloop list policies), or PRESET@FOLDER for the weights of a checkpoint.
@@ -117,9 +117,10 @@ def run(
       out: Run folder; runs/<experiment> unless given.
     """
     from envs import registry
+    from harness import experiments
     from harness.experiment import Experiment, ExperimentError, with_checkpoint
-    from harness.experiments import find
     from harness.perturbation import Perturbation
+    from harness.policy_catalog import is_policy
     from harness.protocol import DEFAULT, named_protocol
     from harness.run import run as run_experiment
     from results.early_stopping import answer_sentence, answers
@@ -127,12 +128,13 @@ def run(
     from results.runs import load_runs
     from results.tables import render as render_tables
 
-    if len(names) > 1:
+    one_policy = len(names) == 1 and names[0] not in experiments.names() and is_policy(names[0])
+    if len(names) > 1 or one_policy:
         if policies:
             raise ExperimentError("Policies are named twice: give them either first or after --policies.")
         policies = names
-    if len(names) == 1:
-        chosen = named = find(names[0])
+    if len(names) == 1 and not one_policy:
+        chosen = named = experiments.find(names[0])
     elif not policies:
         raise ExperimentError(
             "Nothing to run: name an experiment (simloop list experiments) or give --policies (simloop list policies)."
