@@ -206,8 +206,8 @@ def test_a_real_run_ends_in_records_videos_and_tables_and_again_in_the_same_tabl
     status, first = simloop(*arguments, "--env-actors", 2, "--max-steps", 80)
     assert status == 0, first
     assert sorted(path.name for path in folder.glob("*.*") if not path.name.startswith(".")) == [
-        "config.json", "episodes.jsonl", "latency.csv", "latency.md", "latency.tex", "provenance.json",
-        "queries.jsonl", "success.csv", "success.md", "success.tex",
+        "config.json", "episodes.jsonl", "figures.jsonl", "latency.csv", "latency.md", "latency.tex",
+        "provenance.json", "queries.jsonl", "status.json", "success.csv", "success.md", "success.tex",
     ]  # fmt: skip
     rows = [decode_line(line, "here") for line in (folder / "episodes.jsonl").read_text().splitlines()]
     assert {(row["policy"], row["outcome"]) for row in rows} == {("expert", "success"), ("random", "failure")}
