@@ -36,13 +36,16 @@ MISUSED = 2
 
 @app.command
 def run(
-    names: Annotated[Positional[tuple[str, ...]], arg("[EXPERIMENT | POLICY POLICY ...]", "")] = (),
+    names: Annotated[Positional[tuple[str, ...]], arg("[EXPERIMENT | POLICY ...]", "")] = (),
     *,
     suite: Annotated[str | None, arg("S", "metaworld")] = None,
-    tasks: Annotated[tuple[str, ...] | None, arg("T [T ...]", "MT10")] = None,
+    tasks: Annotated[tuple[str, ...] | None, arg("T [T ...]", "the suite's, such as MT10")] = None,
     policies: Annotated[tuple[str, ...] | None, arg("P [P ...]", "")] = None,
+    checkpoint: Annotated[Path | None, arg("DIR", "")] = None,
     episodes: Annotated[int | None, arg("N", "10")] = None,
+    limit: Annotated[int | None, arg("N", "all episodes")] = None,
     seed: Annotated[int | None, arg("S", "0")] = None,
+    protocol: Annotated[str | None, arg("NAME", "default-v1")] = None,
     replan_steps: Annotated[int | None, arg("N", "10")] = None,
     max_steps: Annotated[int | None, arg("N", "the task's own")] = None,
     render: Annotated[Literal["official", "fast"] | None, arg("{official,fast}", "fast")] = None,
@@ -74,18 +77,23 @@ def run(
 
       simloop run --tasks reach push --policies pi0_libero@/ckpt/pi0_libero/29999
 
+      simloop run pi05_libero_spatial --checkpoint /ckpt/pi05_libero           a published number
+
       simloop run pi0_libero@/a pi0_libero@/b --until-decided --max-episodes 500
 
     Ctrl-C keeps what is done; the same command goes on from there.
 
     Args:
-      names: Name of an experiment (simloop list experiments), of which options override parts; or two policies
-        or more, like --policies.
+      names: Name of an experiment (simloop list experiments), of which options override parts; or of policies,
+        like --policies.
       suite: Suite of the tasks (simloop list suites); metaworld unless the experiment says otherwise.
       tasks: Tasks or groups of tasks such as MT10 (simloop list tasks).
       policies: Policies (simloop list policies), or PRESET@FOLDER for the weights of a checkpoint.
+      checkpoint: Folder with the weights of the experiment's policy, as PRESET@FOLDER would say.
       episodes: Episodes per task and policy.
+      limit: Play only the first episodes of each policy, to see whether an experiment works.
       seed: Root of all initial states and of all noise. The same for every policy, so episodes are paired.
+      protocol: Named rules (simloop list protocols), of which the next four options override parts.
       replan_steps: Actions of a chunk that are executed before the policy is asked again.
       max_steps: Control steps per episode; the task's own limit unless given.
       render: official is the suite's own picture quality; fast is without shadows and multisampling.
@@ -108,43 +116,51 @@ def run(
       allow_training_seeds: Play initial states that a policy was trained on, which is refused otherwise.
       out: Run folder; runs/<experiment> unless given.
     """
-    from harness.experiment import Experiment, ExperimentError
-    from harness.experiments import find
+    from envs import registry
+    from harness import experiments
+    from harness.experiment import Experiment, ExperimentError, with_checkpoint
     from harness.perturbation import Perturbation
-    from harness.protocol import Protocol
+    from harness.policy_catalog import is_policy
+    from harness.protocol import DEFAULT, named_protocol
     from harness.run import run as run_experiment
     from results.early_stopping import answer_sentence, answers
+    from results.published import reproductions
     from results.runs import load_runs
     from results.tables import render as render_tables
 
-    if len(names) > 1:
+    one_policy = len(names) == 1 and names[0] not in experiments.names() and is_policy(names[0])
+    if len(names) > 1 or one_policy:
         if policies:
             raise ExperimentError("Policies are named twice: give them either first or after --policies.")
         policies = names
-    if len(names) == 1:
-        chosen = named = find(names[0])
+    if len(names) == 1 and not one_policy:
+        chosen = named = experiments.find(names[0])
     elif not policies:
         raise ExperimentError(
             "Nothing to run: name an experiment (simloop list experiments) or give --policies (simloop list policies)."
         )
     else:
-        named = None
+        named, suite = None, suite or "metaworld"
         chosen = Experiment(
-            name="", suite=suite or "metaworld", tasks=("MT10",), policies=policies, episodes=10,
-            protocol=Protocol(suite or "metaworld"),
+            name="", suite=suite, tasks=(registry.suite(suite).default_group,), policies=policies, episodes=10,
+            protocol=named_protocol(suite),
         )  # fmt: skip
-    protocol = dataclasses.replace(chosen.protocol, suite=suite or chosen.suite)
+    rules = chosen.protocol
+    if protocol is not None or suite not in (None, chosen.suite):
+        rules = named_protocol(suite or chosen.suite, protocol or DEFAULT)
     perturbation = Perturbation.parse(perturb) if perturb is not None else None
-    rules = _given(
+    overridden = _given(
         replan_steps=replan_steps, max_steps=max_steps, undecodable=undecodable, perturbation=perturbation
     )
-    protocol = dataclasses.replace(protocol, **rules)
+    rules = dataclasses.replace(rules, **overridden)
     if render is not None:
-        protocol = dataclasses.replace(protocol, render=dataclasses.replace(protocol.render, profile=render))
+        rules = dataclasses.replace(rules, render=dataclasses.replace(rules.render, profile=render))
     overrides = _given(
-        suite=suite, tasks=tasks, policies=policies, episodes=episodes, seed=seed, bucket=bucket
+        suite=suite, tasks=tasks, policies=policies, episodes=episodes, seed=seed, bucket=bucket, limit=limit
     )
-    chosen = dataclasses.replace(chosen, protocol=protocol, **overrides)
+    chosen = dataclasses.replace(chosen, protocol=rules, **overrides)
+    if checkpoint is not None:
+        chosen = with_checkpoint(chosen, checkpoint)
     rule = _given(alpha=alpha, margin=margin, max_pairs=max_episodes)
     if until_decided:
         chosen = _until_decided(chosen, rule, episodes)
@@ -177,8 +193,16 @@ def run(
             soft_wrap=True,
         )
         return INTERRUPTED
-    for answer in answers(load_runs(result.folder)):
+    runs = load_runs(result.folder)
+    for answer in answers(runs):
         console.print(answer_sentence(answer), highlight=False, markup=False)
+    if reproductions(runs):
+        console.print(
+            render_tables(result.folder, "terminal", "published"),
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     console.print(
         f"{result.episodes} episodes are in {result.folder}: episodes.jsonl, queries.jsonl, videos/, "
         f"success.md, latency.md (also .csv and .tex). Again: simloop table {result.folder}",
@@ -495,7 +519,9 @@ def train(
 
 
 @app.command(name="list")
-def list_(what: Positional[Literal["suites", "tasks", "policies", "experiments", "perturbations"]]) -> int:
+def list_(
+    what: Positional[Literal["suites", "tasks", "protocols", "policies", "experiments", "perturbations"]],
+) -> int:
     """Show what can be named in a run.
 
     Args:
@@ -550,11 +576,15 @@ def bench(
 
 
 @app.command
-def doctor() -> int:
-    """Check this machine, a line per thing: what works, and what to do about what does not."""
+def doctor(*, suite: Annotated[tuple[str, ...], arg("S [S ...]", "the machine itself")] = ()) -> int:
+    """Check this machine, a line per thing: what works, and what to do about what does not.
+
+    Args:
+      suite: Compare pictures and states of these suites with those that come with simloop, instead.
+    """
     from harness import doctor
 
-    return doctor.main(Console())
+    return doctor.main(Console(), suite)
 
 
 @app.command
@@ -620,6 +650,7 @@ def main() -> None:
 
 def _spoken_errors() -> tuple[type[Exception], ...]:
     """Errors whose text is written for the person at the keyboard. Imported when there is one."""
+    from envs.interface import SuiteNotInstalledError
     from envs.registry import UnknownNameError
     from envs.rendering import RenderingError
     from harness.errors import SimloopError
@@ -629,4 +660,4 @@ def _spoken_errors() -> tuple[type[Exception], ...]:
     from results.ledger import LedgerError
 
     spoken = (SimloopError, LedgerError, ResultsError, RenderingError, UnknownNameError)
-    return (*spoken, TrainingError, DatasetError)
+    return (*spoken, TrainingError, DatasetError, SuiteNotInstalledError)

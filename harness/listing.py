@@ -10,21 +10,25 @@ from rich.table import Table
 from envs import registry
 from harness import experiments
 from harness.policy_catalog import policy_names, policy_spec
+from harness.protocol import NAMED
 from policies.presets import PRESETS
 from results.perturbation_kinds import KINDS
 
 
 def show(
-    what: Literal["suites", "tasks", "policies", "experiments", "perturbations"], console: Console
+    what: Literal["suites", "tasks", "protocols", "policies", "experiments", "perturbations"],
+    console: Console,
 ) -> None:
     """Print all names of a kind, with what one needs to know to choose."""
-    {
+    shows = {
         "suites": _suites,
         "tasks": _tasks,
+        "protocols": _protocols,
         "policies": _policies,
         "experiments": _experiments,
         "perturbations": _perturbations,
-    }[what](console)
+    }
+    shows[what](console)
 
 
 def _table(*columns: str) -> Table:
@@ -55,6 +59,17 @@ def _tasks(console: Console) -> None:
         for task in suite.tasks():
             groups = ", ".join(name for name, tasks in suite.groups().items() if task.name in tasks)
             table.add_row(suite.name, task.name, groups, str(task.max_steps), task.instruction)
+    _print(console, table)
+
+
+def _protocols(console: Console) -> None:
+    table = _table("suite", "protocol", "pictures", "replan", "steps", "hash")
+    for protocol in NAMED.values():
+        picture = f"{protocol.render.profile} {protocol.render.height} x {protocol.render.width}"
+        steps = "the task's" if protocol.max_steps is None else str(protocol.max_steps)
+        table.add_row(
+            protocol.suite, protocol.name, picture, str(protocol.replan_steps), steps, protocol.sha256[:8]
+        )
     _print(console, table)
 
 

@@ -14,10 +14,14 @@ from typing import Any
 
 import psutil
 
+from envs import registry
 from harness.run_folder import RunFolderError, write_atomically
 from results.records import DECIDING_SOFTWARE, PROVENANCE, look_up
 
-PACKAGES = ("simloop", "mujoco", "metaworld", "gymnasium", "jax", "jaxlib", "flax", "numpy", "ray")
+PACKAGES = (
+    "simloop", "mujoco", *(package for suite in map(registry.suite, registry.suites()) for package in suite.packages),
+    "gymnasium", "jax", "jaxlib", "flax", "numpy", "ray",
+)  # fmt: skip
 
 
 class Provenance:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from envs import registry
 from envs.interface import RenderSettings, TaskSpec
 from envs.rendering import draw_test_frame
 from harness.adapters.registry import checked_adapter
@@ -74,13 +75,14 @@ def run(
       watch: Names of dashboards to report to, as `harness.watchers` knows them.
 
     Raises:
-      ExperimentError, UnknownNameError, UnknownPolicyError, AdapterError: Before anything is started,
-        if the experiment cannot be run.
+      ExperimentError, UnknownNameError, SuiteNotInstalledError, UnknownPolicyError, AdapterError: Before anything is
+        started, if the experiment cannot be run.
       RenderingError: If pictures are needed and cannot be drawn here.
       RunFolderError, LedgerError: If `out` cannot be used.
       EngineError: If a policy cannot be loaded; what was played is kept.
     """
     tasks = experiment.task_specs()
+    registry.suite(experiment.suite).require_installed()
     policies = experiment.policy_specs()
     for name, policy in policies.items():
         checked_adapter(policy, tasks)
@@ -110,7 +112,7 @@ def run(
             console.print(
                 f"{len(todo)} episodes to play"
                 + (f", {len(folder.done)} already in {out}" if folder.done else f" into {out}")
-                + f": {len(policies)} policies x {len(tasks)} tasks x {experiment.episodes}, protocol "
+                + f": {_extent(experiment, len(policies), len(tasks))}, protocol "
                 f"{experiment.protocol.label}. Ctrl-C keeps what is done."
                 + ("" if question is None else " The run ends sooner if the two policies can be told apart."),
                 highlight=False,
@@ -171,6 +173,14 @@ def run(
         if folder.done:
             write_tables(out)
         return RunResult(out, len(folder.done), len(plan.episodes), interrupted)
+
+
+def _extent(experiment: Experiment, policies: int, tasks: int) -> str:
+    if experiment.limit is not None:
+        return (
+            f"{policies} policies, the first {experiment.limit} of {tasks} tasks x {experiment.episodes} each"
+        )
+    return f"{policies} policies x {tasks} tasks x {experiment.episodes}"
 
 
 def _question(experiment: Experiment, plan: Plan) -> Question | None:

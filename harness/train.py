@@ -9,7 +9,7 @@ from rich.console import Console
 
 from harness.errors import SimloopError
 from harness.experiment import Experiment
-from harness.protocol import Protocol
+from harness.protocol import named_protocol
 from harness.resources import Resources
 from harness.run import run
 from policies.checkpoints import CheckpointError
@@ -77,7 +77,7 @@ def evaluate(
         policies=(f"{preset}@{checkpoint}",),
         episodes=episodes,
         seed=VALIDATION_SEED,
-        protocol=Protocol(suite),
+        protocol=named_protocol(suite),
     )
     folder = run(experiment, out / EVALUATIONS / experiment.name, Resources(), None, console).folder
     outcomes: dict[str, list[bool]] = {}

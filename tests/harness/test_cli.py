@@ -47,7 +47,7 @@ def simloop(monkeypatch, capsys):
         (["--policies", "expert", "--replan-steps", "0"], ["replan_steps must be at least 1; got 0"]),
         (["--policies", "expert", "--max-steps", "0"], ["max_steps must be at least 1; got 0"]),
         (
-            ["--policies", "expert", "--perturb", "camera-nose=0.1"],
+            ["expert", "--perturb", "camera-nose=0.1"],
             ["'camera-nose'", "camera-noise, camera-dark"],
         ),
         (["demoo"], ["no experiment 'demoo'", "Did you mean 'demo'"]),
