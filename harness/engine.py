@@ -10,7 +10,6 @@ whether a process that is silent or late is still to be waited for.
 
 from __future__ import annotations
 
-import dataclasses
 import queue
 import threading
 import time
@@ -23,9 +22,10 @@ import psutil
 from ray.exceptions import RayError, RayTaskError
 
 from harness.agenda import Agenda, Attempt
+from harness.caretaker import Caretaker
 from harness.deadlines import Deadlines
 from harness.env_actor import EpisodeResult, VideoSettings, start_env_actor
-from harness.figures import Figures, phase_text, simulator_figures, worker_figures
+from harness.figures import Figures
 from harness.health import SimulatorHealth, WorkerHealth
 from harness.plan import EpisodeSpec
 from harness.policy_worker import WorkerReport, start_policy_worker
@@ -40,9 +40,6 @@ from policies.interface import PolicySpec
 
 WORKERS_AHEAD = 1  # While one policy plays, the next compiles; more would compete for memory.
 POLL_S = 0.5
-HEALTH_S = 1.0
-"""Between two questions after the health of a process; of many processes each is asked more rarely."""
-HEALTHS_PER_S = 200.0
 UNREAD = 256  # Results that may wait to be written down before no other episode is begun.
 
 Event = tuple[str, Any, "Future[Any] | None"]
@@ -101,12 +98,12 @@ class Engine:
         self._sizing = Sizing(
             resources.envs_per_actor, asked_elsewhere=asked, total_bytes=psutil.virtual_memory().total
         )
+        self._caretaker = Caretaker(
+            self._simulators, self._workforce, self._deadlines, self._sizing, resources.actor_memory_gib
+        )
         self._agenda = Agenda(())
-        self._under_way: set[str] = set()
         self._stopping = threading.Event()
         self._leaving = threading.Event()
-        self.figures = Figures()
-        """The last seconds."""
 
     def __enter__(self) -> Engine:
         """Have a Ray to work with."""
@@ -124,6 +121,11 @@ class Engine:
     def env_actors(self) -> int:
         """How many simulators run at once."""
         return self._resources.env_actors or self._ray.cores()
+
+    @property
+    def figures(self) -> Figures:
+        """The last seconds."""
+        return self._caretaker.figures
 
     def healths(self) -> tuple[list[SimulatorHealth], list[WorkerHealth]]:
         """What simulators and policy workers last said of themselves."""
@@ -190,7 +192,7 @@ class Engine:
                     self._dispatch()
                 self._take_events(outbox)
                 now = time.monotonic()
-                if now - looked >= HEALTH_S / 2:
+                if now - looked >= POLL_S:
                     looked = now
                     self._look_after(now, outbox)
                 self._workforce.keep(self._policies_needed())
@@ -216,7 +218,8 @@ class Engine:
                     outbox.put(("ready", report))
             elif kind == "worker":
                 if note := self._workforce.heard(tag, future):
-                    self._replaced(note, outbox)
+                    self._caretaker.replaced += 1
+                    outbox.put(("note", note))
             elif death := self._simulators.heard(tag, future):
                 self._bury(death, outbox)
 
@@ -248,14 +251,15 @@ class Engine:
         """Have an attempt made again, or hand out what came of it."""
         if result.played is None and attempt.number < self._resources.max_attempts:
             outbox.put(("retry", attempt, result.error))
-            self._count("retried")
+            self._caretaker.retried += 1
             self._agenda.put_back(attempt.again())
         else:
             outbox.put(("result", attempt, result))
 
     def _bury(self, death: Death, outbox: queue.Queue[Any]) -> None:
         """What becomes of the attempts of a simulator that is no more."""
-        self._replaced(f"A simulator process is replaced: {death.reason}", outbox)
+        self._caretaker.replaced += 1
+        outbox.put(("note", f"A simulator process is replaced: {death.reason}"))
         for attempt in death.uncharged:
             self._agenda.put_back(attempt)
         for attempt in death.charged:
@@ -265,13 +269,6 @@ class Engine:
     def _retire(self, simulator: Simulator, reason: str, outbox: queue.Queue[Any]) -> None:
         if death := self._simulators.replace(simulator, reason):
             self._bury(death, outbox)
-
-    def _replaced(self, note: str, outbox: queue.Queue[Any]) -> None:
-        self._count("replaced")
-        outbox.put(("note", note))
-
-    def _count(self, what: str) -> None:
-        self.figures = dataclasses.replace(self.figures, **{what: getattr(self.figures, what) + 1})
 
     def _dispatch(self) -> None:
         """Give simulators with room the next episodes whose policy can answer."""
@@ -319,61 +316,12 @@ class Engine:
         share = min(1.0, gpus / count) / (1 + min(others, WORKERS_AHEAD))
         return [start_policy_worker(policy, self._buckets, share, self._sources) for _ in range(count)]
 
-    def _look_after(self, now: float, outbox: queue.Queue[Any]) -> None:
+    def _look_after(self, now: float, outbox: queue.Queue[tuple[Any, ...]]) -> None:
         """Ask how everybody is, end who hangs, and judge whether there are enough of everything."""
-        processes = len(self._simulators.all) + len(self._workforce.all)
-        every_s = max(HEALTH_S, processes / HEALTHS_PER_S)
-        self._simulators.ask_all(now, every_s)
-        self._workforce.ask_all(now, every_s)
-        for death in self._simulators.judge(now, answers_due=self._workforce.idle()):
+        deaths, notes = self._caretaker.look_after(now, waiting=len(self._agenda))
+        for death in deaths:
             self._bury(death, outbox)
-        for note in self._workforce.judge(now):
-            self._replaced(note, outbox)
-        self._measure()
-        policies = {attempt.spec.policy for attempt in self._simulators.attempts()}
-        if policies != self._under_way:
-            self._under_way = policies
-            self._sizing.reset()
-        places = self._sizing.places
-        judgement = self._sizing.judge(self.figures)
-        if judgement.places != places:
-            outbox.put(("note", f"{judgement.places} environments per simulator: {judgement.reason}."))
-        self._mind_memory(judgement.short_of_memory, outbox)
+        for note in notes:
+            outbox.put(("note", note))
         if outbox.empty():
             outbox.put(("figures", self.figures))
-
-    def _mind_memory(self, short: bool, outbox: queue.Queue[Any]) -> None:
-        """Replace a simulator that has grown beyond what it may have, or far beyond the others."""
-        known = [s for s in self._simulators.all if s.health is not None and not s.leaving]
-        if not known:
-            return
-        sizes = {s: s.health.process.rss_bytes for s in known if s.health is not None}
-        largest = max(sizes, key=sizes.__getitem__)
-        limit = self._resources.actor_memory_gib
-        if limit is None:
-            usual = sorted(sizes.values())[len(sizes) // 2]
-            if not short or (len(sizes) > 1 and sizes[largest] < 1.5 * usual):
-                return
-        elif sizes[largest] < limit * 2**30:
-            return
-        over = limit is not None and sizes[largest] > 1.5 * limit * 2**30
-        reason = f"it has grown to {sizes[largest] / 2**30:.1f} GiB"
-        if death := self._simulators.replace(largest, reason, now=over):
-            self._bury(death, outbox)
-
-    def _measure(self) -> None:
-        simulators = [(s.before, s.health) for s in self._simulators.all if s.before and s.health]
-        workers = [(w.before, w.health) for w in self._workforce.all if w.before and w.health]
-        slow = next((d for _, h in simulators if (d := self._deadlines.slow(h))), None)
-        self.figures = Figures(
-            simulators=len(self._simulators.all),
-            places=self._sizing.places,
-            running=self._simulators.running,
-            waiting=len(self._agenda),
-            workers=len(self._workforce.all),
-            retried=self.figures.retried,
-            replaced=self.figures.replaced,
-            slow=f"{phase_text(slow.phase)} for {slow.for_s:.0f} s" if slow and slow.phase else "",
-            **simulator_figures(simulators),
-            **worker_figures(workers),
-        )

@@ -148,7 +148,7 @@ def run(
                 ):
                     status.doing = "waiting for the first episode"
                     for attempt, result in engine.results(todo, in_order=question is not None):
-                        record = _record(result, policies[attempt.spec.policy], attempt, video is not None)
+                        record = record_of(result, policies[attempt.spec.policy], attempt, video is not None)
                         folder.append(record, result.played.queries if result.played else [], result.video)
                         if result.played is None:
                             _log_trace(out, attempt, result)
@@ -190,7 +190,8 @@ def _question(experiment: Experiment, plan: Plan) -> Question | None:
     return Question(experiment.stopping, plan, (a, b))
 
 
-def _record(result: EpisodeResult, policy: PolicySpec, attempt: Attempt, filmed: bool) -> EpisodeRecord:
+def record_of(result: EpisodeResult, policy: PolicySpec, attempt: Attempt, filmed: bool) -> EpisodeRecord:
+    """The ledger's row of the last attempt at an episode; an error where it was not played to its end."""
     spec = attempt.spec
     if result.played is not None:
         ending = result.played.ended_by

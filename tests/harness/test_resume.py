@@ -1,6 +1,7 @@
 """A run that is killed or interrupted loses nothing and ends as if it had not been."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -8,7 +9,12 @@ import time
 
 import pytest
 
+from harness.rollout import run_episode
+from harness.stub_policy import StubPolicy
 from results import records
+from tests.helpers import point_run
+from tests.helpers.faults import POINT_ADAPTER, POINT_STUB
+from tests.helpers.point_suite import make_point_env
 
 COMPARED = ["outcome", "ended_by", "steps", "queries", "seed", "actions_sha256", "final_state_sha256"]
 
@@ -90,3 +96,46 @@ def test_learned_policies_give_the_same_records_killed_or_not_and_for_any_number
     finish(tmp_path / "two", *arguments, "--env-actors", "2")
     assert content(tmp_path / "one").equals(content(tmp_path / "two"))
     assert len(content(tmp_path / "one")) == 12
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_driver_that_is_killed_at_any_instant_on_a_slow_disk_loses_and_doubles_nothing(tmp_path):
+    chance = random.Random(os.getpid())
+    command = [sys.executable, "-m", "tests.helpers.point_run", str(tmp_path)]
+    kills = 0
+    while kills < 8:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        before = lines(tmp_path)
+        # Mostly once it plays, for before that there is little to lose.
+        while lines(tmp_path) == before and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 1))
+        process.kill()
+        if process.wait(60) == 0:
+            break
+        kills += 1
+    assert kills >= 2
+    subprocess.run(command, check=True, timeout=600)
+    found = {
+        record.key: (record.outcome, record.steps, record.actions_sha256) for record in read_all(tmp_path)
+    }
+    wanted = {}
+    for spec in point_run.plan().episodes:
+        env = make_point_env("points", spec.task, point_run.PROTOCOL.render)
+        played = run_episode(env, spec, StubPolicy(POINT_STUB), POINT_ADAPTER, point_run.PROTOCOL)
+        record = played.record(spec, POINT_STUB.spec(), attempts=1, video="")
+        wanted[spec.id] = (record.outcome, record.steps, record.actions_sha256)
+    assert found == wanted
+
+
+def lines(folder) -> int:
+    ledger = folder / "episodes.jsonl"
+    return ledger.read_bytes().count(b"\n") if ledger.exists() else 0
+
+
+def read_all(folder):
+    read = records.read_episodes(folder)
+    assert len({record.key for record in read}) == len(read)
+    return read

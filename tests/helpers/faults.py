@@ -24,7 +24,8 @@ from tests.helpers.point_suite import PointEnv, point_task
 FOLDER = "SIMLOOP_TEST_FAULTS"
 RATE = "SIMLOOP_TEST_FAULT_RATE"
 
-IN_RESET = ("raise-in-reset", "full-disk")
+IN_RESET = ("raise-in-reset", "full-disk", "swell")
+SWOLLEN_BYTES = 700_000_000
 IN_STEP = ("kill-env", "hang-env", "hang-env-in-c", "raise-in-step", "corrupt-frame")
 IN_WORKER = ("kill-worker", "hang-worker", "raise-in-worker")
 
@@ -32,6 +33,9 @@ POINT_STUB = Stub(robot="point", cameras=("base_0_rgb", "hand_rgb"), action_size
 
 
 POINT_ADAPTER = Adapter("points", "point", cameras={"base_0_rgb": "top", "hand_rgb": "hand"})
+
+
+_kept: list[bytes] = []
 
 
 class InjectedFault(RuntimeError):
@@ -75,6 +79,9 @@ def _happen(name: str | None) -> None:
         ctypes.PyDLL(None).sleep(10**6)  # Never lets go of the interpreter.
     if name.startswith("hang"):
         time.sleep(10**6)
+    if name == "swell":
+        _kept.append(b"\1" * SWOLLEN_BYTES)
+        return
     if name == "full-disk":
         raise OSError(errno.ENOSPC, "No space left on device")
     raise InjectedFault(name)

@@ -1,0 +1,45 @@
+"""A whole run of the point suite, by a process that may be killed: python -m tests.helpers.point_run FOLDER."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from envs.interface import RenderSettings
+from harness.engine import Engine
+from harness.experiment import Experiment
+from harness.plan import Plan, make_plan
+from harness.protocol import Protocol
+from harness.resources import Resources
+from harness.run import record_of
+from harness.run_folder import RunFolder
+from tests.helpers.faults import FAULTY, POINT_STUB
+from tests.helpers.point_suite import point_task
+
+PROTOCOL = Protocol("points", render=RenderSettings("fast", 32, 32), replan_steps=3, max_steps=12)
+EXPERIMENT = Experiment("points", "points", ("left", "right"), ("stub",), 40, protocol=PROTOCOL)
+SLOW_DISK_S = 0.02  # For every flush.
+
+
+def plan() -> Plan:
+    return make_plan(
+        ["stub"], [point_task("left"), point_task("right")], PROTOCOL, EXPERIMENT.episodes, seed=0
+    )
+
+
+def main(folder: Path) -> None:
+    fsync = os.fsync
+    os.fsync = lambda descriptor: (time.sleep(SLOW_DISK_S), fsync(descriptor))[1]
+    spec = POINT_STUB.spec()
+    with RunFolder(folder, EXPERIMENT, plan()) as run:
+        todo = [episode for episode in plan().episodes if episode.id not in run.done]
+        with Engine(PROTOCOL, {"stub": spec}, 4, Resources(env_actors=2), None, sources=FAULTY) as engine:
+            for attempt, result in engine.results(todo):
+                queries = result.played.queries if result.played else []
+                run.append(record_of(result, spec, attempt, False), queries)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
