@@ -1,10 +1,11 @@
-from types import SimpleNamespace
+from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from envs.interface import Env
 from envs.registry import suite
 from harness.adapters import aloha
 from harness.adapters.model_view import ObservationError
@@ -68,7 +69,8 @@ def test_arguments_stay_as_they_are():
 
 def test_of_the_suite_a_policy_sees_the_pi_state_and_moves_within_the_servos():
     adapter, task = aloha.ALOHA_SIM, suite("aloha_sim").tasks()[0]
-    env = SimpleNamespace(state=lambda: STATE.astype(np.float32))
+    env = create_autospec(Env, instance=True)
+    env.state.return_value = STATE.astype(np.float32)
     np.testing.assert_allclose(adapter.state(env), aloha.pi_state(STATE), atol=1e-6)
     wanted = np.clip(STATE, task.action_low, task.action_high)
     padded = np.zeros(32, np.float32)

@@ -1,8 +1,9 @@
-from types import SimpleNamespace
+from unittest.mock import create_autospec
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from envs.interface import Env
 from harness.adapters import libero
 
 RNG = np.random.default_rng(0)
@@ -44,7 +45,8 @@ def test_of_the_suite_a_policy_sees_mirrored_pictures_and_the_long_way_round():
     bottom_up = image[::-1]
     np.testing.assert_array_equal(adapter.image(image), bottom_up[::-1, ::-1])
     quat = np.array([0.97, 0.04, 0.09, -0.21])
-    env = SimpleNamespace(state=lambda: np.float32([0.1, 0.2, 0.3, *quat, 0.02, -0.02]))
+    env = create_autospec(Env, instance=True)
+    env.state.return_value = np.float32([0.1, 0.2, 0.3, *quat, 0.02, -0.02])
     wanted = libero.hand_state(np.array([0.1, 0.2, 0.3]), quat, np.array([0.02, -0.02]))
     np.testing.assert_allclose(adapter.state(env), wanted, atol=1e-6)
     assert np.linalg.norm(adapter.state(env)[3:6]) > np.pi
