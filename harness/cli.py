@@ -16,6 +16,7 @@ from tyro.conf import Positional
 from tyro.conf import arg as _arg
 from tyro.extras import SubcommandApp
 
+from harness.resources import Resources
 from policies.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ MISUSED = 2
 
 @app.command
 def run(
-    names: Annotated[Positional[tuple[str, ...]], arg("[EXPERIMENT | POLICY POLICY ...]", "")] = (),
+    names: Annotated[Positional[tuple[str, ...]], arg("[EXPERIMENT | POLICY ...]", "")] = (),
     *,
     suite: Annotated[str | None, arg("S", "metaworld")] = None,
     tasks: Annotated[tuple[str, ...] | None, arg("T [T ...]", "the suite's, such as MT10")] = None,
@@ -57,7 +58,10 @@ def run(
     alpha: Annotated[float | None, arg("A", "0.05")] = None,
     margin: Annotated[float | None, arg("D", "0.02")] = None,
     max_episodes: Annotated[int | None, arg("N", "2000")] = None,
-    env_actors: Annotated[int | None, arg("N", "one per core")] = None,
+    resources: Annotated[Resources, _arg(name="")] = Resources(),  # noqa: B008
+    shard: Annotated[str, arg("I/N", "all of it")] = "1/1",
+    throughput: bool = False,
+    watch: Annotated[tuple[str, ...], arg("DASHBOARD [...]", "none")] = (),
     video_every: Annotated[int, arg("N", "10")] = 10,
     video: bool = True,
     allow_training_seeds: bool = False,
@@ -80,8 +84,8 @@ def run(
     Ctrl-C keeps what is done; the same command goes on from there.
 
     Args:
-      names: Name of an experiment (simloop list experiments), of which options override parts; or two policies
-        or more, like --policies.
+      names: Name of an experiment (simloop list experiments), of which options override parts; or of policies,
+        like --policies.
       suite: Suite of the tasks (simloop list suites); metaworld unless the experiment says otherwise.
       tasks: Tasks or groups of tasks such as MT10 (simloop list tasks).
       policies: Policies (simloop list policies), or PRESET@FOLDER for the weights of a checkpoint.
@@ -102,17 +106,21 @@ def run(
       alpha: With --until-decided: how often, at most, equal policies are said to differ, however often one looks.
       margin: With --until-decided: differences of success rates below this do not matter.
       max_episodes: With --until-decided: at most so many episodes per policy, over all tasks.
-      env_actors: Simulators running at once; one per core unless given. Does not change results.
+      shard: Play the I-th of N parts of the plan, each into a folder of its own, on as many machines as there
+        are; simloop merge joins them.
+      throughput: Let batches have as many rows as there are queries. Faster; but what a policy answers then
+        depends, by rounding, on what else was waiting, so that no other run gives the same records.
+      watch: Dashboards to report to: tensorboard, wandb, prometheus[:PORT].
       video_every: Control steps between two frames of the videos.
       video: Whether to write a video of every episode.
       allow_training_seeds: Play initial states that a policy was trained on, which is refused otherwise.
       out: Run folder; runs/<experiment> unless given.
     """
     from envs import registry
-    from harness.engine import Resources
+    from harness import experiments
     from harness.experiment import Experiment, ExperimentError, with_checkpoint
-    from harness.experiments import find
     from harness.perturbation import Perturbation
+    from harness.policy_catalog import is_policy
     from harness.protocol import DEFAULT, named_protocol
     from harness.run import run as run_experiment
     from results.early_stopping import answer_sentence, answers
@@ -120,12 +128,13 @@ def run(
     from results.runs import load_runs
     from results.tables import render as render_tables
 
-    if len(names) > 1:
+    one_policy = len(names) == 1 and names[0] not in experiments.names() and is_policy(names[0])
+    if len(names) > 1 or one_policy:
         if policies:
             raise ExperimentError("Policies are named twice: give them either first or after --policies.")
         policies = names
-    if len(names) == 1:
-        chosen = named = find(names[0])
+    if len(names) == 1 and not one_policy:
+        chosen = named = experiments.find(names[0])
     elif not policies:
         raise ExperimentError(
             "Nothing to run: name an experiment (simloop list experiments) or give --policies (simloop list policies)."
@@ -166,10 +175,13 @@ def run(
     result = run_experiment(
         chosen,
         out,
-        Resources(env_actors=env_actors),
+        resources,
         video_every if video else None,
         console,
         allow_training_seeds=allow_training_seeds,
+        throughput=throughput,
+        watch=watch,
+        shard=_shard(shard),
     )
     console.print(render_tables(result.folder, "terminal"), highlight=False, markup=False, soft_wrap=True)
     command = " ".join(["simloop", *sys.argv[1:]])
@@ -227,6 +239,61 @@ def table(
     known = PUBLISHED if published is None else read_published(published)
     # Tables are wider than a terminal may be; a wrapped table is not a table.
     Console().print(render(list(runs), format, only, known), highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+@app.command
+def status(
+    run: Annotated[Positional[Path], arg("RUN")],
+    *,
+    follow: bool = False,
+) -> int:
+    """Say how far a run is, from any terminal: success so far, episodes per hour, time left, who is busy.
+
+    The same figures are in RUN/status.json, and a line per minute of them in RUN/figures.jsonl.
+
+    Args:
+      run: A run folder, such as runs/demo, while the run goes on or after it.
+      follow: Go on showing until the run has ended or Ctrl-C is pressed.
+    """
+    from harness.watch_status import show
+
+    return show(run, Console(), follow=follow)
+
+
+@app.command
+def merge(
+    runs: Annotated[Positional[tuple[Path, ...]], arg("RUN [RUN ...]")],
+    *,
+    out: Annotated[Path, arg("DIR")],
+) -> int:
+    """Join run folders of several machines into a new one. Nothing is counted twice, nothing unlike is mixed.
+
+    Example, after each of two machines has played its half:
+
+      simloop run libero --shard 1/2 --out runs/a         simloop run libero --shard 2/2 --out runs/b
+
+      simloop merge runs/a runs/b --out runs/libero
+
+    Runs of different experiments, software, weights or statistics are refused, and so are runs that disagree
+    about an episode which both have played.
+
+    Args:
+      runs: Run folders; they are only read.
+      out: Folder of the joined run; must not exist. simloop run goes on with it if episodes are missing.
+    """
+    from harness.merge import merge as merge_runs
+    from results.tables import write_tables
+
+    merged = merge_runs(runs, out)
+    write_tables(out)
+    doubles = f"; {merged.doubles} were in several folders and count once" if merged.doubles else ""
+    Console().print(
+        f"{merged.episodes} of {merged.planned} planned episodes are in {out}{doubles}.",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
     return 0
 
 
@@ -384,7 +451,7 @@ def collect(
     noise: Annotated[float, arg("X")] = 0.0,
     keep_failures: bool = False,
     render: Literal["official", "fast"] = "fast",
-    env_actors: Annotated[int | None, arg("N", "one per core")] = None,
+    resources: Annotated[Resources, _arg(name="")] = Resources(),  # noqa: B008
 ) -> int:
     """Record demonstrations of scripted experts as a LeRobotDataset.
 
@@ -408,18 +475,16 @@ def collect(
         sturdier. What is recorded is what the expert would have done.
       keep_failures: Keep attempts that did not succeed as well.
       render: As in runs.
-      env_actors: Simulators running at once. Does not change the dataset.
     """
     from envs.interface import RenderSettings
     from harness.collect import Collection
     from harness.collect import collect as collect_demonstrations
-    from harness.engine import Resources
 
     wanted = Collection(
         suite, tasks, episodes, seed, robot, cameras, image_size, noise, keep_failures, RenderSettings(render)
     )
     console = Console()
-    folder = collect_demonstrations(wanted, out, Resources(env_actors=env_actors), console)
+    folder = collect_demonstrations(wanted, out, resources, console)
     console.print(f"The dataset is in {folder}.", highlight=False, soft_wrap=True)
     return 0
 
@@ -469,6 +534,48 @@ def list_(
 
 
 @app.command
+def bench(
+    what: Positional[Literal["engine", "driver"]],
+    *,
+    suite: Annotated[str, arg("S")] = "metaworld",
+    task: Annotated[str, arg("T")] = "reach-v3",
+    seconds: Annotated[float, arg("S")] = 20.0,
+    max_steps: Annotated[int, arg("N")] = 100,
+    replan_steps: Annotated[int, arg("N")] = 10,
+    bucket: Annotated[int, arg("N")] = 4,
+    images: bool = True,
+    compare: bool = True,
+) -> int:
+    """Measure how much of this machine the engine makes use of, and what it costs.
+
+    `driver` prints how many episodes per second one driver hands out and writes down. `engine` prints, as
+    Markdown: queries per second of the simulators alone, of the policy alone and of both together,
+    where either is the scarcer one; what a query costs beyond simulating and the model; and steps per second
+    beside gymnasium's AsyncVectorEnv. The policy is a stub that takes a set time for a batch.
+
+    Args:
+      what: Which part of simloop.
+      suite: Suite of the task.
+      task: Task that is simulated.
+      seconds: Length of each measurement; there are about twenty.
+      max_steps: Control steps per episode.
+      replan_steps: Actions between two queries.
+      bucket: Rows of a call of the policy.
+      images: Whether the policy looks through the robot's cameras.
+      compare: Whether to measure AsyncVectorEnv as well.
+    """
+    if what == "driver":
+        from harness.bench.driver import run as bench_driver
+
+        return bench_driver(seconds, Console())
+    from harness.bench.engine import run as bench_engine
+    from harness.bench.workload import Workload
+
+    work = Workload(suite, task, images, max_steps, replan_steps, bucket)
+    return bench_engine(work, seconds, Console(), compare=compare)
+
+
+@app.command
 def doctor(*, suite: Annotated[tuple[str, ...], arg("S [S ...]", "the machine itself")] = ()) -> int:
     """Check this machine, a line per thing: what works, and what to do about what does not.
 
@@ -500,6 +607,16 @@ def parity(
 def _given(**options: Any) -> dict[str, Any]:
     """The options that were given."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """Both numbers of I/N."""
+    from harness.experiment import ExperimentError
+
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isdigit() and parts.isdigit()):
+        raise ExperimentError(f"--shard takes I/N, such as 1/3 for the first of three parts; got {text!r}.")
+    return int(part), int(parts)
 
 
 def _until_decided(experiment: Experiment, rule: dict[str, Any], episodes: int | None) -> Experiment:

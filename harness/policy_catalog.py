@@ -36,6 +36,11 @@ def policy_names() -> tuple[str, ...]:
     return (*SCRIPTED, *PRESETS)
 
 
+def is_policy(name: str) -> bool:
+    """Whether a name on the command line is that of a policy, with or without a checkpoint."""
+    return name.partition("@")[0] in policy_names()
+
+
 def policy_spec(name: str) -> PolicySpec:
     """What a policy needs and gives. `name` is a policy, PRESET@FOLDER or PRESET@random.
 

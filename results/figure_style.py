@@ -11,7 +11,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 COLUMN_IN = 3.4  # Width of a column of IEEE and CVPR templates.
 FORMATS = ("svg", "pdf", "png")
@@ -82,6 +82,12 @@ def legend_above(figure: Figure, axes: Axes) -> None:
     if labels:
         columns = 2 if max(map(len, labels)) <= 24 else 1
         figure.legend(handles, labels, loc="outside upper left", ncols=columns, handlelength=1.6)
+
+
+def few_numbers(axes: Axes) -> None:
+    """Numbers below that keep apart, however many digits they have."""
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 def log_ms(axes: Axes) -> None:

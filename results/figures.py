@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from results.contrasts import MARGIN, Contrast
 from results.early_stopping import Answer
-from results.figure_style import colour, legend_above, line, log_ms, marker, one_panel, styled
+from results.figure_style import colour, few_numbers, legend_above, line, log_ms, marker, one_panel, styled
 from results.intervals import Interval, clustered_quantile_intervals, quantile
 from results.perturbation_curves import Curves
 from results.scores import MeanScore, Score
@@ -207,6 +207,7 @@ def perturbation_figure(curves: Curves, labels: Mapping[str, str]) -> Figure:
                 label=labels[policy],
             )
         axes.set_ylim(-3, 103)
+        few_numbers(axes)
         figure.supxlabel(f"{curves.kind}: {curves.unit}", fontsize=8)
         axes.set_ylabel("mean success in %")
         legend_above(figure, axes)

@@ -209,9 +209,11 @@ def _count(number: int, thing: str) -> str:
 
 def _answer(runs: Runs, stopped: Sequence[Answer], margin: float, alpha: float, looked_at: int | None) -> str:
     tried = max(looked_at or 0, runs.looked_at)
+    matrices = outcome_matrices(runs.episodes, runs.policies)
     headlines = [
-        headline(outcomes, runs.labels, alpha=alpha, looked_at=tried)
-        for outcomes in outcome_matrices(runs.episodes, runs.policies).values()
+        (f"{protocol}: " if len(matrices) > 1 else "")
+        + headline(outcomes, runs.labels, alpha=alpha, looked_at=tried)
+        for (_, protocol), outcomes in matrices.items()
     ]
     parts = [f'<p class="headline">{html.escape(text)}</p>' for text in headlines]
     parts += [f'<p class="answer">{html.escape(answer_sentence(answer))}</p>' for answer in stopped]

@@ -6,8 +6,8 @@ import json
 import pytest
 from rich.console import Console
 
-from harness.engine import Resources
 from harness.experiments import mt10
+from harness.resources import Resources
 from harness.run import run
 from harness.training_seeds import refuse_training_seeds, seeds_trained_on
 from policies.presets import PRESETS

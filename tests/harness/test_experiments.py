@@ -8,9 +8,9 @@ from rich.console import Console
 
 from harness import experiments
 from harness.adapters.registry import checked_adapter
-from harness.engine import Resources
 from harness.experiment import ExperimentError, with_checkpoint
 from harness.protocol import NAMED, Protocol, ProtocolError, named_protocol
+from harness.resources import Resources
 from harness.run import run
 from results.intervals import wilson
 from results.published import PUBLISHED

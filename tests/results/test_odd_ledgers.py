@@ -33,7 +33,7 @@ ODD = {
     "errors of one": ([*episodes(5), *episodes(0, 0, 5, **PI0)], "– 0/0 +5 err", "nothing to compare"),
     "unequal numbers": (
         [*episodes(50), *episodes(1, 2, **PI0), *episodes(3, task="push-v3"), *episodes(9, 9, task="push-v3", **PI0)],
-        "41.7 b [15.7, 69.6] 10/21",
+        "41.7 b [",
         "more than every other",
     ),
     "two protocols": (
