@@ -33,7 +33,7 @@ class Planned:
     protocol: str = ""
     """Empty where it is not known."""
     stops_early: bool = False
-    """Whether a rule may end the run before all episodes: what was not played then is not missing."""
+    """Whether a rule or a limit ends the run before all episodes: what was not played then is not missing."""
 
     def covers(self, policy: str, suite: str, protocol: str, task: str) -> bool:
         """Whether episodes of a policy on a task were planned."""
@@ -191,7 +191,7 @@ class MeanScore:
 def planned(config: Mapping[str, Any]) -> Planned | None:
     """What a run's `config.json` says was to be played; None if it does not say.
 
-    Reads `suite`, `policies`, `episodes` and `stopping` of its `experiment`, and beside it `tasks`, a list
+    Reads `suite`, `policies`, `episodes`, `stopping` and `limit` of its `experiment`, and beside it `tasks`, a list
     of full names, and `protocol`.
     """
     experiment = config.get("experiment", {})
@@ -203,7 +203,7 @@ def planned(config: Mapping[str, Any]) -> Planned | None:
         experiment["episodes"],
         tuple(config.get("tasks", ())),
         config.get("protocol", ""),
-        bool(experiment.get("stopping")),
+        bool(experiment.get("stopping") or experiment.get("limit")),
     )
 
 

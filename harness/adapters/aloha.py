@@ -119,7 +119,7 @@ def _suite_state(env: Env) -> Float[np.ndarray, "14"]:
 
 def _suite_action(task: TaskSpec, action: Float[np.ndarray, "a"]) -> Float[np.ndarray, "14"]:
     """The action in ALOHA's convention, clipped to the ranges of the servos as the simulation would."""
-    return clipped_action(task, robot_actions(action.astype(np.float64)))
+    return clipped_action(task, robot_actions(action[None].astype(np.float64))[0])
 
 
 ALOHA_SIM = Adapter(

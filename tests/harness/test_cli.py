@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from envs import registry
 from harness import cli
 from harness.policy_catalog import UnknownPolicyError, policy_spec, require_weights
 from results.ledger import decode_line
@@ -57,6 +58,12 @@ def simloop(monkeypatch, capsys):
         (["expert", "random", "--margin", "0.1"], ["belong to --until-decided"]),
         (["expert", "random", "--policies", "hold"], ["named twice"]),
         (["--policies", "pi0_libero"], ["pi0_libero", "'libero'", "metaworld"]),
+        (["pi05_libero_goal"], ["pi05_libero", "trained weights"]),
+        (["pi05_libero_goal", "--checkpoint", "/no/such/folder"], ["/no/such/folder", "does not exist"]),
+        (["demo", "--checkpoint", "/"], ["3 that could be meant (pi0-tiny, pi05-tiny, pi0_fast-tiny)"]),
+        (["demo", "--limit", "0"], ["--limit must be at least 1; got 0"]),
+        (["expert", "random", "--limit", "3", "--until-decided"], ["cannot be combined"]),
+        (["demo", "--protocol", "openpi-v1"], ["no protocol 'openpi-v1'", "default-v1, lerobot-v1"]),
     ],
 )
 def test_what_is_mistyped_is_said_with_what_to_do(simloop, tmp_path, arguments, wanted):
@@ -240,3 +247,13 @@ def test_help_comes_without_loading_jax_ray_or_mujoco():
     code += "print([name for name in ('jax', 'ray', 'mujoco', 'flax') if name in sys.modules])"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path.cwd())
     assert ended.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_suite_that_is_not_installed_is_answered_with_the_command_that_installs_it(
+    simloop, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(type(registry.suite("libero")), "packages", ("libero-of-another-world",))
+    status, printed = simloop("run", "random", "hold", "--suite", "libero", "--out", tmp_path / "run")
+    assert status == cli.MISUSED
+    assert "libero-of-another-world cannot be found. Install it with: scripts/setup libero" in printed
+    assert not (tmp_path / "run").exists()

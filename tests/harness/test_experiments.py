@@ -45,6 +45,7 @@ def test_every_published_number_has_its_experiment_which_says_what_to_expect():
         experiment = experiments.find(name)
         assert experiment.policies == (published.policy,)
         assert experiment.tasks == (published.tasks,)
+        assert experiment.protocol.label == published.rules
         assert len(experiment.plan().episodes) == published.episodes
         text = " ".join(importlib.import_module(f"harness.experiments.{name}").__doc__.split())
         interval = wilson(published.successes, published.episodes)

@@ -6,16 +6,18 @@ import pandas as pd
 import pytest
 
 from results.errors import ResultsError
-from results.published import PUBLISHED, Published, read_published, reproductions
+from results.published import OPENPI_RULES, PUBLISHED, Published, read_published, reproductions
 from results.runs import load_runs
 from results.tables import render
 from results.unpaired import miettinen_nurminen
 from tests.helpers.run_folders import episodes, write_run
 
 
-def ours(folder, successes, failures, policy="pi0_libero@/ckpt", tasks=("libero_goal",)):
+def ours(
+    folder, successes, failures, policy="pi0_libero@/ckpt", tasks=("libero_goal",), protocol=OPENPI_RULES
+):
     config = {"experiment": {"suite": "libero", "policies": [policy], "episodes": 500, "tasks": list(tasks)}}
-    fields = {"policy": policy, "weights": "trained", "suite": "libero", "protocol": "libero/official"}
+    fields = {"policy": policy, "weights": "trained", "suite": "libero", "protocol": protocol}
     return write_run(folder, episodes(successes, failures, **fields), config=config)
 
 
@@ -38,6 +40,12 @@ def test_a_reproduction_is_judged_by_a_margin_and_by_its_own_uncertainty(
     )
     assert found.verdict == verdict
     assert found.interval == miettinen_nurminen(successes, episodes_, 479, 500)
+
+
+@pytest.mark.parametrize("protocol", ["libero/default-v1", "libero/openpi-v1+0badcafe"])
+def test_a_rate_by_other_rules_gets_no_verdict(tmp_path, protocol):
+    (found,) = reproductions(load_runs(ours(tmp_path, 400, 100, protocol=protocol)))
+    assert found.verdict == "other rules"
 
 
 def test_other_policies_and_other_tasks_are_set_beside_nothing(tmp_path):

@@ -1,8 +1,12 @@
+from unittest.mock import create_autospec
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from envs.interface import Env
+from envs.registry import suite
 from harness.adapters import aloha
 from harness.adapters.model_view import ObservationError
 
@@ -61,3 +65,16 @@ def test_arguments_stay_as_they_are():
     aloha.robot_actions(actions)
     np.testing.assert_array_equal(state, STATE)
     np.testing.assert_array_equal(actions, 1.0)
+
+
+def test_of_the_suite_a_policy_sees_the_pi_state_and_moves_within_the_servos():
+    adapter, task = aloha.ALOHA_SIM, suite("aloha_sim").tasks()[0]
+    env = create_autospec(Env, instance=True)
+    env.state.return_value = STATE.astype(np.float32)
+    np.testing.assert_allclose(adapter.state(env), aloha.pi_state(STATE), atol=1e-6)
+    wanted = np.clip(STATE, task.action_low, task.action_high)
+    padded = np.zeros(32, np.float32)
+    padded[:14] = aloha.pi_actions(wanted)
+    np.testing.assert_allclose(adapter.action(task, padded), wanted, atol=1e-6)
+    far = adapter.action(task, np.full(32, 9, np.float32))
+    assert np.all((far >= np.float32(task.action_low)) & (far <= np.float32(task.action_high)))

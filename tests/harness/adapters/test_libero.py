@@ -1,6 +1,9 @@
+from unittest.mock import create_autospec
+
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from envs.interface import Env
 from harness.adapters import libero
 
 RNG = np.random.default_rng(0)
@@ -32,3 +35,18 @@ def test_the_hand_state_is_position_rotation_fingers():
 
 def test_actions_lose_their_filling():
     assert libero.robot_actions(np.zeros((5, 32))).shape == (5, 7)
+
+
+def test_of_the_suite_a_policy_sees_mirrored_pictures_and_the_long_way_round():
+    adapter = libero.LIBERO
+    image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    np.testing.assert_array_equal(adapter.image(image), image[:, ::-1])
+    # robosuite's rows start at the bottom; turned by 180 degrees they are what the suite shows, mirrored.
+    bottom_up = image[::-1]
+    np.testing.assert_array_equal(adapter.image(image), bottom_up[::-1, ::-1])
+    quat = np.array([0.97, 0.04, 0.09, -0.21])
+    env = create_autospec(Env, instance=True)
+    env.state.return_value = np.float32([0.1, 0.2, 0.3, *quat, 0.02, -0.02])
+    wanted = libero.hand_state(np.array([0.1, 0.2, 0.3]), quat, np.array([0.02, -0.02]))
+    np.testing.assert_allclose(adapter.state(env), wanted, atol=1e-6)
+    assert np.linalg.norm(adapter.state(env)[3:6]) > np.pi
