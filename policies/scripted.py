@@ -21,10 +21,10 @@ from policies.interface import Answer, Chunk, Policy, PolicySpec, Query, QueryEr
 class ScriptedPolicy(Policy):
     """Answers each query by itself, in the process of the simulator."""
 
-    def __init__(self, name: str, *, uses_privileged: bool = False) -> None:
+    def __init__(self, name: str, *, robot: str = "any", uses_privileged: bool = False) -> None:
         self.spec = PolicySpec(
             name=name,
-            robot="any",
+            robot=robot,
             weights="scripted",
             cameras=(),
             image_hw=None,
@@ -72,7 +72,7 @@ class ExpertPolicy(ScriptedPolicy):
     """
 
     def __init__(self) -> None:
-        super().__init__("expert", uses_privileged=True)
+        super().__init__("expert", robot="metaworld", uses_privileged=True)
 
     def act(self, query: Query) -> Float32[np.ndarray, "a"]:
         low, high = _bounds(query, self.spec.name)

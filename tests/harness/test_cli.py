@@ -58,6 +58,10 @@ def simloop(monkeypatch, capsys):
         (["expert", "random", "--margin", "0.1"], ["belong to --until-decided"]),
         (["expert", "random", "--policies", "hold"], ["named twice"]),
         (["--policies", "pi0_libero"], ["pi0_libero", "'libero'", "metaworld"]),
+        (
+            ["--policies", "expert", "--suite", "libero"],
+            ["'metaworld'", "suite 'libero' has adapters for 'libero'"],
+        ),
         (["pi05_libero_goal"], ["pi05_libero", "trained weights"]),
         (["pi05_libero_goal", "--checkpoint", "/no/such/folder"], ["/no/such/folder", "does not exist"]),
         (["demo", "--checkpoint", "/"], ["3 that could be meant (pi0-tiny, pi05-tiny, pi0_fast-tiny)"]),
