@@ -16,12 +16,17 @@ from tyro.conf import Positional
 from tyro.conf import arg as _arg
 from tyro.extras import SubcommandApp
 
+from policies.bench.config import BenchConfig
 from policies.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from harness.experiment import Experiment
 
 app = SubcommandApp()
+bench = SubcommandApp()
+app.command(
+    bench, name="bench", help="Measure how fast parts of simloop are, beside what this machine could do."
+)
 
 
 def arg(metavar: str | None = None, default: str = "") -> object:
@@ -482,6 +487,28 @@ def _until_decided(experiment: Experiment, rule: dict[str, Any], episodes: int |
     return dataclasses.replace(experiment, stopping=stopping, episodes=per_task)
 
 
+@bench.command(name="policy")
+def bench_policy(
+    preset: Annotated[Positional[str], arg("PRESET")],
+    config: Annotated[BenchConfig, _arg(name="")],
+) -> int:
+    """Measure how fast a policy answers; `python -m policies.bench` does the same with JAX and flax alone.
+
+    Example:
+
+      simloop bench policy pi05_libero --random-weights --batches 1 8 32
+
+    Prints, as Markdown, latency and throughput by batch size, and each stage beside the least time that it
+    takes on this device and the FLOPs that XLA counts in it.
+
+    Args:
+      preset: Which policy, such as pi0-tiny.
+    """
+    from policies.bench.command import bench as bench_preset
+
+    return bench_preset(preset, config)
+
+
 def main() -> None:
     """Entry point: what a user did wrong is said in a sentence, without a trace of our insides."""
     try:
@@ -500,10 +527,12 @@ def _spoken_errors() -> tuple[type[Exception], ...]:
     from envs.registry import UnknownNameError
     from envs.rendering import RenderingError
     from harness.errors import SimloopError
+    from policies.bench.config import BenchError
+    from policies.presets import UnknownPresetError
     from policies.training.errors import TrainingError
     from policies.training.layout import DatasetError
     from results.errors import ResultsError
     from results.ledger import LedgerError
 
     spoken = (SimloopError, LedgerError, ResultsError, RenderingError, UnknownNameError)
-    return (*spoken, TrainingError, DatasetError)
+    return (*spoken, TrainingError, DatasetError, BenchError, UnknownPresetError)
