@@ -12,6 +12,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Literal
 
 import numpy as np
@@ -55,6 +56,9 @@ class TaskSpec:
     action_high: tuple[float, ...]
     privileged_size: int = 0
     """Length of the simulator's own view of the scene; 0 where the suite offers none."""
+    initial_states: int | None = None
+    """Number of initial states that come with the task: `Env.reset(i)` starts from state i modulo this
+    number, and episode i of a run is state i. None where initial states are drawn from the seed."""
 
     @property
     def state_size(self) -> int:
@@ -137,6 +141,20 @@ class CameraError(ValueError):
     """A camera that the task does not have."""
 
 
+class SuiteNotInstalledError(ImportError):
+    """A suite whose packages are not installed; the text says the one command that installs them."""
+
+
+NOT_INSTALLED = "not installed"
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return NOT_INSTALLED
+
+
 def check_action(spec: TaskSpec, action: np.ndarray) -> None:
     """Raise `ActionError` unless the action can be executed as it is; nothing is clipped in silence."""
     where = f"{spec.suite}/{spec.name}"
@@ -172,10 +190,32 @@ class Suite(abc.ABC):
     """A family of tasks from one source."""
 
     name: str
-    source: str
-    """Package and version that the tasks come from, for the provenance."""
+    packages: tuple[str, ...] = ()
+    """Distributions that the tasks come from; none where the suite is part of simloop."""
+    extra: str | None = None
+    """The extra of simloop that brings these packages; None where they are always installed."""
     default_group: str
     """The group of tasks that is run when nobody names one."""
+    golden_tasks: tuple[str, ...] = ()
+    """Tasks of which pictures and states are kept to compare machines by; see `envs.golden`."""
+
+    @property
+    def source(self) -> str:
+        """Packages and versions that the tasks come from, for the provenance."""
+        return ", ".join(f"{package} {_version(package)}" for package in self.packages)
+
+    def is_installed(self) -> bool:
+        """Whether simulations of the suite can be made here."""
+        return NOT_INSTALLED not in map(_version, self.packages)
+
+    def require_installed(self) -> None:
+        """Raise `SuiteNotInstalledError` unless simulations of the suite can be made here."""
+        missing = [package for package in self.packages if _version(package) == NOT_INSTALLED]
+        if missing:
+            raise SuiteNotInstalledError(
+                f"Suite {self.name!r} is not installed: {' and '.join(missing)} cannot be found. Install it with: "
+                f"scripts/setup {self.extra or ''}".rstrip()
+            )
 
     @abc.abstractmethod
     def tasks(self) -> Sequence[TaskSpec]:
@@ -187,4 +227,9 @@ class Suite(abc.ABC):
 
     @abc.abstractmethod
     def make(self, task: str, render: RenderSettings) -> Env:
-        """Start a simulation of one task."""
+        """Start a simulation of one task.
+
+        Raises:
+          SuiteNotInstalledError: If the suite's packages are not there, with the command that installs them.
+          KeyError: If `task` is not the exact name of a task; `envs.registry` resolves what people write.
+        """

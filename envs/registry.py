@@ -14,6 +14,8 @@ from envs.interface import Suite, TaskSpec
 # take seconds to import and need not all be installed.
 SUITES = {
     "metaworld": ("envs.metaworld", "MetaWorld"),
+    "libero": ("envs.libero", "Libero"),
+    "aloha_sim": ("envs.aloha_sim", "AlohaSim"),
 }
 
 

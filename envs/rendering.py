@@ -170,7 +170,12 @@ class Renderer:
     """
 
     def __init__(
-        self, model: mujoco.MjModel, settings: RenderSettings, *, upside_down: frozenset[str] = frozenset()
+        self,
+        model: mujoco.MjModel,
+        settings: RenderSettings,
+        *,
+        upside_down: frozenset[str] = frozenset(),
+        hidden_geom_groups: tuple[int, ...] = (),
     ) -> None:
         """Allocate the GL context and its buffers.
 
@@ -179,6 +184,7 @@ class Renderer:
           settings: Size and quality.
           upside_down: Cameras that the model mounts the wrong way up; their pictures are turned by
             180 degrees.
+          hidden_geom_groups: Groups of geoms that are not drawn, such as collision shapes.
 
         Raises:
           RenderingError: If OpenGL cannot be used on this machine.
@@ -189,6 +195,7 @@ class Renderer:
         self._shape = (settings.height, settings.width, 3)
         self._rect = mujoco.MjrRect(0, 0, settings.width, settings.height)
         self._option = mujoco.MjvOption()
+        self._option.geomgroup[list(hidden_geom_groups)] = 0
 
         model.vis.global_.offheight, model.vis.global_.offwidth = settings.height, settings.width
         if settings.profile == "fast":

@@ -16,6 +16,7 @@ from tyro.conf import Positional
 from tyro.conf import arg as _arg
 from tyro.extras import SubcommandApp
 
+from harness.resources import Resources
 from policies.bench.config import BenchConfig
 from policies.training.config import TrainConfig
 
@@ -40,25 +41,32 @@ MISUSED = 2
 
 @app.command
 def run(
-    names: Annotated[Positional[tuple[str, ...]], arg("[EXPERIMENT | POLICY POLICY ...]", "")] = (),
+    names: Annotated[Positional[tuple[str, ...]], arg("[EXPERIMENT | POLICY ...]", "")] = (),
     *,
     suite: Annotated[str | None, arg("S", "metaworld")] = None,
-    tasks: Annotated[tuple[str, ...] | None, arg("T [T ...]", "MT10")] = None,
+    tasks: Annotated[tuple[str, ...] | None, arg("T [T ...]", "the suite's, such as MT10")] = None,
     policies: Annotated[tuple[str, ...] | None, arg("P [P ...]", "")] = None,
+    checkpoint: Annotated[Path | None, arg("DIR", "")] = None,
     episodes: Annotated[int | None, arg("N", "10")] = None,
+    limit: Annotated[int | None, arg("N", "all episodes")] = None,
     seed: Annotated[int | None, arg("S", "0")] = None,
+    protocol: Annotated[str | None, arg("NAME", "default-v1")] = None,
     replan_steps: Annotated[int | None, arg("N", "10")] = None,
     max_steps: Annotated[int | None, arg("N", "the task's own")] = None,
     render: Annotated[Literal["official", "fast"] | None, arg("{official,fast}", "fast")] = None,
     undecodable: Annotated[
         Literal["end_episode", "hold"] | None, arg("{end_episode,hold}", "end_episode")
     ] = None,
+    perturb: Annotated[str | None, arg("KIND=S", "nothing")] = None,
     bucket: Annotated[int | None, arg("N", "4")] = None,
     until_decided: bool = False,
     alpha: Annotated[float | None, arg("A", "0.05")] = None,
     margin: Annotated[float | None, arg("D", "0.02")] = None,
     max_episodes: Annotated[int | None, arg("N", "2000")] = None,
-    env_actors: Annotated[int | None, arg("N", "one per core")] = None,
+    resources: Annotated[Resources, _arg(name="")] = Resources(),  # noqa: B008
+    shard: Annotated[str, arg("I/N", "all of it")] = "1/1",
+    throughput: bool = False,
+    watch: Annotated[tuple[str, ...], arg("DASHBOARD [...]", "none")] = (),
     video_every: Annotated[int, arg("N", "10")] = 10,
     video: bool = True,
     allow_training_seeds: bool = False,
@@ -74,68 +82,90 @@ def run(
 
       simloop run --tasks reach push --policies pi0_libero@/ckpt/pi0_libero/29999
 
+      simloop run pi05_libero_spatial --checkpoint /ckpt/pi05_libero           a published number
+
       simloop run pi0_libero@/a pi0_libero@/b --until-decided --max-episodes 500
 
     Ctrl-C keeps what is done; the same command goes on from there.
 
     Args:
-      names: Name of an experiment (simloop list experiments), of which options override parts; or two policies
-        or more, like --policies.
+      names: Name of an experiment (simloop list experiments), of which options override parts; or of policies,
+        like --policies.
       suite: Suite of the tasks (simloop list suites); metaworld unless the experiment says otherwise.
       tasks: Tasks or groups of tasks such as MT10 (simloop list tasks).
       policies: Policies (simloop list policies), or PRESET@FOLDER for the weights of a checkpoint.
+      checkpoint: Folder with the weights of the experiment's policy, as PRESET@FOLDER would say.
       episodes: Episodes per task and policy.
+      limit: Play only the first episodes of each policy, to see whether an experiment works.
       seed: Root of all initial states and of all noise. The same for every policy, so episodes are paired.
+      protocol: Named rules (simloop list protocols), of which the next four options override parts.
       replan_steps: Actions of a chunk that are executed before the policy is asked again.
       max_steps: Control steps per episode; the task's own limit unless given.
       render: official is the suite's own picture quality; fast is without shadows and multisampling.
       undecodable: What follows tokens that spell no action: the episode fails, or the robot holds still.
+      perturb: Disturb what policies see or do on purpose, such as camera-noise=0.1 (simloop list perturbations).
+        Runs at several strengths make a curve: simloop table RUN [RUN ...] --only perturbations.
       bucket: Rows of every call of a policy worker, unused ones padded.
       until_decided: Compare two policies pair by pair, tasks mixed, and stop as soon as they are found to differ or
         to be equivalent, or neither by --max-episodes. The rule is written down before the first episode.
       alpha: With --until-decided: how often, at most, equal policies are said to differ, however often one looks.
       margin: With --until-decided: differences of success rates below this do not matter.
       max_episodes: With --until-decided: at most so many episodes per policy, over all tasks.
-      env_actors: Simulators running at once; one per core unless given. Does not change results.
+      shard: Play the I-th of N parts of the plan, each into a folder of its own, on as many machines as there
+        are; simloop merge joins them.
+      throughput: Let batches have as many rows as there are queries. Faster; but what a policy answers then
+        depends, by rounding, on what else was waiting, so that no other run gives the same records.
+      watch: Dashboards to report to: tensorboard, wandb, prometheus[:PORT].
       video_every: Control steps between two frames of the videos.
       video: Whether to write a video of every episode.
       allow_training_seeds: Play initial states that a policy was trained on, which is refused otherwise.
       out: Run folder; runs/<experiment> unless given.
     """
-    from harness.engine import Resources
-    from harness.experiment import Experiment, ExperimentError
-    from harness.experiments import find
-    from harness.protocol import Protocol
+    from envs import registry
+    from harness import experiments
+    from harness.experiment import Experiment, ExperimentError, with_checkpoint
+    from harness.perturbation import Perturbation
+    from harness.policy_catalog import is_policy
+    from harness.protocol import DEFAULT, named_protocol
     from harness.run import run as run_experiment
     from results.early_stopping import answer_sentence, answers
+    from results.published import reproductions
     from results.runs import load_runs
     from results.tables import render as render_tables
 
-    if len(names) > 1:
+    one_policy = len(names) == 1 and names[0] not in experiments.names() and is_policy(names[0])
+    if len(names) > 1 or one_policy:
         if policies:
             raise ExperimentError("Policies are named twice: give them either first or after --policies.")
         policies = names
-    if len(names) == 1:
-        chosen = named = find(names[0])
+    if len(names) == 1 and not one_policy:
+        chosen = named = experiments.find(names[0])
     elif not policies:
         raise ExperimentError(
             "Nothing to run: name an experiment (simloop list experiments) or give --policies (simloop list policies)."
         )
     else:
-        named = None
+        named, suite = None, suite or "metaworld"
         chosen = Experiment(
-            name="", suite=suite or "metaworld", tasks=("MT10",), policies=policies, episodes=10,
-            protocol=Protocol(suite or "metaworld"),
+            name="", suite=suite, tasks=(registry.suite(suite).default_group,), policies=policies, episodes=10,
+            protocol=named_protocol(suite),
         )  # fmt: skip
-    protocol = dataclasses.replace(chosen.protocol, suite=suite or chosen.suite)
-    rules = _given(replan_steps=replan_steps, max_steps=max_steps, undecodable=undecodable)
-    protocol = dataclasses.replace(protocol, **rules)
-    if render is not None:
-        protocol = dataclasses.replace(protocol, render=dataclasses.replace(protocol.render, profile=render))
-    overrides = _given(
-        suite=suite, tasks=tasks, policies=policies, episodes=episodes, seed=seed, bucket=bucket
+    rules = chosen.protocol
+    if protocol is not None or suite not in (None, chosen.suite):
+        rules = named_protocol(suite or chosen.suite, protocol or DEFAULT)
+    perturbation = Perturbation.parse(perturb) if perturb is not None else None
+    overridden = _given(
+        replan_steps=replan_steps, max_steps=max_steps, undecodable=undecodable, perturbation=perturbation
     )
-    chosen = dataclasses.replace(chosen, protocol=protocol, **overrides)
+    rules = dataclasses.replace(rules, **overridden)
+    if render is not None:
+        rules = dataclasses.replace(rules, render=dataclasses.replace(rules.render, profile=render))
+    overrides = _given(
+        suite=suite, tasks=tasks, policies=policies, episodes=episodes, seed=seed, bucket=bucket, limit=limit
+    )
+    chosen = dataclasses.replace(chosen, protocol=rules, **overrides)
+    if checkpoint is not None:
+        chosen = with_checkpoint(chosen, checkpoint)
     rule = _given(alpha=alpha, margin=margin, max_pairs=max_episodes)
     if until_decided:
         chosen = _until_decided(chosen, rule, episodes)
@@ -150,10 +180,13 @@ def run(
     result = run_experiment(
         chosen,
         out,
-        Resources(env_actors=env_actors),
+        resources,
         video_every if video else None,
         console,
         allow_training_seeds=allow_training_seeds,
+        throughput=throughput,
+        watch=watch,
+        shard=_shard(shard),
     )
     console.print(render_tables(result.folder, "terminal"), highlight=False, markup=False, soft_wrap=True)
     command = " ".join(["simloop", *sys.argv[1:]])
@@ -165,8 +198,16 @@ def run(
             soft_wrap=True,
         )
         return INTERRUPTED
-    for answer in answers(load_runs(result.folder)):
+    runs = load_runs(result.folder)
+    for answer in answers(runs):
         console.print(answer_sentence(answer), highlight=False, markup=False)
+    if reproductions(runs):
+        console.print(
+            render_tables(result.folder, "terminal", "published"),
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     console.print(
         f"{result.episodes} episodes are in {result.folder}: episodes.jsonl, queries.jsonl, videos/, "
         f"success.md, latency.md (also .csv and .tex). Again: simloop table {result.folder}",
@@ -182,8 +223,8 @@ def table(
     *,
     format: Literal["terminal", "md", "csv", "tex", "html"] = "terminal",
     only: Annotated[
-        Literal["success", "latency", "time", "published"] | None,
-        arg("{success,latency,time,published}", "success and latency; as csv success"),
+        Literal["success", "latency", "time", "published", "perturbations"] | None,
+        arg("{success,latency,time,published,perturbations}", "success and latency; as csv success"),
     ] = None,
     published: Annotated[Path | None, arg("FILE", "what simloop knows of")] = None,
 ) -> int:
@@ -193,7 +234,8 @@ def table(
       runs: Run folders, such as runs/demo. NAME=FOLDER puts NAME: before its policies, to set runs of the
         same policies side by side.
       format: Markdown, CSV, LaTeX (booktabs) or HTML for a document, or the terminal's own layout.
-      only: One table alone; time has the steps to success, published sets our rates beside published ones.
+      only: One table alone; time has the steps to success, published sets our rates beside published ones,
+        perturbations has the success left at every strength.
       published: Published rates, as CSV with the columns policy, tasks, rate, episodes, protocol, source.
     """
     from results.published import PUBLISHED, read_published
@@ -202,6 +244,61 @@ def table(
     known = PUBLISHED if published is None else read_published(published)
     # Tables are wider than a terminal may be; a wrapped table is not a table.
     Console().print(render(list(runs), format, only, known), highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+@app.command
+def status(
+    run: Annotated[Positional[Path], arg("RUN")],
+    *,
+    follow: bool = False,
+) -> int:
+    """Say how far a run is, from any terminal: success so far, episodes per hour, time left, who is busy.
+
+    The same figures are in RUN/status.json, and a line per minute of them in RUN/figures.jsonl.
+
+    Args:
+      run: A run folder, such as runs/demo, while the run goes on or after it.
+      follow: Go on showing until the run has ended or Ctrl-C is pressed.
+    """
+    from harness.watch_status import show
+
+    return show(run, Console(), follow=follow)
+
+
+@app.command
+def merge(
+    runs: Annotated[Positional[tuple[Path, ...]], arg("RUN [RUN ...]")],
+    *,
+    out: Annotated[Path, arg("DIR")],
+) -> int:
+    """Join run folders of several machines into a new one. Nothing is counted twice, nothing unlike is mixed.
+
+    Example, after each of two machines has played its half:
+
+      simloop run libero --shard 1/2 --out runs/a         simloop run libero --shard 2/2 --out runs/b
+
+      simloop merge runs/a runs/b --out runs/libero
+
+    Runs of different experiments, software, weights or statistics are refused, and so are runs that disagree
+    about an episode which both have played.
+
+    Args:
+      runs: Run folders; they are only read.
+      out: Folder of the joined run; must not exist. simloop run goes on with it if episodes are missing.
+    """
+    from harness.merge import merge as merge_runs
+    from results.tables import write_tables
+
+    merged = merge_runs(runs, out)
+    write_tables(out)
+    doubles = f"; {merged.doubles} were in several folders and count once" if merged.doubles else ""
+    Console().print(
+        f"{merged.episodes} of {merged.planned} planned episodes are in {out}{doubles}.",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
     return 0
 
 
@@ -359,7 +456,7 @@ def collect(
     noise: Annotated[float, arg("X")] = 0.0,
     keep_failures: bool = False,
     render: Literal["official", "fast"] = "fast",
-    env_actors: Annotated[int | None, arg("N", "one per core")] = None,
+    resources: Annotated[Resources, _arg(name="")] = Resources(),  # noqa: B008
 ) -> int:
     """Record demonstrations of scripted experts as a LeRobotDataset.
 
@@ -383,18 +480,16 @@ def collect(
         sturdier. What is recorded is what the expert would have done.
       keep_failures: Keep attempts that did not succeed as well.
       render: As in runs.
-      env_actors: Simulators running at once. Does not change the dataset.
     """
     from envs.interface import RenderSettings
     from harness.collect import Collection
     from harness.collect import collect as collect_demonstrations
-    from harness.engine import Resources
 
     wanted = Collection(
         suite, tasks, episodes, seed, robot, cameras, image_size, noise, keep_failures, RenderSettings(render)
     )
     console = Console()
-    folder = collect_demonstrations(wanted, out, Resources(env_actors=env_actors), console)
+    folder = collect_demonstrations(wanted, out, resources, console)
     console.print(f"The dataset is in {folder}.", highlight=False, soft_wrap=True)
     return 0
 
@@ -429,7 +524,9 @@ def train(
 
 
 @app.command(name="list")
-def list_(what: Positional[Literal["suites", "tasks", "policies", "experiments"]]) -> int:
+def list_(
+    what: Positional[Literal["suites", "tasks", "protocols", "policies", "experiments", "perturbations"]],
+) -> int:
     """Show what can be named in a run.
 
     Args:
@@ -441,12 +538,63 @@ def list_(what: Positional[Literal["suites", "tasks", "policies", "experiments"]
     return 0
 
 
+@bench.command(name="engine")
+def bench_engine(
+    *,
+    suite: Annotated[str, arg("S")] = "metaworld",
+    task: Annotated[str, arg("T")] = "reach-v3",
+    seconds: Annotated[float, arg("S")] = 20.0,
+    max_steps: Annotated[int, arg("N")] = 100,
+    replan_steps: Annotated[int, arg("N")] = 10,
+    bucket: Annotated[int, arg("N")] = 4,
+    images: bool = True,
+    compare: bool = True,
+) -> int:
+    """Measure how much of this machine the engine makes use of, and what it costs.
+
+    Prints, as Markdown: queries per second of the simulators alone, of the policy alone and of both together,
+    where either is the scarcer one; what a query costs beyond simulating and the model; and steps per second
+    beside gymnasium's AsyncVectorEnv. The policy is a stub that takes a set time for a batch.
+
+    Args:
+      suite: Suite of the task.
+      task: Task that is simulated.
+      seconds: Length of each measurement; there are about twenty.
+      max_steps: Control steps per episode.
+      replan_steps: Actions between two queries.
+      bucket: Rows of a call of the policy.
+      images: Whether the policy looks through the robot's cameras.
+      compare: Whether to measure AsyncVectorEnv as well.
+    """
+    from harness.bench.engine import run as measure_engine
+    from harness.bench.workload import Workload
+
+    work = Workload(suite, task, images, max_steps, replan_steps, bucket)
+    return measure_engine(work, seconds, Console(), compare=compare)
+
+
+@bench.command(name="driver")
+def bench_driver(*, seconds: Annotated[float, arg("S")] = 20.0) -> int:
+    """Measure how many episodes per second one driver hands out and writes down.
+
+    Args:
+      seconds: Length of the measurement.
+    """
+    from harness.bench.driver import run as measure_driver
+
+    return measure_driver(seconds, Console())
+
+
 @app.command
-def doctor() -> int:
-    """Check this machine, a line per thing: what works, and what to do about what does not."""
+def doctor(*, suite: Annotated[tuple[str, ...], arg("S [S ...]", "the machine itself")] = ()) -> int:
+    """Check this machine, a line per thing: what works, and what to do about what does not.
+
+    Args:
+      suite: Compare pictures and states of these suites with those that come with simloop, instead.
+    """
     from harness import doctor
 
-    return doctor.main(Console())
+    return doctor.main(Console(), suite)
 
 
 @app.command
@@ -469,6 +617,16 @@ def parity(
 def _given(**options: Any) -> dict[str, Any]:
     """The options that were given."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """Both numbers of I/N."""
+    from harness.experiment import ExperimentError
+
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isdigit() and parts.isdigit()):
+        raise ExperimentError(f"--shard takes I/N, such as 1/3 for the first of three parts; got {text!r}.")
+    return int(part), int(parts)
 
 
 def _until_decided(experiment: Experiment, rule: dict[str, Any], episodes: int | None) -> Experiment:
@@ -524,6 +682,7 @@ def main() -> None:
 
 def _spoken_errors() -> tuple[type[Exception], ...]:
     """Errors whose text is written for the person at the keyboard. Imported when there is one."""
+    from envs.interface import SuiteNotInstalledError
     from envs.registry import UnknownNameError
     from envs.rendering import RenderingError
     from harness.errors import SimloopError
@@ -535,4 +694,4 @@ def _spoken_errors() -> tuple[type[Exception], ...]:
     from results.ledger import LedgerError
 
     spoken = (SimloopError, LedgerError, ResultsError, RenderingError, UnknownNameError)
-    return (*spoken, TrainingError, DatasetError, BenchError, UnknownPresetError)
+    return (*spoken, TrainingError, DatasetError, SuiteNotInstalledError, BenchError, UnknownPresetError)

@@ -22,18 +22,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from envs.interface import RenderSettings, TaskSpec
 from envs.registry import resolve_tasks
 from envs.rendering import draw_test_frame
-from harness.actors import EpisodeResult, Sources
 from harness.adapters.registry import find_adapter
 from harness.demonstrations import EXPERT, DemonstrationRecording, Demonstrator, Watched
-from harness.engine import Engine, Resources
+from harness.engine import Engine
+from harness.env_actor import EpisodeResult
 from harness.errors import SimloopError
 from harness.experiment import differences
 from harness.plan import EpisodeSpec
 from harness.progress import PLAIN_EVERY_S
 from harness.protocol import Protocol
+from harness.resources import Resources
 from harness.run import sigterm_as_interrupt
 from harness.run_folder import write_atomically
 from harness.seeding import demonstration_key, demonstration_seed
+from harness.sources import Sources
 from policies.interface import PolicySpec
 from policies.scripted import scripted_policy
 from policies.training.demonstration import Demonstration, demonstration_from

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from envs.interface import TaskSpec
-from harness.actors import Recording
 from harness.plan import EpisodeSpec
 from harness.rollout import Played, Reply
+from harness.sources import Recording
 from policies.interface import Answer, Chunk, Policy, PolicySpec, Query
 from policies.preprocessing import resize_with_pad
 from policies.scripted import scripted_policy

@@ -6,10 +6,13 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import psutil
 from rich.console import Console
+
+from envs import golden, registry
+from envs.interface import Suite, SuiteNotInstalledError
 
 MEMORY_NEEDED_GIB = 3.0  # Ray, two simulators with software GL, and one small policy.
 DISK_NEEDED_GIB = 2.0
@@ -19,9 +22,9 @@ class Unfit(Exception):
     """A check that failed; the text says what to do."""
 
 
-def main(console: Console) -> int:
-    """Run all checks; returns 0 if every one passed, 1 otherwise."""
-    checks: list[tuple[str, Callable[[], str]]] = [
+def main(console: Console, suites: Sequence[str] = ()) -> int:
+    """Run all checks, or compare suites with what is kept of them; returns 0 if all is well, 1 otherwise."""
+    checks: Iterable[tuple[str, Callable[[], str]]] = [
         ("Python", _python),
         ("Ray", _ray),  # Before JAX, whose threads do not like the processes that Ray starts.
         ("JAX", _jax),
@@ -30,10 +33,16 @@ def main(console: Console) -> int:
         ("disk", _disk),
         *_suites(),
     ]
-    failed = 0
+    if suites:
+        checks = (check for name in suites for check in _golden(registry.suite(name)))
+    failed = done = 0
     for name, check in checks:
+        done += 1
         try:
             line, mark = check(), "[green]ok[/green]  "
+        except SuiteNotInstalledError as error:
+            failed += bool(suites)  # A suite that nobody asked for may be absent.
+            line, mark = str(error), "[red]FAIL[/red]" if suites else "[dim]--[/dim]  "
         except Exception as error:
             failed += 1
             line, mark = (
@@ -43,7 +52,7 @@ def main(console: Console) -> int:
         console.print(f"{mark} [bold]{name:<18}[/bold] ", end="", highlight=False)
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(
-        "Everything works." if not failed else f"{failed} of {len(checks)} checks failed.", highlight=False
+        "Everything works." if not failed else f"{failed} of {done} checks failed.", highlight=False
     )
     return 1 if failed else 0
 
@@ -124,9 +133,6 @@ def _disk() -> str:
 
 
 def _suites() -> list[tuple[str, Callable[[], str]]]:
-    from envs import registry
-    from envs.interface import Suite
-
     def check(suite: Suite) -> Callable[[], str]:
         def run() -> str:
             from envs.interface import RenderSettings
@@ -141,3 +147,58 @@ def _suites() -> list[tuple[str, Callable[[], str]]]:
         return run
 
     return [(f"suite {suite.name}", check(suite)) for suite in map(registry.suite, registry.suites())]
+
+
+def _golden(suite: Suite) -> Iterator[tuple[str, Callable[[], str]]]:
+    """What draws and computes, then each moment that is kept of the suite."""
+
+    def origin() -> str:
+        suite.require_installed()
+        return f"{suite.source}, drawn by {golden.origin_here(suite).renderer}"
+
+    yield f"suite {suite.name}", origin
+    for task in suite.golden_tasks if suite.is_installed() else ():
+        try:
+            for found in golden.compare(suite, task):
+                yield _label(task, found.moment), lambda found=found: _judged(suite, found)  # type: ignore[misc]
+        except Exception as error:
+            yield _label(task, "played"), lambda error=error: _raise(error)  # type: ignore[misc]
+
+
+def _raise(error: Exception) -> str:
+    raise error
+
+
+def _label(task: str, moment: str) -> str:
+    return f"{task if len(task) < 40 else task[:18] + '...' + task[-18:]}, {moment}"
+
+
+def _judged(suite: Suite, found: golden.Comparison) -> str:
+    """One moment beside the kept one; what may explain the difference where they do not agree."""
+    physics = "to the last bit" if found.identical_physics else f"within {found.state_difference:.1g}"
+    line = (
+        f"state agrees {physics}; picture differs by {found.picture_difference:.2f} of 255 on average "
+        f"(tolerance {golden.PICTURE_TOLERANCE})"
+    )
+    if found.agrees:
+        return line
+    there, here = golden.origin(suite), golden.origin_here(suite)
+    versions = [
+        f"{name} {there.packages.get(name)} -> {here.packages.get(name)}"
+        for name in there.packages
+        if there.packages.get(name) != here.packages.get(name)
+    ]
+    others = [
+        f"{what}: {a} -> {b}"
+        for what, a, b in (
+            ("renderer", there.renderer, here.renderer),
+            ("machine", there.machine, here.machine),
+        )
+        if a != b
+    ]
+    raise Unfit(
+        f"the robot's state differs by {found.state_difference:.2g} (tolerance {golden.STATE_TOLERANCE:g}), the "
+        f"picture by {found.picture_difference:.2f} of 255 (tolerance {golden.PICTURE_TOLERANCE}). What differs from "
+        f"where they were kept: {'; '.join(versions + others) or 'nothing known'}. Results made here are not "
+        "comparable with published ones; install what requirements.lock says with scripts/setup."
+    )

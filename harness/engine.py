@@ -1,137 +1,138 @@
-"""Hands episodes to simulator actors and keeps policy workers ready for them, until all are done."""
+"""Hands episodes to simulators and keeps policy workers ready for them, until all are done.
+
+    Agenda ──> Simulators ──> results        a thread of its own, so that no simulator waits for a disk
+                   │  ask
+                Workforce
+
+Ray starts, places, connects and restarts the processes. What is here decides who plays what next, and
+whether a process that is silent or late is still to be waited for.
+"""
 
 from __future__ import annotations
 
-import logging
-import os
-from collections import deque
+import dataclasses
+import queue
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
-import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
-from harness.actors import (
-    REGISTERED,
-    EpisodeResult,
-    Sources,
-    VideoSettings,
-    WorkerReport,
-    start_env_actor,
-    start_policy_worker,
-)
-from harness.errors import SimloopError
+from harness.agenda import Agenda, Attempt
+from harness.deadlines import Deadlines
+from harness.env_actor import EpisodeResult, VideoSettings, start_env_actor
+from harness.figures import Figures, phase_text, simulator_figures, worker_figures
+from harness.health import SimulatorHealth, WorkerHealth
 from harness.plan import EpisodeSpec
+from harness.policy_worker import WorkerReport, start_policy_worker
 from harness.protocol import Protocol
+from harness.ray_connection import RayConnection
+from harness.resources import Resources
+from harness.simulators import Death, Simulator, Simulators, first_line
+from harness.sizing import Sizing
+from harness.sources import REGISTERED, Sources
+from harness.workforce import Workforce
 from policies.interface import PolicySpec
 
-MAX_ATTEMPTS = 2  # A fault that comes back is not a passing one; it is recorded as an error.
 WORKERS_AHEAD = 1  # While one policy plays, the next compiles; more would compete for memory.
-OBJECT_STORE_BYTES = (
-    256 * 2**20
-)  # Queries and videos pass through one at a time; the default takes 30 % of RAM.
 POLL_S = 0.5
+HEALTH_S = 1.0
+"""Between two questions after the health of a process; of many processes each is asked more rarely."""
+HEALTHS_PER_S = 200.0
+UNREAD = 256  # Results that may wait to be written down before no other episode is begun.
 
-
-class EngineError(SimloopError):
-    """Something without which no episode of a policy can be played."""
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What a run may use. Nothing here changes its results."""
-
-    env_actors: int | None = None
-    """Simulators running at once; None for one per core."""
-
-    def __post_init__(self) -> None:
-        """Refuse counts that cannot run."""
-        if self.env_actors is not None and self.env_actors < 1:
-            raise EngineError(f"--env-actors must be at least 1; got {self.env_actors}.")
+Event = tuple[str, Any, "Future[Any] | None"]
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """One try at an episode."""
+class Listener:
+    """Who wants to know what happens beside the results."""
 
-    spec: EpisodeSpec
-    number: int = 1
-
-
-@dataclass
-class _Worker:
-    handle: Any
-    ready: Any
-    """Reference to the report, until it has come."""
-    report: WorkerReport | None = None
+    ready: Callable[[WorkerReport], None] = lambda report: None
+    """A policy can answer."""
+    retry: Callable[[Attempt, str], None] = lambda attempt, error: None
+    """An attempt broke, by this error, and is made again."""
+    note: Callable[[str], None] = lambda note: None
+    """Something else happened, in a sentence."""
+    figures: Callable[[Figures], None] = lambda figures: None
+    """About once a second."""
 
 
 class Engine:
     """Ray actors for one run. A context manager: leaving it stops every actor.
 
-    Uses the Ray that this process is connected to; otherwise starts one on this machine, and stops it.
+    Uses the Ray that this process is connected to; otherwise the one at `resources.ray_address`; otherwise
+    starts one on this machine, and stops it.
+
+    Args:
+      buckets: Rows of a call of a policy worker. One number alone keeps answers independent of their company.
+      listener: Is called in the thread that reads `results`.
     """
 
     def __init__(
         self,
         protocol: Protocol,
         policies: Mapping[str, PolicySpec],
-        bucket: int,
+        buckets: int | Sequence[int],
         resources: Resources,
         video: VideoSettings | None,
-        on_ready: Callable[[WorkerReport], None] = lambda report: None,
-        on_retry: Callable[[Attempt, str], None] = lambda attempt, error: None,
+        listener: Listener | None = None,
         sources: Sources = REGISTERED,
     ):
         self._protocol = protocol
         self._policies = policies
-        self._bucket = bucket
+        self._buckets = (buckets,) if isinstance(buckets, int) else tuple(buckets)
         self._resources = resources
         self._video = video
-        self._on_ready = on_ready
-        self._on_retry = on_retry
+        self._listener = listener or Listener()
         self._sources = sources
-        self._own_ray = False
-        self._actors: list[Any] = []
-        self._workers: dict[str, _Worker] = {}
-        self._pending: deque[Attempt] = deque()
-        self._running: dict[Any, tuple[Any, Attempt]] = {}
+        self._ray = RayConnection(resources)
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._deadlines = Deadlines(resources.deadlines)
+        self._simulators = Simulators(
+            lambda: start_env_actor(protocol, video, sources), self._post, self._deadlines
+        )
+        self._workforce = Workforce(self._start_workers, self._post, self._deadlines)
+        asked = any(policy.runs_in == "worker" for policy in policies.values())
+        self._sizing = Sizing(
+            resources.envs_per_actor, asked_elsewhere=asked, total_bytes=psutil.virtual_memory().total
+        )
+        self._agenda = Agenda(())
+        self._under_way: set[str] = set()
+        self._stopping = threading.Event()
+        self._leaving = threading.Event()
+        self.figures = Figures()
+        """The last seconds."""
 
     def __enter__(self) -> Engine:
         """Have a Ray to work with."""
-        if ray.is_initialized():
-            return self
-        os.environ.setdefault(
-            "RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0"
-        )  # Or Ray builds a new venv for its workers.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(
-            num_cpus=max(self.env_actors, psutil.cpu_count() or 1),
-            object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-        self._own_ray = True
+        self._ray.open()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop everything, also episodes under way."""
-        for actor in [*self._actors, *(worker.handle for worker in self._workers.values())]:
-            ray.kill(actor)
-        if self._own_ray:
-            ray.shutdown()
+        self._leaving.set()
+        self._simulators.stop()
+        self._workforce.stop()
+        self._ray.close()
 
     @property
     def env_actors(self) -> int:
         """How many simulators run at once."""
-        return self._resources.env_actors or psutil.cpu_count() or 1
+        return self._resources.env_actors or self._ray.cores()
+
+    def healths(self) -> tuple[list[SimulatorHealth], list[WorkerHealth]]:
+        """What simulators and policy workers last said of themselves."""
+        simulators = [s.health for s in list(self._simulators.all) if s.health is not None]
+        return simulators, [w.health for w in self._workforce.all if w.health is not None]
 
     def stop_asking(self) -> None:
         """Start no episode any more; those under way are still played and yielded."""
-        self._pending.clear()
+        self._stopping.set()
 
     def results(
         self, todo: Sequence[EpisodeSpec], *, in_order: bool = False
@@ -140,98 +141,239 @@ class Engine:
 
         Args:
           in_order: Whether to start them strictly in their order, waiting for a policy that is not ready,
-            rather than to play later episodes of others meanwhile.
+            rather than to play later episodes of others meanwhile; and none before the results so far
+            have been looked at.
 
         Raises:
-          EngineError: If a policy cannot be loaded or compiled.
+          EngineError: If a policy cannot be loaded or compiled, or nothing can be simulated.
         """
-        self._pending = deque(Attempt(spec) for spec in todo)
-        count = min(self.env_actors, len(todo))
-        self._actors = [self._start_env_actor() for _ in range(count)]
-        idle = list(self._actors)
-        while self._pending or self._running:
-            self._start_workers()
-            self._dispatch(idle, in_order)
-            starting = [worker.ready for worker in self._workers.values() if worker.report is None]
-            done, _ = ray.wait([*self._running, *starting], num_returns=1, timeout=POLL_S)
-            for reference in done:
-                if reference not in self._running:
-                    self._welcome(reference)
-                    continue
-                actor, attempt = self._running.pop(reference)
-                try:
-                    result = ray.get(reference)
-                except RayActorError as error:
-                    self._actors.remove(actor)
-                    actor = self._start_env_actor()
-                    self._actors.append(actor)
-                    result = EpisodeResult(
-                        attempt.spec, None, error=f"The simulator process died: {_first_line(error)}"
-                    )
-                idle.append(actor)
-                if result.played is None and attempt.number < MAX_ATTEMPTS:
-                    self._on_retry(attempt, result.error)
-                    self._pending.appendleft(Attempt(attempt.spec, attempt.number + 1))
+        self._agenda = Agenda(todo, in_order=in_order)
+        self._stopping.clear()
+        outbox: queue.Queue[tuple[Any, ...]] = queue.Queue()
+        thread = threading.Thread(
+            target=self._play_all, args=(outbox, 0 if in_order else UNREAD), name="engine", daemon=True
+        )
+        thread.start()
+        try:
+            while True:
+                kind, *content = outbox.get()
+                if kind == "end":
+                    break
+                if kind == "result":
+                    yield content[0], content[1]
                 else:
-                    yield attempt, result
-            self._stop_workers()
+                    getattr(self._listener, kind)(*content)
+                outbox.task_done()
+                self._events.put(("read", None, None))
+        finally:
+            self._leaving.set()
+            thread.join()
+            self._leaving.clear()
+        if content[0] is not None:
+            raise content[0]
 
-    def _start_env_actor(self) -> Any:
-        return start_env_actor(self._protocol, self._video, self._sources)
+    # What follows runs in the engine's own thread.
 
-    def _start_workers(self) -> None:
-        """Have workers for the policies that play now and for those that play next."""
-        wanted: dict[str, None] = {}
-        for attempt in [*(attempt for _, attempt in self._running.values()), *self._pending]:
-            name = attempt.spec.policy
-            if self._policies[name].runs_in == "worker":
-                wanted[name] = None
+    def _post(self, kind: str, tag: Any, future: Future[Any]) -> None:
+        future.add_done_callback(lambda done: self._events.put((kind, tag, done)))
+
+    def _play_all(self, outbox: queue.Queue[tuple[Any, ...]], most_unread: int) -> None:
+        failure: BaseException | None = None
+        try:
+            self._simulators.have(min(self.env_actors, len(self._agenda)))
+            looked = time.monotonic()
+            while not self._leaving.is_set() and (len(self._agenda) or self._simulators.running):
+                if self._stopping.is_set():
+                    self._agenda.clear()
+                self._workforce.have(self._policies_wanted())
+                if outbox.unfinished_tasks <= most_unread:
+                    self._dispatch()
+                self._take_events(outbox)
+                now = time.monotonic()
+                if now - looked >= HEALTH_S / 2:
+                    looked = now
+                    self._look_after(now, outbox)
+                self._workforce.keep(self._policies_needed())
+        except BaseException as error:
+            failure = error
+        outbox.put(("end", failure))
+
+    def _take_events(self, outbox: queue.Queue[tuple[Any, ...]]) -> None:
+        """What has happened since the last look; waits for something to happen."""
+        try:
+            events = [self._events.get(timeout=POLL_S)]
+            while not self._events.empty():
+                events.append(self._events.get_nowait())
+        except queue.Empty:
+            return
+        for kind, tag, future in events:
+            if future is None:  # Somebody has read a result: there may be room for more.
+                continue
+            if kind == "played":
+                self._played(tag, future, outbox)
+            elif kind == "prepared":
+                if report := self._workforce.prepared(tag, future):
+                    outbox.put(("ready", report))
+            elif kind == "worker":
+                if note := self._workforce.heard(tag, future):
+                    self._replaced(note, outbox)
+            elif death := self._simulators.heard(tag, future):
+                self._bury(death, outbox)
+
+    def _played(self, ticket: int, future: Future[EpisodeResult], outbox: queue.Queue[Any]) -> None:
+        simulator = self._simulators.simulator_of(ticket)
+        if simulator is None:
+            return
+        try:
+            result = future.result()
+        except RayTaskError as error:
+            _, attempt = self._simulators.ended(ticket) or (None, None)
+            assert attempt is not None
+            result = EpisodeResult(attempt.spec, None, error=first_line(error.cause), trace=str(error))
+        except RayError as error:
+            self._bury(self._simulators.died(simulator, first_line(error)), outbox)
+            return
+        else:
+            _, attempt = self._simulators.ended(ticket) or (None, None)
+            assert attempt is not None
+        if result.played is not None:
+            self._agenda.expected.learn(attempt.spec, result.played.wall_s)
+        self._settle(attempt, result, outbox)
+        if result.unfit:
+            self._retire(simulator, result.error, outbox)
+        elif simulator.leaving and not simulator.running:
+            self._retire(simulator, "as announced", outbox)
+
+    def _settle(self, attempt: Attempt, result: EpisodeResult, outbox: queue.Queue[Any]) -> None:
+        """Have an attempt made again, or hand out what came of it."""
+        if result.played is None and attempt.number < self._resources.max_attempts:
+            outbox.put(("retry", attempt, result.error))
+            self._count("retried")
+            self._agenda.put_back(attempt.again())
+        else:
+            outbox.put(("result", attempt, result))
+
+    def _bury(self, death: Death, outbox: queue.Queue[Any]) -> None:
+        """What becomes of the attempts of a simulator that is no more."""
+        self._replaced(f"A simulator process is replaced: {death.reason}", outbox)
+        for attempt in death.uncharged:
+            self._agenda.put_back(attempt)
+        for attempt in death.charged:
+            error = f"The simulator process died: {death.reason}"
+            self._settle(attempt, EpisodeResult(attempt.spec, None, error=error), outbox)
+
+    def _retire(self, simulator: Simulator, reason: str, outbox: queue.Queue[Any]) -> None:
+        if death := self._simulators.replace(simulator, reason):
+            self._bury(death, outbox)
+
+    def _replaced(self, note: str, outbox: queue.Queue[Any]) -> None:
+        self._count("replaced")
+        outbox.put(("note", note))
+
+    def _count(self, what: str) -> None:
+        self.figures = dataclasses.replace(self.figures, **{what: getattr(self.figures, what) + 1})
+
+    def _dispatch(self) -> None:
+        """Give simulators with room the next episodes whose policy can answer."""
+        places = self._sizing.places
+        free = [simulator for simulator in self._simulators.all if simulator.room(places)]
+        few = 2 * len(self._simulators.all) * places
+        while free:
+            free.sort(key=lambda simulator: len(simulator.running))
+            simulator = free[0]
+            if simulator.alone:
+                attempt: Attempt | None = simulator.alone.popleft()
+                if attempt is not None and not self._playable(attempt.spec.policy):
+                    simulator.alone.appendleft(attempt)
+                    free.pop(0)
+                    continue
+            else:
+                attempt = self._agenda.next(self._playable, few=few)
+            if attempt is None:
+                free.pop(0)
+                continue
+            policy = self._policies[attempt.spec.policy]
+            self._simulators.play(simulator, attempt, policy, self._workforce.ready(policy.name))
+            if not simulator.room(places):
+                free.pop(0)
+
+    def _playable(self, policy: str) -> bool:
+        return self._policies[policy].runs_in == "actor" or bool(self._workforce.ready(policy))
+
+    def _policies_wanted(self) -> list[str]:
+        """Policies that need workers now, and those that play next."""
+        wanted = {attempt.spec.policy for attempt in self._simulators.attempts()}
+        for policy in self._agenda.policies():
             if len(wanted) > WORKERS_AHEAD:
                 break
-        for name in wanted:
-            if name not in self._workers:
-                gpus = ray.cluster_resources().get("GPU", 0)
-                share = 0.0 if gpus == 0 else 1.0 if gpus > WORKERS_AHEAD else 1 / (1 + WORKERS_AHEAD)
-                handle = start_policy_worker(name, self._bucket, share, self._sources)
-                self._workers[name] = _Worker(handle, handle.prepare.remote())
+            wanted.add(policy)
+        return [policy for policy in wanted if self._policies[policy].runs_in == "worker"]
 
-    def _welcome(self, reference: Any) -> None:
-        """Note that a policy can answer now."""
-        name, worker = next((n, w) for n, w in self._workers.items() if w.ready == reference)
-        try:
-            worker.report = ray.get(reference)
-        except RayTaskError as error:
-            raise EngineError(f"Policy {name!r} cannot be used: {error.cause}") from error
-        except RayError as error:
-            raise EngineError(
-                f"The worker of policy {name!r} died while starting: {_first_line(error)}"
-            ) from error
-        self._on_ready(worker.report)
+    def _policies_needed(self) -> set[str]:
+        return {a.spec.policy for a in self._simulators.attempts()} | set(self._agenda.policies())
 
-    def _dispatch(self, idle: list[Any], in_order: bool) -> None:
-        """Give idle simulators the first episodes whose policy can answer."""
-        blocked: list[Attempt] = []
-        while idle and self._pending:
-            attempt = self._pending.popleft()
-            policy = self._policies[attempt.spec.policy]
-            worker = self._workers.get(attempt.spec.policy)
-            if policy.runs_in == "worker" and (worker is None or worker.report is None):
-                blocked.append(attempt)
-                if in_order:
-                    break
-                continue
-            actor = idle.pop()
-            reference = actor.play.remote(attempt.spec, policy, worker.handle if worker else None)
-            self._running[reference] = (actor, attempt)
-        self._pending.extendleft(reversed(blocked))
+    def _start_workers(self, policy: str) -> list[Any]:
+        gpus = self._ray.gpus()
+        count = self._resources.workers or max(1, gpus)
+        others = sum(spec.runs_in == "worker" for spec in self._policies.values()) - 1
+        share = min(1.0, gpus / count) / (1 + min(others, WORKERS_AHEAD))
+        return [start_policy_worker(policy, self._buckets, share, self._sources) for _ in range(count)]
 
-    def _stop_workers(self) -> None:
-        """Free the devices of policies that have no episode left."""
-        needed = {attempt.spec.policy for _, attempt in self._running.values()}
-        needed |= {attempt.spec.policy for attempt in self._pending}
-        for name in self._workers.keys() - needed:
-            ray.kill(self._workers.pop(name).handle)
+    def _look_after(self, now: float, outbox: queue.Queue[Any]) -> None:
+        """Ask how everybody is, end who hangs, and judge whether there are enough of everything."""
+        processes = len(self._simulators.all) + len(self._workforce.all)
+        every_s = max(HEALTH_S, processes / HEALTHS_PER_S)
+        self._simulators.ask_all(now, every_s)
+        self._workforce.ask_all(now, every_s)
+        for death in self._simulators.judge(now, answers_due=self._workforce.idle()):
+            self._bury(death, outbox)
+        for note in self._workforce.judge(now):
+            self._replaced(note, outbox)
+        self._measure()
+        policies = {attempt.spec.policy for attempt in self._simulators.attempts()}
+        if policies != self._under_way:
+            self._under_way = policies
+            self._sizing.reset()
+        places = self._sizing.places
+        judgement = self._sizing.judge(self.figures)
+        if judgement.places != places:
+            outbox.put(("note", f"{judgement.places} environments per simulator: {judgement.reason}."))
+        self._mind_memory(judgement.short_of_memory, outbox)
+        if outbox.empty():
+            outbox.put(("figures", self.figures))
 
+    def _mind_memory(self, short: bool, outbox: queue.Queue[Any]) -> None:
+        """Replace a simulator that has grown beyond what it may have, or far beyond the others."""
+        known = [s for s in self._simulators.all if s.health is not None and not s.leaving]
+        if not known:
+            return
+        sizes = {s: s.health.process.rss_bytes for s in known if s.health is not None}
+        largest = max(sizes, key=sizes.__getitem__)
+        limit = self._resources.actor_memory_gib
+        if limit is None:
+            usual = sorted(sizes.values())[len(sizes) // 2]
+            if not short or (len(sizes) > 1 and sizes[largest] < 1.5 * usual):
+                return
+        elif sizes[largest] < limit * 2**30:
+            return
+        over = limit is not None and sizes[largest] > 1.5 * limit * 2**30
+        reason = f"it has grown to {sizes[largest] / 2**30:.1f} GiB"
+        if death := self._simulators.replace(largest, reason, now=over):
+            self._bury(death, outbox)
 
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    def _measure(self) -> None:
+        simulators = [(s.before, s.health) for s in self._simulators.all if s.before and s.health]
+        workers = [(w.before, w.health) for w in self._workforce.all if w.before and w.health]
+        slow = next((d for _, h in simulators if (d := self._deadlines.slow(h))), None)
+        self.figures = Figures(
+            simulators=len(self._simulators.all),
+            places=self._sizing.places,
+            running=self._simulators.running,
+            waiting=len(self._agenda),
+            workers=len(self._workforce.all),
+            retried=self.figures.retried,
+            replaced=self.figures.replaced,
+            slow=f"{phase_text(slow.phase)} for {slow.for_s:.0f} s" if slow and slow.phase else "",
+            **simulator_figures(simulators),
+            **worker_figures(workers),
+        )

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -15,8 +16,9 @@ from envs.registry import resolve_tasks
 from harness.errors import SimloopError
 from harness.plan import Plan, make_plan
 from harness.policy_catalog import policy_spec
-from harness.protocol import Protocol
+from harness.protocol import Protocol, named_protocol
 from policies.interface import PolicySpec
+from policies.scripted import SCRIPTED
 from results.sequential import StoppingRule
 
 
@@ -40,10 +42,12 @@ class Experiment:
     """Episodes per task and policy."""
     seed: int = 0
     """Root of all initial states and of all noise."""
-    protocol: Protocol = field(default_factory=lambda: Protocol("metaworld"))
+    protocol: Protocol = field(default_factory=lambda: named_protocol("metaworld"))
     bucket: int = 4
     """Rows of every call of a policy worker, unused ones padded. Fixed for a run, because answers of
     programs for other numbers of rows differ by rounding."""
+    limit: int | None = None
+    """Play only the first episodes of each policy: to see whether an experiment works, not to measure."""
     stopping: StoppingRule | None = None
     """With a rule, tasks are mixed, two policies play pair by pair, and the run ends when the rule has decided
     whether they differ."""
@@ -52,6 +56,10 @@ class Experiment:
         """Refuse what no plan can be made of."""
         if self.episodes < 1:
             raise ExperimentError(f"--episodes must be at least 1; got {self.episodes}.")
+        if self.limit is not None and self.limit < 1:
+            raise ExperimentError(f"--limit must be at least 1; got {self.limit}.")
+        if self.limit is not None and self.stopping is not None:
+            raise ExperimentError("--limit and --until-decided cannot be combined; give --max-episodes.")
         if self.bucket < 1:
             raise ExperimentError(f"--bucket must be at least 1; got {self.bucket}.")
         if not self.policies:
@@ -92,6 +100,7 @@ class Experiment:
             self.episodes,
             self.seed,
             interleaved_pairs=None if self.stopping is None else self.stopping.max_pairs,
+            limit=self.limit,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,6 +111,22 @@ class Experiment:
     def short_hash(self) -> str:
         """Eight characters that tell experiments of one name apart."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def with_checkpoint(experiment: Experiment, folder: Path) -> Experiment:
+    """The experiment with the weights of a checkpoint for its only policy that has none.
+
+    Raises:
+      ExperimentError: If it is not clear which policy is meant.
+    """
+    bare = [name for name in experiment.policies if "@" not in name and name not in SCRIPTED]
+    if len(bare) != 1:
+        raise ExperimentError(
+            f"--checkpoint names the weights of one policy; the experiment has {len(bare)} that could be meant "
+            f"({', '.join(bare) or 'none'}). Say PRESET@FOLDER after --policies."
+        )
+    policies = tuple(f"{name}@{folder}" if name == bare[0] else name for name in experiment.policies)
+    return dataclasses.replace(experiment, policies=policies)
 
 
 _ADAPTER = TypeAdapter(Experiment)

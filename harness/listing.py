@@ -10,12 +10,25 @@ from rich.table import Table
 from envs import registry
 from harness import experiments
 from harness.policy_catalog import policy_names, policy_spec
+from harness.protocol import NAMED
 from policies.presets import PRESETS
+from results.perturbation_kinds import KINDS
 
 
-def show(what: Literal["suites", "tasks", "policies", "experiments"], console: Console) -> None:
+def show(
+    what: Literal["suites", "tasks", "protocols", "policies", "experiments", "perturbations"],
+    console: Console,
+) -> None:
     """Print all names of a kind, with what one needs to know to choose."""
-    {"suites": _suites, "tasks": _tasks, "policies": _policies, "experiments": _experiments}[what](console)
+    shows = {
+        "suites": _suites,
+        "tasks": _tasks,
+        "protocols": _protocols,
+        "policies": _policies,
+        "experiments": _experiments,
+        "perturbations": _perturbations,
+    }
+    shows[what](console)
 
 
 def _table(*columns: str) -> Table:
@@ -49,6 +62,17 @@ def _tasks(console: Console) -> None:
     _print(console, table)
 
 
+def _protocols(console: Console) -> None:
+    table = _table("suite", "protocol", "pictures", "replan", "steps", "hash")
+    for protocol in NAMED.values():
+        picture = f"{protocol.render.profile} {protocol.render.height} x {protocol.render.width}"
+        steps = "the task's" if protocol.max_steps is None else str(protocol.max_steps)
+        table.add_row(
+            protocol.suite, protocol.name, picture, str(protocol.replan_steps), steps, protocol.sha256[:8]
+        )
+    _print(console, table)
+
+
 def _policies(console: Console) -> None:
     table = _table("policy", "robot", "weights", "cameras", "state", "actions", "chunk")
     for name in policy_names():
@@ -73,4 +97,11 @@ def _experiments(console: Console) -> None:
     table = _table("experiment", "what it runs")
     for name in experiments.names():
         table.add_row(name, experiments.summary(name))
+    _print(console, table)
+
+
+def _perturbations(console: Console) -> None:
+    table = _table("perturbation", "strength S, in (0, 1]", "what it does")
+    for name, kind in KINDS.items():
+        table.add_row(name, kind.unit, kind.says.format(s="S"))
     _print(console, table)

@@ -62,12 +62,18 @@ def make_plan(
     seed: int,
     *,
     interleaved_pairs: int | None = None,
+    limit: int | None = None,
 ) -> Plan:
     """Every policy on every task, `episodes` times; episode i starts alike for all policies.
 
     Policy by policy and task by task; or, for runs that may stop early, at most `interleaved_pairs`
     (task, episode) mixed, each played by all policies in turn: every task once in an order drawn from the
     seed, then every task again, so that a run that stops has not seen the first tasks alone.
+
+    With a limit, only the first episodes of each policy.
+
+    Where a task comes with initial states, episode i starts from state i whatever the seed, as published
+    evaluations do; the seed then decides about the noise alone.
     """
 
     def spec(policy: str, task: TaskSpec, episode: int) -> EpisodeSpec:
@@ -77,17 +83,13 @@ def make_plan(
             protocol=protocol.label,
             task=task.name,
             episode=episode,
-            seed=episode_seed(seed, task.suite, task.name, episode),
+            seed=episode if task.initial_states else episode_seed(seed, task.suite, task.name, episode),
             key=episode_key(seed, task.suite, task.name, episode),
         )
 
     if interleaved_pairs is None:
-        ordered = (
-            spec(policy, task, episode)
-            for policy in policies
-            for task in tasks
-            for episode in range(episodes)
-        )
+        places = [(task, episode) for task in tasks for episode in range(episodes)][:limit]
+        ordered = (spec(policy, task, episode) for policy in policies for task, episode in places)
         return Plan(protocol, tuple(ordered))
     pairs = [
         (task, episode)

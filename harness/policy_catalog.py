@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from harness.errors import SimloopError
 from policies.interface import Policy, PolicySpec
@@ -25,13 +25,20 @@ class NamedPolicy(NamedTuple):
 
     base: str
     """A scripted policy or a preset."""
-    weights: Path | Literal["random"] | None
-    """Folder of the checkpoint; None for scripted policies, and for presets that need one named."""
+    checkpoint: Path | None
+    """Folder of the weights; None for scripted policies, and for presets that need one named."""
+    random: bool = False
+    """Whether weights are drawn instead."""
 
 
 def policy_names() -> tuple[str, ...]:
     """Scripted policies first, then the presets of the pi0 family."""
     return (*SCRIPTED, *PRESETS)
+
+
+def is_policy(name: str) -> bool:
+    """Whether a name on the command line is that of a policy, with or without a checkpoint."""
+    return name.partition("@")[0] in policy_names()
 
 
 def policy_spec(name: str) -> PolicySpec:
@@ -44,13 +51,13 @@ def policy_spec(name: str) -> PolicySpec:
     if named.base in SCRIPTED:
         return scripted_policy(named.base).spec
     spec = dataclasses.replace(PRESETS[named.base].spec(), name=name)
-    return dataclasses.replace(spec, weights="trained") if isinstance(named.weights, Path) else spec
+    return dataclasses.replace(spec, weights="trained") if named.checkpoint is not None else spec
 
 
 def require_weights(name: str) -> None:
     """Raise `UnknownPolicyError` if the policy needs a checkpoint and the name says none."""
     named = parse(name)
-    if named.weights is None and named.base in PRESETS:
+    if named.base in PRESETS and named.checkpoint is None and not named.random:
         raise UnknownPolicyError(PRESETS[named.base].where_to_get_weights())
 
 
@@ -61,10 +68,7 @@ def load(name: str) -> Policy:
         return scripted_policy(named.base)
     from policies.loading import load_policy
 
-    if named.weights == RANDOM:
-        policy = load_policy(named.base, random_weights=True)
-    else:
-        policy = load_policy(named.base, named.weights)
+    policy = load_policy(named.base, named.checkpoint, random_weights=named.random)
     policy.spec = dataclasses.replace(policy.spec, name=name)
     return policy
 
@@ -87,7 +91,7 @@ def parse(name: str) -> NamedPolicy:
     if preset in SCRIPTED:
         raise UnknownPolicyError(f"{preset!r} is scripted and takes no checkpoint; got {name!r}.")
     if folder == RANDOM:
-        return NamedPolicy(preset, RANDOM)
+        return NamedPolicy(preset, None, random=True)
     checkpoint = Path(folder).expanduser()
     if not checkpoint.is_dir():
         raise UnknownPolicyError(f"{name!r} names the checkpoint folder {folder!r}, which does not exist.")

@@ -8,21 +8,35 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from envs import registry
 from harness.run_folder import RunFolderError, write_atomically
 from results.records import DECIDING_SOFTWARE, PROVENANCE, look_up
 
-PACKAGES = ("simloop", "mujoco", "metaworld", "gymnasium", "jax", "jaxlib", "flax", "numpy", "ray")
+PACKAGES = (
+    "simloop", "mujoco", *(package for suite in map(registry.suite, registry.suites()) for package in suite.packages),
+    "gymnasium", "jax", "jaxlib", "flax", "numpy", "ray",
+)  # fmt: skip
 
 
 class Provenance:
     """The file `provenance.json` of a run; one entry per start of the command."""
 
-    def __init__(self, folder: Path, plan_sha256: str, protocol_sha256: str, renderer: str):
+    def __init__(
+        self,
+        folder: Path,
+        plan_sha256: str,
+        protocol_sha256: str,
+        renderer: str,
+        buckets: Sequence[int] = (),
+    ):
+        """`buckets` are the rows that calls of policies may have; more than one makes answers depend on
+        their company, by rounding."""
         self._file = folder / PROVENANCE
         self._start: dict[str, Any] = {
             "started": _now(),
@@ -37,7 +51,13 @@ class Provenance:
             },
             "packages": {name: _version(name) for name in PACKAGES},
             "renderer": renderer,
+            "buckets": list(buckets),
         }
+        if len(buckets) > 1:
+            self._start["note"] = (
+                "--throughput: rows of a call followed what was waiting. Another run of this plan gives other "
+                "records, by rounding."
+            )
         self._content: dict[str, Any] = {
             "plan_sha256": plan_sha256,
             "protocol_sha256": protocol_sha256,
@@ -62,6 +82,11 @@ class Provenance:
                 raise RunFolderError(
                     f"{self._file.parent} was started with other software, so its episodes would not be alike: "
                     f"{'; '.join(differing)}. Finish it where it was started, or use another --out folder."
+                )
+            if earlier.get("buckets", [0])[1:] != self._start["buckets"][1:]:
+                raise RunFolderError(
+                    f"{self._file.parent} was started {'with' if earlier.get('note') else 'without'} --throughput, "
+                    "so its episodes would not be alike. Go on as it was started, or use another --out folder."
                 )
 
     def add_policy(

@@ -18,6 +18,8 @@ import numpy as np
 
 from envs.interface import Env
 from harness.adapters.interface import Adapter
+from harness.perturbation import Disturbance
+from harness.phases import Board, Place
 from harness.plan import EpisodeSpec
 from harness.protocol import Protocol
 from harness.seeding import query_key
@@ -44,8 +46,9 @@ class Reply:
 class Frames:
     """The cameras of an environment, each drawn at most once between two steps."""
 
-    def __init__(self, env: Env, clock: Clock = time.perf_counter):
+    def __init__(self, env: Env, clock: Clock = time.perf_counter, place: Place | None = None):
         self._env = env
+        self._place = place or Board().place()
         self._clock = clock
         self._drawn: dict[str, np.ndarray] = {}
         self._seconds: dict[str, float] = {}
@@ -55,7 +58,8 @@ class Frames:
         """The camera's image of this moment, uint8 [h, w, 3]."""
         if camera not in self._drawn:
             began = self._clock()
-            self._drawn[camera] = self._env.render(camera)
+            with self._place.doing("render"):
+                self._drawn[camera] = self._env.render(camera)
             self._seconds[camera] = self._clock() - began
             self.renders += 1
         return self._drawn[camera]
@@ -125,19 +129,23 @@ def play(
     protocol: Protocol,
     observers: Sequence[Observer] = (),
     clock: Clock = time.perf_counter,
+    place: Place | None = None,
 ) -> Generator[Query, Reply, Played]:
     """Play an episode from its initial state to success, the step limit or undecodable tokens.
 
     Yields each query and wants its `Reply` sent. Whatever the environment raises passes through:
-    an episode that broke has no outcome.
+    an episode that broke has no outcome. `place` is told what is being done.
     """
+    place = place or Board().place()
     task = env.spec
     max_steps = protocol.max_steps or task.max_steps
     played = Played()
     actions_hash = hashlib.sha256()
-    frames = Frames(env, clock)
+    frames = Frames(env, clock, place)
+    disturbance = Disturbance(protocol.perturbation, spec.key)
     started = clock()
-    env.reset(spec.seed)
+    with place.doing("reset"):
+        env.reset(spec.seed)
     for observer in observers:
         observer.see(frames, 0, False)
 
@@ -148,8 +156,10 @@ def play(
         rendered = clock()
         index = len(played.queries)
         query = adapter.query(env, policy, images, task.instruction, query_key(spec.key, index))
+        query = disturbance.query(query, index)
         adapted = clock()
-        reply = yield query
+        with place.doing("query"):
+            reply = yield query
         answered = clock()
         actions: Sequence[np.ndarray] = list(reply.chunk.actions[: protocol.replan_steps])
         if reply.chunk.undecodable is not None:
@@ -167,8 +177,10 @@ def play(
         if not actions and ended_by is None:
             raise ValueError(f"Policy {policy.name!r} answered query {index} with a chunk of no actions.")
 
-        for action in actions:
-            result = env.step(action)
+        for intended in actions:
+            action = disturbance.action(task, intended, played.steps)
+            with place.doing("step"):
+                result = env.step(action)
             frames.moved()
             actions_hash.update(np.ascontiguousarray(action, "<f4").tobytes())
             played.steps += 1

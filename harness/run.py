@@ -5,30 +5,39 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
+from envs import registry
 from envs.interface import RenderSettings, TaskSpec
 from envs.rendering import draw_test_frame
-from harness.actors import EpisodeResult, VideoSettings, WorkerReport
 from harness.adapters.registry import checked_adapter
-from harness.engine import Attempt, Engine, Resources
+from harness.agenda import Attempt
+from harness.engine import Engine, Listener
+from harness.env_actor import EpisodeResult, VideoSettings
 from harness.experiment import Experiment, ExperimentError
+from harness.figures import Figures
 from harness.plan import Plan
 from harness.policy_catalog import require_weights
+from harness.policy_worker import WorkerReport
 from harness.progress import RunProgress
 from harness.provenance import Provenance
+from harness.resources import Resources
 from harness.run_folder import RunFolder, video_path
+from harness.run_status import RunStatus, State
 from harness.stopping import Question
 from harness.training_seeds import refuse_training_seeds
+from harness.watchers import make_watcher
 from policies.interface import PolicySpec
 from results.records import EpisodeRecord
 from results.tables import write_tables
 
 TRACES = "errors.log"
+FREE_BUCKETS = (1, 2, 4, 8, 16, 32)
+"""Rows of a call where speed counts more than that every run gives the same records."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,9 @@ def run(
     console: Console,
     *,
     allow_training_seeds: bool = False,
+    throughput: bool = False,
+    watch: Sequence[str] = (),
+    shard: tuple[int, int] = (1, 1),
 ) -> RunResult:
     """Play every episode of the experiment that `out` does not hold yet, then write the tables.
 
@@ -57,20 +69,30 @@ def run(
     Args:
       video_every: Control steps between two frames of the videos; None for no videos.
       allow_training_seeds: Play episodes whose initial states a policy was trained on.
+      throughput: Batches have as many rows as there are queries, roughly. Answers then depend, by rounding,
+        on who else was waiting; the provenance says so.
+      shard: (i, n) plays every n-th episode of the plan from the i-th on, for `harness.merge` to join.
+      watch: Names of dashboards to report to, as `harness.watchers` knows them.
 
     Raises:
-      ExperimentError, UnknownNameError, UnknownPolicyError, AdapterError: Before anything is started,
-        if the experiment cannot be run.
+      ExperimentError, UnknownNameError, SuiteNotInstalledError, UnknownPolicyError, AdapterError: Before anything is
+        started, if the experiment cannot be run.
       RenderingError: If pictures are needed and cannot be drawn here.
       RunFolderError, LedgerError: If `out` cannot be used.
       EngineError: If a policy cannot be loaded; what was played is kept.
     """
     tasks = experiment.task_specs()
+    registry.suite(experiment.suite).require_installed()
     policies = experiment.policy_specs()
     for name, policy in policies.items():
         checked_adapter(policy, tasks)
         require_weights(name)
     plan = experiment.plan()
+    if not 1 <= shard[0] <= shard[1] or (shard[1] > 1 and experiment.stopping is not None):
+        raise ExperimentError(
+            f"--shard I/N plays the I-th of N parts of a run that is played to its end; got {shard[0]}/{shard[1]}"
+            + (" with --until-decided." if experiment.stopping is not None else ".")
+        )
     if not allow_training_seeds:
         refuse_training_seeds(plan)
     video = _video_settings(policies, tasks, video_every)
@@ -81,20 +103,24 @@ def run(
             console.print(note, highlight=False)
         question = _question(experiment, plan)
         answered = question is not None and question.answered(folder.done)
-        todo = [] if answered else [spec for spec in plan.episodes if spec.id not in folder.done]
+        ours = [spec for n, spec in enumerate(plan.episodes) if n % shard[1] == shard[0] - 1]
+        todo = [] if answered else [spec for spec in ours if spec.id not in folder.done]
         interrupted = False
         if todo:
-            provenance = Provenance(out, plan.sha256, experiment.protocol.sha256, renderer)
+            buckets = FREE_BUCKETS if throughput else (experiment.bucket,)
+            provenance = Provenance(out, plan.sha256, experiment.protocol.sha256, renderer, buckets)
             console.print(
                 f"{len(todo)} episodes to play"
                 + (f", {len(folder.done)} already in {out}" if folder.done else f" into {out}")
-                + f": {len(policies)} policies x {len(tasks)} tasks x {experiment.episodes}, protocol "
+                + f": {_extent(experiment, len(policies), len(tasks))}, protocol "
                 f"{experiment.protocol.label}. Ctrl-C keeps what is done."
                 + ("" if question is None else " The run ends sooner if the two policies can be told apart."),
                 highlight=False,
             )
-            totals = Counter(spec.policy for spec in plan.episodes)
-            progress = RunProgress(console, totals, list(folder.done.values()))
+            totals = Counter(spec.policy for spec in ours)
+            watchers = [make_watcher(name, out) for name in watch]
+            status = RunStatus(out, totals, folder.done.values(), watchers)
+            progress = RunProgress(console, status.now)
 
             def on_ready(report: WorkerReport) -> None:
                 provenance.add_policy(
@@ -108,36 +134,53 @@ def run(
             def on_retry(attempt: Attempt, error: str) -> None:
                 progress.say(f"{_label(attempt)} failed and is tried again: {error}")
 
+            def on_figures(figures: Figures) -> None:
+                status.figures(figures)
+                progress.tick()
+
+            listener = Listener(on_ready, on_retry, progress.say, on_figures)
+            ended: State = "failed"
             try:
                 with (
                     sigterm_as_interrupt(),
                     progress,
-                    Engine(
-                        experiment.protocol, policies, experiment.bucket, resources, video, on_ready, on_retry
-                    ) as engine,
+                    Engine(experiment.protocol, policies, buckets, resources, video, listener) as engine,
                 ):
-                    progress.status("waiting for the first episode")
+                    status.doing = "waiting for the first episode"
                     for attempt, result in engine.results(todo, in_order=question is not None):
                         record = _record(result, policies[attempt.spec.policy], attempt, video is not None)
                         folder.append(record, result.played.queries if result.played else [], result.video)
                         if result.played is None:
                             _log_trace(out, attempt, result)
                             progress.say(f"{_label(attempt)} is an error: {result.error}")
-                        progress.finished(record)
+                        status.finished(record)
+                        progress.tick()
                         if question is not None and not answered:
                             answered = question.answered(folder.done)
                             if answered:
-                                progress.status("decided; waiting for the episodes under way")
+                                status.doing = "decided; waiting for the episodes under way"
                                 engine.stop_asking()
+                ended = "complete"
             except KeyboardInterrupt:
                 interrupted = True
+                ended = "interrupted"
             except BaseException as error:
                 provenance.finish(f"{type(error).__name__}: {error}")
                 raise
-            provenance.finish("interrupted" if interrupted else "complete")
+            finally:
+                status.end(ended)
+            provenance.finish(ended)
         if folder.done:
             write_tables(out)
         return RunResult(out, len(folder.done), len(plan.episodes), interrupted)
+
+
+def _extent(experiment: Experiment, policies: int, tasks: int) -> str:
+    if experiment.limit is not None:
+        return (
+            f"{policies} policies, the first {experiment.limit} of {tasks} tasks x {experiment.episodes} each"
+        )
+    return f"{policies} policies x {tasks} tasks x {experiment.episodes}"
 
 
 def _question(experiment: Experiment, plan: Plan) -> Question | None:

@@ -134,13 +134,18 @@ def file_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", lambda match: f"~{ord(match[0]):x}~", name)
 
 
-def write_atomically(file: Path, content: str | bytes) -> None:
-    """Write a file so that readers see the old content or the new, never a part."""
+def write_atomically(file: Path, content: str | bytes, *, durable: bool = True) -> None:
+    """Write a file so that readers see the old content or the new, never a part.
+
+    Args:
+      durable: Whether the new content is to be there after the machine has lost power.
+    """
     part = file.with_name(f".{file.name}.part")
     with part.open("wb") as stream:
         stream.write(content.encode() if isinstance(content, str) else content)
         stream.flush()
-        os.fsync(stream.fileno())
+        if durable:
+            os.fsync(stream.fileno())
     part.replace(file)
 
 

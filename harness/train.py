@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.engine import Resources
 from harness.errors import SimloopError
 from harness.experiment import Experiment
-from harness.protocol import Protocol
+from harness.protocol import named_protocol
+from harness.resources import Resources
 from harness.run import run
 from policies.checkpoints import CheckpointError
 from policies.presets import UnknownPresetError
@@ -77,7 +77,7 @@ def evaluate(
         policies=(f"{preset}@{checkpoint}",),
         episodes=episodes,
         seed=VALIDATION_SEED,
-        protocol=Protocol(suite),
+        protocol=named_protocol(suite),
     )
     folder = run(experiment, out / EVALUATIONS / experiment.name, Resources(), None, console).folder
     outcomes: dict[str, list[bool]] = {}

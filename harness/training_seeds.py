@@ -23,8 +23,8 @@ def refuse_training_seeds(plan: Plan) -> None:
       ExperimentError: Naming how many episodes of which policy.
     """
     for name in dict.fromkeys(spec.policy for spec in plan.episodes):
-        weights = parse(name).weights
-        seeds = seeds_trained_on(weights) if isinstance(weights, Path) else {}
+        checkpoint = parse(name).checkpoint
+        seeds = {} if checkpoint is None else seeds_trained_on(checkpoint)
         met = [
             spec
             for spec in plan.episodes

@@ -58,8 +58,12 @@ def rotation(positions: Int[Array, "b t"], head_dim: int) -> Rotation:
 
 
 def rotate(x: Float[Array, "b t n h"], by: Rotation) -> Float32[Array, "b t n h"]:
-    """Rotate pairs made of the first and second half of each head; float32 whatever comes in."""
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    """Rotate pairs made of the first and second half of each head; float32 whatever comes in.
+
+    Split first, widened then: widened at once, XLA would drop the rounding of `x` to bfloat16 where a
+    sum made it (as that of a projection and its adapter), which the published code keeps.
+    """
+    first, second = (half.astype(jnp.float32) for half in jnp.split(x, 2, axis=-1))
     return jnp.concatenate([first * by.cos - second * by.sin, second * by.cos + first * by.sin], axis=-1)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
@@ -108,6 +108,22 @@ class Policy(abc.ABC):
         Raises:
           QueryError: If a query lacks a camera or its state has another size than the spec says.
         """
+
+    def encode(self, query: Query) -> Any:
+        """What the host can do for one query before its neighbours are known: its row of a batch.
+
+        `encode`, `assemble` and `run` are `infer` in three parts, of which the first two may be called while
+        another thread runs an earlier batch. Policies that gain nothing by that leave them as they are.
+        """
+        return query
+
+    def assemble(self, rows: Sequence[Any], bucket: int) -> Any:
+        """Rows as one batch, padded to `bucket`, on its way to the device."""
+        return list(rows), bucket
+
+    def run(self, batch: Any) -> Answer:
+        """Answer an assembled batch. `host_s` is what was spent in here alone."""
+        return self.infer(*batch)
 
     def device(self) -> str:
         """What the policy computes on, for the provenance."""

@@ -42,6 +42,24 @@ class Words:
     """For models that answer in tokens."""
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """A query as the host has prepared it."""
+
+    query: Query
+    row: Row
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """Queries on the device, by shape."""
+
+    indices: tuple[list[int], ...]
+    """Which of the queries belong to each of `inputs`."""
+    inputs: list[tuple[ModelInput, jax.Array]]
+    queries: list[Query]
+
+
 class NetworkPolicy(Policy):
     """Answers queries with one model on one device. Stateless between calls.
 
@@ -85,25 +103,38 @@ class NetworkPolicy(Policy):
         if not 1 <= len(queries) <= bucket:
             raise ValueError(f"infer takes 1 to {bucket} queries for bucket {bucket}; got {len(queries)}.")
         begin = time.perf_counter()
-        rows = [self.encoder.encode(query) for query in queries]
-        by_shape: dict[RowShape, list[int]] = {}
-        for i, row in enumerate(rows):
-            by_shape.setdefault(row.shape, []).append(i)
-        batches = [batch_of(filled_rows([rows[i] for i in indices], bucket)) for indices in by_shape.values()]
-        encoded = time.perf_counter()
+        batch = self.assemble([self.encode(query) for query in queries], bucket)
+        host_s = time.perf_counter() - begin
+        return dataclasses.replace(self.run(batch), host_s=host_s)
 
+    def encode(self, query: Query) -> Encoded:
+        """The query's row: resized, normalised and tokenised."""
+        return Encoded(query, self.encoder.encode(query))
+
+    def assemble(self, rows: Sequence[Encoded], bucket: int) -> Assembled:
+        """Rows stacked by their shapes and copied to the device, images as uint8."""
+        by_shape: dict[RowShape, list[int]] = {}
+        for i, one in enumerate(rows):
+            by_shape.setdefault(one.row.shape, []).append(i)
+        batches = [
+            jax.device_put(batch_of(filled_rows([rows[i].row for i in indices], bucket)))
+            for indices in by_shape.values()
+        ]
+        return Assembled(tuple(by_shape.values()), batches, [one.query for one in rows])
+
+    def run(self, batch: Assembled) -> Answer:
+        """Run every shape of an assembled batch, and decode what the model says."""
+        begin = time.perf_counter()
         # All batches are on their way before the first is waited for.
-        results = jax.block_until_ready([self._run(*batch) for batch in batches])
+        results = jax.block_until_ready([self._run(*inputs) for inputs in batch.inputs])
         outputs = {
             i: output
-            for indices, result in zip(by_shape.values(), results, strict=True)
+            for indices, result in zip(batch.indices, results, strict=True)
             for i, output in zip(indices, np.asarray(result), strict=False)
         }
         computed = time.perf_counter()
-
-        chunks = [self.chunk_from(query, outputs[i]) for i, query in enumerate(queries)]
-        done = time.perf_counter()
-        return Answer(chunks, host_s=encoded - begin, device_s=computed - encoded, post_s=done - computed)
+        chunks = [self.chunk_from(query, outputs[i]) for i, query in enumerate(batch.queries)]
+        return Answer(chunks, device_s=computed - begin, post_s=time.perf_counter() - computed)
 
     def device(self) -> str:
         """What the policy computes on, for the provenance."""

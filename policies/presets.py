@@ -424,5 +424,31 @@ def _published_presets() -> list[Preset]:
     ]
 
 
-PRESETS: dict[str, Preset] = {p.name: p for p in (*_tiny_presets(), *_published_presets())}
-"""By name; the tiny ones first."""
+def _small_presets() -> list[Preset]:
+    """pi0 at the tiny size for the other robots. Nobody trained any: `NAME@random` shows that a loop works."""
+    sizes: dict[str, Any] = {
+        "image_encoder": _TINY_IMAGE_ENCODER,
+        "cameras": _SAWYER_CAMERAS,
+        "vocab_size": _TINY_VOCABULARY,
+        "max_token_len": 32,
+        "dtype": "float32",
+    }
+    words: dict[str, Any] = {
+        "normalization": "z_score",
+        "prompt": "instruction",
+        "prompt_lengths": (32,),
+        "text_model": _SAWYER_ASSETS / "sentencepiece.model",
+    }
+
+    def model(action_dim: int) -> ModelConfig:
+        small = pi0(_TINY_LANGUAGE, _TINY_EXPERT, action_dim=action_dim, action_horizon=_TINY_CHUNK, **sizes)
+        return dataclasses.replace(small, image_size=_TINY_IMAGE_SIZE)
+
+    return [
+        _libero("pi0_libero-tiny", model(8), **words),
+        _aloha("pi0_aloha_sim-tiny", model(14), replan_steps=10, **words),
+    ]
+
+
+PRESETS: dict[str, Preset] = {p.name: p for p in (*_tiny_presets(), *_small_presets(), *_published_presets())}
+"""By name; the small ones first."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from scipy import optimize, stats
+from statsmodels.stats.contingency_tables import mcnemar
 
 from results.intervals import Interval, wilson
 
@@ -82,7 +83,7 @@ def mcnemar_exact(pairs: Pairs) -> float:
 
     Reference: Q. McNemar (1947), doi:10.1007/BF02295996.
     """
-    return min(1.0, 2 * _lower_tail(pairs))
+    return float(mcnemar([[pairs.both, pairs.only_a], [pairs.only_b, pairs.neither]], exact=True).pvalue)
 
 
 def mcnemar_mid_p(pairs: Pairs) -> float:
@@ -92,7 +93,8 @@ def mcnemar_mid_p(pairs: Pairs) -> float:
     """
     discordant = pairs.only_a + pairs.only_b
     fewer = min(pairs.only_a, pairs.only_b)
-    return min(1.0, float(2 * _lower_tail(pairs) - stats.binom.pmf(fewer, discordant, 0.5)))
+    tail, point = stats.binom.cdf(fewer, discordant, 0.5), stats.binom.pmf(fewer, discordant, 0.5)
+    return min(1.0, float(2 * tail - point))
 
 
 def tango(pairs: Pairs, *, confidence: float = 0.95) -> Interval:
@@ -164,11 +166,6 @@ def equivalence(pairs: Pairs, margin: float = 0.02, *, alpha: float = 0.05) -> E
     )
     interval = tango(pairs, confidence=1 - 2 * alpha)
     return Equivalence(margin, interval, p_value, p_value < alpha)
-
-
-def _lower_tail(pairs: Pairs) -> float:
-    discordant = pairs.only_a + pairs.only_b
-    return float(stats.binom.cdf(min(pairs.only_a, pairs.only_b), discordant, 0.5))
 
 
 def _tango_statistic(pairs: Pairs, difference: float) -> float:

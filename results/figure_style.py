@@ -11,7 +11,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 COLUMN_IN = 3.4  # Width of a column of IEEE and CVPR templates.
 FORMATS = ("svg", "pdf", "png")
@@ -84,10 +84,18 @@ def legend_above(figure: Figure, axes: Axes) -> None:
         figure.legend(handles, labels, loc="outside upper left", ncols=columns, handlelength=1.6)
 
 
+def few_numbers(axes: Axes) -> None:
+    """Numbers below that keep apart, however many digits they have."""
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+
+
 def log_ms(axes: Axes) -> None:
     """A logarithmic axis of milliseconds below, in numbers rather than powers."""
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=20))
+    low, high = axes.get_xlim()
+    wide = high > 300 * low  # Beyond that, numbers between the powers of ten would run into each other.
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 3.0), numticks=20))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 

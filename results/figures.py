@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -11,15 +12,14 @@ from matplotlib.figure import Figure
 
 from results.contrasts import MARGIN, Contrast
 from results.early_stopping import Answer
-from results.figure_style import colour, legend_above, line, log_ms, marker, one_panel, styled
+from results.figure_style import colour, few_numbers, legend_above, line, log_ms, marker, one_panel, styled
 from results.intervals import Interval, clustered_quantile_intervals, quantile
+from results.perturbation_curves import Curves
 from results.scores import MeanScore, Score
 from results.time_to_success import success_by_step
 
 ROW_IN = 0.16  # Height of one policy on one task.
 LEGEND_ROW_IN = 0.14  # Height of one name in the legend; panels keep theirs.
-RESAMPLES = 400
-BOOTSTRAP_SEED = 0  # The same records give the same figure.
 
 
 def success_figure(means: Sequence[MeanScore], labels: Mapping[str, str]) -> Figure:
@@ -109,8 +109,6 @@ def pareto_figure(means: Sequence[MeanScore], queries: pd.DataFrame, labels: Map
                     totals,
                     own.groupby(["task", "episode"]).ngroup().to_numpy(np.int64),
                     [0.5],
-                    np.random.default_rng(BOOTSTRAP_SEED),
-                    resamples=RESAMPLES,
                 ),
             )
             ends = ends if math.isfinite(ends.width) else Interval(median, median)
@@ -182,6 +180,36 @@ def success_over_steps_figure(episodes: pd.DataFrame, labels: Mapping[str, str])
         axes.set_ylim(-2, 102)
         axes.set_xlabel("control step")
         axes.set_ylabel("succeeded so far in %")
+        legend_above(figure, axes)
+    return figure
+
+
+def perturbation_figure(curves: Curves, labels: Mapping[str, str]) -> Figure:
+    """Mean success of every policy over the strength of a perturbation, with 95 % intervals."""
+    strengths = sorted({point.strength for points in curves.of.values() for point in points})
+    # Policies stand a little beside each other, so that equal rates do not hide one behind another.
+    gaps = [b - a for a, b in itertools.pairwise(strengths)]
+    apart = 0.15 * min(gaps, default=0.1)
+    with styled():
+        figure, axes = one_panel(2.2 + LEGEND_ROW_IN * len(curves.of))
+        for offset, (policy, points) in zip(_offsets(len(curves.of)), curves.of.items(), strict=True):
+            place = list(labels).index(policy)
+            known = [(point, ends) for point in points if (ends := point.mean.interval()) is not None]
+            rates = [100 * (point.mean.rate or 0.0) for point, _ in known]
+            axes.errorbar(
+                [point.strength + 4 * offset * apart for point, _ in known],
+                rates,
+                yerr=_reach(rates, [Interval(100 * ends.low, 100 * ends.high) for _, ends in known]),
+                fmt=marker(place) + line(place),
+                color=colour(place),
+                elinewidth=1,
+                capsize=1.5,
+                label=labels[policy],
+            )
+        axes.set_ylim(-3, 103)
+        few_numbers(axes)
+        figure.supxlabel(f"{curves.kind}: {curves.unit}", fontsize=8)
+        axes.set_ylabel("mean success in %")
         legend_above(figure, axes)
     return figure
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from results.contrasts import Contrast, family_size
 from results.early_stopping import Answer
+from results.perturbation_kinds import KINDS, split_label
 from results.records import look_up
 from results.runs import Runs
 from results.scores import MeanScore
@@ -67,6 +68,13 @@ REFERENCES: Mapping[str, str] = {
     average bioavailability},
   journal = {Journal of Pharmacokinetics and Biopharmaceutics}, volume = {15}, number = {6}, pages = {657--680},
   year = {1987}, doi = {10.1007/BF01068419}
+}""",
+    "machado2018": """@article{machado2018,
+  author = {Machado, Marlos C. and Bellemare, Marc G. and Talvitie, Erik and Veness, Joel and Hausknecht, Matthew and
+    Bowling, Michael},
+  title = {Revisiting the {Arcade Learning Environment}: Evaluation protocols and open problems for general agents},
+  journal = {Journal of Artificial Intelligence Research}, volume = {61}, pages = {523--562}, year = {2018},
+  doi = {10.1613/jair.5699}
 }""",
     "ramdas2023": """@article{ramdas2023,
   author = {Ramdas, Aaditya and Gr{\\"u}nwald, Peter and Vovk, Vladimir and Shafer, Glenn},
@@ -199,6 +207,10 @@ def _played(runs: Runs) -> list[tuple[str, tuple[str, ...]]]:
         )
         rules = _rules(config)
         sentences.append((sentence + (f" ({rules})" if rules else ""), ()))
+        _, kind, strength = split_label(episodes["protocol"].iloc[0])
+        if kind:
+            cited = ("machado2018",) if kind == "sticky-actions" else ()
+            sentences.append((f"In these episodes {KINDS[kind].says.format(s=f'{strength:g}')}", cited))
         start = (provenance.get("starts") or [{}])[-1]
         software = [
             f"{name} {look_up(start, f'packages.{key}')}"

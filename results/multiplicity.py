@@ -5,6 +5,8 @@ from __future__ import annotations
 import string
 from collections.abc import Collection, Sequence
 
+from statsmodels.stats.multitest import multipletests
+
 
 def holm(p_values: Sequence[float], *, family: int | None = None) -> list[float]:
     """Adjusted p-values, in the order given: those below a level are all true with that certainty.
@@ -26,12 +28,11 @@ def holm(p_values: Sequence[float], *, family: int | None = None) -> list[float]
     count = len(p_values) if family is None else family
     if count < len(p_values):
         raise ValueError(f"A family of {count} comparisons cannot hold {len(p_values)} of them.")
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        largest = max(largest, min(1.0, (count - rank) * p_values[i]))
-        adjusted[i] = largest
-    return adjusted
+    if not p_values:
+        return []
+    # Comparisons that are not shown stand at the end of the order, where they can only be counted.
+    everything = [*p_values, *[1.0] * (count - len(p_values))]
+    return multipletests(everything, method="holm")[1][: len(p_values)].tolist()
 
 
 def compact_letters(names: Sequence[str], different: Collection[tuple[str, str]]) -> dict[str, str]:

@@ -38,7 +38,9 @@ def rank_intervals(
     Episodes are drawn anew within each task. In pairs, an episode is drawn for all policies at once, from
     those that all completed; that takes such episodes for every task and equal initial states, else each
     policy's episodes are drawn apart. The mean weighs every task the same. Policies with equal means share
-    the better rank.
+    the better rank. Too narrow where tasks have few episodes, for a policy that solved 4 of 4 or 0 of 4 does so
+    in every resample: ranks of four policies were covered in 89 to 97 % with five tasks of 4 episodes, in 93 to
+    100 % with 10, in 99 to 100 % with one task of 50.
 
     Reference: percentile intervals of bootstrapped ranks, Goldstein and Spiegelhalter (1996),
     doi:10.2307/2983325; resampling within strata, Davison and Hinkley (1997), section 3.2.

@@ -21,11 +21,14 @@ from results.figures import (
     forest_figure,
     latency_figure,
     pareto_figure,
+    perturbation_figure,
     success_figure,
     success_over_steps_figure,
 )
 from results.methods import Methods, methods
 from results.outcome_matrix import outcome_matrices
+from results.perturbation_curves import perturbation_curves
+from results.published import PUBLISHED, reproductions
 from results.records import look_up
 from results.runs import Runs, Source, load_runs
 from results.scores import score_means, score_tasks
@@ -33,8 +36,9 @@ from results.statements import comparison, headline
 from results.tables import Table, render
 from results.typesetting import escape_tex, to_html
 
-TABLES: tuple[Table, ...] = ("success", "time", "published", "latency")
+TABLES: tuple[Table, ...] = ("success", "perturbations", "time", "published", "latency")
 PAGE = "index.html"
+SENTENCES_SHOWN = 4  # More of them, as of all pairs of many policies, are unfolded by who wants them.
 MARK = ".simloop-report"  # Says of a folder that it holds a report, which a newer one may replace.
 _ASSETS = Path(__file__).parent / "report_assets"
 
@@ -80,7 +84,12 @@ def write_report(
     described = methods(loaded, means, found, stopped, tried)
     (out / "methods.tex").write_text(described.tex(escape_tex), encoding="utf-8")
     (out / "references.bib").write_text(described.bibtex, encoding="utf-8")
-    for table in TABLES:
+    lacking = {
+        "perturbations": not perturbation_curves(loaded),
+        "published": not reproductions(loaded, PUBLISHED),
+    }
+    tables = [table for table in TABLES if not lacking.get(table)]
+    for table in tables:
         for format in ("md", "csv", "tex"):
             (out / "tables" / f"{table}.{format}").write_text(render(loaded, format, table), encoding="utf-8")
     drawn = _figures(loaded, found, stopped, margin)
@@ -90,7 +99,7 @@ def write_report(
     sections = {
         "Answer": _answer(loaded, stopped, margin, alpha, looked_at),
         "Runs": _runs(loaded),
-        "Tables": _tables(loaded),
+        "Tables": _tables(loaded, tables),
         "Figures": _figure_list(drawn),
         "Episodes": _EPISODES,
         "Provenance": _provenance(loaded),
@@ -140,6 +149,9 @@ def _figures(runs: Runs, found: Sequence[Contrast], stopped: Sequence[Answer], m
             drawn.append(_Drawn(f"pareto{end}", caption, pareto_figure(here, queries, runs.labels)))
             caption = f"Share of queries answered within a time{of}."
             drawn.append(_Drawn(f"latency{end}", caption, latency_figure(queries, runs.labels)))
+    for number, curves in enumerate(perturbation_curves(runs)):
+        caption = f"Success under {curves.kind}, with 95 % intervals, protocol {curves.protocol}."
+        drawn.append(_Drawn(f"perturbation-{number + 1}", caption, perturbation_figure(curves, runs.labels)))
     for number, answer in enumerate(stopped):
         end = f"-{number + 1}" if number else ""
         caption = f"Evidence that {answer.a} and {answer.b} differ, after every pair."
@@ -151,10 +163,17 @@ def _plays(runs: Runs, videos: Path) -> list[dict[str, str]]:
     """What the page knows of every episode that was played; copies its video."""
     plays = []
     order = {policy: place for place, policy in enumerate(runs.policies)}
+    planned = dict.fromkeys(task for plan in runs.plans for task in plan.tasks)
+    places = {
+        task: place
+        for place, task in enumerate([*planned, *sorted(set(runs.episodes["task"]) - planned.keys())])
+    }
     rows = sorted(
         runs.episodes.to_dict("records"),
-        key=lambda row: (row["suite"], row["protocol"], row["task"], row["episode"], order[row["policy"]]),
-    )
+        key=lambda row: (
+            row["suite"], row["protocol"], places[row["task"]], row["episode"], order[row["policy"]]
+        ),
+    )  # fmt: skip
     several = runs.episodes["protocol"].nunique() > 1
     for row in rows:
         video = ""
@@ -172,7 +191,7 @@ def _plays(runs: Runs, videos: Path) -> list[dict[str, str]]:
                 "episode": f"{row['task']}, episode {row['episode']}"
                 + (f", {row['protocol']}" if several else ""),
                 "detail": row["error"]
-                or f"{row['ended_by']}, {row['steps']} steps, {row['queries']} queries",
+                or f"{row['ended_by']}, {_count(row['steps'], 'step')}, {_count(row['queries'], 'query')}",
                 # Names of policies are part of paths, and may hold what means something in an address.
                 "video": "/".join(quote(part) for part in video.split("/")),
             }
@@ -180,11 +199,21 @@ def _plays(runs: Runs, videos: Path) -> list[dict[str, str]]:
     return plays
 
 
+def _count(number: int, thing: str) -> str:
+    return (
+        f"{number} {thing}"
+        if number == 1
+        else f"{number} {thing.removesuffix('y')}{'ies' if thing[-1] == 'y' else 's'}"
+    )
+
+
 def _answer(runs: Runs, stopped: Sequence[Answer], margin: float, alpha: float, looked_at: int | None) -> str:
     tried = max(looked_at or 0, runs.looked_at)
+    matrices = outcome_matrices(runs.episodes, runs.policies)
     headlines = [
-        headline(outcomes, runs.labels, alpha=alpha, looked_at=tried)
-        for outcomes in outcome_matrices(runs.episodes, runs.policies).values()
+        (f"{protocol}: " if len(matrices) > 1 else "")
+        + headline(outcomes, runs.labels, alpha=alpha, looked_at=tried)
+        for (_, protocol), outcomes in matrices.items()
     ]
     parts = [f'<p class="headline">{html.escape(text)}</p>' for text in headlines]
     parts += [f'<p class="answer">{html.escape(answer_sentence(answer))}</p>' for answer in stopped]
@@ -193,9 +222,12 @@ def _answer(runs: Runs, stopped: Sequence[Answer], margin: float, alpha: float, 
     except ResultsError as error:
         return "\n".join([*parts, f"<p>{html.escape(str(error))}</p>"])
     for title, sentences, grid in compared:
+        said = "\n".join(f'<p class="answer">{html.escape(sentence)}</p>' for sentence in sentences)
         parts.append(f"<h3>{html.escape(title)}</h3>")
-        parts += [f'<p class="answer">{html.escape(sentence)}</p>' for sentence in sentences]
         parts.append(f'<div class="scroll">{to_html(grid)}</div>')
+        if len(sentences) > SENTENCES_SHOWN:
+            said = f"<details><summary>All comparisons in sentences</summary>\n{said}</details>"
+        parts.append(said)
     return "\n".join(parts)
 
 
@@ -216,9 +248,9 @@ def _runs(runs: Runs) -> str:
     return f"<ul>\n{chr(10).join(items)}\n</ul>"
 
 
-def _tables(runs: Runs) -> str:
+def _tables(runs: Runs, tables: Sequence[Table]) -> str:
     parts = []
-    for table in TABLES:
+    for table in tables:
         files = ", ".join(
             f'<a href="tables/{table}.{format}">{format}</a>' for format in ("md", "csv", "tex")
         )

@@ -11,10 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
-from results.intervals import Interval, mean_method, suite_mean, wilson
+from results.intervals import Interval, mean_method, suite_mean, task_bootstrap, wilson
 from results.records import policy_label
+
+MIN_TASKS = 5  # Fewer say next to nothing of how tasks differ.
+BOOTSTRAP_SEED = 0  # The same records give the same interval.
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,18 @@ class MeanScore:
         successes = [score.successes for score in self.tasks]
         completed = [score.completed for score in self.tasks]
         return suite_mean(successes, completed, confidence=confidence)[1]
+
+    def interval_for_new_tasks(self, confidence: float = 0.95) -> Interval | None:
+        """What to expect of other tasks like these, by bootstrap over tasks; None while there is no mean.
+
+        Another question than that of `interval`; None as well under `MIN_TASKS` tasks, which cannot tell.
+        """
+        if self.lacking or len(self.tasks) < MIN_TASKS:
+            return None
+        successes = [score.successes for score in self.tasks]
+        completed = [score.completed for score in self.tasks]
+        rng = np.random.default_rng(BOOTSTRAP_SEED)
+        return task_bootstrap(successes, completed, rng, confidence=confidence)
 
 
 def planned(config: Mapping[str, Any]) -> Planned | None:

@@ -8,15 +8,17 @@ from typing import Any
 import pandas as pd
 
 from results.contrasts import Standing, family_size, standing
+from results.intervals import clopper_pearson, jeffreys
 from results.outcome_matrix import OutcomeMatrix
 from results.records import policy_label
 from results.scores import MeanScore, Planned, Score, score_means
-from results.typesetting import NONE, Grid
+from results.typesetting import BELOW, NONE, Grid, head
 
 COLUMNS = (
     "suite", "protocol", "policy", "weights", "level", "task", "episodes", "completed", "successes",
     "failures", "errors", "undecodable", "missing", "rate", "low", "high", "interval",
-    "rate_if_errors_fail", "rate_if_errors_succeed",
+    "rate_if_errors_fail", "rate_if_errors_succeed", "clopper_pearson_low", "clopper_pearson_high", "jeffreys_low",
+    "jeffreys_high", "new_tasks_low", "new_tasks_high",
 )  # fmt: skip
 
 
@@ -56,6 +58,12 @@ def success_frame(scores: Sequence[Score]) -> pd.DataFrame:
 
 def _row(score: Score | MeanScore, level: str, task: str) -> dict[str, Any]:
     interval, bounds = score.interval(), score.bounds
+    counts = (score.successes, score.completed)
+    other = {
+        "clopper_pearson": clopper_pearson(*counts) if isinstance(score, Score) and score.completed else None,
+        "jeffreys": jeffreys(*counts) if isinstance(score, Score) and score.completed else None,
+        "new_tasks": score.interval_for_new_tasks() if isinstance(score, MeanScore) else None,
+    }
     return {
         "suite": score.suite,
         "protocol": score.protocol,
@@ -76,6 +84,8 @@ def _row(score: Score | MeanScore, level: str, task: str) -> dict[str, Any]:
         "interval": score.method,
         "rate_if_errors_fail": bounds.low if bounds else None,
         "rate_if_errors_succeed": bounds.high if bounds else None,
+        **{f"{name}_low": ends.low if ends else None for name, ends in other.items()},
+        **{f"{name}_high": ends.high if ends else None for name, ends in other.items()},
     }
 
 
@@ -104,7 +114,7 @@ def _grid(
     places = {mean.policy: column for column, mean in enumerate(means, start=1)}
     return Grid(
         title=f"Success in %, protocol {protocol}",
-        columns=("task", *(policy_label(mean.policy, mean.weights) for mean in means)),
+        columns=("task", *(head(policy_label(mean.policy, mean.weights)) for mean in means)),
         groups=(tuple(rows[:-1]), (rows[-1],)),
         notes=tuple(_notes(suite, protocol, means, plans, any(row.letters for row in standings), looked_at)),
         bold=frozenset((i, places[row.best]) for i, row in enumerate(standings) if row.best is not None),
@@ -112,15 +122,14 @@ def _grid(
 
 
 def _cell(score: Score | MeanScore, letters: str) -> str:
-    """`rate [low, high] successes/completed`, how many errors there were besides, and letters."""
+    """Rate and letters, `[low, high] successes/completed`, and how many errors there were besides."""
     interval = score.interval()
-    more = (f" +{score.errors} err" if score.errors else "") + (f" {letters}" if letters else "")
+    counts = f"{score.successes}/{score.completed}" + (f" +{score.errors} err" if score.errors else "")
+    letters = f" {letters}" if letters else ""
     if score.rate is None or interval is None:
-        return f"{NONE} {score.successes}/{score.completed}{more}"
-    return (
-        f"{100 * score.rate:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}] "
-        f"{score.successes}/{score.completed}{more}"
-    )
+        return f"{NONE}{letters}{BELOW}{counts}"
+    ends = f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    return f"{100 * score.rate:.1f}{letters}{BELOW}{ends} {counts}"
 
 
 def _notes(
@@ -146,6 +155,13 @@ def _notes(
             "Policies of a row that share a letter were not found to differ at the 5 % level (Holm over the "
             f"{_pairs(family_size(tried))} of {tried} policies, each row a family of "
             "its own); bold, where typeset: found to be better than every other."
+        )
+    new = {policy_label(mean.policy, mean.weights): mean.interval_for_new_tasks() for mean in means}
+    told = [f"{name} [{100 * ends.low:.1f}, {100 * ends.high:.1f}]" for name, ends in new.items() if ends]
+    if told:
+        notes.append(
+            f"Not these tasks but new ones like them (95 % bootstrap over tasks, too narrow for fewer than about 15): "
+            f"{', '.join(told)}."
         )
     for mean in means:
         name = policy_label(mean.policy, mean.weights)

@@ -12,6 +12,7 @@ import pandas as pd
 
 from results.latency_table import batch_grids, compact_latency_grids, latency_frame, latency_grids
 from results.outcome_matrix import outcome_matrices
+from results.perturbation_curves import perturbation_curves, perturbation_frame, perturbation_grids
 from results.published import PUBLISHED, Published, reproduction_frame, reproduction_grid, reproductions
 from results.records import run_folder
 from results.runs import Runs, Source, load_runs
@@ -21,7 +22,7 @@ from results.time_table import time_frame, time_grids
 from results.typesetting import Grid, to_html, to_markdown, to_tex, to_text
 
 Format = Literal["terminal", "md", "csv", "tex", "html"]
-Table = Literal["success", "latency", "time", "published"]
+Table = Literal["success", "latency", "time", "published", "perturbations"]
 
 WRITTEN: tuple[Table, ...] = ("success", "latency")
 FILES: tuple[Format, ...] = ("md", "csv", "tex")
@@ -109,6 +110,8 @@ def _contents(table: Table, runs: Runs, published: Sequence[Published]) -> _Cont
             return _time(runs)
         case "published":
             return _published(runs, published)
+        case "perturbations":
+            return _perturbations(runs)
 
 
 def _success(runs: Runs) -> _Contents:
@@ -139,7 +142,9 @@ def _latency(runs: Runs) -> _Contents:
 
 def _time(runs: Runs) -> _Contents:
     return _Contents(
-        lambda format: time_grids(runs.episodes, runs.labels),
+        lambda format: time_grids(
+            runs.episodes, runs.labels, [task for plan in runs.plans for task in plan.tasks]
+        ),
         lambda: time_frame(runs.episodes, runs.labels),
         "No times yet: no episode has been completed.",
     )
@@ -151,4 +156,13 @@ def _published(runs: Runs, published: Sequence[Published]) -> _Contents:
         lambda format: [reproduction_grid(found, runs.labels)] if found else [],
         lambda: reproduction_frame(found, runs.labels),
         "No rates are known to be published for these policies and tasks.",
+    )
+
+
+def _perturbations(runs: Runs) -> _Contents:
+    found = perturbation_curves(runs)
+    return _Contents(
+        lambda format: perturbation_grids(found, runs.labels),
+        lambda: perturbation_frame(found, runs.labels),
+        "Nothing was disturbed in these runs: simloop run --perturb does it.",
     )

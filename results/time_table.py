@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from results.time_to_success import restricted_mean
-from results.typesetting import NONE, Grid
+from results.typesetting import BELOW, NONE, Grid, head
 
 COLUMNS = (
     "suite", "protocol", "policy", "task", "completed", "successes", "limit_steps",
@@ -53,12 +53,17 @@ def time_frame(episodes: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFram
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def time_grids(episodes: pd.DataFrame, labels: Mapping[str, str]) -> list[Grid]:
-    """A grid for each suite and protocol: a row per task, a column per policy in the order of `labels`."""
+def time_grids(episodes: pd.DataFrame, labels: Mapping[str, str], tasks: Sequence[str] = ()) -> list[Grid]:
+    """A grid for each suite and protocol: a row per task, a column per policy in the order of `labels`.
+
+    Args:
+      tasks: Names that come first, in this order; the others follow by name.
+    """
+    place = {task: i for i, task in enumerate(dict.fromkeys(tasks))}
     grids = []
     for (_, protocol), group in time_frame(episodes, labels).groupby(["suite", "protocol"], sort=True):
         cells = {
-            (task, policy): f"{mean:.0f} [{low:.0f}, {high:.0f}]"
+            (task, policy): f"{mean:.0f}{BELOW}[{low:.0f}, {high:.0f}]"
             for task, policy, mean, low, high in zip(
                 *(group[name] for name in ("task", "policy", "mean_steps", "low_steps", "high_steps")),
                 strict=True,
@@ -68,12 +73,12 @@ def time_grids(episodes: pd.DataFrame, labels: Mapping[str, str]) -> list[Grid]:
         limits = dict(zip(group["task"], group["limit_steps"], strict=True))
         rows = tuple(
             (task, str(limit), *(cells.get((task, policy), NONE) for policy in policies))
-            for task, limit in sorted(limits.items())
+            for task, limit in sorted(limits.items(), key=lambda one: (place.get(one[0], len(place)), one[0]))
         )
         grids.append(
             Grid(
                 title=f"Mean steps to success, protocol {protocol}",
-                columns=("task", "limit", *policies),
+                columns=("task", "limit", *map(head, policies)),
                 groups=(rows,),
                 notes=(
                     "A failure counts as the limit of the task, so that failing slow episodes makes nobody faster; "

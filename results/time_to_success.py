@@ -9,12 +9,12 @@ Axis letters: n episodes, s distinct steps.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
 from results.intervals import Interval, wilson
 
@@ -41,27 +41,27 @@ def success_by_step(
     Raises:
       ValueError: If there are no episodes.
 
-    Reference: E. L. Kaplan and P. Meier (1958), doi:10.1080/01621459.1958.10501452; intervals on the
-    log-log scale, Kalbfleisch and Prentice (2002), section 1.4.
+    Intervals are Wilson's, of as many episodes as have the variance of the curve: all of them, as long as none was
+    given up. The usual ones, on the log-log scale, claim certainty before the first success and covered 75 %
+    in place of 95 % for a share of 0.14 of 10 episodes.
+
+    References: E. L. Kaplan and P. Meier (1958), doi:10.1080/01621459.1958.10501452; F. J. Dorey and E. L. Korn
+    (1987), doi:10.1002/sim.4780060605, for effective numbers.
     """
     if not len(steps):
         raise ValueError("A curve needs at least one completed episode; got none.")
     survival = stats.ecdf(stats.CensoredData.right_censored(steps, ~succeeded)).sf
-    with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # Undefined ends, which are filled in below.
-        bounds = survival.confidence_interval(confidence, method="log-log")
-    share = 1 - survival.probabilities
-    # Where nobody or everybody has succeeded the formula has no answer; the rate's own interval has.
-    flat = wilson(0, len(steps), confidence=confidence).high
-    below, above = 1 - bounds.high.probabilities, 1 - bounds.low.probabilities
-    low = np.where(np.isnan(below), np.where(share < 0.5, 0.0, 1 - flat), below)
-    high = np.where(np.isnan(above), np.where(share < 0.5, flat, 1.0), above)
-    return SuccessCurve(
-        np.concatenate([[0], survival.quantiles]).astype(np.int64),
-        np.concatenate([[0.0], share]),
-        np.concatenate([[0.0], low]),
-        np.concatenate([[0.0], high]),
-    )
+    at = np.concatenate([[0], survival.quantiles]).astype(np.int64)
+    left = np.concatenate([[1.0], survival.probabilities])
+    # Greenwood's sum over the steps at which episodes succeeded.
+    still = np.array([(steps >= step).sum() for step in at], np.float64)
+    won = np.array([(succeeded & (steps == step)).sum() for step in at], np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        variance = left**2 * np.cumsum(won / (still * (still - won)))
+        episodes = left * (1 - left) / variance
+    episodes = np.where(np.isfinite(episodes), episodes, len(steps))
+    low, high = proportion_confint((1 - left) * episodes, episodes, 1 - confidence, "wilson")
+    return SuccessCurve(at, 1 - left, np.where(left == 1, 0.0, low), np.where(left == 0, 1.0, high))
 
 
 def restricted_mean(

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 NONE = "–"
 """Stands where there is no value."""
 
+BELOW = "\x1f"
+"""Parts what a cell says from what stands below it, smaller, where lines may be stacked; elsewhere it is a space."""
+
 MIN_NOTE_WIDTH = 100  # Characters; notes of a narrow table need not be a column.
 
 
@@ -40,19 +43,34 @@ class Grid:
         """The rows of all groups."""
         return [row for group in self.groups for row in group]
 
-    def typeset(self, cell: Callable[[str], str], stressed: Callable[[str], str]) -> list[list[list[str]]]:
-        """The groups of rows, every cell escaped by `cell`, those in bold then passed through `stressed`."""
+    def typeset(
+        self, cell: Callable[[str], str], stressed: Callable[[str], str], *, stacked: bool = False
+    ) -> list[list[list[tuple[str, str]]]]:
+        """The groups of rows, every cell escaped by `cell`, those in bold then passed through `stressed`.
+
+        A cell is what it says and what stands below that; the latter is empty, and part of the former,
+        unless `stacked`. Only the former is stressed.
+        """
         numbers = itertools.count()
-        return [
-            [
-                [
-                    stressed(cell(text)) if (number, column) in self.bold else cell(text)
-                    for column, text in enumerate(row)
-                ]
-                for row, number in zip(group, numbers, strict=False)
-            ]
-            for group in self.groups
-        ]
+        groups = []
+        for group in self.groups:
+            rows = []
+            for row, number in zip(group, numbers, strict=False):
+                parts = [text.partition(BELOW)[::2] if stacked else (text, "") for text in row]
+                rows.append(
+                    [
+                        (stressed(cell(said)) if (number, column) in self.bold else cell(said), cell(below))
+                        for column, (said, below) in enumerate(parts)
+                    ]
+                )
+            groups.append(rows)
+        return groups
+
+
+def head(label: str) -> str:
+    """A label to stand over a column: a remark in brackets at its end goes below the name."""
+    name, space, remark = label.rpartition(" (")
+    return f"{name}{BELOW}({remark}" if space and remark.endswith(")") else label
 
 
 def to_markdown(grid: Grid) -> str:
@@ -63,7 +81,7 @@ def to_markdown(grid: Grid) -> str:
 
     rule = "| " + " | ".join("---" if i < grid.labels else "---:" for i in range(len(grid.columns))) + " |"
     groups = grid.typeset(_markdown, lambda text: f"**{text}**")
-    rows = [line(row) for group in groups for row in group]
+    rows = [line([said for said, _ in row]) for group in groups for row in group]
     table = "\n".join([line([_markdown(column) for column in grid.columns]), rule, *rows])
     notes = "\n".join(f"- {_markdown(note)}" for note in grid.notes)
     return f"**{_markdown(grid.title)}**\n\n{table}\n" + (f"\n{notes}\n" if notes else "")
@@ -75,17 +93,30 @@ def to_tex(grid: Grid) -> str:
     Notes follow below in a minipage. The title is a comment, since captions are the document's.
     """
 
-    def line(cells: Sequence[str]) -> str:
-        return f"{' & '.join(cells)} \\\\"
+    def lines(row: Sequence[tuple[str, str]]) -> str:
+        said, below = ([part[i] for part in row] for i in (0, 1))
+        if not any(below):
+            return f"{' & '.join(said)} \\\\"
+        small = [f"{{\\scriptsize {text}}}" if text else "" for text in below]
+        return f"{' & '.join(said)} \\\\[-2pt]\n{' & '.join(small)} \\\\"
 
-    typeset = grid.typeset(escape_tex, lambda text: f"\\textbf{{{text}}}")
-    groups = ["\n".join(map(line, group)) for group in typeset]
+    typeset = grid.typeset(escape_tex, lambda text: f"\\textbf{{{text}}}", stacked=True)
+    for group in typeset:  # A name that is that of the row above is not said again.
+        names = [row[0] for row in group]
+        for row, name, above in zip(group[1:], names[1:], names, strict=False):
+            row[0] = ("", "") if name == above else name
+    # Rows of two lines need air between them to be told apart.
+    stacks = any(below for group in typeset for row in group for _, below in row)
+    between = "\n\\addlinespace[2pt]\n" if stacks else "\n"
+    groups = [between.join(map(lines, group)) for group in typeset]
+    heads = [column.partition(BELOW) for column in grid.columns]
+    columns = [(escape_tex(said), escape_tex(below)) for said, _, below in heads]
     alignment = "l" * grid.labels + "r" * (len(grid.columns) - grid.labels)
     parts = [
         f"% {_one_line(grid.title)}",
         f"\\begin{{tabular}}{{{alignment}}}",
         "\\toprule",
-        line([escape_tex(column) for column in grid.columns]),
+        lines(columns),
         "\\midrule",
         "\n\\midrule\n".join(groups),
         "\\bottomrule",
@@ -103,12 +134,17 @@ def to_tex(grid: Grid) -> str:
 def to_html(grid: Grid) -> str:
     """The grid as a `<table>` with a caption and a body per group, its notes as a list below."""
 
-    def line(cells: Sequence[str]) -> str:
+    def stack(said: str, below: str) -> str:
+        return f"{said}<br><small>{below}</small>" if below else said
+
+    def line(row: Sequence[tuple[str, str]]) -> str:
+        cells = [stack(*parts) for parts in row]
         heads = "".join(f'<th scope="row">{cell}</th>' for cell in cells[: grid.labels])
         return f"<tr>{heads}{''.join(f'<td>{cell}</td>' for cell in cells[grid.labels :])}</tr>"
 
-    head = "".join(f'<th scope="col">{_html(column)}</th>' for column in grid.columns)
-    groups = grid.typeset(_html, lambda text: f"<strong>{text}</strong>")
+    columns = [stack(*map(_html, column.partition(BELOW)[::2])) for column in grid.columns]
+    head = "".join(f'<th scope="col">{column}</th>' for column in columns)
+    groups = grid.typeset(_html, lambda text: f"<strong>{text}</strong>", stacked=True)
     bodies = "\n".join("<tbody>\n" + "\n".join(map(line, group)) + "\n</tbody>" for group in groups)
     notes = "\n".join(f"<li>{_html(note)}</li>" for note in grid.notes)
     return (
@@ -155,7 +191,9 @@ _TEX = {
     "[": "{[}",  # After a line's end LaTeX would take a bracket for the height of a gap.
     "]": "{]}",
     "–": "--",
+    "−": "$-$",  # LaTeX knows the letters of languages, but not these.
     "×": r"$\times$",
+    "±": r"$\pm$",
 }
 
 
@@ -174,4 +212,4 @@ def _html(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    return re.sub(r"\s*[\r\n]\s*", " ", text)
+    return re.sub(r"\s*[\r\n]\s*", " ", text.replace(BELOW, " "))

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 from statistics import NormalDist
 
+import numpy as np
 from scipy import optimize, stats
+from statsmodels.stats.contingency_tables import StratifiedTable
+from statsmodels.stats.proportion import confint_proportions_2indep
 
-from results.intervals import Interval, suite_mean, wilson
+from results.intervals import Interval, suite_mean
 
 # Exact tests look at every table there could have been. With more than these they take seconds, and
 # the score test is as good, unless one policy has very few episodes.
@@ -27,19 +30,19 @@ def newcombe(
     Reference: R. G. Newcombe (1998), method 10,
     doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I.
     """
-    of_a = wilson(successes_a, episodes_a, confidence=confidence)
-    of_b = wilson(successes_b, episodes_b, confidence=confidence)
-    rate_a, rate_b = successes_a / episodes_a, successes_b / episodes_b
-    return Interval(
-        rate_a - rate_b - math.hypot(rate_a - of_a.low, of_b.high - rate_b),
-        rate_a - rate_b + math.hypot(of_a.high - rate_a, rate_b - of_b.low),
-    )
+    table = _checked(successes_a, episodes_a, successes_b, episodes_b)
+    with np.errstate(divide="ignore", invalid="ignore"):  # Of ratios, which it computes besides.
+        low, high = confint_proportions_2indep(*table, method="newcomb", alpha=1 - confidence)
+    return Interval(float(low), float(high))
 
 
 def miettinen_nurminen(
     successes_a: int, episodes_a: int, successes_b: int, episodes_b: int, *, confidence: float = 0.95
 ) -> Interval:
     """Score interval for the difference of two rates; agrees with `score_p_value`.
+
+    statsmodels 0.15 has one too, which has no answer where both rates are 0 or 1 and gives (.0526, .3440) where
+    Newcombe (1998) has (.0528, .3382), for 56 of 70 against 48 of 80.
 
     Raises:
       ValueError: If a policy has no episodes, or more successes than episodes.
@@ -137,13 +140,13 @@ def cochran_mantel_haenszel(
 
     Reference: N. Mantel and W. Haenszel (1959), doi:10.1093/jnci/22.4.719.
     """
-    excess = variance = 0.0
-    for x_a, n_a, x_b, n_b in zip(successes_a, episodes_a, successes_b, episodes_b, strict=True):
-        _checked(x_a, n_a, x_b, n_b)
-        n, x = n_a + n_b, x_a + x_b
-        excess += x_a - n_a * x / n
-        variance += n_a * n_b * x * (n - x) / (n**2 * (n - 1))
-    return 2 * NormalDist().cdf(-abs(excess) / math.sqrt(variance)) if variance else 1.0
+    tables = [
+        np.array(_table(*counts), np.float64)
+        for counts in zip(successes_a, episodes_a, successes_b, episodes_b, strict=True)
+    ]
+    # Tasks that everybody solves, or nobody, say nothing, and without any other there is no test.
+    telling = [table for table in tables if table.sum(axis=1).all()]
+    return float(StratifiedTable(telling).test_null_odds(correction=False).pvalue) if telling else 1.0
 
 
 def newcombe_of_means(

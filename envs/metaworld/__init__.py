@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import metadata
 
 from envs.interface import Env, RenderSettings, Suite, TaskSpec
 from envs.metaworld.tasks import GROUPS, SUITE, TASKS
@@ -13,8 +12,9 @@ class MetaWorld(Suite):
     """Meta-World, version 3 of the tasks. The package is imported with the first task that is made."""
 
     name = SUITE
-    source = f"metaworld {metadata.version('metaworld')}, mujoco {metadata.version('mujoco')}"
+    packages = ("metaworld", "mujoco")
     default_group = "MT10"
+    golden_tasks = ("reach-v3", "door-open-v3", "drawer-close-v3")
 
     def tasks(self) -> Sequence[TaskSpec]:
         return TASKS
@@ -23,11 +23,6 @@ class MetaWorld(Suite):
         return dict(GROUPS)
 
     def make(self, task: str, render: RenderSettings) -> Env:
-        """Start a simulation of one task.
-
-        Raises:
-          KeyError: If `task` is not the exact name of a task; `envs.registry` resolves what people write.
-        """
         from envs.metaworld.simulation import MetaWorldEnv  # MuJoCo takes half a second to import.
 
         return MetaWorldEnv({spec.name: spec for spec in TASKS}[task], render)

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float
 
+from envs.interface import Env, TaskSpec
+from harness.adapters.interface import Adapter, clipped_action
 from harness.adapters.model_view import ModelView, ObservationError, read_image, read_instruction, read_vector
 
 CAMERAS = {
@@ -109,3 +111,22 @@ def servo_fraction_from_pi_command(command: Float[np.ndarray, "*n"]) -> Float[np
 def pi_command_from_servo_fraction(fraction: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
     """The inverse of `servo_fraction_from_pi_command`."""
     return fraction * (SERVO_OPEN_RAD - SERVO_CLOSED_RAD) + SERVO_CLOSED_RAD - PI_CLOSED_RAD
+
+
+def _suite_state(env: Env) -> Float[np.ndarray, "14"]:
+    return pi_state(env.state().astype(np.float64)).astype(np.float32)
+
+
+def _suite_action(task: TaskSpec, action: Float[np.ndarray, "a"]) -> Float[np.ndarray, "14"]:
+    """The action in ALOHA's convention, clipped to the ranges of the servos as the simulation would."""
+    return clipped_action(task, robot_actions(action.astype(np.float64)))
+
+
+ALOHA_SIM = Adapter(
+    suite="aloha_sim",
+    robot="aloha",
+    # The published policy was trained with this camera alone. The wrist cameras are there for others.
+    cameras={"base_0_rgb": "top", "left_wrist_0_rgb": "left_wrist", "right_wrist_0_rgb": "right_wrist"},
+    state=_suite_state,
+    action=_suite_action,
+)

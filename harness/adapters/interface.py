@@ -19,11 +19,15 @@ class AdapterError(SimloopError):
     """A policy and a suite that do not fit each other."""
 
 
+def _upright(image: np.ndarray) -> np.ndarray:
+    return image
+
+
 def _own_state(env: Env) -> np.ndarray:
     return env.state()
 
 
-def _clipped_action(task: TaskSpec, action: np.ndarray) -> np.ndarray:
+def clipped_action(task: TaskSpec, action: np.ndarray) -> np.ndarray:
     """The action with every entry moved into the task's bounds, as the simulators themselves do."""
     low = np.asarray(task.action_low, np.float32)
     high = np.asarray(task.action_high, np.float32)
@@ -38,11 +42,13 @@ class Adapter:
     robot: str
     cameras: Mapping[str, str] = field(default_factory=dict)
     """Model camera name to the suite's camera. Cameras that the robot lacks are not listed."""
+    image: Callable[[np.ndarray], np.ndarray] = _upright
+    """From the suite's picture, uint8 [h, w, 3], to the one that the robot's policies were trained with."""
     state: Callable[[Env], np.ndarray] = _own_state
     """The state vector in the robot's convention, float32 [s]."""
     state_size: int | None = None
     """Length of that vector; None where it is the suite's own."""
-    action: Callable[[TaskSpec, np.ndarray], np.ndarray] = _clipped_action
+    action: Callable[[TaskSpec, np.ndarray], np.ndarray] = clipped_action
     """From one row of a chunk, float32 [a], to an action that the task accepts."""
 
     def check(self, policy: PolicySpec, task: TaskSpec) -> None:
@@ -84,7 +90,7 @@ class Adapter:
             instruction=instruction,
             key=key,
             state=self.state(env),
-            images={model: images[self.cameras[model]] for model in policy.cameras},
+            images={model: self.image(images[self.cameras[model]]) for model in policy.cameras},
             privileged=env.privileged() if policy.uses_privileged else None,
             action_low=np.asarray(task.action_low, np.float64),
             action_high=np.asarray(task.action_high, np.float64),

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float
 
+from envs.interface import Env
+from harness.adapters.interface import Adapter
 from harness.adapters.model_view import ModelView, read_image, read_instruction, read_vector
 
 CAMERAS = {
@@ -62,3 +64,28 @@ def axis_angle_from_quat_xyzw(quat_xyzw: Float[np.ndarray, "4"]) -> Float[np.nda
     if np.isclose(sine, 0.0):
         return np.zeros(3)
     return quat_xyzw[:3] * 2.0 * np.arccos(w) / sine
+
+
+def _suite_state(env: Env) -> Float[np.ndarray, "8"]:
+    """The state vector from the suite's own, whose hand orientation is a quaternion."""
+    state = env.state().astype(np.float64)
+    return hand_state(state[:3], state[3:7], state[7:]).astype(np.float32)
+
+
+def _mirrored(image: np.ndarray) -> np.ndarray:
+    """Left and right exchanged.
+
+    robosuite's pictures come with the lowest row first. The training data turned them by 180 degrees, which
+    puts the top up and leaves a mirror image; the suite's picture is upright and is none.
+    """
+    return np.ascontiguousarray(image[:, ::-1])
+
+
+LIBERO = Adapter(
+    suite="libero",
+    robot="libero",
+    cameras={"base_0_rgb": "agentview", "left_wrist_0_rgb": "robot0_eye_in_hand"},
+    image=_mirrored,
+    state=_suite_state,
+    state_size=STATE_SIZE,
+)

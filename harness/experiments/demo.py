@@ -7,7 +7,7 @@ succeed and fail. `expert` should solve nearly everything; `random` closes the d
 """
 
 from harness.experiment import Experiment
-from harness.protocol import Protocol
+from harness.protocol import named_protocol
 
 EXPERIMENT = Experiment(
     name="demo",
@@ -15,6 +15,6 @@ EXPERIMENT = Experiment(
     tasks=("reach-v3", "push-v3", "pick-place-v3", "door-open-v3", "drawer-close-v3"),
     policies=("expert", "random", "pi0-tiny", "pi05-tiny", "pi0_fast-tiny"),
     episodes=4,
-    protocol=Protocol("metaworld"),
+    protocol=named_protocol("metaworld"),
     bucket=2,  # One query of each of two simulators.
 )

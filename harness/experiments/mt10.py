@@ -6,7 +6,7 @@ The upper control arm `expert` reaches 97-99 % over many seeds; `random` stays u
 """
 
 from harness.experiment import Experiment
-from harness.protocol import Protocol
+from harness.protocol import named_protocol
 
 EXPERIMENT = Experiment(
     name="mt10",
@@ -14,5 +14,5 @@ EXPERIMENT = Experiment(
     tasks=("MT10",),
     policies=("expert", "random", "pi0-tiny", "pi05-tiny", "pi0_fast-tiny"),
     episodes=20,
-    protocol=Protocol("metaworld"),
+    protocol=named_protocol("metaworld"),
 )

@@ -23,6 +23,8 @@ class Comparison:
     got: np.ndarray
     limit: float
     measure: Measure = "rms"
+    pool: tuple[Comparison, ...] = ()
+    """This and what else is judged with it as one array, by the rms of all; empty if it stands alone."""
 
     @property
     def same_shape(self) -> bool:
@@ -62,9 +64,28 @@ class Comparison:
         return float(np.sum(np.asarray(self.got) != np.asarray(self.wanted)))
 
     @property
-    def passed(self) -> bool:
+    def passed_alone(self) -> bool:
         """Whether the figure is within the limit. NaN never is."""
         return self.value <= self.limit
+
+    @property
+    def passed(self) -> bool:
+        """The verdict: on the pool, or on this array alone where there is none."""
+        return self.pooled_value <= self.pooled_limit if self.pool else self.passed_alone
+
+    @property
+    def pooled_value(self) -> float:
+        """rms of the difference over all entries of the pool."""
+        return self._pooled([c.value for c in self.pool])
+
+    @property
+    def pooled_limit(self) -> float:
+        """The limits of the pool, taken together in the same way."""
+        return self._pooled([c.limit for c in self.pool])
+
+    def _pooled(self, figures: list[float]) -> float:
+        sizes = [np.size(c.wanted) for c in self.pool]
+        return float(np.sqrt(np.average(np.square(figures), weights=sizes)))
 
     def _rms_absolute(self) -> float:
         error = _rms(_as_float(self.got) - _as_float(self.wanted))

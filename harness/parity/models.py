@@ -8,10 +8,15 @@ Precisions: `f32`; `bf16train` (float32 parameters, bfloat16 arithmetic, as the 
 Limits: float32 arrays by relative rms difference, 2e-5 after one pass and 2e-4 after a loop or for a
 gradient. A bfloat16 array may differ from the recorded one by as much as the reference's own
 bfloat16 differs from its float32.
+
+That distance is one draw of the rounding noise. From n numbers it estimates the noise to within
+1/sqrt(2n), half of it for n = 2. So an array of few numbers is judged together with those of the same
+quantity for the case's other inputs, as one array; what it is alone is shown too.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +42,11 @@ ONE_PASS = 2e-5
 """Relative rms limit of float32 arrays behind at most one pass through the model."""
 LOOP = 2e-4
 """The same behind a sampling loop, and for gradients."""
+
+FEW_NUMBERS = 16
+"""A bfloat16 array with fewer is judged with the same quantity's arrays for other inputs."""
+OTHER_INPUT = "_all_cams_valid"
+"""Ends the name of an array that was recorded for the case's second input."""
 
 ZERO_GRADIENT = "key/bias"
 """A key bias moves all logits of a query alike, so its gradient is 0 but for rounding; the limit is
@@ -121,9 +131,15 @@ class Case:
 
     def compare(self, computed: Mapping[str, Any], *, limit: float = ONE_PASS) -> Iterator[Comparison]:
         """Computed arrays, by their recorded names, against those of them that were recorded."""
-        for name, got in computed.items():
-            if name in self.recorded:
-                yield self._comparison(name, np.asarray(got), limit)
+        recorded = {name: np.asarray(got) for name, got in computed.items() if name in self.recorded}
+        compared = {name: self._comparison(name, got, limit) for name, got in recorded.items()}
+        for name, comparison in compared.items():
+            quantity = name.removesuffix(OTHER_INPUT)
+            pool = [compared[one] for one in (quantity, quantity + OTHER_INPUT) if one in compared]
+            few = comparison.measure == "rms_absolute" and comparison.wanted.size < FEW_NUMBERS
+            if few and len(pool) > 1:
+                comparison = dataclasses.replace(comparison, pool=tuple(pool))
+            yield comparison
 
     def label(self, name: str) -> str:
         """How an array is called in the list of results."""

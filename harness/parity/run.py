@@ -60,7 +60,7 @@ def main(golden_dir: Path, only: str | None = None) -> int:
         selected = {only: selected[only]}
 
     use_recorded_rounding()  # Before the first family is iterated, which starts JAX's backend.
-    arrays = beyond = 0
+    arrays = beyond = alone = 0
     say = partial(print, flush=True)
     say(f"{'array':<72} {'shape':<18} {'max':>9} {'rms rel':>9} {'limit':>9}")
     for family in selected.values():
@@ -68,6 +68,11 @@ def main(golden_dir: Path, only: str | None = None) -> int:
             say(line(comparison))
             arrays += 1
             beyond += not comparison.passed
+            alone += comparison.passed and not comparison.passed_alone
+    if alone:
+        say(
+            f"{alone} beyond the limit of their own few numbers, within that of all recorded inputs of the case"
+        )
     say(f"{arrays} arrays, {beyond} beyond their limit")
     if arrays == 0:
         print(f"{golden_dir} holds no recordings that are known here.", file=sys.stderr)
@@ -79,7 +84,11 @@ def line(comparison: Comparison) -> str:
     """One line of the list: name, shape, largest and relative rms difference, limit and verdict."""
     shape = "x".join(map(str, comparison.wanted.shape)) or "scalar"
     measure = "" if comparison.measure == "rms" else f" {comparison.measure}"
+    pooled = ""
+    if comparison.pool:
+        alone = "" if comparison.passed_alone else "beyond alone, "
+        pooled = f" ({alone}pooled {comparison.pooled_value:.2e} of {comparison.pooled_limit:.2e})"
     return (
         f"{comparison.name:<72} {shape:<18} {comparison.max_absolute:9.2e} {comparison.rms_relative:9.2e} "
-        f"{comparison.limit:9.2e} {'ok' if comparison.passed else 'BEYOND'}{measure}"
+        f"{comparison.limit:9.2e} {'ok' if comparison.passed else 'BEYOND'}{measure}{pooled}"
     )

@@ -1,8 +1,8 @@
 """Arrays in openpi's own checkpoints: one orbax PyTree below `params/`.
 
-Trees saved from a training state end each path in `value`, others do not; both are read. Orbax
-stores an array as one or several compressed chunks, each of which must be decompressed whole: while
-an array is read, its bytes are held up to twice beside the result.
+Trees saved from a training state end each path in `value`, others do not; both are read. Arrays are
+streamed from where orbax puts them by default, and read by orbax itself, which takes more memory, from
+anywhere else.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from policies.checkpoints.interface import ArraySource, CheckpointError, Shape, StoredArray
+from policies.checkpoints.orbax_chunks import OrbaxChunks
 
 ROOT, LEAF = "params", "value"  # First and, for trees of a training state, last entry of every path.
 
@@ -39,6 +40,7 @@ class OrbaxSource(ArraySource):
             )
         self._suffix = (LEAF,) if all(keys[-1] == LEAF for keys in leaves) else ()
         self._leaves = {self._model_name(keys): (keys, leaf) for keys, leaf in leaves.items()}
+        self._chunks = OrbaxChunks(folder) if (folder / "manifest.ocdbt").is_file() else None
         self.stored = tuple(
             StoredArray("/".join(keys), tuple(leaf.shape), np.dtype(leaf.dtype), name)
             for name, (keys, leaf) in self._leaves.items()
@@ -49,15 +51,17 @@ class OrbaxSource(ArraySource):
 
     def read(self, name: str, shape: Shape, dtype: np.dtype) -> np.ndarray:
         keys, leaf = self._leaves[name]
+        what = f"{self._folder}: array {'/'.join(keys)!r} cannot be read"
+        if (chunks := self._chunks) is not None:
+            array = _explained(what, lambda: chunks.read(".".join(keys), dtype))
+            if array is not None:
+                return array
         wanted: Any = leaf
         how: Any = ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype)
         for key in reversed(keys):
             wanted, how = {key: wanted}, {key: how}
         arguments = ocp.args.PyTreeRestore(item=wanted, restore_args=how, partial_restore=True)
-        restored = _explained(
-            f"{self._folder}: array {'/'.join(keys)!r} cannot be read",
-            lambda: self._handler.restore(self._folder, args=arguments),
-        )
+        restored = _explained(what, lambda: self._handler.restore(self._folder, args=arguments))
         (array,) = jax.tree_util.tree_leaves(restored)
         return array
 

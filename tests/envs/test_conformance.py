@@ -12,12 +12,23 @@ import pytest
 from envs import registry
 from envs.interface import ActionError, CameraError, Env, RenderSettings, StepResult, TaskSpec
 
-FAST_SUITES = ("metaworld",)  # A task starts in half a second; those of other suites are played with -m slow.
+# A task of Meta-World or ALOHA starts in half a second. One of LIBERO takes four, so that only one of each kind of
+# scene is started in the fast tests; the others are with -m slow.
+FAST_SUITES = ("metaworld", "aloha_sim")
+FAST_TASKS = (
+    "pick_up_the_black_bowl_in_the_top_drawer_of_the_wooden_cabinet_and_place_it_on_the_plate",
+    "pick_up_the_alphabet_soup_and_place_it_in_the_basket",
+    "KITCHEN_SCENE3_turn_on_the_stove_and_put_the_moka_pot_on_it",
+)
 HEIGHT, WIDTH = 48, 64  # Unequal, so that an exchange of the two shows.
 STEPS = 2
 
 TASKS = [
-    pytest.param(task, id=f"{suite}/{task.name}", marks=() if suite in FAST_SUITES else (pytest.mark.slow,))
+    pytest.param(
+        task,
+        id=f"{suite}/{task.name}",
+        marks=() if suite in FAST_SUITES or task.name in FAST_TASKS else (pytest.mark.slow,),
+    )
     for suite in registry.suites()
     for task in registry.suite(suite).tasks()
 ]

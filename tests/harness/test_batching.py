@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.batching import Batcher
+from harness.stub_policy import Stub, StubPolicy
 from policies.interface import Answer, Chunk, Query
 
 
@@ -18,15 +20,28 @@ def query(number: int) -> Query:
 
 
 def answer_with_keys(queries) -> Answer:
-    return Answer(
-        [Chunk(np.full((1, 1), q.key, np.float32)) for q in queries], host_s=0.1, device_s=0.2, post_s=0.3
-    )
+    chunks = [Chunk(np.full((1, 1), q.key, np.float32)) for q in queries]
+    return Answer(chunks, host_s=0.1, device_s=0.2, post_s=0.3)
 
 
-def run(bucket, infer, scenario):
+class Told(StubPolicy):
+    """Does in a call what the test says."""
+
+    def __init__(self, infer):
+        super().__init__(Stub())
+        self._told = infer
+
+    def infer(self, queries, bucket):
+        return self._told(queries)
+
+
+def run(buckets, infer, scenario):
     async def main():
-        with ThreadPoolExecutor(1) as executor:
-            return await scenario(Batcher(infer, bucket, executor))
+        batcher = Batcher(infer if isinstance(infer, StubPolicy) else Told(infer), buckets)
+        try:
+            return await scenario(batcher)
+        finally:
+            batcher.close()
 
     return asyncio.run(main())
 
@@ -48,10 +63,11 @@ def test_every_query_gets_its_own_answer_whatever_the_order_of_arrival(pauses, b
     async def scenario(batcher):
         return await asyncio.gather(*(ask(batcher, i, pause) for i, pause in enumerate(pauses)))
 
-    replies = run(bucket, infer, scenario)
+    replies = run([bucket], infer, scenario)
     assert [reply.chunk.actions.item() for reply in replies] == list(range(len(pauses)))
     assert max(sizes) <= bucket
     assert sum(sizes) == len(pauses)
+    assert {reply.bucket for reply in replies} == {bucket}
 
 
 def test_queries_that_wait_while_the_model_works_share_the_next_call():
@@ -59,7 +75,7 @@ def test_queries_that_wait_while_the_model_works_share_the_next_call():
 
     def infer(queries):
         sizes.append(len(queries))
-        release.wait(10)
+        release.wait(60)
         return answer_with_keys(queries)
 
     async def scenario(batcher):
@@ -67,23 +83,92 @@ def test_queries_that_wait_while_the_model_works_share_the_next_call():
         while not sizes:
             await asyncio.sleep(0.001)
         rest = [asyncio.create_task(batcher.ask(query(i))) for i in range(1, 6)]
-        await asyncio.sleep(0.01)
+        while batcher.load().waiting < 5:
+            await asyncio.sleep(0.001)
         release.set()
-        return await asyncio.gather(first, *rest)
+        return await asyncio.gather(first, *rest), batcher.load()
 
-    replies = run(4, infer, scenario)
+    replies, load = run([4], infer, scenario)
     assert sizes == [1, 4, 1]
     assert [reply.batch for reply in replies] == [1, 4, 4, 4, 4, 1]
     assert {reply.bucket for reply in replies} == {4}
     assert replies[1].queue_s > 0
-    assert (replies[1].host_s, replies[1].device_s, replies[1].post_s) == (0.1, 0.2, 0.3)
+    assert (replies[1].device_s, replies[1].post_s) == (0.2, 0.3)
+    assert replies[1].host_s == pytest.approx(0.1, abs=0.05)
+    assert (load.batches, load.rows, load.places, load.waiting) == (3, 6, 12, 0)
 
 
-def test_a_failing_call_fails_its_queries_and_no_others():
+def test_the_next_batch_is_encoded_stacked_and_copied_while_the_model_runs():
+    began, release = threading.Event(), threading.Event()
+    steps = []
+
+    class Watched(Told):
+        def encode(self, query):
+            steps.append(("encode", query.key))
+            return query
+
+        def assemble(self, rows, bucket):
+            steps.append(("assemble", [row.key for row in rows]))
+            return list(rows), bucket
+
+        def run(self, batch):
+            steps.append(("run", [row.key for row in batch[0]]))
+            began.set()
+            release.wait(60)
+            return answer_with_keys(batch[0])
+
+    async def scenario(batcher):
+        first = asyncio.create_task(batcher.ask(query(0)))
+        await asyncio.to_thread(began.wait, 60)
+        rest = [asyncio.create_task(batcher.ask(query(i))) for i in (1, 2, 3)]
+        while ("assemble", [1, 2]) not in steps or ("encode", 3) not in steps:
+            await asyncio.sleep(0.001)
+        assert ("run", [1, 2]) not in steps, "the model is still at work"
+        release.set()
+        return await asyncio.gather(first, *rest)
+
+    replies = run([2], Watched(None), scenario)
+    assert [reply.chunk.actions.item() for reply in replies] == [0, 1, 2, 3]
+    assert [step for step in steps if step[0] == "run"] == [("run", [0]), ("run", [1, 2]), ("run", [3])]
+
+
+def test_free_buckets_are_the_smallest_that_hold_what_waits():
+    release, sizes = threading.Event(), []
+
     def infer(queries):
-        if any(q.key == 1 for q in queries):
-            raise ValueError("bad query")
+        sizes.append(len(queries))
+        release.wait(60)
         return answer_with_keys(queries)
+
+    async def scenario(batcher):
+        first = asyncio.create_task(batcher.ask(query(0)))
+        while not sizes:
+            await asyncio.sleep(0.001)
+        rest = [asyncio.create_task(batcher.ask(query(i))) for i in range(1, 4)]
+        while batcher.load().waiting < 3:
+            await asyncio.sleep(0.001)
+        release.set()
+        return await asyncio.gather(first, *rest)
+
+    replies = run([1, 4, 8], infer, scenario)
+    assert [(reply.batch, reply.bucket) for reply in replies] == [(1, 1), (3, 4), (3, 4), (3, 4)]
+
+
+@pytest.mark.parametrize("part", ["encode", "assemble", "run"])
+def test_a_failing_call_fails_its_queries_and_no_others(part):
+    class Failing(StubPolicy):
+        pass
+
+    def failing(self, argument, *rest):
+        keys = [argument.key] if part == "encode" else [q.key for q in _queries(argument)]
+        if 1 in keys:
+            raise ValueError("bad query")
+        return getattr(StubPolicy, part)(self, argument, *rest)
+
+    def _queries(argument):
+        return argument[0] if isinstance(argument, tuple) else argument
+
+    setattr(Failing, part, failing)
 
     async def scenario(batcher):
         good = await batcher.ask(query(0))
@@ -91,6 +176,30 @@ def test_a_failing_call_fails_its_queries_and_no_others():
             await batcher.ask(query(1))
         return good, await batcher.ask(query(2))
 
-    good, later = run(1, infer, scenario)
-    assert good.chunk.actions.item() == 0
-    assert later.chunk.actions.item() == 2
+    good, later = run([1], Failing(Stub()), scenario)
+    wanted = StubPolicy(Stub()).infer([query(0), query(2)], 2).chunks
+    np.testing.assert_array_equal(good.chunk.actions, wanted[0].actions)
+    np.testing.assert_array_equal(later.chunk.actions, wanted[1].actions)
+
+
+def test_the_time_of_a_running_call_can_be_seen_while_it_runs():
+    release, running = threading.Event(), threading.Event()
+
+    def infer(queries):
+        running.set()
+        release.wait(60)
+        return replace(answer_with_keys(queries))
+
+    async def scenario(batcher):
+        asking = asyncio.create_task(batcher.ask(query(0)))
+        await asyncio.to_thread(running.wait, 60)
+        time.sleep(0.02)
+        seen = batcher.load().running_for_s
+        release.set()
+        await asking
+        return seen, batcher.load()
+
+    seen, after = run([1], infer, scenario)
+    assert seen >= 0.02
+    assert after.busy_s >= seen
+    assert after.longest_s >= seen

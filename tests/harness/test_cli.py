@@ -46,6 +46,10 @@ def simloop(monkeypatch, capsys):
         (["--policies", "expert", "--video-every", "0"], ["--video-every must be at least 1; got 0"]),
         (["--policies", "expert", "--replan-steps", "0"], ["replan_steps must be at least 1; got 0"]),
         (["--policies", "expert", "--max-steps", "0"], ["max_steps must be at least 1; got 0"]),
+        (
+            ["expert", "--perturb", "camera-nose=0.1"],
+            ["'camera-nose'", "camera-noise, camera-dark"],
+        ),
         (["demoo"], ["no experiment 'demoo'", "Did you mean 'demo'"]),
         ([], ["Nothing to run"]),
         (["expert", "random", "hold", "--until-decided"], ["compares two policies; got 3"]),
@@ -101,6 +105,7 @@ def test_a_table_of_what_is_no_run_is_refused(simloop, tmp_path):
         ("tasks", ["reach-v3", "window-open-v3", "MT10, MT50"]),
         ("policies", ["expert", "pi0-tiny", "pi05-tiny", "pi0_fast-tiny", "pi05_libero", "trained"]),
         ("experiments", ["demo", "mt10"]),
+        ("perturbations", ["camera-noise", "sticky-actions", "probability of repeating an action"]),
     ],
 )
 def test_everything_that_can_be_named_is_listed(simloop, what, wanted):
@@ -201,8 +206,8 @@ def test_a_real_run_ends_in_records_videos_and_tables_and_again_in_the_same_tabl
     status, first = simloop(*arguments, "--env-actors", 2, "--max-steps", 80)
     assert status == 0, first
     assert sorted(path.name for path in folder.glob("*.*") if not path.name.startswith(".")) == [
-        "config.json", "episodes.jsonl", "latency.csv", "latency.md", "latency.tex", "provenance.json",
-        "queries.jsonl", "success.csv", "success.md", "success.tex",
+        "config.json", "episodes.jsonl", "figures.jsonl", "latency.csv", "latency.md", "latency.tex",
+        "provenance.json", "queries.jsonl", "status.json", "success.csv", "success.md", "success.tex",
     ]  # fmt: skip
     rows = [decode_line(line, "here") for line in (folder / "episodes.jsonl").read_text().splitlines()]
     assert {(row["policy"], row["outcome"]) for row in rows} == {("expert", "success"), ("random", "failure")}

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 
 from envs.interface import RenderSettings
-from harness.actors import EnvActor, EpisodeResult, Sources
 from harness.adapters.interface import AdapterError
 from harness.collect import CollectError, Collection, _next_round, _Parts
 from harness.demonstrations import EXPERT, DemonstrationRecording, Demonstrator
+from harness.env_actor import EnvActor, EpisodeResult
 from harness.experiment import ExperimentError
 from harness.plan import make_plan
 from harness.protocol import Protocol
 from harness.rollout import Played
 from harness.seeding import demonstration_seed, episode_seed
+from harness.sources import Sources
 from harness.training_seeds import refuse_training_seeds
 from policies.interface import Query
 from policies.scripted import scripted_policy
@@ -42,7 +43,7 @@ def recorded(chosen: Collection, number: int = 0) -> EpisodeResult:
         recording=functools.partial(DemonstrationRecording, watched=watched),
     )
     actor = EnvActor(chosen.protocol(), None, sources)
-    result = asyncio.run(actor.play(chosen.attempt(task, number), policy, None))
+    result = asyncio.run(actor.play(chosen.attempt(task, number), policy))
     assert result.error == ""
     return result
 

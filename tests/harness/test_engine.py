@@ -4,10 +4,13 @@ import pytest
 import ray
 
 from envs.interface import RenderSettings
-from harness.actors import Sources, VideoSettings
-from harness.engine import MAX_ATTEMPTS, Engine, EngineError, Resources
+from harness.engine import Engine, Listener
+from harness.env_actor import VideoSettings
 from harness.plan import make_plan
 from harness.protocol import Protocol
+from harness.ray_connection import start_ray
+from harness.resources import EngineError, Resources
+from harness.sources import Sources
 from tests.helpers.point_policies import PointPolicy, load_point_policy
 from tests.helpers.point_suite import FOLDER_VARIABLE, make_point_env, point_task
 
@@ -19,10 +22,7 @@ SOURCES = Sources(make_point_env, load_point_policy)
 def one_ray(tmp_path_factory):
     """One Ray for all tests here, which the engines find and leave running."""
     folder = tmp_path_factory.mktemp("point_suite")
-    ray.init(
-        num_cpus=4, include_dashboard=False, log_to_driver=False, object_store_memory=10**8,
-        runtime_env={"env_vars": {FOLDER_VARIABLE: str(folder)}},
-    )  # fmt: skip
+    start_ray(num_cpus=4, runtime_env={"env_vars": {FOLDER_VARIABLE: str(folder)}})
     yield
     ray.shutdown()
 
@@ -32,7 +32,9 @@ def play_all(policies, tasks, *, episodes=3, env_actors=2, bucket=2, video=None,
     specs = {name: load_point_policy(name).spec for name in policies}
     reports = []
     resources = Resources(env_actors=env_actors)
-    with Engine(PROTOCOL, specs, bucket, resources, video, reports.append, on_retry, SOURCES) as engine:
+    with Engine(
+        PROTOCOL, specs, bucket, resources, video, Listener(reports.append, on_retry), SOURCES
+    ) as engine:
         results = {attempt.spec.id: (attempt, result) for attempt, result in engine.results(plan.episodes)}
     assert results.keys() == {spec.id for spec in plan.episodes}
     return results, reports
@@ -77,7 +79,7 @@ def test_faults_become_errors_after_a_retry_and_the_rest_goes_on():
         ("dies", "The simulator process died"),
     ]:
         attempt, result = by_task[task]
-        assert attempt.number == MAX_ATTEMPTS
+        assert attempt.number == Resources().max_attempts
         assert result.played is None
         assert text in result.error
     assert sorted(task for task, _ in retried) == ["dies", "raises-in-reset", "raises-in-step"]
@@ -106,7 +108,9 @@ def test_in_order_nobody_plays_ahead_of_a_policy_that_is_not_ready():
         ["exact-worker", "exact-actor"], [point_task("left")], PROTOCOL, 6, seed=3, interleaved_pairs=6
     )
     specs = {name: load_point_policy(name).spec for name in ("exact-worker", "exact-actor")}
-    with Engine(PROTOCOL, specs, 1, Resources(env_actors=1), None, sources=SOURCES) as engine:
+    with Engine(
+        PROTOCOL, specs, 1, Resources(env_actors=1, envs_per_actor=1), None, sources=SOURCES
+    ) as engine:
         played = [attempt.spec.id for attempt, _ in engine.results(plan.episodes, in_order=True)]
     assert played == [spec.id for spec in plan.episodes]
 

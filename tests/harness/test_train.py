@@ -9,9 +9,9 @@ from rich.console import Console
 from envs.registry import suite
 from harness.adapters.registry import find_adapter
 from harness.collect import Collection, collect
-from harness.engine import Resources
 from harness.errors import SimloopError
 from harness.protocol import Protocol
+from harness.resources import Resources
 from harness.rollout import run_episode
 from harness.train import evaluate, train
 from harness.training_seeds import seeds_trained_on

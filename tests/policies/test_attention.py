@@ -63,3 +63,12 @@ def test_rotated_products_depend_on_the_distance_only():
 def test_position_0_is_not_rotated():
     x = jnp.asarray(np.random.default_rng(2).standard_normal((1, 1, 2, 8)), jnp.float32)
     np.testing.assert_array_equal(rotate(x, rotation(jnp.zeros((1, 1), jnp.int32), 8)), x)
+
+
+def test_a_rotated_sum_in_bfloat16_is_rounded_before_it_is_rotated():
+    """Also where one compilation sees both, as behind a projection with an adapter."""
+    rng = np.random.default_rng(0)
+    x, y = (jnp.asarray(rng.standard_normal((2, 5, 3, 16)), jnp.bfloat16) for _ in range(2))
+    by = rotation(jnp.broadcast_to(jnp.arange(5, dtype=jnp.int32)[None], (2, 5)), 16)
+    got = jax.jit(lambda x, y: rotate(x + y, by))(x, y)
+    np.testing.assert_allclose(got, rotate(jnp.add(x, y), by), atol=1e-6)

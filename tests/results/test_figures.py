@@ -13,11 +13,13 @@ from results.figures import (
     forest_figure,
     latency_figure,
     pareto_figure,
+    perturbation_figure,
     success_figure,
     success_over_steps_figure,
 )
 from results.intervals import Interval
 from results.outcome_matrix import outcome_matrices
+from results.perturbation_curves import Curves, Point
 from results.runs import load_runs
 from results.scores import score_means, score_tasks
 from results.sequential import StoppingRule
@@ -44,6 +46,8 @@ def all_figures(runs):
     yield pareto_figure(means, runs.queries, runs.labels)
     yield latency_figure(runs.queries, runs.labels)
     yield success_over_steps_figure(runs.episodes, runs.labels)
+    of = {mean.policy: (Point(0.0, mean, None, None), Point(0.1, mean, None, None)) for mean in means}
+    yield perturbation_figure(Curves("s", "p", "camera-noise", of), runs.labels)
     rule = StoppingRule()
     yield evidence_figure(
         Answer("a", "b", "s", "p", rule, "differ", 2, 0, 1.0, 0.0, (1.0, 30.0), Interval(0.1, 1.0), 10, 4)
@@ -58,7 +62,7 @@ def test_figures_have_the_same_bytes_every_time(runs, tmp_path):
         for number, figure in enumerate(all_figures(runs)):
             save(figure, folder, str(number))
         written.append({file.name: file.read_bytes() for file in folder.iterdir()})
-    assert len(written[0]) == 6 * len(FORMATS)
+    assert len(written[0]) == 7 * len(FORMATS)
     assert written[0] == written[1]
     assert all(len(content) > 1000 for content in written[0].values())
 

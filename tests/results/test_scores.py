@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from results.intervals import Interval, mover_wilson, pooled_wilson, wilson
 from results.scores import Planned, planned, score_means, score_tasks
+from results.success_table import success_frame, success_grids
 from tests.helpers.run_folders import episodes
 
 
@@ -133,3 +134,19 @@ def test_one_policy_cannot_be_trained_and_untrained():
 def test_no_episodes_give_no_scores():
     assert score_tasks(frame(episodes(1)).head(0)) == []
     assert score_means([]) == []
+
+
+def test_what_to_expect_of_new_tasks_is_told_apart_and_wider_where_tasks_differ():
+    table = frame(
+        *(episodes(successes, 20 - successes, task=f"t{i}") for i, successes in enumerate([0, 20] * 4))
+    )
+    (mean,) = score_means(score_tasks(table))
+    new = mean.interval_for_new_tasks()
+    assert new == mean.interval_for_new_tasks(), "the same every time"
+    assert new.width > 2 * mean.interval().width
+    (few,) = score_means(score_tasks(table[table["task"] < "t4"]))
+    assert few.interval_for_new_tasks() is None
+    (note,) = [note for note in success_grids(score_tasks(table))[0].notes if "new ones like them" in note]
+    assert f"expert [{100 * new.low:.1f}, {100 * new.high:.1f}]" in note
+    row = success_frame(score_tasks(table)).iloc[-1]
+    assert (row["level"], row["new_tasks_low"]) == ("mean", pytest.approx(new.low))

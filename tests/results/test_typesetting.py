@@ -60,8 +60,11 @@ def from_tex(text):
     """What LaTeX would print for a cell, by undoing commands one at a time."""
     names = {"textbackslash": "\\", "textasciicircum": "^", "textasciitilde": "~"}
     names |= {"textless": "<", "textgreater": ">", "textbar": "|"}
-    pattern = r"\\(text\w+)\{\}|\\([{}$&#%_])|\{([\[\]])\}|\$\\(times)\$"
-    return re.sub(pattern, lambda m: names[m[1]] if m[1] else m[2] or m[3] or "×", text).replace("--", "–")
+    signs = {"-": "−", "\\times": "×", "\\pm": "±"}
+    pattern = r"\\(text\w+)\{\}|\\([{}$&#%_])|\{([\[\]])\}|\$(-|\\times|\\pm)\$"
+    return re.sub(pattern, lambda m: names[m[1]] if m[1] else m[2] or m[3] or signs[m[4]], text).replace(
+        "--", "–"
+    )
 
 
 @given(cells.filter(lambda cell: "-" not in cell))

@@ -90,6 +90,20 @@ def test_exact_tests_equal_a_slow_enumeration(table):
     assert boschloo(*table) == pytest.approx(min(1.0, 2 * min(one_sided)), abs=1e-4)
 
 
+def test_exact_tests_have_their_known_values_for_seven_and_two_of_ten():
+    assert barnard(7, 10, 2, 10) == pytest.approx(0.0414, abs=5e-5)
+    assert boschloo(7, 10, 2, 10) == pytest.approx(0.0414, abs=5e-5)
+    # What is found where outcomes and policies are mixed up in the table, and is sometimes quoted.
+    mixed_up = [[7, 3], [2, 8]]
+    assert stats.barnard_exact(mixed_up).pvalue == pytest.approx(0.0335, abs=5e-5)
+    assert stats.boschloo_exact(mixed_up).pvalue == pytest.approx(0.0320, abs=5e-5)
+
+
+def test_the_score_test_of_large_samples_lies_below_fishers_exact_one():
+    assert stats.fisher_exact([[1937, 1954], [63, 46]]).pvalue == pytest.approx(0.1198, abs=5e-5)
+    assert unpaired_p_value(1937, 2000, 1954, 2000) == pytest.approx(0.0988, abs=5e-5)
+
+
 @settings(max_examples=15, deadline=None)
 @given(counts, counts)
 def test_boschloo_is_at_most_fisher(a, b):

@@ -41,15 +41,8 @@ print(json.dumps([peak_bytes() - before, sum(array.nbytes for array in loaded.va
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("layout", "room"),
-    [
-        ("simloop", 1.3),
-        ("pytorch", 1.3),
-        ("openpi", 1.8),  # Orbax decompresses an array as a whole, if it was saved from one device.
-    ],
-)
-def test_loading_takes_little_more_than_the_largest_array(tmp_path, layout, room):
+@pytest.mark.parametrize("layout", ["simloop", "pytorch", "openpi"])
+def test_loading_takes_little_more_than_the_largest_array(tmp_path, layout):
     generator = np.random.default_rng(0)
     flat = {
         name: generator.standard_normal(shape, dtype=np.float32) for name, shape in shapes(CONFIG).items()
@@ -71,4 +64,4 @@ def test_loading_takes_little_more_than_the_largest_array(tmp_path, layout, room
     for dtype, (peak, on_device, seconds) in measured.items():
         beside = (peak - on_device) / largest  # Device and host share their memory here.
         print(f"{layout} as {dtype}: {beside:.2f} of the largest array beside the result, {seconds:.1f} s")
-        assert beside <= room
+        assert beside <= 1.3

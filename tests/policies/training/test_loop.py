@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from policies.checkpoints import open_checkpoint
+from policies.checkpoints import CheckpointError, open_checkpoint
 from policies.interface import Query
 from policies.loading import load_policy
 from policies.parameters import flatten
@@ -239,7 +239,7 @@ def test_adapters_start_from_a_checkpoint_and_are_merged_into_its_weights(data, 
     np.testing.assert_array_equal(old[embedding], new[embedding])
 
 
-def test_one_model_starts_from_what_fits_of_another(data, tmp_path, capsys):
+def test_one_model_starts_from_what_fits_of_another(data, tmp_path):
     pi0 = train(config(data, tmp_path / "pi0", steps=3))
     fast = config(data, tmp_path / "fast", "pi0_fast-tiny", steps=3, learning_rate=1e-9, init=pi0)
     with pytest.raises(CheckpointError, match="action_out_proj"):
@@ -255,9 +255,16 @@ def test_one_model_starts_from_what_fits_of_another(data, tmp_path, capsys):
     with pytest.raises(TrainingError, match="name a checkpoint"):
         config(data, tmp_path, init_takes="fitting")
 
+
+@pytest.mark.slow
+def test_what_another_model_lacks_starts_fresh_and_is_named(data, tmp_path, capsys):
+    pi0 = train(config(data, tmp_path / "pi0", steps=3))
     flow = train(config(data, tmp_path / "flow", "pi05-tiny", steps=3, init=pi0, init_takes="fitting"))
     assert "time_mlp_in/kernel" in capsys.readouterr().err.rpartition(" fresh: ")[2]
     assert load_policy("pi05-tiny", flow).spec.weights == "trained"
+    recorded = json.loads((flow / "simloop_checkpoint.json").read_text())["config"]["training"]["init"]
+    assert recorded == {"preset": "pi0-tiny", "weights_sha256": open_checkpoint(pi0).weights_sha256()}
+    assert str(tmp_path) not in (flow / "simloop_checkpoint.json").read_text()
 
 
 @pytest.mark.slow

@@ -1,0 +1,30 @@
+"""Suite `aloha_sim`: two tasks of ALOHA's two arms in simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from envs.aloha_sim.tasks import GROUPS, SUITE, TASKS
+from envs.interface import Env, RenderSettings, Suite, TaskSpec
+
+
+class AlohaSim(Suite):
+    """The tasks of gym-aloha. Its package is imported with the first task that is made."""
+
+    name = SUITE
+    packages = ("gym-aloha", "dm-control", "mujoco")
+    extra = "aloha"
+    default_group = "all"
+    golden_tasks = ("transfer_cube", "insertion")
+
+    def tasks(self) -> Sequence[TaskSpec]:
+        return TASKS
+
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        return dict(GROUPS)
+
+    def make(self, task: str, render: RenderSettings) -> Env:
+        self.require_installed()
+        from envs.aloha_sim.simulation import AlohaEnv  # dm_control takes a second to import.
+
+        return AlohaEnv({spec.name: spec for spec in TASKS}[task], render)

@@ -1,0 +1,50 @@
+"""The recorded initial states of LIBERO's tasks.
+
+LIBERO publishes them as pickles, which run code when they are opened. The package that this suite installs has
+the same numbers as plain arrays; here they are read with pickling forbidden, and their hashes are checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib import resources
+
+import numpy as np
+from jaxtyping import Float64
+
+from envs.libero.tasks import GROUP_OF_TASK, INITIAL_STATES
+
+
+class InitialStatesError(RuntimeError):
+    """Initial states that are not those of the published benchmark."""
+
+
+def initial_states(task: str) -> Float64[np.ndarray, "50 _"]:
+    """All initial states of a task: time, positions and velocities, as MuJoCo orders them.
+
+    Raises:
+      InitialStatesError: If they differ from the published ones, or are not there.
+    """
+    file = resources.files("libero.libero") / "init_files" / GROUP_OF_TASK[task] / f"{task}.pruned_init.npz"
+    try:
+        with resources.as_file(file) as path, np.load(path, allow_pickle=False) as arrays:
+            states = np.ascontiguousarray(arrays["states"], "<f8")
+    except (OSError, ValueError, KeyError) as error:
+        raise InitialStatesError(
+            f"The initial states of libero/{task} cannot be read from {file}: {error}. Install the suite again with: "
+            "scripts/setup libero"
+        ) from error
+    found, wanted = hashlib.sha256(states.tobytes()).hexdigest(), _published_hashes()[task]
+    if found != wanted or len(states) != INITIAL_STATES:
+        raise InitialStatesError(
+            f"The {len(states)} initial states of libero/{task} in {file} have the SHA-256 {found[:16]}, those of the "
+            f"benchmark {wanted[:16]}. Another LIBERO is installed, or the file was changed; install the suite again "
+            "with: scripts/setup libero"
+        )
+    return states
+
+
+def _published_hashes() -> dict[str, str]:
+    """SHA-256 of the states of each task, as little-endian float64."""
+    return json.loads(resources.files("envs.libero").joinpath("initial_states.json").read_text())

@@ -1,0 +1,161 @@
+"""LIBERO's own environment of a task, made fast and repeatable without a change to its physics.
+
+LIBERO builds the whole model anew for every episode and draws every camera at every step. Here the model is built
+once and an episode starts from it as it was compiled; tests/envs/libero hold that this gives the same numbers, bit
+for bit. Nothing is drawn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+from jaxtyping import Float64
+
+from envs.libero.package import PROBLEMS, Observable, load_controller_config, problem_info, sensor
+
+# What LIBERO changes in a compiled model while it runs: places of fixtures, and sites that are shown or hidden.
+CHANGED_IN_MODEL = ("body_pos", "body_quat", "site_rgba")
+
+# All that is read to draw a scene, and that robosuite's observations of the hand are made of.
+OBSERVED = (
+    "qpos", "xpos", "xquat", "xmat", "xipos", "ximat", "geom_xpos", "geom_xmat", "site_xpos", "site_xmat",
+    "cam_xpos", "cam_xmat", "light_xpos", "light_xdir",
+)  # fmt: skip
+
+
+class Problem:
+    """What this suite adds to LIBERO's environments; `make_problem` joins it to the class of a scene."""
+
+    sim: Any
+    robots: Any
+    control_freq: float
+    fixtures_dict: dict[str, Any]
+    objects_dict: dict[str, Any]
+    obj_of_interest: list[str]
+    obj_body_id: dict[str, int]
+
+    @property
+    def mujoco_model(self) -> mujoco.MjModel:
+        """The compiled scene."""
+        return self.sim.model._model
+
+    @property
+    def mujoco_data(self) -> mujoco.MjData:
+        """The simulation's present."""
+        return self.sim.data._data
+
+    def start_from(self, state: Float64[np.ndarray, "_"]) -> None:
+        """Put a recorded state into the scene, as LIBERO does with its own."""
+        self.sim.set_state_from_flattened(state)
+        self.sim.forward()
+        self._check_success()  # type: ignore[attr-defined]  # It moves what is shown of stoves.
+        self._post_process()  # type: ignore[attr-defined]
+        self._update_observables(force=True)  # type: ignore[attr-defined]
+
+    def hand_state(self) -> Float64[np.ndarray, "9"]:
+        """Position (m) and quaternion (x first) of the hand, and both fingers (m), as observed."""
+        robot = self.robots[0]
+        x, y, z, w = self._observed.xquat[self._hand_body][[1, 2, 3, 0]]
+        fingers = self._observed.qpos[robot._ref_gripper_joint_pos_indexes]
+        return np.concatenate([self._observed.site_xpos[robot.eef_site_id], (x, y, z, w), fingers])
+
+    def hand_and_things(self) -> Float64[np.ndarray, "18"]:
+        """As `envs.libero.tasks.PRIVILEGED_SIZE` says, of the present."""
+        robot, data = self.robots[0], self.mujoco_data
+        fingers = data.qpos[robot._ref_gripper_joint_pos_indexes]
+        bodies = [self._thing_body(self.obj_of_interest[i]) for i in (0, -1)]
+        things = [part for body in bodies for part in (data.xpos[body], data.xquat[body])]
+        return np.concatenate([data.site_xpos[robot.eef_site_id], [np.ptp(fingers)], *things])
+
+    @contextlib.contextmanager
+    def as_observed(self) -> Iterator[mujoco.MjData]:
+        """The scene at the moment that robosuite's observations show."""
+        model = self.mujoco_model
+        now = model.site_rgba.copy()
+        model.site_rgba[:] = self._observed_site_rgba
+        try:
+            yield self._observed
+        finally:
+            model.site_rgba[:] = now
+
+    def _thing_body(self, name: str) -> int:
+        """Body of a thing, or of the thing that a region belongs to."""
+        while name not in self.obj_body_id:
+            name = name.rpartition("_")[0]
+        return self.obj_body_id[name]
+
+    def _assert_problem_name(self) -> None:
+        """LIBERO compares the name of the class, which is another here."""
+
+    def _initialize_sim(self, xml_string: str | None = None) -> None:
+        super()._initialize_sim(xml_string)  # type: ignore[misc]
+        model = self.mujoco_model
+        self._compiled = {name: getattr(model, name).copy() for name in CHANGED_IN_MODEL}
+        self._observed = mujoco.MjData(model)
+        self._observed_site_rgba = model.site_rgba.copy()
+        self._hand_body = self.sim.model.body_name2id(self.robots[0].robot_model.eef_name)
+        things = {**self.objects_dict, **self.fixtures_dict}
+        self._properties = {
+            name: copy.deepcopy(thing.object_properties)
+            for name, thing in things.items()
+            if hasattr(thing, "object_properties")
+        }
+
+    def _reset_internal(self) -> None:
+        """Begin an episode as if the model had just been compiled."""
+        for name, compiled in self._compiled.items():
+            getattr(self.mujoco_model, name)[:] = compiled
+        for name, properties in self._properties.items():
+            thing = self.objects_dict.get(name) or self.fixtures_dict[name]
+            thing.object_properties = copy.deepcopy(properties)
+        gripper = self.robots[0].gripper
+        gripper.current_action = np.zeros(gripper.dof)
+        self.sim.reset()
+        # LIBERO computes accelerations twice before it begins, the second time to prepare its renderer. They are
+        # where the solver starts from.
+        self.sim.forward()
+        self.sim.forward()
+        super()._reset_internal()  # type: ignore[misc]
+
+    def _setup_observables(self) -> OrderedDict[str, Observable]:
+        """One observable, so that robosuite's own clock decides which moment is observed."""
+
+        @sensor(modality="moment")
+        def moment(_: dict[str, np.ndarray]) -> np.ndarray:
+            data = self.mujoco_data
+            for name in OBSERVED:
+                getattr(self._observed, name)[:] = getattr(data, name)
+            self._observed_site_rgba[:] = self.mujoco_model.site_rgba
+            return np.zeros(1)
+
+        return OrderedDict(moment=Observable("moment", sensor=moment, sampling_rate=self.control_freq))
+
+
+def make_problem(bddl_file: Path) -> Any:
+    """LIBERO's environment of a task, with the arm, controller and rates of all published evaluations."""
+    scene = PROBLEMS[problem_info(str(bddl_file))["problem_name"]]
+    quiet = type(f"Quiet{scene.__name__}", (Problem, scene), {})
+    problem = quiet(
+        str(bddl_file),
+        robots=["Panda"],
+        controller_configs=load_controller_config(default_controller="OSC_POSE"),
+        gripper_types="default",
+        initialization_noise=None,
+        use_camera_obs=False,
+        has_renderer=False,
+        has_offscreen_renderer=False,
+        control_freq=20,
+        ignore_done=True,
+        hard_reset=False,
+    )
+    # LIBERO lists the things to be opened or switched on anew with every model that it builds and forgets none, so
+    # that the second model, which the first episode is played in, draws for each of them twice.
+    problem.object_property_initializers *= 2
+    return problem

@@ -1,0 +1,1 @@
+"""What `simloop bench` measures."""

@@ -1,0 +1,165 @@
+"""What the engine is measured with: a task, a policy that takes a set time, and the work without any engine."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
+from typing import Any
+
+import numpy as np
+
+from envs.interface import TaskSpec
+from envs.registry import resolve_tasks
+from harness.adapters.interface import Adapter
+from harness.adapters.registry import find_adapter
+from harness.plan import EpisodeSpec, Plan, make_plan
+from harness.protocol import Protocol
+from harness.sources import Sources, make_env
+from harness.stub_policy import Stub, StubPolicy
+from policies.interface import Query
+
+MANY = 100_000  # Episodes: more than any measurement plays.
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Episodes of one task with a stub policy."""
+
+    suite: str
+    task: str
+    images: bool
+    max_steps: int
+    replan_steps: int
+    bucket: int
+    service_s: float = 0.0
+
+    @property
+    def protocol(self) -> Protocol:
+        """Rules by which all of this is played."""
+        return Protocol(self.suite, max_steps=self.max_steps, replan_steps=self.replan_steps)
+
+    @property
+    def task_spec(self) -> TaskSpec:
+        """The task."""
+        (spec,) = resolve_tasks(self.suite, [self.task])
+        return spec
+
+    @property
+    def stub(self) -> Stub:
+        """The policy: it looks through all cameras of the robot, or through none."""
+        robot = Stub().robot
+        adapter = find_adapter(self.suite, Stub(robot=robot).spec())
+        return Stub(
+            robot=robot,
+            cameras=tuple(adapter.cameras) if self.images else (),
+            action_size=self.task_spec.action_size,
+            chunk_steps=self.replan_steps,
+            service_s=self.service_s,
+        )
+
+    @property
+    def adapter(self) -> Adapter:
+        """Between the two."""
+        return find_adapter(self.suite, self.stub.spec())
+
+    def plan(self) -> Plan:
+        """More episodes than will be played."""
+        return make_plan([self.stub.name], [self.task_spec], self.protocol, MANY, seed=0)
+
+    def sources(self) -> Sources:
+        """For the engine."""
+        return Sources(policy=_Load(self.stub))
+
+    def serving(self, service_s: float) -> Workload:
+        """The same with another time for a call of the policy."""
+        return dataclasses.replace(self, service_s=service_s)
+
+
+@dataclass(frozen=True)
+class _Load:
+    stub: Stub
+
+    def __call__(self, name: str) -> StubPolicy:
+        return StubPolicy(self.stub)
+
+
+@dataclass(frozen=True)
+class Alone:
+    """What simulators do when nothing else is there."""
+
+    processes: int
+    queries_per_s: float
+    steps_per_s: float
+    cpu_ms_per_query: float
+
+
+def simulators_alone(work: Workload, processes: int, seconds: float) -> Alone:
+    """Reset, draw, step: the work of the episodes in bare loops, one process per core, nobody asked."""
+    context = multiprocessing.get_context("spawn")
+    barrier, answers = context.Barrier(processes), context.Queue()
+    workers = [
+        context.Process(target=_simulate, args=(work, i, processes, seconds, barrier, answers))
+        for i in range(processes)
+    ]
+    for worker in workers:
+        worker.start()
+    found = [answers.get() for _ in workers]
+    for worker in workers:
+        worker.join()
+    queries = sum(q / s for q, _, s, _ in found)
+    steps = sum(n / s for _, n, s, _ in found)
+    cpu = sum(c for _, _, _, c in found) / sum(q for q, _, _, _ in found)
+    return Alone(processes, queries, steps, 1e3 * cpu)
+
+
+def _simulate(work: Workload, first: int, every: int, seconds: float, barrier: Barrier, answers: Any) -> None:
+    env = make_env(work.suite, work.task, work.protocol.render)
+    episodes = iter(work.plan().episodes[first::every])
+    for _ in _bare_episode(env, work, next(episodes)):
+        pass
+    barrier.wait()
+    queries = steps = 0
+    began, cpu = time.perf_counter(), time.process_time()
+    while time.perf_counter() - began < seconds:
+        for played in _bare_episode(env, work, next(episodes)):
+            queries += 1
+            steps += played
+            if time.perf_counter() - began >= seconds:
+                break
+    answers.put((queries, steps, time.perf_counter() - began, time.process_time() - cpu))
+
+
+def _bare_episode(env: Any, work: Workload, spec: EpisodeSpec) -> Iterator[int]:
+    """Yields the steps after each point at which a policy would have been asked."""
+    policy, adapter, task = StubPolicy(work.stub), work.adapter, env.spec
+    env.reset(spec.seed)
+    left, number = work.max_steps, 0
+    while left > 0:
+        images = {model: env.render(adapter.cameras[model]) for model in policy.spec.cameras}
+        query = Query(task.name, task.instruction, spec.key + number, np.zeros(1, np.float32), images)
+        number += 1
+        played, success = 0, False
+        for action in policy.infer([query], 1).chunks[0].actions[: min(work.replan_steps, left)]:
+            success = env.step(adapter.action(task, action)).success
+            played += 1
+            if success:
+                break
+        left -= played
+        yield played
+        if success:
+            return
+
+
+def policy_alone(work: Workload, seconds: float) -> float:
+    """Queries per second of the policy with full batches, asked without a pause."""
+    policy = StubPolicy(work.stub)
+    images = dict.fromkeys(policy.spec.cameras, np.zeros((224, 224, 3), np.uint8))
+    queries = [Query("t", "i", i, np.zeros(1, np.float32), images) for i in range(work.bucket)]
+    rows, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        rows += len(policy.infer(queries, work.bucket).chunks)
+    return rows / (time.perf_counter() - began)

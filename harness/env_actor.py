@@ -1,0 +1,207 @@
+"""The Ray actor of simulators: a thin shell around the rollout."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from envs.interface import Env, RenderSettings
+from harness.health import Doing, SimulatorHealth, process_health
+from harness.phases import Board, Place
+from harness.plan import EpisodeSpec
+from harness.protocol import Protocol
+from harness.rollout import Played, Reply, ask_here, play
+from harness.sources import Sources
+from harness.video import VideoRecorder
+from harness.worker_line import Workers, this_node
+from policies.interface import Policy, PolicySpec, Query
+
+MOST_AT_ONCE = 256
+UNFIT = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors of the system that the next episode of the same process would meet as well."""
+
+
+@dataclass(frozen=True)
+class VideoSettings:
+    """Which cameras are filmed, and how often."""
+
+    cameras: tuple[str, ...]
+    every: int
+
+
+@dataclass
+class EpisodeResult:
+    """What came back from one attempt at an episode."""
+
+    spec: EpisodeSpec
+    played: Played | None
+    error: str = ""
+    """One line: what was raised, and where. Empty if the episode was played to its end."""
+    trace: str = ""
+    video: bytes | None = None
+    recording: bytes | None = None
+    unfit: bool = False
+    """Whether the process that played it should play no other."""
+
+
+class Environments:
+    """The live simulations of a process: no more than episodes under way, each kept for the next of its task."""
+
+    def __init__(self, sources: Sources, render: RenderSettings):
+        self._sources = sources
+        self._render = render
+        self._idle: list[Env] = []
+        self.alive = 0
+
+    def take(self, suite: str, task: str, place: Place) -> Env:
+        """One that nobody else has."""
+        for env in self._idle:
+            if (env.spec.suite, env.spec.name) == (suite, task):
+                self._idle.remove(env)
+                return env
+        if self._idle:
+            self.close(self._idle.pop(0))
+        with place.doing("make"):
+            env = self._sources.env(suite, task, self._render)
+        self.alive += 1
+        return env
+
+    def give_back(self, env: Env) -> None:
+        """Keep it for another episode."""
+        self._idle.append(env)
+
+    def close(self, env: Env) -> None:
+        """End a simulation, also a broken one."""
+        self.alive -= 1
+        try:
+            env.close()
+        except Exception as error:
+            print(f"Closing a broken simulation failed as well: {_one_line(error)}")
+
+
+class EnvActor:
+    """Plays episodes, as many at a time as it is asked to: one is simulated while others wait for actions.
+
+    Everything happens in one thread, which is what simulators and their renderers want.
+    """
+
+    def __init__(self, protocol: Protocol, video: VideoSettings | None, sources: Sources):
+        self._protocol = protocol
+        self._video = video
+        self._sources = sources
+        self._environments = Environments(sources, protocol.render)
+        self._policies: dict[str, Policy] = {}
+        self._board = Board()
+        self._workers = Workers(self._board)
+        self._places: dict[int, Place] = {}
+
+    async def play(
+        self, spec: EpisodeSpec, policy: PolicySpec, workers: tuple[Any, ...] = (), ticket: int = 0
+    ) -> EpisodeResult:
+        """Play an episode to its end. Whatever breaks in it comes back as an error, not as an exception.
+
+        Args:
+          workers: Ray handles of the policy; none where it answers in this process.
+          ticket: By which `health` tells what this episode is doing.
+        """
+        place = self._places[ticket] = self._board.place()
+        try:
+            return await self._play(spec, policy, workers, place)
+        finally:
+            del self._places[ticket]
+            self._board.leave()
+
+    async def _play(
+        self, spec: EpisodeSpec, policy: PolicySpec, workers: tuple[Any, ...], place: Place
+    ) -> EpisodeResult:
+        env: Env | None = None
+        try:
+            env = self._environments.take(spec.suite, spec.task, place)
+            recorder = (
+                VideoRecorder(self._video.cameras, self._video.every, env.spec.control_hz)
+                if self._video
+                else None
+            )
+            episode = play(
+                env,
+                spec,
+                policy,
+                self._sources.adapter(spec.suite, policy),
+                self._protocol,
+                [recorder] if recorder else [],
+                place=place,
+            )
+            recording = self._sources.recording(spec) if self._sources.recording else None
+            query = next(episode)
+            while True:
+                if workers:
+                    reply = await self._workers.ask(workers, query)
+                else:
+                    await asyncio.sleep(0)  # Others may have been answered.
+                    reply = self._ask_here(policy.name, query)
+                if recording:
+                    recording.answered(query, reply)
+                query = episode.send(reply)
+        except StopIteration as stop:
+            assert env is not None
+            self._environments.give_back(env)
+            return EpisodeResult(
+                spec,
+                stop.value,
+                video=recorder.finish() if recorder else None,
+                recording=recording.finish(stop.value) if recording else None,
+            )
+        except Exception as error:
+            if env is not None:
+                self._environments.close(env)
+            return EpisodeResult(
+                spec, None, error=_one_line(error), trace=traceback.format_exc(), unfit=_makes_unfit(error)
+            )
+
+    def _ask_here(self, name: str, query: Query) -> Reply:
+        if name not in self._policies:
+            self._policies[name] = self._sources.policy(name)
+        return ask_here(self._policies[name], query)
+
+    @ray.method(concurrency_group="health")
+    async def health(self) -> SimulatorHealth:
+        """What it is doing. Answered by another thread than that which simulates."""
+        process = process_health(this_node())
+        doing = tuple(
+            Doing(ticket, place.phase, max(0.0, process.clock_s - place.since))
+            for ticket, place in list(self._places.items())
+        )
+        return SimulatorHealth(
+            process,
+            doing,
+            self._board.read(),
+            self._board.idle_s(),
+            self._environments.alive,
+            self._workers.bytes_sent,
+        )
+
+
+def _makes_unfit(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in UNFIT)
+
+
+def _one_line(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    place = (
+        f" ({frames[-1].name} in {frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})"
+        if frames
+        else ""
+    )
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
+
+
+def start_env_actor(protocol: Protocol, video: VideoSettings | None, sources: Sources) -> Any:
+    """A simulator actor on one CPU; several nodes are filled evenly."""
+    options = {"num_cpus": 1, "max_restarts": 0, "max_concurrency": MOST_AT_ONCE}
+    actor = ray.remote(concurrency_groups={"health": 1})(EnvActor)
+    return actor.options(**options, scheduling_strategy="SPREAD").remote(protocol, video, sources)

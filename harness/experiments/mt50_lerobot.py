@@ -1,0 +1,22 @@
+"""The policies in the box on Meta-World's MT50, by the rules of LeRobot's evaluation: fifty tasks, ten episodes.
+
+    simloop run mt50_lerobot
+    simloop run mt50_lerobot --policies PRESET@DIR
+
+Expected: `expert` above 95 % (it solves 97 to 99 % over many seeds), `random` below 5 %. No rate of a policy of the
+pi0 family is given here: the tables of the SmolVLA paper (arXiv:2506.01844), whose benchmark this is, could not be
+checked word for word. Rates by difficulty: `--tasks easy`, `medium`, `hard` and `very-hard`. Source of the rules:
+LeRobot, src/lerobot/envs/metaworld.py. `--limit 1` plays one episode of each policy.
+"""
+
+from harness.experiment import Experiment
+from harness.protocol import named_protocol
+
+EXPERIMENT = Experiment(
+    name="mt50_lerobot",
+    suite="metaworld",
+    tasks=("MT50",),
+    policies=("expert", "random", "pi0-tiny"),
+    episodes=10,
+    protocol=named_protocol("metaworld", "lerobot-v1"),
+)

@@ -1,0 +1,22 @@
+"""pi0 on ALOHA's cube transfer in simulation, as openpi's example plays it, fifty times. Nothing published.
+
+    simloop run pi0_aloha_sim_transfer_cube --checkpoint DIR
+
+DIR is the published checkpoint `pi0_aloha_sim`.
+
+Expected: unknown. openpi's example plays one episode and counts no successes, and no other success rate of these
+weights was found; a run of this experiment gives one, with its interval. Source of the rules: openpi,
+examples/aloha_sim. `--limit 1` plays one episode, to see whether everything works.
+"""
+
+from harness.experiment import Experiment
+from harness.protocol import named_protocol
+
+EXPERIMENT = Experiment(
+    name="pi0_aloha_sim_transfer_cube",
+    suite="aloha_sim",
+    tasks=("transfer_cube",),
+    policies=("pi0_aloha_sim",),
+    episodes=50,
+    protocol=named_protocol("aloha_sim", "openpi-v1"),
+)

@@ -1,0 +1,25 @@
+"""pi0 on LIBERO-Goal, as openpi evaluates it: 95.8 % published.
+
+    simloop run pi0_libero_goal --checkpoint DIR
+
+DIR is the published checkpoint `pi0_libero`. Ten tasks from their 50 initial states each: 500 episodes.
+
+Expected: 95.8 % = 479 of 500, 95 % Wilson interval [93.7, 97.2].
+Source: openpi, examples/libero/README.md before commit 35106c9.
+
+The run ends with the difference, its interval, and whether the two rates are equivalent within 2 points by two
+one-sided tests. `--limit 1` plays one episode, to see whether everything works.
+"""
+
+from harness.experiment import Experiment
+from harness.protocol import named_protocol
+
+EXPERIMENT = Experiment(
+    name="pi0_libero_goal",
+    suite="libero",
+    tasks=("libero_goal",),
+    policies=("pi0_libero",),
+    episodes=50,
+    seed=7,
+    protocol=named_protocol("libero", "openpi-v1"),
+)

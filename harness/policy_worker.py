@@ -1,0 +1,95 @@
+"""The Ray actor of a policy: a thin shell around the batcher."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from harness.batching import Batcher, Load
+from harness.health import WorkerHealth, process_health
+from harness.local_line import Desk
+from harness.rollout import Reply
+from harness.sources import Sources
+from harness.worker_line import Address, this_node
+from policies.interface import Policy, PolicySpec, Query
+
+
+@dataclass(frozen=True)
+class WorkerReport:
+    """What a policy worker says of itself once it can answer."""
+
+    spec: PolicySpec
+    load_s: float
+    compile_s: float
+    device: str
+    fingerprint: dict[str, str]
+
+
+class PolicyWorker:
+    """One policy on one device, answering batches of queries from any number of simulators."""
+
+    def __init__(self, name: str, buckets: Sequence[int], sources: Sources):
+        self._name = name
+        self._buckets = tuple(buckets)
+        self._sources = sources
+        self._policy: Policy | None = None
+        # Two workers share a GPU while one policy takes over from another; neither may take all its memory.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        self._batcher: Batcher | None = None
+        self._desk = Desk(self.infer)
+        self._preparing: asyncio.Future[WorkerReport] | None = None
+        self._prepared = False
+
+    async def prepare(self) -> WorkerReport:
+        """Load, compile and warm up; episodes start after that. Raises what loading raises."""
+        if self._preparing is None:
+            self._preparing = asyncio.ensure_future(self._prepare())
+        return await asyncio.shield(self._preparing)
+
+    async def _prepare(self) -> WorkerReport:
+        await self._desk.open()
+        report = await asyncio.to_thread(self._load)
+        self._prepared = True
+        return report
+
+    def _load(self) -> WorkerReport:
+        started = time.perf_counter()
+        policy = self._sources.policy(self._name)
+        load_s = time.perf_counter() - started
+        compile_s = sum(policy.prepare(bucket) for bucket in self._buckets)
+        self._policy = policy
+        self._batcher = Batcher(policy, self._buckets)
+        return WorkerReport(policy.spec, load_s, compile_s, policy.device(), policy.fingerprint())
+
+    async def address(self) -> Address:
+        """Where this worker can be called, once it can answer."""
+        await self.prepare()
+        return Address(this_node(), self._desk.address)
+
+    async def infer(self, query: Query) -> Reply:
+        """Answer one query, in a batch with those that wait with it."""
+        await self.prepare()
+        assert self._batcher is not None
+        return await self._batcher.ask(query)
+
+    @ray.method(concurrency_group="health")
+    async def health(self) -> WorkerHealth:
+        """What it is doing."""
+        load = self._batcher.load() if self._batcher else Load()
+        return WorkerHealth(process_health(this_node()), self._prepared, load)
+
+
+def start_policy_worker(name: str, buckets: Sequence[int], num_gpus: float, sources: Sources) -> Any:
+    """A policy actor on a GPU where there is one. It takes no CPU of Ray's count: simulators do.
+
+    Ray starts it again when it dies; the caller counts how often.
+    """
+    options = {"num_cpus": 0, "num_gpus": num_gpus, "max_restarts": -1, "max_concurrency": 1000}
+    actor = ray.remote(concurrency_groups={"health": 1})(PolicyWorker)
+    return actor.options(**options).remote(name, tuple(buckets), sources)

@@ -1,0 +1,143 @@
+"""The Ray that a run uses: one of its own on this machine, or a cluster that is there."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from harness.resources import EngineError, Resources, usable_cores
+
+OBJECT_STORE_BYTES = 256 * 2**20  # Results pass through one at a time; the default takes 30 % of RAM.
+START_ATTEMPTS = 4
+QUIETLY: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+OWN_PACKAGES = ("harness", "policies", "envs", "results")
+ALIKE = ("mujoco", "numpy", "jax", "ray")
+"""Packages whose versions must be those of the driver on every machine, or records would differ."""
+NODE_TIMEOUT_S = 300.0  # For a machine to unpack the code and to answer for the first time.
+
+
+class RayConnection:
+    """Opened and closed with the engine. A Ray that was there before stays."""
+
+    def __init__(self, resources: Resources):
+        self._resources = resources
+        self._own = False
+
+    def open(self) -> None:
+        """Connect, or start Ray here. Code and the assets in it are sent to the machines of a cluster.
+
+        Raises:
+          EngineError: If there is no cluster at the address, or a machine of it cannot play.
+        """
+        if ray.is_initialized():
+            return
+        if self._resources.ray_address is None:
+            start_ray(num_cpus=max(self._resources.env_actors or 1, usable_cores()))
+            self._own = True
+            return
+        _prepare_environment()
+        try:
+            ray.init(address=self._resources.ray_address, runtime_env={"py_modules": _own_code()}, **QUIETLY)
+        except ConnectionError as error:
+            raise EngineError(
+                f"There is no Ray cluster at {self._resources.ray_address!r}: {error}. Start one with "
+                "`ray start --head`, or leave --ray-address out to use this machine alone."
+            ) from error
+        self._own = True
+        try:
+            require_alike_nodes(installed())
+        except EngineError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Leave it, and stop it if it was started here."""
+        if self._own:
+            ray.shutdown()
+            self._own = False
+
+    def cores(self) -> int:
+        """Cores that may simulate."""
+        cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        return cores if self._resources.ray_address is not None else min(usable_cores(), cores)
+
+    def gpus(self) -> int:
+        """GPUs of all machines."""
+        return int(ray.cluster_resources().get("GPU", 0))
+
+
+def start_ray(**options: Any) -> None:
+    """Start a Ray on this machine, with more patience than Ray has: half a minute is little on a busy one.
+
+    Raises:
+      EngineError: If it does not start.
+    """
+    _prepare_environment()
+    wanted = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False, **QUIETLY, **options}
+    for attempt in range(START_ATTEMPTS):
+        try:
+            ray.init(**wanted)
+            return
+        except Exception as error:
+            ray.shutdown()
+            if "timed out during startup" not in str(error):
+                raise
+            if attempt == START_ATTEMPTS - 1:
+                raise EngineError(f"Ray does not start on this machine; is it overloaded? {error}") from error
+
+
+def _prepare_environment() -> None:
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # Or Ray builds a new venv for its workers.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+def require_alike_nodes(wanted: dict[str, str]) -> None:
+    """Raise `EngineError` unless every machine of the cluster has these versions of Python and packages."""
+    asked = {
+        node["NodeManagerHostname"] + " " + node["NodeID"][:8]: ray.remote(installed)
+        .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
+        .remote()
+        for node in ray.nodes()
+        if node["Alive"]
+    }
+    for name, reference in asked.items():
+        try:
+            found = ray.get(reference, timeout=NODE_TIMEOUT_S)
+        except (RayError, GetTimeoutError) as error:
+            raise EngineError(f"Machine {name} of the cluster cannot run simloop: {error}") from error
+        differing = [f"{key}: {wanted[key]} -> {found[key]}" for key in wanted if wanted[key] != found[key]]
+        if differing:
+            raise EngineError(
+                f"Machine {name} of the cluster has other software than this one: {'; '.join(differing)}. Install "
+                "the same (scripts/setup) on every machine: simloop's own code travels, packages do not."
+            )
+
+
+def installed() -> dict[str, str]:
+    """Versions on the machine that this runs on."""
+    versions = {"python": platform.python_version()}
+    for package in ALIKE:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "missing"
+    return versions
+
+
+def _own_code() -> list[str]:
+    folders = []
+    for name in OWN_PACKAGES:
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        assert spec.origin is not None
+        folders.append(str(Path(spec.origin).parent))
+    return folders

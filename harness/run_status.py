@@ -1,0 +1,227 @@
+"""How far a run is, for whoever watches: the terminal, another terminal, a file per minute, a dashboard."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import os
+import socket
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.errors import SimloopError
+from harness.figures import Figures
+from harness.run_folder import write_atomically
+from results.intervals import wilson
+from results.records import EpisodeRecord, run_folder
+
+STATUS = "status.json"
+FIGURES = "figures.jsonl"
+"""A line per minute, of which the last may be cut off by a kill."""
+STATUS_EVERY_S = 2.0
+FIGURES_EVERY_S = 60.0
+RATE_OVER_S = 600.0
+"""Episodes per hour are those of the last minutes: a run that has slowed down says so."""
+STALE_S = 30.0
+
+State = Literal["starting", "running", "complete", "interrupted", "failed"]
+
+
+@dataclass(frozen=True)
+class PolicyStatus:
+    """Episodes of one policy."""
+
+    planned: int
+    done: int = 0
+    successes: int = 0
+    errors: int = 0
+
+    def rate_text(self) -> str:
+        """Successes among the episodes that came to an end, with their interval."""
+        completed = self.done - self.errors
+        if not completed:
+            return "-"
+        interval = wilson(self.successes, completed)
+        return (
+            f"{self.successes}/{completed} = {self.successes / completed:.0%} "
+            f"[{interval.low:.0%}, {interval.high:.0%}]"
+        )
+
+
+@dataclass(frozen=True)
+class Status:
+    """A run at one moment."""
+
+    state: State
+    written: str
+    host: str
+    pid: int
+    doing: str
+    """The last thing that happened, in words."""
+    policies: dict[str, PolicyStatus]
+    elapsed_s: float
+    """Since this start of the command."""
+    episodes_per_h: float | None = None
+    left_s: float | None = None
+    engine: Figures = field(default_factory=Figures)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether more is to come, as far as it knows."""
+        return self.state in ("starting", "running")
+
+    @property
+    def done(self) -> int:
+        """Episodes in the ledger."""
+        return sum(policy.done for policy in self.policies.values())
+
+    @property
+    def planned(self) -> int:
+        """Episodes of the plan."""
+        return sum(policy.planned for policy in self.policies.values())
+
+    def to_json(self) -> str:
+        """As one line."""
+        return json.dumps(dataclasses.asdict(self))
+
+    def scalars(self) -> dict[str, float]:
+        """Every number by a name with slashes, as dashboards want them."""
+        found = {"episodes/done": float(self.done), "episodes/planned": float(self.planned)}
+        for name, value in [("episodes/per_h", self.episodes_per_h), ("episodes/left_s", self.left_s)]:
+            if value is not None:
+                found[name] = value
+        for policy, counts in self.policies.items():
+            completed = counts.done - counts.errors
+            found[f"errors/{policy}"] = float(counts.errors)
+            if completed:
+                found[f"success/{policy}"] = counts.successes / completed
+        for name, value in dataclasses.asdict(self.engine).items():
+            if isinstance(value, int | float):
+                found[f"engine/{name}"] = float(value)
+        return found | {f"engine/{phase}_ms": ms for phase, ms in self.engine.phase_ms.items()}
+
+
+def status_from_json(text: str) -> Status:
+    """What `Status.to_json` wrote."""
+    content: dict[str, Any] = json.loads(text)
+    content["policies"] = {name: PolicyStatus(**counts) for name, counts in content["policies"].items()}
+    content["engine"] = Figures(**content["engine"])
+    return Status(**content)
+
+
+def read_status(run: str | Path) -> Status:
+    """What a run last said of itself.
+
+    Raises:
+      SimloopError: If it has said nothing.
+      LedgerError: If the folder is not that of a run.
+    """
+    file = run_folder(run) / STATUS
+    if not file.exists():
+        raise SimloopError(f"{run} has no {STATUS} yet: it is starting, or an earlier version wrote it.")
+    return status_from_json(file.read_text())
+
+
+def is_stale(status: Status, now: datetime.datetime | None = None) -> bool:
+    """Whether a run that says it runs has not said so for a while: it was probably killed."""
+    written = datetime.datetime.fromisoformat(status.written)
+    age_s = ((now or datetime.datetime.now(datetime.UTC)) - written).total_seconds()
+    return status.goes_on and age_s > STALE_S
+
+
+class RunStatus:
+    """Keeps count of a run, and tells all who watch.
+
+    Args:
+      watchers: Are told every few seconds, and at the end.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        totals: Mapping[str, int],
+        done: Iterable[EpisodeRecord],
+        watchers: Iterable[Callable[[Status], None]] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._folder = folder
+        self._totals = dict(totals)
+        self._outcomes: dict[str, Counter[str]] = {name: Counter() for name in totals}
+        for record in done:
+            self._outcomes[record.policy][record.outcome] += 1
+        self._watchers = list(watchers)
+        self._clock = clock
+        self._started = clock()
+        self._finished: deque[float] = deque()
+        self._state: State = "starting"
+        self._written = self._noted = float("-inf")
+        self.doing = "starting Ray"
+        self.engine = Figures()
+
+    def finished(self, record: EpisodeRecord) -> None:
+        """Count an episode."""
+        self._state = "running"
+        self._outcomes[record.policy][record.outcome] += 1
+        self._finished.append(self._clock())
+        self.doing = f"{record.policy}: {record.task}"
+        self.tell()
+
+    def figures(self, engine: Figures) -> None:
+        """What the engine measured."""
+        self._state = "running"
+        self.engine = engine
+        self.tell()
+
+    def end(self, state: State) -> None:
+        """Nothing will follow."""
+        self._state = state
+        self._written = self._noted = float("-inf")
+        self.tell()
+
+    def now(self) -> Status:
+        """The run at this moment."""
+        policies = {
+            name: PolicyStatus(self._totals[name], counts.total(), counts["success"], counts["error"])
+            for name, counts in self._outcomes.items()
+        }
+        rate = self._rate_per_s()
+        left = sum(p.planned - p.done for p in policies.values())
+        return Status(
+            state=self._state,
+            written=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            doing=self.doing,
+            policies=policies,
+            elapsed_s=round(self._clock() - self._started, 1),
+            episodes_per_h=None if rate is None else round(3600 * rate, 1),
+            left_s=None if not rate else round(left / rate, 1),
+            engine=self.engine,
+        )
+
+    def _rate_per_s(self) -> float | None:
+        now = self._clock()
+        while self._finished and now - self._finished[0] > RATE_OVER_S:
+            self._finished.popleft()
+        span = min(now - self._started, RATE_OVER_S)
+        return len(self._finished) / span if self._finished and span > 0 else None
+
+    def tell(self) -> None:
+        """Tell all who watch, unless they have just been told."""
+        now = self._clock()
+        if now - self._written < STATUS_EVERY_S:
+            return
+        self._written = now
+        status = self.now()
+        write_atomically(self._folder / STATUS, status.to_json() + "\n", durable=False)
+        if now - self._noted >= FIGURES_EVERY_S:
+            self._noted = now
+            with (self._folder / FIGURES).open("a", encoding="utf-8") as file:
+                file.write(status.to_json() + "\n")
+        for watcher in self._watchers:
+            watcher(status)

@@ -1,0 +1,251 @@
+"""The env actors of a run: who plays what, who is well, and what becomes of the episodes of one that is not."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from harness.agenda import Attempt
+from harness.deadlines import Deadlines
+from harness.health import ProcessHealth, SimulatorHealth
+from harness.resources import EngineError
+from policies.interface import PolicySpec
+
+Post = Callable[..., None]
+"""Has a message put into the engine's queue: `post(kind, tag, future)`."""
+
+STILLBORN = 3  # Processes in a row that die before they are ready: no other one will do better.
+
+
+@dataclass(eq=False)
+class Simulator:
+    """One env actor."""
+
+    handle: Any
+    born: float
+    running: dict[int, Attempt] = field(default_factory=dict)
+    """Attempts under way, by their tickets."""
+    alone: deque[Attempt] = field(default_factory=deque)
+    """Attempts that are played here one by one before anything else, because one of them may be deadly."""
+    leaving: bool = False
+    """Whether it is to be replaced once it has nothing under way."""
+    health: SimulatorHealth | None = None
+    before: SimulatorHealth | None = None
+    """The reading before that."""
+    asked: float | None = None
+    """Since when an answer about its health has been awaited."""
+    heard: float = 0.0
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has shown that it lives."""
+        return self.health is not None
+
+    def room(self, places: int) -> int:
+        """How many more attempts it may be given now."""
+        if not self.ready or (self.leaving and not self.alone):
+            return 0
+        if self.alone or any(attempt.alone for attempt in self.running.values()):
+            return 1 if self.alone and not self.running else 0
+        return max(0, places - len(self.running))
+
+
+@dataclass(frozen=True)
+class Death:
+    """What the end of a simulator means for its attempts."""
+
+    reason: str
+    charged: tuple[Attempt, ...] = ()
+    """Those that brought it about, or were alone with it."""
+    uncharged: tuple[Attempt, ...] = ()
+    """Those that had no part in it."""
+
+
+class Simulators:
+    """Starts, feeds, watches and replaces env actors."""
+
+    def __init__(self, start: Callable[[], Any], post: Post, deadlines: Deadlines):
+        self._start = start
+        self._post = post
+        self._deadlines = deadlines
+        self._tickets: dict[int, Simulator] = {}
+        self._numbers = itertools.count()
+        self._stillborn = 0
+        self.all: list[Simulator] = []
+
+    @property
+    def running(self) -> int:
+        """Attempts under way, and those that must be played alone."""
+        return len(self._tickets) + sum(len(simulator.alone) for simulator in self.all)
+
+    def attempts(self) -> Iterator[Attempt]:
+        """All of these."""
+        for simulator in self.all:
+            yield from simulator.running.values()
+            yield from simulator.alone
+
+    def have(self, count: int) -> None:
+        """Start as many as are missing."""
+        while sum(not simulator.leaving for simulator in self.all) < count:
+            self._add(())
+
+    def _add(self, alone: Sequence[Attempt]) -> None:
+        now = time.monotonic()
+        simulator = Simulator(self._start(), now, alone=deque(alone), heard=now)
+        self.all.append(simulator)
+        self._ask(simulator)
+
+    def play(
+        self, simulator: Simulator, attempt: Attempt, policy: PolicySpec, workers: tuple[Any, ...]
+    ) -> None:
+        """Have an attempt made; `played` comes in."""
+        ticket = next(self._numbers)
+        simulator.running[ticket] = attempt
+        self._tickets[ticket] = simulator
+        reference = simulator.handle.play.remote(attempt.spec, policy, workers, ticket)
+        self._post("played", ticket, reference.future())
+
+    def ended(self, ticket: int) -> tuple[Simulator, Attempt] | None:
+        """Take an attempt off; None if its end is known already."""
+        simulator = self._tickets.pop(ticket, None)
+        return None if simulator is None else (simulator, simulator.running.pop(ticket))
+
+    def simulator_of(self, ticket: int) -> Simulator | None:
+        """Who makes the attempt."""
+        return self._tickets.get(ticket)
+
+    def ask_all(self, now: float, every_s: float) -> None:
+        """Ask those after their health that have not been asked for a while."""
+        for simulator in self.all:
+            if simulator.asked is None and now - simulator.heard >= every_s:
+                self._ask(simulator)
+
+    def _ask(self, simulator: Simulator) -> None:
+        simulator.asked = time.monotonic()
+        self._post("simulator", simulator, simulator.handle.health.remote().future())
+
+    def heard(self, simulator: Simulator, future: Future[SimulatorHealth]) -> Death | None:
+        """Take in what a simulator says of itself; its death, if that is all that came."""
+        if simulator not in self.all:
+            return None
+        try:
+            health = future.result()
+        except RayError as error:
+            return self.died(simulator, first_line(error))
+        self._stillborn = 0
+        simulator.asked, simulator.heard = None, time.monotonic()
+        simulator.before, simulator.health = simulator.health, health
+        self._deadlines.learn(health.totals)
+        return None
+
+    def judge(self, now: float, *, answers_due: bool) -> list[Death]:
+        """End those that hang; what that means for their attempts. `answers_due` as in `Deadlines.overdue`."""
+        deaths = []
+        waited_s = now - min((s.born for s in self.all), default=now)
+        if waited_s > self._deadlines.start_s and not any(s.ready for s in self.all):
+            raise EngineError(
+                f"No simulator could be started in {waited_s:.0f} s. Look whether the cluster has a free core "
+                "(ray status) and whether other runs hold them."
+            )
+        for simulator in list(self.all):
+            unheard_s = now - simulator.heard
+            if not simulator.ready:
+                # One that waits for a free core of a cluster is not late.
+                continue
+            assert simulator.health is not None
+            overdue = self._deadlines.overdue(simulator.health, answers_due=answers_due)
+            if overdue is not None and overdue.ticket in simulator.running:
+                deaths.append(self._end(simulator, str(overdue), overdue.ticket))
+            elif simulator.asked is not None and unheard_s > self._deadlines.silence_s:
+                stuck = self._deadlines.overdue(simulator.health, unheard_s, answers_due=answers_due)
+                reason = f"the process has not answered for {unheard_s:.0f} s"
+                if stuck is not None and stuck.ticket in simulator.running:
+                    deaths.append(self._end(simulator, f"{reason}, while {stuck}", stuck.ticket))
+                else:
+                    deaths.append(self._end(simulator, reason, None))
+        return deaths
+
+    def replace(self, simulator: Simulator, reason: str, *, now: bool = False) -> Death | None:
+        """Have another in its place: once its episodes have ended, or now."""
+        simulator.leaving = True
+        return self._end(simulator, reason, None) if now or not simulator.running else None
+
+    def _end(self, simulator: Simulator, reason: str, guilty: int | None) -> Death:
+        if simulator.health is not None:
+            kill_process(simulator.health.process)
+        ray.kill(simulator.handle)
+        return self.died(simulator, reason, guilty)
+
+    def died(self, simulator: Simulator, reason: str, guilty: int | None = None) -> Death:
+        """A simulator is no more: start another, and say which attempts are to be made again.
+
+        Where nobody knows which of several attempts brought the process down, the new one makes each of
+        them alone. Attempts on a machine that was lost have no part in that.
+        """
+        self.all.remove(simulator)
+        for ticket in simulator.running:
+            self._tickets.pop(ticket, None)
+        attempts = tuple(simulator.running.values())
+        if not simulator.ready:
+            self._stillborn += 1
+            if self._stillborn >= STILLBORN:
+                raise EngineError(f"Simulators die before they are ready: {reason}")
+        if simulator.health is not None and _node_is_lost(simulator.health.process.node):
+            self._add(())
+            return Death(f"{reason} (its machine was lost)", uncharged=(*attempts, *simulator.alone))
+        if guilty is not None:
+            charged = (simulator.running[guilty],)
+            innocent = tuple(a for ticket, a in simulator.running.items() if ticket != guilty)
+            self._add(simulator.alone)
+            return Death(reason, charged, innocent)
+        if len(attempts) > 1:
+            suspects = [Attempt(a.spec, a.number, alone=True) for a in attempts]
+            self._add([*suspects, *simulator.alone])
+            return Death(reason)
+        self._add(simulator.alone)
+        return Death(reason, charged=attempts)
+
+    def stop(self) -> None:
+        """End all of them."""
+        for simulator in self.all:
+            ray.kill(simulator.handle)
+        self.all.clear()
+        self._tickets.clear()
+
+
+def kill_process(process: ProcessHealth) -> None:
+    """End a process at once, whatever it is doing, on whichever machine it is."""
+    if process.node == ray.get_runtime_context().get_node_id():
+        _kill(process.pid)
+        return
+    there = NodeAffinitySchedulingStrategy(process.node, soft=False)
+    with contextlib.suppress(RayError, GetTimeoutError):  # The machine is gone, and the process with it.
+        remote = ray.remote(_kill).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+        ray.get(remote.remote(process.pid), timeout=30)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _node_is_lost(node: str) -> bool:
+    nodes = {n["NodeID"]: n["Alive"] for n in ray.nodes()}
+    return not nodes.get(node, False)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error that says anything."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

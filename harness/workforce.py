@@ -1,0 +1,184 @@
+"""The policy workers of a run: started ahead, watched, started again, and stopped when nobody needs them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import ActorDiedError, RayError, RayTaskError
+
+from harness.deadlines import Deadlines
+from harness.health import WorkerHealth
+from harness.policy_worker import WorkerReport
+from harness.resources import EngineError
+from harness.simulators import Post, first_line, kill_process
+
+DEATHS_IN_A_ROW = 5  # Without a single answer between them: starting it again will not help.
+
+
+@dataclass(eq=False)
+class Worker:
+    """One policy worker. Ray starts its process again when that dies; this stays the same."""
+
+    policy: str
+    handle: Any
+    since: float
+    """When its present process was asked for."""
+    report: WorkerReport | None = None
+    health: WorkerHealth | None = None
+    before: WorkerHealth | None = None
+    asked: float | None = None
+    heard: float = 0.0
+    preparing: bool = False
+    pid: int | None = None
+    alive: bool = False
+    """Whether its present process has shown that it lives."""
+    deaths: int = 0
+    """In a row, without an answer between them."""
+
+
+class Workforce:
+    """Workers by policy."""
+
+    def __init__(self, start: Callable[[str], list[Any]], post: Post, deadlines: Deadlines):
+        self._start = start
+        self._post = post
+        self._deadlines = deadlines
+        self._by_policy: dict[str, list[Worker]] = {}
+
+    @property
+    def all(self) -> list[Worker]:
+        """Every worker."""
+        return [worker for workers in self._by_policy.values() for worker in workers]
+
+    def have(self, policies: Iterable[str]) -> None:
+        """Start the workers of these policies that are not there yet."""
+        for policy in policies:
+            if policy not in self._by_policy:
+                now = time.monotonic()
+                self._by_policy[policy] = [
+                    Worker(policy, handle, now, heard=now) for handle in self._start(policy)
+                ]
+                for worker in self._by_policy[policy]:
+                    self._prepare(worker)
+
+    def _prepare(self, worker: Worker) -> None:
+        worker.preparing = True
+        self._post("prepared", worker, worker.handle.prepare.remote().future())
+
+    def ready(self, policy: str) -> tuple[Any, ...]:
+        """Handles of a policy's workers that can answer; queries wait at one that is being started again."""
+        workers = self._by_policy.get(policy, [])
+        return tuple(worker.handle for worker in workers if worker.report is not None)
+
+    def prepared(self, worker: Worker, future: Future[WorkerReport]) -> WorkerReport | None:
+        """Take in that a worker can answer; its report, the first time.
+
+        Raises:
+          EngineError: If it cannot.
+        """
+        if worker not in self.all:
+            return None
+        worker.preparing = False
+        try:
+            report = future.result()
+        except RayTaskError as error:
+            raise EngineError(f"Policy {worker.policy!r} cannot be used: {error.cause}") from error
+        except ActorDiedError as error:
+            raise EngineError(f"The worker of policy {worker.policy!r} died: {first_line(error)}") from error
+        except RayError:
+            return None  # `heard` tells of its death.
+        first = worker.report is None
+        worker.report = report
+        return report if first else None
+
+    def ask_all(self, now: float, every_s: float) -> None:
+        """Ask those after their health that have not been asked for a while."""
+        for worker in self.all:
+            if worker.asked is None and now - worker.heard >= every_s:
+                worker.asked = now
+                self._post("worker", worker, worker.handle.health.remote().future())
+
+    def heard(self, worker: Worker, future: Future[WorkerHealth]) -> str | None:
+        """Take in what a worker says of itself; a sentence if it has died, which Ray mends.
+
+        Raises:
+          EngineError: If it dies again and again, or for good.
+        """
+        if worker not in self.all:
+            return None
+        worker.asked, worker.heard = None, time.monotonic()
+        try:
+            health = future.result()
+        except ActorDiedError as error:
+            raise EngineError(f"The worker of policy {worker.policy!r} died: {first_line(error)}") from error
+        except RayError as error:
+            return self._died(worker, first_line(error)) if worker.alive else None
+        note = None
+        if worker.pid != health.process.pid:
+            if worker.alive:
+                note = self._died(worker, "Ray has started it again")
+            worker.pid, worker.alive = health.process.pid, True
+        if not health.prepared and not worker.preparing:
+            self._prepare(worker)
+        worker.before, worker.health = worker.health, health
+        if health.load.batches:
+            worker.deaths = 0
+        self._deadlines.learn_call(health.load.longest_s)
+        return note
+
+    def _died(self, worker: Worker, reason: str) -> str:
+        worker.deaths += 1
+        worker.since = time.monotonic()
+        worker.health = worker.before = None
+        worker.alive = False
+        if worker.deaths >= DEATHS_IN_A_ROW:
+            raise EngineError(
+                f"The worker of policy {worker.policy!r} died {worker.deaths} times without an answer between: "
+                f"{reason}. Look for what ends it: memory, the driver of the device, the checkpoint."
+            )
+        return f"The worker of policy {worker.policy!r} died and is started again; its queries wait: {reason}"
+
+    def idle(self) -> bool:
+        """Whether every worker can answer and has nothing to answer."""
+        healths = [worker.health for worker in self.all]
+        return all(h and h.prepared and not h.load.waiting and not h.load.running_for_s for h in healths)
+
+    def judge(self, now: float) -> list[str]:
+        """End those that hang, for Ray to start them again; a sentence for each."""
+        notes = []
+        for worker in self.all:
+            reason = self._hangs(worker, now)
+            if reason is not None:
+                if worker.health is not None:
+                    kill_process(worker.health.process)
+                else:
+                    ray.kill(worker.handle, no_restart=False)
+                worker.asked, worker.heard = None, now
+                notes.append(self._died(worker, reason))
+        return notes
+
+    def _hangs(self, worker: Worker, now: float) -> str | None:
+        unheard_s = now - worker.heard
+        if worker.health is None or not worker.health.prepared:
+            late = now - worker.since > self._deadlines.start_s
+            return f"it was not ready after {self._deadlines.start_s:.0f} s" if late else None
+        if worker.health.load.running_for_s > self._deadlines.call_s:
+            return f"a call took longer than its deadline of {self._deadlines.call_s:.0f} s"
+        if worker.asked is not None and unheard_s > self._deadlines.silence_s:
+            return f"it has not answered for {unheard_s:.0f} s"
+        return None
+
+    def keep(self, needed: set[str]) -> None:
+        """Stop the workers of all other policies, which frees their devices."""
+        for policy in self._by_policy.keys() - needed:
+            for worker in self._by_policy.pop(policy):
+                ray.kill(worker.handle)
+
+    def stop(self) -> None:
+        """Stop all."""
+        self.keep(set())

@@ -1,0 +1,130 @@
+"""Reads an array of an orbax folder in pieces of a few MB, so that only the result is in memory whole.
+
+Orbax stores an array as compressed zarr chunks in tensorstore's OCDBT database; one saved from a single
+device is a single chunk. Tensorstore decompresses a chunk as a whole, which takes up to twice its size
+beside the result. Here a chunk is fetched and decompressed as a stream.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import tensorstore
+
+PIECE_BYTES = 4 << 20
+"""Of an array, decompressed and cast at a time."""
+FETCH_BYTES = 1 << 20
+"""Of a compressed chunk, read at a time."""
+
+
+class OrbaxChunks:
+    """The database of one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        database = {"driver": "ocdbt", "base": f"file://{folder.resolve()}/"}
+        self._store = tensorstore.KvStore.open(database).result()
+
+    def read(self, name: str, dtype: np.dtype) -> np.ndarray | None:
+        """The array called `name` in the database, cast to `dtype`.
+
+        Returns:
+          None where the array is stored in another way than the one read here: zarr version 2, row
+          major, compressed by zstd or not at all, no chunk left out.
+
+        Raises:
+          EOFError: If a chunk ends early or late.
+          Exception: Of various kinds from tensorstore and pyarrow, if the data are damaged.
+        """
+        described = self._store.read(f"{name}/.zarray").result()
+        if described.state != "value":
+            return None
+        layout = json.loads(described.value)
+        compressor = layout["compressor"]
+        if layout["order"] != "C" or layout["filters"] or (compressor and compressor["id"] != "zstd"):
+            return None
+        shape, chunk = tuple(layout["shape"]), tuple(layout["chunks"])
+        array = np.empty(shape, dtype)
+        for corner in itertools.product(*(range(0, n, c) for n, c in zip(shape, chunk, strict=True))):
+            index = [at // length for at, length in zip(corner, chunk, strict=True)]
+            key = f"{name}/" + (layout.get("dimension_separator", ".").join(map(str, index)) or "0")
+            if self._store.read(key, byte_range=slice(0, 0)).result().state != "value":
+                return None
+            stream: Any = io.BufferedReader(_Stored(self._store, key), FETCH_BYTES)
+            if compressor:
+                stream = pyarrow.CompressedInputStream(pyarrow.PythonFile(stream, "r"), "zstd")
+            with stream:
+                _fill(array, corner, chunk, stream, np.dtype(layout["dtype"]), key)
+        return array
+
+
+class _Stored(io.RawIOBase):
+    """One value of the database as a file."""
+
+    def __init__(self, store: tensorstore.KvStore, key: str) -> None:
+        self._store, self._key, self._position = store, key, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = slice(self._position, self._position + len(buffer))
+        try:
+            value = self._store.read(self._key, byte_range=wanted).result().value
+        except ValueError:  # A range beyond the end is refused, and the size is not told: the rest, then.
+            value = self._store.read(self._key, byte_range=slice(self._position, None)).result().value
+        buffer[: len(value)] = value
+        self._position += len(value)
+        return len(value)
+
+
+def _fill(
+    array: np.ndarray,
+    corner: tuple[int, ...],
+    chunk: tuple[int, ...],
+    stream: Any,
+    stored: np.dtype,
+    key: str,
+) -> None:
+    """Copy a chunk, which may stick out of the array, from a stream of its entries in row-major order."""
+    for start, block in _blocks(chunk, stored.itemsize):
+        entries = np.empty(block, stored)
+        _read_whole(stream, entries.reshape(-1).view(np.uint8), key)
+        at = tuple(map(sum, zip(corner, start, strict=True)))
+        kept = tuple(max(0, min(n, end - a)) for n, end, a in zip(block, array.shape, at, strict=True))
+        target = tuple(slice(a, a + n) for a, n in zip(at, kept, strict=True))
+        array[target] = entries[tuple(slice(n) for n in kept)]
+    if stream.read(1):
+        raise EOFError(f"{key} goes on behind its last entry")
+
+
+def _blocks(chunk: tuple[int, ...], itemsize: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Cut a chunk into consecutive blocks of at most PIECE_BYTES; yields where each starts, and its shape."""
+    axis = next(
+        (i for i in range(len(chunk)) if math.prod(chunk[i + 1 :]) * itemsize <= PIECE_BYTES), len(chunk) - 1
+    )
+    if axis < 0:  # A number.
+        yield (), ()
+        return
+    inner = chunk[axis + 1 :]
+    rows = max(1, PIECE_BYTES // (math.prod(inner) * itemsize))
+    for outer in itertools.product(*map(range, chunk[:axis])):
+        for row in range(0, chunk[axis], rows):
+            shape = (*(1 for _ in outer), min(rows, chunk[axis] - row), *inner)
+            yield (*outer, row, *(0 for _ in inner)), shape
+
+
+def _read_whole(stream: Any, buffer: np.ndarray, key: str) -> None:
+    done = 0
+    while done < len(buffer):
+        count = stream.readinto(buffer[done:])
+        if not count:
+            raise EOFError(f"{key} ends before its last entry")
+        done += count

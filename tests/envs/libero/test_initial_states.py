@@ -1,0 +1,57 @@
+"""The recorded initial states: those of the benchmark, read without running anything that is in them."""
+
+import shutil
+from importlib import resources
+
+import numpy as np
+import pytest
+
+from envs.libero import initial_states as module
+from envs.libero.initial_states import InitialStatesError, initial_states
+from envs.libero.tasks import LIBERO_GOAL, TASKS
+
+
+def test_every_task_has_fifty_states_with_the_published_hash():
+    for task in TASKS:
+        states = initial_states(task.name)
+        assert states.shape[0] == task.initial_states == 50
+        assert np.all(np.isfinite(states))
+
+
+@pytest.fixture
+def copied(tmp_path, monkeypatch):
+    """The package's files, where they may be changed."""
+    name = LIBERO_GOAL[0]
+    file = tmp_path / "init_files" / "libero_goal" / f"{name}.pruned_init.npz"
+    file.parent.mkdir(parents=True)
+    shutil.copy(resources.files("libero.libero") / "init_files" / "libero_goal" / file.name, file)
+    hashes = module._published_hashes()
+    monkeypatch.setattr(module, "_published_hashes", lambda: hashes)
+    monkeypatch.setattr(module.resources, "files", lambda _: tmp_path)
+    return name, file
+
+
+def test_states_that_differ_in_one_number_are_refused(copied):
+    name, file = copied
+    states = np.load(file)["states"]
+    initial_states(name)
+    states[7, 3] += 1e-6
+    np.savez(file, states=states)
+    with pytest.raises(
+        InitialStatesError, match=r"SHA-256 .* those of the benchmark .* scripts/setup libero"
+    ):
+        initial_states(name)
+
+
+def test_pickled_objects_are_refused_without_being_opened(copied):
+    name, file = copied
+    np.savez(file, states=np.array([{"a": 1}], object))
+    with pytest.raises(InitialStatesError, match="cannot be read"):
+        initial_states(name)
+
+
+def test_states_that_are_not_there_are_said_to_be_missing(copied):
+    name, file = copied
+    file.unlink()
+    with pytest.raises(InitialStatesError, match="scripts/setup libero"):
+        initial_states(name)

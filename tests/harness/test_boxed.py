@@ -1,0 +1,52 @@
+"""The trained policies that come with simloop."""
+
+import dataclasses
+import json
+
+import pytest
+from rich.console import Console
+
+from harness.experiments import mt10
+from harness.resources import Resources
+from harness.run import run
+from harness.training_seeds import refuse_training_seeds, seeds_trained_on
+from policies.presets import PRESETS
+from policies.training.demonstration import DEMONSTRATIONS
+from results.records import read_episodes
+
+BOXED = {name: preset.boxed for name, preset in PRESETS.items() if preset.boxed is not None}
+MOST_BYTES = 30e6
+
+
+def test_they_fit_into_the_box():
+    sizes = [file.stat().st_size for folder in BOXED.values() for file in folder.rglob("*") if file.is_file()]
+    assert len(sizes) >= 3 * len(BOXED)
+    assert sum(sizes) < MOST_BYTES
+
+
+def test_no_published_evaluation_meets_a_state_they_were_trained_on():
+    for folder in BOXED.values():
+        seeds = seeds_trained_on(folder)
+        assert len(seeds) == 10
+        assert all(len(of_task) >= 100 for of_task in seeds.values())
+    refuse_training_seeds(mt10.EXPERIMENT.plan())
+
+
+def test_their_card_names_them_and_their_data():
+    card = (next(iter(BOXED.values())).parent / "MODEL_CARD.md").read_text()
+    for name, folder in BOXED.items():
+        config = json.loads((folder / "simloop_checkpoint.json").read_text())["config"]
+        assert DEMONSTRATIONS in config
+        assert f"| {name} |" in card
+        assert config["data"]["sha256"] in card
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BOXED)
+def test_they_do_what_they_were_trained_for(name, tmp_path):
+    """Ten tasks, two episodes each: at least half succeed, of policies whose card says two thirds and more."""
+    experiment = dataclasses.replace(mt10.EXPERIMENT, policies=(name,), episodes=2, seed=9)
+    folder = run(experiment, tmp_path / "run", Resources(), None, Console()).folder
+    outcomes = [record.outcome for record in read_episodes(folder)]
+    assert len(outcomes) == 20
+    assert outcomes.count("success") >= 10

@@ -1,0 +1,103 @@
+"""Whatever happens to its processes, a run loses nothing, counts nothing twice and ends in the same records."""
+
+import os
+from collections import Counter
+
+import pytest
+import ray
+
+from envs.interface import RenderSettings
+from harness.engine import Engine, Listener
+from harness.plan import make_plan
+from harness.protocol import Protocol
+from harness.ray_connection import start_ray
+from harness.resources import Floors, Resources
+from harness.rollout import run_episode
+from harness.stub_policy import StubPolicy
+from tests.helpers import faults
+from tests.helpers.faults import FAULTY, POINT_ADAPTER, POINT_STUB
+from tests.helpers.point_suite import make_point_env, point_task
+
+PROTOCOL = Protocol("points", render=RenderSettings("fast", 32, 32), replan_steps=3, max_steps=12)
+TASKS = [point_task("left"), point_task("right")]
+QUICK = Floors(make=30.0, reset=5.0, step=5.0, render=5.0, query=8.0, silence=10.0, start=200.0)
+
+
+@pytest.fixture(scope="module")
+def fault_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("faults")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_ray(fault_folder):
+    """One Ray for all tests here."""
+    variables = {faults.FOLDER: str(fault_folder), faults.RATE: os.environ.get(faults.RATE, "0.3")}
+    start_ray(num_cpus=4, runtime_env={"env_vars": variables})
+    yield
+    ray.shutdown()
+
+
+def told(played):
+    return (played.ended_by, played.steps, played.reward, played.actions_sha256, played.final_state_sha256)
+
+
+def undisturbed(plan):
+    """What each episode comes to alone, in this process, where no fault is due."""
+    records = {}
+    for spec in plan.episodes:
+        env = make_point_env("points", spec.task, PROTOCOL.render)
+        records[spec.id] = told(run_episode(env, spec, StubPolicy(POINT_STUB), POINT_ADAPTER, PROTOCOL))
+    return records
+
+
+def play(plan, *, max_attempts, env_actors=2, envs_per_actor=3, workers=2, floors=QUICK, **options):
+    resources = Resources(env_actors, envs_per_actor, workers, max_attempts, deadlines=floors, **options)
+    notes, results = [], {}
+    listener = Listener(note=notes.append)
+    with Engine(PROTOCOL, {"stub": POINT_STUB.spec()}, 4, resources, None, listener, FAULTY) as engine:
+        for attempt, result in engine.results(plan.episodes):
+            assert attempt.spec.id not in results, "counted twice"
+            results[attempt.spec.id] = result
+    return results, notes
+
+
+def disturbed(plan, folder, counts, **options):
+    """Play with faults; returns what happened to the engine."""
+    faults.prepare(folder, Counter(counts))
+    results, notes = play(plan, max_attempts=100, **options)
+    assert results.keys() == {spec.id for spec in plan.episodes}, "lost"
+    broken = {key: result.error for key, result in results.items() if result.played is None}
+    assert not broken
+    assert {key: told(result.played) for key, result in results.items()} == undisturbed(plan)
+    assert faults.left(folder).total() == 0, "every fault has happened"
+    return notes
+
+
+def test_faults_of_every_kind_change_no_record(fault_folder):
+    plan = make_plan(["stub"], TASKS, PROTOCOL, 15, seed=5)
+    counts = dict.fromkeys((*faults.IN_RESET, *faults.IN_STEP, *faults.IN_WORKER), 1)
+    notes = disturbed(plan, fault_folder, {**counts, "corrupt-frame": 3})
+    text = "\n".join(notes)
+    assert "step took longer than its deadline" in text
+    assert "has not answered for" in text, "code in C held the whole process"
+    assert "a call took longer than its deadline" in text
+    assert text.count("A simulator process is replaced") >= 3
+
+
+def test_only_the_episode_that_brings_processes_down_becomes_an_error(fault_folder):
+    plan = make_plan(["stub"], [point_task("left"), point_task("dies")], PROTOCOL, 2, seed=5)
+    results, _ = play(plan, max_attempts=2, env_actors=1, envs_per_actor=4, workers=1)
+    errors = sorted((key[3], key[4]) for key, result in results.items() if result.played is None)
+    assert errors == [("dies", 0), ("dies", 1)], "neighbours are innocent"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_two_hundred_faults_at_random_change_no_record(fault_folder):
+    plan = make_plan(["stub"], TASKS, PROTOCOL, 150, seed=6)
+    counts = {
+        "raise-in-reset": 30, "full-disk": 10, "kill-env": 40, "hang-env": 12, "hang-env-in-c": 8,
+        "raise-in-step": 30, "corrupt-frame": 30, "kill-worker": 20, "hang-worker": 5, "raise-in-worker": 15,
+    }  # fmt: skip
+    assert sum(counts.values()) == 200
+    disturbed(plan, fault_folder, counts)

@@ -1,0 +1,194 @@
+"""Queries and replies between two processes of one machine."""
+
+import asyncio
+import os
+import pickle
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness import local_line
+from harness.local_line import Damaged, Desk, LineCut, LocalLine
+from harness.rollout import Reply
+from policies.interface import Chunk, Query
+
+
+def query(key: int = 0, size: int = 32, cameras: int = 2) -> Query:
+    generator = np.random.default_rng(key)
+    return Query(
+        task="t",
+        instruction="lift it",
+        key=key,
+        state=generator.normal(size=4).astype(np.float32),
+        images={f"cam{i}": generator.integers(0, 256, (size, size, 3), np.uint8) for i in range(cameras)},
+        action_low=np.full(2, -1.0),
+    )
+
+
+async def echo(query: Query) -> Reply:
+    """Everything that came, as numbers."""
+    parts = [query.state, *(image.astype(np.float32).ravel() for image in query.images.values())]
+    return Reply(Chunk(np.concatenate([*parts, [query.key]]).astype(np.float32)[None]))
+
+
+def told(query: Query) -> np.ndarray:
+    return asyncio.run(echo(query)).chunk.actions
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 99), st.integers(1, 40), st.integers(0, 3)), min_size=1, max_size=20)
+)
+def test_every_query_arrives_whole_and_gets_its_own_answer_in_any_order(shapes):
+    queries = [query(*shape) for shape in shapes]  # Some larger than the first, for which blocks are made.
+
+    async def slowly(asked: Query) -> Reply:
+        reply = await echo(asked)
+        for _ in range(asked.key % 4):
+            await asyncio.sleep(0)
+        return reply
+
+    async def main():
+        line = await LocalLine.open(await Desk(slowly).open(), queries[0])
+        answers = await asyncio.gather(*(line.ask(q) for q in queries))
+        await line.close()
+        return answers
+
+    for asked, (reply, spent_s, _) in zip(queries, asyncio.run(main()), strict=True):
+        np.testing.assert_array_equal(reply.chunk.actions, told(asked))
+        assert spent_s >= 0
+
+
+def test_images_travel_once_through_memory_and_not_through_the_socket():
+    written = []
+
+    async def main():
+        line = await LocalLine.open(await Desk(echo).open(), query(size=64))
+        write = line._writer.write
+        line._writer.write = lambda data: (written.append(len(data)), write(data))
+        await line.ask(query(size=64))
+        return line.bytes_sent
+
+    images = 2 * 64 * 64 * 3
+    assert images <= asyncio.run(main()) < images + 100
+    assert sum(written) < 1500
+
+
+def test_more_queries_than_blocks_are_answered_too(monkeypatch):
+    monkeypatch.setattr(local_line, "BLOCKS", 2)
+
+    async def main():
+        line = await LocalLine.open(await Desk(echo).open(), query())
+        return await asyncio.gather(*(line.ask(query(i)) for i in range(9)))
+
+    for i, (reply, _, _) in enumerate(asyncio.run(main())):
+        np.testing.assert_array_equal(reply.chunk.actions, told(query(i)))
+
+
+def test_what_answering_raises_is_raised_where_it_was_asked():
+    class Unportable(Exception):
+        def __reduce__(self):
+            raise TypeError("cannot travel")
+
+    async def refuse(asked: Query) -> Reply:
+        raise ValueError("no such camera") if asked.key == 0 else Unportable("no such state")
+
+    async def main():
+        line = await LocalLine.open(await Desk(refuse).open(), query())
+        with pytest.raises(ValueError, match="no such camera"):
+            await line.ask(query(0))
+        with pytest.raises(RuntimeError, match="Unportable: no such state"):
+            await line.ask(query(1))
+
+    asyncio.run(main())
+
+
+@given(st.integers(0, 2 * 32 * 32 * 3 + 16 - 1), st.integers(1, 255))
+@settings(max_examples=30, deadline=None)
+def test_a_byte_that_changes_on_the_way_is_noticed(place, flip):
+    async def main():
+        line = await LocalLine.open(await Desk(echo).open(), query())
+        write = line._write
+
+        def damage(asked, block):
+            told = write(asked, block)
+            line._memory[block * line._block + place] ^= flip
+            return told
+
+        line._write = damage
+        with pytest.raises(Damaged):
+            await line.ask(query(1))
+        line._write = write
+        await line.ask(query(1))
+        await line.close()
+
+    asyncio.run(main())
+
+
+WORKER = """
+import asyncio, os, sys
+from harness.local_line import Desk
+
+async def die(query):
+    os._exit(9)
+
+async def main():
+    print(repr(await Desk(die).open()), flush=True)
+    await asyncio.sleep(300)
+
+asyncio.run(main())
+"""
+
+
+def test_a_worker_that_dies_is_noticed_by_all_who_wait_and_leaves_nothing_behind():
+    process = subprocess.Popen([sys.executable, "-c", WORKER], stdout=subprocess.PIPE, text=True)
+    address = eval(process.stdout.readline())  # The literal that it has printed.
+
+    async def main():
+        line = await LocalLine.open(address, query())
+        asked = [asyncio.create_task(line.ask(query(i))) for i in range(3)]
+        done, _ = await asyncio.wait(asked, timeout=120)
+        assert len(done) == 3
+        assert {type(task.exception()) for task in done} == {LineCut}
+        assert not line.alive
+        with pytest.raises(LineCut):
+            await line.ask(query(9))
+
+    asyncio.run(main())
+    assert process.wait(60) == 9
+    process.stdout.close()
+    with socket.socket(socket.AF_UNIX) as caller, pytest.raises(ConnectionRefusedError):
+        caller.connect(address)
+
+
+def test_strangers_are_not_listened_to(monkeypatch):
+    class Evil:
+        def __reduce__(self):
+            return (os.abort, ())
+
+    async def main():
+        address = await Desk(echo).open()
+        monkeypatch.setattr(os, "getuid", lambda: 12345)
+        with socket.socket(socket.AF_UNIX) as caller:
+            caller.connect(address)
+            caller.send(pickle.dumps(Evil()))
+            caller.setblocking(False)
+            with pytest.raises(ConnectionResetError):  # Hung up on, with what was sent unread.
+                await asyncio.get_running_loop().sock_recv(caller, 1)
+
+    asyncio.run(main())
+
+
+def test_nobody_asks_a_strangers_desk(monkeypatch):
+    async def main():
+        address = await Desk(echo).open()
+        monkeypatch.setattr(os, "getuid", lambda: 12345)
+        with pytest.raises(PermissionError, match="belongs to user"):
+            await LocalLine.open(address, query())
+
+    asyncio.run(main())

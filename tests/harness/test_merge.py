@@ -1,0 +1,125 @@
+"""Run folders of several machines as one."""
+
+import copy
+import dataclasses
+import json
+
+import pytest
+
+from harness.experiment import Experiment
+from harness.merge import MergeError, merge
+from harness.provenance import Provenance
+from harness.run_folder import RunFolder, RunFolderError
+from results import records
+from tests.helpers.run_folders import EPISODE, QUERY, broken, failed
+
+EXPERIMENT = Experiment("e", "metaworld", ("reach-v3", "push-v3"), ("expert", "random"), 3)
+PLAN = EXPERIMENT.plan()
+
+
+def record(spec):
+    return dataclasses.replace(
+        EPISODE, policy=spec.policy, task=spec.task, episode=spec.episode, seed=spec.seed, queries=1,
+        actions_sha256=f"{spec.seed:064x}", video=f"videos/{spec.policy}/{spec.task}-{spec.episode:04d}-success.mp4",
+    )  # fmt: skip
+
+
+def write(folder, specs, change=lambda record: record, experiment=EXPERIMENT, **provenance):
+    plan = experiment.plan()
+    with RunFolder(folder, experiment, plan) as open_folder:
+        written = Provenance(folder, plan.sha256, experiment.protocol.sha256, "none", (4,))
+        written.add_policy("expert", "cpu", {"weights": "a"}, 0.0, 0.0)
+        for spec in specs:
+            changed = change(record(spec))
+            open_folder.append(changed, [QUERY] * changed.queries, b"film" if changed.video else None)
+    file = folder / "provenance.json"
+    content = json.loads(file.read_text())
+    content["starts"][0].update(provenance)
+    file.write_text(json.dumps(content))
+    return folder
+
+
+def test_shares_of_a_plan_become_the_whole_with_queries_and_videos(tmp_path):
+    a, b = (write(tmp_path / name, PLAN.episodes[i::2], started=name) for i, name in enumerate("ab"))
+    merged = merge([a, b], tmp_path / "whole")
+    assert (merged.episodes, merged.planned, merged.doubles) == (12, 12, 0)
+    whole = write(tmp_path / "alone", PLAN.episodes)
+    assert records.load(tmp_path / "whole").equals(records.load(whole))
+    assert records.load_queries(tmp_path / "whole").equals(records.load_queries(whole))
+    films = sorted(path.relative_to(whole) for path in whole.rglob("*.mp4"))
+    assert sorted(p.relative_to(tmp_path / "whole") for p in (tmp_path / "whole").rglob("*.mp4")) == films
+    starts = json.loads((tmp_path / "whole" / "provenance.json").read_text())["starts"]
+    assert len(starts) == 2
+
+
+def test_episodes_of_several_folders_count_once_however_often_they_are_merged(tmp_path):
+    a, b = write(tmp_path / "a", PLAN.episodes[:8]), write(tmp_path / "b", PLAN.episodes[4:])
+    assert merge([a, b], tmp_path / "once").doubles == 4
+    again = merge([tmp_path / "once", a, b, a], tmp_path / "twice")
+    assert again.episodes == 12
+    assert len(records.load(tmp_path / "twice")) == 12
+
+
+def test_an_episode_that_came_to_its_end_somewhere_is_no_error(tmp_path):
+    a = write(tmp_path / "a", PLAN.episodes[:1], lambda r: dataclasses.replace(broken(r), video=""))
+    b = write(tmp_path / "b", PLAN.episodes[:1])
+    for name, order in (("ab", [a, b]), ("ba", [b, a])):
+        merge(order, tmp_path / name)
+        assert [r.outcome for r in records.read_episodes(tmp_path / name)] == ["success"]
+
+
+def test_folders_that_disagree_about_an_episode_are_refused(tmp_path):
+    a, b = write(tmp_path / "a", PLAN.episodes[:2]), write(tmp_path / "b", PLAN.episodes[:1], failed)
+    with pytest.raises(
+        MergeError, match=r"disagree about episode 0 of task 'reach-v3'.*outcome: success -> failure"
+    ):
+        merge([a, b], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"], "nothing half done is left"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"packages": {"mujoco": "9.9"}}, r"packages\.mujoco: 3\.3\.0 -> 9\.9"),
+        ({"renderer": "another"}, "renderer: none -> another"),
+        ({"buckets": [1, 2, 4]}, "throughput: False -> True"),
+    ],
+)
+def test_other_software_is_refused_and_named(tmp_path, change, said):
+    a, b = write(tmp_path / "a", PLAN.episodes[:2]), write(tmp_path / "b", PLAN.episodes[2:4], **change)
+    with pytest.raises(MergeError, match=said):
+        merge([a, b], tmp_path / "out")
+
+
+def test_other_weights_are_refused_and_named(tmp_path):
+    a, b = write(tmp_path / "a", PLAN.episodes[:2]), write(tmp_path / "b", PLAN.episodes[2:4])
+    content = json.loads((b / "provenance.json").read_text())
+    other = copy.deepcopy(content)
+    other["policies"]["expert"]["fingerprint"] = {"weights": "b"}
+    (b / "provenance.json").write_text(json.dumps(other))
+    with pytest.raises(MergeError, match=r"expert\.fingerprint: .*'a'.* -> .*'b'"):
+        merge([a, b], tmp_path / "out")
+
+
+def test_other_experiments_are_refused_and_named(tmp_path):
+    other = dataclasses.replace(EXPERIMENT, seed=1)
+    a = write(tmp_path / "a", PLAN.episodes[:2])
+    b = write(tmp_path / "b", other.plan().episodes[:2], experiment=other)
+    with pytest.raises(MergeError, match="seed: 0 -> 1"):
+        merge([a, b], tmp_path / "out")
+
+
+def test_what_is_there_is_not_written_over(tmp_path):
+    a = write(tmp_path / "a", PLAN.episodes[:2])
+    with pytest.raises(MergeError, match="exists already"):
+        merge([a], a)
+
+
+def test_a_folder_that_was_altered_is_refused(tmp_path):
+    a = write(tmp_path / "a", PLAN.episodes[:2])
+    ledger = a / "episodes.jsonl"
+    ledger.write_text(ledger.read_text().replace("success", "failure", 1))
+    with pytest.raises(ValueError, match="line 1"):
+        merge([a], tmp_path / "out")
+    assert issubclass(MergeError, RunFolderError)

@@ -1,0 +1,126 @@
+"""The same records whoever plays, beside whom, in whatever order answers come."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from envs.interface import RenderSettings
+from harness.adapters.interface import Adapter
+from harness.env_actor import EnvActor
+from harness.plan import make_plan
+from harness.protocol import Protocol
+from harness.rollout import run_episode
+from harness.sources import Sources
+from harness.stub_policy import Stub, StubPolicy
+from tests.helpers.in_process_workers import InProcessWorker
+from tests.helpers.point_suite import make_point_env, point_task
+
+PROTOCOL = Protocol("points", render=RenderSettings("fast", 32, 32), replan_steps=3, max_steps=12)
+ADAPTER = Adapter("points", "point", cameras={"base_0_rgb": "top", "hand_rgb": "hand"})
+STUB = Stub(robot="point", cameras=("base_0_rgb", "hand_rgb"), action_size=2, chunk_steps=5)
+PLAN = make_plan(["stub"], [point_task("left"), point_task("right")], PROTOCOL, 5, seed=11)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Who plays with whom, and how long each call of each worker takes."""
+
+    env_actors: int
+    places: int
+    workers: int
+    bucket: int
+    pauses_ms: tuple[int, ...]
+    order: tuple[int, ...]
+
+
+class Unsteady(StubPolicy):
+    """Takes another time for every call."""
+
+    def __init__(self, pauses_ms):
+        super().__init__(STUB)
+        self._pauses_ms = pauses_ms
+        self._calls = 0
+        self.sizes = []
+
+    def infer(self, queries, bucket):
+        time.sleep(self._pauses_ms[self._calls % len(self._pauses_ms)] / 1e3)
+        self._calls += 1
+        self.sizes.append(len(queries))
+        return super().infer(queries, bucket)
+
+
+def told(played):
+    return (played.ended_by, played.steps, played.reward, played.actions_sha256, played.final_state_sha256)
+
+
+def alone():
+    """What each episode comes to when nobody else plays."""
+    records = {}
+    for spec in PLAN.episodes:
+        env = make_point_env("points", spec.task, PROTOCOL.render)
+        records[spec.id] = told(run_episode(env, spec, StubPolicy(STUB), ADAPTER, PROTOCOL))
+    return records
+
+
+async def play_by(schedule: Schedule):
+    sources = Sources(env=make_point_env, adapter=lambda suite, policy: ADAPTER)
+    actors = [EnvActor(PROTOCOL, None, sources) for _ in range(schedule.env_actors)]
+    policies = [Unsteady(schedule.pauses_ms) for _ in range(schedule.workers)]
+    workers = [InProcessWorker(i, policy, schedule.bucket) for i, policy in enumerate(policies)]
+    waiting = [PLAN.episodes[i] for i in schedule.order]
+    results = {}
+
+    async def pull(actor: EnvActor, ticket: int) -> None:
+        while waiting:
+            spec = waiting.pop(0)
+            result = await actor.play(spec, STUB.spec(), tuple(workers), ticket)
+            assert result.played is not None, result.trace
+            results[spec.id] = result.played
+
+    try:
+        pulls = [pull(actor, ticket) for actor in actors for ticket in range(schedule.places)]
+        await asyncio.gather(*pulls)
+        sent = sum([(await actor.health()).bytes_sent for actor in actors])
+    finally:
+        for worker in workers:
+            worker.close()
+    return results, sent, [size for policy in policies for size in policy.sizes]
+
+
+schedules = st.builds(
+    Schedule,
+    env_actors=st.integers(1, 3),
+    places=st.integers(1, 4),
+    workers=st.integers(1, 2),
+    bucket=st.integers(1, 4),
+    pauses_ms=st.lists(st.integers(0, 4), min_size=1, max_size=6).map(tuple),
+    order=st.permutations(range(len(PLAN.episodes))).map(tuple),
+)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(schedules)
+def test_records_depend_neither_on_neighbours_nor_on_places_nor_on_the_order_of_answers(schedule):
+    results, _, _ = asyncio.run(play_by(schedule))
+    assert {key: told(played) for key, played in results.items()} == alone()
+
+
+def test_while_one_environment_waits_another_is_simulated_and_their_queries_share_calls():
+    schedule = Schedule(1, 4, 1, 4, (5,), tuple(range(len(PLAN.episodes))))
+    _, _, sizes = asyncio.run(play_by(schedule))
+    assert max(sizes) > 1, "one env actor had several queries under way"
+
+
+def test_images_move_once_for_each_query_and_never_on_steps_that_play_a_buffered_action():
+    schedule = Schedule(1, 2, 1, 2, (0,), tuple(range(len(PLAN.episodes))))
+    results, sent, _ = asyncio.run(play_by(schedule))
+    queries = sum(len(played.queries) for played in results.values())
+    steps = sum(played.steps for played in results.values())
+    assert steps > 2 * queries, "most steps play a buffered action"
+    images = 2 * 32 * 32 * 3
+    assert queries * images <= sent < queries * (images + 200)
+    for played in results.values():
+        assert played.renders == 2 * len(played.queries)

@@ -1,0 +1,29 @@
+"""Policy workers without Ray: the real thing in this process, behind what looks like a handle of Ray's."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from harness.policy_worker import PolicyWorker
+from harness.sources import Sources
+from policies.interface import Policy
+
+
+class _Call:
+    def __init__(self, method: Any):
+        self.remote = method
+
+
+class InProcessWorker:
+    """Has the methods that simulators call, each with its `remote`."""
+
+    def __init__(self, number: int, policy: Policy, bucket: int):
+        self.worker = PolicyWorker(policy.spec.name, [bucket], Sources(policy=lambda name: policy))
+        self.address = _Call(self.worker.address)
+        self.infer = _Call(self.worker.infer)
+        self._actor_id = SimpleNamespace(hex=lambda: f"worker-{number}")
+
+    def close(self) -> None:
+        if self.worker._batcher is not None:
+            self.worker._batcher.close()

@@ -1,0 +1,110 @@
+"""Promises of perturbation curves: the success left at every strength, and the change in the same episodes."""
+
+import dataclasses
+
+import pytest
+
+from results.comparisons import Pairs, mcnemar_mid_p, tango
+from results.figures import perturbation_figure
+from results.perturbation_curves import perturbation_curves
+from results.runs import load_runs
+from results.tables import render
+from tests.helpers.run_folders import episodes, write_run
+
+BASE = "metaworld/default-v1"
+
+
+def disturbed(strength):
+    return f"{BASE} with camera-noise={strength}"
+
+
+def run(folder, protocol, counts, **fields):
+    """Two policies on two tasks; `counts` are successes and failures of each."""
+    records = []
+    for policy, own in zip(("pi0", "pi05"), counts, strict=True):
+        for task in ("push-v3", "reach-v3"):
+            records += episodes(
+                *own, policy=policy, weights="trained", task=task, protocol=protocol, **fields
+            )
+    return write_run(folder, records)
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return load_runs(
+        [
+            run(tmp_path / "strong", disturbed(0.2), [(2, 8), (8, 2)]),
+            run(tmp_path / "plain", BASE, [(10, 0), (10, 0)]),
+            run(tmp_path / "weak", disturbed(0.05), [(9, 1), (10, 0)]),
+        ]
+    )
+
+
+def test_every_policy_has_its_rates_in_the_order_of_strengths(runs):
+    (curves,) = perturbation_curves(runs)
+    assert (curves.suite, curves.protocol, curves.kind) == ("metaworld", BASE, "camera-noise")
+    rates = {policy: [(p.strength, p.mean.rate) for p in points] for policy, points in curves.of.items()}
+    assert rates == {
+        "pi0": [(0.0, 1.0), (0.05, 0.9), (0.2, 0.2)],
+        "pi05": [(0.0, 1.0), (0.05, 1.0), (0.2, 0.8)],
+    }
+
+
+def test_changes_are_paired_by_episode_and_adjusted_together(runs):
+    (curves,) = perturbation_curves(runs)
+    plain, weak, strong = curves.of["pi0"]
+    assert plain.change is None
+    lost = Pairs(both=4, only_b=16)
+    assert strong.change.pairs == lost
+    assert strong.change.difference == pytest.approx(-0.8)
+    assert strong.change.interval == tango(lost)
+    assert strong.p_holm == pytest.approx(4 * mcnemar_mid_p(lost)), "the smallest of four changes"
+    assert weak.p_holm > weak.change.p_value
+
+
+def test_the_table_and_the_figure_say_the_same(runs):
+    text = render(runs, "terminal", "perturbations")
+    assert "Success in % under camera-noise, protocol metaworld/default-v1" in text
+    (row,) = [line for line in text.splitlines() if line.startswith("pi0 ") and " 0.2 " in line]
+    assert "4/20" in row
+    assert "−80.0" in row
+    assert "mid-p McNemar over 2 tasks and Tango's interval" in text
+    (axes,) = perturbation_figure(perturbation_curves(runs)[0], runs.labels).axes
+    drawn = {c.get_label(): list(c.lines[0].get_ydata()) for c in axes.containers}
+    assert drawn == {"pi0": pytest.approx([100, 90, 20]), "pi05": pytest.approx([100, 100, 80])}
+    table = render(runs, "csv", "perturbations").splitlines()
+    assert len(table) == 1 + 6
+
+
+def test_kinds_and_protocols_have_curves_of_their_own(tmp_path):
+    runs = load_runs(
+        [
+            run(tmp_path / "a", disturbed(0.2), [(2, 8), (8, 2)]),
+            run(tmp_path / "b", f"{BASE} with action-noise=0.2", [(2, 8), (8, 2)]),
+            run(tmp_path / "c", f"{BASE}+0123abcd with action-noise=0.2", [(2, 8), (8, 2)]),
+        ]
+    )
+    found = [(curves.protocol, curves.kind) for curves in perturbation_curves(runs)]
+    assert found == [(BASE, "action-noise"), (BASE, "camera-noise"), (f"{BASE}+0123abcd", "action-noise")]
+    assert all(p.change is None for curves in perturbation_curves(runs) for p in curves.of["pi0"])
+    assert "which these runs do not hold" in render(runs, "md", "perturbations")
+
+
+def test_other_initial_states_are_not_paired(tmp_path):
+    plain = run(tmp_path / "plain", BASE, [(10, 0), (10, 0)])
+    fields = {"policy": "pi0", "weights": "trained", "protocol": disturbed(0.2)}
+    others = [
+        dataclasses.replace(record, seed=record.seed + 1)
+        for task in ("push-v3", "reach-v3")
+        for record in episodes(2, 8, task=task, **fields)
+    ]
+    (curves,) = perturbation_curves(load_runs([plain, write_run(tmp_path / "others", others)]))
+    (_, strong) = curves.of["pi0"]
+    assert strong.change.pairs is None
+    assert strong.change.unpaired_because == "episodes of the same number began in different states"
+
+
+def test_runs_without_perturbations_say_so(tmp_path):
+    runs = load_runs(run(tmp_path / "plain", BASE, [(10, 0), (10, 0)]))
+    assert perturbation_curves(runs) == []
+    assert "Nothing was disturbed" in render(runs, "md", "perturbations")
