@@ -8,14 +8,19 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+import jax
 
 from policies.bench.config import BenchConfig, BenchError, measured_preset
+from policies.bench.devices import ceilings
+from policies.bench.measure import BatchTime, measure
+from policies.bench.stand_ins import random_policy
+from policies.bench.table import markdown
+from policies.bench.transcription import Versus, ratio_table, versus
 from policies.command_line import add_options
+from policies.network import NetworkPolicy
+from policies.parameters import flatten, model_from
 from policies.presets import Preset, UnknownPresetError, preset
-
-if TYPE_CHECKING:
-    from policies.network import NetworkPolicy
 
 MISUSED = 2
 INTERRUPTED = 130
@@ -38,7 +43,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return MISUSED
     except KeyboardInterrupt:
-        print("Interrupted; what was measured is above.", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -52,13 +56,6 @@ def bench(name: str, config: BenchConfig) -> int:
     chosen, work = measured_preset(preset(name), config)
     if config.transcription and chosen.model.action_expert is None:
         raise BenchError(f"{name} answers in tokens; --transcription is there for flow models.")
-
-    import jax
-
-    from policies.bench.devices import ceilings
-    from policies.bench.measure import measure
-    from policies.bench.table import markdown
-    from policies.parameters import flatten
 
     def say(words: str) -> None:
         print(words, file=sys.stderr, flush=True)
@@ -80,16 +77,20 @@ def bench(name: str, config: BenchConfig) -> int:
     if config.without:
         head.append(f"Without {', '.join(config.without)}.")
     say("\n".join(head))
-    done, ratios = [], []
-    for rows in config.batches:
-        say(f"batch {rows}: compiling and measuring ...")
-        done.append(measure(policy, work, rows, limits, seconds=config.seconds, count=config.count))
-        say(f"batch {rows}: {1e3 * done[-1].seconds:.3g} ms, {rows / done[-1].seconds:.3g} queries/s")
-        if config.transcription:
-            from policies.bench.transcription import ratio_table, versus
-
-            say(f"batch {rows}: measuring the transcription in turns ...")
-            ratios.append(versus(policy, work, rows, seconds=config.seconds))
+    done: list[BatchTime] = []
+    ratios: list[Versus] = []
+    status = 0
+    try:
+        for rows in config.batches:
+            say(f"batch {rows}: compiling and measuring ...")
+            done.append(measure(policy, work, rows, limits, seconds=config.seconds, count=config.count))
+            say(f"batch {rows}: {1e3 * done[-1].seconds:.3g} ms, {rows / done[-1].seconds:.3g} queries/s")
+            if config.transcription:
+                say(f"batch {rows}: measuring the transcription in turns ...")
+                ratios.append(versus(policy, work, rows, seconds=config.seconds))
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+        say("Interrupted; the tables have what was measured.")
     text = "\n\n".join(head) + "\n\n" + markdown(done)
     if ratios:
         text += "\n" + ratio_table(ratios)
@@ -97,18 +98,14 @@ def bench(name: str, config: BenchConfig) -> int:
     if config.out is not None:
         config.out.parent.mkdir(parents=True, exist_ok=True)
         config.out.write_text(text)
-    return 0
+    return status
 
 
 def _policy(name: str, chosen: Preset, config: BenchConfig, prompt_tokens: int) -> NetworkPolicy:
     if config.random_weights:
-        from policies.bench.stand_ins import random_policy
-
         return random_policy(chosen, prompt_tokens)
-    from policies.checkpoints import CheckpointError
+    from policies.checkpoints import CheckpointError  # These need more packages than random weights do.
     from policies.loading import NoWeightsError, load_policy
-    from policies.network import NetworkPolicy
-    from policies.parameters import flatten, model_from
 
     try:
         loaded = load_policy(name, config.checkpoint)

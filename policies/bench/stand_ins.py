@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from policies.interface import Query
 from policies.network import NetworkPolicy, Words
 from policies.normalization import identity_stats
 from policies.parameters import random_model
 from policies.presets import Preset
-from policies.tokenizers.decoded import DecodedActions
+from policies.tokenizers.decoded import DecodedActions, OnFailure
 from policies.tokenizers.fast import FastTokenizer
 from policies.tokenizers.sentencepiece_model import SentencePieceModel
 
@@ -41,7 +41,14 @@ class Undecodable(FastTokenizer):
     def __init__(self) -> None:
         """No file is read."""
 
-    def decode(self, generated: Any, **_: Any) -> DecodedActions:
+    def decode(
+        self,
+        generated: Int[np.ndarray, "_"] | Sequence[int],
+        *,
+        steps: int,
+        size: int,
+        on_failure: OnFailure = "undecodable",
+    ) -> DecodedActions:
         """The tokens, handed back."""
         tokens = tuple(int(token) for token in generated)
         return DecodedActions(np.zeros((0, 1)), undecodable=tokens)

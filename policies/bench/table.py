@@ -49,9 +49,9 @@ def _stage(rows: int, stage: StageTime) -> list[str]:
         *cells,
         _ms(stage.floor_s),
         f"{share:.0%}",
-        f"{stage.gigaflops:.2f}",
-        "" if counted is None else f"{counted.flops / 1e9:.2f}",
-        "" if counted is None else f"{counted.bytes / 1e9:.2f}",
+        f"{stage.gigaflops:.4g}",
+        "" if counted is None else f"{counted.flops / 1e9:.4g}",
+        "" if counted is None else f"{counted.bytes / 1e9:.3g}",
     ]
 
 

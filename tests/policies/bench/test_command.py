@@ -73,7 +73,7 @@ def test_tables_have_every_stage_with_its_floor_and_counts(one_layer, tmp_path, 
     for stage in ("image encoder", "prefill", "flow step"):
         *_, floor_ms, _, gigaflops, counted, _ = rows[stage]
         assert float(floor_ms) > 0
-        assert float(counted) == pytest.approx(float(gigaflops), rel=0.25, abs=0.011)
+        assert float(counted) == pytest.approx(float(gigaflops), rel=0.3)
     difference = float(re.findall(r"\| (\S+) \|\n\Z", text)[0])
     assert difference < 1e-5
 
