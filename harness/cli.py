@@ -17,12 +17,17 @@ from tyro.conf import arg as _arg
 from tyro.extras import SubcommandApp
 
 from harness.resources import Resources
+from policies.bench.config import BenchConfig
 from policies.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from harness.experiment import Experiment
 
 app = SubcommandApp()
+bench = SubcommandApp()
+app.command(
+    bench, name="bench", help="Measure how fast parts of simloop are, beside what this machine could do."
+)
 
 
 def arg(metavar: str | None = None, default: str = "") -> object:
@@ -533,9 +538,8 @@ def list_(
     return 0
 
 
-@app.command
-def bench(
-    what: Positional[Literal["engine", "driver"]],
+@bench.command(name="engine")
+def bench_engine(
     *,
     suite: Annotated[str, arg("S")] = "metaworld",
     task: Annotated[str, arg("T")] = "reach-v3",
@@ -548,13 +552,11 @@ def bench(
 ) -> int:
     """Measure how much of this machine the engine makes use of, and what it costs.
 
-    `driver` prints how many episodes per second one driver hands out and writes down. `engine` prints, as
-    Markdown: queries per second of the simulators alone, of the policy alone and of both together,
+    Prints, as Markdown: queries per second of the simulators alone, of the policy alone and of both together,
     where either is the scarcer one; what a query costs beyond simulating and the model; and steps per second
     beside gymnasium's AsyncVectorEnv. The policy is a stub that takes a set time for a batch.
 
     Args:
-      what: Which part of simloop.
       suite: Suite of the task.
       task: Task that is simulated.
       seconds: Length of each measurement; there are about twenty.
@@ -564,15 +566,23 @@ def bench(
       images: Whether the policy looks through the robot's cameras.
       compare: Whether to measure AsyncVectorEnv as well.
     """
-    if what == "driver":
-        from harness.bench.driver import run as bench_driver
-
-        return bench_driver(seconds, Console())
-    from harness.bench.engine import run as bench_engine
+    from harness.bench.engine import run as measure_engine
     from harness.bench.workload import Workload
 
     work = Workload(suite, task, images, max_steps, replan_steps, bucket)
-    return bench_engine(work, seconds, Console(), compare=compare)
+    return measure_engine(work, seconds, Console(), compare=compare)
+
+
+@bench.command(name="driver")
+def bench_driver(*, seconds: Annotated[float, arg("S")] = 20.0) -> int:
+    """Measure how many episodes per second one driver hands out and writes down.
+
+    Args:
+      seconds: Length of the measurement.
+    """
+    from harness.bench.driver import run as measure_driver
+
+    return measure_driver(seconds, Console())
 
 
 @app.command
@@ -635,6 +645,28 @@ def _until_decided(experiment: Experiment, rule: dict[str, Any], episodes: int |
     return dataclasses.replace(experiment, stopping=stopping, episodes=per_task)
 
 
+@bench.command(name="policy")
+def bench_policy(
+    preset: Annotated[Positional[str], arg("PRESET")],
+    config: Annotated[BenchConfig, _arg(name="")],
+) -> int:
+    """Measure how fast a policy answers; `python -m policies.bench` does the same with JAX and flax alone.
+
+    Example:
+
+      simloop bench policy pi05_libero --random-weights --batches 1 8 32
+
+    Prints, as Markdown, latency and throughput by batch size, and each stage beside the least time that it
+    takes on this device and the FLOPs that XLA counts in it.
+
+    Args:
+      preset: Which policy, such as pi0-tiny.
+    """
+    from policies.bench.command import bench as bench_preset
+
+    return bench_preset(preset, config)
+
+
 def main() -> None:
     """Entry point: what a user did wrong is said in a sentence, without a trace of our insides."""
     try:
@@ -654,10 +686,12 @@ def _spoken_errors() -> tuple[type[Exception], ...]:
     from envs.registry import UnknownNameError
     from envs.rendering import RenderingError
     from harness.errors import SimloopError
+    from policies.bench.config import BenchError
+    from policies.presets import UnknownPresetError
     from policies.training.errors import TrainingError
     from policies.training.layout import DatasetError
     from results.errors import ResultsError
     from results.ledger import LedgerError
 
     spoken = (SimloopError, LedgerError, ResultsError, RenderingError, UnknownNameError)
-    return (*spoken, TrainingError, DatasetError, SuiteNotInstalledError)
+    return (*spoken, TrainingError, DatasetError, SuiteNotInstalledError, BenchError, UnknownPresetError)

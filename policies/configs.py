@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from policies.savings import Savings
+
 Family = Literal["pi0", "pi05", "pi0_fast"]
 Dtype = Literal["float32", "bfloat16"]
 
@@ -121,6 +123,8 @@ class ModelConfig:
     unroll_layers: bool = False
     """Whether layers are compiled one after the other instead of as a loop over one: small models run
     faster, large ones take long to compile. Changes answers by rounding."""
+    savings: Savings = dataclasses.field(default_factory=Savings)
+    """Work that inference leaves out. Changes answers by rounding."""
 
     def __post_init__(self) -> None:
         expert = self.action_expert

@@ -1,7 +1,7 @@
 """A model of the pi0 family as a policy: batches of queries in, chunks of actions out.
 
     queries → rows on the host → one call of a compiled function → actions in robot units
-              `query_rows`        `inference`                       here
+              `query_rows`        `answering`                       here
 
 Axis letters: b batch, c chunk steps, a padded action size, m generated tokens.
 """
@@ -11,21 +11,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 import numpy as np
-from jaxtyping import Float, Float32, Int32, UInt32
+from jaxtyping import Float, Int32, UInt32
 
-from policies.inference import compiled
+from policies.answering import answering
 from policies.interface import Answer, Chunk, Policy, PolicySpec, Query
 from policies.model_input import ModelInput
 from policies.normalization import Normalizer, NormStats, norm_stats_to_json
 from policies.parameters import Model, flatten
-from policies.pi0 import Pi0, noise_from_keys
-from policies.pi0_fast import END_TOKEN, Pi0Fast
+from policies.pi0_fast import END_TOKEN
 from policies.preprocessing import absolute_actions
 from policies.presets import Preset
 from policies.query_rows import QueryEncoder, Row, RowShape
@@ -78,7 +77,7 @@ class NetworkPolicy(Policy):
         self.words = words
         self.encoder = QueryEncoder(preset, words.text, Normalizer(preset.normalization, stats.get("state")))
         self._actions = Normalizer(preset.normalization, stats.get("actions"))
-        self._run = compiled(model, _sampler(preset))
+        self._run = answering(model, flow_steps=preset.flow_steps, answer_tokens=preset.answer_tokens)
 
     def prepare(self, bucket: int) -> float:
         """Compile and warm up for batches of `bucket` rows; returns the seconds it took.
@@ -182,21 +181,6 @@ class NetworkPolicy(Policy):
         if any(self.preset.relative):
             actions = absolute_actions(actions, query.state.astype(np.float64), self.preset.relative)
         return Chunk(actions[:, : self.preset.action_size].astype(np.float32))
-
-
-def _sampler(preset: Preset) -> Callable[[Model, ModelInput, jax.Array], jax.Array]:
-    """The function that is compiled: from a batch and a key per row to actions, or to tokens."""
-
-    def actions(model: Pi0, batch: ModelInput, keys: UInt32[jax.Array, "b 2"]) -> Float32[jax.Array, "b c a"]:
-        typed = jax.random.wrap_key_data(keys, impl="threefry2x32")
-        noise = noise_from_keys(typed, preset.model.action_horizon, preset.model.action_dim)
-        return model.sample_actions(batch, noise, preset.flow_steps)
-
-    def tokens(model: Pi0Fast, batch: ModelInput, keys: UInt32[jax.Array, "b 2"]) -> Int32[jax.Array, "b m"]:
-        del keys  # The likeliest token is taken: nothing is random.
-        return model.sample_tokens(batch, preset.answer_tokens).tokens
-
-    return actions if preset.action_tokens is None else tokens
 
 
 def filled_rows(rows: list[Row], bucket: int) -> list[Row]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32
 
 from policies.projections import Linear
+from policies.pytrees import pytree
 
 EPSILON = 1e-6
 
@@ -32,6 +34,14 @@ class RMSNorm(nnx.Module):
         return (_unit_rms(x) * factor[None, None]).astype(x.dtype), None
 
 
+@pytree
+class Modulation:
+    """What an adaptive norm makes of a condition, where that was computed before: scale, shift, gate."""
+
+    values: Float[Array, "*l b e"]
+    """Side by side, e = 3 d; b is 1 where all rows have the same condition."""
+
+
 class AdaptiveRMSNorm(nnx.Module):
     """RMS norm whose scale, shift and gate are linear in a condition (adaLN of arXiv:2212.09748).
 
@@ -43,13 +53,17 @@ class AdaptiveRMSNorm(nnx.Module):
         self.modulation = Linear(width, 3 * width, rngs=rngs, kernel_init=zeros)
 
     def __call__(
-        self, x: Float[Array, "b t d"], condition: Float[Array, "b d"]
-    ) -> tuple[Float[Array, "b t d"], Float[Array, "b 1 d"]]:
+        self, x: Float[Array, "b t d"], condition: Float[Array, "b d"] | Modulation
+    ) -> tuple[Float[Array, "b t d"], Float[Array, "_b 1 d"]]:
         """Normalise and return the gate for the residual; the modulation has the dtype of `x`."""
-        modulation = self.modulation(condition, dtype=x.dtype)[:, None]
-        scale, shift, gate = jnp.split(modulation, 3, axis=-1)
+        known = condition if isinstance(condition, Modulation) else self.modulated(condition, x.dtype)
+        scale, shift, gate = jnp.split(known.values[:, None], 3, axis=-1)
         factor, shift = (1.0 + scale).astype(jnp.float32), shift.astype(jnp.float32)
         return (_unit_rms(x) * factor + shift).astype(x.dtype), gate
+
+    def modulated(self, condition: Float[Array, "b d"], dtype: DTypeLike) -> Modulation:
+        """What a condition means to this norm, computed in `dtype`."""
+        return Modulation(self.modulation(condition, dtype=dtype))
 
 
 class LayerNorm(nnx.Module):

@@ -29,7 +29,7 @@ from policies.prefix import Prefix, embed_prefix, positions_of_valid
 from policies.projections import Linear
 from policies.pytrees import pytree
 from policies.siglip import ImageEncoder
-from policies.transformer import Transformer
+from policies.transformer import Modulations, Transformer
 
 SHORTEST_PERIOD, LONGEST_PERIOD = 4e-3, 4.0
 """Periods of the sines that embed flow time, which runs from 0 to 1."""
@@ -49,8 +49,18 @@ class Suffix(NamedTuple):
     tokens: Float32[Array, "b t d"]
     starts_block: Bool[np.ndarray, " t"]
     """As `attention.block_mask` takes it; all suffix tokens are valid."""
-    condition: Float32[Array, "b d"] | None
+    condition: Float32[Array, "b d"] | Modulations | None
     """Flow time for the adaptive norms of the action expert, where the model has them."""
+
+
+@pytree
+class Schedule:
+    """Flow times of Euler steps of equal length, and what follows from each of them alone."""
+
+    time: Float32[Array, " m"]
+    step_size: Float32[Array, ""]
+    effect: Float32[Array, "m 1 d"] | Modulations
+    """As `Pi0.effect_of_time` gives it, one row per step."""
 
 
 class Pi0(nnx.Module):
@@ -96,19 +106,22 @@ class Pi0(nnx.Module):
         self,
         batch: ModelInput,
         noise: Float32[AnyArray, "b c a"],
-        num_steps: int | Int32[Array, ""] = 10,
+        num_steps: int | Int32[Array, ""] | Schedule = 10,
     ) -> Float32[Array, "b c a"]:
         """Integrate the velocity field from noise to actions in Euler steps of equal length.
 
         Args:
           batch: The queries.
           noise: Standard normal; see `noise_from_keys`. A row's actions depend on its own noise only.
-          num_steps: May be traced: one compilation then serves every count.
+          num_steps: May be traced: one compilation then serves every count. A schedule says the same and
+            brings along what is the same in every query.
 
         Returns:
           Actions, normalised and padded as in training.
         """
         prefix = self.read_prefix(batch)
+        if isinstance(num_steps, Schedule):
+            return self._follow(num_steps, prefix, batch.state, jnp.asarray(noise))
         step_size = -1.0 / jnp.asarray(num_steps, jnp.float32)
 
         def step(_: Int32[Array, ""], carry: tuple) -> tuple:
@@ -118,6 +131,44 @@ class Pi0(nnx.Module):
         start = (jnp.asarray(noise), jnp.ones((), jnp.float32))
         return jax.lax.fori_loop(0, num_steps, step, start)[0]
 
+    def schedule(self, num_steps: int) -> Schedule:
+        """What sampling in so many steps computes without looking at a query."""
+        step_size = np.float32(-1.0) / np.float32(num_steps)
+        times = [np.float32(1.0)]
+        while len(times) < num_steps:  # Summed up as the loop does it, rounding included.
+            times.append(times[-1] + step_size)
+        time = jnp.asarray(np.array(times))
+        effect = self.effect_of_time(time)
+        # Steps come as rows, behind the layers if there are any; they go to the front, one row each.
+        effect = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -2, 0)[..., None, :], effect)
+        return Schedule(time, jnp.asarray(step_size), effect)
+
+    def effect_of_time(self, time: Float32[Array, " b"]) -> Float32[Array, "b d"] | Modulations:
+        """All that flow time does: a bias on the hidden layer behind the actions (pi0), or the modulations
+        of the action expert's norms (pi0.5)."""
+        condition = self._embedded_time(time)
+        if self.config.time_conditioning == "adaptive_norm":
+            return self.transformer.modulations(1, condition)
+        kernel, bias = self.action_time_mlp_in.kernel[...], self.action_time_mlp_in.bias[...]
+        return (
+            jnp.matmul(condition, kernel[condition.shape[-1] :].astype(jnp.float32))
+            + bias.astype(jnp.float32)[None]
+        )
+
+    def _follow(
+        self,
+        schedule: Schedule,
+        prefix: ReadPrefix,
+        state: Float32[AnyArray, "b a"],
+        x: Float32[Array, "b c a"],
+    ) -> Float32[Array, "b c a"]:
+        def step(x: Float32[Array, "b c a"], at: tuple) -> tuple[Float32[Array, "b c a"], None]:
+            time, effect = at
+            return self.euler_step(prefix, state, x, time, schedule.step_size, effect)[0], None
+
+        steps = (schedule.time, schedule.effect)
+        return jax.lax.scan(step, x, steps, unroll=self.config.savings.unrolled_steps)[0]
+
     def euler_step(
         self,
         prefix: ReadPrefix,
@@ -125,14 +176,25 @@ class Pi0(nnx.Module):
         x: Float32[Array, "b c a"],
         time: Float32[Array, ""],
         step_size: Float32[Array, ""],
+        effect: Float32[Array, "1 d"] | Modulations | None = None,
     ) -> tuple[Float32[Array, "b c a"], Float32[Array, ""]]:
-        """Noisy actions and flow time one step further along; sampling steps are negative."""
-        velocity = self.velocity(prefix, state, x, jnp.broadcast_to(time, x.shape[:1]))
+        """Noisy actions and flow time one step further along; sampling steps are negative.
+
+        `effect` is what `effect_of_time` says of this time, where that is known.
+        """
+        velocity = self.velocity(prefix, state, x, jnp.broadcast_to(time, x.shape[:1]), effect)
         return x + step_size * velocity.astype(jnp.float32), time + step_size
 
     def read_prefix(self, batch: ModelInput) -> ReadPrefix:
         """Run the language expert over cameras and prompt; done once per query."""
-        prefix = self.embed_prefix(batch)
+        return self.read(self.embed_prefix(batch), keys_only=self.config.savings.keys_only)
+
+    def read(self, prefix: Prefix, *, keys_only: bool) -> ReadPrefix:
+        """Run the language expert over embedded cameras and prompt.
+
+        With `keys_only` the last layer stops at its keys and values. Answers need no more; gradients
+        through a loop over the other layers take more time and memory.
+        """
         rows, slots = prefix.valid.shape
         cache = empty_cache(
             self.config.language,
@@ -143,7 +205,7 @@ class Pi0(nnx.Module):
         mask = block_mask(prefix.valid, prefix.starts_block)
         mask = jnp.pad(mask, ((0, 0), (0, 0), (0, cache.slots - slots)))
         positions = positions_of_valid(prefix.valid)
-        _, cache = self.transformer([prefix.tokens, None], positions, mask, cache)
+        _, cache = self.transformer([prefix.tokens, None], positions, mask, cache, keys_only=keys_only)
         return ReadPrefix(cache, prefix.valid)
 
     def velocity(
@@ -152,9 +214,10 @@ class Pi0(nnx.Module):
         state: Float32[AnyArray, "b a"],
         x: Float32[Array, "b c a"],
         time: Float32[Array, " b"],
+        effect: Float32[Array, "1 d"] | Modulations | None = None,
     ) -> Float[Array, "b c a"]:
         """The predicted direction from actions to noise, at noisy actions `x` and flow time `time`."""
-        suffix = self.embed_suffix(state, x, time)
+        suffix = self.embed_suffix(state, x, time, effect)
         own = block_mask(jnp.ones(suffix.tokens.shape[:2], jnp.bool_), suffix.starts_block)
         onto_prefix = jnp.broadcast_to(
             prefix.valid[:, None, :], (*suffix.tokens.shape[:2], prefix.valid.shape[1])
@@ -201,7 +264,7 @@ class Pi0(nnx.Module):
         time: Float32[AnyArray, "b m"],
     ) -> Float32[Array, "b m c"]:
         """`loss` at m noises and flow times of every row, with cameras and prompt read once for all."""
-        prefix = self.read_prefix(batch)
+        prefix = self.read(self.embed_prefix(batch), keys_only=False)
 
         def loss(noise: Float32[Array, "b c a"], time: Float32[Array, " b"]) -> Float32[Array, "b c"]:
             x, target = flow_target(jnp.asarray(actions), noise, time)
@@ -221,23 +284,39 @@ class Pi0(nnx.Module):
         return embed_prefix(self.config, self.image_encoder, self.transformer, batch)
 
     def embed_suffix(
-        self, state: Float32[AnyArray, "b a"], x: Float32[Array, "b c a"], time: Float32[Array, " b"]
+        self,
+        state: Float32[AnyArray, "b a"],
+        x: Float32[Array, "b c a"],
+        time: Float32[Array, " b"],
+        effect: Float32[Array, "1 d"] | Modulations | None = None,
     ) -> Suffix:
-        """Tokens of state and noisy actions, in float32 whatever the transformer computes in."""
+        """Tokens of state and noisy actions, in float32 whatever the transformer computes in.
+
+        `effect` stands for the time where it is given.
+        """
         actions = self.action_in_proj(x)
-        time_tokens = embed_time(time, actions.shape[-1])
         condition = None
         if self.config.time_conditioning == "concatenate":
-            beside = jnp.broadcast_to(time_tokens[:, None], actions.shape)
-            hidden = self.action_time_mlp_in(jnp.concatenate([actions, beside], axis=-1))
+            if effect is None:
+                beside = jnp.broadcast_to(self._embedded_time(time)[:, None], actions.shape)
+                hidden = self.action_time_mlp_in(jnp.concatenate([actions, beside], axis=-1))
+            else:
+                kernel = self.action_time_mlp_in.kernel[...][: actions.shape[-1]]
+                hidden = jnp.matmul(actions, kernel.astype(actions.dtype)) + effect[:, None]
             actions = self.action_time_mlp_out(jax.nn.silu(hidden))
         else:
-            hidden = jax.nn.silu(self.time_mlp_in(time_tokens))
-            condition = jax.nn.silu(self.time_mlp_out(hidden))
+            condition = self._embedded_time(time) if effect is None else effect
         tokens = actions
         if self.config.state_as == "token":
             tokens = jnp.concatenate([self.state_proj(jnp.asarray(state))[:, None], actions], axis=1)
         return Suffix(tokens, self._suffix_starts(), condition)
+
+    def _embedded_time(self, time: Float32[Array, " b"]) -> Float32[Array, "b d"]:
+        """Flow time as the action tokens are told of it (pi0), or as the adaptive norms are (pi0.5)."""
+        waves = embed_time(time, self.config.experts[1].width)
+        if self.config.time_conditioning == "concatenate":
+            return waves
+        return jax.nn.silu(self.time_mlp_out(jax.nn.silu(self.time_mlp_in(waves))))
 
     def _suffix_starts(self) -> Bool[np.ndarray, " t"]:
         """The state is a block that sees no action; the actions are one block."""

@@ -136,7 +136,10 @@ class Pi0Fast(nnx.Module):
 
     def read_prompt(self, batch: ModelInput, max_tokens: int) -> tuple[Float[Array, "b v"], ReadPrompt]:
         """Read cameras and prompt, with room for `max_tokens` behind; returns the next token's logits."""
-        prefix = self.embed_prefix(batch)
+        return self.read(self.embed_prefix(batch), max_tokens)
+
+    def read(self, prefix: Prefix, max_tokens: int) -> tuple[Float[Array, "b v"], ReadPrompt]:
+        """`read_prompt` of embedded cameras and prompt."""
         mask = block_mask(prefix.valid, prefix.starts_block)
         tokens, valid, mask = align_right(prefix.tokens, prefix.valid, mask)
         rows, slots = valid.shape

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import PIL.Image
 from jaxtyping import Float, UInt8
 
 
@@ -31,6 +30,8 @@ def resize_with_pad(image: UInt8[np.ndarray, "h w 3"], height: int, width: int) 
     if (h, w) == (height, width):
         return image
     new_h, new_w = fitted_size(h, w, height, width)
+    import PIL.Image  # Here, so that where images come in the right size nobody needs it.
+
     small = PIL.Image.fromarray(image).resize((new_w, new_h), PIL.Image.Resampling.BILINEAR)
     canvas = np.zeros((height, width, 3), np.uint8)
     top, left = (height - new_h) // 2, (width - new_w) // 2

@@ -16,9 +16,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32
 
 from policies.configs import ImageEncoderConfig
+from policies.experts import stacked
 from policies.norms import LayerNorm
 from policies.projections import Initializer, Linear, add_bias, flattened
-from policies.transformer import stacked
 
 xavier_uniform = nnx.initializers.xavier_uniform
 

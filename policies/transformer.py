@@ -11,7 +11,7 @@ heads, h head width, d width, f feed-forward width, l layers, v vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias, TypeVar, overload
+from typing import Literal, TypeAlias, overload
 
 import jax
 import jax.numpy as jnp
@@ -21,101 +21,28 @@ from jaxtyping import Array, Bool, Float, Int
 
 from policies.attention import Rotation, attend, rotate, rotation
 from policies.configs import GemmaConfig
+from policies.experts import Block, Expert
 from policies.kv_cache import KVCache, write
-from policies.norms import AdaptiveRMSNorm, RMSNorm
-from policies.projections import Einsum, wider
+from policies.norms import Modulation
+from policies.projections import wider
+from policies.pytrees import pytree
 
 Streams: TypeAlias = Sequence[Float[Array, "b _t _d"] | None]
 """The tokens of each expert; None for an expert that does not run."""
 
-Conditioning: TypeAlias = Sequence[Float[Array, "b _d"] | None]
-"""One vector per expert and row for adaptive norms."""
 
-M = TypeVar("M", bound=nnx.Module)
-lecun_normal = nnx.initializers.lecun_normal
+@pytree
+class Modulations:
+    """What the adaptive norms of one expert make of a condition, in every layer."""
 
-
-class AttentionProjections(nnx.Module):
-    """From tokens to queries, keys and values, and back, for one expert in one layer."""
-
-    def __init__(self, config: GemmaConfig, *, rngs: nnx.Rngs):
-        heads, kv_heads, width, head = config.num_heads, config.num_kv_heads, config.width, config.head_dim
-        lora_rank = config.lora.rank if config.lora else None
-        lora_scaling = config.lora.scaling if config.lora else 1.0
-
-        def einsum(equation: str, shape: tuple[int, ...], **init_axes: object) -> Einsum:
-            return Einsum(
-                equation,
-                shape,
-                kernel_init=lecun_normal(**init_axes),
-                rngs=rngs,
-                lora_rank=lora_rank,
-                lora_scaling=lora_scaling,
-            )
-
-        self.fused = heads == kv_heads
-        """With a key head to every query head, the published weights hold all three in one tensor."""
-        if self.fused:
-            self.qkv = einsum("btd,cndh->cbtnh", (3, heads, width, head), batch_axis=(0, 1))
-        else:
-            self.q = einsum("btd,ndh->btnh", (heads, width, head), batch_axis=(0,))
-            self.kv = einsum("btd,ckdh->cbtkh", (2, kv_heads, width, head), batch_axis=(0, 1))
-        self.out = einsum("btnh,nhd->btd", (heads, head, width), in_axis=(-3, -2), out_axis=-1)
-
-    def heads_of(
-        self, x: Float[Array, "b t d"]
-    ) -> tuple[Float[Array, "b t n h"], Float[Array, "b t k h"], Float[Array, "b t k h"]]:
-        """Queries, keys and values."""
-        if self.fused:
-            q, k, v = self.qkv(x)
-            return q, k, v
-        k, v = self.kv(x)
-        return self.q(x), k, v
+    pre_attention: Modulation
+    pre_mlp: Modulation
+    """Both with a leading layer axis."""
+    final: Modulation
 
 
-class GatedMlp(nnx.Module):
-    """(gelu(x·W0) · (x·W1)) · W2 with the tanh form of GELU."""
-
-    def __init__(self, config: GemmaConfig, *, rngs: nnx.Rngs):
-        lora_rank = config.lora.rank if config.lora else None
-        width, hidden = config.width, config.mlp_dim
-        self.gating = Einsum(
-            "btd,cdf->cbtf",
-            (2, width, hidden),
-            kernel_init=lecun_normal(batch_axis=(0,)),
-            rngs=rngs,
-            lora_rank=lora_rank,
-        )
-        self.linear = Einsum(
-            "btf,fd->btd", (hidden, width), kernel_init=lecun_normal(), rngs=rngs, lora_rank=lora_rank
-        )
-
-    def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
-        """Apply to every token."""
-        gate, up = self.gating(x)
-        return self.linear(jax.nn.gelu(gate, approximate=True) * up)
-
-
-class Block(nnx.Module):
-    """The weights of one expert in one layer."""
-
-    def __init__(self, config: GemmaConfig, *, adaptive_norm: bool, rngs: nnx.Rngs):
-        norm = AdaptiveRMSNorm if adaptive_norm else RMSNorm
-        self.pre_attention_norm = norm(config.width, rngs=rngs)
-        self.attention = AttentionProjections(config, rngs=rngs)
-        self.pre_mlp_norm = norm(config.width, rngs=rngs)
-        self.mlp = GatedMlp(config, rngs=rngs)
-
-
-class Expert(nnx.Module):
-    """One stream's weights: blocks stacked along a leading layer axis, and the final norm."""
-
-    def __init__(self, config: GemmaConfig, *, adaptive_norm: bool, rngs: nnx.Rngs):
-        self.layers = stacked(
-            lambda rngs: Block(config, adaptive_norm=adaptive_norm, rngs=rngs), config.depth, rngs
-        )
-        norm = AdaptiveRMSNorm if adaptive_norm else RMSNorm
-        self.final_norm = norm(config.width, rngs=rngs)
+Conditioning: TypeAlias = Sequence[Float[Array, "b _d"] | Modulations | None]
+"""For adaptive norms: one vector per expert and row, or what the norms made of it before."""
 
 
 class Transformer(nnx.Module):
@@ -165,6 +92,8 @@ class Transformer(nnx.Module):
         mask: Bool[Array, "b q s"],
         cache: KVCache,
         conditioning: Conditioning | None = None,
+        *,
+        keys_only: bool = False,
     ) -> tuple[list, KVCache]: ...
 
     @overload
@@ -184,6 +113,8 @@ class Transformer(nnx.Module):
         mask: Bool[Array, "b q s"],
         cache: KVCache | None = None,
         conditioning: Conditioning | None = None,
+        *,
+        keys_only: bool = False,
     ) -> tuple[list, KVCache | None]:
         """Run the experts whose stream is not None.
 
@@ -194,9 +125,10 @@ class Transformer(nnx.Module):
             are written first; without a cache the joined tokens themselves.
           cache: Keys and values so far; the new ones are written behind them. None forgets.
           conditioning: For experts with adaptive norms.
+          keys_only: Stop at the keys and values of the last layer, for callers that read the cache alone.
 
         Returns:
-          The streams after their final norms, and the cache with the new tokens.
+          The streams after their final norms (None with `keys_only`), and the cache with the new tokens.
         """
         conditioning = conditioning or [None] * len(streams)
         running = [i for i, tokens in enumerate(streams) if tokens is not None]
@@ -204,38 +136,111 @@ class Transformer(nnx.Module):
         by = rotation(positions, self.head_dim)
         end = None if cache is None else cache.end
 
-        def layer(tokens: list, weights: tuple) -> tuple[list, tuple | None]:
-            states, slots = weights
+        known = [conditioning[i] for i in running]
+        known = [(c.pre_attention, c.pre_mlp) if isinstance(c, Modulations) else None for c in known]
+
+        def parts(weights: tuple) -> tuple[list[Block], list[tuple], tuple | None]:
+            states, slots, known = weights
             blocks = [nnx.merge(graph, state) for (graph, _), state in zip(split, states, strict=True)]
-            conditions = [conditioning[i] for i in running]
+            conditions = [
+                (conditioning[i], conditioning[i]) if both is None else both
+                for i, both in zip(running, known, strict=True)
+            ]
+            return blocks, conditions, slots
+
+        def layer(tokens: list, weights: tuple) -> tuple[list, tuple | None]:
+            blocks, conditions, slots = parts(weights)
             return self._layer(blocks, tokens, conditions, by, mask, slots, end)
 
-        if self.recompute_layers:  # In the backward pass; forward it is free.
-            layer = jax.checkpoint(layer, prevent_cse=False)
         tokens = [jnp.asarray(streams[i]).astype(self.dtype) for i in running]
         slots = None if cache is None else (cache.k, cache.v)
-        weights = ([state for _, state in split], slots)
-        tokens, written = jax.lax.scan(layer, tokens, weights, unroll=self.unroll_layers)
-
+        weights = ([state for _, state in split], slots, known)
         out: list = [None] * len(streams)
-        for i, x in zip(running, tokens, strict=True):
-            out[i], _ = self.experts[i].final_norm(x, conditioning[i])
+        if keys_only:
+            if cache is None:
+                raise ValueError("keys_only leaves nothing but the cache, and there is none.")
+            tokens, written = self._over_layers(layer, tokens, weights, self.depth - 1)
+            blocks, conditions, last = parts(jax.tree.map(lambda leaf: leaf[-1], weights))
+            k, v = self._keys_and_values(blocks, tokens, conditions, by)
+            k, v = write(last[0], k, end), write(last[1], v, end)
+            written = jax.tree.map(lambda first, last: jnp.concatenate([first, last[None]]), written, (k, v))
+        else:
+            tokens, written = self._over_layers(layer, tokens, weights, self.depth)
+            for i, x in zip(running, tokens, strict=True):
+                condition = conditioning[i]
+                condition = condition.final if isinstance(condition, Modulations) else condition
+                out[i], _ = self.experts[i].final_norm(x, condition)
         if cache is None or written is None:
             return out, None
         k, v = written
         return out, KVCache(k=k, v=v, end=cache.end + positions.shape[1])
 
+    def modulations(self, expert: int, condition: Float[Array, "b d"]) -> Modulations:
+        """What the adaptive norms of an expert make of a condition, to be passed on in its place."""
+        graph, states = nnx.split(self.experts[expert].layers)
+
+        def of_layer(state: nnx.State) -> tuple[Modulation, Modulation]:
+            block = nnx.merge(graph, state)
+            return (
+                block.pre_attention_norm.modulated(condition, self.dtype),
+                block.pre_mlp_norm.modulated(condition, self.dtype),
+            )
+
+        final = self.experts[expert].final_norm.modulated(condition, self.dtype)
+        return Modulations(*jax.lax.map(of_layer, states), final)
+
+    def _over_layers(
+        self,
+        layer: Callable[[list, tuple], tuple[list, tuple | None]],
+        tokens: list,
+        weights: tuple,
+        count: int,
+    ) -> tuple[list, tuple | None]:
+        """Run the first `count` layers."""
+        if self.recompute_layers:  # In the backward pass; forward it is free.
+            layer = jax.checkpoint(layer, prevent_cse=False)
+        if count == self.depth:
+            return jax.lax.scan(layer, tokens, weights, unroll=self.unroll_layers)
+        if self.unroll_layers:
+            first = jax.tree.map(lambda leaf: leaf[:count], weights)
+            return jax.lax.scan(layer, tokens, first, unroll=True)
+
+        # A loop over some of the layers would begin by copying their weights, so it looks them up.
+        def at(tokens: list, i: Int[Array, ""]) -> tuple[list, tuple | None]:
+            return layer(
+                tokens, jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, i, 0, False), weights)
+            )
+
+        return jax.lax.scan(at, tokens, jnp.arange(count, dtype=jnp.int32))
+
+    def _keys_and_values(
+        self,
+        blocks: Sequence[Block],
+        streams: Sequence[Float[Array, "b _t _d"]],
+        conditions: Sequence[tuple],
+        by: Rotation,
+    ) -> tuple[Float[Array, "b q k h"], Float[Array, "b q k h"]]:
+        """What one layer puts into the cache."""
+        parts = [
+            block.attention.keys_and_values_of(block.pre_attention_norm(x, condition)[0])
+            for block, x, (condition, _) in zip(blocks, streams, conditions, strict=True)
+        ]
+        k, v = (jnp.concatenate(joined, axis=1) for joined in zip(*parts, strict=True))
+        return rotate(k, by).astype(self.dtype), v
+
     def _layer(
         self,
         blocks: Sequence[Block],
         streams: Sequence[Float[Array, "b _t _d"]],
-        conditions: Sequence[Float[Array, "b _d"] | None],
+        conditions: Sequence[tuple],
         by: Rotation,
         mask: Bool[Array, "b q s"],
         slots: tuple[Float[Array, "b s k h"], Float[Array, "b s k h"]] | None,
         end: Int[Array, ""] | None,
     ) -> tuple[list, tuple | None]:
-        normed = [b.pre_attention_norm(x, c) for b, x, c in zip(blocks, streams, conditions, strict=True)]
+        normed = [
+            b.pre_attention_norm(x, c) for b, x, (c, _) in zip(blocks, streams, conditions, strict=True)
+        ]
         heads = [b.attention.heads_of(x) for b, (x, _) in zip(blocks, normed, strict=True)]
         q, k, v = (jnp.concatenate(parts, axis=1) for parts in zip(*heads, strict=True))
         q = rotate(q, by)
@@ -248,7 +253,7 @@ class Transformer(nnx.Module):
         attended = attend(q, k, v, mask)
 
         out, start = [], 0
-        for block, x, (_, gate), condition in zip(blocks, streams, normed, conditions, strict=True):
+        for block, x, (_, gate), (_, condition) in zip(blocks, streams, normed, conditions, strict=True):
             part = attended[:, start : start + x.shape[1]]
             start += x.shape[1]
             x = _add_gated(x, block.attention.out(part), gate)
@@ -257,18 +262,7 @@ class Transformer(nnx.Module):
         return out, None if slots is None else (k, v)
 
 
-def stacked(make: Callable[[nnx.Rngs], M], depth: int, rngs: nnx.Rngs) -> M:
-    """Make `depth` modules alike, each from a key of its own, as one with a leading layer axis."""
-
-    def make_one(key: jax.Array) -> nnx.State:
-        return nnx.state(make(nnx.Rngs(key)))
-
-    graph, _ = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
-    # One after the other: drawing the feed-forward weights of all layers at once takes gigabytes.
-    return nnx.merge(graph, jax.lax.map(make_one, jax.random.split(rngs.params(), depth)))
-
-
 def _add_gated(
-    x: Float[Array, "b t d"], y: Float[Array, "b t d"], gate: Float[Array, "b 1 d"] | None
+    x: Float[Array, "b t d"], y: Float[Array, "b t d"], gate: Float[Array, "_b 1 d"] | None
 ) -> Float[Array, "b t d"]:
     return x + y if gate is None else x + y * gate

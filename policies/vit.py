@@ -18,11 +18,11 @@ from flax import nnx
 from jaxtyping import Array, Float32
 
 from policies.configs import ImageEncoderConfig
+from policies.experts import stacked
 from policies.norms import LayerNorm
 from policies.parameters import restored
 from policies.projections import Linear
 from policies.siglip import EncoderBlock, PatchConvolution
-from policies.transformer import stacked
 
 POSITION_STD = 0.02  # Of fresh position embeddings, as in BERT.
 

@@ -15,12 +15,12 @@ from harness.parity.comparison import Comparison
 from harness.parity.models import ONE_PASS
 from policies.attention import block_mask, rotate, rotation
 from policies.configs import GemmaConfig, LoraConfig
+from policies.experts import GatedMlp
 from policies.norms import AdaptiveRMSNorm, RMSNorm
 from policies.parameters import restored
 from policies.pi0 import embed_time, training_times
 from policies.pi0_fast import align_right
 from policies.projections import Einsum
-from policies.transformer import GatedMlp
 
 BF16_ROUNDING = 2.0**-9
 """Half a unit in the last place of bfloat16, relative: what a tie in float32 rounding can cost."""

@@ -13,12 +13,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.fft
-import tokenizers
 from jaxtyping import Float, Int
-from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from policies.downloads import PublishedFile
 from policies.tokenizers.sentencepiece_model import TokenizerFileError
@@ -44,7 +43,8 @@ class ActionRangeError(ValueError):
 class FastActionTokenizer:
     """Chunks of normalised actions to a few tokens and back."""
 
-    bpe: tokenizers.Tokenizer
+    bpe: Any
+    """A `tokenizers.Tokenizer`. That package is imported where it is used, so that presets can be read without."""
     scale: float
     min_coefficient: int
     """Smallest rounded coefficient; it is written as character 0."""
@@ -124,6 +124,8 @@ def load_fast_actions(folder: Path) -> FastActionTokenizer:
     Raises:
       TokenizerFileError: If a file is absent or not readable.
     """
+    import tokenizers
+
     try:
         config = json.loads((folder / _CONFIG_FILE).read_text())
         bpe = tokenizers.Tokenizer.from_str((folder / _BPE_FILE).read_text())
@@ -182,7 +184,9 @@ def fit_fast_actions(
             f"Coefficients from {lowest} to {highest} need {len(alphabet)} characters; vocab_size is "
             f"{vocab_size}. Normalise the actions, or take a larger vocabulary or a smaller scale."
         )
-    bpe = tokenizers.Tokenizer(models.BPE())
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     bpe.post_processor = processors.ByteLevel(trim_offsets=False)
@@ -210,6 +214,8 @@ def _as_text(codes: Int[np.ndarray, "_"]) -> str:
 
 def _byte_level_alphabet(codes: int) -> list[str]:
     """The characters that ByteLevel turns the characters 0 .. codes-1 into, sorted."""
+    from tokenizers import pre_tokenizers
+
     level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     pieces = level.pre_tokenize_str(_as_text(np.arange(codes)))
     return sorted({character for piece, _ in pieces for character in piece})

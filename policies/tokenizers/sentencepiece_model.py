@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import sentencepiece
-
 from policies.downloads import PublishedFile
 
 LOCATION_PIECES = 1024
@@ -63,6 +61,8 @@ class SentencePieceModel:
         except OSError as error:
             raise TokenizerFileError(f"Cannot read the sentencepiece model {path}: {error}.") from error
         self.sha256 = hashlib.sha256(content).hexdigest()
+        import sentencepiece  # Here, so that presets can be read without it.
+
         self._processor = sentencepiece.SentencePieceProcessor()
         try:
             self._processor.LoadFromSerializedProto(content)

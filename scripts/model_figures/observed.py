@@ -18,6 +18,7 @@ from flax import nnx
 
 from policies import pi0, pi0_fast
 from policies.configs import ModelConfig
+from policies.experts import AttentionProjections
 from policies.model_input import ModelInput
 from policies.parameters import abstract_model
 from policies.pi0 import Pi0
@@ -25,7 +26,7 @@ from policies.pi0_fast import Pi0Fast
 from policies.presets import Preset
 from policies.projections import Linear
 from policies.siglip import ImageEncoder, PatchConvolution
-from policies.transformer import AttentionProjections, Transformer
+from policies.transformer import Transformer
 
 BATCH = 1009
 """Rows that are traced: a prime that divides no size of a model, so that it can be told from all of them."""

@@ -115,6 +115,24 @@ def test_preparing_leaves_nothing_to_compile(pi0):
     assert not any("backend_compile" in event for event in compiled)
 
 
+def test_no_mix_of_buckets_and_prompt_lengths_compiles_after_warm_up(two_lengths):
+    buckets = (1, BUCKET)
+    for bucket in buckets:
+        two_lengths.prepare(bucket)
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: compiled.append(event))
+    rng = np.random.default_rng(0)
+    for _ in range(12):
+        bucket = int(rng.choice(buckets))
+        asked = queries(int(rng.integers(1, bucket + 1)), seed=int(rng.integers(99)))
+        words = [("go", "go " * 10)[rng.integers(2)] for _ in asked]
+        two_lengths.infer(
+            [dataclasses.replace(query, instruction=text) for query, text in zip(asked, words, strict=True)],
+            bucket,
+        )
+    assert not any("backend_compile" in event for event in compiled)
+
+
 def test_queries_of_different_shapes_are_answered_in_one_call(two_lengths):
     asked = [
         dataclasses.replace(q, instruction=text)

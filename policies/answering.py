@@ -1,0 +1,61 @@
+"""The compiled function that answers a batch: from numbers and a key per row to actions, or to tokens.
+
+Axis letters: b batch, c chunk steps, a padded action size, m generated tokens.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import jax
+from jaxtyping import Array, Float32, Int32, UInt32
+
+from policies.configs import ModelConfig
+from policies.inference import compiled
+from policies.model_input import ModelInput
+from policies.parameters import Model
+from policies.pi0 import Pi0, Schedule, noise_from_keys
+from policies.pi0_fast import Pi0Fast
+
+
+def answering(model: Model, *, flow_steps: int, answer_tokens: int) -> Callable[..., jax.Array]:
+    """A function of a batch and a key per row, uint32 [b, 2], that compiles once per shape.
+
+    The savings of the model's config are made here. What does not depend on queries is computed now.
+
+    Args:
+      model: Whose weights of this moment are used.
+      flow_steps: Euler steps, for models that answer by flow matching.
+      answer_tokens: Most tokens of an answer, for models that answer in tokens.
+    """
+    separate = separates_layers(model.config)
+    if isinstance(model, Pi0Fast):
+        return compiled(model, functools.partial(tokens, answer_tokens), separate_layers=separate)
+    call = functools.partial(compiled, separate_layers=separate)
+    if not model.config.savings.schedule:
+        return call(model, lambda model, batch, keys: actions(model, flow_steps, batch, keys))
+    schedule = compiled(model, lambda model: model.schedule(flow_steps))()
+    return functools.partial(call(model, actions), schedule)
+
+
+def separates_layers(config: ModelConfig) -> bool:
+    """Whether every layer's weights are arrays of their own."""
+    return config.unroll_layers and config.savings.separate_layers
+
+
+def actions(
+    model: Pi0, steps: int | Int32[Array, ""] | Schedule, batch: ModelInput, keys: UInt32[Array, "b 2"]
+) -> Float32[Array, "b c a"]:
+    """Actions by flow matching, from noise that is drawn from each row's own key."""
+    typed = jax.random.wrap_key_data(keys, impl="threefry2x32")
+    noise = noise_from_keys(typed, model.config.action_horizon, model.config.action_dim)
+    return model.sample_actions(batch, noise, steps)
+
+
+def tokens(
+    answer_tokens: int, model: Pi0Fast, batch: ModelInput, keys: UInt32[Array, "b 2"]
+) -> Int32[Array, "b m"]:
+    """The likeliest tokens: nothing is random."""
+    del keys
+    return model.sample_tokens(batch, answer_tokens).tokens

@@ -1,0 +1,1 @@
+"""How fast policies answer, by stage, beside what the device could do."""

@@ -1,0 +1,119 @@
+"""The command line of the measurement, with nothing but the standard library.
+
+python -m policies.bench pi05_libero --random-weights --batches 1 8 32
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import jax
+
+from policies.bench.config import BenchConfig, BenchError, measured_preset
+from policies.bench.devices import ceilings
+from policies.bench.measure import BatchTime, measure
+from policies.bench.stand_ins import random_policy
+from policies.bench.table import markdown
+from policies.bench.transcription import Versus, ratio_table, versus
+from policies.command_line import add_options
+from policies.network import NetworkPolicy
+from policies.parameters import flatten, model_from
+from policies.presets import Preset, UnknownPresetError, preset
+
+MISUSED = 2
+INTERRUPTED = 130
+
+DESCRIPTION = """Measure how fast a policy answers: latency and throughput over batch sizes, and every stage
+beside the least time that this device could take for it. Prints Markdown."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure; returns the exit status. What a user did wrong is said in a sentence."""
+    parser = argparse.ArgumentParser(prog="python -m policies.bench", description=DESCRIPTION)
+    parser.add_argument("preset", metavar="PRESET", help="which policy, such as pi05_libero or pi0-tiny")
+    add_options(parser, BenchConfig)
+    chosen = vars(parser.parse_args(arguments))
+    for name in ("batches", "without"):
+        chosen[name] = tuple(chosen[name])
+    try:
+        return bench(chosen.pop("preset"), BenchConfig(**chosen))
+    except (BenchError, UnknownPresetError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return MISUSED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def bench(name: str, config: BenchConfig) -> int:
+    """Measure one preset and print the tables; returns the exit status.
+
+    Raises:
+      BenchError: If what is asked does not fit the preset.
+      UnknownPresetError: If there is no such preset.
+    """
+    chosen, work = measured_preset(preset(name), config)
+    if config.transcription and chosen.model.action_expert is None:
+        raise BenchError(f"{name} answers in tokens; --transcription is there for flow models.")
+
+    def say(words: str) -> None:
+        print(words, file=sys.stderr, flush=True)
+
+    policy = _policy(name, chosen, config, work.prompt_tokens)
+    limits = ceilings(chosen.model.dtype)
+    parameters = sum(leaf.size for leaf in flatten(policy.model).values())
+    head = [
+        f"`{name}`{'' if config.size == 'preset' else f' at size {config.size}'}: {parameters / 1e6:.1f} M weights,"
+        f" {chosen.model.dtype}, {work.cameras} cameras, prompt {work.prompt_tokens}, prefix {work.prefix_tokens},"
+        + (
+            f" {work.answer_tokens} tokens."
+            if work.answer_tokens
+            else f" horizon {chosen.model.action_horizon}, {work.flow_steps} flow steps."
+        ),
+        f"JAX {jax.__version__}, {limits.source}: {limits.flops_per_s / 1e12:.3g} TFLOP/s,"
+        f" {limits.bytes_per_s / 1e12:.3g} TB/s.",
+    ]
+    if config.without:
+        head.append(f"Without {', '.join(config.without)}.")
+    say("\n".join(head))
+    done: list[BatchTime] = []
+    ratios: list[Versus] = []
+    status = 0
+    try:
+        for rows in config.batches:
+            say(f"batch {rows}: compiling and measuring ...")
+            done.append(measure(policy, work, rows, limits, seconds=config.seconds, count=config.count))
+            say(f"batch {rows}: {1e3 * done[-1].seconds:.3g} ms, {rows / done[-1].seconds:.3g} queries/s")
+            if config.transcription:
+                say(f"batch {rows}: measuring the transcription in turns ...")
+                ratios.append(versus(policy, work, rows, seconds=config.seconds))
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+        say("Interrupted; the tables have what was measured.")
+    text = "\n\n".join(head) + "\n\n" + markdown(done)
+    if ratios:
+        text += "\n" + ratio_table(ratios)
+    print(text, end="")
+    if config.out is not None:
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+        config.out.write_text(text)
+    return status
+
+
+def _policy(name: str, chosen: Preset, config: BenchConfig, prompt_tokens: int) -> NetworkPolicy:
+    if config.random_weights:
+        return random_policy(chosen, prompt_tokens)
+    from policies.checkpoints import CheckpointError  # These need more packages than random weights do.
+    from policies.loading import NoWeightsError, load_policy
+
+    try:
+        loaded = load_policy(name, config.checkpoint)
+    except NoWeightsError as error:
+        raise BenchError(
+            f"{name} needs trained weights: give --checkpoint FOLDER or --random-weights."
+        ) from error
+    except CheckpointError as error:
+        raise BenchError(str(error)) from error
+    model = model_from(chosen.model, flatten(loaded.model))
+    return NetworkPolicy(chosen, loaded.spec, model, loaded.stats, loaded.words)

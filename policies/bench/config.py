@@ -1,0 +1,99 @@
+"""What is to be measured of a policy. Needs no JAX."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from policies.bench.floor import Workload
+from policies.bench.sizes import Size, resized
+from policies.presets import Preset
+
+
+class BenchError(ValueError):
+    """What was asked cannot be measured."""
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """Options of the measurement; the same on both command lines."""
+
+    checkpoint: Path | None = None
+    """Folder with trained weights, whose speed is that of any others."""
+    random_weights: bool = False
+    """Draw weights at random: needs neither a checkpoint nor tokenizers. Speed is the same, actions mean
+    nothing."""
+    batches: tuple[int, ...] = (1, 8)
+    """Batch sizes."""
+    size: Size = "preset"
+    """Measure a smaller model with the robot, cameras, prompts, chunk and flow steps of the preset: dummy has
+    half a million weights, 100m a hundred million; both in float32."""
+    cameras: int | None = None
+    """How many cameras queries bring; as many as the preset asks for unless given."""
+    prompt_tokens: int | None = None
+    """Length that prompts are filled up to; the preset's shortest unless given."""
+    answer_tokens: int | None = None
+    """Tokens of an answer, for models that answer in tokens; 60 unless given."""
+    unroll_layers: bool | None = None
+    """Whether layers are compiled one after the other; as the preset has it unless given."""
+    unroll_steps: bool | None = None
+    """Whether flow steps are compiled one after the other; as the preset has it unless given."""
+    without: tuple[str, ...] = ()
+    """Savings to do without, such as keys_only, schedule or separate_layers, to see what each brings."""
+    seconds: float = 3.0
+    """How long each part is measured; at least five calls."""
+    count: Literal["lowered", "compiled", "no"] = "lowered"
+    """What XLA counts FLOPs and bytes in: the program before or after it has optimised it, which takes another
+    compilation but gives bytes that mean something."""
+    transcription: bool = False
+    """Measure a straightforward transcription of the reference computation as well, in turns."""
+    out: Path | None = None
+    """File to write the tables to, as Markdown."""
+
+
+USUAL_ANSWER = 60
+
+
+def measured_preset(preset: Preset, config: BenchConfig) -> tuple[Preset, Workload]:
+    """The preset as it is measured, and what its queries ask.
+
+    Raises:
+      BenchError: If that does not fit the preset.
+    """
+    if config.random_weights and config.checkpoint is not None:
+        raise BenchError("--random-weights and --checkpoint contradict each other; give one.")
+    if config.size != "preset" and not config.random_weights:
+        raise BenchError(
+            f"There are no weights of size {config.size!r} but random ones; add --random-weights."
+        )
+    if not config.batches or min(config.batches) < 1:
+        raise BenchError(f"--batches takes numbers from 1, such as --batches 1 8 32; got {config.batches}.")
+    model = resized(preset.model, config.size)
+    try:
+        savings = model.savings.without(*config.without)
+    except ValueError as error:
+        raise BenchError(f"{error} Give --without one of these.") from error
+    if config.unroll_steps is not None:
+        savings = dataclasses.replace(savings, unrolled_steps=config.unroll_steps)
+    unroll = model.unroll_layers if config.unroll_layers is None else config.unroll_layers
+    model = dataclasses.replace(model, unroll_layers=unroll, savings=savings)
+
+    black = preset.absent_cameras == "black"
+    asked = len(model.cameras) if black else len(preset.cameras)
+    cameras = config.cameras if config.cameras is not None else asked
+    if not len(preset.cameras) <= cameras <= len(model.cameras):
+        raise BenchError(
+            f"{preset.name} takes {len(preset.cameras)} to {len(model.cameras)} cameras; got --cameras {cameras}."
+        )
+    length = config.prompt_tokens or preset.prompt_lengths[0]
+    answer = min(config.answer_tokens or USUAL_ANSWER, preset.answer_tokens) if preset.action_tokens else 0
+    changed = dataclasses.replace(
+        preset,
+        model=model,
+        cameras=model.cameras[:cameras],
+        prompt_lengths=(length,),
+        answer_tokens=answer or preset.answer_tokens,
+    )
+    return changed, Workload(model, cameras, length, preset.flow_steps, answer)

@@ -1,0 +1,91 @@
+"""FLOPs and bytes of a query as XLA counts them, without weights: nothing is allocated, nothing runs.
+
+XLA counts the body of a loop once, however often it runs, so layers and flow steps are laid out one after
+the other before they are counted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from flax import nnx
+
+from policies.answering import actions
+from policies.bench import stages
+from policies.bench.floor import Workload
+from policies.configs import ModelConfig
+from policies.parameters import abstract_model
+
+
+@dataclass(frozen=True)
+class Count:
+    """What XLA counts in one function."""
+
+    flops: float
+    bytes: float
+    """Read and written by all operations; before compilation, as if each went through memory."""
+
+
+def counts(work: Workload, batch: int, *, compiled: bool = False) -> dict[str, Count]:
+    """Counts of one run of every stage, under the names of `floor.stages`.
+
+    Args:
+      work: What is asked.
+      batch: Rows.
+      compiled: Count after XLA has optimised, which takes as long as compiling does.
+    """
+    straight = _Straight(work.config)
+    queries = stages.random_batch(work, batch)
+
+    def prefill(model: Any, prefix: Any) -> Any:
+        return stages.prefill(model, prefix, work.answer_tokens)
+
+    prefix = straight.shapes(stages.embed, queries)
+    read = straight.shapes(prefill, prefix)
+    found = {
+        "image encoder": straight.count(stages.embed, queries, compiled=compiled),
+        "prefill": straight.count(prefill, prefix, compiled=compiled),
+    }
+    if work.config.action_expert is None:
+        found["token"] = straight.count(stages.token, *read, compiled=compiled)
+        return found
+    schedule = straight.shapes(lambda model: model.schedule(1))
+    x = jax.ShapeDtypeStruct((batch, work.config.action_horizon, work.config.action_dim), "float32")
+    step = straight.count(stages.flow_step, read, queries.state, x, schedule, compiled=compiled)
+    return {**found, "flow step": step}
+
+
+def count_actions(work: Workload, batch: int, *, compiled: bool = False) -> Count:
+    """The whole query of a flow model, as one function."""
+    straight = _Straight(work.config)
+    schedule = straight.shapes(lambda model: model.schedule(work.flow_steps))
+    keys = jax.ShapeDtypeStruct((batch, 2), "uint32")
+    return straight.count(actions, schedule, stages.random_batch(work, batch), keys, compiled=compiled)
+
+
+class _Straight:
+    """A model without loops, by the shapes of its weights."""
+
+    def __init__(self, config: ModelConfig):
+        savings = dataclasses.replace(config.savings, unrolled_steps=True)
+        config = dataclasses.replace(config, unroll_layers=True, savings=savings)
+        self.graph, state = nnx.split(abstract_model(config))
+        self.state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, config.dtype), state)
+
+    def shapes(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What the function returns."""
+        return jax.eval_shape(self._on_state(function), self.state, *arguments)
+
+    def count(self, function: Callable[..., Any], *arguments: Any, compiled: bool) -> Count:
+        """What XLA counts in it."""
+        stage = jax.jit(self._on_state(function)).lower(self.state, *arguments)
+        found = stage.compile().cost_analysis() if compiled else stage.cost_analysis()
+        entries = found[0] if isinstance(found, list) else found
+        return Count(entries["flops"], entries["bytes accessed"])
+
+    def _on_state(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda state, *arguments: function(nnx.merge(self.graph, state), *arguments)

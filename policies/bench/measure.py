@@ -1,0 +1,126 @@
+"""Times of a policy by stage, batch size by batch size."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from policies.answering import separates_layers
+from policies.bench import stages
+from policies.bench.counts import Count, counts
+from policies.bench.devices import median_of, seconds_of
+from policies.bench.floor import Ceilings, Workload
+from policies.bench.floor import stages as floor_stages
+from policies.bench.stand_ins import queries
+from policies.inference import compiled
+from policies.network import NetworkPolicy, batch_of
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """One stage of a batch: what it took, what it had to take, and what XLA counts in it."""
+
+    name: str
+    times: int
+    """How often a query runs it."""
+    seconds: float
+    """All of these together; the median."""
+    floor_s: float | None = None
+    """None for stages of the host."""
+    gigaflops: float | None = None
+    """By the formulas, all runs together."""
+    counted: Count | None = None
+    """By XLA, all runs together."""
+
+
+@dataclass(frozen=True)
+class BatchTime:
+    """A batch of one size."""
+
+    rows: int
+    prepared_s: float
+    """Compiling and warming up."""
+    seconds: float
+    """From queries to chunks; the median."""
+    p90_s: float
+    calls: int
+    stages: tuple[StageTime, ...]
+
+    @property
+    def device_s(self) -> float:
+        """The stages that have a floor."""
+        return sum(stage.seconds for stage in self.stages if stage.floor_s is not None)
+
+    @property
+    def floor_s(self) -> float:
+        """The least time on the device."""
+        return sum(stage.floor_s for stage in self.stages if stage.floor_s is not None)
+
+
+AT_LEAST = 5
+
+
+def measure(
+    policy: NetworkPolicy,
+    work: Workload,
+    rows: int,
+    ceilings: Ceilings,
+    *,
+    seconds: float,
+    count: str,
+) -> BatchTime:
+    """Time whole batches of queries, then the stages of the device one by one.
+
+    Args:
+      policy: What answers.
+      work: What its queries ask, for floor and counts.
+      rows: Queries of a batch.
+      ceilings: Of the device.
+      seconds: Each part is measured for so long, and at least five times.
+      count: `lowered`, `compiled` or `no`: what XLA counts in.
+    """
+    config = policy.preset.model
+    asked = queries(policy.preset, config.cameras[: work.cameras], rows)
+    prepared_s = policy.prepare(rows)
+    answers = []
+    taken = seconds_of(lambda: answers.append(policy.infer(asked, rows)), at_least=AT_LEAST, seconds=seconds)
+    host_s = statistics.median(answer.host_s for answer in answers)
+    post_s = statistics.median(answer.post_s for answer in answers)
+
+    batch, keys = batch_of([policy.encoder.encode(query) for query in asked])
+    copy_s = median_of(jax.device_put, (batch, keys), at_least=AT_LEAST, seconds=seconds / 4)
+    batch, keys = jax.device_put((batch, keys))
+    device_s = median_of(policy._run, batch, keys, at_least=AT_LEAST, seconds=seconds)
+
+    def call(function: Callable[..., Any]) -> Callable[..., Any]:
+        return compiled(policy.model, function, separate_layers=separates_layers(config))
+
+    embed = call(stages.embed)
+    prefix = embed(batch)
+    read = call(lambda model, prefix: stages.prefill(model, prefix, work.answer_tokens))
+    images_s = median_of(embed, batch, at_least=AT_LEAST, seconds=seconds)
+    read_s = median_of(read, prefix, at_least=AT_LEAST, seconds=seconds)
+    # The loop is compiled as a whole, so it is what is left of the query.
+    loop_s = max(device_s - images_s - read_s, 0.0)
+
+    found = {} if count == "no" else counts(work, rows, compiled=count == "compiled")
+    parts = [StageTime("host", 1, host_s), StageTime("copy", 1, copy_s)]
+    for stage, spent in zip(floor_stages(work, rows), (images_s, read_s, loop_s), strict=True):
+        one = found.get(stage.name)
+        parts.append(
+            StageTime(
+                stage.name,
+                stage.times,
+                spent,
+                floor_s=stage.times * stage.seconds(ceilings),
+                gigaflops=stage.times * stage.flops / 1e9,
+                counted=one and Count(stage.times * one.flops, stage.times * one.bytes),
+            )
+        )
+    parts.append(StageTime("post", 1, post_s))
+    p90_s = statistics.quantiles(taken, n=10, method="inclusive")[-1]
+    return BatchTime(rows, prepared_s, statistics.median(taken), p90_s, len(taken), tuple(parts))

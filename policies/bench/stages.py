@@ -1,0 +1,59 @@
+"""The stages of a query as functions of a model, and random queries to run them on.
+
+What passes between them is what passes inside `Pi0.sample_actions` and `Pi0Fast.sample_tokens`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from policies.bench.floor import Workload
+from policies.model_input import ModelInput
+from policies.parameters import Model
+from policies.pi0 import Pi0, ReadPrefix, Schedule
+from policies.pi0_fast import Pi0Fast, ReadPrompt
+from policies.prefix import Prefix
+
+
+def embed(model: Model, batch: ModelInput) -> Prefix:
+    """The image encoder, and the rows of the token table."""
+    return model.embed_prefix(batch)
+
+
+def prefill(model: Model, prefix: Prefix, answer_tokens: int) -> Any:
+    """From embedded cameras and prompt to `ReadPrefix`, or to the first token and `ReadPrompt`."""
+    if isinstance(model, Pi0Fast):
+        logits, read = model.read(prefix, answer_tokens)
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32), read
+    return model.read(prefix, keys_only=model.config.savings.keys_only)
+
+
+def flow_step(model: Pi0, read: ReadPrefix, state: jax.Array, x: jax.Array, schedule: Schedule) -> jax.Array:
+    """The first step of a schedule."""
+    time, effect = jax.tree.map(lambda leaf: leaf[0], (schedule.time, schedule.effect))
+    return model.euler_step(read, state, x, time, schedule.step_size, effect)[0]
+
+
+def token(model: Pi0Fast, last: jax.Array, read: ReadPrompt) -> tuple[jax.Array, ReadPrompt]:
+    """The token behind `last`, the first one of an answer."""
+    logits, read = model.decode(read, last, jnp.zeros((), jnp.int32))
+    return jnp.argmax(logits, axis=-1).astype(jnp.int32), read
+
+
+def random_batch(work: Workload, rows: int) -> ModelInput:
+    """Queries of a workload: noise for images, and prompts that fill their room."""
+    config = work.config
+    rng = np.random.default_rng(0)
+    size, length = config.image_size, work.prompt_tokens
+    cameras = config.cameras[: work.cameras]
+    return ModelInput(
+        images={camera: rng.integers(0, 256, (rows, size, size, 3), dtype=np.uint8) for camera in cameras},
+        image_masks={camera: np.ones(rows, np.bool_) for camera in cameras},
+        state=rng.standard_normal((rows, config.action_dim)).astype(np.float32),
+        tokens=rng.integers(2, config.vocab_size, (rows, length), dtype=np.int32),
+        token_mask=np.ones((rows, length), np.bool_),
+    )

@@ -1,0 +1,79 @@
+"""A policy to measure where neither weights nor tokenizers are at hand: as much work, no meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from policies.interface import Query
+from policies.network import NetworkPolicy, Words
+from policies.normalization import identity_stats
+from policies.parameters import random_model
+from policies.presets import Preset
+from policies.tokenizers.decoded import DecodedActions, OnFailure
+from policies.tokenizers.fast import FastTokenizer
+from policies.tokenizers.sentencepiece_model import SentencePieceModel
+
+
+class CountedText(SentencePieceModel):
+    """Gives every text the same number of token ids."""
+
+    sha256 = "no tokenizer"
+
+    def __init__(self, pieces: int, tokens: int):
+        """No file is read."""
+        self.pieces, self._ids = pieces, [2] * tokens
+
+    def encode(self, text: str) -> list[int]:
+        """As many ids as there should be, for a text that is more than a line's end."""
+        return list(self._ids) if len(text) > 1 else []
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Nothing."""
+        return ""
+
+
+class Undecodable(FastTokenizer):
+    """Finds no actions in tokens, which random weights do not spell anyway."""
+
+    def __init__(self) -> None:
+        """No file is read."""
+
+    def decode(
+        self,
+        generated: Int[np.ndarray, "_"] | Sequence[int],
+        *,
+        steps: int,
+        size: int,
+        on_failure: OnFailure = "undecodable",
+    ) -> DecodedActions:
+        """The tokens, handed back."""
+        tokens = tuple(int(token) for token in generated)
+        return DecodedActions(np.zeros((0, 1)), undecodable=tokens)
+
+
+def random_policy(preset: Preset, prompt_tokens: int, seed: int = 0) -> NetworkPolicy:
+    """A preset with weights drawn at random, whose prompts have so many tokens."""
+    text = CountedText(preset.model.vocab_size, prompt_tokens - 1)  # The first is the beginning of sentence.
+    words = Words(text, None if preset.action_tokens is None else Undecodable())
+    stats = {"state": identity_stats(preset.state_size), "actions": identity_stats(preset.action_size)}
+    model = random_model(preset.model, seed, dtype=preset.model.dtype)
+    return NetworkPolicy(preset, preset.spec(), model, stats, words)
+
+
+def queries(preset: Preset, cameras: Sequence[str], count: int) -> list[Query]:
+    """Questions with noise for images, in the size that simulators render for this preset."""
+    rng = np.random.default_rng(0)
+    size = preset.model.image_size
+    return [
+        Query(
+            task="",
+            instruction="put the bowl on the plate",
+            key=int(rng.integers(0, 2**63)),
+            state=rng.uniform(-0.5, 0.5, preset.state_size).astype(np.float32),
+            images={camera: rng.integers(0, 256, (size, size, 3), dtype=np.uint8) for camera in cameras},
+        )
+        for _ in range(count)
+    ]

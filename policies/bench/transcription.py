@@ -1,0 +1,193 @@
+"""The reference computation of pi0 and pi0.5 as one would write it down, to compare ours with.
+
+After openpi's `Pi0.sample_actions`: one call of the image encoder per camera, masked cameras encoded like the
+others, prompts filled up to the longest, a loop over layers, keys and values of prefix and suffix
+concatenated in every layer of every step, and flow time embedded in every step. It uses the same weights and
+the same parts of a layer, so that what differs is how they are put together.
+
+Axis letters: b batch, p prefix tokens, q query tokens, l layers, k key heads, h head width, c chunk steps, a
+padded action size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Float32, Int32
+
+from policies.attention import attend, block_mask, rotate, rotation
+from policies.bench.floor import Workload
+from policies.bench.stages import random_batch
+from policies.inference import compiled
+from policies.model_input import AnyArray, ModelInput, image_as_float
+from policies.network import NetworkPolicy
+from policies.parameters import flatten, model_from
+from policies.pi0 import Pi0, noise_from_keys
+from policies.prefix import positions_of_valid
+
+PAIRS = 3
+
+
+def sample_actions(
+    model: Pi0, batch: ModelInput, noise: Float32[AnyArray, "b c a"], num_steps: int
+) -> Float32[Array, "b c a"]:
+    """Actions by Euler steps. The batch has all cameras of the model, masked ones too."""
+    parts, valid = [], []
+    for camera in model.config.cameras:
+        parts.append(model.image_encoder(image_as_float(batch.images[camera])).out)
+        mask = jnp.asarray(batch.image_masks[camera])
+        valid.append(jnp.broadcast_to(mask[:, None], parts[-1].shape[:2]))
+    parts.append(model.transformer.embed(jnp.asarray(batch.tokens)))
+    valid.append(jnp.asarray(batch.token_mask))
+    prefix, seen = jnp.concatenate(parts, axis=1), jnp.concatenate(valid, axis=1)
+    mask = block_mask(seen, np.zeros(seen.shape[1], np.bool_))
+    _, cache = _forward(model, [prefix, None], positions_of_valid(seen), mask, None, None)
+    step_size = jnp.float32(-1.0 / num_steps)
+
+    def step(carry: tuple) -> tuple:
+        x, at = carry
+        suffix = model.embed_suffix(batch.state, x, jnp.broadcast_to(at, x.shape[:1]))
+        rows, length = suffix.tokens.shape[:2]
+        own = block_mask(jnp.ones((rows, length), jnp.bool_), suffix.starts_block)
+        onto_prefix = jnp.broadcast_to(seen[:, None], (rows, length, seen.shape[1]))
+        positions = seen.sum(axis=1, dtype=jnp.int32)[:, None] + jnp.arange(length, dtype=jnp.int32)[None]
+        mask = jnp.concatenate([onto_prefix, own], axis=2)
+        out, _ = _forward(model, [None, suffix.tokens], positions, mask, cache, suffix.condition)
+        return x + step_size * model.velocity_from(out).astype(jnp.float32), at + step_size
+
+    def go_on(carry: tuple) -> Bool[Array, ""]:
+        return carry[1] >= -step_size / 2
+
+    return jax.lax.while_loop(go_on, step, (jnp.asarray(noise), jnp.float32(1.0)))[0]
+
+
+def _forward(
+    model: Pi0,
+    streams: Sequence[Float[Array, "b _t _d"] | None],
+    positions: Int32[Array, "b q"],
+    mask: Bool[Array, "b q s"],
+    cache: tuple[Float[Array, "l b p k h"], Float[Array, "l b p k h"]] | None,
+    condition: Float32[Array, "b d"] | None,
+) -> tuple[Float[Array, "b q d"], tuple]:
+    """One expert through all layers; returns its output, and keys and values of all tokens."""
+    transformer = model.transformer
+    (running,) = (i for i, tokens in enumerate(streams) if tokens is not None)
+    graph, states = nnx.split(transformer.experts[running].layers)
+    by = rotation(positions, transformer.head_dim)
+
+    def layer(x: Float[Array, "b q d"], weights: tuple) -> tuple[Float[Array, "b q d"], tuple]:
+        state, before = weights
+        block = nnx.merge(graph, state)
+        y, gate = block.pre_attention_norm(x, condition)
+        q, k, v = block.attention.heads_of(y)
+        q, k = rotate(q, by), rotate(k, by).astype(transformer.dtype)
+        if transformer.rope_dtype == "activation":
+            q = q.astype(transformer.dtype)
+        if before is not None:
+            k, v = (jnp.concatenate(both, axis=1) for both in zip(before, (k, v), strict=True))
+        attended = attend(q * transformer.head_dim**-0.5, k, v, mask)
+        y = block.attention.out(attended)
+        x = x + (y if gate is None else y * gate)
+        y, gate = block.pre_mlp_norm(x, condition)
+        y = block.mlp(y)
+        return x + (y if gate is None else y * gate), (k, v)
+
+    tokens = jnp.asarray(streams[running]).astype(transformer.dtype)
+    x, written = jax.lax.scan(layer, tokens, (states, cache))
+    return transformer.experts[running].final_norm(x, condition)[0], written
+
+
+def padded(work: Workload, batch: ModelInput) -> ModelInput:
+    """The same queries as the reference is asked: all cameras, absent ones black and masked, long prompts."""
+    rows, length = batch.tokens.shape
+    room = ((0, 0), (0, max(work.config.max_token_len - length, 0)))
+    size = work.config.image_size
+    black = np.zeros((rows, size, size, 3), np.uint8)
+    cameras = work.config.cameras
+    return dataclasses.replace(
+        batch,
+        images={camera: batch.images.get(camera, black) for camera in cameras},
+        image_masks={camera: np.full(rows, camera in batch.images) for camera in cameras},
+        tokens=np.pad(batch.tokens, room),
+        token_mask=np.pad(batch.token_mask, room),
+    )
+
+
+@dataclass(frozen=True)
+class Versus:
+    """Ours and the transcription, called in turns."""
+
+    rows: int
+    ours_s: float
+    theirs_s: float
+    """Medians."""
+    ratio: float
+    """The median of their time over ours, pair by pair."""
+    pairs: int
+    difference: float
+    """rms of the difference of actions, over the rms of the transcription's."""
+
+
+def versus(policy: NetworkPolicy, work: Workload, rows: int, *, seconds: float) -> Versus:
+    """Compare a policy's answers and their time with the transcription's.
+
+    Raises:
+      ValueError: If the policy is no flow model.
+    """
+    config = dataclasses.replace(work.config, unroll_layers=False)
+    if not isinstance(policy.model, Pi0):
+        raise ValueError(f"Only flow models have a transcription; {policy.preset.name} answers in tokens.")
+    looped = model_from(config, flatten(policy.model))
+
+    def reference(model: Pi0, batch: ModelInput, keys: jax.Array) -> jax.Array:
+        typed = jax.random.wrap_key_data(keys, impl="threefry2x32")
+        noise = noise_from_keys(typed, config.action_horizon, config.action_dim)
+        return sample_actions(model, batch, noise, work.flow_steps)
+
+    theirs = compiled(looped, reference)
+    batch = random_batch(work, rows)
+    keys = np.arange(2 * rows, dtype=np.uint32).reshape(rows, 2)
+    asked = jax.device_put(((batch, keys), (padded(work, batch), keys)))
+    mine, its = (
+        np.asarray(call(*queries)) for call, queries in zip((policy._run, theirs), asked, strict=True)
+    )
+    difference = float(np.sqrt(np.mean((mine - its) ** 2) / np.mean(its**2)))
+
+    taken: list[tuple[float, float]] = []
+    while len(taken) < PAIRS or sum(map(sum, taken)) < seconds:
+        pair = []
+        for call, queries in zip((policy._run, theirs), asked, strict=True):
+            start = time.perf_counter()
+            jax.block_until_ready(call(*queries))
+            pair.append(time.perf_counter() - start)
+        taken.append((pair[0], pair[1]))
+    return Versus(
+        rows,
+        statistics.median(ours for ours, _ in taken),
+        statistics.median(its for _, its in taken),
+        statistics.median(its / ours for ours, its in taken),
+        len(taken),
+        difference,
+    )
+
+
+def ratio_table(measured: Sequence[Versus]) -> str:
+    """The comparisons as Markdown."""
+    lines = [
+        "| batch | ours ms | transcription ms | ratio | pairs | difference of actions |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    lines += [
+        f"| {one.rows} | {1e3 * one.ours_s:.3g} | {1e3 * one.theirs_s:.3g} | {one.ratio:.2f} | {one.pairs} |"
+        f" {one.difference:.1g} |"
+        for one in measured
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,40 @@
+"""Work that inference need not do, each piece by name. Needs no JAX."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Savings:
+    """What inference leaves out, or does once instead of again and again.
+
+    None of it changes answers by more than rounding (tests/policies/test_savings.py). Turn one off to
+    measure what it brings: `python -m policies.bench --without keys_only`.
+    """
+
+    keys_only: bool = True
+    """The last layer that reads cameras and prompt stops at keys and values: the flow models read no more
+    of it. It is 1/18 of the work on the prompt."""
+    schedule: bool = True
+    """What follows from flow time alone is computed once per policy instead of in every step of every
+    query: the embedding of time, and for pi0.5 scale, shift and gate of every norm of the action expert."""
+    separate_layers: bool = True
+    """Where layers are unrolled, each layer's weights are arrays of their own: cut out of one array for
+    all layers, they are copied at every use. Takes the memory of the weights twice."""
+    unrolled_steps: bool = False
+    """Flow steps are compiled one after the other instead of as a loop. Accelerators that replay recorded
+    graphs cannot record a loop. Only with `schedule`; on CPUs it gains little and compiles for longer."""
+
+    def without(self, *names: str) -> Savings:
+        """These savings without the named ones.
+
+        Raises:
+          ValueError: If there is none of that name.
+        """
+        unknown = [name for name in names if name not in self.__dataclass_fields__]
+        if unknown:
+            raise ValueError(
+                f"There is no saving {unknown[0]!r}; there are {', '.join(self.__dataclass_fields__)}."
+            )
+        return Savings(**{**vars(self), **dict.fromkeys(names, False)})

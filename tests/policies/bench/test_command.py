@@ -1,0 +1,114 @@
+import dataclasses
+import re
+
+import pytest
+
+from policies.bench.command import main
+from policies.bench.config import BenchConfig, BenchError, measured_preset
+from policies.presets import PRESETS
+from tests.helpers.fresh_python import run_python
+
+REFUSING = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in REFUSED:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Refuse())
+"""
+REFUSED = ("ray", "mujoco", "tyro", "gymnasium", "pandas", "pydantic", "pyarrow", "av", "PIL")
+REFUSED = (
+    *REFUSED,
+    "sentencepiece",
+    "tokenizers",
+    "safetensors",
+    "jaxtyping",
+    "scipy.stats",
+    "harness",
+    "envs",
+)
+
+
+def test_it_runs_with_python_numpy_jax_and_flax_alone():
+    program = f"REFUSED = {REFUSED!r}\n" + REFUSING + (
+        "from policies.bench.bare import without_jaxtyping\n"
+        "without_jaxtyping()\n"
+        "import policies.bench.command, policies.bench.transcription, policies.bench.measure\n"
+        "from policies.bench.config import BenchConfig, measured_preset\n"
+        "from policies.bench.counts import counts\n"
+        "from policies.bench.stand_ins import random_policy\n"
+        "from policies.presets import preset\n"
+        "chosen, work = measured_preset(preset('pi0-tiny'), BenchConfig(random_weights=True))\n"
+        "print(counts(work, 1)['prefill'].flops)\n"
+    )  # fmt: skip
+    assert float(run_python(program)) > 1e6
+
+
+@pytest.fixture
+def one_layer(monkeypatch):
+    """`pi0-tiny` with one layer of everything, which compiles faster."""
+    whole = PRESETS["pi0-tiny"]
+    model = dataclasses.replace(
+        whole.model,
+        language=dataclasses.replace(whole.model.language, depth=1),
+        action_expert=dataclasses.replace(whole.model.action_expert, depth=1),
+        image_encoder=dataclasses.replace(whole.model.image_encoder, depth=1),
+    )
+    monkeypatch.setitem(PRESETS, "one-layer", dataclasses.replace(whole, model=model, flow_steps=2))
+
+
+def test_tables_have_every_stage_with_its_floor_and_counts(one_layer, tmp_path, capsys):
+    out = tmp_path / "tables" / "bench.md"
+    arguments = ["one-layer", "--random-weights", "--batches", "2", "--seconds", "0", "--out", str(out)]
+    assert main([*arguments, "--transcription"]) == 0
+    text = capsys.readouterr().out
+    assert out.read_text() == text
+    rows = {
+        line.split(" | ")[1]: line.split(" | ") for line in text.splitlines() if line.startswith("| 2 | ")
+    }
+    for stage in ("host", "copy", "image encoder", "prefill", "flow step", "post"):
+        assert float(rows[stage][3]) >= 0
+    for stage in ("image encoder", "prefill", "flow step"):
+        *_, floor_ms, _, gigaflops, counted, _ = rows[stage]
+        assert float(floor_ms) > 0
+        assert float(counted) == pytest.approx(float(gigaflops), rel=0.3)
+    difference = float(re.findall(r"\| (\S+) \|\n\Z", text)[0])
+    assert difference < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["pi0-tinny"], "Did you mean 'pi0-tiny'"),
+        (["pi0-tiny", "--without", "sleep"], "no saving 'sleep'"),
+        (["pi05_libero"], "--checkpoint FOLDER or --random-weights"),
+        (["pi05_libero", "--random-weights", "--checkpoint", "x"], "contradict each other"),
+        (["pi05_libero", "--size", "dummy"], "add --random-weights"),
+        (["pi05_libero", "--random-weights", "--batches", "0"], "numbers from 1"),
+        (["pi05_libero", "--random-weights", "--cameras", "4"], "takes 2 to 3 cameras; got --cameras 4"),
+        (["pi0_fast-tiny", "--random-weights", "--transcription"], "answers in tokens"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_in_a_sentence(arguments, said, capsys):
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.out == ""
+
+
+def test_smaller_sizes_keep_what_the_robot_and_the_queries_are():
+    whole = PRESETS["pi05_libero"]
+    chosen, work = measured_preset(whole, BenchConfig(random_weights=True, size="dummy"))
+    assert (work.cameras, work.prompt_tokens, work.flow_steps) == (2, 32, 10)
+    assert chosen.model.action_horizon == whole.model.action_horizon
+    assert chosen.model.max_token_len == whole.model.max_token_len
+    assert chosen.model.image_size == whole.model.image_size
+
+
+def test_models_that_see_black_for_absent_cameras_encode_all_of_them():
+    _, work = measured_preset(PRESETS["pi0_fast_libero"], BenchConfig(random_weights=True))
+    assert work.cameras == 3
+    with pytest.raises(BenchError, match="takes 2 to 3 cameras"):
+        measured_preset(PRESETS["pi0_fast_libero"], BenchConfig(random_weights=True, cameras=1))

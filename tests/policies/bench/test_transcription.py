@@ -1,0 +1,30 @@
+import numpy as np
+import pytest
+
+from policies.bench import transcription
+from policies.bench.floor import Workload
+from policies.bench.stages import random_batch
+from policies.bench.transcription import padded
+from policies.pi0 import Pi0
+from tests.helpers.small_models import random_noise, relative, run, small_config, small_model
+
+pytestmark = pytest.mark.usefixtures("strict_promotion")
+
+
+@pytest.mark.parametrize("family", ["pi0", "pi05"])
+def test_answers_are_those_of_the_transcription_of_the_reference(family):
+    config = small_config(family)
+    work = Workload(config, cameras=2, prompt_tokens=6)
+    model, batch, noise = small_model(config), random_batch(work, 2), random_noise(config, 2)
+    asked = padded(work, batch)
+    assert len(asked.images) == 3
+    assert not asked.image_masks[config.cameras[2]].any()
+    assert asked.tokens.shape == (2, config.max_token_len)
+    np.testing.assert_array_equal(asked.token_mask.sum(axis=1), [6, 6])
+
+    schedule = run(model, lambda model: model.schedule(4))
+    ours = run(model, Pi0.sample_actions, batch, noise, schedule)
+    theirs = run(
+        model, lambda model, batch, noise: transcription.sample_actions(model, batch, noise, 4), asked, noise
+    )
+    assert relative(ours, theirs) < 1e-5

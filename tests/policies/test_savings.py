@@ -1,0 +1,110 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from policies.answering import answering
+from policies.inference import compiled
+from policies.pi0 import Pi0
+from policies.savings import Savings
+from tests.helpers.small_models import random_batch, random_noise, relative, run, small_config, small_model
+
+pytestmark = pytest.mark.usefixtures("strict_promotion")
+
+ROWS, STEPS = 3, 4
+UNOPTIMIZED = {"xla_backend_optimization_level": 0}
+
+
+def with_savings(config, **changes):
+    return dataclasses.replace(config, savings=dataclasses.replace(config.savings, **changes))
+
+
+@pytest.mark.parametrize(("family", "unrolled"), [("pi0", False), ("pi05", True)])
+def test_stopping_at_the_keys_of_the_last_layer_changes_nothing_that_is_read(family, unrolled):
+    config = dataclasses.replace(small_config(family), unroll_layers=unrolled)
+    batch = random_batch(config, ROWS)
+    short, whole = (
+        run(small_model(with_savings(config, keys_only=keys_only)), Pi0.read_prefix, batch).cache
+        for keys_only in (True, False)
+    )
+    assert short.end == whole.end
+    assert relative(short.k, whole.k) < 1e-6
+    assert relative(short.v, whole.v) < 1e-6
+
+
+def test_one_layer_alone_can_stop_at_its_keys():
+    config = small_config("pi0")
+    one = {
+        name: dataclasses.replace(getattr(config, name), depth=1) for name in ("language", "action_expert")
+    }
+    config = dataclasses.replace(config, **one)
+    batch, noise = random_batch(config, ROWS), random_noise(config, ROWS)
+    short, whole = (
+        run(small_model(with_savings(config, keys_only=keys_only)), Pi0.sample_actions, batch, noise, 2)
+        for keys_only in (True, False)
+    )
+    assert relative(short, whole) < 1e-6
+
+
+@pytest.mark.parametrize(("family", "unrolled"), [("pi0", True), ("pi05", False)])
+def test_a_schedule_made_beforehand_changes_only_rounding(family, unrolled):
+    config = with_savings(small_config(family), unrolled_steps=unrolled)
+    model, batch, noise = small_model(config), random_batch(config, ROWS), random_noise(config, ROWS)
+    schedule = run(model, lambda model: model.schedule(STEPS))
+    wanted = run(model, Pi0.sample_actions, batch, noise, STEPS)
+    assert relative(run(model, Pi0.sample_actions, batch, noise, schedule), wanted) < 2e-6
+
+
+def test_times_of_a_schedule_are_those_that_the_loop_sums_up():
+    schedule = run(small_model(small_config("pi0")), lambda model: model.schedule(10))
+    time, times = np.float32(1), []
+    for _ in range(10):
+        times.append(time)
+        time = time + np.float32(-1) / np.float32(10)
+    np.testing.assert_array_equal(schedule.time, times)
+
+
+def test_weights_in_an_array_per_layer_change_no_bit():
+    config = dataclasses.replace(small_config("pi0"), unroll_layers=True)
+    batch = random_batch(config, ROWS)
+
+    def keys(model, batch):
+        return model.read_prefix(batch).cache.k
+
+    apart, stacked = (
+        compiled(small_model(config), keys, separate_layers=separate, compiler_options=UNOPTIMIZED)(batch)
+        for separate in (True, False)
+    )
+    np.testing.assert_array_equal(apart, stacked)
+
+
+def test_separate_layers_are_read_where_they_lie():
+    config = dataclasses.replace(small_config("pi0"), unroll_layers=True)
+    call = compiled(small_model(config), lambda model, x: model.image_encoder(x).out, separate_layers=True)
+    images = np.zeros((1, config.image_size, config.image_size, 3), np.float32)
+    jitted, leaves = call.func, call.args[0]
+    program = jitted.lower(leaves, images).compile().as_text()
+    stacked = f"f32[{config.image_encoder.depth},{config.image_encoder.width},{config.image_encoder.mlp_dim}]"
+    assert stacked not in program
+
+
+def test_policies_answer_alike_with_and_without_savings():
+    config = small_config("pi05")
+    batch, keys = random_batch(config, ROWS), np.arange(2 * ROWS, dtype=np.uint32).reshape(ROWS, 2)
+    nothing = Savings(**dict.fromkeys(vars(Savings()), False))
+    with jax.numpy_dtype_promotion("standard"):
+        spared, plain = (
+            answering(
+                small_model(dataclasses.replace(config, savings=savings)), flow_steps=3, answer_tokens=1
+            )(batch, keys)
+            for savings in (Savings(), nothing)
+        )
+    assert relative(spared, plain) < 2e-6
+
+
+def test_savings_are_turned_off_by_name():
+    assert not Savings().without("schedule").schedule
+    assert Savings().without("schedule").keys_only
+    with pytest.raises(ValueError, match=r"no saving 'sleep'; there are keys_only, schedule"):
+        Savings().without("sleep")
