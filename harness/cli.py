@@ -535,7 +535,7 @@ def list_(
 
 @app.command
 def bench(
-    what: Positional[Literal["engine", "driver"]],
+    what: Positional[Literal["engine", "query", "driver"]],
     *,
     suite: Annotated[str, arg("S")] = "metaworld",
     task: Annotated[str, arg("T")] = "reach-v3",
@@ -548,7 +548,8 @@ def bench(
 ) -> int:
     """Measure how much of this machine the engine makes use of, and what it costs.
 
-    `driver` prints how many episodes per second one driver hands out and writes down. `engine` prints, as
+    `query` prints what a query costs in time on cores, which can be measured on a busy machine too; `driver`, how
+    many episodes per second one driver hands out and writes down. `engine` prints, as
     Markdown: queries per second of the simulators alone, of the policy alone and of both together,
     where either is the scarcer one; what a query costs beyond simulating and the model; and steps per second
     beside gymnasium's AsyncVectorEnv. The policy is a stub that takes a set time for a batch.
@@ -572,6 +573,11 @@ def bench(
     from harness.bench.workload import Workload
 
     work = Workload(suite, task, images, max_steps, replan_steps, bucket)
+    if what == "query":
+        from harness.bench.query import ENVIRONMENTS
+        from harness.bench.query import run as bench_query
+
+        return bench_query(work, ENVIRONMENTS, seconds, Console())
     return bench_engine(work, seconds, Console(), compare=compare)
 
 
