@@ -44,7 +44,11 @@ def export(setup: Setup, state: TrainState, folder: Path) -> Path:
         preset=setup.preset.name,
         normalization=setup.preset.normalization,
         config={
-            "training": {**setup.config.decisive(), "data": str(setup.config.data.name)},
+            "training": {
+                **setup.config.decisive(),
+                "data": str(setup.config.data.name),
+                "init": _started_from(setup.config.init),
+            },
             "step": int(state.step),
             "data": {
                 "sha256": setup.data.sha256,
@@ -58,6 +62,16 @@ def export(setup: Setup, state: TrainState, folder: Path) -> Path:
         files=_files_of(setup.config.out / FOLDER_IN_CHECKPOINT),
     )
     return folder
+
+
+def _started_from(init: Path | None) -> dict[str, str | None] | None:
+    """Which weights a training started from, wherever they lay."""
+    if init is None:
+        return None
+    from policies.checkpoints import open_checkpoint
+
+    checkpoint = open_checkpoint(init)
+    return {"preset": checkpoint.preset, "weights_sha256": checkpoint.weights_sha256()}
 
 
 def why_not() -> str | None:

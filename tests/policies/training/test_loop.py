@@ -262,6 +262,9 @@ def test_what_another_model_lacks_starts_fresh_and_is_named(data, tmp_path, caps
     flow = train(config(data, tmp_path / "flow", "pi05-tiny", steps=3, init=pi0, init_takes="fitting"))
     assert "time_mlp_in/kernel" in capsys.readouterr().err.rpartition(" fresh: ")[2]
     assert load_policy("pi05-tiny", flow).spec.weights == "trained"
+    recorded = json.loads((flow / "simloop_checkpoint.json").read_text())["config"]["training"]["init"]
+    assert recorded == {"preset": "pi0-tiny", "weights_sha256": open_checkpoint(pi0).weights_sha256()}
+    assert str(tmp_path) not in (flow / "simloop_checkpoint.json").read_text()
 
 
 @pytest.mark.slow
