@@ -51,16 +51,16 @@ class Expected:
 
 
 class Agenda:
-    """Episodes that wait to be played, by policy.
+    """Episodes that wait to be played, by policy and task.
 
     Args:
       in_order: Whether they are handed out strictly in their order: an episode whose policy is not ready
-        then holds up all behind it.
+        then holds up all behind it. Otherwise task by task, as plans are.
     """
 
     def __init__(self, specs: Sequence[EpisodeSpec], *, in_order: bool = False):
         self._in_order = in_order
-        self._waiting: dict[str, deque[Attempt]] = {}
+        self._waiting: dict[tuple[str, str], deque[Attempt]] = {}
         self._count = 0
         self.expected = Expected()
         for spec in specs:
@@ -72,7 +72,8 @@ class Agenda:
         return self._count
 
     def _queue(self, spec: EpisodeSpec) -> deque[Attempt]:
-        return self._waiting.setdefault("" if self._in_order else spec.policy, deque())
+        key = ("", "") if self._in_order else (spec.policy, spec.task)
+        return self._waiting.setdefault(key, deque())
 
     def next(self, playable: Callable[[str], bool], *, few: int = 0) -> Attempt | None:
         """Take the next episode whose policy is playable; None where there is none at this moment.
@@ -80,38 +81,33 @@ class Agenda:
         Args:
           few: With so many left or fewer, the longest goes first.
         """
-        if self._in_order:
-            queue = self._waiting.get("", deque())
-            return self._take(queue, 0) if queue and playable(queue[0].spec.policy) else None
-        ready = [queue for policy, queue in self._waiting.items() if queue and playable(policy)]
-        if not ready:
+        ready = (key for key, queue in self._waiting.items() if playable(queue[0].spec.policy))
+        if self._in_order or self._count > few:
+            key = next(ready, None)
+        else:
+            key = max(ready, key=lambda key: self.expected.seconds(self._waiting[key][0].spec), default=None)
+        if key is None:
             return None
-        if self._count > few:
-            return self._take(ready[0], 0)
-        places = [(queue, i) for queue in ready for i in range(len(queue))]
-        queue, i = max(places, key=lambda place: self.expected.seconds(place[0][place[1]].spec))
-        return self._take(queue, i)
-
-    def _take(self, queue: deque[Attempt], i: int) -> Attempt:
-        attempt = queue[i]
-        del queue[i]
+        queue = self._waiting[key]
+        attempt = queue.popleft()
         self._count -= 1
+        if not queue:
+            del self._waiting[key]
         return attempt
 
     def put_back(self, attempt: Attempt) -> None:
-        """Have an attempt made, before all others of its policy."""
+        """Have an attempt made, before all others of its policy and task."""
         self._queue(attempt.spec).appendleft(attempt)
         self._count += 1
 
     def policies(self) -> Iterator[str]:
         """Policies of waiting episodes, in the order in which they will be asked for."""
         seen: set[str] = set()
-        for policy, queue in self._waiting.items():
+        for queue in self._waiting.values():
             for attempt in queue if self._in_order else itertools.islice(queue, 1):
-                name = policy or attempt.spec.policy
-                if name not in seen:
-                    seen.add(name)
-                    yield name
+                if attempt.spec.policy not in seen:
+                    seen.add(attempt.spec.policy)
+                    yield attempt.spec.policy
 
     def clear(self) -> None:
         """Forget what has not been begun."""

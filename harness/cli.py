@@ -573,6 +573,36 @@ def bench_engine(
     return measure_engine(work, seconds, Console(), compare=compare)
 
 
+@bench.command(name="query")
+def bench_query(
+    *,
+    suite: Annotated[str, arg("S")] = "metaworld",
+    task: Annotated[str, arg("T")] = "reach-v3",
+    seconds: Annotated[float, arg("S")] = 20.0,
+    max_steps: Annotated[int, arg("N")] = 100,
+    replan_steps: Annotated[int, arg("N")] = 10,
+    bucket: Annotated[int, arg("N")] = 4,
+    images: bool = True,
+) -> int:
+    """Measure what a query costs in time on cores, which can be done on a busy machine too.
+
+    Args:
+      suite: Suite of the task.
+      task: Task that is simulated.
+      seconds: Length of each measurement.
+      max_steps: Control steps per episode.
+      replan_steps: Actions between two queries.
+      bucket: Rows of a call of the policy.
+      images: Whether the policy looks through the robot's cameras.
+    """
+    from harness.bench.query import ENVIRONMENTS
+    from harness.bench.query import run as measure_query
+    from harness.bench.workload import Workload
+
+    work = Workload(suite, task, images, max_steps, replan_steps, bucket)
+    return measure_query(work, ENVIRONMENTS, seconds, Console())
+
+
 @bench.command(name="driver")
 def bench_driver(*, seconds: Annotated[float, arg("S")] = 20.0) -> int:
     """Measure how many episodes per second one driver hands out and writes down.

@@ -40,6 +40,7 @@ from policies.interface import PolicySpec
 
 WORKERS_AHEAD = 1  # While one policy plays, the next compiles; more would compete for memory.
 POLL_S = 0.5
+STAFF_S = 0.1  # Between two looks at which policies need workers.
 UNREAD = 256  # Results that may wait to be written down before no other episode is begun.
 
 Event = tuple[str, Any, "Future[Any] | None"]
@@ -183,11 +184,15 @@ class Engine:
         failure: BaseException | None = None
         try:
             self._simulators.have(min(self.env_actors, len(self._agenda)))
-            looked = time.monotonic()
+            looked, staffed = time.monotonic(), float("-inf")
             while not self._leaving.is_set() and (len(self._agenda) or self._simulators.running):
                 if self._stopping.is_set():
+                    self._stopping.clear()
                     self._agenda.clear()
-                self._workforce.have(self._policies_wanted())
+                if time.monotonic() - staffed >= STAFF_S:
+                    staffed = time.monotonic()
+                    self._workforce.keep(self._policies_needed())
+                    self._workforce.have(self._policies_wanted())
                 if outbox.unfinished_tasks <= most_unread:
                     self._dispatch()
                 self._take_events(outbox)
@@ -195,7 +200,6 @@ class Engine:
                 if now - looked >= POLL_S:
                     looked = now
                     self._look_after(now, outbox)
-                self._workforce.keep(self._policies_needed())
         except BaseException as error:
             failure = error
         outbox.put(("end", failure))

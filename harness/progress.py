@@ -65,6 +65,7 @@ def status_line(status: Status) -> str:
         f"successes: {', '.join(parts) or '-'}",
         f"errors: {errors}" if errors else "",
         engine_text(status.engine),
+        status.doing if status.episodes_per_h is None else "",
     ]
     return "; ".join(piece for piece in pieces if piece)
 

@@ -77,12 +77,9 @@ def test_faults_of_every_kind_change_no_record(fault_folder):
     plan = make_plan(["stub"], TASKS, PROTOCOL, 15, seed=5)
     counts = dict.fromkeys((*faults.IN_RESET, *faults.IN_STEP, *faults.IN_WORKER), 1)
     notes = disturbed(plan, fault_folder, {**counts, "corrupt-frame": 3}, actor_memory_gib=0.7)
-    text = "\n".join(notes)
-    assert "step took longer than its deadline" in text
-    assert "has not answered for" in text, "code in C held the whole process"
-    assert "it has grown to" in text
-    assert "a call took longer than its deadline" in text
-    assert text.count("A simulator process is replaced") >= 3
+    ended = [note for note in notes if "took longer than its deadline" in note or "has not answered" in note]
+    assert len(ended) >= 3, "two simulators and a worker hung"
+    assert sum("A simulator process is replaced" in note for note in notes) >= 3
 
 
 def test_only_the_episode_that_brings_processes_down_becomes_an_error(fault_folder):

@@ -1,0 +1,181 @@
+"""What becomes of the attempts of a simulator that is not well. Without Ray: its calls are recorded."""
+
+from concurrent.futures import Future
+from types import SimpleNamespace
+
+import pytest
+from ray.exceptions import RayActorError
+
+from harness.agenda import Attempt
+from harness.caretaker import Caretaker
+from harness.deadlines import Deadlines
+from harness.health import Doing, ProcessHealth, SimulatorHealth
+from harness.plan import EpisodeSpec
+from harness.resources import EngineError, Floors
+from harness.simulators import STILLBORN, Simulators
+from harness.sizing import Sizing
+from harness.stub_policy import Stub
+from harness.workforce import Workforce
+
+GIB = 2**30
+LOST: set[str] = set()
+"""Machines that are no more."""
+
+
+class Handle:
+    """An actor that never answers."""
+
+    def __init__(self):
+        call = SimpleNamespace(remote=lambda *_: SimpleNamespace(future=Future))
+        self.health = self.play = call
+
+
+@pytest.fixture
+def killed(monkeypatch):
+    handles = []
+    LOST.clear()
+    monkeypatch.setattr("harness.simulators.ray.kill", handles.append)
+    monkeypatch.setattr("harness.simulators.kill_process", lambda process: None)
+    monkeypatch.setattr("harness.simulators._node_is_lost", lambda node: node in LOST)
+    return handles
+
+
+def attempt(episode: int) -> Attempt:
+    return Attempt(EpisodeSpec("stub", "s", "s/p", "t", episode, 0, 0))
+
+
+def health(*doing: Doing, rss: int = GIB // 4) -> SimulatorHealth:
+    return SimulatorHealth(ProcessHealth(1, "node", rss, 0.0, 0.0, 64 * GIB), doing)
+
+
+def simulators(count: int = 1, floors: Floors | None = None) -> Simulators:
+    made = Simulators(Handle, lambda *_: None, Deadlines(floors or Floors()))
+    made.have(count)
+    for simulator in made.all:
+        simulator.health = health()
+    return made
+
+
+def play(made: Simulators, episodes: int):
+    (simulator, *_) = made.all
+    for i in range(episodes):
+        made.play(simulator, attempt(i), Stub().spec(), ())
+    return simulator
+
+
+def test_an_attempt_that_was_alone_with_a_dying_process_is_charged(killed):
+    made = simulators()
+    death = made.died(play(made, 1), "died")
+    assert death.charged == (attempt(0),)
+    assert len(made.all) == 1, "another one is started"
+    assert made.running == 0
+
+
+def test_of_several_each_is_played_alone_and_none_is_charged_yet(killed):
+    made = simulators()
+    death = made.died(play(made, 3), "died")
+    assert (death.charged, death.uncharged) == ((), ())
+    (new,) = made.all
+    assert [a.spec.episode for a in new.alone] == [0, 1, 2]
+    assert all(a.alone and a.number == 1 for a in new.alone)
+    assert made.running == 3
+    new.health = health()
+    assert new.room(8) == 1
+    made.play(new, new.alone.popleft(), Stub().spec(), ())
+    assert new.room(8) == 0, "no neighbours"
+    assert [a.spec.episode for a in made.died(new, "died again").charged] == [0]
+    assert [a.spec.episode for a in made.all[0].alone] == [1, 2], "the others still have their turn"
+
+
+def test_one_that_hangs_is_charged_and_its_neighbours_are_not(killed):
+    made = simulators(floors=Floors(step=1.0))
+    simulator = play(made, 3)
+    guilty = list(simulator.running)[1]
+    waiting = [Doing(ticket, "query", 50.0) for ticket in simulator.running if ticket != guilty]
+    simulator.health = health(*waiting, Doing(guilty, "step", 50.0))
+    (death,) = made.judge(simulator.heard, answers_due=False)
+    assert death.charged == (attempt(1),)
+    assert death.uncharged == (attempt(0), attempt(2))
+    assert "step took longer than its deadline of 1 s" in death.reason
+    assert killed == [simulator.handle]
+
+
+def test_silence_is_ended_too(killed):
+    made = simulators(floors=Floors(silence=1.0))
+    simulator = play(made, 1)
+    simulator.asked = simulator.heard
+    assert made.judge(simulator.heard + 0.5, answers_due=False) == []
+    (death,) = made.judge(simulator.heard + 2.0, answers_due=False)
+    assert "has not answered for 2 s" in death.reason
+    assert death.charged == (attempt(0),)
+
+
+def test_nobody_is_charged_for_a_machine_that_was_lost(killed):
+    made = simulators()
+    LOST.add("node")
+    death = made.died(play(made, 1), "node died")
+    assert death.charged == ()
+    assert death.uncharged == (attempt(0),)
+    assert "its machine was lost" in death.reason
+
+
+def test_processes_that_all_die_at_birth_end_the_run(killed):
+    made = simulators()
+    for _ in range(STILLBORN - 1):
+        die_at_birth(made)
+    with pytest.raises(EngineError, match="die before they are ready: no such module"):
+        die_at_birth(made)
+
+
+def die_at_birth(made: Simulators):
+    made.all[0].health = None
+    future: Future = Future()
+    future.set_exception(RayActorError(error_msg="no such module"))
+    made.heard(made.all[0], future)
+
+
+def test_where_nothing_can_be_started_the_run_ends(killed):
+    made = simulators(floors=Floors(start=10.0))
+    made.all[0].health = None
+    assert made.judge(made.all[0].born + 5, answers_due=True) == []
+    with pytest.raises(EngineError, match="No simulator could be started in 11 s"):
+        made.judge(made.all[0].born + 11, answers_due=True)
+
+
+def caretaker(made: Simulators, memory_gib: float | None) -> Caretaker:
+    deadlines = Deadlines(Floors())
+    workforce = Workforce(lambda policy: [], lambda *_: None, deadlines)
+    sizing = Sizing(None, asked_elsewhere=False, total_bytes=100 * GIB)
+    return Caretaker(made, workforce, deadlines, sizing, memory_gib)
+
+
+def test_a_process_that_has_grown_is_replaced_when_its_episodes_have_ended(killed):
+    made = simulators(2)
+    simulator = play(made, 1)
+    simulator.health = health(rss=5 * GIB)
+    deaths, _ = caretaker(made, 4.0).look_after(simulator.heard, waiting=9)
+    assert deaths == []
+    assert simulator.leaving
+    assert simulator.room(8) == 0
+    made.ended(next(iter(simulator.running)))
+    assert "grown" in made.replace(simulator, "it has grown").reason
+    assert killed == [simulator.handle]
+    assert len(made.all) == 2
+
+
+def test_one_that_has_grown_far_too_large_is_not_waited_for(killed):
+    made = simulators(2)
+    simulator = play(made, 2)
+    simulator.health = health(rss=7 * GIB)
+    (death,), _ = caretaker(made, 4.0).look_after(simulator.heard, waiting=9)
+    assert death.reason == "it has grown to 7.0 GiB"
+    assert len(made.all[-1].alone) == 2
+    assert killed == [simulator.handle]
+
+
+def test_size_alone_is_no_reason_while_there_is_memory(killed):
+    made = simulators(2)
+    simulator = play(made, 1)
+    simulator.health = health(rss=7 * GIB)
+    assert caretaker(made, None).look_after(simulator.heard, waiting=9)[0] == []
+    assert not simulator.leaving
