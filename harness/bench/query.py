@@ -34,7 +34,8 @@ class Cost:
 
     simulating_cpu: float
     simulator_cpu: float
-    """Of the simulator's process, beyond simulating."""
+    """Of the simulator's thread, beyond simulating. A software renderer has threads of its own, which are
+    part of drawing."""
     worker_cpu: float
     """Of the policy worker's process, the stub's own work included."""
     latency: float
@@ -102,10 +103,10 @@ async def _play(work: Workload, environments: int, seconds: float, worker: Conne
 
     warm_up = [actor.play(next(episodes), work.stub.spec(), (handle,), i) for i in range(environments)]
     await asyncio.gather(*warm_up)
-    before, cpu, theirs_cpu = await actor.health(), time.process_time(), _cpu(worker)
+    before, cpu, theirs_cpu = await actor.health(), time.thread_time(), _cpu(worker)
     until = time.perf_counter() + seconds
     await asyncio.gather(*(pull(ticket) for ticket in range(environments)))
-    after, cpu, theirs_cpu = await actor.health(), time.process_time() - cpu, _cpu(worker) - theirs_cpu
+    after, cpu, theirs_cpu = await actor.health(), time.thread_time() - cpu, _cpu(worker) - theirs_cpu
     queries = [query for one in played for query in one.queries]
     inside = sum(after.totals[p].cpu_s - before.totals[p].cpu_s for p in SIMULATING)
     count = len(queries)
