@@ -25,8 +25,8 @@ from policies.parameters import abstract_model
 class Count:
     """What XLA counts in one function."""
 
-    flops: float
-    bytes: float
+    flops: float | int
+    bytes: float | int
     """Read and written by all operations; before compilation, as if each went through memory."""
 
 

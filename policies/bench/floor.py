@@ -40,8 +40,8 @@ class Workload:
 class Ceilings:
     """What a device reaches in large products and in long copies."""
 
-    flops_per_s: float
-    bytes_per_s: float
+    flops_per_s: float | int
+    bytes_per_s: float | int
     source: str
 
 
@@ -52,10 +52,10 @@ class Stage:
     name: str
     times: int
     """How often a query runs it; the counts are for one run."""
-    flops: float
-    bytes: float
+    flops: float | int
+    bytes: float | int
 
-    def seconds(self, ceilings: Ceilings) -> float:
+    def seconds(self, ceilings: Ceilings) -> float | int:
         """The least time that one run takes."""
         return max(self.flops / ceilings.flops_per_s, self.bytes / ceilings.bytes_per_s)
 
@@ -68,7 +68,7 @@ def stages(work: Workload, batch: int) -> tuple[Stage, ...]:
 
     images = batch * work.cameras
     encoder = encoder_parameters(config)
-    flops: float = images * encoder_flops(config)
+    flops: float | int = images * encoder_flops(config)
     out = [Stage("image encoder", 1, flops, size * encoder)]
 
     read = layer_parameters(language) * language.depth
@@ -77,7 +77,7 @@ def stages(work: Workload, batch: int) -> tuple[Stage, ...]:
         unread = layer_parameters(language) - key_value_parameters(language)
         flops -= 2 * prefix * unread + attention_flops(language, prefix, prefix) / language.depth
         read -= unread
-    traffic: float = size * (read + batch * prefix * cached_numbers(language))
+    traffic: float | int = size * (read + batch * prefix * cached_numbers(language))
     table = language.width * config.vocab_size
     if config.action_expert is None:
         flops += 2 * table
@@ -103,12 +103,12 @@ def stages(work: Workload, batch: int) -> tuple[Stage, ...]:
     return tuple(out)
 
 
-def query_flops(work: Workload, batch: int) -> float:
+def query_flops(work: Workload, batch: int) -> float | int:
     """FLOPs of a batch of queries."""
     return sum(stage.times * stage.flops for stage in stages(work, batch))
 
 
-def query_seconds(work: Workload, batch: int, ceilings: Ceilings) -> float:
+def query_seconds(work: Workload, batch: int, ceilings: Ceilings) -> float | int:
     """The least time for a batch of queries on the device."""
     return sum(stage.times * stage.seconds(ceilings) for stage in stages(work, batch))
 
@@ -142,7 +142,7 @@ def cached_numbers(gemma: GemmaConfig) -> int:
     return 2 * gemma.num_kv_heads * gemma.head_dim * gemma.depth
 
 
-def attention_flops(gemma: GemmaConfig, queries: float, keys: float) -> float:
+def attention_flops(gemma: GemmaConfig, queries: float | int, keys: float | int) -> float | int:
     """Both products of attention, in all layers."""
     return 4 * queries * keys * gemma.num_heads * gemma.head_dim * gemma.depth
 

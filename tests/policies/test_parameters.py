@@ -93,12 +93,10 @@ def test_fresh_weights_depend_on_the_seed_and_follow_the_published_initialisers(
     assert spread("PaliGemma/llm/layers/attn/attn_vec_einsum_1/w") == pytest.approx(fan_in**-0.5, rel=0.1)
     assert spread("PaliGemma/llm/layers/mlp/gating_einsum") == pytest.approx(width**-0.5, rel=0.1)
     assert spread("PaliGemma/llm/embedder/input_embedding") == pytest.approx(0.01, rel=0.1)
-    for zero in (
-        "PaliGemma/img/head/kernel",
-        "PaliGemma/llm/final_norm/scale",
-        "PaliGemma/llm/layers/pre_ffw_norm_1/Dense_0/kernel",
-    ):
+    for zero in ("PaliGemma/llm/final_norm/scale", "PaliGemma/llm/layers/pre_ffw_norm_1/Dense_0/kernel"):
         assert not np.any(flat[zero])
+    # Not as published: images that start as zeros teach nothing behind RMS norm.
+    assert spread("PaliGemma/img/head/kernel") > 0.1
     assert np.all(np.asarray(flat["PaliGemma/img/Transformer/encoder_norm/scale"]) == 1)
 
 

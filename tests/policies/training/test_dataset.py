@@ -124,9 +124,9 @@ def test_opencv_reads_the_same_frames_as_pyav(tmp_path, monkeypatch):
     pytest.importorskip("cv2")
     folder = small_dataset(tmp_path / "data", episodes=2)
     file = folder / f"videos/{BASE}/chunk-000/file-000.mp4"
-    with_av = dict(frames(file, FPS))
+    with_av = dict(frames(file, float(FPS)))
     monkeypatch.setitem(__import__("sys").modules, "av", None)
-    with_cv = dict(frames(file, FPS))
+    with_cv = dict(frames(file, float(FPS)))
     assert with_av.keys() == with_cv.keys()
     assert max(np.abs(with_av[i].astype(int) - with_cv[i]).mean() for i in with_av) < 3.0
 
