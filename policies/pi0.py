@@ -301,6 +301,7 @@ class Pi0(nnx.Module):
                 beside = jnp.broadcast_to(self._embedded_time(time)[:, None], actions.shape)
                 hidden = self.action_time_mlp_in(jnp.concatenate([actions, beside], axis=-1))
             else:
+                assert not isinstance(effect, Modulations)
                 kernel = self.action_time_mlp_in.kernel[...][: actions.shape[-1]]
                 hidden = jnp.matmul(actions, kernel.astype(actions.dtype)) + effect[:, None]
             actions = self.action_time_mlp_out(jax.nn.silu(hidden))

@@ -161,6 +161,7 @@ class Transformer(nnx.Module):
                 raise ValueError("keys_only leaves nothing but the cache, and there is none.")
             tokens, written = self._over_layers(layer, tokens, weights, self.depth - 1)
             blocks, conditions, last = parts(jax.tree.map(lambda leaf: leaf[-1], weights))
+            assert last is not None
             k, v = self._keys_and_values(blocks, tokens, conditions, by)
             k, v = write(last[0], k, end), write(last[1], v, end)
             written = jax.tree.map(lambda first, last: jnp.concatenate([first, last[None]]), written, (k, v))
@@ -187,7 +188,8 @@ class Transformer(nnx.Module):
             )
 
         final = self.experts[expert].final_norm.modulated(condition, self.dtype)
-        return Modulations(*jax.lax.map(of_layer, states), final)
+        pre_attention, pre_mlp = jax.lax.map(of_layer, states)
+        return Modulations(pre_attention, pre_mlp, final)
 
     def _over_layers(
         self,

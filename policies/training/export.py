@@ -64,7 +64,7 @@ def export(setup: Setup, state: TrainState, folder: Path) -> Path:
     return folder
 
 
-def _started_from(init: Path | None) -> dict[str, str | None] | None:
+def _started_from(init: Path | None) -> Any:
     """Which weights a training started from, wherever they lay."""
     if init is None:
         return None
