@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 from collections.abc import Collection, Sequence
 
-from statsmodels.stats.multitest import multipletests
+import numpy as np
 
 
 def holm(p_values: Sequence[float], *, family: int | None = None) -> list[float]:
@@ -30,9 +30,13 @@ def holm(p_values: Sequence[float], *, family: int | None = None) -> list[float]
         raise ValueError(f"A family of {count} comparisons cannot hold {len(p_values)} of them.")
     if not p_values:
         return []
-    # Comparisons that are not shown stand at the end of the order, where they can only be counted.
-    everything = [*p_values, *[1.0] * (count - len(p_values))]
-    return multipletests(everything, method="holm")[1][: len(p_values)].tolist()
+    # statsmodels' multipletests gives the same, but collects garbage at every call, which takes a tenth of a
+    # second in a process that holds a model. Comparisons that are not shown would stand behind all others.
+    order = np.argsort(p_values, kind="stable")
+    stepped = np.maximum.accumulate(np.asarray(p_values)[order] * (count - np.arange(len(p_values))))
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted.tolist()
 
 
 def compact_letters(names: Sequence[str], different: Collection[tuple[str, str]]) -> dict[str, str]:
