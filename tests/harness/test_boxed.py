@@ -42,11 +42,11 @@ def test_their_card_names_them_and_their_data():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BOXED)
-def test_they_do_what_they_were_trained_for(name, tmp_path):
-    """Ten tasks, two episodes each: at least half succeed, of policies whose card says two thirds and more."""
+@pytest.mark.parametrize(("name", "least"), [("pi0-tiny", 7), ("pi05-tiny", 5)])
+def test_they_do_what_they_were_trained_for(name, least, tmp_path):
+    """Ten tasks, two episodes each; the card says 11 and 8 or 9 of 20. Of pi0_fast-tiny it promises nothing."""
     experiment = dataclasses.replace(mt10.EXPERIMENT, policies=(name,), episodes=2, seed=9)
     folder = run(experiment, tmp_path / "run", Resources(), None, Console()).folder
     outcomes = [record.outcome for record in read_episodes(folder)]
     assert len(outcomes) == 20
-    assert outcomes.count("success") >= 10
+    assert outcomes.count("success") >= least
