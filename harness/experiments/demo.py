@@ -3,7 +3,7 @@
     simloop run demo
 
 A few minutes on two CPU cores. The learned policies are the small ones that come with simloop, which
-succeed and fail. `expert` should solve nearly everything; `random` closes the drawer by accident.
+succeed and fail. `expert` should solve nearly everything, `random` nothing.
 """
 
 from harness.experiment import Experiment
@@ -12,7 +12,7 @@ from harness.protocol import named_protocol
 EXPERIMENT = Experiment(
     name="demo",
     suite="metaworld",
-    tasks=("reach-v3", "push-v3", "pick-place-v3", "door-open-v3", "drawer-close-v3"),
+    tasks=("reach-v3", "pick-place-v3", "drawer-open-v3", "button-press-topdown-v3", "window-open-v3"),
     policies=("expert", "random", "pi0-tiny", "pi05-tiny", "pi0_fast-tiny"),
     episodes=4,
     protocol=named_protocol("metaworld"),
