@@ -16,15 +16,14 @@ from tyro.conf import Positional
 from tyro.conf import arg as _arg
 from tyro.extras import SubcommandApp
 
+from harness.bench.commands import bench
 from harness.resources import Resources
-from policies.bench.config import BenchConfig
 from policies.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from harness.experiment import Experiment
 
 app = SubcommandApp()
-bench = SubcommandApp()
 app.command(
     bench, name="bench", help="Measure how fast parts of simloop are, beside what this machine could do."
 )
@@ -538,83 +537,6 @@ def list_(
     return 0
 
 
-@bench.command(name="engine")
-def bench_engine(
-    *,
-    suite: Annotated[str, arg("S")] = "metaworld",
-    task: Annotated[str, arg("T")] = "reach-v3",
-    seconds: Annotated[float, arg("S")] = 20.0,
-    max_steps: Annotated[int, arg("N")] = 100,
-    replan_steps: Annotated[int, arg("N")] = 10,
-    bucket: Annotated[int, arg("N")] = 4,
-    images: bool = True,
-    compare: bool = True,
-) -> int:
-    """Measure how much of this machine the engine makes use of, and what it costs.
-
-    Prints, as Markdown: queries per second of the simulators alone, of the policy alone and of both together,
-    where either is the scarcer one; what a query costs beyond simulating and the model; and steps per second
-    beside gymnasium's AsyncVectorEnv. The policy is a stub that takes a set time for a batch.
-
-    Args:
-      suite: Suite of the task.
-      task: Task that is simulated.
-      seconds: Length of each measurement; there are about twenty.
-      max_steps: Control steps per episode.
-      replan_steps: Actions between two queries.
-      bucket: Rows of a call of the policy.
-      images: Whether the policy looks through the robot's cameras.
-      compare: Whether to measure AsyncVectorEnv as well.
-    """
-    from harness.bench.engine import run as measure_engine
-    from harness.bench.workload import Workload
-
-    work = Workload(suite, task, images, max_steps, replan_steps, bucket)
-    return measure_engine(work, seconds, Console(), compare=compare)
-
-
-@bench.command(name="query")
-def bench_query(
-    *,
-    suite: Annotated[str, arg("S")] = "metaworld",
-    task: Annotated[str, arg("T")] = "reach-v3",
-    seconds: Annotated[float, arg("S")] = 20.0,
-    max_steps: Annotated[int, arg("N")] = 100,
-    replan_steps: Annotated[int, arg("N")] = 10,
-    bucket: Annotated[int, arg("N")] = 4,
-    images: bool = True,
-) -> int:
-    """Measure what a query costs in time on cores, which can be done on a busy machine too.
-
-    Args:
-      suite: Suite of the task.
-      task: Task that is simulated.
-      seconds: Length of each measurement.
-      max_steps: Control steps per episode.
-      replan_steps: Actions between two queries.
-      bucket: Rows of a call of the policy.
-      images: Whether the policy looks through the robot's cameras.
-    """
-    from harness.bench.query import ENVIRONMENTS
-    from harness.bench.query import run as measure_query
-    from harness.bench.workload import Workload
-
-    work = Workload(suite, task, images, max_steps, replan_steps, bucket)
-    return measure_query(work, ENVIRONMENTS, seconds, Console())
-
-
-@bench.command(name="driver")
-def bench_driver(*, seconds: Annotated[float, arg("S")] = 20.0) -> int:
-    """Measure how many episodes per second one driver hands out and writes down.
-
-    Args:
-      seconds: Length of the measurement.
-    """
-    from harness.bench.driver import run as measure_driver
-
-    return measure_driver(seconds, Console())
-
-
 @app.command
 def doctor(*, suite: Annotated[tuple[str, ...], arg("S [S ...]", "the machine itself")] = ()) -> int:
     """Check this machine, a line per thing: what works, and what to do about what does not.
@@ -673,28 +595,6 @@ def _until_decided(experiment: Experiment, rule: dict[str, Any], episodes: int |
         raise ExperimentError(str(error)) from error
     per_task = -(-stopping.max_pairs // tasks)
     return dataclasses.replace(experiment, stopping=stopping, episodes=per_task)
-
-
-@bench.command(name="policy")
-def bench_policy(
-    preset: Annotated[Positional[str], arg("PRESET")],
-    config: Annotated[BenchConfig, _arg(name="")],
-) -> int:
-    """Measure how fast a policy answers; `python -m policies.bench` does the same with JAX and flax alone.
-
-    Example:
-
-      simloop bench policy pi05_libero --random-weights --batches 1 8 32
-
-    Prints, as Markdown, latency and throughput by batch size, and each stage beside the least time that it
-    takes on this device and the FLOPs that XLA counts in it.
-
-    Args:
-      preset: Which policy, such as pi0-tiny.
-    """
-    from policies.bench.command import bench as bench_preset
-
-    return bench_preset(preset, config)
 
 
 def main() -> None:

@@ -253,8 +253,7 @@ class Pi0(nnx.Module):
         prefix = self.embed_prefix(batch)
         suffix = self.embed_suffix(batch.state, x, jnp.asarray(time))
         _, out = self.joint(prefix, suffix)
-        velocity = self.velocity_from(out).astype(jnp.float32)
-        return jnp.mean(jnp.square(velocity - target), axis=-1)
+        return _squared_error(self.velocity_from(out), target)
 
     def loss_of_many(
         self,
@@ -268,8 +267,7 @@ class Pi0(nnx.Module):
 
         def loss(noise: Float32[Array, "b c a"], time: Float32[Array, " b"]) -> Float32[Array, "b c"]:
             x, target = flow_target(jnp.asarray(actions), noise, time)
-            velocity = self.velocity(prefix, batch.state, x, time).astype(jnp.float32)
-            return jnp.mean(jnp.square(velocity - target), axis=-1)
+            return _squared_error(self.velocity(prefix, batch.state, x, time), target)
 
         return jax.vmap(loss, in_axes=1, out_axes=1)(jnp.asarray(noise), jnp.asarray(time))
 
@@ -328,6 +326,10 @@ class Pi0(nnx.Module):
 
     def _suffix_length(self) -> int:
         return self.config.action_horizon + (1 if self.config.state_as == "token" else 0)
+
+
+def _squared_error(velocity: Float[Array, "b c a"], target: Float32[Array, "b c a"]) -> Float32[Array, "b c"]:
+    return jnp.mean(jnp.square(velocity.astype(jnp.float32) - target), axis=-1)
 
 
 def flow_target(

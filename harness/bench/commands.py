@@ -1,0 +1,106 @@
+"""The commands `simloop bench ...`. Each imports only what it needs, so that help comes at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from rich.console import Console
+from tyro.conf import Positional, arg
+from tyro.extras import SubcommandApp
+
+from policies.bench.config import BenchConfig
+
+if TYPE_CHECKING:
+    from harness.bench.workload import Workload
+
+bench = SubcommandApp()
+"""A part of the command line of `harness.cli`."""
+
+Seconds = Annotated[float, arg(metavar="S")]
+
+
+@dataclass(frozen=True)
+class Played:
+    """What is played while something is measured."""
+
+    suite: Annotated[str, arg(metavar="S")] = "metaworld"
+    """Suite of the task."""
+    task: Annotated[str, arg(metavar="T")] = "reach-v3"
+    """Task that is simulated."""
+    max_steps: Annotated[int, arg(metavar="N")] = 100
+    """Control steps per episode."""
+    replan_steps: Annotated[int, arg(metavar="N")] = 10
+    """Actions between two queries."""
+    bucket: Annotated[int, arg(metavar="N")] = 4
+    """Rows of a call of the policy."""
+    images: bool = True
+    """Whether the policy looks through the robot's cameras."""
+
+    def workload(self) -> Workload:
+        """The same with a policy."""
+        from harness.bench.workload import Workload
+
+        return Workload(self.suite, self.task, self.images, self.max_steps, self.replan_steps, self.bucket)
+
+
+@bench.command(name="engine")
+def engine(played: Annotated[Played, arg(name="")], *, seconds: Seconds = 20.0, compare: bool = True) -> int:
+    """Measure how much of this machine the engine makes use of, and what it costs.
+
+    Prints, as Markdown: queries per second of the simulators alone, of the policy alone and of both together,
+    where either is the scarcer one; what a query costs beyond simulating and the model; and steps per second
+    beside gymnasium's AsyncVectorEnv. The policy is a stub that takes a set time for a batch.
+
+    Args:
+      seconds: Length of each measurement; there are about twenty.
+      compare: Whether to measure AsyncVectorEnv as well.
+    """
+    from harness.bench.engine import run
+
+    return run(played.workload(), seconds, Console(), compare=compare)
+
+
+@bench.command(name="query")
+def query(played: Annotated[Played, arg(name="")], *, seconds: Seconds = 20.0) -> int:
+    """Measure what a query costs in time on cores, which can be done on a busy machine too.
+
+    Args:
+      seconds: Length of each measurement.
+    """
+    from harness.bench.query import ENVIRONMENTS, run
+
+    return run(played.workload(), ENVIRONMENTS, seconds, Console())
+
+
+@bench.command(name="driver")
+def driver(*, seconds: Seconds = 20.0) -> int:
+    """Measure how many episodes per second one driver hands out and writes down.
+
+    Args:
+      seconds: Length of the measurement.
+    """
+    from harness.bench.driver import run
+
+    return run(seconds, Console())
+
+
+@bench.command(name="policy")
+def policy(
+    preset: Annotated[Positional[str], arg(metavar="PRESET")], config: Annotated[BenchConfig, arg(name="")]
+) -> int:
+    """Measure how fast a policy answers; `python -m policies.bench` does the same with JAX and flax alone.
+
+    Example:
+
+      simloop bench policy pi05_libero --random-weights --batches 1 8 32
+
+    Prints, as Markdown, latency and throughput by batch size, and each stage beside the least time that it
+    takes on this device and the FLOPs that XLA counts in it.
+
+    Args:
+      preset: Which policy, such as pi0-tiny.
+    """
+    from policies.bench.command import bench as bench_preset
+
+    return bench_preset(preset, config)
