@@ -32,8 +32,8 @@ class Planned:
     """Empty where only those tasks are known of which an episode has finished."""
     protocol: str = ""
     """Empty where it is not known."""
-    stops_early: bool = False
-    """Whether a rule or a limit ends the run before all episodes: what was not played then is not missing."""
+    stops_early: Literal["", "rule", "limit"] = ""
+    """What ends the run before all episodes, if anything does: what was not played then is not missing."""
 
     def covers(self, policy: str, suite: str, protocol: str, task: str) -> bool:
         """Whether episodes of a policy on a task were planned."""
@@ -203,7 +203,7 @@ def planned(config: Mapping[str, Any]) -> Planned | None:
         experiment["episodes"],
         tuple(config.get("tasks", ())),
         config.get("protocol", ""),
-        bool(experiment.get("stopping") or experiment.get("limit")),
+        "rule" if experiment.get("stopping") else "limit" if experiment.get("limit") else "",
     )
 
 

@@ -179,7 +179,9 @@ def _notes(
                 f"{name}: in {mean.undecodable} of {mean.completed} episodes, tokens spelled no action."
             )
     here = [plan for plan in plans if plan.suite == suite and plan.protocol in ("", protocol)]
-    if any(plan.stops_early for plan in here):
+    if any(plan.stops_early == "limit" for plan in here):
+        notes.append("The run was limited to its first episodes.")
+    if any(plan.stops_early == "rule" for plan in here):
         notes.append("The run had leave to stop as soon as its question was answered: see simloop compare.")
     wanted = dict.fromkeys(policy for plan in here for policy in plan.policies)
     absent = [policy for policy in wanted if policy not in {mean.policy for mean in means}]

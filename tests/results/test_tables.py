@@ -256,3 +256,14 @@ def test_undecodable_tokens_are_told(tmp_path):
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(LedgerError, match="is no run folder"):
         render(tmp_path, "md")
+
+
+@pytest.mark.parametrize(
+    ("early", "said"),
+    [({"limit": 3}, "limited to its first episodes"), ({"stopping": {"alpha": 0.05}}, "leave to stop")],
+)
+def test_what_ends_a_run_before_its_episodes_is_said_and_nothing_is_missing(tmp_path, early, said):
+    config = {"experiment": {**CONFIG["experiment"], "policies": ["expert"], **early}}
+    text = render(write_run(tmp_path, episodes(3), (), config, {}), "md", "success")
+    assert said in text
+    assert "have not finished" not in text
