@@ -449,7 +449,7 @@ def collect(
     tasks: Annotated[tuple[str, ...], arg("T [T ...]")] = ("MT10",),
     episodes: Annotated[int, arg("N")] = 50,
     seed: Annotated[int, arg("S")] = 0,
-    robot: Annotated[str, arg("R")] = "metaworld",
+    robot: Annotated[str, arg("R")] = "metaworld_hand",
     cameras: Annotated[tuple[str, ...], arg("C [C ...]", "all of the robot's")] = (),
     image_size: Annotated[int, arg("N")] = 96,
     noise: Annotated[float, arg("X")] = 0.0,

@@ -61,7 +61,7 @@ class Collection:
     episodes: int
     """Demonstrations per task."""
     seed: int = 0
-    robot: str = "metaworld"
+    robot: str = "metaworld_hand"
     cameras: tuple[str, ...] = ()
     """Model camera names; all that the robot has where none is named."""
     image_size: int = 96
@@ -118,7 +118,12 @@ class Collection:
             self.suite, dataclasses.replace(scripted_policy(EXPERT).spec, robot=self.robot)
         )
         cameras = self.cameras or tuple(adapter.cameras)
-        watched = Watched(self.robot, cameras, self.image_size, int(rate), self.noise, self.crf)
+        # One column holds it for all tasks, so they must agree on its size.
+        sizes = {task.privileged_size for task in tasks}
+        (environment_size,) = sizes if len(sizes) == 1 else (0,)
+        watched = Watched(
+            self.robot, cameras, self.image_size, int(rate), self.noise, self.crf, environment_size
+        )
         for task in tasks:
             adapter.check(watched.spec(task), task)
         return watched
@@ -174,6 +179,7 @@ def collect(
         action_names=first.action_names,
         cameras=watched.cameras,
         image_hw=(collection.image_size, collection.image_size),
+        environment_size=watched.environment_size,
         notes=notes,
     )
     write_dataset(out, header, parts.demonstrations(list(tasks)))

@@ -40,6 +40,8 @@ class Watched:
     """Standard deviation of what is added to every entry of the executed actions, in units of half the
     range of that entry. The recorded actions are the expert's own, so that they show the way back."""
     crf: int
+    environment_size: int
+    """Numbers of the state of the environment to keep; 0 keeps none of it."""
 
     def spec(self, task: TaskSpec) -> PolicySpec:
         """The expert as a policy that looks through these cameras at every step."""
@@ -91,6 +93,7 @@ class DemonstrationRecording(Recording):
         self._expert = scripted_policy(EXPERT)
         self._states: list[np.ndarray] = []
         self._actions: list[np.ndarray] = []
+        self._environment_states: list[np.ndarray] = []
         self._encoders = {name: VideoEncoder(watched.fps, watched.crf) for name in watched.cameras}
         self._sampled: dict[str, list[np.ndarray]] = {name: [] for name in watched.cameras}
         self._instruction = ""
@@ -105,6 +108,8 @@ class DemonstrationRecording(Recording):
             if len(self._states) % IMAGE_STATS_EVERY == 0:
                 self._sampled[name].append(frame)
         self._states.append(query.state)
+        if query.privileged is not None and self._watched.environment_size:
+            self._environment_states.append(query.privileged.astype(np.float32))
         self._actions.append(self._expert.infer([query], 1).chunks[0].actions[0])
 
     def finish(self, played: Played) -> bytes:
@@ -118,6 +123,9 @@ class DemonstrationRecording(Recording):
             success=played.ended_by == "success",
             states=np.stack(self._states),
             actions=np.stack(self._actions),
+            environment_states=np.reshape(self._environment_states, (len(self._states), -1)).astype(
+                np.float32
+            ),
             videos={name: encoder.finish() for name, encoder in self._encoders.items()},
             image_stats={name: image_stats(frames) for name, frames in self._sampled.items()},
         ).to_bytes()

@@ -167,7 +167,7 @@ def _tiny(name: str, model: ModelConfig, **fields: Any) -> Preset:
     return Preset(
         name=name,
         model=dataclasses.replace(model, image_size=_TINY_IMAGE_SIZE, unroll_layers=True),
-        robot="metaworld",
+        robot="metaworld_hand",
         cameras=_SAWYER_CAMERAS,
         state_size=4,
         action_size=4,

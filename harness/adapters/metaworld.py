@@ -1,4 +1,4 @@
-"""Meta-World's Sawyer for policies of the `metaworld` robot convention."""
+"""Meta-World's Sawyer for the two robot conventions that differ in where its cameras are."""
 
 from __future__ import annotations
 
@@ -12,6 +12,17 @@ METAWORLD = Adapter(
         # to where this suite's `corner4` stands, nearer to the table.
         "base_0_rgb": "corner4",
         # The camera on the hand; the one-armed robots of the pi0 family call theirs the left wrist.
+        "left_wrist_0_rgb": "gripperPOV",
+    },
+)
+
+METAWORLD_HAND = Adapter(
+    suite="metaworld",
+    robot="metaworld_hand",
+    cameras={
+        # Over the shoulder of the hand and moving with it, so that where a goal is in the picture says which
+        # way it lies. Seen from a corner of the table, a goal is two pixels of a hundred.
+        "base_0_rgb": "behindGripper",
         "left_wrist_0_rgb": "gripperPOV",
     },
 )

@@ -6,10 +6,10 @@ from envs.interface import TaskSpec
 from harness.adapters.aloha import ALOHA_SIM
 from harness.adapters.interface import Adapter, AdapterError
 from harness.adapters.libero import LIBERO
-from harness.adapters.metaworld import METAWORLD
+from harness.adapters.metaworld import METAWORLD, METAWORLD_HAND
 from policies.interface import PolicySpec
 
-ADAPTERS: tuple[Adapter, ...] = (METAWORLD, LIBERO, ALOHA_SIM)
+ADAPTERS: tuple[Adapter, ...] = (METAWORLD, METAWORLD_HAND, LIBERO, ALOHA_SIM)
 
 ANY_ROBOT = "any"
 """Robot convention of scripted policies, which speak the suite's own state and actions."""

@@ -21,6 +21,10 @@ class TrainConfig:
     """Folder of a LeRobotDataset, or of what `prepare` made of one."""
     out: Path
     """Folder of this training: checkpoints, curves, exports. The same command goes on from there."""
+    objective: Literal["act", "locate"] = "act"
+    """What is learnt: to act; or, by the image encoder alone, to say where everything is, which takes a
+    fraction of the time a sample and needs data with `observation.environment_state`. Models that learn to
+    see from nothing learn much faster from such a start (give its export as `init`)."""
     steps: int = 20_000
     """Steps of the optimiser."""
     batch: int = 64
@@ -106,6 +110,8 @@ class TrainConfig:
             raise TrainingError("Adapters, and statistics of a checkpoint, need one: name it with init.")
         if self.init is None and self.init_takes != "all":
             raise TrainingError(f"init_takes={self.init_takes} says what to take of init; name a checkpoint.")
+        if self.objective == "locate" and self.lora_rank:
+            raise TrainingError("Learning to locate trains the image encoder, which has no adapters.")
         if self.action_vocabulary > 1024:
             raise TrainingError(
                 f"action_vocabulary must be at most 1024, the number of pieces that stand for actions; got "

@@ -1,6 +1,6 @@
 """One recorded episode, before it becomes part of a dataset.
 
-Axis letters: t steps, s state size, a action size, h image height, w image width, n samples, d entries.
+Axis letters: t steps, s state size, a action size, p size of the environment's state, h image height, w image width, n samples, d entries.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ class Demonstration:
     states: Float32[np.ndarray, "t s"]
     actions: Float32[np.ndarray, "t a"]
     """What the expert would do in each state, which is not what was executed where noise was added."""
+    environment_states: Float32[np.ndarray, "t p"]
+    """Where everything is, as the simulator knows and a policy does not. p may be 0."""
     videos: Mapping[str, bytes]
     """mp4 files of t frames by camera."""
     image_stats: Mapping[str, FeatureStats]
@@ -62,6 +64,7 @@ class Demonstration:
             "words": np.frombuffer(json.dumps(words).encode(), np.uint8),
             "states": self.states,
             "actions": self.actions,
+            "environment_states": self.environment_states,
             **{f"video {name}": np.frombuffer(video, np.uint8) for name, video in self.videos.items()},
         }
         file = io.BytesIO()
@@ -78,7 +81,8 @@ def demonstration_from(content: bytes) -> Demonstration:
             for name in arrays
             if name.startswith("video ")
         }
-        return Demonstration(states=arrays["states"], actions=arrays["actions"], videos=videos, **words)
+        vectors = {name: arrays[name] for name in ("states", "actions", "environment_states")}
+        return Demonstration(**vectors, videos=videos, **words)
 
 
 def feature_stats(x: Float[np.ndarray, "n d"]) -> FeatureStats:

@@ -21,6 +21,7 @@ from policies.tokenizers import fast, paligemma
 from policies.tokenizers.fast_actions import ActionRangeError
 from policies.tokenizers.paligemma import filled
 from policies.training.errors import TrainingError
+from policies.training.locating import locations
 from policies.training.prepared import PreparedData
 from policies.training.statistics import chunks
 from policies.training.step import TrainingBatch
@@ -42,19 +43,28 @@ class Tokens:
 class Examples:
     """All frames of a dataset as examples for one preset."""
 
-    def __init__(self, data: PreparedData, preset: Preset, stats: NormStats, words: Words):
-        """Normalise states and tokenise everything.
+    def __init__(
+        self, data: PreparedData, preset: Preset, stats: NormStats, words: Words, *, locate: bool = False
+    ):
+        """Normalise states and tokenise everything. With `locate`, examples ask where things are.
 
         Raises:
-          TrainingError: If prompts are too long, or too many chunks of actions.
+          TrainingError: If prompts are too long, or too many chunks of actions, or nothing says where things
+            are.
         """
         self._data, self._preset = data, preset
         self._actions = Normalizer(preset.normalization, stats["actions"])
         state = Normalizer(preset.normalization, stats["state"])
         self._states = state.normalize(data.states.astype(np.float64))
+        self._locations = locations(data) if locate else None
         self.left_out = 0
         """Frames that are never drawn because their actions take too many tokens."""
         self._tokens, self.usable = self._tokenize(words)
+
+    @property
+    def location_size(self) -> int:
+        """Numbers that say where things are; 0 if that is not what is learnt."""
+        return 0 if self._locations is None else self._locations.shape[1]
 
     def batch(self, frames: Int[np.ndarray, " b"]) -> TrainingBatch:
         """The examples of these frames."""
@@ -79,6 +89,8 @@ class Examples:
             token_ar_mask=None if in_answer is None else in_answer[frames].astype(np.int32),
             token_loss_mask=None if in_answer is None else in_answer[frames],
         )
+        if self._locations is not None:
+            return TrainingBatch(inputs, locations=self._locations[frames])
         if in_answer is not None:
             return TrainingBatch(inputs)
         actions = self._normalized_chunks(frames)

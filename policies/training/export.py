@@ -14,6 +14,7 @@ from policies.lora import merge
 from policies.tokenizers.fast_actions import FOLDER_IN_CHECKPOINT
 from policies.training.demonstration import DEMONSTRATIONS
 from policies.training.errors import TrainingError
+from policies.training.locating import READER
 from policies.training.setup import Setup
 from policies.training.step import TrainState
 
@@ -32,7 +33,9 @@ def export(setup: Setup, state: TrainState, folder: Path) -> Path:
     from policies.checkpoints import save_checkpoint
 
     trained = state.trained if state.averaged is None else state.averaged
-    weights: Any = {**state.frozen, **trained}
+    weights: Any = {
+        name: x for name, x in {**state.frozen, **trained}.items() if not name.startswith(READER)
+    }
     if setup.config.lora_rank:
         weights = merge(weights, setup.preset.model)
     if folder.exists():

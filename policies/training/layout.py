@@ -32,6 +32,7 @@ VIDEO_FILE_MB = 200
 
 STATE_KEY = "observation.state"
 ACTION_KEY = "action"
+ENVIRONMENT_KEY = "observation.environment_state"
 SUCCESS_KEY = "next.success"
 IMAGE_PREFIX = "observation.images."
 
@@ -52,6 +53,7 @@ class DatasetError(ValueError):
 def features(
     state_names: Sequence[str],
     action_names: Sequence[str],
+    environment_size: int,
     cameras: Sequence[str],
     image_hw: tuple[int, int],
     fps: int,
@@ -62,6 +64,7 @@ def features(
     Args:
       state_names: Names, with units, of the entries of the state.
       action_names: The same of the actions.
+      environment_size: Numbers of the state of the environment; 0 where it is not kept.
       cameras: Names behind `observation.images.`.
       image_hw: Size of the frames.
       fps: Frames per second, whole.
@@ -80,6 +83,11 @@ def features(
     return {
         STATE_KEY: {"dtype": "float32", "shape": [len(state_names)], "names": list(state_names)},
         ACTION_KEY: {"dtype": "float32", "shape": [len(action_names)], "names": list(action_names)},
+        **(
+            {ENVIRONMENT_KEY: {"dtype": "float32", "shape": [environment_size], "names": None}}
+            if environment_size
+            else {}
+        ),
         SUCCESS_KEY: {"dtype": "bool", "shape": [1], "names": None},
         **{
             IMAGE_PREFIX + camera: {

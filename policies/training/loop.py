@@ -20,8 +20,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from policies.lora import is_frozen
-from policies.parameters import shapes
 from policies.training.config import TrainConfig
 from policies.training.curves import Curves
 from policies.training.errors import TrainingError
@@ -125,14 +123,13 @@ def _compiled_step(setup: Setup, mesh: Any) -> Callable[[TrainState, TrainingBat
 
 def _abstract_state(setup: Setup) -> TrainState:
     """The shapes and dtypes of a state."""
-    model = setup.preset.model
     trained: Any = {}
     frozen: Any = {}
-    for name, shape in shapes(model).items():
-        if is_frozen(name, model):
-            frozen[name] = jax.ShapeDtypeStruct(shape, model.dtype)
-        else:
+    for name, shape in setup.shapes().items():
+        if setup.trains(name):
             trained[name] = jax.ShapeDtypeStruct(shape, jnp.float32)
+        else:
+            frozen[name] = jax.ShapeDtypeStruct(shape, setup.preset.model.dtype)
     return jax.eval_shape(partial(initial_state, rules=setup.rules), trained, frozen)
 
 

@@ -4,7 +4,8 @@
                                  /numbers.npz                states, actions, episodes, tasks
                                  /frames-<camera>.npy        uint8 [n, h, w, 3]
 
-Axis letters: n frames of all episodes, s state size, a action size, h w image height and width.
+Axis letters: n frames of all episodes, s state size, a action size, e entries of the environment's state,
+h w image height and width.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from policies.training.reading import Dataset, open_dataset
 
 PREPARED = "prepared.json"
 NUMBERS = "numbers.npz"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class PreparedData:
     folder: Path
     states: Float32[np.ndarray, "n s"]
     actions: Float32[np.ndarray, "n a"]
+    environment_states: Float32[np.ndarray, "n e"]
+    """e is 0 where the data do not have them."""
     task_of_frame: Int64[np.ndarray, " n"]
     episode_end: Int64[np.ndarray, " n"]
     """Row behind the last frame of each frame's episode."""
@@ -117,6 +120,7 @@ def _make(folder: Path, dataset: Dataset, wanted: Mapping[str, Any], source: str
             partial / NUMBERS,
             states=dataset.states,
             actions=dataset.actions,
+            environment_states=dataset.environment_states,
             task_of_frame=dataset.task_of_frame,
             episode_end=end,
         )

@@ -1,6 +1,7 @@
 """A LeRobotDataset of version 3, whoever wrote it.
 
-Axis letters: n frames of all episodes, s state size, a action size, h image height, w image width.
+Axis letters: n frames of all episodes, s state size, a action size, e entries of the environment's state,
+h image height, w image width.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Dataset:
     """Height and width by camera key."""
     states: Float32[np.ndarray, "n s"]
     actions: Float32[np.ndarray, "n a"]
+    environment_states: Float32[np.ndarray, "n e"]
+    """e is 0 where the dataset has none."""
     task_of_frame: Int64[np.ndarray, " n"]
     instructions: tuple[str, ...]
     """By task index."""
@@ -119,6 +122,7 @@ def open_dataset(
             f"{folder}: the episodes end at frame {episodes[-1].end}, the data have {total} frames. Copy the "
             "dataset again."
         )
+    environment_states = columns.get(layout.ENVIRONMENT_KEY, np.zeros((total, 0), np.float32))
     for key in (state_key, action_key):
         bad = np.flatnonzero(~np.isfinite(columns[key]).all(axis=1))
         if bad.size:
@@ -136,6 +140,7 @@ def open_dataset(
         },
         states=columns[state_key],
         actions=columns[action_key],
+        environment_states=environment_states,
         task_of_frame=columns["task_index"],
         instructions=_instructions(folder),
         episodes=episodes,
@@ -170,9 +175,10 @@ def _read_columns(
                 f"{folder} has no column {key!r}; it has {_listed(vectors)}. Say which one is meant "
                 "(state_key, action_key)."
             )
-    table = _data_columns(folder, [state_key, action_key, "task_index", "index"])
+    wanted = [state_key, action_key, *({layout.ENVIRONMENT_KEY} & set(vectors) - {state_key})]
+    table = _data_columns(folder, [*wanted, "task_index", "index"])
     columns: dict[str, np.ndarray] = {}
-    for key in (state_key, action_key):
+    for key in wanted:
         flat = table[key].combine_chunks().flatten().to_numpy(zero_copy_only=False)
         columns[key] = flat.astype(np.float32).reshape(len(table[key]), -1)
     for key in ("task_index", "index"):

@@ -28,6 +28,7 @@ from policies.tokenizers.fast_actions import (
 from policies.training.config import TrainConfig
 from policies.training.errors import TrainingError
 from policies.training.examples import Examples
+from policies.training.locating import IMAGE_PARAMETERS, READER, reader_shapes
 from policies.training.optimizer import AdamW, CosineDecay
 from policies.training.prepared import PreparedData, prepare
 from policies.training.statistics import data_stats, fit_action_tokens
@@ -51,6 +52,19 @@ class Setup:
     words: Words
     examples: Examples
     rules: StepRules
+
+    def trains(self, name: str) -> bool:
+        """Whether the parameter of this name is trained; the others are frozen."""
+        if self.config.objective == "locate":
+            return name.startswith((IMAGE_PARAMETERS, READER))
+        return not is_frozen(name, self.preset.model)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every parameter, those included that training needs and the model does not have."""
+        of_model = shapes(self.preset.model)
+        if self.config.objective == "locate":
+            return {**of_model, **reader_shapes(self.preset.model, self.examples.location_size)}
+        return of_model
 
 
 def set_up(config: TrainConfig, told: Callable[[str], None]) -> Setup:
@@ -78,7 +92,7 @@ def set_up(config: TrainConfig, told: Callable[[str], None]) -> Setup:
     stats = _statistics(config, chosen, data)
     tokens = _action_tokens(config, chosen, data, stats, told)
     words = training_words(chosen, tokens)
-    examples = Examples(data, chosen, stats, words)
+    examples = Examples(data, chosen, stats, words, locate=config.objective == "locate")
     told(
         f"{data.size} frames of {data.episodes} episodes, {len(data.instructions)} instructions"
         + (
@@ -129,8 +143,10 @@ def initial_parameters(setup: Setup, told: Callable[[str], None]) -> tuple[Param
     if len(flat) < len(shapes(model)):
         fresh = flatten(random_model(model, _init_seed(config.seed)))
         flat = {name: flat[name] if name in flat else jnp.asarray(x) for name, x in fresh.items()}
-    frozen = {name: x.astype(model.dtype) for name, x in flat.items() if is_frozen(name, model)}
-    return {name: x for name, x in flat.items() if name not in frozen}, frozen
+    frozen = {name: x.astype(model.dtype) for name, x in flat.items() if not setup.trains(name)}
+    trained = {name: x for name, x in flat.items() if name not in frozen}
+    added = {name: shape for name, shape in setup.shapes().items() if name not in flat}
+    return {**trained, **{name: jnp.zeros(shape) for name, shape in added.items()}}, frozen
 
 
 def _init_seed(seed: int) -> int:

@@ -1,7 +1,8 @@
 """One step of training: loss, gradients, update, moving average. Pure, and compiled by the caller.
 
 Parameters are flat mappings by published name, split into those that are trained and those that are
-frozen. Axis letters: b batch, m micro-batches, c chunk steps, a padded action size.
+frozen. Axis letters: b batch, m micro-batches, c chunk steps, a padded action size, e entries of the environment's
+state.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from policies.parameters import Model, abstract_model, assigned
 from policies.pi0 import training_noise_and_time
 from policies.pi0_fast import Pi0Fast
 from policies.pytrees import pytree
+from policies.training.locating import READER, location_losses
 from policies.training.optimizer import Schedule
 
 Parameters: TypeAlias = dict[str, jax.Array]
@@ -52,6 +54,8 @@ class TrainingBatch:
     inputs: ModelInput
     actions: Float32[AnyArray, "b c a"] | None = None
     """Normalised and padded; None for models that predict tokens."""
+    locations: Float32[AnyArray, "b e"] | None = None
+    """Where things are, if that is what is learnt; see `locating`."""
 
 
 @pytree
@@ -96,8 +100,10 @@ def make_step(
     graph, abstract = nnx.split(abstract_model(config))
 
     def mean_loss(trained: Parameters, frozen: Parameters, batch: TrainingBatch, draws: Any) -> Array:
-        model = nnx.merge(graph, assigned(abstract, {**frozen, **trained}))
-        return _losses(model, batch, draws, rules.augmentation).mean()
+        reader = {name: x for name, x in trained.items() if name.startswith(READER)}
+        of_model = {name: x for name, x in trained.items() if name not in reader}
+        model = nnx.merge(graph, assigned(abstract, {**frozen, **of_model}))
+        return _losses(model, reader, batch, draws, rules.augmentation).mean()
 
     def step(state: TrainState, batch: TrainingBatch, key: Array) -> tuple[TrainState, Metrics]:
         draws = _draws(config, batch, jax.random.fold_in(key, state.step), rules)
@@ -127,7 +133,7 @@ def _draws(config: ModelConfig, batch: TrainingBatch, key: Array, rules: StepRul
     augment_key = jax.random.split(key, 3)[0]
     parts = rules.micro_batches
     keys = augment_key[None] if parts == 1 else jax.random.split(augment_key, parts)
-    if config.action_expert is None:
+    if config.action_expert is None or batch.locations is not None:
         return keys, None
     rows, samples = batch.inputs.batch, rules.flow_samples
     size = (config.action_horizon, config.action_dim)
@@ -138,7 +144,11 @@ def _draws(config: ModelConfig, batch: TrainingBatch, key: Array, rules: StepRul
 
 
 def _losses(
-    model: Model, batch: TrainingBatch, draws: Any, augmentation: Augmentation | None
+    model: Model,
+    reader: Parameters,
+    batch: TrainingBatch,
+    draws: Any,
+    augmentation: Augmentation | None,
 ) -> Float32[Array, "*b"]:
     """The loss of every row (and, for flow models, of every step of its chunk)."""
     augment_key, flow = draws
@@ -146,6 +156,8 @@ def _losses(
     if augmentation is not None:
         images = {name: image_as_float(image) for name, image in inputs.images.items()}
         inputs = _with_images(inputs, augment(images, augment_key, augmentation))
+    if batch.locations is not None:
+        return location_losses(model, reader, inputs, jnp.asarray(batch.locations))
     if isinstance(model, Pi0Fast):
         return model.loss(inputs)
     noise, time = flow

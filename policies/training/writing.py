@@ -29,6 +29,8 @@ class DatasetHeader:
     action_names: tuple[str, ...]
     cameras: tuple[str, ...]
     image_hw: tuple[int, int]
+    environment_size: int = 0
+    """Numbers of the state of the environment that are kept with every frame."""
     notes: Mapping[str, Any] = field(default_factory=dict)
     """Kept in `meta/simloop.json`: how the data were made, in JSON values."""
 
@@ -134,6 +136,10 @@ def _check(demonstration: Demonstration, header: DatasetHeader) -> None:
     wanted = {
         "state size": (demonstration.states.shape[1], len(header.state_names)),
         "action size": (demonstration.actions.shape[1], len(header.action_names)),
+        "size of the environment's state": (
+            demonstration.environment_states.shape[1],
+            header.environment_size,
+        ),
         "number of actions": (demonstration.actions.shape[0], demonstration.length),
         "cameras": (sorted(demonstration.videos), sorted(header.cameras)),
     }
@@ -197,6 +203,11 @@ def _table(
     columns = {
         layout.STATE_KEY: vectors(demonstration.states),
         layout.ACTION_KEY: vectors(demonstration.actions),
+        **(
+            {layout.ENVIRONMENT_KEY: vectors(demonstration.environment_states)}
+            if header.environment_size
+            else {}
+        ),
         layout.SUCCESS_KEY: pa.array(_success_column(demonstration)),
     }
     indices = _index_columns(demonstration.length, header.fps, begin, episode_index, task_index)
@@ -210,6 +221,11 @@ def _stats_columns(
     stats = {
         layout.STATE_KEY: feature_stats(demonstration.states.astype(np.float64)),
         layout.ACTION_KEY: feature_stats(demonstration.actions.astype(np.float64)),
+        **(
+            {layout.ENVIRONMENT_KEY: feature_stats(demonstration.environment_states.astype(np.float64))}
+            if header.environment_size
+            else {}
+        ),
         layout.SUCCESS_KEY: feature_stats(_success_column(demonstration)[:, None].astype(np.float64)),
         **{layout.IMAGE_PREFIX + camera: s for camera, s in demonstration.image_stats.items()},
         **{name: feature_stats(x[:, None].astype(np.float64)) for name, x in indices.items()},
@@ -277,6 +293,7 @@ def _info(header: DatasetHeader, rows: Sequence[Any], frames: int, tasks: int) -
         "features": layout.features(
             header.state_names,
             header.action_names,
+            header.environment_size,
             header.cameras,
             header.image_hw,
             header.fps,

@@ -1,0 +1,80 @@
+"""Teaching the image encoder where things are, before a policy is taught what to do about it.
+
+Actions say little about a picture: most of a flow model's loss is noise, and a puck of one patch among
+seventy changes a small part of what is left. The state of the environment, which simulated
+demonstrations record, says all of it in every frame. A linear map reads that state off all image tokens
+(and the robot's own state); it is thrown away afterwards, and the encoder is where a training of
+actions starts from.
+
+Axis letters: n frames of the data, b batch, e entries of the environment's state, s padded state size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32, Int
+
+from policies.configs import ModelConfig
+from policies.model_input import ModelInput, image_as_float
+from policies.parameters import Model
+from policies.training.errors import TrainingError
+from policies.training.prepared import PreparedData
+
+READER = "reader/"
+"""Begin of the names of the parameters that are thrown away."""
+IMAGE_PARAMETERS = "PaliGemma/img/"
+STILL = 1e-4
+"""Entries that spread less than this within tasks (in their own unit) are not asked for."""
+
+
+def reader_shapes(config: ModelConfig, entries: int) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter of the linear map, for `entries` numbers to read."""
+    tokens = (config.image_size // config.image_encoder.patch_size) ** 2 * len(config.cameras)
+    return {
+        READER + "tokens": (tokens * config.language.width, entries),
+        READER + "state": (config.action_dim, entries),
+        READER + "bias": (entries,),
+    }
+
+
+def locations(data: PreparedData) -> Float32[np.ndarray, "n e"]:
+    """The state of the environment at every frame, as differences from the mean of the frame's task.
+
+    Each entry is divided by how much it spreads within tasks. Those that stand still are left out.
+
+    Raises:
+      TrainingError: If the data do not have it.
+    """
+    x = data.environment_states
+    if x.shape[1] == 0:
+        raise TrainingError(
+            f"Learning to locate needs the state of the environment (observation.environment_state); "
+            f"{data.folder} has none. Collect demonstrations with simloop collect, or train actions right away."
+        )
+    centred = x.astype(np.float64)
+    for task in np.unique(data.task_of_frame):
+        rows = data.task_of_frame == task
+        centred[rows] -= centred[rows].mean(axis=0)
+    spread = centred.std(axis=0)
+    moves = spread > STILL
+    return (centred[:, moves] / spread[moves]).astype(np.float32)
+
+
+def location_losses(
+    model: Model,
+    reader: Mapping[str, Any],
+    inputs: ModelInput,
+    wanted: Float32[Array, "b e"],
+) -> Float[Array, " b"]:
+    """Mean squared error over the entries, for every row."""
+    cameras = [camera for camera in model.config.cameras if camera in inputs.images]
+    images = jnp.concatenate([image_as_float(inputs.images[camera]) for camera in cameras])
+    tokens = model.image_encoder(images).out
+    by_row = jnp.moveaxis(tokens.reshape(len(cameras), -1, *tokens.shape[1:]), 0, 1)
+    flat = by_row.reshape(by_row.shape[0], -1).astype(jnp.float32)
+    read = flat @ reader[READER + "tokens"] + inputs.state @ reader[READER + "state"] + reader[READER + "bias"]
+    return jnp.mean(jnp.square(read - wanted), axis=-1)
