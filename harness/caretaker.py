@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import Any
+
 from harness.deadlines import Deadlines
 from harness.figures import Figures, phase_text, simulator_figures, worker_figures
-from harness.simulators import Death, Simulators
+from harness.health import SimulatorHealth, WorkerHealth
+from harness.simulators import Death, Simulator, Simulators
 from harness.sizing import Sizing
-from harness.workforce import Workforce
+from harness.workforce import Worker, Workforce
 
 HEALTH_S = 1.0
 """Between two questions after the health of a process; of many processes each is asked more rarely."""
 HEALTHS_PER_S = 200.0
+WINDOW_S = 6.0
+"""Between two judgements of the sizes; rates over less are too uneven to tell 2 % from nothing."""
+WINDOW_QUERIES = 60
+LONGEST_WINDOW_S = 60.0
+"""After which is judged by however few queries there were."""
 FAR_LARGER = 1.5
 """Times the usual size, from which on a process is to blame where memory runs short."""
+
+
+@dataclass(frozen=True)
+class _Window:
+    """What everybody had said of themselves when a while began that is judged by."""
+
+    began: float
+    simulators: dict[Simulator, SimulatorHealth]
+    workers: dict[Worker, WorkerHealth]
 
 
 class Caretaker:
@@ -36,7 +54,7 @@ class Caretaker:
         self._sizing = sizing
         self._memory_gib = actor_memory_gib
         self._under_way: set[str] = set()
-        self._short_of_memory = False
+        self._window: _Window | None = None
         self.retried = 0
         self.replaced = 0
         self.figures = Figures()
@@ -51,21 +69,56 @@ class Caretaker:
         notes = self._workforce.judge(now)
         self.replaced += len(notes)
         self.figures = self._measured(waiting)
-        self._size(notes)
+        self._size(now, notes)
         if death := self._without_the_largest():
             deaths.append(death)
         return deaths, notes
 
-    def _size(self, notes: list[str]) -> None:
+    def _size(self, now: float, notes: list[str]) -> None:
         policies = {attempt.spec.policy for attempt in self._simulators.attempts()}
         if policies != self._under_way:
             self._under_way = policies
             self._sizing.reset()
-        before = self._sizing.places
-        judgement = self._sizing.judge(self.figures)
-        self._short_of_memory = judgement.short_of_memory
-        if judgement.places != before:
-            notes.append(f"{judgement.places} environments per simulator: {judgement.reason}.")
+            self._window = None
+        if self._window is None:
+            if self._filled():
+                simulators = {s: s.health for s in self._simulators.all if s.health}
+                self._window = _Window(
+                    now, simulators, {w: w.health for w in self._workforce.all if w.health}
+                )
+            return
+        spent_s = now - self._window.began
+        if spent_s < WINDOW_S:
+            return
+        seen = replace(self.figures, **self._over(self._window))
+        if (seen.queries_per_s or 0.0) * spent_s < WINDOW_QUERIES and spent_s < LONGEST_WINDOW_S:
+            return
+        self._window = None
+        if reason := self._sizing.judge(seen):
+            notes.append(
+                f"{self._sizing.simulators} simulators x {self._sizing.places} environments, "
+                f"{self._sizing.workers} policy workers: {reason}."
+            )
+
+    def _filled(self) -> bool:
+        """Whether as many environments as there may be are there, or as many as there are episodes for."""
+        simulators = self._simulators.all
+        if not simulators or any(simulator.health is None for simulator in simulators):
+            return False
+        wanted = min(self._sizing.places * len(simulators), self._simulators.running)
+        return sum(s.health.environments for s in simulators if s.health is not None) >= wanted
+
+    def _over(self, window: _Window) -> dict[str, Any]:
+        """What can be said of the time since then."""
+        simulators = [
+            (window.simulators[s], s.health)
+            for s in self._simulators.all
+            if s in window.simulators and s.health
+        ]
+        workers = [
+            (window.workers[w], w.health) for w in self._workforce.all if w in window.workers and w.health
+        ]
+        return simulator_figures(simulators) | worker_figures(workers)
 
     def _without_the_largest(self) -> Death | None:
         """Replace a simulator that has grown beyond what it may have, or far beyond the others."""
@@ -76,7 +129,7 @@ class Caretaker:
         largest = max(sizes, key=sizes.__getitem__)
         if self._memory_gib is None:
             usual = sorted(sizes.values())[(len(sizes) - 1) // 2]
-            if not self._short_of_memory or sizes[largest] < FAR_LARGER * usual:
+            if not self._sizing.short_of_memory(self.figures) or sizes[largest] < FAR_LARGER * usual:
                 return None
         elif sizes[largest] < self._memory_gib * 2**30:
             return None

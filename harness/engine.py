@@ -33,7 +33,7 @@ from harness.protocol import Protocol
 from harness.ray_connection import RayConnection
 from harness.resources import Resources
 from harness.simulators import Death, Simulator, Simulators, first_line
-from harness.sizing import Sizing
+from harness.sizing import GUESS_BYTES, Limits, Sizing
 from harness.sources import REGISTERED, Sources
 from harness.workforce import Workforce
 from policies.interface import PolicySpec
@@ -94,14 +94,7 @@ class Engine:
         self._simulators = Simulators(
             lambda: start_env_actor(protocol, video, sources), self._post, self._deadlines
         )
-        self._workforce = Workforce(self._start_workers, self._post, self._deadlines)
-        asked = any(policy.runs_in == "worker" for policy in policies.values())
-        self._sizing = Sizing(
-            resources.envs_per_actor, asked_elsewhere=asked, total_bytes=psutil.virtual_memory().total
-        )
-        self._caretaker = Caretaker(
-            self._simulators, self._workforce, self._deadlines, self._sizing, resources.actor_memory_gib
-        )
+        self._workforce = Workforce(self._start_worker, self._post, self._deadlines)
         self._agenda = Agenda(())
         self._stopping = threading.Event()
         self._leaving = threading.Event()
@@ -109,6 +102,21 @@ class Engine:
     def __enter__(self) -> Engine:
         """Have a Ray to work with."""
         self._ray.open()
+        resources = self._resources
+        asked = any(policy.runs_in == "worker" for policy in self._policies.values())
+        limits = Limits(
+            simulators=resources.env_actors or self._ray.cores(),
+            simulators_by_hand=resources.env_actors is not None,
+            places=resources.envs_per_actor,
+            workers=self._most_workers() if asked else 1,
+            workers_by_hand=resources.workers is not None,
+            asked_elsewhere=asked,
+            total_bytes=psutil.virtual_memory().total,
+        )
+        self._sizing = Sizing(limits, None if limits.simulators_by_hand else self._ray.room(GUESS_BYTES))
+        self._caretaker = Caretaker(
+            self._simulators, self._workforce, self._deadlines, self._sizing, resources.actor_memory_gib
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -117,11 +125,6 @@ class Engine:
         self._simulators.stop()
         self._workforce.stop()
         self._ray.close()
-
-    @property
-    def env_actors(self) -> int:
-        """How many simulators run at once."""
-        return self._resources.env_actors or self._ray.cores()
 
     @property
     def figures(self) -> Figures:
@@ -183,7 +186,7 @@ class Engine:
     def _play_all(self, outbox: queue.Queue[tuple[Any, ...]], most_unread: int) -> None:
         failure: BaseException | None = None
         try:
-            self._simulators.have(min(self.env_actors, len(self._agenda)))
+            episodes = len(self._agenda)
             looked, staffed = time.monotonic(), float("-inf")
             while not self._leaving.is_set() and (len(self._agenda) or self._simulators.running):
                 if self._stopping.is_set():
@@ -192,7 +195,10 @@ class Engine:
                 if time.monotonic() - staffed >= STAFF_S:
                     staffed = time.monotonic()
                     self._workforce.keep(self._policies_needed())
-                    self._workforce.have(self._policies_wanted())
+                    self._workforce.have(self._policies_wanted(), self._sizing.workers)
+                    self._simulators.have(
+                        min(self._sizing.simulators, max(episodes, len(self._simulators.all)))
+                    )
                 if outbox.unfinished_tasks <= most_unread:
                     self._dispatch()
                 self._take_events(outbox)
@@ -313,12 +319,13 @@ class Engine:
     def _policies_needed(self) -> set[str]:
         return {a.spec.policy for a in self._simulators.attempts()} | set(self._agenda.policies())
 
-    def _start_workers(self, policy: str) -> list[Any]:
-        gpus = self._ray.gpus()
-        count = self._resources.workers or max(1, gpus)
+    def _most_workers(self) -> int:
+        return self._resources.workers or max(1, self._ray.gpus())
+
+    def _start_worker(self, policy: str) -> Any:
         others = sum(spec.runs_in == "worker" for spec in self._policies.values()) - 1
-        share = min(1.0, gpus / count) / (1 + min(others, WORKERS_AHEAD))
-        return [start_policy_worker(policy, self._buckets, share, self._sources) for _ in range(count)]
+        share = min(1.0, self._ray.gpus() / self._most_workers()) / (1 + min(others, WORKERS_AHEAD))
+        return start_policy_worker(policy, self._buckets, share, self._sources)
 
     def _look_after(self, now: float, outbox: queue.Queue[tuple[Any, ...]]) -> None:
         """Ask how everybody is, end who hangs, and judge whether there are enough of everything."""

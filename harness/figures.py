@@ -39,6 +39,12 @@ class Figures:
     steps_per_s: float | None = None
     phase_ms: dict[str, float] = field(default_factory=dict)
     """Mean time of each phase."""
+    sim_ms: float | None = None
+    """What a simulator does for one query: steps, frames, and its part of resets and starts."""
+    call_ms: float | None = None
+    """One call of a policy."""
+    call_rows: float = 1.0
+    """Queries that a call had room for."""
     env_bytes: int | None = None
     """Memory of one environment, where it is largest."""
     free_bytes: int | None = None
@@ -63,10 +69,12 @@ def simulator_figures(readings: Readings) -> dict[str, Any]:
     if wall <= 0:
         return {}
     per_process = wall / len(readings)
+    queries = totals["query"].count
     return {
         "simulator_share": max(0.0, 1 - idle / wall),
         "steps_per_s": totals["step"].count / per_process,
-        "queries_per_s": totals["query"].count / per_process,
+        "queries_per_s": queries / per_process,
+        "sim_ms": round(1e3 * max(0.0, wall - idle) / queries, 3) if queries else None,
         "phase_ms": {p: round(_mean_ms(totals[p]), 3) for p in PHASES if totals[p].count},
         "env_bytes": env_bytes([now for _, now in readings]),
         "free_bytes": min(now.process.free_bytes for _, now in readings),
@@ -76,18 +84,21 @@ def simulator_figures(readings: Readings) -> dict[str, Any]:
 def worker_figures(readings: WorkerReadings) -> dict[str, Any]:
     """The part of the figures that policy workers decide."""
     wall = busy = 0.0
-    rows = places = queue = 0
+    rows = places = queue = calls = 0
     for before, now in readings:
         wall += now.process.clock_s - before.process.clock_s
         busy += busy_s(now) - busy_s(before)
         rows += now.load.rows - before.load.rows
         places += now.load.places - before.load.places
+        calls += now.load.batches - before.load.batches
         queue += now.load.waiting
     found: dict[str, Any] = {"queue": queue}
     if wall > 0:
         found["device_share"] = min(1.0, busy / wall)
-    if places:
+    if calls:
         found["batch_fill"] = rows / places
+        found["call_ms"] = round(1e3 * busy / calls, 3)
+        found["call_rows"] = places / calls
     return found
 
 

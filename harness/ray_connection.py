@@ -70,6 +70,10 @@ class RayConnection:
         cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
         return cores if self._resources.ray_address is not None else min(usable_cores(), cores)
 
+    def room(self, size: int) -> int:
+        """Processes of `size` bytes that there is memory for, with what Ray leaves to others left out."""
+        return sum(int(node["Resources"].get("memory", 0) // size) for node in ray.nodes() if node["Alive"])
+
     def gpus(self) -> int:
         """GPUs of all machines."""
         return int(ray.cluster_resources().get("GPU", 0))

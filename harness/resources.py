@@ -50,11 +50,13 @@ def _unless_given(metavar: str, default: str) -> object:
 class Resources:
     """What a run may use; what is None is found out by measuring, at the start and while it runs."""
 
-    env_actors: Annotated[int | None, _unless_given("N", "one per core")] = None
+    env_actors: Annotated[int | None, _unless_given("N", "one per core, as memory allows")] = None
     """Processes that simulate. Does not change results."""
     envs_per_actor: Annotated[int | None, _unless_given("N", "as many as keep the scarcer side busy")] = None
     """Environments of each, of which one is simulated while others wait for actions. Does not change results."""
-    workers: Annotated[int | None, _unless_given("N", "one per GPU, or one")] = None
+    workers: Annotated[int | None, _unless_given("N", "as many as simulators can use, up to one per GPU")] = (
+        None
+    )
     """Workers for each policy. Does not change results where they run on the same kind of device."""
     max_attempts: Annotated[int, arg(metavar="N")] = 2
     """Tries at an episode that breaks before it is an error. Episodes that a neighbour took down are not charged."""

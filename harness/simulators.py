@@ -83,6 +83,7 @@ class Simulators:
         self._tickets: dict[int, Simulator] = {}
         self._numbers = itertools.count()
         self._stillborn = 0
+        self._wanted = 0
         self.all: list[Simulator] = []
 
     @property
@@ -97,9 +98,14 @@ class Simulators:
             yield from simulator.alone
 
     def have(self, count: int) -> None:
-        """Start as many as are missing."""
-        while sum(not simulator.leaving for simulator in self.all) < count:
+        """Start as many as are missing; have those that are too many leave when their episodes have ended."""
+        self._wanted = count
+        staying = [simulator for simulator in self.all if not simulator.leaving]
+        for _ in range(count - len(staying)):
             self._add(())
+        for simulator in sorted(staying, key=lambda s: len(s.running) + len(s.alone))[: len(staying) - count]:
+            if not simulator.alone:
+                self.replace(simulator, "it is one too many")
 
     def _add(self, alone: Sequence[Attempt]) -> None:
         now = time.monotonic()
@@ -189,7 +195,7 @@ class Simulators:
         return self.died(simulator, reason, guilty)
 
     def died(self, simulator: Simulator, reason: str, guilty: int | None = None) -> Death:
-        """A simulator is no more: start another, and say which attempts are to be made again.
+        """A simulator is no more: start another where one is wanted, and say which attempts are to be made again.
 
         Where nobody knows which of several attempts brought the process down, the new one makes each of
         them alone. Attempts on a machine that was lost have no part in that.
@@ -203,19 +209,24 @@ class Simulators:
             if self._stillborn >= STILLBORN:
                 raise EngineError(f"Simulators die before they are ready: {reason}")
         if simulator.health is not None and _node_is_lost(simulator.health.process.node):
-            self._add(())
+            self._follow(())
             return Death(f"{reason} (its machine was lost)", uncharged=(*attempts, *simulator.alone))
         if guilty is not None:
             charged = (simulator.running[guilty],)
             innocent = tuple(a for ticket, a in simulator.running.items() if ticket != guilty)
-            self._add(simulator.alone)
+            self._follow(simulator.alone)
             return Death(reason, charged, innocent)
         if len(attempts) > 1:
             suspects = [Attempt(a.spec, a.number, alone=True) for a in attempts]
-            self._add([*suspects, *simulator.alone])
+            self._follow([*suspects, *simulator.alone])
             return Death(reason)
-        self._add(simulator.alone)
+        self._follow(simulator.alone)
         return Death(reason, charged=attempts)
+
+    def _follow(self, alone: Sequence[Attempt]) -> None:
+        """Start one in the place of another, which plays these first."""
+        if alone or sum(not simulator.leaving for simulator in self.all) < self._wanted:
+            self._add(alone)
 
     def stop(self) -> None:
         """End all of them."""

@@ -1,98 +1,176 @@
-"""How many environments each simulator has under way, judged again and again while the run goes on. Pure.
+"""How many simulators, environments of each, and policy workers there are: judged again and again. Pure.
 
-A simulator that waits although a policy has time, or computes half-empty batches, needs more environments
-that can be simulated meanwhile. When simulators never wait, or policies never do, more would only take memory.
+An environment goes round: it is simulated up to its next query, waits for the end of the call that is running,
+and then for its own. By Little's law as many must be on their way as complete rounds in the time of one:
+
+    enough = rate * (simulating + 2 calls),    rate = min(simulators / simulating, workers * rows / call)
+
+with the times that were measured. That supposes that everything takes its mean time. Where somebody still
+waits, one more for each simulator is tried, and kept if queries per second rise by it.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.figures import Figures
 
-START = 2  # One is simulated while the other waits.
-MOST = 8
-"""More of them add nothing that was seen to help, and take memory."""
-GROWTH = 1.5
+START = 2  # Environments of a simulator before anything is measured: one is simulated while the other waits.
+CALLS_OF_A_ROUND = 2  # The one that is running when a query arrives, and its own.
+BEYOND = 2
+"""Times what the measured times ask for, beyond which nothing is tried, and what is there was found for others."""
 BUSY = 0.97
 """Share of the time from which on a simulator or a device counts as never waiting."""
 GAIN = 1.02
 """Factor by which queries per second must rise for one more environment to have been worth its memory."""
-PATIENCE = 2
-"""Rises without a gain, one after another, after which it is left at that."""
+SPARE = 0.8
+"""Share of what policies can answer that simulators may ask for before another worker is started: at full
+load every unevenness makes a queue."""
 HEADROOM = 0.12
 """Share of the machine's memory that is never planned with."""
+GUESS_BYTES = 2 * 2**30
+"""Memory of a simulator before any is measured; a LIBERO scene takes 1.6 GiB while it draws."""
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What is to be changed."""
+class Limits:
+    """What cannot be exceeded, and what was set by hand."""
 
-    places: int
-    reason: str = ""
-    short_of_memory: bool = False
+    simulators: int
+    """Most of them: one for each core, or what was said."""
+    workers: int
+    """Most for each policy: one for each device, or what was said."""
+    total_bytes: int
+    """Memory of the machine."""
+    places: int | None = None
+    """Environments of each simulator, where that was said."""
+    simulators_by_hand: bool = False
+    workers_by_hand: bool = False
+    asked_elsewhere: bool = True
+    """Whether any policy answers in another process: otherwise nobody ever waits."""
 
 
 class Sizing:
-    """Finds the number of environments of each simulator; a number set by hand stays.
+    """Finds the numbers; those set by hand stay.
 
     Args:
-      asked_elsewhere: Whether any policy answers in another process: otherwise nobody ever waits.
-      total_bytes: Memory of the machine.
+      room: Simulators that there is memory for by a guess, before any is measured.
     """
 
-    def __init__(self, by_hand: int | None, *, asked_elsewhere: bool, total_bytes: int):
-        self._by_hand = by_hand
-        self._total = total_bytes
-        self._adaptive = by_hand is None and asked_elsewhere
-        self.places = by_hand or (START if asked_elsewhere else 1)
-        self._best_rate = 0.0
-        self._stale = 0
+    def __init__(self, limits: Limits, room: int | None = None):
+        self._limits = limits
+        self.places = limits.places or (START if limits.asked_elsewhere else 1)
+        self.simulators = limits.simulators
+        if room is not None and not limits.simulators_by_hand:
+            self.simulators = max(1, min(limits.simulators, room))
+        self.workers = limits.workers if limits.workers_by_hand else 1
+        self._before: float | None = None
+        """Queries per second before the environment that is being tried; None where none is."""
+        self._settled_at: int | None = None
+        """What was enough when trying ended."""
+        self._most_places = math.inf
+        """By memory, once it has run short."""
 
     def reset(self) -> None:
         """Another policy is played: what was found need not hold for it."""
-        self._best_rate, self._stale = 0.0, 0
+        self._before = self._settled_at = None
 
-    def judge(self, figures: Figures) -> Judgement:
-        """Look at the figures of the last seconds, in which as many environments as possible were under way."""
-        short = figures.free_bytes is not None and figures.free_bytes < HEADROOM / 2 * self._total
-        if short:
-            if self._adaptive and self.places > 1:
-                self.places -= 1
-                self._stale = PATIENCE
-                return Judgement(self.places, "the machine runs short of memory", True)
-            return Judgement(self.places, short_of_memory=True)
-        if not self._adaptive or self._stale >= PATIENCE or self.places >= MOST:
-            return Judgement(self.places)
-        rate = figures.queries_per_s
-        if rate is None or figures.simulator_share is None or figures.device_share is None:
-            return Judgement(self.places)
-        if figures.simulator_share >= BUSY or _full(figures):
-            return Judgement(self.places)
+    def judge(self, figures: Figures) -> str:
+        """Look at what a while has shown in which as many environments as possible were under way.
+
+        Returns the reason if a number was changed, else nothing.
+        """
+        if self.short_of_memory(figures):
+            return self._less()
         if not figures.waiting:  # Nobody is left to be played beside those under way.
-            return Judgement(self.places)
-        self._stale = self._stale + 1 if rate < GAIN * self._best_rate else 0
-        self._best_rate = max(self._best_rate, rate)
-        wanted = min(MOST, math.ceil(GROWTH * self.places), self._fitting(figures))
-        if self._stale >= PATIENCE or wanted <= self.places:
-            return Judgement(self.places)
-        self.places = wanted
-        return Judgement(
-            wanted,
-            f"simulators waited {1 - figures.simulator_share:.0%} of the time, the policy {_idle(figures)}",
-        )
+            return ""
+        room = self._room(figures)
+        if self.simulators < self._limits.simulators and room >= self.places:
+            self.simulators = min(self._limits.simulators, self.simulators + room // self.places)
+            return "memory has room for more simulators"
+        if figures.sim_ms is None or figures.call_ms is None:
+            return ""
+        if reason := self._more_workers(figures.sim_ms, figures.call_ms, figures.call_rows):
+            return reason
+        return self._environments(figures, room) if self._limits.places is None else ""
 
-    def _fitting(self, figures: Figures) -> int:
-        """Environments of each simulator that memory has room for."""
-        if figures.env_bytes is None or figures.free_bytes is None or not figures.simulators:
-            return self.places
-        room = figures.free_bytes - HEADROOM * self._total
-        return self.places + max(0, int(room / figures.env_bytes / figures.simulators))
+    def short_of_memory(self, figures: Figures) -> bool:
+        """Whether the machine with least has hardly any left."""
+        free = figures.free_bytes
+        return free is not None and free < HEADROOM / 2 * self._limits.total_bytes
+
+    def _less(self) -> str:
+        if self._limits.places is None and self.places > 1:
+            self.places -= 1
+            self._most_places = self.places
+        elif self.simulators > 1 and not self._limits.simulators_by_hand:
+            self.simulators -= 1
+            self._limits = replace(self._limits, simulators=self.simulators)
+        else:
+            return ""
+        return "the machine runs short of memory"
+
+    def _room(self, figures: Figures) -> int:
+        """Environments that memory has room for, beside those that are there."""
+        if figures.free_bytes is None or not figures.env_bytes:
+            return 0
+        return max(0, int((figures.free_bytes - HEADROOM * self._limits.total_bytes) / figures.env_bytes))
+
+    def _more_workers(self, sim_ms: float, call_ms: float, rows: float) -> str:
+        if self._limits.workers_by_hand or call_ms <= 0:
+            return ""
+        asked, answered = 1e3 * self.simulators / sim_ms, 1e3 * rows / call_ms
+        wanted = min(self._limits.workers, math.ceil(asked / (SPARE * answered)))
+        if wanted <= self.workers:
+            return ""
+        self.workers = wanted
+        return f"simulators can ask {asked:.3g} times a second, and one worker answers {answered:.3g}"
+
+    def enough(self, sim_ms: float, call_ms: float, rows: float) -> int:
+        """Environments of each simulator that keep the scarcer side busy if everything takes its mean time.
+
+        Args:
+          sim_ms: What a simulator does for one query: steps, frames, its part of resets.
+          call_ms: One call of a policy.
+          rows: Queries that a call has room for.
+        """
+        rate = self.simulators / sim_ms
+        if call_ms > 0:
+            rate = min(rate, self.workers * rows / call_ms)
+        return max(START, math.ceil(rate * (sim_ms + CALLS_OF_A_ROUND * call_ms) / self.simulators - 1e-6))
+
+    def _environments(self, figures: Figures, room: int) -> str:
+        assert figures.sim_ms is not None
+        assert figures.call_ms is not None
+        enough = self.enough(figures.sim_ms, figures.call_ms, figures.call_rows)
+        rate, before = figures.queries_per_s or 0.0, self._before
+        self._before = None
+        most = min(self.places + room // self.simulators, self._most_places)
+        times = f"a query takes {figures.sim_ms:.3g} ms of simulating and {figures.call_ms:.3g} ms of a call"
+        if self.places < min(enough, most):
+            self._settled_at = None
+            self.places = int(min(enough, most))
+            return times
+        if before is not None and rate < GAIN * before:
+            self.places -= 1
+            self._settled_at = enough
+            return "one more brought nothing"
+        if self.places > BEYOND * enough:
+            self.places, self._settled_at = enough, None
+            return times
+        if self._settled_at is not None and enough <= self._settled_at:
+            return ""
+        if self.places >= min(BEYOND * enough, most) or _nobody_waits(figures):
+            return ""
+        self._before = rate
+        self.places += 1
+        return f"simulators waited {1 - (figures.simulator_share or 0.0):.0%} of the time, the policy {_idle(figures)}"
 
 
-def _full(figures: Figures) -> bool:
-    return (figures.device_share or 0.0) >= BUSY and (figures.batch_fill or 0.0) >= BUSY
+def _nobody_waits(figures: Figures) -> bool:
+    full = (figures.device_share or 0.0) >= BUSY and (figures.batch_fill or 0.0) >= BUSY
+    return full or (figures.simulator_share or 0.0) >= BUSY
 
 
 def _idle(figures: Figures) -> str:

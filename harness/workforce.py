@@ -44,7 +44,7 @@ class Worker:
 class Workforce:
     """Workers by policy."""
 
-    def __init__(self, start: Callable[[str], list[Any]], post: Post, deadlines: Deadlines):
+    def __init__(self, start: Callable[[str], Any], post: Post, deadlines: Deadlines):
         self._start = start
         self._post = post
         self._deadlines = deadlines
@@ -55,16 +55,14 @@ class Workforce:
         """Every worker."""
         return [worker for workers in self._by_policy.values() for worker in workers]
 
-    def have(self, policies: Iterable[str]) -> None:
-        """Start the workers of these policies that are not there yet."""
+    def have(self, policies: Iterable[str], count: int) -> None:
+        """Start as many workers of each of these policies as are missing."""
         for policy in policies:
-            if policy not in self._by_policy:
+            workers = self._by_policy.setdefault(policy, [])
+            while len(workers) < count:
                 now = time.monotonic()
-                self._by_policy[policy] = [
-                    Worker(policy, handle, now, heard=now) for handle in self._start(policy)
-                ]
-                for worker in self._by_policy[policy]:
-                    self._prepare(worker)
+                workers.append(Worker(policy, self._start(policy), now, heard=now))
+                self._prepare(workers[-1])
 
     def _prepare(self, worker: Worker) -> None:
         worker.preparing = True

@@ -13,7 +13,7 @@ from harness.health import Doing, ProcessHealth, SimulatorHealth
 from harness.plan import EpisodeSpec
 from harness.resources import EngineError, Floors
 from harness.simulators import STILLBORN, Simulators
-from harness.sizing import Sizing
+from harness.sizing import Limits, Sizing
 from harness.stub_policy import Stub
 from harness.workforce import Workforce
 
@@ -134,6 +134,27 @@ def die_at_birth(made: Simulators):
     made.heard(made.all[0], future)
 
 
+def test_more_are_started_and_those_too_many_leave_when_their_episodes_have_ended(killed):
+    made = simulators(3)
+    playing = play(made, 1)
+    made.have(1)
+    assert made.all == [playing], "who had nothing to do has gone"
+    assert len(killed) == 2
+    made.have(2)
+    made.all[1].health = health()
+    other = made.all[1]
+    made.play(other, attempt(5), Stub().spec(), ())
+    made.have(1)
+    leaving = playing if playing.leaving else other
+    assert len(made.all) == 2
+    assert leaving.room(8) == 0
+    made.ended(next(iter(leaving.running)))
+    made.replace(leaving, "as announced")
+    assert len(made.all) == 1, "nobody follows"
+    made.died(made.all[0], "died")
+    assert len(made.all) == 1, "but one who is wanted is replaced"
+
+
 def test_where_nothing_can_be_started_the_run_ends(killed):
     made = simulators(floors=Floors(start=10.0))
     made.all[0].health = None
@@ -144,8 +165,8 @@ def test_where_nothing_can_be_started_the_run_ends(killed):
 
 def caretaker(made: Simulators, memory_gib: float | None) -> Caretaker:
     deadlines = Deadlines(Floors())
-    workforce = Workforce(lambda policy: [], lambda *_: None, deadlines)
-    sizing = Sizing(None, asked_elsewhere=False, total_bytes=100 * GIB)
+    workforce = Workforce(lambda policy: None, lambda *_: None, deadlines)
+    sizing = Sizing(Limits(simulators=2, workers=1, total_bytes=100 * GIB))
     return Caretaker(made, workforce, deadlines, sizing, memory_gib)
 
 

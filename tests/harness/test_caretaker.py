@@ -1,0 +1,98 @@
+"""When the sizes of a run are judged, and by what."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+from harness.agenda import Attempt
+from harness.batching import Load
+from harness.caretaker import LONGEST_WINDOW_S, WINDOW_S, Caretaker
+from harness.deadlines import Deadlines
+from harness.health import ProcessHealth, SimulatorHealth, WorkerHealth
+from harness.phases import PHASES, PhaseTotals
+from harness.resources import Floors
+from harness.sizing import START, Limits, Sizing
+from harness.stub_policy import Stub
+from harness.workforce import Workforce
+from tests.harness.test_simulators import attempt, play, simulators
+
+GIB = 2**30
+SIM_S, CALL_S = 0.03, 0.06
+
+
+class Run:
+    """One simulator and one worker whose clocks are turned by hand; the worker answers four at once."""
+
+    def __init__(self, queries_per_s: float = 20.0):
+        self.simulators = simulators(1)
+        self.workforce = Workforce(lambda policy: Endless(), lambda *_: None, Deadlines(Floors()))
+        self.workforce.have(["stub"], 1)
+        self.sizing = Sizing(Limits(simulators=1, workers=1, total_bytes=100 * GIB))
+        self.caretaker = Caretaker(
+            self.simulators, self.workforce, Deadlines(Floors()), self.sizing, actor_memory_gib=None
+        )
+        self.rate, self.now, self.environments, self.notes = queries_per_s, 0.0, 0, []
+        play(self.simulators, 8)
+        self.simulators.all[0].health = None
+
+    def go_on(self, seconds: float) -> None:
+        for _ in range(round(2 * seconds)):
+            self.now += 0.5
+            (simulator,), (worker,) = self.simulators.all, self.workforce.all
+            process = ProcessHealth(1, "node", GIB, 0.0, self.now, 64 * GIB)
+            count = int(self.rate * self.now)
+            totals = {phase: PhaseTotals() for phase in PHASES} | {"query": PhaseTotals(count)}
+            idle_s = self.now * (1 - self.rate * SIM_S)
+            simulator.before, simulator.health = (
+                simulator.health,
+                SimulatorHealth(process, (), totals, idle_s, self.environments),
+            )
+            load = Load(batches=count, rows=count, places=4 * count, busy_s=count * CALL_S)
+            worker.before, worker.health = worker.health, WorkerHealth(process, True, load)
+            simulator.heard = worker.heard = self.now
+            self.notes += self.caretaker.look_after(self.now, waiting=100)[1]
+
+
+class Endless:
+    """A handle that never answers."""
+
+    def __getattr__(self, name):
+        return SimpleNamespace(remote=lambda *_: SimpleNamespace(future=lambda: None))
+
+
+def test_nothing_is_judged_before_as_many_environments_are_there_as_there_may_be():
+    run = Run()
+    run.environments = START - 1
+    run.go_on(5 * WINDOW_S)
+    assert run.notes == []
+    run.environments = START
+    run.go_on(WINDOW_S)
+    assert run.notes == [], "a window begins when they are there"
+    run.go_on(2.0)
+    assert len(run.notes) == 1
+    assert (
+        "1 simulators x 5 environments, 1 policy workers: a query takes 30 ms of simulating" in run.notes[0]
+    )
+    assert "60 ms of a call" in run.notes[0]
+    run.go_on(5 * WINDOW_S)
+    assert len(run.notes) == 1, "the new ones are not there yet"
+
+
+def test_a_window_is_as_long_as_it_takes_to_see_enough_but_not_for_ever():
+    run = Run(queries_per_s=0.25)
+    run.environments = 8
+    run.go_on(LONGEST_WINDOW_S)
+    assert run.notes == []
+    run.go_on(2.0)
+    assert len(run.notes) == 1
+
+
+def test_another_policy_begins_a_window_of_its_own():
+    run = Run()
+    run.environments = 8
+    run.go_on(WINDOW_S)
+    spec = replace(attempt(9).spec, policy="another")
+    run.simulators.play(run.simulators.all[0], Attempt(spec), Stub().spec(), ())
+    run.go_on(WINDOW_S)
+    assert run.notes == []
+    run.go_on(2.0)
+    assert len(run.notes) == 1
