@@ -1,7 +1,7 @@
 """Queries of many episodes, answered in batches: no timer, no lock step.
 
     arrive ──> encoded one by one ──> stacked and copied ──> the model runs ──> replies
-               a host thread, while the model runs the batch before       a device thread
+               a host thread or the caller's, while the model runs        a device thread
 
 As soon as the model is free it takes what is waiting. A full batch is stacked and copied to the device
 while the one before it runs; one that is not full stays open until the model is free.
@@ -67,7 +67,9 @@ class Batcher:
     def __init__(self, policy: Policy, buckets: Sequence[int]):
         self._policy = policy
         self._buckets = tuple(sorted(buckets))
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._host = threading.Condition(self._lock)
+        self._device = threading.Condition(self._lock)
         self._arrived: deque[_Waiting] = deque()
         self._encoded: deque[_Waiting] = deque()
         self._assembled: _Batch | None = None
@@ -98,15 +100,33 @@ class Batcher:
         self.put(query, lambda outcome: _discard(loop.call_soon_threadsafe(settle, outcome)))
         return await future
 
-    def put(self, query: Query, done: Callable[[Reply | Exception], None]) -> None:
-        """Ask without waiting; `done` is called from another thread."""
-        with self._changed:
-            self._arrived.append(_Waiting(query, time.perf_counter(), done))
-            self._changed.notify_all()
+    def put(
+        self, query: Query, done: Callable[[Reply | Exception], None], *, encode_here: bool = False
+    ) -> None:
+        """Ask without waiting; `done` is called from another thread, or from this one if encoding fails.
+
+        Args:
+          encode_here: Whether this thread may be kept for the encoding, which saves waking another.
+        """
+        waiting = _Waiting(query, time.perf_counter(), done)
+        if encode_here:
+            self._take_in(waiting)
+            return
+        with self._lock:
+            self._arrived.append(waiting)
+            self._host.notify()
+
+    def _take_in(self, waiting: _Waiting) -> None:
+        if self._encode(waiting):
+            with self._lock:
+                self._encoded.append(waiting)
+                self._device.notify()
+                if self._may_stack():
+                    self._host.notify()
 
     def load(self) -> Load:
         """What it has done so far and is doing now."""
-        with self._changed:
+        with self._lock:
             assembled = len(self._assembled.waiting) if self._assembled else 0
             return Load(
                 waiting=len(self._arrived) + len(self._encoded) + assembled,
@@ -120,9 +140,10 @@ class Batcher:
 
     def close(self) -> None:
         """End the threads; queries that wait are not answered."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+            self._host.notify()
+            self._device.notify()
         for thread in self._threads:
             thread.join(10)
 
@@ -130,10 +151,9 @@ class Batcher:
         """The host thread: encode what arrives; stack a batch as soon as it is full."""
         while True:
             full: list[_Waiting] = []
-            waiting: _Waiting | None = None
-            with self._changed:
+            with self._lock:
                 while not (self._closed or self._arrived or self._may_stack()):
-                    self._changed.wait()
+                    self._host.wait()
                 if self._closed:
                     return
                 if self._may_stack():
@@ -143,18 +163,21 @@ class Batcher:
                     waiting = self._arrived.popleft()
             if full:
                 batch = self._stack(full)
-                with self._changed:
+                with self._lock:
                     self._assembling = False
                     self._assembled = batch
-                    self._changed.notify_all()
-            elif waiting is not None and self._encode(waiting):
-                with self._changed:
-                    self._encoded.append(waiting)
-                    self._changed.notify_all()
+                    self._device.notify()
+            else:
+                self._take_in(waiting)
 
     def _may_stack(self) -> bool:
-        """Whether a batch is full and there is no other one before it that waits for the model."""
-        return self._assembled is None and not self._assembling and len(self._encoded) >= self._buckets[-1]
+        """Whether the model runs, a batch is full, and there is no other one before it that waits."""
+        return (
+            self._began is not None
+            and self._assembled is None
+            and not self._assembling
+            and len(self._encoded) >= self._buckets[-1]
+        )
 
     def _take(self) -> list[_Waiting]:
         return [self._encoded.popleft() for _ in range(min(len(self._encoded), self._buckets[-1]))]
@@ -183,21 +206,22 @@ class Batcher:
     def _run_batches(self) -> None:
         """The device thread: the batch that is ready, or what there is."""
         while True:
-            with self._changed:
+            with self._lock:
                 while not (self._closed or self._assembled or (self._encoded and not self._assembling)):
-                    self._changed.wait()
+                    self._device.wait()
                 if self._closed:
                     return
                 batch, self._assembled = self._assembled, None
                 waiting = [] if batch else self._take()
                 began = self._began = time.perf_counter()
-                self._changed.notify_all()
+                if self._may_stack():
+                    self._host.notify()
             if batch is None:
                 batch = self._stack(waiting)
             if batch is not None:
                 self._run(batch, began)
             ended = time.perf_counter()
-            with self._changed:
+            with self._lock:
                 self._began = None
                 self._load.busy_s += ended - began
                 self._load.longest_s = max(self._load.longest_s, ended - began)
@@ -209,7 +233,7 @@ class Batcher:
             for one in batch.waiting:
                 one.done(error)
             return
-        with self._changed:
+        with self._lock:
             self._load.batches += 1
             self._load.rows += len(batch.waiting)
             self._load.places += batch.bucket

@@ -13,17 +13,13 @@ left behind by a process that is killed, and whoever is left sees the other's de
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import mmap
 import os
 import pickle
-import secrets
 import socket
 import struct
-import time
-from collections.abc import Awaitable, Callable
+import threading
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -36,6 +32,7 @@ PAGE = mmap.PAGESIZE
 HELLO = struct.Struct("<Q")
 """Bytes of a block, sent with the memory's descriptor."""
 LENGTH = struct.Struct("<I")
+READ_BYTES = 1 << 20
 CREDENTIALS = struct.Struct("3i")
 """Process, user and group at the other end, as the kernel says it."""
 
@@ -61,20 +58,87 @@ class Answered:
     """When it left, on the machine's clock."""
 
 
-class LocalLine:
-    """A simulator's end: any number of queries at once."""
+class Messages:
+    """Messages of any length through a stream socket that never blocks: each end has one.
 
-    def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, memory: mmap.mmap, block: int
-    ):
-        self._reader = reader
-        self._writer = writer
+    Several threads may send; one reads.
+    """
+
+    def __init__(self, connection: socket.socket):
+        connection.setblocking(False)
+        self.socket = connection
+        self._received = bytearray()
+        self._unsent = bytearray()
+        self._sending = threading.Lock()
+
+    def send(self, message: bytes) -> bool:
+        """Send as much as the other end has room for; whether all of it went, else `flush` when there is room.
+
+        Raises:
+          OSError: If the other end has gone.
+        """
+        data = LENGTH.pack(len(message)) + message
+        with self._sending:
+            sent = 0 if self._unsent else self._send(data)
+            self._unsent += memoryview(data)[sent:]
+            return not self._unsent
+
+    def flush(self) -> bool:
+        """Send what is left; whether all of it has gone now. Raises as `send` does."""
+        with self._sending:
+            del self._unsent[: self._send(self._unsent)]
+            return not self._unsent
+
+    def _send(self, data: bytes | bytearray) -> int:
+        try:
+            return self.socket.send(data)
+        except BlockingIOError:
+            return 0
+
+    def close(self) -> None:
+        """Hang up; whoever sends after that gets an `OSError`."""
+        with self._sending:
+            self.socket.close()
+
+    def receive(self) -> list[bytes]:
+        """All messages that have come whole.
+
+        Raises:
+          OSError: If the other end has gone.
+        """
+        try:
+            data = self.socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return []
+        if not data:
+            raise ConnectionResetError("end of the connection")
+        self._received += data
+        messages, begin = [], 0
+        while len(self._received) - begin >= LENGTH.size:
+            (length,) = LENGTH.unpack_from(self._received, begin)
+            end = begin + LENGTH.size + length
+            if len(self._received) < end:
+                break
+            messages.append(bytes(memoryview(self._received)[begin + LENGTH.size : end]))
+            begin = end
+        del self._received[:begin]
+        return messages
+
+
+class LocalLine:
+    """A simulator's end, part of an event loop: any number of queries at once."""
+
+    def __init__(self, connection: socket.socket, memory: mmap.mmap, block: int):
+        self._messages = Messages(connection)
         self._memory = memory
         self._block = block
         self._free = list(range(len(memory) // block))
         self._open: dict[int, tuple[asyncio.Future[Answered], int | None]] = {}
         self._count = 0
-        self._listening = asyncio.create_task(self._listen())
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(connection.fileno(), self._read)
+        self.alive = True
+        """Whether the worker is there."""
         self.bytes_sent = 0
 
     @classmethod
@@ -92,21 +156,14 @@ class LocalLine:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
                 connection.connect(address)
-                _require_own_user(connection)
+                require_own_user(connection)
                 socket.send_fds(connection, [HELLO.pack(block)], [memory_fd])
-                connection.setblocking(False)
-                reader, writer = await asyncio.open_unix_connection(sock=connection)
             except BaseException:
                 connection.close()
                 raise
         finally:
             os.close(memory_fd)
-        return cls(reader, writer, memory, block)
-
-    @property
-    def alive(self) -> bool:
-        """Whether the worker is there."""
-        return not self._listening.done()
+        return cls(connection, memory, block)
 
     async def ask(self, query: Query) -> tuple[Reply, float, float]:
         """The reply, the seconds it spent at the worker, and when it left there (`time.perf_counter`).
@@ -120,13 +177,13 @@ class LocalLine:
         number, self._count = self._count, self._count + 1
         block = self._free.pop() if self._free else None
         head, sizes, check = self._write(query, block)
-        future: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Answered] = self._loop.create_future()
         self._open[number] = (future, block)
-        message = pickle.dumps((number, block, sizes, check, head), 5)
         try:
-            self._writer.write(LENGTH.pack(len(message)) + message)
+            if not self._messages.send(pickle.dumps((number, block, sizes, check, head), 5)):
+                self._loop.add_writer(self._messages.socket.fileno(), self._flush)
         except OSError as error:
-            raise LineCut(str(error)) from error
+            self._hang_up(error)
         answered = await future
         if answered.error is not None:
             raise answered.error
@@ -138,134 +195,59 @@ class LocalLine:
         buffers: list[pickle.PickleBuffer] = []
         head = pickle.dumps(query, 5, buffer_callback=buffers.append)
         raw = [buffer.raw() for buffer in buffers]
-        if block is None or sum(_aligned(len(view)) for view in raw) > self._block:
+        if block is None or sum(aligned(len(view)) for view in raw) > self._block:
             return pickle.dumps(query, 5), [], 0
         begin = offset = block * self._block
         for view in raw:
             self._memory[offset : offset + len(view)] = view
-            offset += _aligned(len(view))
+            offset += aligned(len(view))
             self.bytes_sent += len(view)
-        return head, [len(view) for view in raw], _check(self._memory, begin, offset)
+        return head, [len(view) for view in raw], check_sum(self._memory, begin, offset)
 
-    async def _listen(self) -> None:
+    def _read(self) -> None:
         try:
-            while True:
-                answered: Answered = pickle.loads(await _read_message(self._reader))
-                future, block = self._open.pop(answered.number)
-                if block is not None:
-                    self._free.append(block)
-                if not future.done():
-                    future.set_result(answered)
-        except (OSError, EOFError, asyncio.IncompleteReadError) as error:
-            for future, _ in self._open.values():
-                if not future.done():
-                    future.set_exception(LineCut(f"The policy worker is gone: {error}"))
-            self._open.clear()
-        finally:
-            self._writer.close()
-
-    async def close(self) -> None:
-        """Hang up."""
-        self._listening.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._listening
-
-
-class Desk:
-    """A worker's end: where the simulators of this machine call."""
-
-    def __init__(self, ask: Callable[[Query], Awaitable[Reply]]):
-        self._ask = ask
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._socket: socket.socket | None = None
-        self.address = ""
-
-    async def open(self) -> str:
-        """Begin to listen; returns the address, which means something on this machine alone."""
-        if self._socket is None:
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self.address = f"\0simloop-{os.getpid()}-{secrets.token_hex(8)}"
-            self._socket.bind(self.address)
-            self._socket.listen(1024)
-            self._socket.setblocking(False)
-            self._keep(self._welcome(self._socket))
-        return self.address
-
-    def _keep(self, work: Any) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _welcome(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            connection, _ = await loop.sock_accept(listening)
-            self._keep(self._serve(connection))
-
-    async def _serve(self, connection: socket.socket) -> None:
-        try:
-            _require_own_user(connection)
-            memory, block = await asyncio.to_thread(_receive_memory, connection)
-            connection.setblocking(False)
-            reader, writer = await asyncio.open_unix_connection(sock=connection)
+            messages = self._messages.receive()
         except OSError as error:
-            print(f"A simulator could not be connected: {error}")
-            connection.close()
+            self._hang_up(error)
             return
-        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
-            while True:
-                message = await _read_message(reader)
-                self._keep(self._answer(message, memory, block, writer))
-        writer.close()
+        for message in messages:
+            answered: Answered = pickle.loads(message)
+            future, block = self._open.pop(answered.number)
+            if block is not None:
+                self._free.append(block)
+            if not future.done():
+                future.set_result(answered)
 
-    async def _answer(
-        self, message: bytes, memory: memoryview, block_bytes: int, writer: asyncio.StreamWriter
-    ) -> None:
-        arrived = time.perf_counter()
-        number, block, sizes, check, head = pickle.loads(message)
-        reply, failure = None, None
+    def _flush(self) -> None:
         try:
-            begin = (block or 0) * block_bytes
-            end = begin + sum(map(_aligned, sizes))
-            if _check(memory, begin, end) != check:
-                raise Damaged("The images of a query were changed on their way.")
-            reply = await self._ask(_read_query(head, sizes, memory, begin))
-        except Exception as error:
-            failure = _portable(error)
-        left = time.perf_counter()
-        answer = pickle.dumps(Answered(number, reply, failure, left - arrived, left), 5)
-        if not writer.is_closing():
-            writer.write(LENGTH.pack(len(answer)) + answer)
+            if self._messages.flush():
+                self._loop.remove_writer(self._messages.socket.fileno())
+        except OSError as error:
+            self._hang_up(error)
+
+    def _hang_up(self, error: OSError) -> None:
+        for future, _ in self._open.values():
+            if not future.done():
+                future.set_exception(LineCut(f"The policy worker is gone: {error}"))
+        self._open.clear()
+        self.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        if self.alive:
+            self.alive = False
+            self._loop.remove_reader(self._messages.socket.fileno())
+            self._loop.remove_writer(self._messages.socket.fileno())
+            self._messages.close()
 
 
-def _read_query(head: bytes, sizes: list[int], memory: memoryview, offset: int) -> Query:
-    """The query, its arrays where they lie."""
-    views = []
-    for size in sizes:
-        views.append(memory[offset : offset + size].toreadonly())
-        offset += _aligned(size)
-    return pickle.loads(head, buffers=views)
-
-
-def _check(memory: mmap.mmap | memoryview, begin: int, end: int) -> int:
+def check_sum(memory: mmap.mmap | memoryview, begin: int, end: int) -> int:
     """A sum that any changed byte changes; of a few hundred kilobytes it takes hundredths of a millisecond."""
     words = np.frombuffer(memory, np.uint64, (end - begin) // 8, begin)
     return int(words.sum(dtype=np.uint64))
 
 
-def _receive_memory(connection: socket.socket) -> tuple[memoryview, int]:
-    connection.settimeout(10.0)
-    hello, descriptors, _, _ = socket.recv_fds(connection, HELLO.size, 1)
-    if len(hello) != HELLO.size or len(descriptors) != 1:
-        raise OSError("it did not say hello as simulators do")
-    (block,) = HELLO.unpack(hello)
-    try:
-        return memoryview(mmap.mmap(descriptors[0], os.fstat(descriptors[0]).st_size)), block
-    finally:
-        os.close(descriptors[0])
-
-
-def _require_own_user(connection: socket.socket) -> None:
+def require_own_user(connection: socket.socket) -> None:
     """Messages are pickles, which may do anything: they are taken from the same user only."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
     _, user, _ = CREDENTIALS.unpack(credentials)
@@ -273,25 +255,12 @@ def _require_own_user(connection: socket.socket) -> None:
         raise PermissionError(f"the process at the other end belongs to user {user}")
 
 
-async def _read_message(reader: asyncio.StreamReader) -> bytes:
-    (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
-    return await reader.readexactly(length)
-
-
 def _bytes_of(query: Query) -> int:
     buffers: list[pickle.PickleBuffer] = []
     pickle.dumps(query, 5, buffer_callback=buffers.append)
-    return sum(_aligned(len(buffer.raw())) for buffer in buffers)
+    return sum(aligned(len(buffer.raw())) for buffer in buffers)
 
 
-def _aligned(size: int) -> int:
+def aligned(size: int) -> int:
+    """Bytes that an array of so many takes of a block."""
     return -(-size // ALIGNMENT) * ALIGNMENT
-
-
-def _portable(error: Exception) -> Exception:
-    """The error itself where it can travel, else one that says the same."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error

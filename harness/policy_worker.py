@@ -12,8 +12,8 @@ from typing import Any
 import ray
 
 from harness.batching import Batcher, Load
+from harness.desk import Desk, Done
 from harness.health import WorkerHealth, process_health
-from harness.local_line import Desk
 from harness.rollout import Reply
 from harness.sources import Sources
 from harness.worker_line import Address, this_node
@@ -42,7 +42,7 @@ class PolicyWorker:
         # Two workers share a GPU while one policy takes over from another; neither may take all its memory.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         self._batcher: Batcher | None = None
-        self._desk = Desk(self.infer)
+        self._desk = Desk(self._put)
         self._preparing: asyncio.Future[WorkerReport] | None = None
         self._prepared = False
 
@@ -53,7 +53,7 @@ class PolicyWorker:
         return await asyncio.shield(self._preparing)
 
     async def _prepare(self) -> WorkerReport:
-        await self._desk.open()
+        self._desk.open()
         report = await asyncio.to_thread(self._load)
         self._prepared = True
         return report
@@ -77,6 +77,11 @@ class PolicyWorker:
         await self.prepare()
         assert self._batcher is not None
         return await self._batcher.ask(query)
+
+    def _put(self, query: Query, done: Done) -> None:
+        """The same for a query of this machine; nobody is told the desk's address before it can be answered."""
+        assert self._batcher is not None
+        self._batcher.put(query, done, encode_here=True)
 
     @ray.method(concurrency_group="health")
     async def health(self) -> WorkerHealth:

@@ -26,7 +26,7 @@ class Address:
 
     node: str
     desk: str
-    """Its `local_line.Desk`, for processes of the same machine."""
+    """Its `harness.desk.Desk`, for processes of the same machine."""
 
 
 def this_node() -> str:

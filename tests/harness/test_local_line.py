@@ -6,6 +6,7 @@ import pickle
 import socket
 import subprocess
 import sys
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import local_line
-from harness.local_line import Damaged, Desk, LineCut, LocalLine
+from harness.desk import Desk
+from harness.local_line import Damaged, LineCut, LocalLine
 from harness.rollout import Reply
 from policies.interface import Chunk, Query
 
@@ -30,14 +32,25 @@ def query(key: int = 0, size: int = 32, cameras: int = 2) -> Query:
     )
 
 
-async def echo(query: Query) -> Reply:
+def echo(query: Query) -> Reply:
     """Everything that came, as numbers."""
     parts = [query.state, *(image.astype(np.float32).ravel() for image in query.images.values())]
     return Reply(Chunk(np.concatenate([*parts, [query.key]]).astype(np.float32)[None]))
 
 
 def told(query: Query) -> np.ndarray:
-    return asyncio.run(echo(query)).chunk.actions
+    return echo(query).chunk.actions
+
+
+def put(query: Query, done) -> None:
+    done(echo(query))
+
+
+@pytest.fixture
+def desk():
+    made = Desk(put)
+    yield made.open()
+    made.close()
 
 
 @settings(max_examples=25, deadline=None)
@@ -47,16 +60,12 @@ def told(query: Query) -> np.ndarray:
 def test_every_query_arrives_whole_and_gets_its_own_answer_in_any_order(shapes):
     queries = [query(*shape) for shape in shapes]  # Some larger than the first, for which blocks are made.
 
-    async def slowly(asked: Query) -> Reply:
-        reply = await echo(asked)
-        for _ in range(asked.key % 4):
-            await asyncio.sleep(0)
-        return reply
+    desk = Desk(lambda asked, done: Timer((asked.key % 4) / 1e3, lambda: put(asked, done)).start())
 
     async def main():
-        line = await LocalLine.open(await Desk(slowly).open(), queries[0])
+        line = await LocalLine.open(desk.open(), queries[0])
         answers = await asyncio.gather(*(line.ask(q) for q in queries))
-        await line.close()
+        line.close()
         return answers
 
     for asked, (reply, spent_s, _) in zip(queries, asyncio.run(main()), strict=True):
@@ -64,13 +73,13 @@ def test_every_query_arrives_whole_and_gets_its_own_answer_in_any_order(shapes):
         assert spent_s >= 0
 
 
-def test_images_travel_once_through_memory_and_not_through_the_socket():
+def test_images_travel_once_through_memory_and_not_through_the_socket(desk):
     written = []
 
     async def main():
-        line = await LocalLine.open(await Desk(echo).open(), query(size=64))
-        write = line._writer.write
-        line._writer.write = lambda data: (written.append(len(data)), write(data))
+        line = await LocalLine.open(desk, query(size=64))
+        send = line._messages._send
+        line._messages._send = lambda data: (written.append(len(data)), send(data))[1]
         await line.ask(query(size=64))
         return line.bytes_sent
 
@@ -79,15 +88,58 @@ def test_images_travel_once_through_memory_and_not_through_the_socket():
     assert sum(written) < 1500
 
 
-def test_more_queries_than_blocks_are_answered_too(monkeypatch):
+def test_more_queries_than_blocks_are_answered_too(monkeypatch, desk):
     monkeypatch.setattr(local_line, "BLOCKS", 2)
 
     async def main():
-        line = await LocalLine.open(await Desk(echo).open(), query())
+        line = await LocalLine.open(desk, query())
         return await asyncio.gather(*(line.ask(query(i)) for i in range(9)))
 
     for i, (reply, _, _) in enumerate(asyncio.run(main())):
         np.testing.assert_array_equal(reply.chunk.actions, told(query(i)))
+
+
+def test_a_query_too_large_for_a_block_travels_through_the_socket_piece_by_piece(desk):
+    large = query(3, size=700, cameras=3)
+
+    async def main():
+        line = await LocalLine.open(desk, query())
+        return await asyncio.gather(line.ask(large), line.ask(query(1)))
+
+    (reply, *_), (small, *_) = asyncio.run(main())
+    np.testing.assert_array_equal(reply.chunk.actions, told(large))
+    np.testing.assert_array_equal(small.chunk.actions, told(query(1)))
+
+
+def test_a_simulator_that_does_not_read_its_answers_holds_up_nobody_else_and_loses_none():
+    long = Reply(Chunk(np.zeros((1000, 32), np.float32)))
+    desk = Desk(lambda asked, done: done(long))
+
+    async def main():
+        stuck, other = [await LocalLine.open(desk.open(), query()) for _ in range(2)]
+        descriptor = stuck._messages.socket.fileno()
+        asyncio.get_running_loop().remove_reader(descriptor)
+        waiting = [asyncio.create_task(stuck.ask(query(i))) for i in range(20)]  # 2.5 MB of answers.
+        for i in range(20):
+            await asyncio.wait_for(other.ask(query(i)), 60)
+        assert not any(task.done() for task in waiting)
+        asyncio.get_running_loop().add_reader(descriptor, stuck._read)
+        return await asyncio.wait_for(asyncio.gather(*waiting), 60)
+
+    assert len(asyncio.run(main())) == 20
+    desk.close()
+
+
+def test_nonsense_from_one_simulator_is_the_end_of_its_line_alone(desk, capfd):
+    async def main():
+        bad, good = [await LocalLine.open(desk, query()) for _ in range(2)]
+        bad._messages.send(b"nonsense")
+        with pytest.raises(LineCut):
+            await bad.ask(query())
+        return await good.ask(query(1))
+
+    np.testing.assert_array_equal(asyncio.run(main())[0].chunk.actions, told(query(1)))
+    assert "UnpicklingError" in capfd.readouterr().err
 
 
 def test_what_answering_raises_is_raised_where_it_was_asked():
@@ -95,11 +147,11 @@ def test_what_answering_raises_is_raised_where_it_was_asked():
         def __reduce__(self):
             raise TypeError("cannot travel")
 
-    async def refuse(asked: Query) -> Reply:
-        raise ValueError("no such camera") if asked.key == 0 else Unportable("no such state")
+    def refuse(asked: Query, done) -> None:
+        done(ValueError("no such camera") if asked.key == 0 else Unportable("no such state"))
 
     async def main():
-        line = await LocalLine.open(await Desk(refuse).open(), query())
+        line = await LocalLine.open(Desk(refuse).open(), query())
         with pytest.raises(ValueError, match="no such camera"):
             await line.ask(query(0))
         with pytest.raises(RuntimeError, match="Unportable: no such state"):
@@ -111,8 +163,10 @@ def test_what_answering_raises_is_raised_where_it_was_asked():
 @given(st.integers(0, 2 * 32 * 32 * 3 + 16 - 1), st.integers(1, 255))
 @settings(max_examples=30, deadline=None)
 def test_a_byte_that_changes_on_the_way_is_noticed(place, flip):
+    desk = Desk(put).open()
+
     async def main():
-        line = await LocalLine.open(await Desk(echo).open(), query())
+        line = await LocalLine.open(desk, query())
         write = line._write
 
         def damage(asked, block):
@@ -125,23 +179,17 @@ def test_a_byte_that_changes_on_the_way_is_noticed(place, flip):
             await line.ask(query(1))
         line._write = write
         await line.ask(query(1))
-        await line.close()
+        line.close()
 
     asyncio.run(main())
 
 
 WORKER = """
-import asyncio, os, sys
-from harness.local_line import Desk
+import os, time
+from harness.desk import Desk
 
-async def die(query):
-    os._exit(9)
-
-async def main():
-    print(repr(await Desk(die).open()), flush=True)
-    await asyncio.sleep(300)
-
-asyncio.run(main())
+print(repr(Desk(lambda query, done: os._exit(9)).open()), flush=True)
+time.sleep(300)
 """
 
 
@@ -166,29 +214,27 @@ def test_a_worker_that_dies_is_noticed_by_all_who_wait_and_leaves_nothing_behind
         caller.connect(address)
 
 
-def test_strangers_are_not_listened_to(monkeypatch):
+def test_strangers_are_not_listened_to(monkeypatch, desk):
     class Evil:
         def __reduce__(self):
             return (os.abort, ())
 
+    def call() -> None:
+        caller.send(pickle.dumps(Evil()))
+        caller.recv(1)
+
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.connect(desk)
+        caller.settimeout(60)
+        with pytest.raises(ConnectionError):  # Hung up on, with what was sent unread.
+            call()
+
+
+def test_nobody_asks_a_strangers_desk(monkeypatch, desk):
     async def main():
-        address = await Desk(echo).open()
-        monkeypatch.setattr(os, "getuid", lambda: 12345)
-        with socket.socket(socket.AF_UNIX) as caller:
-            caller.connect(address)
-            caller.send(pickle.dumps(Evil()))
-            caller.setblocking(False)
-            with pytest.raises(ConnectionResetError):  # Hung up on, with what was sent unread.
-                await asyncio.get_running_loop().sock_recv(caller, 1)
-
-    asyncio.run(main())
-
-
-def test_nobody_asks_a_strangers_desk(monkeypatch):
-    async def main():
-        address = await Desk(echo).open()
         monkeypatch.setattr(os, "getuid", lambda: 12345)
         with pytest.raises(PermissionError, match="belongs to user"):
-            await LocalLine.open(address, query())
+            await LocalLine.open(desk, query())
 
     asyncio.run(main())
