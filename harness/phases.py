@@ -6,8 +6,7 @@ The process itself only writes down what it begins; whoever judges it lives else
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
@@ -48,30 +47,43 @@ class Place:
     """Where one environment is in its episode."""
 
     def __init__(self, board: Board) -> None:
-        self._board = board
+        self.board = board
         self.phase: Phase | None = None
         self.since = time.perf_counter()
 
-    @contextmanager
-    def doing(self, phase: Phase) -> Iterator[None]:
+    def doing(self, phase: Phase) -> _Passage:
         """What happens inside is this phase; it counts once it has come to its end."""
-        began, cpu = time.perf_counter(), time.thread_time()
-        self.phase, self.since = phase, began
+        return _Passage(self, phase)
+
+
+class _Passage:
+    """One pass through a phase. A class, since a generator would cost more than some steps do."""
+
+    __slots__ = ("_began", "_cpu", "_phase", "_place")
+
+    def __init__(self, place: Place, phase: Phase):
+        self._place, self._phase = place, phase
+
+    def __enter__(self) -> None:
+        place = self._place
+        self._cpu, self._began = time.thread_time(), time.perf_counter()
+        place.phase, place.since = self._phase, self._began
+        if self._phase == "query":
+            place.board.waits(self._began)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        place, phase, ended = self._place, self._phase, time.perf_counter()
+        place.phase, place.since = None, ended
         if phase == "query":
-            self._board.waits(began)
-        try:
-            yield
-        finally:
-            ended = time.perf_counter()
-            if phase == "query":
-                self._board.resumes(ended)
-                cpu = time.thread_time()
-            self.phase, self.since = None, ended
-        totals = self._board.totals[phase]
+            place.board.resumes(ended)
+        if kind is not None:
+            return
+        totals, spent_s = place.board.totals[phase], ended - self._began
         totals.count += 1
-        totals.wall_s += ended - began
-        totals.cpu_s += time.thread_time() - cpu
-        totals.longest_s = max(totals.longest_s, ended - began)
+        totals.wall_s += spent_s
+        totals.longest_s = max(totals.longest_s, spent_s)
+        if phase != "query":  # Waiting, in which others are simulated.
+            totals.cpu_s += time.thread_time() - self._cpu
 
 
 @dataclass
