@@ -19,10 +19,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import psutil
+import ray
 from ray.exceptions import RayError, RayTaskError
 
 from harness.agenda import Agenda, Attempt
 from harness.caretaker import Caretaker
+from harness.checkpoint_transfer import travelling
 from harness.deadlines import Deadlines
 from harness.env_actor import EpisodeResult, VideoSettings, start_env_actor
 from harness.figures import Figures
@@ -88,11 +90,12 @@ class Engine:
         self._video = video
         self._listener = listener or Listener()
         self._sources = sources
+        self._senders: list[Any] = []
         self._ray = RayConnection(resources)
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._deadlines = Deadlines(resources.deadlines)
         self._simulators = Simulators(
-            lambda: start_env_actor(protocol, video, sources), self._post, self._deadlines
+            lambda: start_env_actor(protocol, video, self._sources), self._post, self._deadlines
         )
         self._workforce = Workforce(self._start_worker, self._post, self._deadlines)
         self._agenda = Agenda(())
@@ -103,6 +106,8 @@ class Engine:
         """Have a Ray to work with."""
         self._ray.open()
         resources = self._resources
+        if resources.ray_address is not None:
+            self._sources, self._senders = travelling(self._sources, self._policies)
         asked = any(policy.runs_in == "worker" for policy in self._policies.values())
         limits = Limits(
             simulators=resources.env_actors or self._ray.cores(),
@@ -124,6 +129,8 @@ class Engine:
         self._leaving.set()
         self._simulators.stop()
         self._workforce.stop()
+        for sender in self._senders:
+            ray.kill(sender)
         self._ray.close()
 
     @property

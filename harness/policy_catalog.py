@@ -61,9 +61,13 @@ def require_weights(name: str) -> None:
         raise UnknownPolicyError(PRESETS[named.base].where_to_get_weights())
 
 
-def load(name: str) -> Policy:
-    """The policy itself, weights included; imports JAX for the learned ones."""
-    named = parse(name)
+def load(name: str, checkpoint: Path | None = None) -> Policy:
+    """The policy itself, weights included; imports JAX for the learned ones.
+
+    Args:
+      checkpoint: Where the folder that the name says is found on this machine, if elsewhere.
+    """
+    named = parse(name) if checkpoint is None else NamedPolicy(name.partition("@")[0], checkpoint)
     if named.base in SCRIPTED:
         return scripted_policy(named.base)
     from policies.loading import load_policy

@@ -1,14 +1,29 @@
 """A cluster of several machines, played by several Ray nodes of this one."""
 
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from envs.registry import resolve_tasks
 from harness import ray_connection
+from harness.adapters.registry import find_adapter
 from harness.engine import Engine, Listener
 from harness.plan import make_plan
+from harness.policy_catalog import load, policy_spec
+from harness.protocol import Protocol
 from harness.ray_connection import installed, require_alike_nodes
 from harness.resources import EngineError, Resources
+from harness.rollout import run_episode
+from harness.sources import make_env
+from policies.presets import PRESETS
 from tests.harness.test_faults import PROTOCOL, TASKS, told, undisturbed
 from tests.helpers.faults import FAULTY, POINT_STUB
 
@@ -43,6 +58,76 @@ def test_a_machine_that_is_lost_costs_only_the_episodes_under_way_on_it(cluster)
     assert not retried, "nobody is charged for a machine"
     assert any("its machine was lost" in note for note in notes)
     assert {key: told(result.played) for key, result in results.items()} == undisturbed(plan)
+
+
+@contextlib.contextmanager
+def machine_that_cannot_see(folder: Path, address: str, home: Path):
+    """A node of the cluster whose processes find an empty folder instead, and which has the only GPU."""
+    ray_start = [
+        str(Path(sys.executable).with_name("ray")), "start", f"--address={address}", "--block", "--num-cpus=1",
+        "--num-gpus=1", "--object-store-memory=100000000", "--dashboard-agent-listen-port=0",
+        "--min-worker-port=0", "--max-worker-port=0",
+    ]  # fmt: skip
+    hidden = f'mount -t tmpfs none "{folder}" && exec "$@"'
+    node = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", hidden, "sh", *ray_start],
+        env={**os.environ, "SIMLOOP_HOME": str(home), "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield node
+    finally:
+        node.terminate()
+        node.communicate(timeout=120)
+
+
+def may_unshare() -> bool:
+    return (
+        subprocess.run(["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"], check=False).returncode
+        == 0
+    )
+
+
+@pytest.mark.skipif(not may_unshare(), reason="needs a namespace of its own")
+def test_a_checkpoint_that_only_the_driver_can_see_is_played_elsewhere_with_the_same_records(
+    cluster, tmp_path
+):
+    checkpoint, home = tmp_path / "checkpoint", tmp_path / "home"
+    shutil.copytree(PRESETS["pi0-tiny"].boxed, checkpoint)
+    name = f"pi0-tiny@{checkpoint}"
+    protocol = Protocol("metaworld", max_steps=20)
+    plan = make_plan([name], list(resolve_tasks("metaworld", ["reach-v3"])), protocol, 2, seed=3)
+    results = {}
+    with machine_that_cannot_see(checkpoint, cluster.address, home) as node:
+        wait_for_gpu(cluster.address, node)
+        resources = Resources(ray_address=cluster.address)
+        with Engine(protocol, {name: policy_spec(name)}, 1, resources, None) as engine:
+            for attempt, result in engine.results(plan.episodes):
+                assert result.played is not None, result.error
+                results[attempt.spec.id] = told(result.played)
+            (worker,) = engine.healths()[1]
+            assert worker.process.node != ray.get_runtime_context().get_node_id()
+    (kept,) = (path for path in (home / "checkpoints").iterdir() if path.is_dir())
+    assert {p.name for p in kept.rglob("*")} == {p.name for p in checkpoint.rglob("*")}
+
+    policy, spec = load(name), policy_spec(name)
+    policy.prepare(1)
+    env = make_env("metaworld", "reach-v3", protocol.render)
+    for episode in plan.episodes:
+        played = run_episode(env, episode, policy, find_adapter("metaworld", spec), protocol)
+        assert results[episode.id] == told(played)
+
+
+def wait_for_gpu(address: str, node: subprocess.Popen) -> None:
+    ray.init(address=address, **ray_connection.QUIETLY)
+    deadline = time.monotonic() + 600
+    while not ray.cluster_resources().get("GPU"):
+        assert node.poll() is None, node.stdout.read()
+        assert time.monotonic() < deadline, "the machine does not join"
+        time.sleep(0.5)
+    ray.shutdown()
 
 
 def test_a_machine_with_other_software_is_refused_and_named(cluster):
