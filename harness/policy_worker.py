@@ -12,6 +12,7 @@ from typing import Any
 import ray
 
 from harness.batching import Batcher, Load
+from harness.buckets import choose
 from harness.desk import Desk, Done
 from harness.health import WorkerHealth, process_health
 from harness.rollout import Reply
@@ -29,6 +30,8 @@ class WorkerReport:
     compile_s: float
     device: str
     fingerprint: dict[str, str]
+    buckets: tuple[int, ...]
+    """Rows that its calls have: those of the experiment, or those that were found to be worth having."""
 
 
 class PolicyWorker:
@@ -62,10 +65,10 @@ class PolicyWorker:
         started = time.perf_counter()
         policy = self._sources.policy(self._name)
         load_s = time.perf_counter() - started
-        compile_s = sum(policy.prepare(bucket) for bucket in self._buckets)
+        buckets, compile_s = choose(policy, self._buckets)
         self._policy = policy
-        self._batcher = Batcher(policy, self._buckets)
-        return WorkerReport(policy.spec, load_s, compile_s, policy.device(), policy.fingerprint())
+        self._batcher = Batcher(policy, buckets)
+        return WorkerReport(policy.spec, load_s, compile_s, policy.device(), policy.fingerprint(), buckets)
 
     async def address(self) -> Address:
         """Where this worker can be called, once it can answer."""

@@ -90,9 +90,18 @@ class Provenance:
                 )
 
     def add_policy(
-        self, name: str, device: str, fingerprint: dict[str, str], load_s: float, compile_s: float
+        self,
+        name: str,
+        device: str,
+        fingerprint: dict[str, str],
+        load_s: float,
+        compile_s: float,
+        buckets: Sequence[int] = (),
     ) -> None:
-        """Note a policy's hashes; refuse weights that differ from those the run was started with."""
+        """Note a policy's hashes; refuse weights that differ from those the run was started with.
+
+        `buckets` are the rows that its calls have, of those that calls may have.
+        """
         known = self._content["policies"].get(name)
         if known and known["fingerprint"] != fingerprint:
             raise RunFolderError(
@@ -103,6 +112,7 @@ class Provenance:
             "device": device,
             "fingerprint": fingerprint,
             "load_s": round(load_s, 3),
+            "buckets": list(buckets),
         }
         self._content["compile_s"].setdefault(name, round(compile_s, 3))
         self._write()

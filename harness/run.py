@@ -124,11 +124,17 @@ def run(
 
             def on_ready(report: WorkerReport) -> None:
                 provenance.add_policy(
-                    report.spec.name, report.device, report.fingerprint, report.load_s, report.compile_s
+                    report.spec.name,
+                    report.device,
+                    report.fingerprint,
+                    report.load_s,
+                    report.compile_s,
+                    report.buckets,
                 )
                 progress.say(
                     f"{report.spec.name} ({report.spec.weights}) ready on {report.device}: weights "
                     f"{report.load_s:.1f} s, compilation {report.compile_s:.1f} s"
+                    + (f", batches of {' or '.join(map(str, report.buckets))}" if throughput else "")
                 )
 
             def on_retry(attempt: Attempt, error: str) -> None:

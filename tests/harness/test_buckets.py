@@ -1,0 +1,77 @@
+"""Which numbers of rows calls have where a run leaves that open."""
+
+import pytest
+
+from harness.buckets import FULL, choose, device_memory_share, worth_having
+from harness.stub_policy import Stub, StubPolicy
+
+
+class Device(StubPolicy):
+    """Takes a base time and a time for each row, on its own clock, and memory for each row."""
+
+    def __init__(self, base_s: float, row_s: float, most_rows: int = 10**6, memory_rows: int = 10**6):
+        super().__init__(Stub())
+        self._base_s, self._row_s, self._most, self._memory = base_s, row_s, most_rows, memory_rows
+        self.now, self.share = 0.0, 0.0
+        self.compiled = []
+
+    def prepare(self, bucket):
+        if bucket > self._most:
+            raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 12 GiB.")
+        took = self._base_s + self._row_s * bucket
+        if bucket not in self.compiled:
+            self.compiled.append(bucket)
+            took += 10.0
+        self.share = bucket / self._memory
+        self.now += took
+        return took
+
+    def choose(self, *candidates):
+        return choose(self, candidates, lambda: self.share, lambda: self.now)[0]
+
+
+def test_a_larger_bucket_is_kept_only_where_it_answers_more_in_the_same_time():
+    assert worth_having({1: 1.0, 2: 1.1, 4: 2.1, 8: 8.0}) == (1, 2, 4)
+    assert worth_having({1: 1.0, 2: 2.0, 4: 4.0}) == (1,), "a processor that gains nothing by batches"
+    assert worth_having({1: 1.0, 2: 2.5, 4: 3.0}) == (1, 4)
+    assert Device(0.02, 0.001).choose(1, 2, 4, 8, 16, 32) == (1, 2, 4, 8, 16, 32)
+    assert Device(0.001, 0.02).choose(1, 2, 4, 8, 16, 32) == (1,)
+
+
+def test_compiling_is_not_taken_for_a_slow_call_and_is_told():
+    device = Device(0.02, 0.001)
+    buckets, compile_s = choose(device, (1, 4), lambda: None, lambda: device.now)
+    assert buckets == (1, 4)
+    assert compile_s == pytest.approx(20.0, abs=0.1)
+
+
+def test_the_memory_of_the_device_ends_it():
+    device = Device(0.02, 0.001, most_rows=8)
+    assert device.choose(4, 8, 16, 32) == (4, 8), "what does not fit is left out"
+    device = Device(0.02, 0.001, memory_rows=round(16 / FULL) - 1)
+    assert device.choose(4, 8, 16, 32) == (4, 8, 16)
+    assert device.compiled == [4, 8, 16], "the next is not even tried"
+
+
+def test_what_the_smallest_raises_is_raised():
+    with pytest.raises(RuntimeError, match="RESOURCE_EXHAUSTED"):
+        Device(0.02, 0.001, most_rows=2).choose(4, 8)
+
+    class Broken(Device):
+        def prepare(self, bucket):
+            if bucket == 8:
+                raise ValueError("no such shape")
+            return super().prepare(bucket)
+
+    with pytest.raises(ValueError, match="no such shape"):
+        Broken(0.02, 0.001).choose(4, 8)
+
+
+def test_a_number_that_was_set_is_taken_as_it_is():
+    device = Device(0.001, 0.02)
+    assert device.choose(16) == (16,)
+    assert device.now < 11, "nor measured, which may take minutes on a processor"
+
+
+def test_processors_do_not_say_what_memory_they_have():
+    assert device_memory_share() is None
