@@ -12,8 +12,9 @@ from harness.simulators import Death, Simulator, Simulators
 from harness.sizing import Sizing
 from harness.workforce import Worker, Workforce
 
-HEALTH_S = 1.0
-"""Between two questions after the health of a process; of many processes each is asked more rarely."""
+HEALTH_S = 2.0
+"""Between two questions after the health of a process, each of which costs some milliseconds on cores; of many
+processes each is asked more rarely."""
 HEALTHS_PER_S = 200.0
 WINDOW_S = 6.0
 """Between two judgements of the sizes; rates over less are too uneven to tell 2 % from nothing."""

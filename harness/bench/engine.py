@@ -6,16 +6,17 @@ import contextlib
 import dataclasses
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import psutil
 from rich.console import Console
 
 from harness.bench.lock_step import lock_step
-from harness.bench.workload import Workload, policy_alone, simulators_alone
+from harness.bench.workload import Workload, policy_alone, simulators_alone, stub_cpu_ms
 from harness.engine import Engine, Listener
-from harness.figures import Figures, simulator_figures, worker_figures
+from harness.figures import Figures, Readings, WorkerReadings, simulator_figures, worker_figures
+from harness.health import ProcessHealth, SimulatorHealth, WorkerHealth
 from harness.phases import Phase
 from harness.resources import EngineError, Resources, usable_cores
 from harness.rollout import Played
@@ -29,6 +30,26 @@ POLICY_BOUND = 3.0
 
 
 @dataclass(frozen=True)
+class OwnTime:
+    """Time on cores, in ms per query, of everything but simulating and the policy."""
+
+    simulators: float
+    """In the processes of simulators, Ray's threads in them included."""
+    workers: float
+    """In those of policy workers, without what the stub itself takes."""
+    driver: float
+    ray: float
+    """Ray's own processes."""
+    share: float
+    """All of it, as a share of what the cores of the simulators can give."""
+
+    @property
+    def all(self) -> float:
+        """Together."""
+        return self.simulators + self.workers + self.driver + self.ray
+
+
+@dataclass(frozen=True)
 class Achieved:
     """What the engine did over a while at steady state."""
 
@@ -37,24 +58,28 @@ class Achieved:
     environments: int
     overhead_ms: float
     """Time of a query beyond drawing, the device and waiting for it; the median."""
-    own_cpu_ms: float
-    """Time on cores, per query, of all processes but for simulating: everything the harness and Ray do."""
-    own_share: float
-    """That as a share of what the cores of the simulators can give."""
+    own: OwnTime
     simulator_share: float
     device_share: float
     batch_fill: float
     renders_per_query: float
 
 
+@dataclass(frozen=True)
 class _Reading:
-    """What all processes say at one moment."""
+    """What all processes say at one moment, and what the system says of those that say nothing."""
 
-    def __init__(self, engine: Engine):
-        simulators, workers = engine.healths()
-        self.simulators = {health.process.pid: health for health in simulators}
-        self.workers = {health.process.pid: health for health in workers}
-        self.cpu_s = _tree_cpu_s()
+    simulators: dict[int, SimulatorHealth]
+    workers: dict[int, WorkerHealth]
+    clock_s: float
+    driver_s: float
+    ray_s: float
+
+    @classmethod
+    def of(cls, engine: Engine) -> _Reading:
+        simulators = {health.process.pid: health for health in engine.healths()[0]}
+        workers = {health.process.pid: health for health in engine.healths()[1]}
+        return cls(simulators, workers, time.perf_counter(), *_cpu_s(simulators.keys() | workers.keys()))
 
 
 def measure(work: Workload, resources: Resources, seconds: float) -> Achieved:
@@ -72,16 +97,16 @@ def measure(work: Workload, resources: Resources, seconds: float) -> Achieved:
             now = time.monotonic()
             if first is None:
                 if _settled(seen, now - began):
-                    first, began = _Reading(engine), now
+                    first, began = _Reading.of(engine), now
                 continue
             if result.played is not None:
                 played.append(result.played)
             if now - began >= seconds:
-                last = _Reading(engine)
+                last = _Reading.of(engine)
                 break
     if first is None or last is None:
         raise EngineError("The engine ended before it could be measured.")
-    return _achieved(first, last, played, seen[-1][1].places)
+    return _achieved(first, last, played, seen[-1][1].places, stub_cpu_ms(work))
 
 
 def _settled(seen: list[tuple[float, Figures]], running_s: float) -> bool:
@@ -92,22 +117,17 @@ def _settled(seen: list[tuple[float, Figures]], running_s: float) -> bool:
     return len(recent) == 1 or running_s > SETTLED_S
 
 
-def _achieved(first: _Reading, last: _Reading, played: list[Played], places: int) -> Achieved:
+def _achieved(first: _Reading, last: _Reading, played: list[Played], places: int, stub_ms: float) -> Achieved:
     pairs = [(a, last.simulators[pid]) for pid, a in first.simulators.items() if pid in last.simulators]
     workers = [(a, last.workers[pid]) for pid, a in first.workers.items() if pid in last.workers]
     simulated, served = simulator_figures(pairs), worker_figures(workers)
-    asked = sum(b.totals["query"].count - a.totals["query"].count for a, b in pairs)
-    inside_s = sum(b.totals[p].cpu_s - a.totals[p].cpu_s for a, b in pairs for p in SIMULATING)
-    wall_s = statistics.mean(b.process.clock_s - a.process.clock_s for a, b in pairs)
-    own_s = max(0.0, last.cpu_s - first.cpu_s - inside_s)
     queries = [query for one in played for query in one.queries]
     return Achieved(
         queries_per_s=simulated["queries_per_s"],
         steps_per_s=simulated["steps_per_s"],
         environments=len(pairs) * places,
         overhead_ms=statistics.median(q.total_ms - q.render_ms - q.device_ms - q.queue_ms for q in queries),
-        own_cpu_ms=1e3 * own_s / max(1, asked),
-        own_share=own_s / wall_s / len(pairs),
+        own=_own_time(first, last, pairs, workers, simulated["queries_per_s"], stub_ms),
         simulator_share=simulated["simulator_share"],
         device_share=served.get("device_share", 0.0),
         batch_fill=served.get("batch_fill", 0.0),
@@ -115,15 +135,51 @@ def _achieved(first: _Reading, last: _Reading, played: list[Played], places: int
     )
 
 
-def _tree_cpu_s() -> float:
-    """Time on cores of this process and all that it has started, those of Ray included."""
-    total = 0.0
+def _own_time(
+    first: _Reading,
+    last: _Reading,
+    pairs: Readings,
+    workers: WorkerReadings,
+    queries_per_s: float,
+    stub_ms: float,
+) -> OwnTime:
+    """From shares of a core, each over the time between two answers of the process concerned."""
+    simulators = sum(_share(a.process, b.process) - _simulating(a, b) for a, b in pairs)
+    answering = sum(_share(a.process, b.process) for a, b in workers)
+    wall_s = last.clock_s - first.clock_s
+    driver, ray = (last.driver_s - first.driver_s) / wall_s, (last.ray_s - first.ray_s) / wall_s
+    per_query = 1e3 / max(queries_per_s, 1e-9)
+    own_workers = max(0.0, answering * per_query - stub_ms)
+    all_ms = (simulators + driver + ray) * per_query + own_workers
+    return OwnTime(
+        simulators * per_query,
+        own_workers,
+        driver * per_query,
+        ray * per_query,
+        all_ms / per_query / len(pairs),
+    )
+
+
+def _share(before: ProcessHealth, now: ProcessHealth) -> float:
+    return (now.cpu_s - before.cpu_s) / (now.clock_s - before.clock_s)
+
+
+def _simulating(before: SimulatorHealth, now: SimulatorHealth) -> float:
+    spent_s = sum(now.totals[phase].cpu_s - before.totals[phase].cpu_s for phase in SIMULATING)
+    return spent_s / (now.process.clock_s - before.process.clock_s)
+
+
+def _cpu_s(but: Collection[int]) -> tuple[float, float]:
+    """Time on cores of this process, and of all that it has started except some."""
     me = psutil.Process()
-    for process in [me, *me.children(recursive=True)]:
+    total = 0.0
+    for process in me.children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            times = process.cpu_times()
-            total += times.user + times.system
-    return total
+            if process.pid not in but:
+                times = process.cpu_times()
+                total += times.user + times.system
+    own = me.cpu_times()
+    return own.user + own.system, total
 
 
 def run(work: Workload, seconds: float, console: Console, *, compare: bool) -> int:
@@ -172,11 +228,16 @@ def _regime_grid(regimes: Sequence[tuple[str, float, float, Achieved]]) -> Grid:
 
 
 def _cost_grid(eight: Achieved) -> Grid:
+    own = eight.own
     rows = (
         ("environments", str(eight.environments)),
         ("latency of a query beyond drawing, device and queue, median", f"{eight.overhead_ms:.2f} ms"),
-        ("time on cores per query of everything but simulating", f"{eight.own_cpu_ms:.2f} ms"),
-        ("that as a share of the cores", f"{eight.own_share:.1%}"),
+        ("time on cores per query of everything but simulating and the policy", f"{own.all:.2f} ms"),
+        ("that as a share of the cores", f"{own.share:.1%}"),
+        ("of it in simulators", f"{own.simulators:.2f} ms"),
+        ("of it in policy workers", f"{own.workers:.2f} ms"),
+        ("of it in the driver", f"{own.driver:.2f} ms"),
+        ("of it in Ray's own processes", f"{own.ray:.2f} ms"),
         ("frames drawn per query", f"{eight.renders_per_query:.2f}"),
     )
     return Grid("Cost", ("cost of the harness", ""), (rows,))

@@ -163,3 +163,13 @@ def policy_alone(work: Workload, seconds: float) -> float:
     while time.perf_counter() - began < seconds:
         rows += len(policy.infer(queries, work.bucket).chunks)
     return rows / (time.perf_counter() - began)
+
+
+def stub_cpu_ms(work: Workload, rows: int = 200) -> float:
+    """What the stub itself takes of a core for one query: it looks at the images and draws actions."""
+    policy = StubPolicy(work.serving(0.0).stub)
+    images = dict.fromkeys(policy.spec.cameras, np.zeros((224, 224, 3), np.uint8))
+    began = time.thread_time()
+    for i in range(rows):
+        policy.infer([Query("t", "i", i, np.zeros(1, np.float32), images)], work.bucket)
+    return 1e3 * (time.thread_time() - began) / rows

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from envs.metaworld.simulation import MetaWorldEnv
-from harness.bench.workload import Workload, _bare_episode, policy_alone
+from harness.batching import Load
+from harness.bench.engine import _own_time, _Reading
+from harness.bench.workload import Workload, _bare_episode, policy_alone, stub_cpu_ms
+from harness.health import ProcessHealth, SimulatorHealth, WorkerHealth
+from harness.phases import PHASES, PhaseTotals
 from harness.rollout import run_episode
 from harness.sources import make_env
 from harness.stub_policy import StubPolicy
@@ -45,3 +49,31 @@ def test_a_stub_answers_by_key_and_by_image():
     assert not np.array_equal(asked(1, 5), asked(1, 6))
     with pytest.raises(ValueError, match="1 to 1 queries; got 0"):
         policy.infer([], 1)
+
+
+def test_the_cost_of_the_harness_is_taken_from_what_each_process_said_over_its_own_time():
+    def simulator(clock_s: float, cpu_s: float, simulated_s: float) -> SimulatorHealth:
+        totals = {phase: PhaseTotals() for phase in PHASES} | {"step": PhaseTotals(1, 0.0, simulated_s)}
+        return SimulatorHealth(ProcessHealth(1, "n", 0, cpu_s, clock_s, 0), (), totals)
+
+    def worker(clock_s: float, cpu_s: float) -> WorkerHealth:
+        return WorkerHealth(ProcessHealth(2, "n", 0, cpu_s, clock_s, 0), True, Load())
+
+    before = _Reading({}, {}, clock_s=0.0, driver_s=5.0, ray_s=7.0)
+    after = _Reading({}, {}, clock_s=10.0, driver_s=5.1, ray_s=7.2)
+    own = _own_time(
+        before,
+        after,
+        [(simulator(0.0, 1.0, 0.0), simulator(8.0, 9.0, 7.6)), (simulator(1.0, 0.0, 0.0), simulator(11.0, 10.0, 9.5))],
+        [(worker(0.0, 0.0), worker(5.0, 0.2))],
+        queries_per_s=50.0,
+        stub_ms=0.1,
+    )  # fmt: skip
+    assert own.simulators == pytest.approx(1e3 * (0.05 + 0.05) / 50)
+    assert own.workers == pytest.approx(1e3 * 0.04 / 50 - 0.1), "what the policy takes is not the harness's"
+    assert (own.driver, own.ray) == (pytest.approx(0.2), pytest.approx(0.4))
+    assert own.share == pytest.approx((0.1 + 0.04 - 0.005 + 0.01 + 0.02) / 2)
+
+
+def test_what_the_stub_takes_of_a_core_is_known_and_does_not_include_its_sleep():
+    assert 0 < stub_cpu_ms(WORK.serving(0.05), rows=3) < 20
