@@ -284,8 +284,22 @@ def test_what_another_model_lacks_starts_fresh_and_is_named(data, tmp_path, caps
     assert "time_mlp_in/kernel" in capsys.readouterr().err.rpartition(" fresh: ")[2]
     assert load_policy("pi05-tiny", flow).spec.weights == "trained"
     recorded = json.loads((flow / "simloop_checkpoint.json").read_text())["config"]["training"]["init"]
-    assert recorded == {"preset": "pi0-tiny", "weights_sha256": open_checkpoint(pi0).weights_sha256()}
+    assert recorded == {
+        "preset": "pi0-tiny",
+        "weights_sha256": open_checkpoint(pi0).weights_sha256(),
+        "objective": "act",
+        "steps": 3,
+        "batch": 4,
+    }
     assert str(tmp_path) not in (flow / "simloop_checkpoint.json").read_text()
+
+
+def test_what_the_weights_were_trained_on_before_stays_known(data, tmp_path):
+    other = small_dataset(tmp_path / "other", episodes=4)
+    first = train(config(other, tmp_path / "first", steps=3))
+    second = train(config(data, tmp_path / "second", steps=3, init=first))
+    seen = json.loads((second / "simloop_checkpoint.json").read_text())["config"]["demonstrations"]
+    assert seen == {"points/task-0": [1000, 1002], "points/task-1": [1001, 1003]}
 
 
 @pytest.mark.slow
