@@ -11,6 +11,7 @@ from collections.abc import Callable
 import jax
 from jaxtyping import Array, Float32, Int32, UInt32
 
+from policies.answer_grammar import AnswerGrammar
 from policies.configs import ModelConfig
 from policies.inference import compiled
 from policies.model_input import ModelInput
@@ -19,7 +20,9 @@ from policies.pi0 import Pi0, Schedule, noise_from_keys
 from policies.pi0_fast import Pi0Fast
 
 
-def answering(model: Model, *, flow_steps: int, answer_tokens: int) -> Callable[..., jax.Array]:
+def answering(
+    model: Model, *, flow_steps: int, answer_tokens: int, grammar: AnswerGrammar | None = None
+) -> Callable[..., jax.Array]:
     """A function of a batch and a key per row, uint32 [b, 2], that compiles once per shape.
 
     The savings of the model's config are made here. What does not depend on queries is computed now.
@@ -28,10 +31,12 @@ def answering(model: Model, *, flow_steps: int, answer_tokens: int) -> Callable[
       model: Whose weights of this moment are used.
       flow_steps: Euler steps, for models that answer by flow matching.
       answer_tokens: Most tokens of an answer, for models that answer in tokens.
+      grammar: What answers must look like, for such models; it says how long they may be, too.
     """
     separate = separates_layers(model.config)
     if isinstance(model, Pi0Fast):
-        return compiled(model, functools.partial(tokens, answer_tokens), separate_layers=separate)
+        most = answer_tokens if grammar is None else grammar.most_tokens
+        return compiled(model, functools.partial(tokens, most, grammar), separate_layers=separate)
     call = functools.partial(compiled, separate_layers=separate)
     if not model.config.savings.schedule:
         return call(model, lambda model, batch, keys: actions(model, flow_steps, batch, keys))
@@ -54,8 +59,8 @@ def actions(
 
 
 def tokens(
-    answer_tokens: int, model: Pi0Fast, batch: ModelInput, keys: UInt32[Array, "b 2"]
+    answer_tokens: int, grammar: AnswerGrammar | None, model: Pi0Fast, batch: ModelInput, keys: UInt32[Array, "b 2"]
 ) -> Int32[Array, "b m"]:
     """The likeliest tokens: nothing is random."""
     del keys
-    return model.sample_tokens(batch, answer_tokens).tokens
+    return model.sample_tokens(batch, answer_tokens, grammar=grammar).tokens

@@ -77,7 +77,13 @@ class NetworkPolicy(Policy):
         self.words = words
         self.encoder = QueryEncoder(preset, words.text, Normalizer(preset.normalization, stats.get("state")))
         self._actions = Normalizer(preset.normalization, stats.get("actions"))
-        self._run = answering(model, flow_steps=preset.flow_steps, answer_tokens=preset.answer_tokens)
+        grammar = None
+        if preset.answers == "guided" and words.answer is not None:
+            sizes = preset.model
+            grammar = words.answer.grammar(sizes.action_horizon, sizes.action_dim, sizes.vocab_size)
+        self._run = answering(
+            model, flow_steps=preset.flow_steps, answer_tokens=preset.answer_tokens, grammar=grammar
+        )
 
     def prepare(self, bucket: int) -> float:
         """Compile and warm up for batches of `bucket` rows; returns the seconds it took.

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Float32, Int32
 
+from policies.answer_grammar import AnswerGrammar
 from policies.attention import block_mask
 from policies.configs import ModelConfig
 from policies.kv_cache import KVCache, empty_cache
@@ -87,6 +88,7 @@ class Pi0Fast(nnx.Module):
         temperature: float = 0.0,
         keys: Array | None = None,
         stop: Literal["each_row", "all_at_once"] = "each_row",
+        grammar: AnswerGrammar | None = None,
     ) -> GeneratedTokens:
         """Generate until every row has ended, or `max_tokens`.
 
@@ -99,38 +101,52 @@ class Pi0Fast(nnx.Module):
           stop: `each_row` writes 0 behind a row's end token and stops when all rows have met theirs.
             `all_at_once` is the published loop: a row goes on behind its end token, until all rows
             happen to produce one in the same step.
+          grammar: What an answer must look like; without one, any token may follow.
 
         Raises:
-          ValueError: If the temperature is not 0 and there are no keys.
+          ValueError: If the temperature is not 0 and there are no keys, or answers with a grammar are to go
+            on behind their end.
         """
         if temperature and keys is None:
             raise ValueError("Drawing tokens at a temperature needs a key per row; got none.")
         sticky = stop == "each_row"
+        if grammar is not None and not sticky:
+            raise ValueError("An answer with a grammar ends where it says; stop must be 'each_row'.")
 
-        def pick(logits: Float[Array, "b v"], step: Int32[Array, ""], ended: Bool[Array, " b"]) -> Array:
+        def pick(
+            logits: Float[Array, "b v"],
+            step: Int32[Array, ""],
+            ended: Bool[Array, " b"],
+            spelled: Int32[Array, " b"],
+        ) -> tuple[Array, Array]:
+            if grammar is not None:
+                logits = grammar.considered(logits, spelled)
             if temperature:
                 token = _draw(keys, step, logits / temperature)
             else:
                 token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-            return jnp.where(ended, 0, token) if sticky else token
+            if grammar is not None:
+                token, spelled = grammar.follow(token, step, spelled)
+            return jnp.where(ended, 0, token) if sticky else token, spelled
 
         def go_on(carry: tuple) -> Bool[Array, ""]:
-            _, _, _, step, ended = carry
+            _, _, _, step, ended, _ = carry
             return (step < max_tokens) & ~ended.all()
 
         def one_token(carry: tuple) -> tuple:
-            prompt, token, tokens, step, ended = carry
+            prompt, token, tokens, step, ended, spelled = carry
             logits, prompt = self.decode(prompt, token, step - 1)
-            token = pick(logits, step, ended)
+            token, spelled = pick(logits, step, ended, spelled)
             tokens = jax.lax.dynamic_update_slice(tokens, token[:, None], (jnp.zeros((), jnp.int32), step))
             at_end = token == END_TOKEN
-            return prompt, token, tokens, step + 1, (ended | at_end) if sticky else at_end
+            return prompt, token, tokens, step + 1, (ended | at_end) if sticky else at_end, spelled
 
         logits, prompt = self.read_prompt(batch, max_tokens)
         nobody = jnp.zeros(logits.shape[:1], jnp.bool_)
-        token = pick(logits, jnp.zeros((), jnp.int32), nobody)
+        nothing = jnp.zeros(logits.shape[:1], jnp.int32)
+        token, spelled = pick(logits, jnp.zeros((), jnp.int32), nobody, nothing)
         tokens = jnp.zeros((token.shape[0], max_tokens), jnp.int32).at[:, 0].set(token)
-        start = (prompt, token, tokens, jnp.ones((), jnp.int32), token == END_TOKEN)
+        start = (prompt, token, tokens, jnp.ones((), jnp.int32), token == END_TOKEN, spelled)
         tokens = jax.lax.while_loop(go_on, one_token, start)[2]
         return GeneratedTokens(tokens, _lengths(tokens))
 

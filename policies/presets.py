@@ -76,7 +76,10 @@ class Preset:
     action_tokens: Path | FastActionsSource | None = None
     """The FAST action tokenizer, for models that answer in tokens."""
     answer_tokens: int = 256
-    """Most tokens that an answer may have, for models that answer in tokens."""
+    """Most tokens that an answer may have, for models that answer in tokens freely."""
+    answers: Literal["free", "guided"] = "free"
+    """Whether any token may follow another in an answer, as published evaluations have it, or only those that
+    make it a whole chunk (`answer_grammar`)."""
     on_failure: OnFailure = "undecodable"
     """What to answer for tokens that spell no actions."""
     flow_steps: int = 10
@@ -207,8 +210,8 @@ def _tiny_presets() -> list[Preset]:
         _tiny(
             "pi0_fast-tiny",
             dataclasses.replace(
-                # Prompts take up to 40 tokens; the rest is for the actions in training, 20 on average.
-                pi0_fast(_TINY_LANGUAGE, max_token_len=80, **sizes),
+                # Prompts take up to 40 tokens; the rest is for the actions, a token for every coefficient.
+                pi0_fast(_TINY_LANGUAGE, max_token_len=112, **sizes),
                 # Generation goes on where the prompt ends, as in training; the published checkpoints are
                 # evaluated with a gap there.
                 first_decode_position="next",
@@ -218,7 +221,7 @@ def _tiny_presets() -> list[Preset]:
             prompt="fast",
             prompt_lengths=(40,),
             action_tokens=_SAWYER_ASSETS / "fast",
-            answer_tokens=48,
+            answers="guided",
         ),
     ]
 

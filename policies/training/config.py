@@ -68,7 +68,10 @@ class TrainConfig:
     action_tokens: Literal["fit", "preset"] = "fit"
     """pi0-FAST: fit an action tokenizer on the data, or take the preset's (or that of `init`)."""
     action_vocabulary: int = 512
-    """Size of a fitted action tokenizer; at most 1024."""
+    """Size of a fitted action tokenizer; at most 1024. With 0 it merges nothing and every coefficient of a
+    chunk is a token: answers are long, and easy to learn, because every token has its place."""
+    action_scale: float = 10.0
+    """Steps per unit that a fitted action tokenizer rounds coefficients to."""
     cameras: tuple[str, ...] = ()
     """MODEL_CAMERA=DATASET_KEY for each camera; base_0_rgb=observation.images.base_0_rgb and so on without."""
     state_key: str = "observation.state"
@@ -112,9 +115,11 @@ class TrainConfig:
             raise TrainingError(f"init_takes={self.init_takes} says what to take of init; name a checkpoint.")
         if self.objective == "locate" and self.lora_rank:
             raise TrainingError("Learning to locate trains the image encoder, which has no adapters.")
-        if self.action_vocabulary > 1024:
+        if self.action_scale <= 0:
+            raise TrainingError(f"action_scale must be positive; got {self.action_scale}.")
+        if not 0 <= self.action_vocabulary <= 1024:
             raise TrainingError(
-                f"action_vocabulary must be at most 1024, the number of pieces that stand for actions; got "
+                f"action_vocabulary must be 0 to 1024, the number of pieces that stand for actions; got "
                 f"{self.action_vocabulary}."
             )
 

@@ -228,7 +228,9 @@ def _action_tokens(
         if config.action_tokens == "fit":
             told("Fitting an action tokenizer")
             actions = Normalizer(chosen.normalization, stats["actions"])
-            tokens = fit_action_tokens(data, chosen, actions, config.action_vocabulary)
+            tokens = fit_action_tokens(
+                data, chosen, actions, vocabulary=config.action_vocabulary or None, scale=config.action_scale
+            )
         else:
             tokens = _preset_tokens(config, chosen)
         partial = folder.with_name(f".{folder.name}.part")
