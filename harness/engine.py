@@ -59,7 +59,7 @@ class Listener:
     note: Callable[[str], None] = lambda note: None
     """Something else happened, in a sentence."""
     figures: Callable[[Figures], None] = lambda figures: None
-    """About once a second."""
+    """Twice a second, of the last two seconds or so."""
 
 
 class Engine:

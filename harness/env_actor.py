@@ -95,23 +95,34 @@ class EnvActor:
         self._video = video
         self._sources = sources
         self._environments = Environments(sources, protocol.render)
+        self._met: dict[str, tuple[PolicySpec, tuple[Any, ...]]] = {}
         self._policies: dict[str, Policy] = {}
         self._board = Board()
         self._workers = Workers(self._board)
         self._places: dict[int, Place] = {}
 
-    async def play(
-        self, spec: EpisodeSpec, policy: PolicySpec, workers: tuple[Any, ...] = (), ticket: int = 0
-    ) -> EpisodeResult:
+    async def meet(self, name: str, policy: PolicySpec, workers: tuple[Any, ...] = ()) -> None:
+        """Be told of a policy before its first episode, and again when it has more workers.
+
+        Once, since handles of actors are what costs most in a call: Ray counts who has them.
+
+        Args:
+          name: Of the policy, as episodes name it.
+          workers: Ray handles of the policy; none where it answers in this process.
+        """
+        self._met[name] = policy, workers
+
+    async def play(self, spec: EpisodeSpec, ticket: int = 0) -> EpisodeResult:
         """Play an episode to its end. Whatever breaks in it comes back as an error, not as an exception.
 
         Args:
-          workers: Ray handles of the policy; none where it answers in this process.
           ticket: By which `health` tells what this episode is doing.
         """
+        while spec.policy not in self._met:
+            await asyncio.sleep(0.01)
         place = self._places[ticket] = self._board.place()
         try:
-            return await self._play(spec, policy, workers, place)
+            return await self._play(spec, *self._met[spec.policy], place)
         finally:
             del self._places[ticket]
             self._board.leave()

@@ -39,6 +39,8 @@ class Simulator:
     """Attempts under way, by their tickets."""
     alone: deque[Attempt] = field(default_factory=deque)
     """Attempts that are played here one by one before anything else, because one of them may be deadly."""
+    met: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Policies that it has been told of, with their workers."""
     leaving: bool = False
     """Whether it is to be replaced once it has nothing under way."""
     health: SimulatorHealth | None = None
@@ -117,10 +119,14 @@ class Simulators:
         self, simulator: Simulator, attempt: Attempt, policy: PolicySpec, workers: tuple[Any, ...]
     ) -> None:
         """Have an attempt made; `played` comes in."""
+        name = attempt.spec.policy
+        if simulator.met.get(name) != workers:
+            simulator.met[name] = workers
+            simulator.handle.meet.remote(name, policy, workers)
         ticket = next(self._numbers)
         simulator.running[ticket] = attempt
         self._tickets[ticket] = simulator
-        reference = simulator.handle.play.remote(attempt.spec, policy, workers, ticket)
+        reference = simulator.handle.play.remote(attempt.spec, ticket)
         self._post("played", ticket, reference.future())
 
     def ended(self, ticket: int) -> tuple[Simulator, Attempt] | None:

@@ -22,8 +22,6 @@ from harness.ray_connection import RayConnection
 from harness.resources import Resources
 from harness.rollout import Played
 from harness.run_folder import RunFolder, video_path
-from policies.interface import PolicySpec
-from policies.scripted import scripted_policy
 from results.records import QueryRecord
 from results.typesetting import Grid, to_markdown
 
@@ -37,7 +35,7 @@ QUERY = QueryRecord(0, 30.0, 0.2, 0.2, 1.0, 1.0, 40.0, 0.1, 72.5, 4, 4)
 class _Echo:
     """A simulator that needs no time."""
 
-    async def play(self, spec: EpisodeSpec, policy: PolicySpec) -> EpisodeResult:
+    async def play(self, spec: EpisodeSpec, ticket: int) -> EpisodeResult:
         return EpisodeResult(spec, Played(queries=[QUERY] * QUERIES))
 
     async def health(self) -> SimulatorHealth:
@@ -55,10 +53,8 @@ def run(seconds: float, console: Console) -> int:
     connection.open()
     try:
         echo = ray.remote(_Echo).options(num_cpus=0, max_concurrency=AT_ONCE).remote()
-        spec, policy = _experiment().plan().episodes[0], scripted_policy("random").spec
-        rows.append(
-            ("call of an actor and its result", _called(seconds, lambda: echo.play.remote(spec, policy)))
-        )
+        spec = _experiment().plan().episodes[0]
+        rows.append(("call of an actor and its result", _called(seconds, lambda: echo.play.remote(spec, 0))))
         rows.append(("question after the health of a process", _called(seconds, echo.health.remote)))
     finally:
         connection.close()

@@ -23,8 +23,8 @@ from harness.rollout import Played
 from results.typesetting import Grid, to_markdown
 
 SIMULATING: tuple[Phase, ...] = ("make", "reset", "step", "render")
-WARM_UP_S = 12.0  # Until processes are there, compiled, and as many environments as are wanted.
-SETTLED_S = 60.0  # At most so long is waited for the engine to find its size.
+WARM_UP_S = 20.0  # Until processes are there and compiled, and sizes were judged twice without a change.
+SETTLED_S = 90.0  # At most so long is waited for the engine to find its size.
 POLICY_BOUND = 3.0
 """In the second regime the policy serves this fraction of what simulators could ask."""
 

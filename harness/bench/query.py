@@ -90,18 +90,19 @@ async def _play(work: Workload, environments: int, seconds: float, worker: Conne
     address: str = await asyncio.to_thread(worker.recv)
     handle = _Handle(Address("", address))
     actor = EnvActor(work.protocol, None, work.sources())
+    await actor.meet(work.stub.name, work.stub.spec(), (handle,))
     episodes = iter(work.plan().episodes)
     played: list[Played] = []
     until = float("inf")
 
     async def pull(ticket: int) -> None:
         while time.perf_counter() < until:
-            result = await actor.play(next(episodes), work.stub.spec(), (handle,), ticket)
+            result = await actor.play(next(episodes), ticket)
             if result.played is None:
                 raise RuntimeError(result.error)
             played.append(result.played)
 
-    warm_up = [actor.play(next(episodes), work.stub.spec(), (handle,), i) for i in range(environments)]
+    warm_up = [actor.play(next(episodes), i) for i in range(environments)]
     await asyncio.gather(*warm_up)
     before, cpu, theirs_cpu = await actor.health(), time.thread_time(), _cpu(worker)
     until = time.perf_counter() + seconds

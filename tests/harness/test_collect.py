@@ -42,8 +42,13 @@ def recorded(chosen: Collection, number: int = 0) -> EpisodeResult:
         policy=lambda name: Demonstrator(policy, chosen.noise),
         recording=functools.partial(DemonstrationRecording, watched=watched),
     )
-    actor = EnvActor(chosen.protocol(), None, sources)
-    result = asyncio.run(actor.play(chosen.attempt(task, number), policy))
+
+    async def play() -> EpisodeResult:
+        actor = EnvActor(chosen.protocol(), None, sources)
+        await actor.meet(chosen.attempt(task, number).policy, policy)
+        return await actor.play(chosen.attempt(task, number))
+
+    result = asyncio.run(play())
     assert result.error == ""
     return result
 

@@ -32,13 +32,14 @@ class Actor:
     def __init__(self, breaking):
         self._breaking = breaking
         self.play = SimpleNamespace(remote=lambda *args: self._later(self._play, *args))
+        self.meet = SimpleNamespace(remote=lambda *told: None)
         self.health = SimpleNamespace(remote=lambda: self._later(self._health))
 
     def _later(self, work, *args):
         future: Future = self.pool.submit(work, *args)
         return SimpleNamespace(future=lambda: future)
 
-    def _play(self, spec, policy, workers, ticket):
+    def _play(self, spec, ticket):
         time.sleep(0.001)
         if self._breaking.pop((spec.task, spec.episode), None):
             return EpisodeResult(spec, None, error="broke")

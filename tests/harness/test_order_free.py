@@ -76,11 +76,13 @@ async def play_by(schedule: Schedule):
     async def pull(actor: EnvActor, ticket: int) -> None:
         while waiting:
             spec = waiting.pop(0)
-            result = await actor.play(spec, STUB.spec(), tuple(workers), ticket)
+            result = await actor.play(spec, ticket)
             assert result.played is not None, result.trace
             results[spec.id] = result.played
 
     try:
+        for actor in actors:
+            await actor.meet(STUB.name, STUB.spec(), tuple(workers))
         pulls = [pull(actor, ticket) for actor in actors for ticket in range(schedule.places)]
         await asyncio.gather(*pulls)
         sent = sum([(await actor.health()).bytes_sent for actor in actors])

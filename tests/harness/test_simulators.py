@@ -28,6 +28,8 @@ class Handle:
     def __init__(self):
         call = SimpleNamespace(remote=lambda *_: SimpleNamespace(future=Future))
         self.health = self.play = call
+        self.told = []
+        self.meet = SimpleNamespace(remote=lambda *told: self.told.append(told))
 
 
 @pytest.fixture
@@ -61,6 +63,14 @@ def play(made: Simulators, episodes: int):
     for i in range(episodes):
         made.play(simulator, attempt(i), Stub().spec(), ())
     return simulator
+
+
+def test_a_simulator_is_told_of_a_policy_once_and_again_when_it_has_more_workers(killed):
+    made = simulators()
+    simulator, spec = made.all[0], Stub().spec()
+    for workers in (("a",), ("a",), ("a", "b"), ("a", "b")):
+        made.play(simulator, attempt(0), spec, workers)
+    assert simulator.handle.told == [("stub", spec, ("a",)), ("stub", spec, ("a", "b"))]
 
 
 def test_an_attempt_that_was_alone_with_a_dying_process_is_charged(killed):
