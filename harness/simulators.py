@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import signal
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,9 @@ from policies.interface import PolicySpec
 Post = Callable[..., None]
 """Has a message put into the engine's queue: `post(kind, tag, future)`."""
 
+CALL_S = 2.0  # For a machine to take a call.
+PATIENCE_S = 30.0
+"""For a new simulator to be ready, which may find no core; then others play what it was to play."""
 STILLBORN = 3  # Processes in a row that die before they are ready: no other one will do better.
 
 
@@ -174,7 +178,9 @@ class Simulators:
         for simulator in list(self.all):
             unheard_s = now - simulator.heard
             if not simulator.ready:
-                # One that waits for a free core of a cluster is not late.
+                # One that waits for a free core of a cluster is not late; what it was to play is played elsewhere.
+                if now - simulator.born > PATIENCE_S:
+                    self._hand_over(simulator)
                 continue
             assert simulator.health is not None
             overdue = self._deadlines.overdue(simulator.health, answers_due=answers_due)
@@ -234,6 +240,13 @@ class Simulators:
         if alone or sum(not simulator.leaving for simulator in self.all) < self._wanted:
             self._add(alone)
 
+    def _hand_over(self, waiting: Simulator) -> None:
+        """Have another simulator play, alone, what one was to play that is not ready."""
+        others = [simulator for simulator in self.all if simulator.ready and not simulator.leaving]
+        if waiting.alone and others:
+            min(others, key=lambda simulator: len(simulator.alone)).alone.extend(waiting.alone)
+            waiting.alone.clear()
+
     def stop(self) -> None:
         """End all of them."""
         for simulator in self.all:
@@ -259,8 +272,19 @@ def _kill(pid: int) -> None:
 
 
 def _node_is_lost(node: str) -> bool:
-    nodes = {n["NodeID"]: n["Alive"] for n in ray.nodes()}
-    return not nodes.get(node, False)
+    """Whether a machine of the cluster is no more.
+
+    Ray says so only after half a minute without a sign of life; what was its port refuses calls at once.
+    """
+    for known in ray.nodes():
+        if known["NodeID"] == node and known["Alive"]:
+            address = (known["NodeManagerAddress"], known["NodeManagerPort"])
+            try:
+                socket.create_connection(address, CALL_S).close()
+            except OSError:
+                return True
+            return False
+    return True
 
 
 def first_line(error: BaseException) -> str:

@@ -32,7 +32,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 @pytest.fixture
 def cluster():
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 10**8})
+    head = {"num_cpus": 1, "object_store_memory": 10**8, "include_dashboard": False}
+    nodes = Cluster(initialize_head=True, head_node_args=head)
     yield nodes
     ray.shutdown()
     nodes.shutdown()

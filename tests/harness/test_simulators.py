@@ -1,5 +1,6 @@
 """What becomes of the attempts of a simulator that is not well. Without Ray: its calls are recorded."""
 
+import socket
 from concurrent.futures import Future
 from types import SimpleNamespace
 
@@ -12,7 +13,8 @@ from harness.deadlines import Deadlines
 from harness.health import Doing, ProcessHealth, SimulatorHealth
 from harness.plan import EpisodeSpec
 from harness.resources import EngineError, Floors
-from harness.simulators import STILLBORN, Simulators
+from harness.simulators import PATIENCE_S, STILLBORN, Simulators
+from harness.simulators import _node_is_lost as node_is_lost
 from harness.sizing import Limits, Sizing
 from harness.stub_policy import Stub
 from harness.workforce import Workforce
@@ -127,6 +129,36 @@ def test_nobody_is_charged_for_a_machine_that_was_lost(killed):
     assert death.charged == ()
     assert death.uncharged == (attempt(0),)
     assert "its machine was lost" in death.reason
+
+
+def test_a_machine_is_lost_when_ray_says_so_or_when_its_port_refuses_calls(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as raylet:
+        port = raylet.getsockname()[1]
+
+        def nodes(alive):
+            node = {"NodeID": "n", "Alive": alive, "NodeManagerAddress": "127.0.0.1", "NodeManagerPort": port}
+            return lambda: [node]
+
+        monkeypatch.setattr("harness.simulators.ray.nodes", nodes(True))
+        assert not node_is_lost("n")
+        assert node_is_lost("unheard-of")
+        monkeypatch.setattr("harness.simulators.ray.nodes", nodes(False))
+        assert node_is_lost("n")
+        monkeypatch.setattr("harness.simulators.ray.nodes", nodes(True))
+    assert node_is_lost("n"), "Ray has not noticed yet"
+
+
+def test_what_a_new_simulator_was_to_play_is_played_by_another_if_it_finds_no_core(killed):
+    made = simulators(2)
+    other = made.all[1]
+    made.died(play(made, 2), "died")
+    (new,) = (simulator for simulator in made.all if simulator is not other)
+    made.judge(new.born + PATIENCE_S - 1, answers_due=True)
+    assert (len(new.alone), len(other.alone)) == (2, 0)
+    made.judge(new.born + PATIENCE_S + 1, answers_due=True)
+    assert (len(new.alone), len(other.alone)) == (0, 2)
+    assert other.room(8) == 1, "alone, one by one"
+    assert made.running == 2
 
 
 def test_processes_that_all_die_at_birth_end_the_run(killed):
