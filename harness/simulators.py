@@ -260,6 +260,8 @@ def kill_process(process: ProcessHealth) -> None:
     if process.node == ray.get_runtime_context().get_node_id():
         _kill(process.pid)
         return
+    if _node_is_lost(process.node):
+        return
     there = NodeAffinitySchedulingStrategy(process.node, soft=False)
     with contextlib.suppress(RayError, GetTimeoutError):  # The machine is gone, and the process with it.
         remote = ray.remote(_kill).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
