@@ -97,8 +97,8 @@ class Caretaker:
         self._window = None
         if reason := self._sizing.judge(seen):
             notes.append(
-                f"{self._sizing.simulators} simulators x {self._sizing.places} environments, "
-                f"{self._sizing.workers} policy workers: {reason}."
+                f"Sized anew: simulators {self._sizing.simulators}, environments of each {self._sizing.places}, "
+                f"workers of a policy {self._sizing.workers}; {reason}."
             )
 
     def _filled(self) -> bool:

@@ -22,6 +22,7 @@ from harness.worker_line import Workers, this_node
 from policies.interface import Policy, PolicySpec, Query
 
 MOST_AT_ONCE = 256
+MEETING_S = 60.0  # For what is told of a policy to arrive, should Ray deliver an episode before it.
 UNFIT = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """Errors of the system that the next episode of the same process would meet as well."""
 
@@ -118,8 +119,9 @@ class EnvActor:
         Args:
           ticket: By which `health` tells what this episode is doing.
         """
-        while spec.policy not in self._met:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(MEETING_S):
+            while spec.policy not in self._met:
+                await asyncio.sleep(0.01)
         place = self._places[ticket] = self._board.place()
         try:
             return await self._play(spec, *self._met[spec.policy], place)

@@ -70,7 +70,8 @@ def test_nothing_is_judged_before_as_many_environments_are_there_as_there_may_be
     run.go_on(2.0)
     assert len(run.notes) == 1
     assert (
-        "1 simulators x 5 environments, 1 policy workers: a query takes 30 ms of simulating" in run.notes[0]
+        "simulators 1, environments of each 5, workers of a policy 1; a query takes 30 ms of simulating"
+        in run.notes[0]
     )
     assert "60 ms of a call" in run.notes[0]
     run.go_on(5 * WINDOW_S)
