@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import os
 import platform
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ ALIKE = ("mujoco", "numpy", "jax", "ray")
 """Packages whose versions must be those of the driver on every machine, or records would differ."""
 UNWATCHED = {"RAY_enable_metrics_collection": "0", "RAY_event_stats": "0"}
 """For a Ray of our own: statistics of itself that nobody reads, a tenth of what it costs while it does nothing."""
+CALL_S = 10.0  # For a cluster to take a call.
 NODE_TIMEOUT_S = 300.0  # For a machine to unpack the code and to answer for the first time.
 
 
@@ -48,8 +50,9 @@ class RayConnection:
             return
         _prepare_environment()
         try:
+            _call(self._resources.ray_address)
             ray.init(address=self._resources.ray_address, runtime_env={"py_modules": _own_code()}, **QUIETLY)
-        except ConnectionError as error:
+        except OSError as error:
             raise EngineError(
                 f"There is no Ray cluster at {self._resources.ray_address!r}: {error}. Start one with "
                 "`ray start --head`, or leave --ray-address out to use this machine alone."
@@ -101,6 +104,13 @@ def start_ray(**options: Any) -> None:
                 raise
             if attempt == START_ATTEMPTS - 1:
                 raise EngineError(f"Ray does not start on this machine; is it overloaded? {error}") from error
+
+
+def _call(address: str) -> None:
+    """Raise `OSError` if nobody is at HOST:PORT, which Ray would try again and again for minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), CALL_S).close()
 
 
 def _prepare_environment() -> None:

@@ -136,9 +136,3 @@ def test_a_machine_with_other_software_is_refused_and_named(cluster):
     require_alike_nodes(installed())
     with pytest.raises(EngineError, match=r"other software than this one: numpy: 0 -> "):
         require_alike_nodes({**installed(), "numpy": "0"})
-
-
-def test_an_address_without_a_cluster_is_said_in_a_sentence():
-    resources = Resources(ray_address="127.0.0.1:1")
-    with pytest.raises(EngineError, match=r"no Ray cluster at '127.0.0.1:1'"):
-        ray_connection.RayConnection(resources).open()

@@ -1,0 +1,16 @@
+"""Finding the Ray that a run uses."""
+
+import socket
+
+import pytest
+
+from harness.ray_connection import RayConnection
+from harness.resources import EngineError, Resources
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "no-such-machine.invalid"])
+def test_an_address_without_a_cluster_is_said_in_a_sentence_and_at_once(host):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"{host}:{taken.getsockname()[1]}"
+    with pytest.raises(EngineError, match=f"no Ray cluster at '{address}'.*ray start --head"):
+        RayConnection(Resources(ray_address=address)).open()
