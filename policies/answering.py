@@ -59,7 +59,11 @@ def actions(
 
 
 def tokens(
-    answer_tokens: int, grammar: AnswerGrammar | None, model: Pi0Fast, batch: ModelInput, keys: UInt32[Array, "b 2"]
+    answer_tokens: int,
+    grammar: AnswerGrammar | None,
+    model: Pi0Fast,
+    batch: ModelInput,
+    keys: UInt32[Array, "b 2"],
 ) -> Int32[Array, "b m"]:
     """The likeliest tokens: nothing is random."""
     del keys

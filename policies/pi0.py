@@ -217,6 +217,17 @@ class Pi0(nnx.Module):
         effect: Float32[Array, "1 d"] | Modulations | None = None,
     ) -> Float[Array, "b c a"]:
         """The predicted direction from actions to noise, at noisy actions `x` and flow time `time`."""
+        return self.velocity_from(self.outputs(prefix, state, x, time, effect))
+
+    def outputs(
+        self,
+        prefix: ReadPrefix,
+        state: Float32[AnyArray, "b a"],
+        x: Float32[Array, "b c a"],
+        time: Float32[Array, " b"],
+        effect: Float32[Array, "1 d"] | Modulations | None = None,
+    ) -> Float[Array, "b t d"]:
+        """What the action expert makes of its suffix, behind a prefix that was read."""
         suffix = self.embed_suffix(state, x, time, effect)
         own = block_mask(jnp.ones(suffix.tokens.shape[:2], jnp.bool_), suffix.starts_block)
         onto_prefix = jnp.broadcast_to(
@@ -231,7 +242,7 @@ class Pi0(nnx.Module):
             prefix.cache,
             [None, suffix.condition],
         )
-        return self.velocity_from(out)
+        return out
 
     def velocity_from(self, out: Float[Array, "b t d"]) -> Float[Array, "b c a"]:
         """The velocity that the action expert's output spells."""
@@ -263,11 +274,23 @@ class Pi0(nnx.Module):
         time: Float32[AnyArray, "b m"],
     ) -> Float32[Array, "b m c"]:
         """`loss` at m noises and flow times of every row, with cameras and prompt read once for all."""
+        return self.loss_and_outputs(batch, actions, noise, time)[0]
+
+    def loss_and_outputs(
+        self,
+        batch: ModelInput,
+        actions: Float32[AnyArray, "b c a"],
+        noise: Float32[AnyArray, "b m c a"],
+        time: Float32[AnyArray, "b m"],
+    ) -> tuple[Float32[Array, "b m c"], Float32[Array, "b m d"]]:
+        """`loss_of_many`, and the mean of the outputs that each chunk's velocity is made from."""
         prefix = self.read(self.embed_prefix(batch), keys_only=False)
 
-        def loss(noise: Float32[Array, "b c a"], time: Float32[Array, " b"]) -> Float32[Array, "b c"]:
+        def loss(noise: Float32[Array, "b c a"], time: Float32[Array, " b"]) -> tuple[Array, Array]:
             x, target = flow_target(jnp.asarray(actions), noise, time)
-            return _squared_error(self.velocity(prefix, batch.state, x, time), target)
+            out = self.outputs(prefix, batch.state, x, time)
+            of_actions = out[:, -self.config.action_horizon :].astype(jnp.float32)
+            return _squared_error(self.velocity_from(out), target), of_actions.mean(axis=1)
 
         return jax.vmap(loss, in_axes=1, out_axes=1)(jnp.asarray(noise), jnp.asarray(time))
 

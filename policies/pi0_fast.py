@@ -188,14 +188,21 @@ class Pi0Fast(nnx.Module):
         Raises:
           ValueError: If the batch has no `token_loss_mask`.
         """
+        return self.loss_and_outputs(batch)[0]
+
+    def loss_and_outputs(self, batch: ModelInput) -> tuple[Float32[Array, " b"], Float32[Array, "b d"]]:
+        """`loss`, and the mean of the outputs that predict each row's answer."""
         if batch.token_loss_mask is None:
             raise ValueError("The loss needs token_loss_mask, True on the tokens to be predicted; got None.")
-        logits = self.transformer.logits(self.predicting_outputs(batch)).astype(jnp.float32)
+        outputs = self.predicting_outputs(batch)
+        logits = self.transformer.logits(outputs).astype(jnp.float32)
         targets = jnp.asarray(batch.tokens)[:, 1:]
         wanted = jnp.asarray(batch.token_loss_mask)[:, 1:].astype(jnp.float32)
         scores = jnp.take_along_axis(logits, targets[:, :, None], axis=-1)[:, :, 0]
         log_likelihood = scores - jax.nn.logsumexp(logits, axis=-1)
-        return -(log_likelihood * wanted).sum(axis=-1) / jnp.maximum(wanted.sum(axis=-1), 1.0)
+        count = jnp.maximum(wanted.sum(axis=-1), 1.0)
+        mean_output = jnp.einsum("bt,btd->bd", wanted, outputs.astype(jnp.float32)) / count[:, None]
+        return -(log_likelihood * wanted).sum(axis=-1) / count, mean_output
 
     def predicting_outputs(self, batch: ModelInput) -> Float[Array, "b t d"]:
         """One teacher-forced pass: outputs at text tokens 0..t-1, which predict text tokens 1..t.

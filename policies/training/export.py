@@ -32,9 +32,7 @@ def export(setup: Setup, state: TrainState, folder: Path) -> Path:
     from policies.checkpoints import save_checkpoint
 
     trained = state.trained if state.averaged is None else state.averaged
-    weights: Any = {
-        name: x for name, x in {**state.frozen, **trained}.items() if not name.startswith(READER)
-    }
+    weights: Any = {name: x for name, x in {**state.frozen, **trained}.items() if not name.startswith(READER)}
     if setup.config.lora_rank:
         weights = merge(weights, setup.preset.model)
     if folder.exists():

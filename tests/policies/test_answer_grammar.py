@@ -1,6 +1,5 @@
 """Answers that spell a whole chunk, whatever the logits say."""
 
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -105,8 +104,8 @@ def test_a_model_with_random_weights_answers_by_the_rules():
 
 def test_the_published_loop_has_no_grammar():
     config = small_config("pi0_fast")
-    rules = AnswerGrammar(np.ones(config.vocab_size, np.int32), np.array(1, np.int32), *np.ones((2, 1), np.int32))
+    rules = AnswerGrammar(
+        np.ones(config.vocab_size, np.int32), np.array(1, np.int32), *np.ones((2, 1), np.int32)
+    )
     with pytest.raises(ValueError, match="each_row"):
         small_model(config).sample_tokens(random_batch(config, 1), 3, stop="all_at_once", grammar=rules)
-
-

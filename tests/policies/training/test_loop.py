@@ -133,7 +133,7 @@ def test_an_export_answers_queries_with_its_own_statistics_and_tokenizer(data, t
         images={camera: picture(state, camera, 32) for camera in CAMERAS},
     )
     (chunk,) = policy.infer([query], 1).chunks
-    assert chunk.actions.shape in ((16, 4), (0, 4))
+    assert chunk.actions.shape == (policy.spec.chunk_steps, 4)
 
 
 @pytest.mark.slow
@@ -184,7 +184,7 @@ def test_what_does_not_fit_is_said_before_the_first_step(data, tmp_path):
 def test_locating_needs_data_that_say_where_things_are(tmp_path):
     bare = dataclasses.replace(demonstration(0), environment_states=np.zeros((24, 0), np.float32))
     write_dataset(tmp_path / "data", dataclasses.replace(header(), environment_size=0), [bare])
-    with pytest.raises(TrainingError, match="observation.environment_state"):
+    with pytest.raises(TrainingError, match="has none. Collect demonstrations"):
         train(config(tmp_path / "data", tmp_path / "out", objective="locate"))
 
 
@@ -276,6 +276,17 @@ def test_what_locates_is_the_image_encoder_and_nothing_else_is_trained_or_kept(d
     values = losses(tmp_path / "locate")
     assert np.mean(values[-5:]) < 0.5 * np.mean(values[:5])
     train(config(data, tmp_path / "act", init=tmp_path / "locate/exports/step-0000040", steps=3))
+
+
+@pytest.mark.parametrize("preset", ["pi0-tiny", pytest.param("pi0_fast-tiny", marks=pytest.mark.slow)])
+def test_where_things_are_is_learnt_beside_the_actions(data, tmp_path, preset):
+    sizes = {"steps": 60, "learning_rate": 3e-3, "action_vocabulary": 0, "batch": 8}
+    folder = train(config(data, tmp_path / "run", preset, locate_weight=1.0, **sizes))
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    of_locating = [line["location_loss"] for line in lines]
+    assert np.mean(of_locating[-5:]) < 0.7 * np.mean(of_locating[:5])
+    assert lines[-1]["loss"] < lines[0]["loss"], "the curve of the actions alone"
+    assert not [name for name in open_checkpoint(folder).load() if "reader" in name]
 
 
 def test_what_another_model_lacks_starts_fresh_and_is_named(data, tmp_path, capsys):
