@@ -105,7 +105,7 @@ class EnvActor:
     async def meet(self, name: str, policy: PolicySpec, workers: tuple[Any, ...] = ()) -> None:
         """Be told of a policy before its first episode, and again when it has more workers.
 
-        Once, since handles of actors are what costs most in a call: Ray counts who has them.
+        Once, and not with every episode: Ray counts who has handles of actors, which made a call a third dearer.
 
         Args:
           name: Of the policy, as episodes name it.
