@@ -56,6 +56,8 @@ class Caretaker:
         self._memory_gib = actor_memory_gib
         self._under_way: set[str] = set()
         self._window: _Window | None = None
+        self._eased = float("-inf")
+        """When memory last ran short."""
         self.retried = 0
         self.replaced = 0
         self.figures = Figures()
@@ -81,18 +83,10 @@ class Caretaker:
             self._under_way = policies
             self._sizing.reset()
             self._window = None
-        if self._window is None:
-            if self._filled():
-                simulators = {s: s.health for s in self._simulators.all if s.health}
-                self._window = _Window(
-                    now, simulators, {w: w.health for w in self._workforce.all if w.health}
-                )
-            return
-        spent_s = now - self._window.began
-        if spent_s < WINDOW_S:
-            return
-        seen = replace(self.figures, **self._over(self._window))
-        if (seen.queries_per_s or 0.0) * spent_s < WINDOW_QUERIES and spent_s < LONGEST_WINDOW_S:
+        seen = self._seen(now)
+        if self._sizing.short_of_memory(self.figures) and now - self._eased >= WINDOW_S:
+            self._eased, seen = now, self.figures
+        if seen is None:
             return
         self._window = None
         if reason := self._sizing.judge(seen):
@@ -101,13 +95,25 @@ class Caretaker:
                 f"workers of a policy {self._sizing.workers}; {reason}."
             )
 
+    def _seen(self, now: float) -> Figures | None:
+        """The figures of a while that is long enough to be judged by."""
+        if self._window is None:
+            if self._filled():
+                simulators = {s: s.health for s in self._simulators.all if s.health}
+                workers = {w: w.health for w in self._workforce.all if w.health}
+                self._window = _Window(now, simulators, workers)
+            return None
+        spent_s = now - self._window.began
+        if spent_s < WINDOW_S:
+            return None
+        seen = replace(self.figures, **self._over(self._window))
+        few = (seen.queries_per_s or 0.0) * spent_s < WINDOW_QUERIES
+        return None if few and spent_s < LONGEST_WINDOW_S else seen
+
     def _filled(self) -> bool:
         """Whether as many environments as there may be are there, or as many as there are episodes for."""
-        simulators = self._simulators.all
-        if not simulators or any(simulator.health is None for simulator in simulators):
-            return False
-        wanted = min(self._sizing.places * len(simulators), self._simulators.running)
-        return sum(s.health.environments for s in simulators if s.health is not None) >= wanted
+        there = [s.health.environments for s in self._simulators.all if s.health is not None]
+        return bool(there) and sum(there) >= min(self._sizing.places * len(there), self._simulators.running)
 
     def _over(self, window: _Window) -> dict[str, Any]:
         """What can be said of the time since then."""

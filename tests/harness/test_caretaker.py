@@ -31,14 +31,15 @@ class Run:
             self.simulators, self.workforce, Deadlines(Floors()), self.sizing, actor_memory_gib=None
         )
         self.rate, self.now, self.environments, self.notes = queries_per_s, 0.0, 0, []
+        self.free_bytes = 64 * GIB
         play(self.simulators, 8)
         self.simulators.all[0].health = None
 
     def go_on(self, seconds: float) -> None:
         for _ in range(round(2 * seconds)):
             self.now += 0.5
-            (simulator,), (worker,) = self.simulators.all, self.workforce.all
-            process = ProcessHealth(1, "node", GIB, 0.0, self.now, 64 * GIB)
+            simulator, (worker,) = self.simulators.all[0], self.workforce.all
+            process = ProcessHealth(1, "node", GIB, 0.0, self.now, self.free_bytes)
             count = int(self.rate * self.now)
             totals = {phase: PhaseTotals() for phase in PHASES} | {"query": PhaseTotals(count)}
             idle_s = self.now * (1 - self.rate * SIM_S)
@@ -96,4 +97,22 @@ def test_another_policy_begins_a_window_of_its_own():
     run.go_on(WINDOW_S)
     assert run.notes == []
     run.go_on(2.0)
+    assert len(run.notes) == 1
+
+
+def test_a_simulator_that_finds_no_core_does_not_keep_the_others_from_being_judged():
+    run = Run()
+    run.environments = START
+    run.simulators.have(2)
+    run.go_on(WINDOW_S + 2.0)
+    assert len(run.notes) == 1
+
+
+def test_memory_that_runs_short_is_not_waited_for_but_given_time_to_be_freed():
+    run = Run()
+    run.free_bytes = 2 * GIB
+    run.go_on(2.0)
+    assert len(run.notes) == 1
+    assert "environments of each 1, workers of a policy 1; the machine runs short of memory" in run.notes[0]
+    run.go_on(WINDOW_S - 2.0)
     assert len(run.notes) == 1
