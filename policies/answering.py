@@ -7,19 +7,33 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 from jaxtyping import Array, Float32, Int32, UInt32
 
-from policies.configs import ModelConfig
 from policies.inference import compiled
+from policies.joining import with_joined_projections
 from policies.model_input import ModelInput
 from policies.parameters import Model
 from policies.pi0 import Pi0, Schedule, noise_from_keys
 from policies.pi0_fast import Pi0Fast
 
 
-def answering(model: Model, *, flow_steps: int, answer_tokens: int) -> Callable[..., jax.Array]:
+@dataclass(frozen=True)
+class Spelling:
+    """What is known of answers in tokens before they are generated."""
+
+    leading: tuple[int, ...] = ()
+    """What every answer begins with."""
+    candidates: tuple[int, ...] = ()
+    """All tokens that an answer is made of, the end token too; () if that is not known."""
+
+
+def answering(
+    model: Model, *, flow_steps: int, answer_tokens: int, spelling: Spelling | None = None
+) -> Callable[..., jax.Array]:
     """A function of a batch and a key per row, uint32 [b, 2], that compiles once per shape.
 
     The savings of the model's config are made here. What does not depend on queries is computed now.
@@ -28,20 +42,31 @@ def answering(model: Model, *, flow_steps: int, answer_tokens: int) -> Callable[
       model: Whose weights of this moment are used.
       flow_steps: Euler steps, for models that answer by flow matching.
       answer_tokens: Most tokens of an answer, for models that answer in tokens.
+      spelling: For models that answer in tokens, where it is known.
     """
-    separate = separates_layers(model.config)
+    savings = model.config.savings
     if isinstance(model, Pi0Fast):
-        return compiled(model, functools.partial(tokens, answer_tokens), separate_layers=separate)
-    call = functools.partial(compiled, separate_layers=separate)
-    if not model.config.savings.schedule:
-        return call(model, lambda model, batch, keys: actions(model, flow_steps, batch, keys))
+        spelling = spelling or Spelling()
+        spelling = Spelling(
+            spelling.leading if savings.leading_tokens else (),
+            spelling.candidates if savings.restricted_head else (),
+        )
+        return compiled_for_inference(model, functools.partial(tokens, answer_tokens, spelling))
+    if not savings.schedule:
+        return compiled_for_inference(
+            model, lambda model, batch, keys: actions(model, flow_steps, batch, keys)
+        )
     schedule = compiled(model, lambda model: model.schedule(flow_steps))()
-    return functools.partial(call(model, actions), schedule)
+    return functools.partial(compiled_for_inference(model, actions), schedule)
 
 
-def separates_layers(config: ModelConfig) -> bool:
-    """Whether every layer's weights are arrays of their own."""
-    return config.unroll_layers and config.savings.separate_layers
+def compiled_for_inference(model: Model, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`compiled`, with the weights laid out as the savings of the model's config say."""
+    config = model.config
+    if config.unroll_layers and config.savings.joined_projections:
+        model = with_joined_projections(model)
+    separate = config.unroll_layers and config.savings.separate_layers
+    return compiled(model, function, separate_layers=separate)
 
 
 def actions(
@@ -54,8 +79,14 @@ def actions(
 
 
 def tokens(
-    answer_tokens: int, model: Pi0Fast, batch: ModelInput, keys: UInt32[Array, "b 2"]
+    answer_tokens: int,
+    spelling: Spelling,
+    model: Pi0Fast,
+    batch: ModelInput,
+    keys: UInt32[Array, "b 2"],
 ) -> Int32[Array, "b m"]:
     """The likeliest tokens: nothing is random."""
     del keys
-    return model.sample_tokens(batch, answer_tokens).tokens
+    return model.sample_tokens(
+        batch, answer_tokens, leading=spelling.leading, candidates=spelling.candidates
+    ).tokens

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int32, UInt32
 
-from policies.answering import answering
+from policies.answering import Spelling, answering
 from policies.interface import Answer, Chunk, Policy, PolicySpec, Query
 from policies.model_input import ModelInput
 from policies.normalization import Normalizer, NormStats, norm_stats_to_json
@@ -77,7 +77,13 @@ class NetworkPolicy(Policy):
         self.words = words
         self.encoder = QueryEncoder(preset, words.text, Normalizer(preset.normalization, stats.get("state")))
         self._actions = Normalizer(preset.normalization, stats.get("actions"))
-        self._run = answering(model, flow_steps=preset.flow_steps, answer_tokens=preset.answer_tokens)
+        answer = words.answer
+        self._run = answering(
+            model,
+            flow_steps=preset.flow_steps,
+            answer_tokens=preset.answer_tokens,
+            spelling=None if answer is None else Spelling(answer.leading(), answer.candidates()),
+        )
 
     def prepare(self, bucket: int) -> float:
         """Compile and warm up for batches of `bucket` rows; returns the seconds it took.

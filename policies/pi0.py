@@ -90,6 +90,7 @@ class Pi0(nnx.Module):
             rngs=rngs,
             recompute_layers=config.recompute_layers,
             unroll_layers=config.unroll_layers,
+            attend_by_row=config.savings.attention_by_row,
         )
         self.action_in_proj = Linear(action_dim, width, rngs=rngs)
         if config.state_as == "token":
@@ -125,10 +126,11 @@ class Pi0(nnx.Module):
         step_size = -1.0 / jnp.asarray(num_steps, jnp.float32)
 
         def step(_: Int32[Array, ""], carry: tuple) -> tuple:
-            x, time = carry
-            return self.euler_step(prefix, batch.state, x, time, step_size)
+            x, time, prefix = carry
+            velocity, prefix = self.read_suffix(prefix, batch.state, x, _same(time, x))
+            return x + step_size * velocity.astype(jnp.float32), time + step_size, prefix
 
-        start = (jnp.asarray(noise), jnp.ones((), jnp.float32))
+        start = (jnp.asarray(noise), jnp.ones((), jnp.float32), prefix)
         return jax.lax.fori_loop(0, num_steps, step, start)[0]
 
     def schedule(self, num_steps: int) -> Schedule:
@@ -162,12 +164,13 @@ class Pi0(nnx.Module):
         state: Float32[AnyArray, "b a"],
         x: Float32[Array, "b c a"],
     ) -> Float32[Array, "b c a"]:
-        def step(x: Float32[Array, "b c a"], at: tuple) -> tuple[Float32[Array, "b c a"], None]:
-            time, effect = at
-            return self.euler_step(prefix, state, x, time, schedule.step_size, effect)[0], None
+        def step(carry: tuple, at: tuple) -> tuple[tuple, None]:
+            (x, prefix), (time, effect) = carry, at
+            velocity, prefix = self.read_suffix(prefix, state, x, _same(time, x), effect)
+            return (x + schedule.step_size * velocity.astype(jnp.float32), prefix), None
 
         steps = (schedule.time, schedule.effect)
-        return jax.lax.scan(step, x, steps, unroll=self.config.savings.unrolled_steps)[0]
+        return jax.lax.scan(step, (x, prefix), steps, unroll=self.config.savings.unrolled_steps)[0][0]
 
     def euler_step(
         self,
@@ -182,7 +185,7 @@ class Pi0(nnx.Module):
 
         `effect` is what `effect_of_time` says of this time, where that is known.
         """
-        velocity = self.velocity(prefix, state, x, jnp.broadcast_to(time, x.shape[:1]), effect)
+        velocity = self.velocity(prefix, state, x, _same(time, x), effect)
         return x + step_size * velocity.astype(jnp.float32), time + step_size
 
     def read_prefix(self, batch: ModelInput) -> ReadPrefix:
@@ -201,6 +204,7 @@ class Pi0(nnx.Module):
             batch=rows,
             slots=slots + self._suffix_length(),
             dtype=jnp.dtype(self.config.dtype),
+            separate=self.config.unroll_layers,
         )
         mask = block_mask(prefix.valid, prefix.starts_block)
         mask = jnp.pad(mask, ((0, 0), (0, 0), (0, cache.slots - slots)))
@@ -217,6 +221,21 @@ class Pi0(nnx.Module):
         effect: Float32[Array, "1 d"] | Modulations | None = None,
     ) -> Float[Array, "b c a"]:
         """The predicted direction from actions to noise, at noisy actions `x` and flow time `time`."""
+        return self.read_suffix(prefix, state, x, time, effect)[0]
+
+    def read_suffix(
+        self,
+        prefix: ReadPrefix,
+        state: Float32[AnyArray, "b a"],
+        x: Float32[Array, "b c a"],
+        time: Float32[Array, " b"],
+        effect: Float32[Array, "1 d"] | Modulations | None = None,
+    ) -> tuple[Float[Array, "b c a"], ReadPrefix]:
+        """`velocity`, and the prefix for the next step.
+
+        Where layers are unrolled, the suffix stays in the cache behind the prefix until the next one is
+        written over it, so that a loop that carries the prefix never copies it.
+        """
         suffix = self.embed_suffix(state, x, time, effect)
         own = block_mask(jnp.ones(suffix.tokens.shape[:2], jnp.bool_), suffix.starts_block)
         onto_prefix = jnp.broadcast_to(
@@ -224,14 +243,16 @@ class Pi0(nnx.Module):
         )
         read = prefix.valid.sum(axis=1, dtype=jnp.int32)
         positions = read[:, None] + jnp.arange(suffix.tokens.shape[1], dtype=jnp.int32)[None]
-        (_, out), _ = self.transformer(
+        (_, out), cache = self.transformer(
             [None, suffix.tokens],
             positions,
             jnp.concatenate([onto_prefix, own], axis=2),
             prefix.cache,
             [None, suffix.condition],
         )
-        return self.velocity_from(out)
+        if self.config.unroll_layers:
+            prefix = ReadPrefix(KVCache(cache.k, cache.v, prefix.cache.end), prefix.valid)
+        return self.velocity_from(out), prefix
 
     def velocity_from(self, out: Float[Array, "b t d"]) -> Float[Array, "b c a"]:
         """The velocity that the action expert's output spells."""
@@ -326,6 +347,11 @@ class Pi0(nnx.Module):
 
     def _suffix_length(self) -> int:
         return self.config.action_horizon + (1 if self.config.state_as == "token" else 0)
+
+
+def _same(time: Float32[Array, ""], x: Float32[Array, "b c a"]) -> Float32[Array, " b"]:
+    """One flow time for all rows."""
+    return jnp.broadcast_to(time, x.shape[:1])
 
 
 def _squared_error(velocity: Float[Array, "b c a"], target: Float32[Array, "b c a"]) -> Float32[Array, "b c"]:

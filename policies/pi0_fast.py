@@ -11,10 +11,12 @@ Axis letters: b batch, p prefix tokens, s slots, t text tokens, m generated toke
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Float32, Int32
 
@@ -29,6 +31,8 @@ from policies.transformer import Transformer
 
 END_TOKEN = 1
 """`<eos>` of PaliGemma's tokenizer."""
+CHECKED_AT_ONCE = 512
+"""Positions whose logits over all tokens are in memory at once: half a gigabyte at full size."""
 
 
 @pytree
@@ -77,6 +81,7 @@ class Pi0Fast(nnx.Module):
             rngs=rngs,
             recompute_layers=config.recompute_layers,
             unroll_layers=config.unroll_layers,
+            attend_by_row=config.savings.attention_by_row,
         )
 
     def sample_tokens(
@@ -87,6 +92,8 @@ class Pi0Fast(nnx.Module):
         temperature: float = 0.0,
         keys: Array | None = None,
         stop: Literal["each_row", "all_at_once"] = "each_row",
+        leading: Sequence[int] = (),
+        candidates: Sequence[int] = (),
     ) -> GeneratedTokens:
         """Generate until every row has ended, or `max_tokens`.
 
@@ -99,13 +106,27 @@ class Pi0Fast(nnx.Module):
           stop: `each_row` writes 0 behind a row's end token and stops when all rows have met theirs.
             `all_at_once` is the published loop: a row goes on behind its end token, until all rows
             happen to produce one in the same step.
+          leading: What answers are expected to begin with; static. It is read with the prompt, and
+            generated as always from the first token on that a row would not have said.
+            Exact with the decode mask `valid`, and with `window` wherever no camera is masked: what
+            masked tokens hold depends on all slots, and `window` may show it.
+          candidates: Tokens among which the next one is looked for, ascending; static. All others are
+            looked at once, behind the loop; if one of them should have been taken, everything is
+            generated again. () looks at all tokens every time.
 
         Raises:
-          ValueError: If the temperature is not 0 and there are no keys.
+          ValueError: If the temperature is not 0 and there are no keys, or there are `leading` tokens or
+            `candidates`, which say nothing about what may be drawn.
         """
         if temperature and keys is None:
             raise ValueError("Drawing tokens at a temperature needs a key per row; got none.")
+        if temperature and (leading or candidates):
+            raise ValueError(
+                "Leading tokens and candidates go with temperature 0: drawing may take any token."
+            )
         sticky = stop == "each_row"
+        table = self.transformer.token_table[...]
+        some = np.array(candidates, np.int32)
 
         def pick(logits: Float[Array, "b v"], step: Int32[Array, ""], ended: Bool[Array, " b"]) -> Array:
             if temperature:
@@ -122,17 +143,83 @@ class Pi0Fast(nnx.Module):
             prompt, token, tokens, step, ended = carry
             logits, prompt = self.decode(prompt, token, step - 1)
             token = pick(logits, step, ended)
-            tokens = jax.lax.dynamic_update_slice(tokens, token[:, None], (jnp.zeros((), jnp.int32), step))
+            tokens = _put(tokens, token, step)
             at_end = token == END_TOKEN
             return prompt, token, tokens, step + 1, (ended | at_end) if sticky else at_end
 
-        logits, prompt = self.read_prompt(batch, max_tokens)
+        def one_candidate(carry: tuple) -> tuple:
+            (prompt, token, tokens, step, ended), outs = carry
+            out, prompt = self.decode_out(prompt, token, step - 1)
+            best = jnp.argmax(self.transformer.logits(out, rows), axis=-1)
+            token = jnp.take(jnp.asarray(some), best)
+            token = jnp.where(ended, 0, token) if sticky else token
+            at_end = token == END_TOKEN
+            ended = (ended | at_end) if sticky else at_end
+            zero = jnp.zeros((), jnp.int32)
+            outs = jax.lax.dynamic_update_slice(outs, out[:, None], (zero, step, zero))
+            return (prompt, token, _put(tokens, token, step), step + 1, ended), outs
+
+        leading = tuple(leading)[: max_tokens - 1]
+        logits, prompt = self.read_with_leading(self.embed_prefix(batch), max_tokens, leading)
         nobody = jnp.zeros(logits.shape[:1], jnp.bool_)
-        token = pick(logits, jnp.zeros((), jnp.int32), nobody)
-        tokens = jnp.zeros((token.shape[0], max_tokens), jnp.int32).at[:, 0].set(token)
-        start = (prompt, token, tokens, jnp.ones((), jnp.int32), token == END_TOKEN)
-        tokens = jax.lax.while_loop(go_on, one_token, start)[2]
+        tokens = jnp.zeros((logits.shape[0], max_tokens), jnp.int32)
+        known = jnp.zeros((), jnp.int32)
+        if leading:
+            said = jnp.argmax(logits, axis=-1).astype(jnp.int32)[:, :-1]
+            expected = jnp.asarray(np.array(leading, np.int32))[None]
+            # Rows share their slots, so all go back to the first word that one of them would not have said.
+            known = jnp.cumprod((said == expected).all(axis=0).astype(jnp.int32)).sum(dtype=jnp.int32)
+            tokens = tokens.at[:, : len(leading)].set(
+                jnp.where(jnp.arange(len(leading), dtype=jnp.int32)[None] < known, expected, 0)
+            )
+            prompt = _ending(prompt, prompt.cache.end - len(leading) + known)
+        token = pick(jax.lax.dynamic_index_in_dim(logits, known, 1, False), known, nobody)
+        start = (prompt, token, _put(tokens, token, known), known + 1, token == END_TOKEN)
+
+        def generate() -> Int32[Array, "b m"]:
+            return jax.lax.while_loop(go_on, one_token, start)[2]
+
+        if not candidates:
+            tokens = generate()
+            return GeneratedTokens(tokens, _lengths(tokens))
+        rows = jnp.take(table, jnp.asarray(some), axis=0)
+        outs = jnp.zeros((*tokens.shape, self.transformer.width), jnp.dtype(self.config.dtype))
+        (_, _, tokens, end, _), outs = jax.lax.while_loop(
+            lambda carry: go_on(carry[0]), one_candidate, (start, outs)
+        )
+        right = self._are_best(outs, tokens, first=known + 1, end=end)
+        tokens = jax.lax.cond(right, lambda: tokens, generate)
         return GeneratedTokens(tokens, _lengths(tokens))
+
+    def _are_best(
+        self,
+        outs: Float[Array, "b m d"],
+        tokens: Int32[Array, "b m"],
+        *,
+        first: Int32[Array, ""],
+        end: Int32[Array, ""],
+    ) -> Bool[Array, ""]:
+        """Whether each token at `first` or behind, up to a row's end, is the likeliest of all tokens.
+
+        Several positions are looked at at a time: each time, the whole table is read.
+        """
+        batch, length, width = outs.shape
+        together = max(1, min(length, CHECKED_AT_ONCE // batch))
+        groups = -(-length // together)
+        room = groups * together - length
+        position = jnp.arange(length, dtype=jnp.int32)[None]
+        counts = (position >= first) & (position < end) & (position <= _lengths(tokens)[:, None])
+        outs = jnp.pad(outs, ((0, 0), (0, room), (0, 0))).reshape(batch, groups, together, width)
+        tokens = jnp.pad(tokens, ((0, 0), (0, room))).reshape(batch, groups, together)
+        counts = jnp.pad(counts, ((0, 0), (0, room))).reshape(batch, groups, together)
+
+        def group(of: tuple) -> Bool[Array, ""]:
+            outs, tokens, counts = of
+            best = jnp.argmax(self.transformer.logits(outs), axis=-1).astype(jnp.int32)
+            return jnp.where(counts, best == tokens, True).all()
+
+        parts = (jnp.moveaxis(part, 1, 0) for part in (outs, tokens, counts))
+        return jax.lax.map(group, tuple(parts)).all()
 
     def read_prompt(self, batch: ModelInput, max_tokens: int) -> tuple[Float[Array, "b v"], ReadPrompt]:
         """Read cameras and prompt, with room for `max_tokens` behind; returns the next token's logits."""
@@ -140,6 +227,17 @@ class Pi0Fast(nnx.Module):
 
     def read(self, prefix: Prefix, max_tokens: int) -> tuple[Float[Array, "b v"], ReadPrompt]:
         """`read_prompt` of embedded cameras and prompt."""
+        logits, prompt = self.read_with_leading(prefix, max_tokens, ())
+        return logits[:, 0], prompt
+
+    def read_with_leading(
+        self, prefix: Prefix, max_tokens: int, leading: Sequence[int]
+    ) -> tuple[Float[Array, "b n v"], ReadPrompt]:
+        """`read` of the prompt and of the tokens that the answer may begin with.
+
+        Returns:
+          Logits of what follows the prompt and each of the tokens, n being one more than these.
+        """
         mask = block_mask(prefix.valid, prefix.starts_block)
         tokens, valid, mask = align_right(prefix.tokens, prefix.valid, mask)
         rows, slots = valid.shape
@@ -148,23 +246,39 @@ class Pi0Fast(nnx.Module):
             batch=rows,
             slots=slots + max_tokens,
             dtype=jnp.dtype(self.config.dtype),
+            separate=self.config.unroll_layers,
         )
         mask = jnp.pad(mask, ((0, 0), (0, 0), (0, max_tokens)))
-        (out,), cache = self.transformer([tokens], positions_of_valid(valid), mask, cache)
-        return self.transformer.logits(out[:, -1]), ReadPrompt(cache, valid)
+        positions = positions_of_valid(valid)
+        if leading:
+            ids = jnp.broadcast_to(jnp.asarray(np.array(leading, np.int32))[None], (rows, len(leading)))
+            tokens = jnp.concatenate([tokens, self.transformer.embed(ids).astype(tokens.dtype)], axis=1)
+            steps = [jnp.int32(step) for step in range(len(leading))]
+            prompt = ReadPrompt(cache, valid)
+            seen = jnp.stack([self._decode_mask(prompt, step) for step in steps], axis=1)
+            mask = jnp.concatenate([mask, seen], axis=1)
+            places = [self._decode_position(prompt, step)[:, None] for step in steps]
+            positions = jnp.concatenate([positions, *places], axis=1)
+        (out,), cache = self.transformer([tokens], positions, mask, cache)
+        return self.transformer.logits(out[:, -1 - len(leading) :]), ReadPrompt(cache, valid)
 
     def decode(
         self, prompt: ReadPrompt, token: Int32[Array, " b"], step: Int32[Array, ""]
     ) -> tuple[Float[Array, "b v"], ReadPrompt]:
         """Read the `step`-th generated token (0 is the first); returns the next token's logits."""
-        read = prompt.valid.sum(axis=1, dtype=jnp.int32)
-        skipped = 1 if self.config.first_decode_position == "skip_one" else 0
-        positions = (read + skipped + step)[:, None]
+        out, prompt = self.decode_out(prompt, token, step)
+        return self.transformer.logits(out), prompt
+
+    def decode_out(
+        self, prompt: ReadPrompt, token: Int32[Array, " b"], step: Int32[Array, ""]
+    ) -> tuple[Float[Array, "b d"], ReadPrompt]:
+        """`decode` up to the transformer's output, of which logits are made."""
+        positions = self._decode_position(prompt, step)[:, None]
         mask = self._decode_mask(prompt, step)
         (out,), cache = self.transformer(
             [self.transformer.embed(token[:, None])], positions, mask[:, None], prompt.cache
         )
-        return self.transformer.logits(out[:, 0]), ReadPrompt(cache, prompt.valid)
+        return out[:, 0], ReadPrompt(cache, prompt.valid)
 
     def loss(self, batch: ModelInput) -> Float32[Array, " b"]:
         """Cross-entropy of the tokens in `token_loss_mask`, averaged within each row.
@@ -198,6 +312,10 @@ class Pi0Fast(nnx.Module):
         """Tokens of cameras and text."""
         return embed_prefix(self.config, self.image_encoder, self.transformer, batch)
 
+    def _decode_position(self, prompt: ReadPrompt, step: Int32[Array, ""]) -> Int32[Array, " b"]:
+        skipped = 1 if self.config.first_decode_position == "skip_one" else 0
+        return prompt.valid.sum(axis=1, dtype=jnp.int32) + skipped + step
+
     def _decode_mask(self, prompt: ReadPrompt, step: Int32[Array, ""]) -> Bool[Array, "b s"]:
         size = prompt.valid.shape[1]
         slot = jnp.arange(prompt.cache.slots, dtype=jnp.int32)[None]
@@ -222,6 +340,18 @@ def align_right(
         )
 
     return jax.vmap(align)(tokens, valid, mask)
+
+
+def _put(
+    tokens: Int32[Array, "b m"], token: Int32[Array, " b"], step: Int32[Array, ""]
+) -> Int32[Array, "b m"]:
+    """One more token of every row."""
+    return jax.lax.dynamic_update_slice(tokens, token[:, None], (jnp.zeros((), jnp.int32), step))
+
+
+def _ending(prompt: ReadPrompt, end: Int32[Array, ""]) -> ReadPrompt:
+    """The prompt with fewer slots in use."""
+    return ReadPrompt(KVCache(prompt.cache.k, prompt.cache.v, end), prompt.valid)
 
 
 def _draw(keys: Array, step: Int32[Array, ""], scores: Float[Array, "b v"]) -> Int32[Array, " b"]:
