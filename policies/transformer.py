@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 from policies.attention import Rotation, attend, attend_by_row, rotate, rotation
 from policies.configs import GemmaConfig
 from policies.experts import Block, Expert
-from policies.kv_cache import KVCache, Slots, write
+from policies.kv_cache import KVCache, write
 from policies.norms import Modulation
 from policies.projections import wider
 from policies.pytrees import pytree
@@ -293,7 +293,7 @@ def _of_layer(weights: tuple, i: int) -> tuple:
     return states, None if slots is None else (slots[0][i], slots[1][i]), known
 
 
-def _joined(layers: Slots, last: Float[Array, "b s k h"]) -> Slots:
+def _joined(layers: Array | tuple, last: Float[Array, "b s k h"]) -> Array | tuple:
     """The slots of several layers and of the one behind them."""
     return (*layers, last) if isinstance(layers, tuple) else jnp.concatenate([layers, last[None]])
 

@@ -1,7 +1,7 @@
 """FLOPs and bytes of a query as XLA counts them, without weights: nothing is allocated, nothing runs.
 
 XLA counts the body of a loop once, however often it runs, so layers and flow steps are laid out one after
-the other before they are counted.
+the other before they are counted, and rows attend together.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class _Straight:
     """A model without loops, by the shapes of its weights."""
 
     def __init__(self, config: ModelConfig):
-        savings = dataclasses.replace(config.savings, unrolled_steps=True)
+        savings = dataclasses.replace(config.savings, unrolled_steps=True, attention_by_row=False)
         config = dataclasses.replace(config, unroll_layers=True, savings=savings)
         model = abstract_model(config)
         if config.savings.joined_projections:
