@@ -13,6 +13,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float32, Int32, UInt32
 
+from policies.answer_grammar import AnswerGrammar
 from policies.inference import compiled
 from policies.joining import with_joined_projections
 from policies.model_input import ModelInput
@@ -32,7 +33,12 @@ class Spelling:
 
 
 def answering(
-    model: Model, *, flow_steps: int, answer_tokens: int, spelling: Spelling | None = None
+    model: Model,
+    *,
+    flow_steps: int,
+    answer_tokens: int,
+    grammar: AnswerGrammar | None = None,
+    spelling: Spelling | None = None,
 ) -> Callable[..., jax.Array]:
     """A function of a batch and a key per row, uint32 [b, 2], that compiles once per shape.
 
@@ -42,16 +48,18 @@ def answering(
       model: Whose weights of this moment are used.
       flow_steps: Euler steps, for models that answer by flow matching.
       answer_tokens: Most tokens of an answer, for models that answer in tokens.
-      spelling: For models that answer in tokens, where it is known.
+      grammar: What answers must look like, for such models; it says how long they may be, too.
+      spelling: What answers are expected to look like, for such models, where that is known.
     """
     savings = model.config.savings
     if isinstance(model, Pi0Fast):
+        most = answer_tokens if grammar is None else grammar.most_tokens
         spelling = spelling or Spelling()
         spelling = Spelling(
             spelling.leading if savings.leading_tokens else (),
-            spelling.candidates if savings.restricted_head else (),
+            spelling.candidates if savings.restricted_head and grammar is None else (),
         )
-        return compiled_for_inference(model, functools.partial(tokens, answer_tokens, spelling))
+        return compiled_for_inference(model, functools.partial(tokens, most, grammar, spelling))
     if not savings.schedule:
         return compiled_for_inference(
             model, lambda model, batch, keys: actions(model, flow_steps, batch, keys)
@@ -80,6 +88,7 @@ def actions(
 
 def tokens(
     answer_tokens: int,
+    grammar: AnswerGrammar | None,
     spelling: Spelling,
     model: Pi0Fast,
     batch: ModelInput,
@@ -88,5 +97,9 @@ def tokens(
     """The likeliest tokens: nothing is random."""
     del keys
     return model.sample_tokens(
-        batch, answer_tokens, leading=spelling.leading, candidates=spelling.candidates
+        batch,
+        answer_tokens,
+        grammar=grammar,
+        leading=spelling.leading,
+        candidates=spelling.candidates,
     ).tokens

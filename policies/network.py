@@ -77,12 +77,18 @@ class NetworkPolicy(Policy):
         self.words = words
         self.encoder = QueryEncoder(preset, words.text, Normalizer(preset.normalization, stats.get("state")))
         self._actions = Normalizer(preset.normalization, stats.get("actions"))
-        answer = words.answer
+        grammar, spelling = None, None
+        if words.answer is not None:
+            sizes = preset.model
+            spelling = Spelling(words.answer.leading(), words.answer.candidates())
+            if preset.answers == "guided":
+                grammar = words.answer.grammar(sizes.action_horizon, sizes.action_dim, sizes.vocab_size)
         self._run = answering(
             model,
             flow_steps=preset.flow_steps,
             answer_tokens=preset.answer_tokens,
-            spelling=None if answer is None else Spelling(answer.leading(), answer.candidates()),
+            grammar=grammar,
+            spelling=spelling,
         )
 
     def prepare(self, bucket: int) -> float:

@@ -127,7 +127,8 @@ class Pi0(nnx.Module):
 
         def step(_: Int32[Array, ""], carry: tuple) -> tuple:
             x, time, prefix = carry
-            velocity, prefix = self.read_suffix(prefix, batch.state, x, _same(time, x))
+            out, prefix = self.read_suffix(prefix, batch.state, x, _same(time, x))
+            velocity = self.velocity_from(out)
             return x + step_size * velocity.astype(jnp.float32), time + step_size, prefix
 
         start = (jnp.asarray(noise), jnp.ones((), jnp.float32), prefix)
@@ -166,7 +167,8 @@ class Pi0(nnx.Module):
     ) -> Float32[Array, "b c a"]:
         def step(carry: tuple, at: tuple) -> tuple[tuple, None]:
             (x, prefix), (time, effect) = carry, at
-            velocity, prefix = self.read_suffix(prefix, state, x, _same(time, x), effect)
+            out, prefix = self.read_suffix(prefix, state, x, _same(time, x), effect)
+            velocity = self.velocity_from(out)
             return (x + schedule.step_size * velocity.astype(jnp.float32), prefix), None
 
         steps = (schedule.time, schedule.effect)
@@ -221,6 +223,17 @@ class Pi0(nnx.Module):
         effect: Float32[Array, "1 d"] | Modulations | None = None,
     ) -> Float[Array, "b c a"]:
         """The predicted direction from actions to noise, at noisy actions `x` and flow time `time`."""
+        return self.velocity_from(self.outputs(prefix, state, x, time, effect))
+
+    def outputs(
+        self,
+        prefix: ReadPrefix,
+        state: Float32[AnyArray, "b a"],
+        x: Float32[Array, "b c a"],
+        time: Float32[Array, " b"],
+        effect: Float32[Array, "1 d"] | Modulations | None = None,
+    ) -> Float[Array, "b t d"]:
+        """What the action expert makes of its suffix, behind a prefix that was read."""
         return self.read_suffix(prefix, state, x, time, effect)[0]
 
     def read_suffix(
@@ -230,8 +243,8 @@ class Pi0(nnx.Module):
         x: Float32[Array, "b c a"],
         time: Float32[Array, " b"],
         effect: Float32[Array, "1 d"] | Modulations | None = None,
-    ) -> tuple[Float[Array, "b c a"], ReadPrefix]:
-        """`velocity`, and the prefix for the next step.
+    ) -> tuple[Float[Array, "b t d"], ReadPrefix]:
+        """`outputs`, and the prefix for the next step.
 
         Where layers are unrolled, the suffix stays in the cache behind the prefix until the next one is
         written over it, so that a loop that carries the prefix never copies it.
@@ -252,7 +265,7 @@ class Pi0(nnx.Module):
         )
         if self.config.unroll_layers:
             prefix = ReadPrefix(KVCache(cache.k, cache.v, prefix.cache.end), prefix.valid)
-        return self.velocity_from(out), prefix
+        return out, prefix
 
     def velocity_from(self, out: Float[Array, "b t d"]) -> Float[Array, "b c a"]:
         """The velocity that the action expert's output spells."""
@@ -284,11 +297,23 @@ class Pi0(nnx.Module):
         time: Float32[AnyArray, "b m"],
     ) -> Float32[Array, "b m c"]:
         """`loss` at m noises and flow times of every row, with cameras and prompt read once for all."""
+        return self.loss_and_outputs(batch, actions, noise, time)[0]
+
+    def loss_and_outputs(
+        self,
+        batch: ModelInput,
+        actions: Float32[AnyArray, "b c a"],
+        noise: Float32[AnyArray, "b m c a"],
+        time: Float32[AnyArray, "b m"],
+    ) -> tuple[Float32[Array, "b m c"], Float32[Array, "b m d"]]:
+        """`loss_of_many`, and the mean of the outputs that each chunk's velocity is made from."""
         prefix = self.read(self.embed_prefix(batch), keys_only=False)
 
-        def loss(noise: Float32[Array, "b c a"], time: Float32[Array, " b"]) -> Float32[Array, "b c"]:
+        def loss(noise: Float32[Array, "b c a"], time: Float32[Array, " b"]) -> tuple[Array, Array]:
             x, target = flow_target(jnp.asarray(actions), noise, time)
-            return _squared_error(self.velocity(prefix, batch.state, x, time), target)
+            out = self.outputs(prefix, batch.state, x, time)
+            of_actions = out[:, -self.config.action_horizon :].astype(jnp.float32)
+            return _squared_error(self.velocity_from(out), target), of_actions.mean(axis=1)
 
         return jax.vmap(loss, in_axes=1, out_axes=1)(jnp.asarray(noise), jnp.asarray(time))
 

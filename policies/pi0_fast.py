@@ -20,6 +20,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Float32, Int32
 
+from policies.answer_grammar import AnswerGrammar
 from policies.attention import block_mask
 from policies.configs import ModelConfig
 from policies.kv_cache import KVCache, empty_cache
@@ -92,6 +93,7 @@ class Pi0Fast(nnx.Module):
         temperature: float = 0.0,
         keys: Array | None = None,
         stop: Literal["each_row", "all_at_once"] = "each_row",
+        grammar: AnswerGrammar | None = None,
         leading: Sequence[int] = (),
         candidates: Sequence[int] = (),
     ) -> GeneratedTokens:
@@ -106,89 +108,108 @@ class Pi0Fast(nnx.Module):
           stop: `each_row` writes 0 behind a row's end token and stops when all rows have met theirs.
             `all_at_once` is the published loop: a row goes on behind its end token, until all rows
             happen to produce one in the same step.
+          grammar: What an answer must look like; without one, any token may follow.
           leading: What answers are expected to begin with; static. It is read with the prompt, and
             generated as always from the first token on that a row would not have said.
             Exact with the decode mask `valid`, and with `window` wherever no camera is masked: what
             masked tokens hold depends on all slots, and `window` may show it.
           candidates: Tokens among which the next one is looked for, ascending; static. All others are
             looked at once, behind the loop; if one of them should have been taken, everything is
-            generated again. () looks at all tokens every time.
+            generated again. () looks at all tokens every time. A grammar says by itself which tokens
+            there are to look at.
 
         Raises:
           ValueError: If the temperature is not 0 and there are no keys, or there are `leading` tokens or
-            `candidates`, which say nothing about what may be drawn.
+            `candidates` for answers that may hold any token; if answers with a grammar are to go on behind
+            their end, or come with candidates.
         """
         if temperature and keys is None:
             raise ValueError("Drawing tokens at a temperature needs a key per row; got none.")
-        if temperature and (leading or candidates):
+        if temperature and grammar is None and (leading or candidates):
             raise ValueError(
                 "Leading tokens and candidates go with temperature 0: drawing may take any token."
             )
         sticky = stop == "each_row"
-        table = self.transformer.token_table[...]
-        some = np.array(candidates, np.int32)
+        if grammar is not None and not sticky:
+            raise ValueError("An answer with a grammar ends where it says; stop must be 'each_row'.")
+        if grammar is not None and candidates:
+            raise ValueError("A grammar says which tokens there are; leave candidates out.")
+        among = None
+        if candidates:
+            among = np.array(candidates, np.int32)
+        elif grammar is not None and not temperature:
+            among = grammar.action_ids()
 
-        def pick(logits: Float[Array, "b v"], step: Int32[Array, ""], ended: Bool[Array, " b"]) -> Array:
+        def pick(
+            logits: Float[Array, "b _v"],
+            step: Int32[Array, ""],
+            ended: Bool[Array, " b"],
+            spelled: Int32[Array, " b"],
+            among: np.ndarray | None = None,
+        ) -> tuple[Array, Array]:
+            if grammar is not None:
+                logits = grammar.considered(logits, spelled, among)
             if temperature:
                 token = _draw(keys, step, logits / temperature)
             else:
                 token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-            return jnp.where(ended, 0, token) if sticky else token
+            if among is not None:
+                token = jnp.take(jnp.asarray(among), token)
+            if grammar is not None:
+                token, spelled = grammar.follow(token, step, spelled)
+            return jnp.where(ended, 0, token) if sticky else token, spelled
 
         def go_on(carry: tuple) -> Bool[Array, ""]:
-            _, _, _, step, ended = carry
+            _, _, _, step, ended, _ = carry
             return (step < max_tokens) & ~ended.all()
 
-        def one_token(carry: tuple) -> tuple:
-            prompt, token, tokens, step, ended = carry
-            logits, prompt = self.decode(prompt, token, step - 1)
-            token = pick(logits, step, ended)
-            tokens = _put(tokens, token, step)
-            at_end = token == END_TOKEN
-            return prompt, token, tokens, step + 1, (ended | at_end) if sticky else at_end
-
-        def one_candidate(carry: tuple) -> tuple:
-            (prompt, token, tokens, step, ended), outs = carry
+        def advance(carry: tuple, among: np.ndarray | None) -> tuple[tuple, Array]:
+            prompt, token, tokens, step, ended, spelled = carry
             out, prompt = self.decode_out(prompt, token, step - 1)
-            best = jnp.argmax(self.transformer.logits(out, rows), axis=-1)
-            token = jnp.take(jnp.asarray(some), best)
-            token = jnp.where(ended, 0, token) if sticky else token
+            rows = None if among is None else head
+            token, spelled = pick(self.transformer.logits(out, rows), step, ended, spelled, among)
             at_end = token == END_TOKEN
             ended = (ended | at_end) if sticky else at_end
-            zero = jnp.zeros((), jnp.int32)
-            outs = jax.lax.dynamic_update_slice(outs, out[:, None], (zero, step, zero))
-            return (prompt, token, _put(tokens, token, step), step + 1, ended), outs
+            return (prompt, token, _put(tokens, token, step), step + 1, ended, spelled), out
 
         leading = tuple(leading)[: max_tokens - 1]
         logits, prompt = self.read_with_leading(self.embed_prefix(batch), max_tokens, leading)
-        nobody = jnp.zeros(logits.shape[:1], jnp.bool_)
         tokens = jnp.zeros((logits.shape[0], max_tokens), jnp.int32)
         known = jnp.zeros((), jnp.int32)
         if leading:
-            said = jnp.argmax(logits, axis=-1).astype(jnp.int32)[:, :-1]
-            expected = jnp.asarray(np.array(leading, np.int32))[None]
+            expected = np.array(leading, np.int32)
+            if grammar is None:
+                said = jnp.argmax(logits, axis=-1).astype(jnp.int32)[:, :-1]
+            else:
+                said = grammar.opening(len(leading))[None]
             # Rows share their slots, so all go back to the first word that one of them would not have said.
-            known = jnp.cumprod((said == expected).all(axis=0).astype(jnp.int32)).sum(dtype=jnp.int32)
-            tokens = tokens.at[:, : len(leading)].set(
-                jnp.where(jnp.arange(len(leading), dtype=jnp.int32)[None] < known, expected, 0)
-            )
+            same = (said == jnp.asarray(expected)[None]).all(axis=0)
+            known = jnp.cumprod(same.astype(jnp.int32)).sum(dtype=jnp.int32)
+            kept = jnp.arange(len(leading), dtype=jnp.int32) < known
+            tokens = tokens.at[:, : len(leading)].set(jnp.where(kept, jnp.asarray(expected), 0)[None])
             prompt = _ending(prompt, prompt.cache.end - len(leading) + known)
-        token = pick(jax.lax.dynamic_index_in_dim(logits, known, 1, False), known, nobody)
-        start = (prompt, token, _put(tokens, token, known), known + 1, token == END_TOKEN)
+        nobody, nothing = jnp.zeros(logits.shape[:1], jnp.bool_), jnp.zeros(logits.shape[:1], jnp.int32)
+        token, spelled = pick(jax.lax.dynamic_index_in_dim(logits, known, 1, False), known, nobody, nothing)
+        start = (prompt, token, _put(tokens, token, known), known + 1, token == END_TOKEN, spelled)
+        head = None if among is None else jnp.take(self.transformer.token_table[...], among, axis=0)
 
-        def generate() -> Int32[Array, "b m"]:
-            return jax.lax.while_loop(go_on, one_token, start)[2]
+        def generate(among: np.ndarray | None) -> Int32[Array, "b m"]:
+            return jax.lax.while_loop(go_on, lambda carry: advance(carry, among)[0], start)[2]
 
         if not candidates:
-            tokens = generate()
+            tokens = generate(among)
             return GeneratedTokens(tokens, _lengths(tokens))
-        rows = jnp.take(table, jnp.asarray(some), axis=0)
+
+        def advance_and_keep(carry: tuple) -> tuple:
+            state, outs = carry
+            state, out = advance(state, among)
+            at = (jnp.zeros((), jnp.int32), state[3] - 1, jnp.zeros((), jnp.int32))
+            return state, jax.lax.dynamic_update_slice(outs, out[:, None], at)
+
         outs = jnp.zeros((*tokens.shape, self.transformer.width), jnp.dtype(self.config.dtype))
-        (_, _, tokens, end, _), outs = jax.lax.while_loop(
-            lambda carry: go_on(carry[0]), one_candidate, (start, outs)
-        )
-        right = self._are_best(outs, tokens, first=known + 1, end=end)
-        tokens = jax.lax.cond(right, lambda: tokens, generate)
+        state, outs = jax.lax.while_loop(lambda carry: go_on(carry[0]), advance_and_keep, (start, outs))
+        right = self._are_best(outs, state[2], first=known + 1, end=state[3])
+        tokens = jax.lax.cond(right, lambda: state[2], lambda: generate(None))
         return GeneratedTokens(tokens, _lengths(tokens))
 
     def _are_best(
@@ -286,14 +307,21 @@ class Pi0Fast(nnx.Module):
         Raises:
           ValueError: If the batch has no `token_loss_mask`.
         """
+        return self.loss_and_outputs(batch)[0]
+
+    def loss_and_outputs(self, batch: ModelInput) -> tuple[Float32[Array, " b"], Float32[Array, "b d"]]:
+        """`loss`, and the mean of the outputs that predict each row's answer."""
         if batch.token_loss_mask is None:
             raise ValueError("The loss needs token_loss_mask, True on the tokens to be predicted; got None.")
-        logits = self.transformer.logits(self.predicting_outputs(batch)).astype(jnp.float32)
+        outputs = self.predicting_outputs(batch)
+        logits = self.transformer.logits(outputs).astype(jnp.float32)
         targets = jnp.asarray(batch.tokens)[:, 1:]
         wanted = jnp.asarray(batch.token_loss_mask)[:, 1:].astype(jnp.float32)
         scores = jnp.take_along_axis(logits, targets[:, :, None], axis=-1)[:, :, 0]
         log_likelihood = scores - jax.nn.logsumexp(logits, axis=-1)
-        return -(log_likelihood * wanted).sum(axis=-1) / jnp.maximum(wanted.sum(axis=-1), 1.0)
+        count = jnp.maximum(wanted.sum(axis=-1), 1.0)
+        mean_output = jnp.einsum("bt,btd->bd", wanted, outputs.astype(jnp.float32)) / count[:, None]
+        return -(log_likelihood * wanted).sum(axis=-1) / count, mean_output
 
     def predicting_outputs(self, batch: ModelInput) -> Float[Array, "b t d"]:
         """One teacher-forced pass: outputs at text tokens 0..t-1, which predict text tokens 1..t.

@@ -76,7 +76,10 @@ class Preset:
     action_tokens: Path | FastActionsSource | None = None
     """The FAST action tokenizer, for models that answer in tokens."""
     answer_tokens: int = 256
-    """Most tokens that an answer may have, for models that answer in tokens."""
+    """Most tokens that an answer may have, for models that answer in tokens freely."""
+    answers: Literal["free", "guided"] = "free"
+    """Whether any token may follow another in an answer, as published evaluations have it, or only those that
+    make it a whole chunk (`answer_grammar`)."""
     on_failure: OnFailure = "undecodable"
     """What to answer for tokens that spell no actions."""
     flow_steps: int = 10
@@ -159,7 +162,7 @@ _TINY_IMAGE_ENCODER = ImageEncoderConfig(width=96, depth=3, mlp_dim=192, num_hea
 _TINY_VOCABULARY = 1920  # Of assets/metaworld/sentencepiece.model.
 _SAWYER_CAMERAS = ("base_0_rgb", "left_wrist_0_rgb")
 _SAWYER_ASSETS = ROBOT_ASSETS / "metaworld"
-_TINY_CHUNK = 16
+_TINY_CHUNK = 10  # All of which is played: small models have no use for what is thrown away.
 
 
 def _tiny(name: str, model: ModelConfig, **fields: Any) -> Preset:
@@ -171,7 +174,7 @@ def _tiny(name: str, model: ModelConfig, **fields: Any) -> Preset:
         cameras=_SAWYER_CAMERAS,
         state_size=4,
         action_size=4,
-        replan_steps=10,
+        replan_steps=_TINY_CHUNK,
         text_model=_SAWYER_ASSETS / "sentencepiece.model",
         boxed=_SAWYER_ASSETS / name,
         untrained_stats=_SAWYER_ASSETS / "norm_stats.json",
@@ -207,8 +210,8 @@ def _tiny_presets() -> list[Preset]:
         _tiny(
             "pi0_fast-tiny",
             dataclasses.replace(
-                # Prompts take up to 40 tokens; the rest is for the actions in training, 20 on average.
-                pi0_fast(_TINY_LANGUAGE, max_token_len=80, **sizes),
+                # Prompts take up to 40 tokens; the rest is for the actions, a token for every coefficient.
+                pi0_fast(_TINY_LANGUAGE, max_token_len=88, **sizes),
                 # Generation goes on where the prompt ends, as in training; the published checkpoints are
                 # evaluated with a gap there.
                 first_decode_position="next",
@@ -218,7 +221,7 @@ def _tiny_presets() -> list[Preset]:
             prompt="fast",
             prompt_lengths=(40,),
             action_tokens=_SAWYER_ASSETS / "fast",
-            answer_tokens=48,
+            answers="guided",
         ),
     ]
 

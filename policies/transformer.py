@@ -285,11 +285,14 @@ class Transformer(nnx.Module):
 
 
 def _of_layer(weights: tuple, i: int) -> tuple:
-    """One layer's part of what `_over_layers` takes."""
+    """One layer's part of what `_over_layers` takes, from stacks of weights or tuples of them."""
     states, slots, known = weights
-    states, known = jax.tree.map(
-        lambda leaf: jax.lax.index_in_dim(leaf, i, 0, keepdims=False), (states, known)
-    )
+
+    def at(leaf: Array | tuple) -> Array:
+        return leaf[i] if isinstance(leaf, tuple) else jax.lax.index_in_dim(leaf, i, 0, keepdims=False)
+
+    states = [jax.tree.map(at, state, is_leaf=lambda leaf: isinstance(leaf, tuple)) for state in states]
+    known = [jax.tree.map(at, one) for one in known]
     return states, None if slots is None else (slots[0][i], slots[1][i]), known
 
 

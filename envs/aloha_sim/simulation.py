@@ -1,6 +1,6 @@
 """One live task of ALOHA in simulation.
 
-Axis letters: h image height, w image width, s state size, a action size, p privileged size.
+Axis letters: s state size, a action size, p privileged size.
 """
 
 from __future__ import annotations
@@ -14,17 +14,10 @@ from dm_control.rl import control
 from gym_aloha.constants import ASSETS_DIR, DT, START_ARM_POSE
 from gym_aloha.tasks.sim import BimanualViperXTask, InsertionTask, TransferCubeTask
 from gym_aloha.utils import sample_box_pose, sample_insertion_pose
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Float32, Float64
 
-from envs.interface import (
-    Env,
-    RenderSettings,
-    SimulationError,
-    StepResult,
-    TaskSpec,
-    check_action,
-    check_camera,
-)
+from envs.interface import RenderSettings, StepResult, TaskSpec
+from envs.mujoco_env import MujocoEnv
 
 SOLVED_REWARD = 4  # The highest of gym-aloha's stages: the cube handed over, the peg in the socket.
 ARM_POSITIONS = len(START_ARM_POSE)  # Both arms with both fingers each come before the objects.
@@ -67,87 +60,42 @@ TASK_PARTS = {
 }
 
 
-class AlohaEnv(Env):
+class AlohaEnv(MujocoEnv):
     """A task of gym-aloha as its authors wrote it: physics, stages of reward and initial states are theirs.
 
     For seeds below 2**32 an episode is the one that gym-aloha's own `reset(seed)` starts.
     """
 
     def __init__(self, spec: TaskSpec, render: RenderSettings) -> None:
-        self.spec = spec
-        self._render_settings = render
+        super().__init__(spec, render)
         model, task, self._object_poses = TASK_PARTS[spec.name]
         self._task = task(random=0)  # Draws nothing; without a number it would be seeded by the machine.
         physics = dm_mujoco.Physics.from_xml_path(str(ASSETS_DIR / model))
         self._sim = control.Environment(physics, self._task, time_limit=float("inf"), control_timestep=DT)
-        self._renderer: envs.rendering.Renderer | None = None
-        self._ready = False
-        self._closed = False
-        self._steps = 0
 
-    def reset(self, seed: int) -> None:
-        if self._closed:
-            raise RuntimeError(f"{self.spec.suite}/{self.spec.name} has been closed; make a new one.")
+    @property
+    def _physics(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        return self._sim.physics.model.ptr, self._sim.physics.data.ptr
+
+    def _reset(self, seed: int) -> None:
         # A RandomState takes 32 bits, or several words of them.
         words = seed if seed < 2**32 else [seed & 0xFFFFFFFF, seed >> 32]
         self._task.object_poses = self._object_poses(words)
         self._sim.reset()
-        self._steps = 0
-        self._ready = True
 
-    def step(self, action: Float32[np.ndarray, "a"] | Float64[np.ndarray, "a"]) -> StepResult:
-        self._require_reset("step")
-        check_action(self.spec, action)
-        if self._steps == self.spec.max_steps:
-            raise RuntimeError(
-                f"{self.spec.suite}/{self.spec.name} ends after {self.spec.max_steps} steps; reset it first."
-            )
-        self._steps += 1
+    def _step(self, action: Float64[np.ndarray, "a"]) -> StepResult:
         try:
-            reward = self._sim.step(np.asarray(action, np.float64)).reward
+            reward = self._sim.step(action).reward
         except control.PhysicsError as error:
-            raise SimulationError(
-                f"{self.spec.suite}/{self.spec.name}: MuJoCo lost the physics at step {self._steps} ({error}). "
-                "Reset the episode."
-            ) from error
+            raise self._lost(f"at step {self._steps}", str(error)) from error
         return StepResult(reward=float(reward), success=reward == SOLVED_REWARD)
 
-    def state(self) -> Float32[np.ndarray, "s"]:
-        self._require_reset("state")
+    def _state(self) -> Float32[np.ndarray, "s"]:
         return self._task.get_qpos(self._sim.physics).astype(np.float32)
 
-    def privileged(self) -> Float64[np.ndarray, "p"]:
+    def _privileged(self) -> Float64[np.ndarray, "p"]:
         """Position (m) and quaternion (w first) of the cube, or of the peg and then the socket."""
-        self._require_reset("privileged")
         return self._task.get_env_state(self._sim.physics)
 
-    def render(self, camera: str) -> UInt8[np.ndarray, "h w 3"]:
-        check_camera(self.spec, camera)
-        self._require_reset("render")
-        physics = self._sim.physics
-        if self._renderer is None:
-            self._renderer = envs.rendering.Renderer(physics.model.ptr, self._render_settings)
-        return self._renderer.render(physics.data.ptr, camera)
-
-    def snapshot(self) -> Float64[np.ndarray, "_"]:
-        self._require_reset("snapshot")
-        model, data = self._sim.physics.model.ptr, self._sim.physics.data.ptr
-        state = np.empty(mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_INTEGRATION))
-        mujoco.mj_getState(model, data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
-        return state
-
-    def close(self) -> None:
-        self._closed, self._ready = True, False
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+    def _free(self) -> None:
         self._sim.close()
-
-    def _require_reset(self, call: str) -> None:
-        if not self._ready:
-            done = (
-                "has been closed; make a new one"
-                if self._closed
-                else "has no scene yet; call reset(seed) first"
-            )
-            raise RuntimeError(f"{call}: {self.spec.suite}/{self.spec.name} {done}.")

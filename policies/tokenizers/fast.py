@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int32
 
+from policies.answer_grammar import AnswerGrammar
 from policies.tokenizers.action_pieces import find_action_tokens, piece_of_action_token
 from policies.tokenizers.decoded import DecodedActions, OnFailure, failed
 from policies.tokenizers.fast_actions import FastActionTokenizer
@@ -68,6 +69,19 @@ class FastTokenizer:
         if actions is None:
             return failed(generated, steps, size, on_failure)
         return DecodedActions(actions)
+
+    def grammar(self, steps: int, size: int, vocab_size: int) -> AnswerGrammar:
+        """What answers that spell chunks of `steps` x `size` look like, for a model with so many ids."""
+        coefficients = np.zeros(vocab_size, np.int32)
+        for token, spelled in enumerate(self.actions.coefficients_spelled()):
+            coefficients[piece_of_action_token(token, self.model.pieces)] = spelled
+        begin, end = self.model.encode(ACTIONS_BEGIN), self.model.encode(ACTIONS_END)
+        return AnswerGrammar(
+            coefficients=coefficients,
+            total=np.array(steps * size, np.int32),
+            begin=np.array(begin, np.int32),
+            end=np.array([*end, SPECIAL_IDS["eos"]], np.int32),
+        )
 
     def encode_answer(self, actions: Float[np.ndarray, "t a"]) -> list[int]:
         """Token ids of normalised actions with the words around them, the end token last.

@@ -26,6 +26,7 @@ SCALE = 10.0
 """Coefficients are rounded to a tenth, which the paper found not to hurt control."""
 MAX_TOKEN_LENGTH = 10_000  # Of a merged piece, in characters: as good as no limit.
 MIN_PAIR_COUNT = 2
+REPLACEMENT = "\ufffd"  # What decoding puts in the place of bytes that are no character.
 
 FOLDER_IN_CHECKPOINT = "action_tokens"
 """Where a checkpoint keeps a tokenizer that was fitted for it."""
@@ -90,6 +91,14 @@ class FastActionTokenizer:
             np.array([ord(c) for c in text], np.float64).reshape(steps, size) + self.min_coefficient
         )
         return scipy.fft.idct(coefficients / self.scale, axis=0, norm="ortho")
+
+    def coefficients_spelled(self) -> list[int]:
+        """Of every token how many coefficients it spells; 0 where it holds only a part of one.
+
+        Characters behind the 128th take two bytes, and tokens may begin or end between them.
+        """
+        texts = (self.bpe.decode([token], skip_special_tokens=False) for token in range(self.vocab_size))
+        return [0 if REPLACEMENT in text else len(text) for text in texts]
 
     def save(self, folder: Path) -> None:
         """Write the folder that `load_fast_actions` and Hugging Face's `AutoProcessor` read.
@@ -165,12 +174,13 @@ def fetch_fast_actions(source: FastActionsSource) -> FastActionTokenizer:
 
 
 def fit_fast_actions(
-    chunks: Sequence[Float[np.ndarray, "_ _"]], *, vocab_size: int = 1024, scale: float = SCALE
+    chunks: Sequence[Float[np.ndarray, "_ _"]], *, vocab_size: int | None = 1024, scale: float = SCALE
 ) -> FastActionTokenizer:
     """Learn a tokenizer from chunks of normalised actions.
 
     The alphabet holds each byte that any coefficient between the smallest and the largest needs, so that
-    every chunk within that range can be written.
+    every chunk within that range can be written. A `vocab_size` of None merges no pairs: a token for
+    every coefficient, at the place that it has in the chunk.
 
     Raises:
       ValueError: If the vocabulary is too small for the alphabet.
@@ -179,6 +189,7 @@ def fit_fast_actions(
     lowest = min(int(c.min()) for c in coefficients)
     highest = max(int(c.max()) for c in coefficients)
     alphabet = _byte_level_alphabet(highest - lowest + 1)
+    vocab_size = len(alphabet) if vocab_size is None else vocab_size
     if len(alphabet) > vocab_size:
         raise ValueError(
             f"Coefficients from {lowest} to {highest} need {len(alphabet)} characters; vocab_size is "

@@ -25,6 +25,9 @@ class TrainConfig:
     """What is learnt: to act; or, by the image encoder alone, to say where everything is, which takes a
     fraction of the time a sample and needs data with `observation.environment_state`. Models that learn to
     see from nothing learn much faster from such a start (give its export as `init`)."""
+    locate_weight: float = 0.0
+    """Weight of a second loss beside that of acting: of saying where everything is, read off the outputs that
+    actions are made from. Costs nothing; needs the same data."""
     steps: int = 20_000
     """Steps of the optimiser."""
     batch: int = 64
@@ -68,7 +71,10 @@ class TrainConfig:
     action_tokens: Literal["fit", "preset"] = "fit"
     """pi0-FAST: fit an action tokenizer on the data, or take the preset's (or that of `init`)."""
     action_vocabulary: int = 512
-    """Size of a fitted action tokenizer; at most 1024."""
+    """Size of a fitted action tokenizer; at most 1024. With 0 it merges nothing and every coefficient of a
+    chunk is a token: answers are long, and easy to learn, because every token has its place."""
+    action_scale: float = 10.0
+    """Steps per unit that a fitted action tokenizer rounds coefficients to."""
     cameras: tuple[str, ...] = ()
     """MODEL_CAMERA=DATASET_KEY for each camera; base_0_rgb=observation.images.base_0_rgb and so on without."""
     state_key: str = "observation.state"
@@ -112,11 +118,22 @@ class TrainConfig:
             raise TrainingError(f"init_takes={self.init_takes} says what to take of init; name a checkpoint.")
         if self.objective == "locate" and self.lora_rank:
             raise TrainingError("Learning to locate trains the image encoder, which has no adapters.")
-        if self.action_vocabulary > 1024:
+        if self.locate_weight < 0:
+            raise TrainingError(f"locate_weight must be at least 0; got {self.locate_weight}.")
+        if self.objective == "locate" and self.locate_weight:
+            raise TrainingError("locate_weight goes with the objective act; locate has no loss of actions.")
+        if self.action_scale <= 0:
+            raise TrainingError(f"action_scale must be positive; got {self.action_scale}.")
+        if not 0 <= self.action_vocabulary <= 1024:
             raise TrainingError(
-                f"action_vocabulary must be at most 1024, the number of pieces that stand for actions; got "
+                f"action_vocabulary must be 0 to 1024, the number of pieces that stand for actions; got "
                 f"{self.action_vocabulary}."
             )
+
+    @property
+    def locates(self) -> bool:
+        """Whether the model learns where things are, alone or beside its actions."""
+        return self.objective == "locate" or self.locate_weight > 0
 
     def decisive(self) -> dict[str, Any]:
         """What decides the losses, as plain JSON values; not where and how often things are written."""

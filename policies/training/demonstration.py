@@ -1,6 +1,7 @@
 """One recorded episode, before it becomes part of a dataset.
 
-Axis letters: t steps, s state size, a action size, p size of the environment's state, h image height, w image width, n samples, d entries.
+Axis letters: t steps, s state size, a action size, p size of the state of the environment, h image height,
+w image width, n samples, d entries.
 """
 
 from __future__ import annotations

@@ -89,12 +89,11 @@ class Examples:
             token_ar_mask=None if in_answer is None else in_answer[frames].astype(np.int32),
             token_loss_mask=None if in_answer is None else in_answer[frames],
         )
-        if self._locations is not None:
-            return TrainingBatch(inputs, locations=self._locations[frames])
+        where = None if self._locations is None else self._locations[frames]
         if in_answer is not None:
-            return TrainingBatch(inputs)
+            return TrainingBatch(inputs, locations=where)
         actions = self._normalized_chunks(frames)
-        return TrainingBatch(inputs, zero_padded(actions, model.action_dim).astype(np.float32))
+        return TrainingBatch(inputs, zero_padded(actions, model.action_dim).astype(np.float32), where)
 
     def _normalized_chunks(self, frames: Int[np.ndarray, " b"]) -> Float[np.ndarray, "b c a"]:
         in_robot_units = chunks(self._data, frames, self._preset.model.action_horizon, self._preset.relative)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -33,9 +32,7 @@ def export(setup: Setup, state: TrainState, folder: Path) -> Path:
     from policies.checkpoints import save_checkpoint
 
     trained = state.trained if state.averaged is None else state.averaged
-    weights: Any = {
-        name: x for name, x in {**state.frozen, **trained}.items() if not name.startswith(READER)
-    }
+    weights: Any = {name: x for name, x in {**state.frozen, **trained}.items() if not name.startswith(READER)}
     if setup.config.lora_rank:
         weights = merge(weights, setup.preset.model)
     if folder.exists():
@@ -59,7 +56,7 @@ def export(setup: Setup, state: TrainState, folder: Path) -> Path:
                 "frames": setup.data.size,
                 "instructions": list(setup.data.instructions),
             },
-            DEMONSTRATIONS: json.loads(json.dumps(setup.data.seeds)),
+            DEMONSTRATIONS: _demonstrations(setup),
         },
         norm_stats={setup.preset.robot: setup.stats},
         files=_files_of(setup.config.out / FOLDER_IN_CHECKPOINT),
@@ -68,13 +65,27 @@ def export(setup: Setup, state: TrainState, folder: Path) -> Path:
 
 
 def _started_from(init: Path | None) -> Any:
-    """Which weights a training started from, wherever they lay."""
+    """Which weights a training started from, wherever they lay, and what those had learnt."""
     if init is None:
         return None
     from policies.checkpoints import open_checkpoint
 
     checkpoint = open_checkpoint(init)
-    return {"preset": checkpoint.preset, "weights_sha256": checkpoint.weights_sha256()}
+    before: Any = checkpoint.settings.get("training", {})
+    learnt = {name: before[name] for name in ("objective", "steps", "batch") if name in before}
+    return {"preset": checkpoint.preset, "weights_sha256": checkpoint.weights_sha256(), **learnt}
+
+
+def _demonstrations(setup: Setup) -> dict[str, list[int]]:
+    """Seeds of every episode that the weights have seen, in this training and in those before it."""
+    seeds = {task: set(of_task) for task, of_task in setup.data.seeds.items()}
+    if setup.config.init is not None:
+        from policies.checkpoints import open_checkpoint
+
+        before: Any = open_checkpoint(setup.config.init).settings.get(DEMONSTRATIONS, {})
+        for task, of_task in before.items():
+            seeds.setdefault(task, set()).update(of_task)
+    return {task: sorted(of_task) for task, of_task in seeds.items()}
 
 
 def why_not() -> str | None:

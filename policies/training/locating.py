@@ -1,12 +1,15 @@
-"""Teaching the image encoder where things are, before a policy is taught what to do about it.
+"""Teaching a model where things are, before it is taught what to do about that, and meanwhile.
 
 Actions say little about a picture: most of a flow model's loss is noise, and a puck of one patch among
 seventy changes a small part of what is left. The state of the environment, which simulated
-demonstrations record, says all of it in every frame. A linear map reads that state off all image tokens
-(and the robot's own state); it is thrown away afterwards, and the encoder is where a training of
-actions starts from.
+demonstrations record, says all of it in every frame. A linear map reads that state off
 
-Axis letters: n frames of the data, b batch, e entries of the environment's state, s padded state size.
+    all image tokens and the robot's own state     the image encoder alone learns, several times as fast
+    the outputs that actions are made from         beside the loss of the actions, at no cost
+
+and is thrown away afterwards.
+
+Axis letters: n frames of the data, b batch, m flow times, e entries of the environment's state, d width.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int
+from jaxtyping import Array, Float, Float32
 
 from policies.configs import ModelConfig
 from policies.model_input import ModelInput, image_as_float
@@ -31,8 +34,14 @@ STILL = 1e-4
 """Entries that spread less than this within tasks (in their own unit) are not asked for."""
 
 
-def reader_shapes(config: ModelConfig, entries: int) -> dict[str, tuple[int, ...]]:
-    """Shape of every parameter of the linear map, for `entries` numbers to read."""
+def output_reader_shapes(config: ModelConfig, entries: int) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter of the map from outputs that actions are made from."""
+    expert = config.action_expert or config.language
+    return {READER + "outputs": (expert.width, entries), READER + "bias": (entries,)}
+
+
+def image_reader_shapes(config: ModelConfig, entries: int) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter of the map from image tokens, for `entries` numbers to read."""
     tokens = (config.image_size // config.image_encoder.patch_size) ** 2 * len(config.cameras)
     return {
         READER + "tokens": (tokens * config.language.width, entries),
@@ -52,7 +61,7 @@ def locations(data: PreparedData) -> Float32[np.ndarray, "n e"]:
     x = data.environment_states
     if x.shape[1] == 0:
         raise TrainingError(
-            f"Learning to locate needs the state of the environment (observation.environment_state); "
+            f"Learning where things are needs the state of the environment (observation.environment_state); "
             f"{data.folder} has none. Collect demonstrations with simloop collect, or train actions right away."
         )
     centred = x.astype(np.float64)
@@ -64,7 +73,16 @@ def locations(data: PreparedData) -> Float32[np.ndarray, "n e"]:
     return (centred[:, moves] / spread[moves]).astype(np.float32)
 
 
-def location_losses(
+def output_losses(
+    reader: Mapping[str, Any], outputs: Float32[Array, "b *m d"], wanted: Float32[Array, "b e"]
+) -> Float32[Array, "b *m"]:
+    """Mean squared error over the entries, read off what the actions of every row are made from."""
+    read = outputs @ reader[READER + "outputs"] + reader[READER + "bias"]
+    wanted = wanted.reshape(wanted.shape[0], *(1,) * (read.ndim - 2), wanted.shape[1])
+    return jnp.mean(jnp.square(read - wanted), axis=-1)
+
+
+def image_losses(
     model: Model,
     reader: Mapping[str, Any],
     inputs: ModelInput,
@@ -76,5 +94,7 @@ def location_losses(
     tokens = model.image_encoder(images).out
     by_row = jnp.moveaxis(tokens.reshape(len(cameras), -1, *tokens.shape[1:]), 0, 1)
     flat = by_row.reshape(by_row.shape[0], -1).astype(jnp.float32)
-    read = flat @ reader[READER + "tokens"] + inputs.state @ reader[READER + "state"] + reader[READER + "bias"]
+    read = (
+        flat @ reader[READER + "tokens"] + inputs.state @ reader[READER + "state"] + reader[READER + "bias"]
+    )
     return jnp.mean(jnp.square(read - wanted), axis=-1)

@@ -187,6 +187,7 @@ def written(
         done,
         {
             "loss": loss,
+            **({"location_loss": float(last.location_loss)} if config.locate_weight else {}),
             "gradient_norm": float(last.gradient_norm),
             "parameter_norm": float(last.parameter_norm),
             "learning_rate": float(last.learning_rate),

@@ -87,7 +87,7 @@ def prepare(
         return _open(data, wanted)
     dataset = open_dataset(data, state_key=state_key, action_key=action_key)
     source = _sha256_of_source(dataset)
-    name = hashlib.sha256(json.dumps([wanted, source], sort_keys=True).encode()).hexdigest()[:8]
+    name = hashlib.sha256(json.dumps([FORMAT, wanted, source], sort_keys=True).encode()).hexdigest()[:8]
     folder = data.with_name(f"{data.name}.prepared") / f"{image_size}px-{name}"
     if not folder.is_dir():
         told(f"Decoding {len(dataset.states)} frames of {len(cameras)} cameras into {folder}")

@@ -28,7 +28,12 @@ from policies.tokenizers.fast_actions import (
 from policies.training.config import TrainConfig
 from policies.training.errors import TrainingError
 from policies.training.examples import Examples
-from policies.training.locating import IMAGE_PARAMETERS, READER, reader_shapes
+from policies.training.locating import (
+    IMAGE_PARAMETERS,
+    READER,
+    image_reader_shapes,
+    output_reader_shapes,
+)
 from policies.training.optimizer import AdamW, CosineDecay
 from policies.training.prepared import PreparedData, prepare
 from policies.training.statistics import data_stats, fit_action_tokens
@@ -61,9 +66,11 @@ class Setup:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of every parameter, those included that training needs and the model does not have."""
-        of_model = shapes(self.preset.model)
+        of_model, entries = shapes(self.preset.model), self.examples.location_size
         if self.config.objective == "locate":
-            return {**of_model, **reader_shapes(self.preset.model, self.examples.location_size)}
+            return {**of_model, **image_reader_shapes(self.preset.model, entries)}
+        if self.config.locates:
+            return {**of_model, **output_reader_shapes(self.preset.model, entries)}
         return of_model
 
 
@@ -92,7 +99,7 @@ def set_up(config: TrainConfig, told: Callable[[str], None]) -> Setup:
     stats = _statistics(config, chosen, data)
     tokens = _action_tokens(config, chosen, data, stats, told)
     words = training_words(chosen, tokens)
-    examples = Examples(data, chosen, stats, words, locate=config.objective == "locate")
+    examples = Examples(data, chosen, stats, words, locate=config.locates)
     told(
         f"{data.size} frames of {data.episodes} episodes, {len(data.instructions)} instructions"
         + (
@@ -118,6 +125,8 @@ def step_rules(config: TrainConfig) -> StepRules:
         micro_batches=config.micro_batches,
         augmentation=PUBLISHED if config.augment else None,
         flow_samples=config.flow_samples,
+        locate_weight=config.locate_weight,
+        images_alone=config.objective == "locate",
     )
 
 
@@ -228,7 +237,9 @@ def _action_tokens(
         if config.action_tokens == "fit":
             told("Fitting an action tokenizer")
             actions = Normalizer(chosen.normalization, stats["actions"])
-            tokens = fit_action_tokens(data, chosen, actions, config.action_vocabulary)
+            tokens = fit_action_tokens(
+                data, chosen, actions, vocabulary=config.action_vocabulary or None, scale=config.action_scale
+            )
         else:
             tokens = _preset_tokens(config, chosen)
         partial = folder.with_name(f".{folder.name}.part")

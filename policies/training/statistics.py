@@ -50,17 +50,24 @@ def data_stats(data: PreparedData, preset: Preset) -> NormStats:
 
 
 def fit_action_tokens(
-    data: PreparedData, preset: Preset, actions: Normalizer, vocabulary: int
+    data: PreparedData,
+    preset: Preset,
+    actions: Normalizer,
+    *,
+    vocabulary: int | None,
+    scale: float,
 ) -> FastActionTokenizer:
     """An action tokenizer learnt from the chunks of the data.
 
-    Two chunks at the corners of the range are added, so that whatever lies within it can be written.
+    `vocabulary` and `scale` are those of `fit_fast_actions`. Two chunks at the corners of the range are
+    added, so that whatever lies within it can be written.
     """
     stride = -(-data.size // MOST_CHUNKS_TO_FIT)
     frames = np.arange(0, data.size, stride)
     shape = (preset.model.action_horizon, preset.action_size)
     normalized = actions.normalize(chunks(data, frames, shape[0], preset.relative))
-    return fit_fast_actions([np.ones(shape), -np.ones(shape), *normalized], vocab_size=vocabulary)
+    corners = [np.ones(shape), -np.ones(shape)]
+    return fit_fast_actions([*corners, *normalized], vocab_size=vocabulary, scale=scale)
 
 
 def _batches(size: int) -> Iterator[np.ndarray]:

@@ -25,7 +25,7 @@ from policies.parameters import Model, abstract_model, assigned
 from policies.pi0 import training_noise_and_time
 from policies.pi0_fast import Pi0Fast
 from policies.pytrees import pytree
-from policies.training.locating import READER, location_losses
+from policies.training.locating import READER, image_losses, output_losses
 from policies.training.optimizer import Schedule
 
 Parameters: TypeAlias = dict[str, jax.Array]
@@ -55,7 +55,7 @@ class TrainingBatch:
     actions: Float32[AnyArray, "b c a"] | None = None
     """Normalised and padded; None for models that predict tokens."""
     locations: Float32[AnyArray, "b e"] | None = None
-    """Where things are, if that is what is learnt; see `locating`."""
+    """Where things are, if that is learnt too or alone; see `locating`."""
 
 
 @pytree
@@ -63,6 +63,9 @@ class Metrics:
     """What one step tells about itself."""
 
     loss: Float32[Array, ""]
+    """Of the objective alone."""
+    location_loss: Float32[Array, ""]
+    """Of saying where things are, where that is learnt beside the objective, else 0."""
     gradient_norm: Float32[Array, ""]
     """Before clipping."""
     parameter_norm: Float32[Array, ""]
@@ -82,6 +85,10 @@ class StepRules:
     augmentation: Augmentation | None = None
     flow_samples: int = 1
     """Noises and flow times at which a flow model learns each chunk."""
+    locate_weight: float = 0.0
+    """Of the loss of saying where things are, beside that of the actions."""
+    images_alone: bool = False
+    """Whether the image encoder learns to locate, and nothing else is learnt."""
 
 
 def initial_state(trained: Parameters, frozen: Parameters, rules: StepRules) -> TrainState:
@@ -99,15 +106,21 @@ def make_step(
     """
     graph, abstract = nnx.split(abstract_model(config))
 
-    def mean_loss(trained: Parameters, frozen: Parameters, batch: TrainingBatch, draws: Any) -> Array:
+    def mean_loss(
+        trained: Parameters, frozen: Parameters, batch: TrainingBatch, draws: Any
+    ) -> tuple[Array, tuple[Array, Array]]:
         reader = {name: x for name, x in trained.items() if name.startswith(READER)}
         of_model = {name: x for name, x in trained.items() if name not in reader}
         model = nnx.merge(graph, assigned(abstract, {**frozen, **of_model}))
-        return _losses(model, reader, batch, draws, rules.augmentation).mean()
+        losses, of_locating = _losses(model, reader, batch, draws, rules)
+        loss, location_loss = losses.mean(), of_locating.mean()
+        return loss + rules.locate_weight * location_loss, (loss, location_loss)
 
     def step(state: TrainState, batch: TrainingBatch, key: Array) -> tuple[TrainState, Metrics]:
         draws = _draws(config, batch, jax.random.fold_in(key, state.step), rules)
-        loss, gradients = _loss_and_gradients(mean_loss, state, batch, draws, rules.micro_batches)
+        (loss, location_loss), gradients = _loss_and_gradients(
+            mean_loss, state, batch, draws, rules.micro_batches
+        )
         updates, optimizer = rules.transformation.update(gradients, state.optimizer, state.trained)
         trained: Any = optax.apply_updates(state.trained, updates)
         averaged = state.averaged
@@ -116,6 +129,7 @@ def make_step(
             averaged = jax.tree.map(lambda old, new: d * old + (1.0 - d) * new, averaged, trained)
         metrics = Metrics(
             loss=loss,
+            location_loss=location_loss,
             gradient_norm=optax.global_norm(gradients),
             parameter_norm=_parameter_norm({**state.frozen, **trained}),
             learning_rate=jnp.asarray(rules.rate(state.step), jnp.float32),
@@ -133,12 +147,12 @@ def _draws(config: ModelConfig, batch: TrainingBatch, key: Array, rules: StepRul
     augment_key = jax.random.split(key, 3)[0]
     parts = rules.micro_batches
     keys = augment_key[None] if parts == 1 else jax.random.split(augment_key, parts)
-    if config.action_expert is None or batch.locations is not None:
+    if config.action_expert is None or rules.images_alone:
         return keys, None
     rows, samples = batch.inputs.batch, rules.flow_samples
     size = (config.action_horizon, config.action_dim)
     noise, time = training_noise_and_time(key, rows * samples, *size)
-    if samples == 1:
+    if samples == 1 and not rules.locate_weight:
         return keys, (noise, time)
     return keys, (noise.reshape(rows, samples, *size), time.reshape(rows, samples))
 
@@ -148,23 +162,28 @@ def _losses(
     reader: Parameters,
     batch: TrainingBatch,
     draws: Any,
-    augmentation: Augmentation | None,
-) -> Float32[Array, "*b"]:
-    """The loss of every row (and, for flow models, of every step of its chunk)."""
+    rules: StepRules,
+) -> tuple[Float32[Array, "*b"], Float32[Array, "*r"]]:
+    """The loss of every row (and, for flow models, of every step of its chunk), and that of locating."""
     augment_key, flow = draws
-    inputs = batch.inputs
+    inputs, nothing = batch.inputs, jnp.zeros((1,), jnp.float32)
+    augmentation = rules.augmentation
     if augmentation is not None:
         images = {name: image_as_float(image) for name, image in inputs.images.items()}
         inputs = _with_images(inputs, augment(images, augment_key, augmentation))
-    if batch.locations is not None:
-        return location_losses(model, reader, inputs, jnp.asarray(batch.locations))
+    wanted = None if batch.locations is None else jnp.asarray(batch.locations)
+    if rules.images_alone:
+        return image_losses(model, reader, inputs, wanted), nothing
     if isinstance(model, Pi0Fast):
-        return model.loss(inputs)
+        losses, outputs = model.loss_and_outputs(inputs)
+        return losses, nothing if wanted is None else output_losses(reader, outputs, wanted)
     noise, time = flow
     if batch.actions is None:
         raise ValueError("A flow model learns from actions; the batch has none.")
-    loss = model.loss if time.ndim == 1 else model.loss_of_many
-    return loss(inputs, batch.actions, noise, time)
+    if time.ndim == 1:
+        return model.loss(inputs, batch.actions, noise, time), nothing
+    losses, outputs = model.loss_and_outputs(inputs, batch.actions, noise, time)
+    return losses, nothing if wanted is None else output_losses(reader, outputs, wanted)
 
 
 def _with_images(inputs: ModelInput, images: Mapping[str, Array]) -> ModelInput:
@@ -180,25 +199,28 @@ def _with_images(inputs: ModelInput, images: Mapping[str, Array]) -> ModelInput:
 
 
 def _loss_and_gradients(
-    mean_loss: Callable[..., Array], state: TrainState, batch: TrainingBatch, draws: Any, micro_batches: int
-) -> tuple[Array, Parameters]:
-    value_and_grad = jax.value_and_grad(mean_loss)
+    mean_loss: Callable[..., Any], state: TrainState, batch: TrainingBatch, draws: Any, micro_batches: int
+) -> tuple[tuple[Array, Array], Parameters]:
+    """Both losses, and the gradients of what is minimised."""
+    value_and_grad = jax.value_and_grad(mean_loss, has_aux=True)
     keys, flow = draws
     if micro_batches == 1:
-        return value_and_grad(state.trained, state.frozen, batch, (keys[0], flow))
+        (_, losses), gradients = value_and_grad(state.trained, state.frozen, batch, (keys[0], flow))
+        return losses, gradients
 
     # Every m-th row, so that rows which lie on one device stay there.
     def split(x: Array) -> Array:
         return jnp.swapaxes(x.reshape(-1, micro_batches, *x.shape[1:]), 0, 1)
 
     def one(carry: tuple, part: tuple) -> tuple[tuple, None]:
-        loss, gradients = value_and_grad(state.trained, state.frozen, part[0], part[1])
-        return (carry[0] + loss, jax.tree.map(jnp.add, carry[1], gradients)), None
+        (_, losses), gradients = value_and_grad(state.trained, state.frozen, part[0], part[1])
+        return jax.tree.map(jnp.add, carry, (losses, gradients)), None
 
-    zeros = jax.tree.map(jnp.zeros_like, state.trained)
+    zero = jnp.zeros((), jnp.float32)
+    start = ((zero, zero), jax.tree.map(jnp.zeros_like, state.trained))
     parts = (jax.tree.map(split, batch), (keys, jax.tree.map(split, flow)))
-    (loss, gradients), _ = jax.lax.scan(one, (jnp.zeros((), jnp.float32), zeros), parts)
-    return loss / micro_batches, jax.tree.map(lambda g: g / micro_batches, gradients)
+    (losses, gradients), _ = jax.lax.scan(one, start, parts)
+    return jax.tree.map(lambda total: total / micro_batches, (losses, gradients))
 
 
 def _parameter_norm(parameters: Parameters) -> Float32[Array, ""]:

@@ -66,6 +66,7 @@ def test_an_episode_is_recorded_step_by_step(disturbed, tmp_path):
         ("a", "b", "c", "d"),
         ("base_0_rgb", "left_wrist_0_rgb"),
         (32, 32),
+        environment_size=39,
     )
     write_dataset(tmp_path / "data", header, [demonstration])
     dataset = open_dataset(tmp_path / "data")
@@ -73,6 +74,8 @@ def test_an_episode_is_recorded_step_by_step(disturbed, tmp_path):
     assert len(pictures) == demonstration.length
     assert 30 < np.mean(pictures[0]) < 220
     assert np.ptp(dataset.states[:, :3], axis=0).max() > 0.05, "the hand moves, in metres"
+    np.testing.assert_array_equal(dataset.environment_states[:, :4], dataset.states)
+    assert np.ptp(dataset.environment_states[:, 4:7], axis=0).max() > 0.01, "and the drawer"
 
 
 def test_recorded_actions_are_those_of_the_expert_not_the_disturbed_ones(disturbed):

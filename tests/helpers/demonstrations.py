@@ -24,6 +24,11 @@ def picture(state: np.ndarray, camera: str, size: int) -> np.ndarray:
     return image
 
 
+def environment_states(states: np.ndarray) -> np.ndarray:
+    """Where the square is, in another unit than the state has it, and a number that never changes."""
+    return np.concatenate([0.3 * states[:, :2], np.full((len(states), 1), 7.0)], axis=1).astype(np.float32)
+
+
 def demonstration(
     seed: int, *, steps: int = 24, size: int = 32, cameras: Sequence[str] = CAMERAS, state_size: int = 4
 ) -> Demonstration:
@@ -51,6 +56,7 @@ def demonstration(
         success=True,
         states=np.stack(states),
         actions=np.stack(actions),
+        environment_states=environment_states(np.stack(states)),
         videos={camera: encoder.finish() for camera, encoder in encoders.items()},
         image_stats={camera: image_stats(frames) for camera, frames in pictures.items()},
     )
@@ -65,6 +71,7 @@ def header(*, size: int = 32, cameras: Sequence[str] = CAMERAS, state_size: int 
         action_names=("dx", "dy", "dz", "grip"),
         cameras=tuple(cameras),
         image_hw=(size, size),
+        environment_size=3,
         notes={"suite": "points"},
     )
 

@@ -153,10 +153,18 @@ def test_filling_up_prompts_changes_rounding_only(pi0, two_lengths):
 def test_filling_up_prompts_does_not_change_generated_tokens():
     fast = small("pi0_fast-tiny")
     (query,) = queries(1)
-    short = with_preset(fast, prompt_lengths=(36, 48)).infer([query], BUCKET).chunks[0]
-    filled = fast.infer([query], BUCKET).chunks[0]
+    short = with_preset(fast, prompt_lengths=(36, 48), answers="free").infer([query], BUCKET).chunks[0]
+    filled = with_preset(fast, answers="free").infer([query], BUCKET).chunks[0]
     assert filled.undecodable is not None
     assert short.undecodable == filled.undecodable
+
+
+def test_guided_answers_of_random_weights_are_whole_chunks():
+    fast = small("pi0_fast-tiny")
+    assert fast.preset.answers == "guided"
+    for chunk in fast.infer(queries(BUCKET), BUCKET).chunks:
+        assert chunk.undecodable is None
+        assert chunk.actions.shape == (fast.spec.chunk_steps, fast.spec.action_size)
 
 
 def test_relative_entries_are_added_to_the_state(pi0):
@@ -164,16 +172,18 @@ def test_relative_entries_are_added_to_the_state(pi0):
     relative = dataclasses.replace(pi0.preset, relative=(True, True, False))
     policy = NetworkPolicy(relative, pi0.spec, pi0.model, stats, pi0.words)
     (query,) = queries(1)
-    output = np.full((16, 4), 0.25, np.float32)
-    wanted = 0.25 + query.state * [1, 1, 0, 0]
-    np.testing.assert_allclose(policy.chunk_from(query, output).actions, np.tile(wanted, (16, 1)), atol=1e-5)
+    steps = policy.spec.chunk_steps
+    output = np.full((steps, 4), 0.25, np.float32)
+    wanted = np.tile(0.25 + query.state * [1, 1, 0, 0], (steps, 1))
+    np.testing.assert_allclose(policy.chunk_from(query, output).actions, wanted, atol=1e-5)
 
 
 def test_generated_actions_are_unnormalised_and_bad_tokens_handed_back():
     fast = small("pi0_fast-tiny")
     (query,) = queries(1)
     answer = fast.words.answer
-    normalized = np.sin(np.linspace(0, 3, 64)).reshape(16, 4)
+    shape = (fast.spec.chunk_steps, fast.spec.action_size)
+    normalized = np.sin(np.linspace(0, 3, shape[0] * shape[1])).reshape(shape)
     row = answer.tokenize("go", np.zeros(4), normalized)
     chunk = fast.chunk_from(query, row.tokens[row.loss_mask])
     stats = fast.stats["actions"]

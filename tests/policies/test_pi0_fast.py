@@ -88,13 +88,7 @@ def test_decoding_stops_when_every_row_has_ended(monkeypatch):
     config = small_config("pi0_fast")
     batch = take_rows(random_batch(config, 1, all_valid=True), [0] * ROWS)
     model = with_likely_end(config, 3, 0, batch)
-    passes, decode = [], Pi0Fast.decode
-
-    def counted(*args):
-        jax.debug.callback(lambda: passes.append(1))
-        return decode(*args)
-
-    monkeypatch.setattr(Pi0Fast, "decode", counted)
+    passes = counting_passes(monkeypatch)
     result = run(model, lambda model, batch: model.sample_tokens(batch, LENGTH), batch)
     jax.effects_barrier()
     length = int(result.lengths[0])

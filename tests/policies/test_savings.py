@@ -139,29 +139,31 @@ def test_adapters_are_not_joined():
     assert hasattr(joined.image_encoder.blocks.attention, "joined")
 
 
-def test_flow_steps_and_tokens_write_into_the_cache_in_place():
-    """Wide enough a cache that nothing else has its shape; copies would be seen in the compiled loop."""
-    for family in ("pi0", "pi0_fast"):
-        config = dataclasses.replace(small_config(family), unroll_layers=True)
-        batch = random_batch(config, ROWS)
-        keys = np.arange(2 * ROWS, dtype=np.uint32).reshape(ROWS, 2)
-        with jax.numpy_dtype_promotion("standard"):
-            call = answering(small_model(config), flow_steps=STEPS, answer_tokens=LENGTH)
-        jitted, arguments = call.func, call.args
-        if isinstance(jitted, functools.partial):
-            jitted, arguments = jitted.func, (*jitted.args, *arguments)
-        program = jitted.lower(*arguments, batch, keys).compile().as_text()
-        room = LENGTH if family == "pi0_fast" else config.action_horizon + 1
-        slots = 3 * config.tokens_per_image + config.max_token_len + room
-        language = config.language
-        shape = f"f32[{ROWS},{slots},{language.num_kv_heads},{language.head_dim}]"
-        loops = [
-            part
-            for part in re.split(r"\n\n", program)
-            if "dynamic-update-slice" in part and "ENTRY" not in part
-        ]
-        assert any(shape in part for part in loops)
-        assert not re.search(rf"= {re.escape(shape)}\S* copy\(", "\n".join(loops))
+def compiled_text(config, batch):
+    """The compiled program that answers a batch."""
+    keys = np.arange(2 * ROWS, dtype=np.uint32).reshape(ROWS, 2)
+    with jax.numpy_dtype_promotion("standard"):
+        call = answering(small_model(config), flow_steps=STEPS, answer_tokens=LENGTH)
+    jitted, arguments = call.func, call.args
+    if isinstance(jitted, functools.partial):
+        jitted, arguments = jitted.func, (*jitted.args, *arguments)
+    return jitted.lower(*arguments, batch, keys).compile().as_text()
+
+
+@pytest.mark.parametrize(("family", "room"), [("pi0", 6), ("pi0_fast", LENGTH)])
+def test_loops_write_into_the_cache_in_place_and_read_weights_where_they_lie(family, room):
+    config = small_config(family, unroll_layers=True)
+    program = compiled_text(config, random_batch(config, ROWS))
+    loops = "".join(part for part in program.split("\n\n") if not part.startswith("ENTRY"))
+    language = config.language
+    slots = 3 * config.tokens_per_image + config.max_token_len + room
+    cache = re.escape(f"f32[{ROWS},{slots},{language.num_kv_heads},{language.head_dim}]")
+    assert len(re.findall(rf"= {cache}\S* dynamic-update-slice\(", loops)) >= 2 * language.depth
+    assert not re.search(rf"= {cache}\S* copy\(", loops)
+    expert = config.experts[-1]
+    one = f"f32[{expert.width},{2 * expert.mlp_dim}]"
+    assert one in loops
+    assert f"f32[{expert.depth},{expert.width},{2 * expert.mlp_dim}]" not in program
 
 
 def test_policies_answer_alike_with_and_without_savings():

@@ -88,3 +88,16 @@ def test_the_tiny_tokenizer_writes_every_chunk_within_the_range():
     for chunk in corners:
         decoded = tiny.decode(tiny.encode(chunk), steps=16, size=4)
         assert np.abs(decoded - chunk).max() < 0.2
+
+
+def test_without_merges_every_coefficient_is_a_token_in_its_place():
+    rng = np.random.default_rng(3)
+    chunks = [rng.uniform(-1, 1, (8, 3)) for _ in range(20)]
+    tokenizer = fit_fast_actions(chunks, vocab_size=None, scale=5.0)
+    assert set(tokenizer.coefficients_spelled()) == {1}
+    for chunk in chunks[:5]:
+        tokens = tokenizer.encode(chunk)
+        assert len(tokens) == chunk.size
+        # Orthonormal: half a step of error in every coefficient at most.
+        decoded = tokenizer.decode(tokens, steps=8, size=3)
+        assert np.sqrt(((decoded - chunk) ** 2).mean()) <= 0.5 / 5.0

@@ -33,6 +33,9 @@ def test_a_dataset_comes_back_as_it_was_recorded(tmp_path):
     dataset = open_dataset(tmp_path / "data")
     np.testing.assert_array_equal(dataset.states, np.concatenate([d.states for d in recorded]))
     np.testing.assert_array_equal(dataset.actions, np.concatenate([d.actions for d in recorded]))
+    np.testing.assert_array_equal(
+        dataset.environment_states, np.concatenate([d.environment_states for d in recorded])
+    )
     assert [(e.begin, e.end) for e in dataset.episodes] == [(0, 10), (10, 21), (21, 33)]
     assert dataset.instructions == INSTRUCTIONS
     assert dataset.task_of_frame.tolist() == [0] * 10 + [1] * 11 + [0] * 12

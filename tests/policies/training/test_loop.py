@@ -133,7 +133,7 @@ def test_an_export_answers_queries_with_its_own_statistics_and_tokenizer(data, t
         images={camera: picture(state, camera, 32) for camera in CAMERAS},
     )
     (chunk,) = policy.infer([query], 1).chunks
-    assert chunk.actions.shape in ((16, 4), (0, 4))
+    assert chunk.actions.shape == (policy.spec.chunk_steps, 4)
 
 
 @pytest.mark.slow
@@ -179,6 +179,13 @@ def test_what_does_not_fit_is_said_before_the_first_step(data, tmp_path):
     write_dataset(wordy, header(), [told])
     with pytest.raises(TrainingError, match=r"takes \d+ tokens; pi0-tiny has room for 16"):
         train(config(wordy, tmp_path / "c"))
+
+
+def test_locating_needs_data_that_say_where_things_are(tmp_path):
+    bare = dataclasses.replace(demonstration(0), environment_states=np.zeros((24, 0), np.float32))
+    write_dataset(tmp_path / "data", dataclasses.replace(header(), environment_size=0), [bare])
+    with pytest.raises(TrainingError, match="has none. Collect demonstrations"):
+        train(config(tmp_path / "data", tmp_path / "out", objective="locate"))
 
 
 def test_a_folder_belongs_to_one_training(data, tmp_path):
@@ -257,14 +264,53 @@ def test_one_model_starts_from_what_fits_of_another(data, tmp_path):
 
 
 @pytest.mark.slow
+def test_what_locates_is_the_image_encoder_and_nothing_else_is_trained_or_kept(data, tmp_path):
+    start = train(config(data, tmp_path / "start", steps=3))
+    chosen = config(data, tmp_path / "locate", objective="locate", init=start, steps=40, learning_rate=3e-3)
+    located = open_checkpoint(train(chosen)).load()
+    before = open_checkpoint(start).load()
+    assert located.keys() == before.keys()
+    changed = {name for name in before if not np.array_equal(before[name], located[name])}
+    assert changed
+    assert all(name.startswith("PaliGemma/img/") for name in changed)
+    values = losses(tmp_path / "locate")
+    assert np.mean(values[-5:]) < 0.5 * np.mean(values[:5])
+    train(config(data, tmp_path / "act", init=tmp_path / "locate/exports/step-0000040", steps=3))
+
+
+@pytest.mark.parametrize("preset", ["pi0-tiny", pytest.param("pi0_fast-tiny", marks=pytest.mark.slow)])
+def test_where_things_are_is_learnt_beside_the_actions(data, tmp_path, preset):
+    sizes = {"steps": 60, "learning_rate": 3e-3, "action_vocabulary": 0, "batch": 8}
+    folder = train(config(data, tmp_path / "run", preset, locate_weight=1.0, **sizes))
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    of_locating = [line["location_loss"] for line in lines]
+    assert np.mean(of_locating[-5:]) < 0.7 * np.mean(of_locating[:5])
+    assert lines[-1]["loss"] < lines[0]["loss"], "the curve of the actions alone"
+    assert not [name for name in open_checkpoint(folder).load() if "reader" in name]
+
+
 def test_what_another_model_lacks_starts_fresh_and_is_named(data, tmp_path, capsys):
     pi0 = train(config(data, tmp_path / "pi0", steps=3))
     flow = train(config(data, tmp_path / "flow", "pi05-tiny", steps=3, init=pi0, init_takes="fitting"))
     assert "time_mlp_in/kernel" in capsys.readouterr().err.rpartition(" fresh: ")[2]
     assert load_policy("pi05-tiny", flow).spec.weights == "trained"
     recorded = json.loads((flow / "simloop_checkpoint.json").read_text())["config"]["training"]["init"]
-    assert recorded == {"preset": "pi0-tiny", "weights_sha256": open_checkpoint(pi0).weights_sha256()}
+    assert recorded == {
+        "preset": "pi0-tiny",
+        "weights_sha256": open_checkpoint(pi0).weights_sha256(),
+        "objective": "act",
+        "steps": 3,
+        "batch": 4,
+    }
     assert str(tmp_path) not in (flow / "simloop_checkpoint.json").read_text()
+
+
+def test_what_the_weights_were_trained_on_before_stays_known(data, tmp_path):
+    other = small_dataset(tmp_path / "other", episodes=4)
+    first = train(config(other, tmp_path / "first", steps=3))
+    second = train(config(data, tmp_path / "second", steps=3, init=first))
+    seen = json.loads((second / "simloop_checkpoint.json").read_text())["config"]["demonstrations"]
+    assert seen == {"points/task-0": [1000, 1002], "points/task-1": [1001, 1003]}
 
 
 @pytest.mark.slow

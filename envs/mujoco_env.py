@@ -1,0 +1,151 @@
+"""What every task simulated by MuJoCo has in common, whoever wrote it.
+
+A scene is there from `reset` until the physics is lost or the environment closed; what is asked of an
+environment without one is an error that says so. Steps are counted, actions and cameras checked.
+
+Axis letters: h image height, w image width, s state size, a action size, p privileged size.
+"""
+
+from __future__ import annotations
+
+import abc
+
+import mujoco
+import numpy as np
+from jaxtyping import Float32, Float64, UInt8
+
+from envs.interface import (
+    Env,
+    RenderSettings,
+    SimulationError,
+    StepResult,
+    TaskSpec,
+    check_action,
+    check_camera,
+)
+from envs.rendering import Renderer
+
+# MuJoCo replaces a state that it cannot integrate by the initial one and goes on; these warnings tell.
+UNSTABLE = (
+    mujoco.mjtWarning.mjWARN_BADQPOS,
+    mujoco.mjtWarning.mjWARN_BADQVEL,
+    mujoco.mjtWarning.mjWARN_BADQACC,
+)
+
+
+class MujocoEnv(Env):
+    """A task on one MuJoCo model. Suites write the methods that begin with an underscore."""
+
+    def __init__(self, spec: TaskSpec, render: RenderSettings) -> None:
+        """`render` is how cameras are drawn; the first picture makes the GL context."""
+        self.spec = spec
+        self._render_settings = render
+        self._renderer: Renderer | None = None
+        self._steps = 0
+        self._ready = False
+        self._closed = False
+
+    @property
+    @abc.abstractmethod
+    def _physics(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        """What MuJoCo integrates."""
+
+    @abc.abstractmethod
+    def _reset(self, seed: int) -> None:
+        """Build the scene of `seed`; `reset` promises what it must be."""
+
+    @abc.abstractmethod
+    def _step(self, action: Float64[np.ndarray, "a"]) -> StepResult:
+        """One control step with an action that can be executed."""
+
+    @abc.abstractmethod
+    def _state(self) -> Float32[np.ndarray, "s"]:
+        """As `state`."""
+
+    @abc.abstractmethod
+    def _privileged(self) -> Float64[np.ndarray, "p"]:
+        """As `privileged`."""
+
+    def _new_renderer(self, model: mujoco.MjModel, settings: RenderSettings) -> Renderer:
+        return Renderer(model, settings)
+
+    def _draw(self, renderer: Renderer, camera: str) -> UInt8[np.ndarray, "h w 3"]:
+        return renderer.render(self._physics[1], camera)
+
+    @abc.abstractmethod
+    def _free(self) -> None:
+        """Free the simulation. Called once."""
+
+    def reset(self, seed: int) -> None:
+        if self._closed:
+            raise RuntimeError(f"{self._name} has been closed; make a new one.")
+        self._ready = False
+        self._reset(seed)
+        self._check_physics("while the scene was built")
+        self._steps = 0
+        self._ready = True
+
+    def step(self, action: Float32[np.ndarray, "a"] | Float64[np.ndarray, "a"]) -> StepResult:
+        self._require_reset("step")
+        check_action(self.spec, action)
+        if self._steps == self.spec.max_steps:
+            raise RuntimeError(f"{self._name} ends after {self.spec.max_steps} steps; reset it first.")
+        self._steps += 1
+        try:
+            # In double precision, so that equal numbers move things alike whatever type they come in.
+            result = self._step(np.asarray(action, np.float64))
+            self._check_physics(f"at step {self._steps}")
+        except SimulationError:
+            self._ready = False
+            raise
+        return result
+
+    def state(self) -> Float32[np.ndarray, "s"]:
+        self._require_reset("state")
+        return self._state()
+
+    def privileged(self) -> Float64[np.ndarray, "p"]:
+        self._require_reset("privileged")
+        return self._privileged()
+
+    def render(self, camera: str) -> UInt8[np.ndarray, "h w 3"]:
+        check_camera(self.spec, camera)
+        self._require_reset("render")
+        if self._renderer is None:
+            self._renderer = self._new_renderer(self._physics[0], self._render_settings)
+        return self._draw(self._renderer, camera)
+
+    def snapshot(self) -> Float64[np.ndarray, "_"]:
+        """MuJoCo's integration state. Where bodies without joints stand belongs to the seed, not to it."""
+        self._require_reset("snapshot")
+        model, data = self._physics
+        state = np.empty(mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_INTEGRATION))
+        mujoco.mj_getState(model, data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
+        return state
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed, self._ready = True, False
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+        self._free()
+
+    @property
+    def _name(self) -> str:
+        return f"{self.spec.suite}/{self.spec.name}"
+
+    def _lost(self, when: str, why: str) -> SimulationError:
+        return SimulationError(f"{self._name}: MuJoCo lost the physics {when} ({why}). Reset the episode.")
+
+    def _check_physics(self, when: str) -> None:
+        if any(self._physics[1].warning[kind].number for kind in UNSTABLE):
+            raise self._lost(when, "NaN, infinite or huge state; it starts over from the initial one")
+
+    def _require_reset(self, call: str) -> None:
+        if not self._ready:
+            done = (
+                "has been closed; make a new one" if self._closed else "has no scene; call reset(seed) first"
+            )
+            raise RuntimeError(f"{call}: {self._name} {done}.")
