@@ -126,12 +126,10 @@ class Pi0(nnx.Module):
         step_size = -1.0 / jnp.asarray(num_steps, jnp.float32)
 
         def step(_: Int32[Array, ""], carry: tuple) -> tuple:
-            x, time, prefix = carry
-            out, prefix = self.read_suffix(prefix, batch.state, x, _same(time, x))
-            velocity = self.velocity_from(out)
-            return x + step_size * velocity.astype(jnp.float32), time + step_size, prefix
+            x, time = carry
+            return self.euler_step(prefix, batch.state, x, time, step_size)
 
-        start = (jnp.asarray(noise), jnp.ones((), jnp.float32), prefix)
+        start = (jnp.asarray(noise), jnp.ones((), jnp.float32))
         return jax.lax.fori_loop(0, num_steps, step, start)[0]
 
     def schedule(self, num_steps: int) -> Schedule:

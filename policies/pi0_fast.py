@@ -163,17 +163,25 @@ class Pi0Fast(nnx.Module):
             _, _, _, step, ended, _ = carry
             return (step < max_tokens) & ~ended.all()
 
-        def advance(carry: tuple, among: np.ndarray | None) -> tuple[tuple, Array]:
+        def advance(carry: tuple, among: np.ndarray | None) -> tuple[tuple, Array | None]:
             prompt, token, tokens, step, ended, spelled = carry
-            out, prompt = self.decode_out(prompt, token, step - 1)
-            rows = None if among is None else head
-            token, spelled = pick(self.transformer.logits(out, rows), step, ended, spelled, among)
+            out = None
+            if among is None:
+                logits, prompt = self.decode(prompt, token, step - 1)
+            else:
+                out, prompt = self.decode_out(prompt, token, step - 1)
+                logits = self.transformer.logits(out, head)
+            token, spelled = pick(logits, step, ended, spelled, among)
             at_end = token == END_TOKEN
             ended = (ended | at_end) if sticky else at_end
             return (prompt, token, _put(tokens, token, step), step + 1, ended, spelled), out
 
         leading = tuple(leading)[: max_tokens - 1]
-        logits, prompt = self.read_with_leading(self.embed_prefix(batch), max_tokens, leading)
+        if leading:
+            logits, prompt = self.read_with_leading(self.embed_prefix(batch), max_tokens, leading)
+        else:
+            logits, prompt = self.read_prompt(batch, max_tokens)
+            logits = logits[:, None]
         tokens = jnp.zeros((logits.shape[0], max_tokens), jnp.int32)
         known = jnp.zeros((), jnp.int32)
         if leading:
@@ -203,6 +211,7 @@ class Pi0Fast(nnx.Module):
         def advance_and_keep(carry: tuple) -> tuple:
             state, outs = carry
             state, out = advance(state, among)
+            assert out is not None
             at = (jnp.zeros((), jnp.int32), state[3] - 1, jnp.zeros((), jnp.int32))
             return state, jax.lax.dynamic_update_slice(outs, out[:, None], at)
 
@@ -248,8 +257,8 @@ class Pi0Fast(nnx.Module):
 
     def read(self, prefix: Prefix, max_tokens: int) -> tuple[Float[Array, "b v"], ReadPrompt]:
         """`read_prompt` of embedded cameras and prompt."""
-        logits, prompt = self.read_with_leading(prefix, max_tokens, ())
-        return logits[:, 0], prompt
+        out, prompt = self._read(prefix, max_tokens, ())
+        return self.transformer.logits(out[:, -1]), prompt
 
     def read_with_leading(
         self, prefix: Prefix, max_tokens: int, leading: Sequence[int]
@@ -259,6 +268,12 @@ class Pi0Fast(nnx.Module):
         Returns:
           Logits of what follows the prompt and each of the tokens, n being one more than these.
         """
+        out, prompt = self._read(prefix, max_tokens, leading)
+        return self.transformer.logits(out[:, -1 - len(leading) :]), prompt
+
+    def _read(
+        self, prefix: Prefix, max_tokens: int, leading: Sequence[int]
+    ) -> tuple[Float[Array, "b _t d"], ReadPrompt]:
         mask = block_mask(prefix.valid, prefix.starts_block)
         tokens, valid, mask = align_right(prefix.tokens, prefix.valid, mask)
         rows, slots = valid.shape
@@ -281,7 +296,7 @@ class Pi0Fast(nnx.Module):
             places = [self._decode_position(prompt, step)[:, None] for step in steps]
             positions = jnp.concatenate([positions, *places], axis=1)
         (out,), cache = self.transformer([tokens], positions, mask, cache)
-        return self.transformer.logits(out[:, -1 - len(leading) :]), ReadPrompt(cache, valid)
+        return out, ReadPrompt(cache, valid)
 
     def decode(
         self, prompt: ReadPrompt, token: Int32[Array, " b"], step: Int32[Array, ""]
