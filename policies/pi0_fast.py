@@ -165,7 +165,7 @@ class Pi0Fast(nnx.Module):
 
         def advance(carry: tuple, among: np.ndarray | None) -> tuple[tuple, Array | None]:
             prompt, token, tokens, step, ended, spelled = carry
-            out = None
+            out: Array | None = None
             if among is None:
                 logits, prompt = self.decode(prompt, token, step - 1)
             else:
