@@ -11,6 +11,7 @@ Axis letters: b batch, v vocabulary, k tokens before the actions, e tokens after
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int32
 
 from policies.model_input import AnyArray
@@ -35,10 +36,32 @@ class AnswerGrammar:
         """Length of the longest answer: a token for every coefficient."""
         return len(self.begin) + int(self.total) + len(self.end)
 
-    def considered(self, logits: Float[Array, "b v"], spelled: Int32[Array, " b"]) -> Float[Array, "b v"]:
-        """The logits of the tokens that fit behind `spelled` coefficients; minus infinity for others."""
-        fits: Bool[Array, "b v"] = spelled[:, None] + self.coefficients <= self.total
-        return jnp.where(fits & (jnp.asarray(self.coefficients) > 0), logits, -jnp.inf)
+    def action_ids(self) -> Int32[np.ndarray, " r"]:
+        """The ids that a chunk may hold, ascending: what the next token is looked for among."""
+        return np.flatnonzero(np.asarray(self.coefficients)).astype(np.int32)
+
+    def opening(self, count: int) -> Int32[np.ndarray, "{count}"]:
+        """The first tokens of every answer; -1 where that is not known."""
+        begin = np.asarray(self.begin)[:count]
+        return np.pad(begin, (0, count - len(begin)), constant_values=-1)
+
+    def considered(
+        self,
+        logits: Float[Array, "b _v"],
+        spelled: Int32[Array, " b"],
+        among: Int32[np.ndarray, " _v"] | None = None,
+    ) -> Float[Array, "b _v"]:
+        """The logits of the tokens that fit behind `spelled` coefficients; minus infinity for others.
+
+        Args:
+          logits: Of all ids, or of those `among` which the token is looked for.
+          spelled: Coefficients so far.
+          among: Ids; None for all.
+        """
+        coefficients = jnp.asarray(self.coefficients)
+        coefficients = coefficients if among is None else coefficients[jnp.asarray(among)]
+        fits: Bool[Array, "b _v"] = spelled[:, None] + coefficients[None] <= self.total
+        return jnp.where(fits & (coefficients > 0)[None], logits, -jnp.inf)
 
     def follow(
         self, chosen: Int32[Array, " b"], step: Int32[Array, ""], spelled: Int32[Array, " b"]

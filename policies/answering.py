@@ -7,21 +7,38 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 from jaxtyping import Array, Float32, Int32, UInt32
 
 from policies.answer_grammar import AnswerGrammar
-from policies.configs import ModelConfig
 from policies.inference import compiled
+from policies.joining import with_joined_projections
 from policies.model_input import ModelInput
 from policies.parameters import Model
 from policies.pi0 import Pi0, Schedule, noise_from_keys
 from policies.pi0_fast import Pi0Fast
 
 
+@dataclass(frozen=True)
+class Spelling:
+    """What is known of answers in tokens before they are generated."""
+
+    leading: tuple[int, ...] = ()
+    """What every answer begins with."""
+    candidates: tuple[int, ...] = ()
+    """All tokens that an answer is made of, the end token too; () if that is not known."""
+
+
 def answering(
-    model: Model, *, flow_steps: int, answer_tokens: int, grammar: AnswerGrammar | None = None
+    model: Model,
+    *,
+    flow_steps: int,
+    answer_tokens: int,
+    grammar: AnswerGrammar | None = None,
+    spelling: Spelling | None = None,
 ) -> Callable[..., jax.Array]:
     """A function of a batch and a key per row, uint32 [b, 2], that compiles once per shape.
 
@@ -32,21 +49,32 @@ def answering(
       flow_steps: Euler steps, for models that answer by flow matching.
       answer_tokens: Most tokens of an answer, for models that answer in tokens.
       grammar: What answers must look like, for such models; it says how long they may be, too.
+      spelling: What answers are expected to look like, for such models, where that is known.
     """
-    separate = separates_layers(model.config)
+    savings = model.config.savings
     if isinstance(model, Pi0Fast):
         most = answer_tokens if grammar is None else grammar.most_tokens
-        return compiled(model, functools.partial(tokens, most, grammar), separate_layers=separate)
-    call = functools.partial(compiled, separate_layers=separate)
-    if not model.config.savings.schedule:
-        return call(model, lambda model, batch, keys: actions(model, flow_steps, batch, keys))
+        spelling = spelling or Spelling()
+        spelling = Spelling(
+            spelling.leading if savings.leading_tokens else (),
+            spelling.candidates if savings.restricted_head and grammar is None else (),
+        )
+        return compiled_for_inference(model, functools.partial(tokens, most, grammar, spelling))
+    if not savings.schedule:
+        return compiled_for_inference(
+            model, lambda model, batch, keys: actions(model, flow_steps, batch, keys)
+        )
     schedule = compiled(model, lambda model: model.schedule(flow_steps))()
-    return functools.partial(call(model, actions), schedule)
+    return functools.partial(compiled_for_inference(model, actions), schedule)
 
 
-def separates_layers(config: ModelConfig) -> bool:
-    """Whether every layer's weights are arrays of their own."""
-    return config.unroll_layers and config.savings.separate_layers
+def compiled_for_inference(model: Model, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`compiled`, with the weights laid out as the savings of the model's config say."""
+    config = model.config
+    if config.unroll_layers and config.savings.joined_projections:
+        model = with_joined_projections(model)
+    separate = config.unroll_layers and config.savings.separate_layers
+    return compiled(model, function, separate_layers=separate)
 
 
 def actions(
@@ -61,10 +89,17 @@ def actions(
 def tokens(
     answer_tokens: int,
     grammar: AnswerGrammar | None,
+    spelling: Spelling,
     model: Pi0Fast,
     batch: ModelInput,
     keys: UInt32[Array, "b 2"],
 ) -> Int32[Array, "b m"]:
     """The likeliest tokens: nothing is random."""
     del keys
-    return model.sample_tokens(batch, answer_tokens, grammar=grammar).tokens
+    return model.sample_tokens(
+        batch,
+        answer_tokens,
+        grammar=grammar,
+        leading=spelling.leading,
+        candidates=spelling.candidates,
+    ).tokens

@@ -17,6 +17,9 @@ MASKED_LOGIT = -2.3819763e38
 
 LONGEST_WAVELENGTH = 10_000.0
 
+LOGITS_AT_ONCE = 2**21
+"""Logits of a batch from which its rows take turns: 8 MB, about what the caches of a CPU hold."""
+
 
 def block_mask(
     valid: Bool[Array, "b t"], starts_block: Bool[Array | np.ndarray, "b t"] | Bool[np.ndarray, " t"]
@@ -85,3 +88,50 @@ def attend(
     logits = jnp.where(mask[:, None, None], logits, MASKED_LOGIT)
     weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
     return jnp.einsum("bkgts,bskh->btkgh", weights, v).reshape(batch, queries, heads, width)
+
+
+def attend_by_row(
+    q: Float[Array, "b t n h"],
+    k: Float[Array, "b s k h"],
+    v: Float[Array, "b s k h"],
+    mask: Bool[Array, "b t s"],
+) -> Float[Array, "b t n h"]:
+    """`attend` for CPUs, equal up to rounding: logits that do not fit into the caches are never made.
+
+    Rows of a large batch take turns. Within one, logits are laid out as the two products read and write them,
+    and in float32 it is the sum of values that is divided, which has fewer numbers than the weights.
+    """
+    rows, queries, heads, _ = q.shape
+    if rows == 1 or rows * heads * queries * k.shape[1] <= LOGITS_AT_ONCE:
+        return _attend_in_place(q, k, v, mask)
+
+    def row(of: tuple) -> Float[Array, "t n h"]:
+        return _attend_in_place(*(array[None] for array in of))[0]
+
+    return jax.lax.map(row, (q, k, v, mask))
+
+
+def _attend_in_place(
+    q: Float[Array, "b t n h"],
+    k: Float[Array, "b s k h"],
+    v: Float[Array, "b s k h"],
+    mask: Bool[Array, "b t s"],
+) -> Float[Array, "b t n h"]:
+    batch, queries, heads, width = q.shape
+    kv_heads, slots = k.shape[2], k.shape[1]
+    group = heads // kv_heads
+    # A row for every query of every head of a group: no product has to be transposed.
+    stacked = jnp.swapaxes(q.reshape(batch, queries, kv_heads, group, width), 1, 2)
+    stacked = stacked.reshape(batch, kv_heads, queries * group, width)
+    k, v = jnp.swapaxes(k.astype(q.dtype), 1, 2), jnp.swapaxes(v, 1, 2)
+    both = ((0, 1), (0, 1))
+    logits = jax.lax.dot_general(stacked, k, (((3,), (3,)), both), preferred_element_type=jnp.float32)
+    seen = jnp.broadcast_to(mask[:, None, :, None], (batch, kv_heads, queries, group, slots))
+    logits = jnp.where(seen.reshape(logits.shape), logits, MASKED_LOGIT)
+    if v.dtype == jnp.float32:
+        weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True)))
+        out = jax.lax.dot_general(weights, v, (((3,), (2,)), both)) / weights.sum(axis=-1, keepdims=True)
+    else:
+        out = jax.lax.dot_general(jax.nn.softmax(logits, axis=-1).astype(v.dtype), v, (((3,), (2,)), both))
+    out = jnp.swapaxes(out.reshape(batch, kv_heads, queries, group, width), 1, 2)
+    return out.reshape(batch, queries, heads, width)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -47,11 +48,33 @@ class AttentionProjections(nnx.Module):
             self.q = einsum("btd,ndh->btnh", (heads, width, head), batch_axis=(0,))
             self.kv = einsum("btd,ckdh->cbtkh", (2, kv_heads, width, head), batch_axis=(0, 1))
         self.out = einsum("btnh,nhd->btd", (heads, head, width), in_axis=(-3, -2), out_axis=-1)
+        self.sizes = (heads, kv_heads, head)
+
+    def join(self) -> None:
+        """Put the weights side by side in one matrix, in the order in which products read them.
+
+        The published tensors have the summed axis in the middle, and are turned around at every use. Not
+        for weights with adapters.
+        """
+        if self.fused:
+            matrix = _summed_first(self.qkv.w[...], axes=2)
+            del self.qkv
+        else:
+            parts = _summed_first(self.q.w[...], axes=1), _summed_first(self.kv.w[...], axes=2)
+            matrix = jnp.concatenate(parts, axis=-1)
+            del self.q, self.kv
+        self.joined = nnx.Param(matrix)
 
     def heads_of(
         self, x: Float[Array, "b t d"]
     ) -> tuple[Float[Array, "b t n h"], Float[Array, "b t k h"], Float[Array, "b t k h"]]:
         """Queries, keys and values."""
+        if hasattr(self, "joined"):
+            heads, _, head = self.sizes
+            y = jnp.matmul(x, self.joined[...].astype(x.dtype))
+            return y[..., : heads * head].reshape(*x.shape[:2], heads, head), *self._split(
+                y[..., heads * head :]
+            )
         if self.fused:
             q, k, v = self.qkv(x)
             return q, k, v
@@ -61,12 +84,22 @@ class AttentionProjections(nnx.Module):
     def keys_and_values_of(
         self, x: Float[Array, "b t d"]
     ) -> tuple[Float[Array, "b t k h"], Float[Array, "b t k h"]]:
-        """Keys and values; queries cost something only where one tensor makes all three."""
+        """Keys and values; queries cost something only where the published tensor makes all three."""
+        if hasattr(self, "joined"):
+            heads, _, head = self.sizes
+            return self._split(jnp.matmul(x, self.joined[..., heads * head :].astype(x.dtype)))
         if self.fused:
             _, k, v = self.qkv(x)
         else:
             k, v = self.kv(x)
         return k, v
+
+    def _split(self, y: Float[Array, "b t e"]) -> tuple[Float[Array, "b t k h"], Float[Array, "b t k h"]]:
+        """Keys and values, which lie side by side."""
+        _, kv_heads, head = self.sizes
+        k, v = jnp.split(y, 2, axis=-1)
+        shape = (*y.shape[:2], kv_heads, head)
+        return k.reshape(shape), v.reshape(shape)
 
 
 class GatedMlp(nnx.Module):
@@ -86,9 +119,17 @@ class GatedMlp(nnx.Module):
             "btf,fd->btd", (hidden, width), kernel_init=lecun_normal(), rngs=rngs, lora_rank=lora_rank
         )
 
+    def join(self) -> None:
+        """Put the first two weights side by side; see `AttentionProjections.join`."""
+        self.joined = nnx.Param(_summed_first(self.gating.w[...], axes=1))
+        del self.gating
+
     def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
         """Apply to every token."""
-        gate, up = self.gating(x)
+        if hasattr(self, "joined"):
+            gate, up = jnp.split(jnp.matmul(x, self.joined[...].astype(x.dtype)), 2, axis=-1)
+        else:
+            gate, up = self.gating(x)
         return self.linear(jax.nn.gelu(gate, approximate=True) * up)
 
 
@@ -112,6 +153,13 @@ class Expert(nnx.Module):
         )
         norm = AdaptiveRMSNorm if adaptive_norm else RMSNorm
         self.final_norm = norm(config.width, rngs=rngs)
+
+
+def _summed_first(w: Float[Array, "..."], *, axes: int) -> Float[Array, "*l d e"]:
+    """A tensor [.., one or two axes, d, e] as matrices [.., d, all others]."""
+    summed = w.ndim - 2
+    w = jnp.moveaxis(w, summed, summed - axes)
+    return w.reshape(*w.shape[: summed - axes + 1], -1)
 
 
 def stacked(make: Callable[[nnx.Rngs], M], depth: int, rngs: nnx.Rngs) -> M:

@@ -13,6 +13,9 @@ from flax import nnx
 
 STACKS = ("layers", "blocks")
 """Attributes that hold the modules of all layers as one, with a leading layer axis (`experts.stacked`)."""
+READ_APART = "layers"
+"""The one of these that loops over tokens or flow steps read. It stays apart inside the compiled function: put
+together before such a loop, it would be taken apart again, by copies, in every turn."""
 
 
 def compiled(
@@ -26,23 +29,32 @@ def compiled(
     Args:
       model: Any module; it must not be changed by `function`.
       function: What to compile, such as `lambda model, batch, noise: model.sample_actions(batch, noise)`.
-      separate_layers: Copy stacked weights into one array per layer. The compiled function puts them
-        together again, which costs nothing where layers are unrolled: XLA sees through taking a layer
-        out of a stack, and multiplies by arrays that lie there instead of copies of parts.
+      separate_layers: Copy stacked weights into one array per layer. The compiled function has a tuple of
+        arrays in the place of a stack of the transformer, for which its layers must be unrolled and have a
+        cache. It puts those of the image encoder together again, which costs nothing where its layers are
+        unrolled: XLA sees through taking a layer out of a stack, and multiplies by arrays that lie there
+        instead of copies of parts.
       jit_options: Passed on to `jax.jit`. Argument numbers count the parameters as number 0.
     """
     graph, state = nnx.split(model)
     paths, structure = jax.tree_util.tree_flatten_with_path(state)
-    leaves = [list(leaf) if separate_layers and _is_stacked(path) else leaf for path, leaf in paths]
+    stacks = [_stack(path) if separate_layers else None for path, _ in paths]
+    leaves = [leaf if stack is None else list(leaf) for stack, (_, leaf) in zip(stacks, paths, strict=True)]
 
     def call(leaves: list, *args: Any) -> Any:
-        whole = [jnp.stack(leaf) if isinstance(leaf, list) else leaf for leaf in leaves]
+        whole = [
+            leaf if stack is None else tuple(leaf) if stack == READ_APART else jnp.stack(leaf)
+            for stack, leaf in zip(stacks, leaves, strict=True)
+        ]
         return function(nnx.merge(graph, jax.tree.unflatten(structure, whole)), *args)
 
     return functools.partial(jax.jit(call, **jit_options), leaves)
 
 
-def _is_stacked(path: tuple) -> bool:
-    """Whether a leaf has a leading layer axis; a list of modules, which has a number there, has none."""
+def _stack(path: tuple) -> str | None:
+    """The stack that a leaf belongs to; a list of modules, which has a number behind its name, is none."""
     names = [getattr(key, "key", getattr(key, "name", getattr(key, "idx", None))) for key in path]
-    return any(name in STACKS and not isinstance(behind, int) for name, behind in itertools.pairwise(names))
+    stacks = (
+        name for name, behind in itertools.pairwise(names) if name in STACKS and not isinstance(behind, int)
+    )
+    return next(stacks, None)

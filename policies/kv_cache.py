@@ -5,6 +5,8 @@ Axis letters: l layers, b batch, s slots, t new tokens, k key heads, h head widt
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -13,26 +15,40 @@ from jaxtyping import Array, Float, Int32
 from policies.configs import GemmaConfig
 from policies.pytrees import pytree
 
+Slots: TypeAlias = Float[Array, "l b s k h"] | tuple[Float[Array, "b s k h"], ...]
+"""One array for all layers, or one for each."""
+
 
 @pytree
 class KVCache:
-    """Keys (rotated) and values of every layer. Writing returns a new cache."""
+    """Keys (rotated) and values of every layer. Writing returns a new cache.
 
-    k: Float[Array, "l b s k h"]
-    v: Float[Array, "l b s k h"]
+    A loop over layers needs one array for all of them, and copies what it takes out and puts back. Where
+    layers are unrolled, each has an array of its own: a loop over tokens or flow steps that carries the
+    cache then writes into it in place.
+    """
+
+    k: Slots
+    v: Slots
     end: Int32[Array, ""]
     """The first slot not written yet, in every row."""
 
     @property
     def slots(self) -> int:
         """How many tokens fit."""
-        return self.k.shape[2]
+        return self.k[0].shape[1]
 
 
-def empty_cache(config: GemmaConfig, *, batch: int, slots: int, dtype: DTypeLike) -> KVCache:
-    """A cache of zeros."""
-    shape = (config.depth, batch, slots, config.num_kv_heads, config.head_dim)
-    return KVCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), jnp.zeros((), jnp.int32))
+def empty_cache(
+    config: GemmaConfig, *, batch: int, slots: int, dtype: DTypeLike, separate: bool = False
+) -> KVCache:
+    """A cache of zeros; `separate` gives each layer arrays of its own, for layers that are unrolled."""
+    shape = (batch, slots, config.num_kv_heads, config.head_dim)
+    end = jnp.zeros((), jnp.int32)
+    if separate:
+        k, v = (tuple(jnp.zeros(shape, dtype) for _ in range(config.depth)) for _ in range(2))
+        return KVCache(k, v, end)
+    return KVCache(jnp.zeros((config.depth, *shape), dtype), jnp.zeros((config.depth, *shape), dtype), end)
 
 
 def write(

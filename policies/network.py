@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int32, UInt32
 
-from policies.answering import answering
+from policies.answering import Spelling, answering
 from policies.interface import Answer, Chunk, Policy, PolicySpec, Query
 from policies.model_input import ModelInput
 from policies.normalization import Normalizer, NormStats, norm_stats_to_json
@@ -77,12 +77,18 @@ class NetworkPolicy(Policy):
         self.words = words
         self.encoder = QueryEncoder(preset, words.text, Normalizer(preset.normalization, stats.get("state")))
         self._actions = Normalizer(preset.normalization, stats.get("actions"))
-        grammar = None
-        if preset.answers == "guided" and words.answer is not None:
+        grammar, spelling = None, None
+        if words.answer is not None:
             sizes = preset.model
-            grammar = words.answer.grammar(sizes.action_horizon, sizes.action_dim, sizes.vocab_size)
+            spelling = Spelling(words.answer.leading(), words.answer.candidates())
+            if preset.answers == "guided":
+                grammar = words.answer.grammar(sizes.action_horizon, sizes.action_dim, sizes.vocab_size)
         self._run = answering(
-            model, flow_steps=preset.flow_steps, answer_tokens=preset.answer_tokens, grammar=grammar
+            model,
+            flow_steps=preset.flow_steps,
+            answer_tokens=preset.answer_tokens,
+            grammar=grammar,
+            spelling=spelling,
         )
 
     def prepare(self, bucket: int) -> float:

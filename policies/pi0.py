@@ -90,6 +90,7 @@ class Pi0(nnx.Module):
             rngs=rngs,
             recompute_layers=config.recompute_layers,
             unroll_layers=config.unroll_layers,
+            attend_by_row=config.savings.attention_by_row,
         )
         self.action_in_proj = Linear(action_dim, width, rngs=rngs)
         if config.state_as == "token":
@@ -162,12 +163,14 @@ class Pi0(nnx.Module):
         state: Float32[AnyArray, "b a"],
         x: Float32[Array, "b c a"],
     ) -> Float32[Array, "b c a"]:
-        def step(x: Float32[Array, "b c a"], at: tuple) -> tuple[Float32[Array, "b c a"], None]:
-            time, effect = at
-            return self.euler_step(prefix, state, x, time, schedule.step_size, effect)[0], None
+        def step(carry: tuple, at: tuple) -> tuple[tuple, None]:
+            (x, prefix), (time, effect) = carry, at
+            out, prefix = self.read_suffix(prefix, state, x, _same(time, x), effect)
+            velocity = self.velocity_from(out)
+            return (x + schedule.step_size * velocity.astype(jnp.float32), prefix), None
 
         steps = (schedule.time, schedule.effect)
-        return jax.lax.scan(step, x, steps, unroll=self.config.savings.unrolled_steps)[0]
+        return jax.lax.scan(step, (x, prefix), steps, unroll=self.config.savings.unrolled_steps)[0][0]
 
     def euler_step(
         self,
@@ -182,7 +185,7 @@ class Pi0(nnx.Module):
 
         `effect` is what `effect_of_time` says of this time, where that is known.
         """
-        velocity = self.velocity(prefix, state, x, jnp.broadcast_to(time, x.shape[:1]), effect)
+        velocity = self.velocity(prefix, state, x, _same(time, x), effect)
         return x + step_size * velocity.astype(jnp.float32), time + step_size
 
     def read_prefix(self, batch: ModelInput) -> ReadPrefix:
@@ -201,6 +204,7 @@ class Pi0(nnx.Module):
             batch=rows,
             slots=slots + self._suffix_length(),
             dtype=jnp.dtype(self.config.dtype),
+            separate=self.config.unroll_layers,
         )
         mask = block_mask(prefix.valid, prefix.starts_block)
         mask = jnp.pad(mask, ((0, 0), (0, 0), (0, cache.slots - slots)))
@@ -228,6 +232,21 @@ class Pi0(nnx.Module):
         effect: Float32[Array, "1 d"] | Modulations | None = None,
     ) -> Float[Array, "b t d"]:
         """What the action expert makes of its suffix, behind a prefix that was read."""
+        return self.read_suffix(prefix, state, x, time, effect)[0]
+
+    def read_suffix(
+        self,
+        prefix: ReadPrefix,
+        state: Float32[AnyArray, "b a"],
+        x: Float32[Array, "b c a"],
+        time: Float32[Array, " b"],
+        effect: Float32[Array, "1 d"] | Modulations | None = None,
+    ) -> tuple[Float[Array, "b t d"], ReadPrefix]:
+        """`outputs`, and the prefix for the next step.
+
+        Where layers are unrolled, the suffix stays in the cache behind the prefix until the next one is
+        written over it, so that a loop that carries the prefix never copies it.
+        """
         suffix = self.embed_suffix(state, x, time, effect)
         own = block_mask(jnp.ones(suffix.tokens.shape[:2], jnp.bool_), suffix.starts_block)
         onto_prefix = jnp.broadcast_to(
@@ -235,14 +254,16 @@ class Pi0(nnx.Module):
         )
         read = prefix.valid.sum(axis=1, dtype=jnp.int32)
         positions = read[:, None] + jnp.arange(suffix.tokens.shape[1], dtype=jnp.int32)[None]
-        (_, out), _ = self.transformer(
+        (_, out), cache = self.transformer(
             [None, suffix.tokens],
             positions,
             jnp.concatenate([onto_prefix, own], axis=2),
             prefix.cache,
             [None, suffix.condition],
         )
-        return out
+        if self.config.unroll_layers:
+            prefix = ReadPrefix(KVCache(cache.k, cache.v, prefix.cache.end), prefix.valid)
+        return out, prefix
 
     def velocity_from(self, out: Float[Array, "b t d"]) -> Float[Array, "b c a"]:
         """The velocity that the action expert's output spells."""
@@ -349,6 +370,11 @@ class Pi0(nnx.Module):
 
     def _suffix_length(self) -> int:
         return self.config.action_horizon + (1 if self.config.state_as == "token" else 0)
+
+
+def _same(time: Float32[Array, ""], x: Float32[Array, "b c a"]) -> Float32[Array, " b"]:
+    """One flow time for all rows."""
+    return jnp.broadcast_to(time, x.shape[:1])
 
 
 def _squared_error(velocity: Float[Array, "b c a"], target: Float32[Array, "b c a"]) -> Float32[Array, "b c"]:

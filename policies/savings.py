@@ -22,6 +22,20 @@ class Savings:
     separate_layers: bool = True
     """Where layers are unrolled, each layer's weights are arrays of their own: cut out of one array for
     all layers, they are copied at every use. Takes the memory of the weights twice."""
+    joined_projections: bool = True
+    """Where layers are unrolled, one product makes queries, keys and values, and one makes gate and up, from
+    weights that were put side by side once. Takes the memory of the weights twice, with or without
+    `separate_layers`."""
+    attention_by_row: bool = True
+    """On CPUs, the rows of a large batch attend to their prompts one after the other, so that the logits of
+    one stay in the caches; in float32, sums of values are divided instead of weights."""
+    leading_tokens: bool = True
+    """The words that every answer of pi0-FAST begins with are read with the prompt; those that the model
+    would not have said are taken back."""
+    restricted_head: bool = False
+    """pi0-FAST looks for the next token among those that answers are made of; all other tokens are looked at
+    once, at the end, and what one of them would have won is generated again. Spares a fifth of the memory
+    traffic of a token at batch 1."""
     unrolled_steps: bool = False
     """Flow steps are compiled one after the other instead of as a loop. Accelerators that replay recorded
     graphs cannot record a loop. Only with `schedule`; on CPUs it gains little and compiles for longer."""

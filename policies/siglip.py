@@ -61,10 +61,26 @@ class EncoderAttention(nnx.Module):
         self.key = HeadProjection("ntd,deh->nteh", into, into[1:], rngs=rngs)
         self.value = HeadProjection("ntd,deh->nteh", into, into[1:], rngs=rngs)
         self.out = HeadProjection("nteh,ehd->ntd", (*into[1:], into[0]), into[:1], rngs=rngs)
+        self.heads = into[1:]
+
+    def join(self) -> None:
+        """Put the weights of queries, keys and values side by side, for attention to the same tokens."""
+        parts = (self.query, self.key, self.value)
+        kernels = [part.kernel[...] for part in parts]
+        self.joined = nnx.Param(
+            jnp.concatenate([kernel.reshape(*kernel.shape[:-2], -1) for kernel in kernels], axis=-1)
+        )
+        self.joined_bias = nnx.Param(jnp.concatenate([part.bias[...] for part in parts], axis=-2))
+        del self.query, self.key, self.value
 
     def __call__(self, x: Float[Array, "n t d"], of: Float[Array, "n s d"]) -> Float[Array, "n t d"]:
         """Attend from `x` to `of`. The softmax is not float32 here, as in the published encoder."""
-        q, k, v = self.query(x), self.key(of), self.value(of)
+        if hasattr(self, "joined"):
+            y = jnp.matmul(x, self.joined[...].astype(x.dtype))
+            y = y.reshape(*x.shape[:2], 3 * self.heads[0], self.heads[1])
+            q, k, v = jnp.split(y + self.joined_bias[...].astype(x.dtype)[None, None], 3, axis=2)
+        else:
+            q, k, v = self.query(x), self.key(of), self.value(of)
         q = q / jnp.sqrt(q.shape[-1]).astype(q.dtype)
         weights = jax.nn.softmax(jnp.einsum("nteh,nseh->nets", q, k), axis=-1)
         return self.out(jnp.einsum("nets,nseh->nteh", weights, v))

@@ -19,7 +19,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from policies.attention import Rotation, attend, rotate, rotation
+from policies.attention import Rotation, attend, attend_by_row, rotate, rotation
 from policies.configs import GemmaConfig
 from policies.experts import Block, Expert
 from policies.kv_cache import KVCache, write
@@ -59,8 +59,11 @@ class Transformer(nnx.Module):
         rngs: nnx.Rngs,
         recompute_layers: bool = True,
         unroll_layers: bool = False,
+        attend_by_row: bool = False,
     ):
+        """`attend_by_row` says how to attend to a cache on CPUs; see `attention.attend_by_row`."""
         self.recompute_layers, self.unroll_layers = recompute_layers, unroll_layers
+        self.attend_by_row = attend_by_row
         self.width, self.head_dim, self.depth = experts[0].width, experts[0].head_dim, experts[0].depth
         self.rope_dtype = rope_dtype
         self.dtype = dtype
@@ -78,9 +81,14 @@ class Transformer(nnx.Module):
         rows = jnp.take(self.token_table[...], tokens, axis=0)
         return (rows * jnp.sqrt(self.width).astype(rows.dtype)).astype(self.dtype)
 
-    def logits(self, x: Float[Array, "*b d"]) -> Float[Array, "*b v"]:
-        """Scores of all tokens, by the table that embeds them; in the wider of both dtypes."""
-        table = self.token_table[...]
+    def logits(
+        self, x: Float[Array, "*b d"], table: Float[Array, "v d"] | None = None
+    ) -> Float[Array, "*b v"]:
+        """Scores of all tokens, by the table that embeds them; in the wider of both dtypes.
+
+        With some rows of the table, the scores of these.
+        """
+        table = self.token_table[...] if table is None else table
         dtype = wider(x.dtype, table.dtype)
         return jnp.einsum("...d,vd->...v", x.astype(dtype), table.astype(dtype))
 
@@ -123,7 +131,8 @@ class Transformer(nnx.Module):
           positions: Rotary position of every joined token.
           mask: Which slots each joined token sees: the slots of the cache, into which the new tokens
             are written first; without a cache the joined tokens themselves.
-          cache: Keys and values so far; the new ones are written behind them. None forgets.
+          cache: Keys and values so far; the new ones are written behind them. None forgets. One with an
+            array per layer unrolls the layers.
           conditioning: For experts with adaptive norms.
           keys_only: Stop at the keys and values of the last layer, for callers that read the cache alone.
 
@@ -160,11 +169,14 @@ class Transformer(nnx.Module):
             if cache is None:
                 raise ValueError("keys_only leaves nothing but the cache, and there is none.")
             tokens, written = self._over_layers(layer, tokens, weights, self.depth - 1)
-            blocks, conditions, last = parts(jax.tree.map(lambda leaf: leaf[-1], weights))
+            blocks, conditions, last = parts(_of_layer(weights, self.depth - 1))
             assert last is not None
-            k, v = self._keys_and_values(blocks, tokens, conditions, by)
-            k, v = write(last[0], k, end), write(last[1], v, end)
-            written = jax.tree.map(lambda first, last: jnp.concatenate([first, last[None]]), written, (k, v))
+            assert written is not None
+            new = self._keys_and_values(blocks, tokens, conditions, by)
+            written = tuple(
+                _joined(before, write(slots, part, end))
+                for before, slots, part in zip(written, last, new, strict=True)
+            )
         else:
             tokens, written = self._over_layers(layer, tokens, weights, self.depth)
             for i, x in zip(running, tokens, strict=True):
@@ -198,9 +210,16 @@ class Transformer(nnx.Module):
         weights: tuple,
         count: int,
     ) -> tuple[list, tuple | None]:
-        """Run the first `count` layers."""
+        """Run the first `count` layers; the cache that they wrote has the form of the one in `weights`."""
         if self.recompute_layers:  # In the backward pass; forward it is free.
             layer = jax.checkpoint(layer, prevent_cse=False)
+        _, slots, _ = weights
+        if slots is not None and isinstance(slots[0], tuple):
+            written = []
+            for i in range(count):
+                tokens, new = layer(tokens, _of_layer(weights, i))
+                written.append(new)
+            return tokens, (tuple(k for k, _ in written), tuple(v for _, v in written))
         if count == self.depth:
             return jax.lax.scan(layer, tokens, weights, unroll=self.unroll_layers)
         if self.unroll_layers:
@@ -252,7 +271,8 @@ class Transformer(nnx.Module):
         k = rotate(k, by).astype(self.dtype)
         if slots is not None:
             k, v = write(slots[0], k, end), write(slots[1], v, end)
-        attended = attend(q, k, v, mask)
+        by_row = slots is not None and self.attend_by_row and jax.default_backend() == "cpu"
+        attended = (attend_by_row if by_row else attend)(q, k, v, mask)
 
         out, start = [], 0
         for block, x, (_, gate), (_, condition) in zip(blocks, streams, normed, conditions, strict=True):
@@ -262,6 +282,23 @@ class Transformer(nnx.Module):
             y, gate = block.pre_mlp_norm(x, condition)
             out.append(_add_gated(x, block.mlp(y), gate))
         return out, None if slots is None else (k, v)
+
+
+def _of_layer(weights: tuple, i: int) -> tuple:
+    """One layer's part of what `_over_layers` takes, from stacks of weights or tuples of them."""
+    states, slots, known = weights
+
+    def at(leaf: Array | tuple) -> Array:
+        return leaf[i] if isinstance(leaf, tuple) else jax.lax.index_in_dim(leaf, i, 0, keepdims=False)
+
+    states = [jax.tree.map(at, state, is_leaf=lambda leaf: isinstance(leaf, tuple)) for state in states]
+    known = [jax.tree.map(at, one) for one in known]
+    return states, None if slots is None else (slots[0][i], slots[1][i]), known
+
+
+def _joined(layers: Array | tuple, last: Float[Array, "b s k h"]) -> Array | tuple:
+    """The slots of several layers and of the one behind them."""
+    return (*layers, last) if isinstance(layers, tuple) else jnp.concatenate([layers, last[None]])
 
 
 def _add_gated(

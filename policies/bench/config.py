@@ -49,6 +49,8 @@ class BenchConfig:
     compilation but gives bytes that mean something."""
     transcription: bool = False
     """Measure a straightforward transcription of the reference computation as well, in turns."""
+    stages: bool = True
+    """Measure whole batches and their stages; without, the transcription alone, in a third of the time."""
     out: Path | None = None
     """File to write the tables to, as Markdown."""
 
@@ -68,6 +70,8 @@ def measured_preset(preset: Preset, config: BenchConfig) -> tuple[Preset, Worklo
         raise BenchError(
             f"There are no weights of size {config.size!r} but random ones; add --random-weights."
         )
+    if not config.stages and not config.transcription:
+        raise BenchError("--no-stages leaves nothing to measure; add --transcription.")
     if not config.batches or min(config.batches) < 1:
         raise BenchError(f"--batches takes numbers from 1, such as --batches 1 8 32; got {config.batches}.")
     model = resized(preset.model, config.size)

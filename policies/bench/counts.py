@@ -1,7 +1,7 @@
 """FLOPs and bytes of a query as XLA counts them, without weights: nothing is allocated, nothing runs.
 
 XLA counts the body of a loop once, however often it runs, so layers and flow steps are laid out one after
-the other before they are counted.
+the other before they are counted, and rows attend together.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from policies.answering import actions
 from policies.bench import stages
 from policies.bench.floor import Workload
 from policies.configs import ModelConfig
-from policies.parameters import abstract_model
+from policies.joining import with_joined_projections
+from policies.parameters import abstract_model, model_class
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,14 @@ class _Straight:
     """A model without loops, by the shapes of its weights."""
 
     def __init__(self, config: ModelConfig):
-        savings = dataclasses.replace(config.savings, unrolled_steps=True)
+        savings = dataclasses.replace(config.savings, unrolled_steps=True, attention_by_row=False)
         config = dataclasses.replace(config, unroll_layers=True, savings=savings)
-        self.graph, state = nnx.split(abstract_model(config))
+        model = abstract_model(config)
+        if config.savings.joined_projections:
+            model = nnx.eval_shape(
+                lambda: with_joined_projections(model_class(config)(config, rngs=nnx.Rngs(0)))
+            )
+        self.graph, state = nnx.split(model)
         self.state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, config.dtype), state)
 
     def shapes(self, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 
-from policies.answering import separates_layers
+from policies.answering import compiled_for_inference
 from policies.bench import stages
 from policies.bench.counts import Count, counts
 from policies.bench.devices import median_of, seconds_of
 from policies.bench.floor import Ceilings, Workload
 from policies.bench.floor import stages as floor_stages
 from policies.bench.stand_ins import queries
-from policies.inference import compiled
 from policies.network import NetworkPolicy, batch_of
 
 
@@ -96,12 +93,11 @@ def measure(
     batch, keys = jax.device_put((batch, keys))
     device_s = median_of(policy._run, batch, keys, at_least=AT_LEAST, seconds=seconds)
 
-    def call(function: Callable[..., Any]) -> Callable[..., Any]:
-        return compiled(policy.model, function, separate_layers=separates_layers(config))
-
-    embed = call(stages.embed)
+    embed = compiled_for_inference(policy.model, stages.embed)
     prefix = embed(batch)
-    read = call(lambda model, prefix: stages.prefill(model, prefix, work.answer_tokens))
+    read = compiled_for_inference(
+        policy.model, lambda model, prefix: stages.prefill(model, prefix, work.answer_tokens)
+    )
     images_s = median_of(embed, batch, at_least=AT_LEAST, seconds=seconds)
     read_s = median_of(read, prefix, at_least=AT_LEAST, seconds=seconds)
     # The loop is compiled as a whole, so it is what is left of the query.

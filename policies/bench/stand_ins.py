@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 from jaxtyping import Int
 
 from policies.interface import Query
 from policies.network import NetworkPolicy, Words
 from policies.normalization import identity_stats
-from policies.parameters import random_model
+from policies.parameters import Model, flatten, model_from, random_model
 from policies.presets import Preset
 from policies.tokenizers.decoded import DecodedActions, OnFailure
 from policies.tokenizers.fast import FastTokenizer
@@ -41,6 +42,14 @@ class Undecodable(FastTokenizer):
     def __init__(self) -> None:
         """No file is read."""
 
+    def leading(self) -> tuple[int, ...]:
+        """Nothing is known."""
+        return ()
+
+    def candidates(self) -> tuple[int, ...]:
+        """Nothing is known."""
+        return ()
+
     def decode(
         self,
         generated: Int[np.ndarray, "_"] | Sequence[int],
@@ -59,8 +68,22 @@ def random_policy(preset: Preset, prompt_tokens: int, seed: int = 0) -> NetworkP
     text = CountedText(preset.model.vocab_size, prompt_tokens - 1)  # The first is the beginning of sentence.
     words = Words(text, None if preset.action_tokens is None else Undecodable())
     stats = {"state": identity_stats(preset.state_size), "actions": identity_stats(preset.action_size)}
-    model = random_model(preset.model, seed, dtype=preset.model.dtype)
+    model = opened(random_model(preset.model, seed, dtype=preset.model.dtype), seed)
     return NetworkPolicy(preset, preset.spec(), model, stats, words)
+
+
+def opened(model: Model, seed: int) -> Model:
+    """The model with adaptive norms that let something through, unlike fresh ones, whose gates are closed.
+
+    Answers of a model with closed gates do not depend on cameras and prompt, and would agree with those
+    of another way to compute them whatever it did.
+    """
+    flat = flatten(model)
+    for i, (name, leaf) in enumerate(flat.items()):
+        if name.endswith("/Dense_0/kernel") and "norm" in name:
+            drawn = jax.random.normal(jax.random.key(seed + i), leaf.shape, leaf.dtype)
+            flat[name] = drawn * leaf.shape[-2] ** -0.5
+    return model_from(model.config, flat)
 
 
 def queries(preset: Preset, cameras: Sequence[str], count: int) -> list[Query]:

@@ -1,12 +1,14 @@
-"""The reference computation of pi0 and pi0.5 as one would write it down, to compare ours with.
+"""The reference computation as one would write it down, to compare ours with.
 
 After openpi's `Pi0.sample_actions`: one call of the image encoder per camera, masked cameras encoded like the
 others, prompts filled up to the longest, a loop over layers, keys and values of prefix and suffix
-concatenated in every layer of every step, and flow time embedded in every step. It uses the same weights and
-the same parts of a layer, so that what differs is how they are put together.
+concatenated in every layer of every step, and flow time embedded in every step. After its
+`Pi0FAST.sample_actions`: logits of the whole prefix, of which the last are used, a cache that passes through
+a loop over layers for every token, and an end only where all rows say it in the same step. It uses the same
+weights and the same parts of a layer, so that what differs is how they are put together.
 
-Axis letters: b batch, p prefix tokens, q query tokens, l layers, k key heads, h head width, c chunk steps, a
-padded action size.
+Axis letters: b batch, p prefix tokens, q query tokens, l layers, s slots, k key heads, h head width, c chunk
+steps, a padded action size, m generated tokens.
 """
 
 from __future__ import annotations
@@ -27,10 +29,12 @@ from policies.attention import attend, block_mask, rotate, rotation
 from policies.bench.floor import Workload
 from policies.bench.stages import random_batch
 from policies.inference import compiled
+from policies.kv_cache import write
 from policies.model_input import AnyArray, ModelInput, image_as_float
 from policies.network import NetworkPolicy
-from policies.parameters import flatten, model_from
+from policies.parameters import Model, flatten, model_from
 from policies.pi0 import Pi0, noise_from_keys
+from policies.pi0_fast import END_TOKEN, Pi0Fast, align_right
 from policies.prefix import positions_of_valid
 
 PAIRS = 3
@@ -40,14 +44,7 @@ def sample_actions(
     model: Pi0, batch: ModelInput, noise: Float32[AnyArray, "b c a"], num_steps: int
 ) -> Float32[Array, "b c a"]:
     """Actions by Euler steps. The batch has all cameras of the model, masked ones too."""
-    parts, valid = [], []
-    for camera in model.config.cameras:
-        parts.append(model.image_encoder(image_as_float(batch.images[camera])).out)
-        mask = jnp.asarray(batch.image_masks[camera])
-        valid.append(jnp.broadcast_to(mask[:, None], parts[-1].shape[:2]))
-    parts.append(model.transformer.embed(jnp.asarray(batch.tokens)))
-    valid.append(jnp.asarray(batch.token_mask))
-    prefix, seen = jnp.concatenate(parts, axis=1), jnp.concatenate(valid, axis=1)
+    prefix, seen = _prefix(model, batch)
     mask = block_mask(seen, np.zeros(seen.shape[1], np.bool_))
     _, cache = _forward(model, [prefix, None], positions_of_valid(seen), mask, None, None)
     step_size = jnp.float32(-1.0 / num_steps)
@@ -69,15 +66,71 @@ def sample_actions(
     return jax.lax.while_loop(go_on, step, (jnp.asarray(noise), jnp.float32(1.0)))[0]
 
 
+def sample_tokens(model: Pi0Fast, batch: ModelInput, max_tokens: int) -> Int32[Array, "b m"]:
+    """The likeliest tokens, until all rows end in the same step. The batch has all cameras of the model."""
+    prefix, seen = _prefix(model, batch)
+    mask = block_mask(seen, np.zeros(seen.shape[1], np.bool_))
+    prefix, seen, mask = align_right(prefix, seen, mask)
+    out, (k, v) = _forward(model, [prefix], positions_of_valid(seen), mask, None, None)
+    k, v = (jnp.pad(slots, ((0, 0), (0, 0), (0, max_tokens), (0, 0), (0, 0))) for slots in (k, v))
+    logits = model.transformer.logits(out)[:, -1]
+    read, size = seen.sum(axis=1, dtype=jnp.int32), seen.shape[1]
+    skipped = 1 if model.config.first_decode_position == "skip_one" else 0
+
+    def likeliest(logits: Float[Array, "b v"]) -> Int32[Array, " b"]:
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+
+    def put(tokens: Int32[Array, "b m"], token: Int32[Array, " b"], step: Int32[Array, ""]) -> Array:
+        return jax.lax.dynamic_update_slice(tokens, token[:, None], (jnp.zeros((), jnp.int32), step))
+
+    def one_token(carry: tuple) -> tuple:
+        cache, token, tokens, step = carry
+        embedded = model.transformer.embed(token[:, None])
+        slot = jnp.arange(size + max_tokens, dtype=jnp.int32)[None]
+        visible = slot < size + step
+        if model.config.decode_mask == "valid":
+            visible &= jnp.pad(seen, ((0, 0), (0, max_tokens)), constant_values=True)
+        else:
+            visible &= slot >= (size - read)[:, None]
+        position = (read + skipped + step - 1)[:, None]
+        out, cache = _forward(model, [embedded], position, visible[:, None], cache, None, size + step - 1)
+        token = likeliest(model.transformer.logits(out)[:, -1])
+        return cache, token, put(tokens, token, step), step + 1
+
+    def go_on(carry: tuple) -> Bool[Array, ""]:
+        _, token, _, step = carry
+        return (step < max_tokens) & ~(token == END_TOKEN).all()
+
+    token = likeliest(logits)
+    tokens = put(jnp.zeros((token.shape[0], max_tokens), jnp.int32), token, jnp.zeros((), jnp.int32))
+    return jax.lax.while_loop(go_on, one_token, ((k, v), token, tokens, jnp.ones((), jnp.int32)))[2]
+
+
+def _prefix(model: Model, batch: ModelInput) -> tuple[Float[Array, "b p d"], Bool[Array, "b p"]]:
+    """Embedded cameras and prompt, and which of them are to be seen."""
+    parts, valid = [], []
+    for camera in model.config.cameras:
+        parts.append(model.image_encoder(image_as_float(batch.images[camera])).out)
+        mask = jnp.asarray(batch.image_masks[camera])
+        valid.append(jnp.broadcast_to(mask[:, None], parts[-1].shape[:2]))
+    parts.append(model.transformer.embed(jnp.asarray(batch.tokens)))
+    valid.append(jnp.asarray(batch.token_mask))
+    return jnp.concatenate(parts, axis=1), jnp.concatenate(valid, axis=1)
+
+
 def _forward(
-    model: Pi0,
+    model: Model,
     streams: Sequence[Float[Array, "b _t _d"] | None],
     positions: Int32[Array, "b q"],
     mask: Bool[Array, "b q s"],
     cache: tuple[Float[Array, "l b p k h"], Float[Array, "l b p k h"]] | None,
     condition: Float32[Array, "b d"] | None,
+    end: Int32[Array, ""] | None = None,
 ) -> tuple[Float[Array, "b q d"], tuple]:
-    """One expert through all layers; returns its output, and keys and values of all tokens."""
+    """One expert through all layers; returns its output, and keys and values of all tokens.
+
+    They are concatenated to those of the cache, or written into its slots from `end` on.
+    """
     transformer = model.transformer
     (running,) = (i for i, tokens in enumerate(streams) if tokens is not None)
     graph, states = nnx.split(transformer.experts[running].layers)
@@ -92,7 +145,11 @@ def _forward(
         if transformer.rope_dtype == "activation":
             q = q.astype(transformer.dtype)
         if before is not None:
-            k, v = (jnp.concatenate(both, axis=1) for both in zip(before, (k, v), strict=True))
+            both = zip(before, (k, v), strict=True)
+            if end is None:
+                k, v = (jnp.concatenate(two, axis=1) for two in both)
+            else:
+                k, v = (write(slots, new, end) for slots, new in both)
         attended = attend(q * transformer.head_dim**-0.5, k, v, mask)
         y = block.attention.out(attended)
         x = x + (y if gate is None else y * gate)
@@ -131,23 +188,25 @@ class Versus:
     """Medians."""
     ratio: float
     """The median of their time over ours, pair by pair."""
+    cpu_ratio: float
+    """The same of the processor time of this process, which other programs disturb little. On accelerators
+    it says nothing."""
+    cpu_s: float
+    """Processor time of ours; the median."""
     pairs: int
     difference: float
-    """rms of the difference of actions, over the rms of the transcription's."""
+    """rms of the difference of actions over the rms of the transcription's, or the share of tokens that
+    differ."""
 
 
 def versus(policy: NetworkPolicy, work: Workload, rows: int, *, seconds: float) -> Versus:
-    """Compare a policy's answers and their time with the transcription's.
-
-    Raises:
-      ValueError: If the policy is no flow model.
-    """
+    """Compare a policy's answers and their time with the transcription's."""
     config = dataclasses.replace(work.config, unroll_layers=False)
-    if not isinstance(policy.model, Pi0):
-        raise ValueError(f"Only flow models have a transcription; {policy.preset.name} answers in tokens.")
     looped = model_from(config, flatten(policy.model))
 
-    def reference(model: Pi0, batch: ModelInput, keys: jax.Array) -> jax.Array:
+    def reference(model: Model, batch: ModelInput, keys: jax.Array) -> jax.Array:
+        if isinstance(model, Pi0Fast):
+            return sample_tokens(model, batch, policy.preset.answer_tokens)
         typed = jax.random.wrap_key_data(keys, impl="threefry2x32")
         noise = noise_from_keys(typed, config.action_horizon, config.action_dim)
         return sample_actions(model, batch, noise, work.flow_steps)
@@ -159,21 +218,29 @@ def versus(policy: NetworkPolicy, work: Workload, rows: int, *, seconds: float) 
     mine, its = (
         np.asarray(call(*queries)) for call, queries in zip((policy._run, theirs), asked, strict=True)
     )
-    difference = float(np.sqrt(np.mean((mine - its) ** 2) / np.mean(its**2)))
+    if isinstance(policy.model, Pi0Fast):
+        before = np.cumsum(its == END_TOKEN, axis=1) - (its == END_TOKEN) == 0
+        difference = float(np.mean(mine != np.where(before, its, 0)))
+    else:
+        difference = float(np.sqrt(np.mean((mine - its) ** 2) / np.mean(its**2)))
 
     taken: list[tuple[float, float]] = []
+    on_cpu: list[tuple[float, float]] = []
     while len(taken) < PAIRS or sum(map(sum, taken)) < seconds:
         pair = []
         for call, queries in zip((policy._run, theirs), asked, strict=True):
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), time.process_time()
             jax.block_until_ready(call(*queries))
-            pair.append(time.perf_counter() - start)
-        taken.append((pair[0], pair[1]))
+            pair.append((time.perf_counter() - start, time.process_time() - cpu))
+        taken.append((pair[0][0], pair[1][0]))
+        on_cpu.append((pair[0][1], pair[1][1]))
     return Versus(
         rows,
         statistics.median(ours for ours, _ in taken),
         statistics.median(its for _, its in taken),
         statistics.median(its / ours for ours, its in taken),
+        statistics.median(its / ours for ours, its in on_cpu),
+        statistics.median(ours for ours, _ in on_cpu),
         len(taken),
         difference,
     )
@@ -182,11 +249,13 @@ def versus(policy: NetworkPolicy, work: Workload, rows: int, *, seconds: float) 
 def ratio_table(measured: Sequence[Versus]) -> str:
     """The comparisons as Markdown."""
     lines = [
-        "| batch | ours ms | transcription ms | ratio | pairs | difference of actions |",
-        "| ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| batch | ours ms | transcription ms | ratio | ours, CPU ms | ratio of CPU time | pairs | difference of"
+        " answers |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     lines += [
-        f"| {one.rows} | {1e3 * one.ours_s:.3g} | {1e3 * one.theirs_s:.3g} | {one.ratio:.2f} | {one.pairs} |"
+        f"| {one.rows} | {1e3 * one.ours_s:.3g} | {1e3 * one.theirs_s:.3g} | {one.ratio:.2f} |"
+        f" {1e3 * one.cpu_s:.3g} | {one.cpu_ratio:.2f} | {one.pairs} |"
         f" {one.difference:.1g} |"
         for one in measured
     ]

@@ -93,6 +93,16 @@ class FastTokenizer:
         begin, end = self.model.encode(ACTIONS_BEGIN), self.model.encode(ACTIONS_END)
         return [*begin, *pieces, *end, SPECIAL_IDS["eos"]]
 
+    def leading(self) -> tuple[int, ...]:
+        """Ids that every answer begins with."""
+        return tuple(self.model.encode(ACTIONS_BEGIN))
+
+    def candidates(self) -> tuple[int, ...]:
+        """Ids that answers are made of, in ascending order, the end token too."""
+        pieces = [piece_of_action_token(token, self.model.pieces) for token in range(self.actions.vocab_size)]
+        around = [*self.leading(), *self.model.encode(ACTIONS_END), SPECIAL_IDS["eos"]]
+        return tuple(sorted({*pieces, *around}))
+
 
 def encode_prompt(model: SentencePieceModel, instruction: str, state: Float[np.ndarray, "s"]) -> list[int]:
     """Token ids of the prompt, BOS first."""

@@ -81,15 +81,19 @@ def test_tokens_that_hold_half_a_character_are_never_considered():
             assert tokenizer.decode([token], steps=count, size=1) is not None
 
 
-def test_a_model_with_random_weights_answers_by_the_rules():
-    config = small_config("pi0_fast")
-    batch = random_batch(config, 3, all_valid=True)
-    rules = AnswerGrammar(
+def rules_of(config) -> AnswerGrammar:
+    return AnswerGrammar(
         coefficients=np.array([0, 0, 1, 2, 5] + [0] * (config.vocab_size - 5), np.int32),
         total=np.array(7, np.int32),
         begin=np.array([9, 8], np.int32),
         end=np.array([6, END_TOKEN], np.int32),
     )
+
+
+def test_a_model_with_random_weights_answers_by_the_rules():
+    config = small_config("pi0_fast")
+    batch = random_batch(config, 3, all_valid=True)
+    rules = rules_of(config)
 
     def guided(model: Pi0Fast, batch):
         return model.sample_tokens(batch, rules.most_tokens, grammar=rules)
@@ -100,6 +104,23 @@ def test_a_model_with_random_weights_answers_by_the_rules():
         assert tokens[length - 1] == 6
         assert tokens[length] == END_TOKEN
         assert rules.coefficients[tokens[2 : length - 1]].sum() == 7
+
+
+def test_guided_answers_need_neither_the_whole_head_nor_passes_for_their_first_words(monkeypatch):
+    config = small_config("pi0_fast")
+    model, batch = small_model(config), random_batch(config, 3, all_valid=True)
+    rules = rules_of(config)
+    np.testing.assert_array_equal(rules.action_ids(), [2, 3, 4])
+
+    def guided(leading):
+        return lambda model, batch: (
+            model.sample_tokens(batch, rules.most_tokens, grammar=rules, leading=leading).tokens
+        )
+
+    short = run(model, guided((9, 8)), batch)
+    everything = np.arange(config.vocab_size, dtype=np.int32)
+    monkeypatch.setattr(AnswerGrammar, "action_ids", lambda self: everything)
+    np.testing.assert_array_equal(short, run(model, guided(()), batch))
 
 
 def test_the_published_loop_has_no_grammar():

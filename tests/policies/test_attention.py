@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from policies.attention import attend, block_mask, rotate, rotation
+from policies import attention
+from policies.attention import attend, attend_by_row, block_mask, rotate, rotation
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 
@@ -29,6 +30,21 @@ def test_a_query_that_sees_nothing_gets_the_mean_and_no_nan():
     q = k = jnp.ones((1, 3, 1, 4))
     out = attend(q, k, v, jnp.zeros((1, 3, 3), jnp.bool_))
     np.testing.assert_allclose(out[0, 0, 0], v[0, :, 0].mean(axis=0))
+
+
+@pytest.mark.parametrize("at_once", [1, 10**9])
+@pytest.mark.parametrize(("dtype", "limit"), [("float32", 1e-6), ("bfloat16", 1e-2)])
+def test_attending_row_by_row_changes_rounding_only(monkeypatch, at_once, dtype, limit):
+    monkeypatch.setattr(attention, "LOGITS_AT_ONCE", at_once)
+    rng = np.random.default_rng(0)
+    q = jnp.asarray(rng.standard_normal((3, 5, 6, 4)), dtype)
+    k, v = jnp.asarray(rng.standard_normal((2, 3, 7, 2, 4)), dtype)
+    mask = rng.random((3, 5, 7)) < 0.6
+    mask[0, 0] = False
+    wanted = np.asarray(attend(q, k, v, jnp.asarray(mask)), np.float32)
+    got = attend_by_row(q, k, v, jnp.asarray(mask))
+    assert got.dtype == q.dtype
+    np.testing.assert_allclose(np.asarray(got, np.float32), wanted, atol=limit)
 
 
 def test_a_token_sees_valid_tokens_of_its_block_and_of_earlier_ones():

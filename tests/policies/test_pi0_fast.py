@@ -88,19 +88,68 @@ def test_decoding_stops_when_every_row_has_ended(monkeypatch):
     config = small_config("pi0_fast")
     batch = take_rows(random_batch(config, 1, all_valid=True), [0] * ROWS)
     model = with_likely_end(config, 3, 0, batch)
-    passes, decode = [], Pi0Fast.decode
-
-    def counted(*args):
-        jax.debug.callback(lambda: passes.append(1))
-        return decode(*args)
-
-    monkeypatch.setattr(Pi0Fast, "decode", counted)
+    passes = counting_passes(monkeypatch)
     result = run(model, lambda model, batch: model.sample_tokens(batch, LENGTH), batch)
     jax.effects_barrier()
     length = int(result.lengths[0])
     assert length <= 3
     # The first token comes from reading the prompt; each later one, the end token too, takes one pass.
     assert len(passes) == length
+
+
+def counting_passes(monkeypatch):
+    """Passes of the transformer over one token, counted while programs run."""
+    passes, decode = [], Pi0Fast.decode_out
+
+    def counted(*args):
+        jax.debug.callback(lambda: passes.append(1))
+        return decode(*args)
+
+    monkeypatch.setattr(Pi0Fast, "decode_out", counted)
+    return passes
+
+
+@pytest.mark.parametrize(
+    ("unrolled", "right", "rows"), [(False, 2, 1), (True, 3, 1), (True, 0, 1), (True, 3, ROWS)]
+)
+def test_leading_tokens_spare_passes_as_far_as_they_are_right(monkeypatch, unrolled, right, rows):
+    config = small_config("pi0_fast", unroll_layers=unrolled)
+    model, batch = small_model(config), random_batch(config, rows, all_valid=True)
+    wanted = np.asarray(run(model, greedy, batch).tokens)
+    alike = int(np.cumprod((wanted[:, :right] == wanted[:1, :right]).all(axis=0)).sum())
+    leading = [int(token) for token in wanted[0, :right]] + [config.vocab_size - 1] * (3 - right)
+    passes = counting_passes(monkeypatch)
+    got = run(model, lambda model, batch: model.sample_tokens(batch, LENGTH, leading=leading), batch)
+    jax.effects_barrier()
+    np.testing.assert_array_equal(got.tokens, wanted)
+    assert len(passes) == LENGTH - 1 - alike
+
+
+def test_words_that_fill_the_answer_are_read_as_far_as_it_goes():
+    config = small_config("pi0_fast")
+    model, batch = small_model(config), random_batch(config, 1, all_valid=True)
+    wanted = np.asarray(run(model, greedy, batch).tokens)
+    leading = [int(token) for token in wanted[0]]
+    got = run(model, lambda model, batch: model.sample_tokens(batch, LENGTH, leading=leading), batch)
+    np.testing.assert_array_equal(got.tokens, wanted)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_restricted_head_says_what_the_whole_one_says(monkeypatch, complete):
+    config = small_config("pi0_fast", unroll_layers=True)
+    batch = random_batch(config, ROWS, all_valid=True)
+    model = with_likely_end(config, 4, 1, batch)
+    wanted = run(model, greedy, batch)
+    said = sorted({END_TOKEN, *(int(token) for token in np.unique(wanted.tokens))} - {0})
+    if not complete:
+        said.remove(int(wanted.tokens[2, 1]))
+    passes = counting_passes(monkeypatch)
+    got = run(model, lambda model, batch: model.sample_tokens(batch, LENGTH, candidates=said), batch)
+    jax.effects_barrier()
+    np.testing.assert_array_equal(got.tokens, wanted.tokens)
+    np.testing.assert_array_equal(got.lengths, wanted.lengths)
+    once = min(int(wanted.lengths.max()), LENGTH - 1)
+    assert (len(passes) == once) if complete else (len(passes) > once)
 
 
 def test_decoding_equals_reading_prompt_and_answer_at_once():
@@ -195,6 +244,13 @@ def test_drawing_without_keys_is_refused():
     config = small_config("pi0_fast")
     with pytest.raises(ValueError, match="needs a key per row"):
         small_model(config).sample_tokens(random_batch(config, 1), 2, temperature=1.0)
+
+
+def test_what_is_expected_of_answers_is_refused_where_tokens_are_drawn():
+    config = small_config("pi0_fast")
+    keys = jax.random.split(jax.random.key(0), 1)
+    with pytest.raises(ValueError, match="go with temperature 0"):
+        small_model(config).sample_tokens(random_batch(config, 1), 2, temperature=1.0, keys=keys, leading=[5])
 
 
 def test_greedy_rows_do_not_see_each_other():

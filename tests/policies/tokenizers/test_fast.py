@@ -24,6 +24,16 @@ def test_a_perfect_answer_decodes_to_the_actions(tokenizer):
     assert np.abs(decoded.actions - ACTIONS).max() < 0.1
 
 
+def test_what_is_known_of_answers_holds_for_them(tokenizer):
+    answer = tokenizer.encode_answer(ACTIONS)
+    leading, candidates = tokenizer.leading(), tokenizer.candidates()
+    assert len(leading) > 1
+    assert tuple(answer[: len(leading)]) == leading
+    assert set(answer) <= set(candidates)
+    assert list(candidates) == sorted(candidates)
+    assert len(candidates) < tokenizer.model.pieces
+
+
 def test_what_follows_the_end_of_the_answer_is_ignored(tokenizer):
     answer = answer_of(tokenizer.tokenize("pour", STATE, ACTIONS))
     noisy = np.concatenate([answer, [0, 0, 700, 800]])

@@ -1,0 +1,25 @@
+"""Weights as inference multiplies by them: those that read the same tokens side by side in one matrix."""
+
+from __future__ import annotations
+
+from flax import nnx
+
+from policies.parameters import Model
+
+
+def with_joined_projections(model: Model) -> Model:
+    """The same model with joined weights, in which answers differ by rounding; shares all other arrays.
+
+    Queries, keys and values come from one product, and so do gate and up. Experts with adapters stay as
+    they are, and so do image encoders whose layers are not stacked. The result is for calling: its
+    parameters have no published names.
+    """
+    graph, state = nnx.split(model)
+    joined = nnx.merge(graph, state)
+    for expert, config in zip(joined.transformer.experts, model.config.experts, strict=True):
+        if config.lora is None:
+            expert.layers.attention.join()
+            expert.layers.mlp.join()
+    if model.config.image_encoder.stacked:
+        joined.image_encoder.blocks.attention.join()
+    return joined
