@@ -5,7 +5,7 @@ Axis letters: s state size, a action size, p privileged size.
 
 from __future__ import annotations
 
-import envs.rendering  # isort: skip  (Chooses the OpenGL that dm_control would otherwise choose while imported.)
+import envs.rendering  # noqa: F401  # isort: skip  (Chooses the OpenGL that dm_control would otherwise choose while imported.)
 
 import mujoco
 import numpy as np

@@ -76,7 +76,7 @@ def _started_from(init: Path | None) -> Any:
     return {"preset": checkpoint.preset, "weights_sha256": checkpoint.weights_sha256(), **learnt}
 
 
-def _demonstrations(setup: Setup) -> dict[str, list[int]]:
+def _demonstrations(setup: Setup) -> dict[str, Any]:
     """Seeds of every episode that the weights have seen, in this training and in those before it."""
     seeds = {task: set(of_task) for task, of_task in setup.data.seeds.items()}
     if setup.config.init is not None:

@@ -184,7 +184,7 @@ def test_what_does_not_fit_is_said_before_the_first_step(data, tmp_path):
 def test_locating_needs_data_that_say_where_things_are(tmp_path):
     bare = dataclasses.replace(demonstration(0), environment_states=np.zeros((24, 0), np.float32))
     write_dataset(tmp_path / "data", dataclasses.replace(header(), environment_size=0), [bare])
-    with pytest.raises(TrainingError, match="has none. Collect demonstrations"):
+    with pytest.raises(TrainingError, match="Collect demonstrations with simloop"):
         train(config(tmp_path / "data", tmp_path / "out", objective="locate"))
 
 
