@@ -215,9 +215,10 @@ class Transformer(nnx.Module):
             layer = jax.checkpoint(layer, prevent_cse=False)
         _, slots, _ = weights
         if slots is not None and isinstance(slots[0], tuple):
-            written = []
+            written: list[tuple] = []
             for i in range(count):
                 tokens, new = layer(tokens, _of_layer(weights, i))
+                assert new is not None
                 written.append(new)
             return tokens, (tuple(k for k, _ in written), tuple(v for _, v in written))
         if count == self.depth:
