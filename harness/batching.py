@@ -218,21 +218,28 @@ class Batcher:
                     self._host.notify()
             if batch is None:
                 batch = self._stack(waiting)
-            if batch is not None:
+            if batch is None:
+                self._note_end(began)
+            else:
                 self._run(batch, began)
-            ended = time.perf_counter()
-            with self._lock:
-                self._began = None
-                self._load.busy_s += ended - began
-                self._load.longest_s = max(self._load.longest_s, ended - began)
+
+    def _note_end(self, began: float) -> None:
+        """Nothing runs any more. Before anybody is answered, so that who is finds it counted."""
+        seconds = time.perf_counter() - began
+        with self._lock:
+            self._began = None
+            self._load.busy_s += seconds
+            self._load.longest_s = max(self._load.longest_s, seconds)
 
     def _run(self, batch: _Batch, began: float) -> None:
         try:
             answer = self._policy.run(batch.content)
         except Exception as error:
+            self._note_end(began)
             for one in batch.waiting:
                 one.done(error)
             return
+        self._note_end(began)
         with self._lock:
             self._load.batches += 1
             self._load.rows += len(batch.waiting)

@@ -72,8 +72,9 @@ def _started_from(init: Path | None) -> Any:
 
     checkpoint = open_checkpoint(init)
     before: Any = checkpoint.settings.get("training", {})
-    learnt = {name: before[name] for name in ("objective", "steps", "batch") if name in before}
-    return {"preset": checkpoint.preset, "weights_sha256": checkpoint.weights_sha256(), **learnt}
+    learnt = {name: before[name] for name in ("objective", "batch") if name in before}
+    step = {"steps": checkpoint.settings["step"]} if "step" in checkpoint.settings else {}
+    return {"preset": checkpoint.preset, "weights_sha256": checkpoint.weights_sha256(), **learnt, **step}
 
 
 def _demonstrations(setup: Setup) -> dict[str, Any]:
