@@ -13,7 +13,7 @@ TINY = [p for p in PRESETS.values() if p.boxed is not None]
 
 def test_the_tiny_presets_are_one_of_each_family():
     assert [p.model.family for p in TINY] == ["pi0", "pi05", "pi0_fast"]
-    assert {p.robot for p in TINY} == {"metaworld"}
+    assert {p.robot for p in TINY} == {"metaworld_hand"}
 
 
 @pytest.mark.parametrize("tiny", TINY, ids=lambda p: p.name)

@@ -63,21 +63,24 @@ def test_actions_of_an_example_are_the_next_ones_and_the_last_is_repeated(data, 
     actions = Normalizer("z_score", setup.stats["actions"])
     batch = setup.examples.batch(np.array([0, 15]))
     first, near_end = actions.unnormalize(np.asarray(batch.actions, np.float64))
-    np.testing.assert_allclose(first, setup.data.actions[:16], atol=1e-5)
+    steps = setup.preset.model.action_horizon
+    assert steps > 5
+    np.testing.assert_allclose(first, setup.data.actions[:steps], atol=1e-5)
     np.testing.assert_allclose(near_end[:5], setup.data.actions[15:20], atol=1e-5)
-    np.testing.assert_allclose(near_end[5:], np.tile(setup.data.actions[19], (11, 1)), atol=1e-5)
+    np.testing.assert_allclose(near_end[5:], np.tile(setup.data.actions[19], (steps - 5, 1)), atol=1e-5)
     assert chunk_rows(np.array([18]), setup.data.episode_end, 4).tolist() == [[18, 19, 19, 19]]
 
 
 def test_answers_spell_the_actions_and_only_they_are_predicted(data, tmp_path):
     setup = ready(data, tmp_path, "pi0_fast-tiny")
     frames = np.arange(0, setup.data.size, 7)
+    steps = setup.preset.model.action_horizon
     inputs = setup.examples.batch(frames).inputs
     for i, frame in enumerate(frames):
         answer = inputs.tokens[i][inputs.token_loss_mask[i]]
         assert answer[-1] == 1, "the end token is learnt too"
-        decoded = setup.words.answer.decode(answer[:-1], steps=16, size=4)
-        chunk = setup.data.actions[chunk_rows(np.array([frame]), setup.data.episode_end, 16)[0]]
+        decoded = setup.words.answer.decode(answer[:-1], steps=steps, size=4)
+        chunk = setup.data.actions[chunk_rows(np.array([frame]), setup.data.episode_end, steps)[0]]
         wanted = Normalizer("quantile", setup.stats["actions"]).normalize(chunk.astype(np.float64))
         assert np.abs(decoded.actions - wanted).max() < 0.15, "coefficients are rounded to tenths"
     np.testing.assert_array_equal(inputs.token_ar_mask.astype(bool), inputs.token_loss_mask)
@@ -91,7 +94,7 @@ def test_relative_actions_are_taken_from_the_state_of_their_frame(data, tmp_path
     batch = setup.examples.batch(np.array([4]))
     actions = Normalizer("z_score", setup.stats["actions"]).unnormalize(np.asarray(batch.actions[0], float))
     shift = np.append(setup.data.states[4][:2], [0.0, 0.0])
-    np.testing.assert_allclose(actions + shift, setup.data.actions[4:20], atol=1e-5)
+    np.testing.assert_allclose(actions + shift, setup.data.actions[4 : 4 + len(actions)], atol=1e-5)
 
 
 def test_every_frame_is_drawn_once_in_each_round_and_the_order_follows_the_step():
@@ -108,14 +111,15 @@ def test_every_frame_is_drawn_once_in_each_round_and_the_order_follows_the_step(
 
 def test_statistics_are_those_of_the_chunks(data):
     prepared = prepare(data, KEYS, 96)
-    stats = data_stats(prepared, PRESETS["pi05-tiny"])
-    rows = chunk_rows(np.arange(prepared.size), prepared.episode_end, 16)
+    preset = PRESETS["pi05-tiny"]
+    stats = data_stats(prepared, preset)
+    rows = chunk_rows(np.arange(prepared.size), prepared.episode_end, preset.model.action_horizon)
     chunks = prepared.actions[rows].reshape(-1, 4).astype(np.float64)
     np.testing.assert_allclose(stats["actions"].mean, chunks.mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(stats["state"].std, prepared.states.std(axis=0), atol=1e-5)
     low, high = np.quantile(chunks, [0.01, 0.99], axis=0)
-    np.testing.assert_allclose(stats["actions"].q01, low, atol=0.01)
-    np.testing.assert_allclose(stats["actions"].q99, high, atol=0.01)
+    np.testing.assert_allclose(stats["actions"].q01, low, atol=0.02)
+    np.testing.assert_allclose(stats["actions"].q99, high, atol=0.02)
 
 
 def test_entries_that_hardly_ever_change_stay_within_reach(tmp_path):

@@ -198,7 +198,7 @@ def test_a_folder_belongs_to_one_training(data, tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_training_with_what_to_do(data, tmp_path):
     chosen = config(data, tmp_path)
     curves, progress = Curves(tmp_path, 0), TrainingProgress(8, 0, 4)
-    fine, broken = (Metrics(*map(jnp.float32, (loss, 1.0, 1.0, 1e-3))) for loss in (0.5, np.nan))
+    fine, broken = (Metrics(*map(jnp.float32, (loss, 0.0, 1.0, 1.0, 1e-3))) for loss in (0.5, np.nan))
     assert loop.written([(1, fine)], curves, progress, chosen) == 0.5
     with pytest.raises(TrainingError, match=r"At step 3 the loss is nan.*Lower learning_rate \(now 0.0005\)"):
         loop.written([(2, fine), (3, broken)], curves, progress, chosen)
@@ -263,32 +263,31 @@ def test_one_model_starts_from_what_fits_of_another(data, tmp_path):
         config(data, tmp_path, init_takes="fitting")
 
 
-@pytest.mark.slow
 def test_what_locates_is_the_image_encoder_and_nothing_else_is_trained_or_kept(data, tmp_path):
     start = train(config(data, tmp_path / "start", steps=3))
     chosen = config(data, tmp_path / "locate", objective="locate", init=start, steps=40, learning_rate=3e-3)
-    located = open_checkpoint(train(chosen)).load()
-    before = open_checkpoint(start).load()
+    located = flatten(load_policy("pi0-tiny", train(chosen)).model)
+    before = flatten(load_policy("pi0-tiny", start).model)
     assert located.keys() == before.keys()
     changed = {name for name in before if not np.array_equal(before[name], located[name])}
     assert changed
     assert all(name.startswith("PaliGemma/img/") for name in changed)
     values = losses(tmp_path / "locate")
     assert np.mean(values[-5:]) < 0.5 * np.mean(values[:5])
-    train(config(data, tmp_path / "act", init=tmp_path / "locate/exports/step-0000040", steps=3))
 
 
 @pytest.mark.parametrize("preset", ["pi0-tiny", pytest.param("pi0_fast-tiny", marks=pytest.mark.slow)])
 def test_where_things_are_is_learnt_beside_the_actions(data, tmp_path, preset):
-    sizes = {"steps": 60, "learning_rate": 3e-3, "action_vocabulary": 0, "batch": 8}
+    sizes = {"steps": 120, "learning_rate": 3e-3, "action_vocabulary": 0, "batch": 16, "flow_samples": 2}
     folder = train(config(data, tmp_path / "run", preset, locate_weight=1.0, **sizes))
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     of_locating = [line["location_loss"] for line in lines]
-    assert np.mean(of_locating[-5:]) < 0.7 * np.mean(of_locating[:5])
+    assert np.mean(of_locating[-20:]) < 0.7 * np.mean(of_locating[:20])
     assert lines[-1]["loss"] < lines[0]["loss"], "the curve of the actions alone"
-    assert not [name for name in open_checkpoint(folder).load() if "reader" in name]
+    assert load_policy(preset, folder).spec.weights == "trained", "nothing is left over"
 
 
+@pytest.mark.slow
 def test_what_another_model_lacks_starts_fresh_and_is_named(data, tmp_path, capsys):
     pi0 = train(config(data, tmp_path / "pi0", steps=3))
     flow = train(config(data, tmp_path / "flow", "pi05-tiny", steps=3, init=pi0, init_takes="fitting"))
