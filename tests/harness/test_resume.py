@@ -24,6 +24,8 @@ def start(folder, *arguments):
         [
             sys.executable,
             "-c",
+            # A shell that starts tests in the background has them ignore Ctrl-C.
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
             "from harness.cli import main; main()",
             "run",
             *arguments,
