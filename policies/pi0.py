@@ -221,18 +221,7 @@ class Pi0(nnx.Module):
         effect: Float32[Array, "1 d"] | Modulations | None = None,
     ) -> Float[Array, "b c a"]:
         """The predicted direction from actions to noise, at noisy actions `x` and flow time `time`."""
-        return self.velocity_from(self.outputs(prefix, state, x, time, effect))
-
-    def outputs(
-        self,
-        prefix: ReadPrefix,
-        state: Float32[AnyArray, "b a"],
-        x: Float32[Array, "b c a"],
-        time: Float32[Array, " b"],
-        effect: Float32[Array, "1 d"] | Modulations | None = None,
-    ) -> Float[Array, "b t d"]:
-        """What the action expert makes of its suffix, behind a prefix that was read."""
-        return self.read_suffix(prefix, state, x, time, effect)[0]
+        return self.velocity_from(self.read_suffix(prefix, state, x, time, effect)[0])
 
     def read_suffix(
         self,
@@ -242,7 +231,8 @@ class Pi0(nnx.Module):
         time: Float32[Array, " b"],
         effect: Float32[Array, "1 d"] | Modulations | None = None,
     ) -> tuple[Float[Array, "b t d"], ReadPrefix]:
-        """`outputs`, and the prefix for the next step.
+        """What the action expert makes of its suffix, behind a prefix that was read, and the prefix for the
+        next step.
 
         Where layers are unrolled, the suffix stays in the cache behind the prefix until the next one is
         written over it, so that a loop that carries the prefix never copies it.
@@ -309,7 +299,7 @@ class Pi0(nnx.Module):
 
         def loss(noise: Float32[Array, "b c a"], time: Float32[Array, " b"]) -> tuple[Array, Array]:
             x, target = flow_target(jnp.asarray(actions), noise, time)
-            out = self.outputs(prefix, batch.state, x, time)
+            out, _ = self.read_suffix(prefix, batch.state, x, time)
             of_actions = out[:, -self.config.action_horizon :].astype(jnp.float32)
             return _squared_error(self.velocity_from(out), target), of_actions.mean(axis=1)
 
