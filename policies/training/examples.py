@@ -62,14 +62,19 @@ class Examples:
         self._tokens, self.usable = self._tokenize(words)
 
     @property
+    def cameras(self) -> list[str]:
+        """What a model sees, in its own order: what the data hold, and black where it expects that."""
+        expects_black = self._preset.absent_cameras == "black"
+        return [c for c in self._preset.model.cameras if c in self._data.frames or expects_black]
+
+    @property
     def location_size(self) -> int:
         """Numbers that say where things are; 0 if that is not what is learnt."""
         return 0 if self._locations is None else self._locations.shape[1]
 
     def batch(self, frames: Int[np.ndarray, " b"]) -> TrainingBatch:
         """The examples of these frames."""
-        model = self._preset.model
-        seen = [c for c in model.cameras if c in self._data.frames or self._preset.absent_cameras == "black"]
+        model, seen = self._preset.model, self.cameras
         black = np.zeros((len(frames), model.image_size, model.image_size, 3), np.uint8)
         in_order = np.argsort(frames, kind="stable")  # Ascending reads of the mapped files.
         back = np.argsort(in_order, kind="stable")

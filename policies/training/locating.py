@@ -40,9 +40,9 @@ def output_reader_shapes(config: ModelConfig, entries: int) -> dict[str, tuple[i
     return {READER + "outputs": (expert.width, entries), READER + "bias": (entries,)}
 
 
-def image_reader_shapes(config: ModelConfig, entries: int) -> dict[str, tuple[int, ...]]:
-    """Shape of every parameter of the map from image tokens, for `entries` numbers to read."""
-    tokens = (config.image_size // config.image_encoder.patch_size) ** 2 * len(config.cameras)
+def image_reader_shapes(config: ModelConfig, cameras: int, entries: int) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter of the map from the image tokens of so many cameras to `entries` numbers."""
+    tokens = (config.image_size // config.image_encoder.patch_size) ** 2 * cameras
     return {
         READER + "tokens": (tokens * config.language.width, entries),
         READER + "state": (config.action_dim, entries),
@@ -56,7 +56,7 @@ def locations(data: PreparedData) -> Float32[np.ndarray, "n e"]:
     Each entry is divided by how much it spreads within tasks. Those that stand still are left out.
 
     Raises:
-      TrainingError: If the data do not have it.
+      TrainingError: If the data do not have it, it is not finite, or nothing in it ever moves.
     """
     x = data.environment_states
     if x.shape[1] == 0:
@@ -64,12 +64,22 @@ def locations(data: PreparedData) -> Float32[np.ndarray, "n e"]:
             f"Learning where things are needs the state of the environment (observation.environment_state); "
             f"{data.folder} has none. Collect demonstrations with simloop collect, or train actions right away."
         )
+    if bad := np.flatnonzero(~np.isfinite(x).all(axis=1)).tolist():
+        raise TrainingError(
+            f"{data.folder}: the state of the environment is NaN or infinite in frame {bad[0]}. Leave its episode "
+            "out, or train actions alone."
+        )
     centred = x.astype(np.float64)
     for task in np.unique(data.task_of_frame):
         rows = data.task_of_frame == task
         centred[rows] -= centred[rows].mean(axis=0)
     spread = centred.std(axis=0)
     moves = spread > STILL
+    if not moves.any():
+        raise TrainingError(
+            f"{data.folder}: within its tasks, nothing in the state of the environment moves by more than "
+            f"{STILL:g}. There is nothing to locate; train actions alone."
+        )
     return (centred[:, moves] / spread[moves]).astype(np.float32)
 
 

@@ -175,7 +175,10 @@ def _read_columns(
                 f"{folder} has no column {key!r}; it has {_listed(vectors)}. Say which one is meant "
                 "(state_key, action_key)."
             )
-    wanted = [state_key, action_key, *({layout.ENVIRONMENT_KEY} & set(vectors) - {state_key})]
+    wanted = [state_key, action_key]
+    shape = info["features"].get(layout.ENVIRONMENT_KEY, {}).get("shape", ())
+    if len(shape) == 1 and shape[0] > 1 and state_key != layout.ENVIRONMENT_KEY:  # Others hold other things.
+        wanted.append(layout.ENVIRONMENT_KEY)
     table = _data_columns(folder, [*wanted, "task_index", "index"])
     columns: dict[str, np.ndarray] = {}
     for key in wanted:

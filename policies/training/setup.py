@@ -68,7 +68,7 @@ class Setup:
         """Shape of every parameter, those included that training needs and the model does not have."""
         of_model, entries = shapes(self.preset.model), self.examples.location_size
         if self.config.objective == "locate":
-            return {**of_model, **image_reader_shapes(self.preset.model, entries)}
+            return {**of_model, **image_reader_shapes(self.preset.model, len(self.examples.cameras), entries)}
         if self.config.locates:
             return {**of_model, **output_reader_shapes(self.preset.model, entries)}
         return of_model

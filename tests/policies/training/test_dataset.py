@@ -169,3 +169,13 @@ def test_numbers_that_are_not_finite_are_found_before_training(tmp_path):
     write_dataset(tmp_path / "data", header(), [broken])
     with pytest.raises(DatasetError, match="action of frame 7 is NaN"):
         open_dataset(tmp_path / "data")
+
+
+def test_a_state_of_the_environment_in_another_form_is_left_alone(tmp_path):
+    one_number = dataclasses.replace(demonstration(0), environment_states=np.zeros((24, 1), np.float32))
+    write_dataset(tmp_path / "data", dataclasses.replace(header(), environment_size=1), [one_number])
+    file = tmp_path / "data/data/chunk-000/file-000.parquet"
+    frame = pandas.read_parquet(file)
+    frame[layout.ENVIRONMENT_KEY] = 0.5  # As LeRobot keeps features of one number.
+    frame.to_parquet(file)
+    assert open_dataset(tmp_path / "data").environment_states.shape == (24, 0)

@@ -34,3 +34,12 @@ def test_without_the_state_of_the_environment_there_is_nothing_to_learn(data):
     bare = dataclasses.replace(data, environment_states=np.zeros((data.size, 0), np.float32))
     with pytest.raises(TrainingError, match="Collect demonstrations"):
         locations(bare)
+
+
+def test_a_state_that_is_not_finite_or_never_moves_is_refused(data):
+    broken = data.environment_states.copy()
+    broken[7, 0] = np.nan
+    with pytest.raises(TrainingError, match="NaN or infinite in frame 7"):
+        locations(dataclasses.replace(data, environment_states=broken))
+    with pytest.raises(TrainingError, match="nothing to locate"):
+        locations(dataclasses.replace(data, environment_states=np.ones_like(broken)))

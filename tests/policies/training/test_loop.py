@@ -276,6 +276,14 @@ def test_what_locates_is_the_image_encoder_and_nothing_else_is_trained_or_kept(d
     assert np.mean(values[-5:]) < 0.5 * np.mean(values[:5])
 
 
+def test_a_camera_that_the_data_lack_is_not_asked_where_things_are(data, tmp_path, monkeypatch):
+    whole = PRESETS["pi0-tiny"]
+    model = dataclasses.replace(whole.model, cameras=(*whole.model.cameras, "right_wrist_0_rgb"))
+    monkeypatch.setitem(PRESETS, "pi0-tiny", dataclasses.replace(whole, model=model))
+    train(config(data, tmp_path / "locate", objective="locate", steps=3))
+    assert np.isfinite(losses(tmp_path / "locate")).all()
+
+
 @pytest.mark.parametrize("preset", ["pi0-tiny", pytest.param("pi0_fast-tiny", marks=pytest.mark.slow)])
 def test_where_things_are_is_learnt_beside_the_actions(data, tmp_path, preset):
     sizes = {"steps": 120, "learning_rate": 3e-3, "action_vocabulary": 0, "batch": 16, "flow_samples": 2}
