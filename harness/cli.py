@@ -453,6 +453,8 @@ def collect(
     cameras: Annotated[tuple[str, ...], arg("C [C ...]", "all of the robot's")] = (),
     image_size: Annotated[int, arg("N")] = 96,
     noise: Annotated[float, arg("X")] = 0.0,
+    roll_in: Annotated[str, arg("P[@DIR]", "nobody")] = "",
+    roll_in_steps: Annotated[int, arg("N")] = 150,
     keep_failures: bool = False,
     render: Literal["official", "fast"] = "fast",
     resources: Annotated[Resources, _arg(name="")] = Resources(),  # noqa: B008
@@ -477,6 +479,9 @@ def collect(
       image_size: Height and width of the frames.
       noise: Standard deviation of the noise on executed actions, in half ranges; 0.1 to 0.3 makes policies
         sturdier. What is recorded is what the expert would have done.
+      roll_in: Policy that plays first in every episode, so that the expert shows the way back from where that
+        policy gets to (DAgger). Its own steps are not recorded.
+      roll_in_steps: It plays for 0 to N steps, every number as likely.
       keep_failures: Keep attempts that did not succeed as well.
       render: As in runs.
     """
@@ -485,7 +490,18 @@ def collect(
     from harness.collect import collect as collect_demonstrations
 
     wanted = Collection(
-        suite, tasks, episodes, seed, robot, cameras, image_size, noise, keep_failures, RenderSettings(render)
+        suite,
+        tasks,
+        episodes,
+        seed,
+        robot,
+        cameras,
+        image_size,
+        noise,
+        keep_failures,
+        RenderSettings(render),
+        roll_in=roll_in,
+        roll_in_steps=roll_in_steps,
     )
     console = Console()
     folder = collect_demonstrations(wanted, out, resources, console)

@@ -29,9 +29,11 @@ from harness.env_actor import EpisodeResult
 from harness.errors import SimloopError
 from harness.experiment import differences
 from harness.plan import EpisodeSpec
+from harness.policy_catalog import policy_spec, require_weights
 from harness.progress import PLAIN_EVERY_S
-from harness.protocol import Protocol
+from harness.protocol import Protocol, named_protocol
 from harness.resources import Resources
+from harness.roll_in import RollIn, rolled_in
 from harness.run import sigterm_as_interrupt
 from harness.run_folder import write_atomically
 from harness.seeding import demonstration_key, demonstration_seed
@@ -70,6 +72,10 @@ class Collection:
     keep_failures: bool = False
     render: RenderSettings = field(default_factory=RenderSettings)
     crf: int = CRF
+    roll_in: str = ""
+    """Policy that plays first, before the expert takes over; none where it is empty."""
+    roll_in_steps: int = 150
+    """As `most_steps` of `RollIn`."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be collected."""
@@ -79,6 +85,8 @@ class Collection:
             raise CollectError(f"--image-size must be even, as H.264 wants it; got {self.image_size}.")
         if self.noise < 0:
             raise CollectError(f"--noise is a standard deviation, so at least 0; got {self.noise}.")
+        if self.roll_in_steps < 0:
+            raise CollectError(f"--roll-in-steps must be at least 0; got {self.roll_in_steps}.")
 
     def task_specs(self) -> list[TaskSpec]:
         """The tasks, groups resolved."""
@@ -99,6 +107,26 @@ class Collection:
     def protocol(self) -> Protocol:
         """Every step is looked at and answered."""
         return Protocol(self.suite, name="demonstration", render=self.render, replan_steps=1)
+
+    def rolled_in(self) -> RollIn | None:
+        """Who plays first, after checking that the tasks can be asked of it.
+
+        Raises:
+          CollectError, UnknownPolicyError, AdapterError: If they cannot.
+        """
+        if not self.roll_in:
+            return None
+        require_weights(self.roll_in)
+        spec = policy_spec(self.roll_in)
+        adapter = find_adapter(self.suite, spec)
+        for task in self.task_specs():
+            adapter.check(spec, task)
+            if self.roll_in_steps >= task.max_steps:
+                raise CollectError(
+                    f"{task.suite}/{task.name} ends after {task.max_steps} steps; --roll-in-steps "
+                    f"{self.roll_in_steps} leaves the expert none of them."
+                )
+        return RollIn(self.roll_in, self.roll_in_steps, named_protocol(self.suite).replan_steps)
 
     def watched(self) -> Watched:
         """What is recorded, after checking that the tasks offer it.
@@ -144,12 +172,14 @@ def collect(
     if out.exists():
         raise CollectError(f"{out} exists already. Choose another --out folder.")
     watched = collection.watched()
+    roll_in = collection.rolled_in()
     tasks = {task.name: task for task in collection.task_specs()}
     draw_test_frame(RenderSettings(collection.render.profile, 64, 64))
     parts = _Parts(out.with_name(f"{out.name}.parts"), collection)
     policy = watched.spec(next(iter(tasks.values())))
+    sources = sources or (Sources(env=rolled_in(roll_in)) if roll_in else Sources())
     sources = dataclasses.replace(
-        sources or Sources(),
+        sources,
         policy=functools.partial(_demonstrator, policy, collection.noise),
         recording=functools.partial(DemonstrationRecording, watched=watched),
     )
@@ -198,7 +228,8 @@ def _next_round(collection: Collection, tasks: dict[str, TaskSpec], parts: _Part
                 raise CollectError(
                     f"{collection.suite}/{name}: the expert succeeded in {useful} of {end} attempts, and "
                     f"{collection.episodes} demonstrations are wanted. Lower --noise (now "
-                    f"{collection.noise:g}), or leave the task out."
+                    f"{collection.noise:g}){' or --roll-in-steps' * bool(collection.roll_in)}, or leave the task "
+                    "out."
                 )
             end += collection.episodes - useful
             useful = sum(outcomes.get(number, False) for number in range(end))

@@ -50,7 +50,7 @@ def _parsing(kind: Any) -> dict[str, Any]:
     if origin is typing.Literal:
         return {"choices": inner}
     if origin is tuple:
-        return {"nargs": "*", "type": inner[0], "metavar": "X"}
+        return {"nargs": "*", "type": inner[0], "metavar": inner[0].__name__.upper()}
     if origin in (typing.Union, types.UnionType):
         return _parsing(next(one for one in inner if one is not type(None)))
     return {"type": kind, "metavar": kind.__name__.upper()}

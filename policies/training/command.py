@@ -48,19 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _prepare(config: TrainConfig) -> None:
-    from policies.presets import preset
-    from policies.training.prepared import prepare
+    from policies.training.setup import prepared
 
-    chosen = preset(config.preset)
-    data = prepare(
-        config.data,
-        config.camera_keys(chosen.cameras),
-        chosen.model.image_size,
-        state_key=config.state_key,
-        action_key=config.action_key,
-        told=print,
-    )
-    print(f"{data.size} frames of {data.episodes} episodes are in {data.folder}.")
+    for folder in config.data:
+        data = prepared(config, folder, print)
+        print(f"{data.size} frames of {data.episodes} episodes are in {data.folder}.")
 
 
 def _spoken_errors() -> tuple[type[Exception], ...]:

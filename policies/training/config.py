@@ -17,8 +17,9 @@ class TrainConfig:
 
     preset: str
     """Which model (simloop list policies)."""
-    data: Path
-    """Folder of a LeRobotDataset, or of what `prepare` made of one."""
+    data: tuple[Path, ...]
+    """Folders of LeRobotDatasets, or of what `prepare` made of them. Every frame of all is as likely; a
+    folder that is named twice is twice as likely."""
     out: Path
     """Folder of this training: checkpoints, curves, exports. The same command goes on from there."""
     objective: Literal["act", "locate"] = "act"
@@ -90,6 +91,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be trained with."""
+        if not self.data:
+            raise TrainingError("data names no dataset; name at least one.")
         positive = (
             "steps",
             "batch",

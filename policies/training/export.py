@@ -46,7 +46,7 @@ def export(setup: Setup, state: TrainState, folder: Path) -> Path:
         config={
             "training": {
                 **setup.config.decisive(),
-                "data": str(setup.config.data.name),
+                "data": [folder.name for folder in setup.config.data],
                 "init": _started_from(setup.config.init),
             },
             "step": int(state.step),

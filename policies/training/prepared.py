@@ -4,8 +4,8 @@
                                  /numbers.npz                states, actions, episodes, tasks
                                  /frames-<camera>.npy        uint8 [n, h, w, 3]
 
-Axis letters: n frames of all episodes, s state size, a action size, e entries of the environment's state,
-h w image height and width.
+Axis letters: n frames of all episodes, b frames asked for, s state size, a action size, e entries of the
+environment's state, h w image height and width.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
@@ -33,6 +33,14 @@ NUMBERS = "numbers.npz"
 FORMAT = 2
 
 
+@runtime_checkable
+class Frames(Protocol):
+    """Pictures that are read when asked for."""
+
+    def __getitem__(self, frames: Int64[np.ndarray, " b"], /) -> UInt8[np.ndarray, "b h w 3"]:
+        """The pictures of these frames."""
+
+
 @dataclass(frozen=True)
 class PreparedData:
     """A dataset ready to be sampled from."""
@@ -45,7 +53,7 @@ class PreparedData:
     task_of_frame: Int64[np.ndarray, " n"]
     episode_end: Int64[np.ndarray, " n"]
     """Row behind the last frame of each frame's episode."""
-    frames: Mapping[str, UInt8[np.ndarray, "n h w 3"]]
+    frames: Mapping[str, Frames]
     """By model camera name; mapped from disk."""
     instructions: tuple[str, ...]
     seeds: Mapping[str, tuple[int, ...]]

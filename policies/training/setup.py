@@ -28,6 +28,7 @@ from policies.tokenizers.fast_actions import (
 from policies.training.config import TrainConfig
 from policies.training.errors import TrainingError
 from policies.training.examples import Examples
+from policies.training.joined import joined
 from policies.training.locating import (
     IMAGE_PARAMETERS,
     READER,
@@ -84,15 +85,7 @@ def set_up(config: TrainConfig, told: Callable[[str], None]) -> Setup:
       UnknownPresetError: If there is no such preset.
     """
     chosen = preset(config.preset)
-    cameras = config.camera_keys(chosen.cameras)
-    data = prepare(
-        config.data,
-        cameras,
-        chosen.model.image_size,
-        state_key=config.state_key,
-        action_key=config.action_key,
-        told=told,
-    )
+    data = joined([prepared(config, folder, told) for folder in config.data])
     _claim(config, data)
     chosen = dataclasses.replace(chosen, model=_trained_model(config, chosen.model))
     _check_sizes(chosen, data)
@@ -110,6 +103,24 @@ def set_up(config: TrainConfig, told: Callable[[str], None]) -> Setup:
     if len(examples.usable) < config.batch:
         told(f"A batch of {config.batch} holds some of the {len(examples.usable)} frames more than once.")
     return Setup(config, chosen, data, stats, tokens, words, examples, step_rules(config))
+
+
+def prepared(config: TrainConfig, folder: Path, told: Callable[[str], None]) -> PreparedData:
+    """What a training needs of one dataset, prepared where that has not been done.
+
+    Raises:
+      TrainingError, DatasetError: If the dataset cannot be used.
+      UnknownPresetError: If there is no such preset.
+    """
+    chosen = preset(config.preset)
+    return prepare(
+        folder,
+        config.camera_keys(chosen.cameras),
+        chosen.model.image_size,
+        state_key=config.state_key,
+        action_key=config.action_key,
+        told=told,
+    )
 
 
 def step_rules(config: TrainConfig) -> StepRules:

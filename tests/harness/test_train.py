@@ -30,9 +30,9 @@ def test_a_checkpoint_or_preset_that_cannot_be_used_is_said_in_a_sentence(tmp_pa
         train, every=None, suite="metaworld", tasks=(TASK,), episodes=1, console=Console()
     )
     with pytest.raises(SimloopError, match="There is no preset 'pi7'"):
-        start(TrainConfig(preset="pi7", data=data, out=tmp_path / "a"))
+        start(TrainConfig(preset="pi7", data=(data,), out=tmp_path / "a"))
     with pytest.raises(SimloopError, match="is no checkpoint"):
-        start(TrainConfig(preset="pi0-tiny", data=data, out=tmp_path / "b", init=tmp_path / "data"))
+        start(TrainConfig(preset="pi0-tiny", data=(data,), out=tmp_path / "b", init=tmp_path / "data"))
 
 
 @pytest.mark.slow
@@ -48,7 +48,7 @@ def test_one_overfitted_task_is_solved_closed_loop(tmp_path):
     data = collect(wanted, tmp_path / "data", Resources(), console)
     config = TrainConfig(
         preset="pi0-tiny",
-        data=data,
+        data=(data,),
         out=tmp_path / "run",
         steps=600,
         batch=32,

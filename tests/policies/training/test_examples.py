@@ -29,7 +29,7 @@ def data(tmp_path_factory):
 
 
 def ready(data, out, preset: str, **changes) -> Setup:
-    return set_up(TrainConfig(preset=preset, data=data, out=out, action_vocabulary=400, **changes), str)
+    return set_up(TrainConfig(preset=preset, data=(data,), out=out, action_vocabulary=400, **changes), str)
 
 
 @pytest.mark.parametrize("preset", ["pi0-tiny", "pi05-tiny", "pi0_fast-tiny"])

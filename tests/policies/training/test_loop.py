@@ -81,7 +81,7 @@ def smaller_presets(monkeypatch):
 
 def config(data, out, preset="pi0-tiny", **changes) -> TrainConfig:
     sizes = {"steps": 8, "batch": 4, "warmup_steps": 2, "log_every": 1, "save_every": 3}
-    return TrainConfig(preset=preset, data=data, out=out, **{**sizes, **changes})
+    return TrainConfig(preset=preset, data=(data,), out=out, **{**sizes, **changes})
 
 
 def losses(out) -> list[float]:

@@ -1,0 +1,124 @@
+"""Episodes that begin where a learned policy got to, so that an expert shows the way back from there.
+
+Demonstrations of an expert alone never show the states that a policy's own mistakes lead to (S. Ross et al., DAgger,
+arXiv:1011.0686). Here the policy plays first, for a number of steps that belongs to the seed, and the expert takes
+over: what follows is a demonstration like any other, whose chunks of actions are the expert's to their end.
+
+Axis letters: h image height, w image width, s state size, a action size, p privileged size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Float64, UInt8
+
+from envs.interface import Env, RenderSettings, StepResult
+from harness.adapters.interface import Adapter
+from harness.adapters.registry import find_adapter
+from harness.policy_catalog import load
+from harness.rollout import Frames
+from harness.seeding import derive, query_key
+from harness.sources import make_env
+from policies.interface import Policy
+
+
+@dataclass(frozen=True)
+class RollIn:
+    """Who plays first, and for how long."""
+
+    policy: str
+    """Name of a policy, with its checkpoint where it needs one."""
+    most_steps: int
+    """Each episode is rolled in for 0 to so many control steps, every number as likely."""
+    replan_steps: int
+    """Actions of a chunk that are executed before the policy is asked again."""
+
+    def steps(self, seed: int) -> int:
+        """For how long the episode of this seed is rolled in."""
+        return derive("roll-in steps", seed, bits=31) % (self.most_steps + 1)
+
+
+class RolledInEnv(Env):
+    """An environment whose `reset` plays a policy before it returns.
+
+    A policy that solves the task on its way is stopped after half of the steps which that took, so that there is
+    something left to show.
+    """
+
+    def __init__(self, env: Env, policy: Policy, adapter: Adapter, roll_in: RollIn):
+        """`env` belongs to this one from now on."""
+        self._env, self._policy, self._adapter, self._roll_in = env, policy, adapter, roll_in
+        self.spec = dataclasses.replace(env.spec, max_steps=env.spec.max_steps - roll_in.most_steps)
+
+    def reset(self, seed: int) -> None:
+        wanted = self._roll_in.steps(seed)
+        self._env.reset(seed)
+        solved_after = self._roll(seed, wanted)
+        if solved_after is not None:
+            self._env.reset(seed)
+            self._roll(seed, solved_after // 2)
+
+    def step(self, action: Float32[np.ndarray, "a"] | Float64[np.ndarray, "a"]) -> StepResult:
+        return self._env.step(action)
+
+    def state(self) -> Float32[np.ndarray, "s"]:
+        return self._env.state()
+
+    def privileged(self) -> Float64[np.ndarray, "p"]:
+        return self._env.privileged()
+
+    def render(self, camera: str) -> UInt8[np.ndarray, "h w 3"]:
+        return self._env.render(camera)
+
+    def snapshot(self) -> Float64[np.ndarray, "_"]:
+        return self._env.snapshot()
+
+    def close(self) -> None:
+        self._env.close()
+
+    def _roll(self, seed: int, steps: int) -> int | None:
+        """Let the policy play for so many steps; the step that solved the task, if one did."""
+        env, spec = self._env, self._policy.spec
+        key = derive("roll-in noise", seed, bits=64)
+        frames = Frames(env)
+        done = index = 0
+        while done < steps:
+            images = {
+                camera: frames[camera] for camera in map(self._adapter.cameras.__getitem__, spec.cameras)
+            }
+            query = self._adapter.query(env, spec, images, env.spec.instruction, query_key(key, index))
+            index += 1
+            chunk = self._policy.infer([query], bucket=1).chunks[0]
+            actions = chunk.actions[: min(self._roll_in.replan_steps, steps - done)]
+            if len(actions) == 0:  # Tokens that spell nothing.
+                return None
+            for action in actions:
+                result = env.step(self._adapter.action(env.spec, action))
+                frames.moved()
+                done += 1
+                if result.success:
+                    return done
+        return None
+
+
+def rolled_in(roll_in: RollIn) -> Callable[[str, str, RenderSettings], Env]:
+    """A maker of such environments, for `Sources.env`."""
+    return functools.partial(_make, roll_in)
+
+
+def _make(roll_in: RollIn, suite: str, task: str, render: RenderSettings) -> Env:
+    policy = _loaded(roll_in.policy)
+    return RolledInEnv(make_env(suite, task, render), policy, find_adapter(suite, policy.spec), roll_in)
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(name: str) -> Policy:
+    """The policy, once per process."""
+    policy = load(name)
+    policy.prepare(1)
+    return policy

@@ -1,0 +1,84 @@
+"""Several prepared datasets as one.
+
+Axis letters: n frames of all datasets, b frames asked for, h w image height and width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from policies.training.layout import DatasetError
+from policies.training.prepared import PreparedData
+
+
+class JoinedFrames:
+    """Pictures of several files behind one another, each read where it lies."""
+
+    def __init__(self, files: Sequence[UInt8[np.ndarray, "_ h w 3"]]):
+        """`files` hold pictures of one size."""
+        self._files = files
+        self._begins = np.cumsum([0, *map(len, files)])
+
+    def __getitem__(self, frames: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w 3"]:
+        """The pictures of these frames."""
+        taken = np.empty((len(frames), *self._files[0].shape[1:]), np.uint8)
+        of_file = np.searchsorted(self._begins, frames, side="right") - 1
+        for number, file in enumerate(self._files):
+            here = of_file == number
+            taken[here] = file[frames[here] - self._begins[number]]
+        return taken
+
+
+def joined(parts: Sequence[PreparedData]) -> PreparedData:
+    """One dataset of all frames; instructions that are written alike are one task.
+
+    A dataset that comes twice is twice as likely; its episodes are counted once. The state of the environment is
+    kept where all datasets have it in one size.
+
+    Raises:
+      DatasetError: If they differ in the sizes of states or actions, or in frames per second.
+    """
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    for part in parts[1:]:
+        for what, ours, theirs in (
+            ("states of", first.states.shape[1], part.states.shape[1]),
+            ("actions of", first.actions.shape[1], part.actions.shape[1]),
+            ("frames per second:", first.fps, part.fps),
+        ):
+            if ours != theirs:
+                raise DatasetError(
+                    f"{part.folder} has {what} {theirs:g}, {first.folder} {ours:g}. Datasets that are trained on "
+                    "together have to agree; train on one of them, or one after the other (init)."
+                )
+    begins = np.cumsum([0, *(part.size for part in parts)])
+    instructions = tuple(dict.fromkeys(text for part in parts for text in part.instructions))
+    places = {text: place for place, text in enumerate(instructions)}
+    sizes = {part.environment_states.shape[1] for part in parts}
+    entries = sizes.pop() if len(sizes) == 1 else 0
+    return PreparedData(
+        folder=first.folder,
+        states=np.concatenate([part.states for part in parts]),
+        actions=np.concatenate([part.actions for part in parts]),
+        environment_states=np.concatenate([part.environment_states[:, :entries] for part in parts]),
+        task_of_frame=np.concatenate(
+            [np.array([places[text] for text in part.instructions])[part.task_of_frame] for part in parts]
+        ),
+        episode_end=np.concatenate(
+            [part.episode_end + begin for part, begin in zip(parts, begins, strict=False)]
+        ),
+        frames={camera: JoinedFrames([part.frames[camera] for part in parts]) for camera in first.frames},
+        instructions=instructions,
+        seeds={
+            task: tuple(dict.fromkeys(seed for part in parts for seed in part.seeds.get(task, ())))
+            for task in dict.fromkeys(task for part in parts for task in part.seeds)
+        },
+        episodes=sum({part.sha256: part.episodes for part in parts}.values()),
+        fps=first.fps,
+        sha256=hashlib.sha256(" ".join(part.sha256 for part in parts).encode()).hexdigest(),
+    )

@@ -1,0 +1,93 @@
+"""An episode that begins where a policy got to: the same wherever it is played, and the expert's from there on."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from envs.interface import RenderSettings
+from harness.adapters.interface import AdapterError
+from harness.collect import CollectError, Collection, collect
+from harness.policy_catalog import UnknownPolicyError
+from harness.resources import Resources
+from harness.roll_in import RollIn, rolled_in
+from harness.sources import make_env
+from policies.training.reading import open_dataset
+
+REACH, CLOSE = "reach-v3", "drawer-close-v3"
+RENDER = RenderSettings("fast", 32, 32)
+
+
+def made(task: str, policy: str, most_steps: int):
+    return rolled_in(RollIn(policy, most_steps, replan_steps=10))("metaworld", task, RENDER)
+
+
+def test_reset_plays_the_policy_for_the_steps_of_the_seed():
+    roll_in = RollIn("random", 40, 10)
+    lengths = [roll_in.steps(seed) for seed in range(300)]
+    assert set(lengths) == set(range(41)), "from none to all"
+    env, plain = made(REACH, "random", 40), make_env("metaworld", REACH, RENDER)
+    seeds = [seed for seed in range(20) if roll_in.steps(seed) > 10][:2]
+    for seed in seeds:
+        plain.reset(seed)
+        env.reset(seed)
+        moved = np.abs(env.state() - plain.state())[:3].max()
+        assert moved > 0.005, "the hand is elsewhere, in metres"
+        np.testing.assert_allclose(env.privileged()[4:7], plain.privileged()[4:7], atol=2e-3)
+    first = env.snapshot()
+    env.reset(seeds[0])
+    env.reset(seeds[1])
+    np.testing.assert_array_equal(env.snapshot(), first)
+    still = next(seed for seed in range(300) if roll_in.steps(seed) == 0)
+    env.reset(still)
+    plain.reset(still)
+    np.testing.assert_array_equal(env.snapshot(), plain.snapshot())
+    assert env.spec.max_steps == plain.spec.max_steps - 40
+
+
+def test_a_policy_that_solves_the_task_leaves_half_of_it_to_show():
+    env, plain = made(CLOSE, "expert", 300), make_env("metaworld", CLOSE, RENDER)
+    roll_in = RollIn("expert", 300, 10)
+    seed = next(seed for seed in range(100) if roll_in.steps(seed) > 250)
+    env.reset(seed)
+    plain.reset(seed)
+    assert np.abs(env.state() - plain.state())[:3].max() > 0.01
+    result = env.step(np.zeros(4, np.float32))
+    assert not result.success
+
+
+def test_what_is_recorded_is_the_experts_part(tmp_path, capsys):
+    from rich.console import Console
+
+    chosen = Collection(
+        "metaworld", (REACH,), 2, seed=3, image_size=32, render=RENDER, roll_in="random", roll_in_steps=30
+    )
+    folder = collect(chosen, tmp_path / "data", Resources(env_actors=1), Console())
+    again = collect(chosen, tmp_path / "again", Resources(env_actors=2, envs_per_actor=2), Console())
+    data, same = open_dataset(folder), open_dataset(again)
+    np.testing.assert_array_equal(data.states, same.states)
+    np.testing.assert_array_equal(data.actions, same.actions)
+    env = rolled_in(chosen.rolled_in())("metaworld", REACH, RENDER)
+    starts = []
+    for seed in data.seeds[f"metaworld/{REACH}"]:
+        env.reset(seed)
+        starts.append(env.state())
+    for episode, start in zip(data.episodes, starts, strict=True):
+        np.testing.assert_array_equal(data.states[episode.begin], start)
+
+
+def test_what_cannot_be_rolled_in_is_refused_first():
+    chosen = Collection("metaworld", (REACH,), 1, roll_in="random")
+    with pytest.raises(UnknownPolicyError, match="no policy 'rendom'"):
+        dataclasses.replace(chosen, roll_in="rendom").rolled_in()
+    with pytest.raises(UnknownPolicyError, match="needs trained weights"):
+        dataclasses.replace(chosen, roll_in="pi0_aloha_sim").rolled_in()
+    with pytest.raises(AdapterError):
+        dataclasses.replace(chosen, roll_in="pi0_aloha_sim@random").rolled_in()
+    with pytest.raises(CollectError, match="at least 0; got -1"):
+        dataclasses.replace(chosen, roll_in_steps=-1)
+    with pytest.raises(
+        CollectError, match="ends after 500 steps; --roll-in-steps 500 leaves the expert none"
+    ):
+        dataclasses.replace(chosen, roll_in_steps=500).rolled_in()
+    assert Collection("metaworld", (REACH,), 1).rolled_in() is None
