@@ -12,20 +12,25 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from policies.training.layout import DatasetError
-from policies.training.prepared import PreparedData
+from policies.training.prepared import Frames, PreparedData
 
 
 class JoinedFrames:
     """Pictures of several files behind one another, each read where it lies."""
 
-    def __init__(self, files: Sequence[UInt8[np.ndarray, "_ h w 3"]]):
+    def __init__(self, files: Sequence[Frames]):
         """`files` hold pictures of one size."""
         self._files = files
-        self._begins = np.cumsum([0, *map(len, files)])
+        self._begins = np.cumsum([0, *(file.shape[0] for file in files)])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """n, h, w, 3."""
+        return (int(self._begins[-1]), *self._files[0].shape[1:])
 
     def __getitem__(self, frames: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w 3"]:
         """The pictures of these frames."""
-        taken = np.empty((len(frames), *self._files[0].shape[1:]), np.uint8)
+        taken = np.empty((len(frames), *self.shape[1:]), np.uint8)
         of_file = np.searchsorted(self._begins, frames, side="right") - 1
         for number, file in enumerate(self._files):
             here = of_file == number

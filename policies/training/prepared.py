@@ -37,6 +37,10 @@ FORMAT = 2
 class Frames(Protocol):
     """Pictures that are read when asked for."""
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """n, h, w, 3."""
+
     def __getitem__(self, frames: Int64[np.ndarray, " b"], /) -> UInt8[np.ndarray, "b h w 3"]:
         """The pictures of these frames."""
 
