@@ -1,0 +1,111 @@
+"""Commands that make policies: demonstrations, and trainings on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from rich.console import Console
+from tyro.conf import arg as _arg
+
+from harness.commands.options import arg
+from harness.resources import Resources
+from policies.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    pass
+
+
+def collect(
+    *,
+    out: Annotated[Path, arg("DIR")],
+    suite: Annotated[str, arg("S")] = "metaworld",
+    tasks: Annotated[tuple[str, ...], arg("T [T ...]")] = ("MT10",),
+    episodes: Annotated[int, arg("N")] = 50,
+    seed: Annotated[int, arg("S")] = 0,
+    robot: Annotated[str, arg("R")] = "metaworld_hand",
+    cameras: Annotated[tuple[str, ...], arg("C [C ...]", "all of the robot's")] = (),
+    image_size: Annotated[int, arg("N")] = 96,
+    noise: Annotated[float, arg("X")] = 0.0,
+    roll_in: Annotated[str, arg("P[@DIR]", "nobody")] = "",
+    roll_in_steps: Annotated[int, arg("N")] = 150,
+    keep_failures: bool = False,
+    render: Literal["official", "fast"] = "fast",
+    resources: Annotated[Resources, _arg(name="")] = Resources(),  # noqa: B008
+) -> int:
+    """Record demonstrations of scripted experts as a LeRobotDataset.
+
+    Example:
+
+      simloop collect --tasks MT10 --episodes 50 --noise 0.2 --out runs/mt10-demonstrations
+
+    Ctrl-C keeps what is done; the same command goes on from there. Runs refuse to test a policy on the
+    initial states that it was trained on.
+
+    Args:
+      out: Folder of the dataset; must not exist.
+      suite: Suite of the tasks.
+      tasks: Tasks or groups of tasks (simloop list tasks).
+      episodes: Demonstrations per task.
+      seed: Root of the initial states, which are other ones than those of runs.
+      robot: Robot convention of cameras and state.
+      cameras: Model camera names, such as base_0_rgb.
+      image_size: Height and width of the frames.
+      noise: Standard deviation of the noise on executed actions, in half ranges; 0.1 to 0.3 makes policies
+        sturdier. What is recorded is what the expert would have done.
+      roll_in: Policy that plays first in every episode, so that the expert shows the way back from where that
+        policy gets to (DAgger). Its own steps are not recorded.
+      roll_in_steps: It plays for 0 to N steps, every number as likely.
+      keep_failures: Keep attempts that did not succeed as well.
+      render: As in runs.
+    """
+    from envs.interface import RenderSettings
+    from harness.collect import Collection
+    from harness.collect import collect as collect_demonstrations
+
+    wanted = Collection(
+        suite,
+        tasks,
+        episodes,
+        seed,
+        robot,
+        cameras,
+        image_size,
+        noise,
+        keep_failures,
+        RenderSettings(render),
+        roll_in=roll_in,
+        roll_in_steps=roll_in_steps,
+    )
+    console = Console()
+    folder = collect_demonstrations(wanted, out, resources, console)
+    console.print(f"The dataset is in {folder}.", highlight=False, soft_wrap=True)
+    return 0
+
+
+def train(
+    config: Annotated[TrainConfig, _arg(name="")],
+    *,
+    eval_every: Annotated[int | None, arg("N", "never")] = None,
+    eval_suite: Annotated[str, arg("S")] = "metaworld",
+    eval_tasks: Annotated[tuple[str, ...], arg("T [T ...]")] = ("MT10",),
+    eval_episodes: Annotated[int, arg("N")] = 5,
+) -> int:
+    """Train a policy on demonstrations; `python -m policies.training` does the same without simulators.
+
+    Example:
+
+      simloop train --preset pi0-tiny --data runs/mt10-demonstrations --out runs/pi0-tiny
+
+    Ctrl-C or a kill loses what came after the last checkpoint; the same command goes on from there.
+
+    Args:
+      eval_every: Steps between two closed-loop evaluations of the averaged weights.
+      eval_suite: Suite of these evaluations.
+      eval_tasks: Tasks of these evaluations.
+      eval_episodes: Episodes per task in each of them.
+    """
+    from harness.train import train as train_policy
+
+    train_policy(config, eval_every, eval_suite, eval_tasks, eval_episodes, Console())
+    return 0
