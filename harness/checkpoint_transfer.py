@@ -113,12 +113,13 @@ class FetchedPolicies:
     checkpoints: Mapping[str, tuple[Listing, Any]]
     """What is in each policy's folder, and who sends it."""
 
-    def __call__(self, name: str) -> Policy:
+    def __call__(self, name: str, *, devices: int = 1) -> Policy:
         """The policy of that name in the experiment."""
         if name not in self.checkpoints:
-            return load(name)
+            return load(name, devices=devices)
         listing, sender = self.checkpoints[name]
-        return load(name, fetched(listing, sender.read.remote, simloop_home() / "checkpoints"))
+        folder = fetched(listing, sender.read.remote, simloop_home() / "checkpoints")
+        return load(name, folder, devices=devices)
 
 
 def travelling(sources: Sources, policies: Mapping[str, Any]) -> tuple[Sources, list[Any]]:

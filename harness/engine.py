@@ -33,7 +33,7 @@ from harness.plan import EpisodeSpec
 from harness.policy_worker import WorkerReport, start_policy_worker
 from harness.protocol import Protocol
 from harness.ray_connection import RayConnection
-from harness.resources import Resources
+from harness.resources import EngineError, Resources
 from harness.simulators import Death, Simulator, Simulators, first_line
 from harness.sizing import GUESS_BYTES, Limits, Sizing
 from harness.sources import REGISTERED, Sources
@@ -109,6 +109,10 @@ class Engine:
         if resources.ray_address is not None:
             self._sources, self._senders = travelling(self._sources, self._policies)
         asked = any(policy.runs_in == "worker" for policy in self._policies.values())
+        if asked and resources.gpus_per_worker > max(1, self._ray.gpus()):
+            raise EngineError(
+                f"--gpus-per-worker {resources.gpus_per_worker} wants as many GPUs; Ray knows of {self._ray.gpus()}."
+            )
         limits = Limits(
             simulators=resources.env_actors or self._ray.cores(),
             simulators_by_hand=resources.env_actors is not None,
@@ -318,7 +322,7 @@ class Engine:
         """Policies that need workers now, and those that play next."""
         wanted = {attempt.spec.policy for attempt in self._simulators.attempts()}
         for policy in self._agenda.policies():
-            if len(wanted) > WORKERS_AHEAD:
+            if len(wanted) > self._workers_ahead():
                 break
             wanted.add(policy)
         return [policy for policy in wanted if self._policies[policy].runs_in == "worker"]
@@ -326,10 +330,18 @@ class Engine:
     def _policies_needed(self) -> set[str]:
         return {a.spec.policy for a in self._simulators.attempts()} | set(self._agenda.policies())
 
+    def _workers_ahead(self) -> int:
+        """How many policies may have workers beside the one that plays."""
+        several = self._resources.gpus_per_worker
+        return WORKERS_AHEAD if several == 1 or self._ray.gpus() >= 2 * several else 0
+
     def _most_workers(self) -> int:
-        return self._resources.workers or max(1, self._ray.gpus())
+        return self._resources.workers or max(1, self._ray.gpus() // self._resources.gpus_per_worker)
 
     def _start_worker(self, policy: str) -> Any:
+        devices = self._resources.gpus_per_worker
+        if devices > 1:  # Ray gives whole GPUs to those who want several.
+            return start_policy_worker(policy, self._buckets, devices, self._sources, devices)
         others = sum(spec.runs_in == "worker" for spec in self._policies.values()) - 1
         share = min(1.0, self._ray.gpus() / self._most_workers()) / (1 + min(others, WORKERS_AHEAD))
         return start_policy_worker(policy, self._buckets, share, self._sources)

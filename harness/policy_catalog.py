@@ -61,18 +61,19 @@ def require_weights(name: str) -> None:
         raise UnknownPolicyError(PRESETS[named.base].where_to_get_weights())
 
 
-def load(name: str, checkpoint: Path | None = None) -> Policy:
+def load(name: str, checkpoint: Path | None = None, *, devices: int = 1) -> Policy:
     """The policy itself, weights included; imports JAX for the learned ones.
 
     Args:
       checkpoint: Where the folder that the name says is found on this machine, if elsewhere.
+      devices: How many devices a learned policy is spread over.
     """
     named = parse(name) if checkpoint is None else NamedPolicy(name.partition("@")[0], checkpoint)
     if named.base in SCRIPTED:
         return scripted_policy(named.base)
     from policies.loading import load_policy
 
-    policy = load_policy(named.base, named.checkpoint, random_weights=named.random)
+    policy = load_policy(named.base, named.checkpoint, random_weights=named.random, devices=devices)
     policy.spec = dataclasses.replace(policy.spec, name=name)
     return policy
 

@@ -37,8 +37,9 @@ class WorkerReport:
 class PolicyWorker:
     """One policy on one device, answering batches of queries from any number of simulators."""
 
-    def __init__(self, name: str, buckets: Sequence[int], sources: Sources):
+    def __init__(self, name: str, buckets: Sequence[int], sources: Sources, devices: int = 1):
         self._name = name
+        self._devices = devices
         self._buckets = tuple(buckets)
         self._sources = sources
         self._policy: Policy | None = None
@@ -63,7 +64,8 @@ class PolicyWorker:
 
     def _load(self) -> WorkerReport:
         started = time.perf_counter()
-        policy = self._sources.policy(self._name)
+        several = {"devices": self._devices} if self._devices > 1 else {}
+        policy = self._sources.policy(self._name, **several)
         load_s = time.perf_counter() - started
         buckets, compile_s = choose(policy, self._buckets)
         self._policy = policy
@@ -93,11 +95,13 @@ class PolicyWorker:
         return WorkerHealth(process_health(this_node()), self._prepared, load)
 
 
-def start_policy_worker(name: str, buckets: Sequence[int], num_gpus: float, sources: Sources) -> Any:
-    """A policy actor on a GPU where there is one. It takes no CPU of Ray's count: simulators do.
+def start_policy_worker(
+    name: str, buckets: Sequence[int], num_gpus: float, sources: Sources, devices: int = 1
+) -> Any:
+    """A policy actor on a GPU where there is one, or on several. It takes no CPU of Ray's count: simulators do.
 
     Ray starts it again when it dies; the caller counts how often.
     """
     options = {"num_cpus": 0, "num_gpus": num_gpus, "max_restarts": -1, "max_concurrency": 1000}
     actor = ray.remote(concurrency_groups={"health": 1})(PolicyWorker)
-    return actor.options(**options).remote(name, tuple(buckets), sources)
+    return actor.options(**options).remote(name, tuple(buckets), sources, devices)

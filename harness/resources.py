@@ -1,4 +1,4 @@
-"""What a run may use. Nothing here changes its results."""
+"""What a run may use. Nothing here changes its results, up to rounding on other devices."""
 
 from __future__ import annotations
 
@@ -58,6 +58,9 @@ class Resources:
         None
     )
     """Workers for each policy. Does not change results where they run on the same kind of device."""
+    gpus_per_worker: Annotated[int, arg(metavar="N")] = 1
+    """GPUs that each worker spreads its policy over: rows of a batch over all of them, weights over as few as can
+    hold them. Changes answers by rounding, as another kind of GPU does."""
     max_attempts: Annotated[int, arg(metavar="N")] = 2
     """Tries at an episode that breaks before it is an error. Episodes that a neighbour took down are not charged."""
     actor_memory_gib: Annotated[float | None, _unless_given("G", "act when the machine runs short")] = None
@@ -68,7 +71,7 @@ class Resources:
 
     def __post_init__(self) -> None:
         """Refuse counts that cannot run."""
-        for option in ("env_actors", "envs_per_actor", "workers", "max_attempts"):
+        for option in ("env_actors", "envs_per_actor", "workers", "gpus_per_worker", "max_attempts"):
             value = getattr(self, option)
             if value is not None and value < 1:
                 raise EngineError(f"--{option.replace('_', '-')} must be at least 1; got {value}.")

@@ -39,8 +39,8 @@ class Sources:
 
     env: Callable[[str, str, RenderSettings], Env] = make_env
     """Starts a simulation of (suite, task)."""
-    policy: Callable[[str], Policy] = load
-    """Loads a policy by its name in the experiment."""
+    policy: Callable[..., Policy] = load
+    """Loads a policy by its name in the experiment; told `devices` where it is to be spread over several."""
     adapter: Callable[[str, PolicySpec], Adapter] = find_adapter
     """Joins (suite, policy)."""
     recording: Callable[[EpisodeSpec], Recording] | None = None

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from pathlib import Path
 
 import jax
+import numpy as np
+from jax.sharding import Mesh
 
 from policies.checkpoints import Checkpoint, CheckpointError, open_checkpoint, progress_bar
+from policies.configs import ModelConfig
 from policies.home import simloop_home
 from policies.interface import Weights
 from policies.network import NetworkPolicy, Words
 from policies.normalization import NormStats, identity_stats, load_norm_stats
-from policies.parameters import Model, model_from, random_model, shapes
+from policies.parameters import Model, flatten, model_from, random_model, shapes
 from policies.presets import Preset, preset
+from policies.sharding import serving_mesh, state_sharding
 from policies.tokenizers.fast import FastTokenizer
 from policies.tokenizers.fast_actions import FOLDER_IN_CHECKPOINT, fetch_fast_actions, load_fast_actions
 from policies.tokenizers.sentencepiece_model import TokenizerFileError, load_sentencepiece
@@ -27,9 +32,14 @@ class NoWeightsError(ValueError):
 
 
 def load_policy(
-    name: str, checkpoint: Path | None = None, seed: int = 0, *, random_weights: bool = False
+    name: str,
+    checkpoint: Path | None = None,
+    seed: int = 0,
+    *,
+    random_weights: bool = False,
+    devices: int = 1,
 ) -> NetworkPolicy:
-    """Load a policy onto the default device.
+    """Load a policy onto the default device, or onto several.
 
     Args:
       name: Of a preset.
@@ -37,8 +47,11 @@ def load_policy(
         Without one, the weights that come with simloop, for presets that have some.
       seed: Of weights that are drawn.
       random_weights: Draw weights for any preset. Its actions mean nothing; its speed does.
+      devices: How many devices to spread it over: rows of a batch are split over all of them, and the weights
+        over as few as can hold them.
 
     Raises:
+      DevicesError: If this process does not see so many devices.
       UnknownPresetError: If there is no such preset.
       NoWeightsError: If the preset needs a checkpoint and there is none.
       CheckpointError: If the checkpoint does not fit the preset.
@@ -52,10 +65,12 @@ def load_policy(
         checkpoint = chosen.boxed
     keep_compiled_programs()
     words = load_words(_with_own_action_tokens(chosen, checkpoint))
+    mesh = serving_mesh(devices, weights_bytes(chosen.model))
     weights: Weights
     if checkpoint is None:
         weights = "untrained"
         model = random_model(chosen.model, seed, dtype=chosen.model.dtype)
+        model = model if mesh is None else spread(model, mesh)
         stats = _untrained_stats(chosen)
     else:
         weights = "trained"
@@ -66,8 +81,21 @@ def load_policy(
                 f"{opened.preset}@{checkpoint}."
             )
         stats = _checkpoint_stats(chosen, opened)
-        model = _checkpoint_model(chosen, opened)
-    return NetworkPolicy(chosen, dataclasses.replace(chosen.spec(), weights=weights), model, stats, words)
+        model = _checkpoint_model(chosen, opened, mesh)
+    return NetworkPolicy(
+        chosen, dataclasses.replace(chosen.spec(), weights=weights), model, stats, words, mesh
+    )
+
+
+def weights_bytes(model: ModelConfig) -> int:
+    """Bytes of a model's weights in the dtype that it computes in."""
+    return sum(math.prod(shape) for shape in shapes(model).values()) * np.dtype(model.dtype).itemsize
+
+
+def spread(model: Model, mesh: Mesh) -> Model:
+    """The model with its weights spread over devices."""
+    flat = flatten(model)
+    return model_from(model.config, jax.device_put(flat, state_sharding(flat, mesh)))
 
 
 def keep_compiled_programs() -> None:
@@ -120,12 +148,13 @@ def _checkpoint_stats(chosen: Preset, opened: Checkpoint) -> NormStats:
     return opened.norm_stats(asset_id, kind=chosen.normalization)
 
 
-def _checkpoint_model(chosen: Preset, opened: Checkpoint) -> Model:
+def _checkpoint_model(chosen: Preset, opened: Checkpoint, mesh: Mesh | None) -> Model:
     """The checkpoint's weights, in the dtype that the model computes in, as published inference does."""
     expected = {
         name: jax.ShapeDtypeStruct(shape, chosen.model.dtype) for name, shape in shapes(chosen.model).items()
     }
     with progress_bar(f"Loading {opened.path.name}") as progress:
-        arrays = opened.load(expected, progress=progress)
+        where = None if mesh is None else state_sharding(expected, mesh)
+        arrays = opened.load(expected, progress=progress, sharding=where)
     logging.getLogger(__name__).info("Loaded %d arrays from %s.", len(arrays), opened.path)
     return model_from(chosen.model, arrays)

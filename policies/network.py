@@ -17,6 +17,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float, Int32, UInt32
 
 from policies.answering import Spelling, answering
@@ -28,6 +29,7 @@ from policies.pi0_fast import END_TOKEN
 from policies.preprocessing import absolute_actions
 from policies.presets import Preset
 from policies.query_rows import QueryEncoder, Row, RowShape
+from policies.sharding import FSDP, rows_sharding
 from policies.tokenizers.fast import FastTokenizer
 from policies.tokenizers.fast_actions import PUBLISHED_FAST
 from policies.tokenizers.sentencepiece_model import PALIGEMMA, SentencePieceModel
@@ -61,15 +63,33 @@ class Assembled:
 
 
 class NetworkPolicy(Policy):
-    """Answers queries with one model on one device. Stateless between calls.
+    """Answers queries with one model, on one device or spread over several. Stateless between calls.
 
     Batches are always filled to the bucket, so one program answers them, and in it a row meets the
     same arithmetic in every place (tests/policies/test_network.py). Answers of different buckets
-    differ by rounding.
+    differ by rounding, and so do those of different numbers of devices.
     """
 
-    def __init__(self, preset: Preset, spec: PolicySpec, model: Model, stats: NormStats, words: Words):
-        """`stats` are those of the robot, by the keys `state` and `actions`."""
+    def __init__(
+        self,
+        preset: Preset,
+        spec: PolicySpec,
+        model: Model,
+        stats: NormStats,
+        words: Words,
+        mesh: Mesh | None = None,
+    ):
+        """Make a policy of a model.
+
+        Args:
+          preset: What the model was made for.
+          spec: What the policy says of itself.
+          model: With its weights where they are to be.
+          stats: Of the robot, by the keys `state` and `actions`.
+          words: The tokenizers.
+          mesh: Devices that the weights are on and that rows are split over; None for the default device.
+        """
+        self._mesh = mesh
         self.spec = spec
         self.preset = preset
         self.model = model
@@ -99,7 +119,7 @@ class NetworkPolicy(Policy):
         """
         started = time.perf_counter()
         for shape in self.encoder.usual_shapes():
-            jax.block_until_ready(self._run(*batch_of([self.encoder.blank_row(shape)] * bucket)))
+            jax.block_until_ready(self._run(*self._placed([self.encoder.blank_row(shape)] * bucket)))
         return time.perf_counter() - started
 
     def infer(self, queries: Sequence[Query], bucket: int) -> Answer:
@@ -129,8 +149,7 @@ class NetworkPolicy(Policy):
         for i, one in enumerate(rows):
             by_shape.setdefault(one.row.shape, []).append(i)
         batches = [
-            jax.device_put(batch_of(filled_rows([rows[i].row for i in indices], bucket)))
-            for indices in by_shape.values()
+            self._placed(filled_rows([rows[i].row for i in indices], bucket)) for indices in by_shape.values()
         ]
         return Assembled(tuple(by_shape.values()), batches, [one.query for one in rows])
 
@@ -150,7 +169,11 @@ class NetworkPolicy(Policy):
 
     def device(self) -> str:
         """What the policy computes on, for the provenance."""
-        return jax.devices()[0].device_kind
+        kind = jax.devices()[0].device_kind
+        if self._mesh is None:
+            return kind
+        per_copy = self._mesh.shape[FSDP]
+        return f"{self._mesh.size} x {kind}" + f", {per_copy} to a copy of the weights" * (per_copy > 1)
 
     def fingerprint(self) -> dict[str, str]:
         """Hashes of everything that decides the answers (weights, statistics, tokenizers, preset)."""
@@ -187,6 +210,11 @@ class NetworkPolicy(Policy):
         if decoded.undecodable is not None:
             return Chunk(np.zeros((0, self.preset.action_size), np.float32), undecodable=decoded.undecodable)
         return self._in_robot_units(query, decoded.actions)
+
+    def _placed(self, rows: list[Row]) -> tuple[ModelInput, jax.Array]:
+        """Rows of one shape as one batch on the devices."""
+        where = None if self._mesh is None else rows_sharding(self._mesh, len(rows))
+        return jax.device_put(batch_of(rows), where)
 
     def _in_robot_units(self, query: Query, actions: Float[np.ndarray, "c a"]) -> Chunk:
         actions = self._actions.unnormalize(actions.astype(np.float64))

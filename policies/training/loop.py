@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from policies.sharding import batch_sharding, make_mesh, replicated, state_sharding
 from policies.training.config import TrainConfig
 from policies.training.curves import Curves
 from policies.training.errors import TrainingError
@@ -28,7 +29,6 @@ from policies.training.export import export, why_not
 from policies.training.progress import TrainingProgress
 from policies.training.saving import Saver
 from policies.training.setup import Setup, initial_parameters, set_up
-from policies.training.sharding import batch_sharding, make_mesh, replicated, state_sharding
 from policies.training.step import Metrics, TrainingBatch, TrainState, initial_state, make_step
 
 BATCHES_AHEAD = 2

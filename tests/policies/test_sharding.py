@@ -1,0 +1,86 @@
+"""A policy on several devices answers as on one. The devices are parts of the CPU, in a process of their own."""
+
+import textwrap
+
+import pytest
+
+from tests.helpers.fresh_python import run_python
+
+FOUR = "--xla_force_host_platform_device_count=4"
+ANSWERS = """
+    import jax
+    import numpy as np
+    from policies import loading, sharding
+    from policies.bench.stand_ins import queries
+    from policies.presets import PRESETS
+
+    assert len(jax.devices()) == 4
+    name = {name!r}
+    asked = queries(PRESETS[name], PRESETS[name].cameras, 4)
+    one = loading.load_policy(name)
+    sharding.SPLIT_FROM_BYTES = 1024  # The tiny presets have small arrays.
+    spread = {{"copies": loading.load_policy(name, devices=4)}}
+    meshes = sharding.serving_mesh
+    loading.serving_mesh = lambda count, size: sharding.make_mesh(2, count)
+    loading.state_sharding = lambda flat, mesh: sharding.state_sharding(flat, mesh, 1024)
+    spread["split"] = loading.load_policy(name, devices=4)
+    kind = jax.devices()[0].device_kind
+    assert spread["copies"].device() == f"4 x {{kind}}"
+    assert spread["split"].device() == f"4 x {{kind}}, 2 to a copy of the weights"
+    for bucket in (4, 1, 3):  # Rows that four devices divide, and such that they do not.
+        want = one.infer(asked[:bucket], bucket).chunks
+        for how, policy in spread.items():
+            got = policy.infer(asked[:bucket], bucket).chunks
+            for a, b in zip(want, got, strict=True):
+                np.testing.assert_allclose(a.actions, b.actions, atol=2e-4, err_msg=how)
+    print("equal")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pi0-tiny", "pi05-tiny", "pi0_fast-tiny"])
+def test_answers_do_not_depend_on_the_number_of_devices(name):
+    printed = run_python(textwrap.dedent(ANSWERS).format(name=name), XLA_FLAGS=FOUR)
+    assert printed.strip().endswith("equal")
+
+
+MEMORY = """
+    import jax
+    import pytest
+    from policies import sharding
+
+    class Device:
+        device_kind = "small"
+
+        def __init__(self, device):
+            self._device = device
+
+        def memory_stats(self):
+            return {"bytes_limit": 10_000_000_000}
+
+    assert sharding.serving_mesh(1, 10**15) is None, "the default device is whatever there is"
+    assert sharding.serving_mesh(4, 10**15).shape == {"batch": 4, "fsdp": 1}, "a CPU does not say what it has"
+    real = sharding.make_mesh
+
+    class Mesh:
+        def __init__(self, per_copy, count):
+            self.devices = sharding.np.array([Device(None)] * count)
+            self.shape = (count // per_copy, per_copy)
+
+    sharding.make_mesh = Mesh
+    assert sharding.serving_mesh(4, 4 * 10**9).shape == (4, 1)
+    assert sharding.serving_mesh(4, 6 * 10**9).shape == (2, 2)
+    assert sharding.serving_mesh(4, 12 * 10**9).shape == (1, 4)
+    with pytest.raises(sharding.DevicesError, match="weights take 20.0 GB .* devices have 40.0 GB. Use more"):
+        sharding.serving_mesh(4, 20 * 10**9)
+    sharding.make_mesh = real
+    with pytest.raises(sharding.DevicesError, match="sees 4 devices .*; got 5. Ask for no more"):
+        sharding.serving_mesh(5, 1)
+    with pytest.raises(sharding.DevicesError, match="must divide the number of devices, 4; got 3"):
+        sharding.make_mesh(3)
+    print("right")
+"""
+
+
+def test_weights_are_split_over_as_few_devices_as_can_hold_them():
+    assert run_python(textwrap.dedent(MEMORY), XLA_FLAGS=FOUR).strip() == "right"
