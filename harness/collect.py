@@ -12,9 +12,10 @@ import functools
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -108,7 +109,7 @@ class Collection:
         """Every step is looked at and answered."""
         return Protocol(self.suite, name="demonstration", render=self.render, replan_steps=1)
 
-    def rolled_in(self) -> RollIn | None:
+    def who_rolls_in(self) -> RollIn | None:
         """Who plays first, after checking that the tasks can be asked of it.
 
         Raises:
@@ -172,12 +173,20 @@ def collect(
     if out.exists():
         raise CollectError(f"{out} exists already. Choose another --out folder.")
     watched = collection.watched()
-    roll_in = collection.rolled_in()
+    roll_in = collection.who_rolls_in()
+    if roll_in and resources.ray_address is not None:
+        raise CollectError(
+            "--roll-in loads its policy in every simulator's process, from the disk of this machine. Leave "
+            "--ray-address out."
+        )
     tasks = {task.name: task for task in collection.task_specs()}
     draw_test_frame(RenderSettings(collection.render.profile, 64, 64))
-    parts = _Parts(out.with_name(f"{out.name}.parts"), collection)
+    weights = {"roll_in_sha256": roll_in.weights_sha256()} if roll_in else {}
+    parts = _Parts(out.with_name(f"{out.name}.parts"), collection, weights)
     policy = watched.spec(next(iter(tasks.values())))
-    sources = sources or (Sources(env=rolled_in(roll_in)) if roll_in else Sources())
+    sources = sources or Sources()
+    if roll_in:
+        sources = dataclasses.replace(sources, env=rolled_in(roll_in, sources.env))
     sources = dataclasses.replace(
         sources,
         policy=functools.partial(_demonstrator, policy, collection.noise),
@@ -200,7 +209,7 @@ def collect(
                     if not console.is_terminal and time.monotonic() - last_line >= PLAIN_EVERY_S:
                         last_line = time.monotonic()
                         console.print(f"{parts.useful()}/{goal} demonstrations", highlight=False)
-    notes = {"collection": json.loads(json.dumps(dataclasses.asdict(collection)))}
+    notes = {"collection": json.loads(json.dumps({**dataclasses.asdict(collection), **weights}))}
     first = next(iter(tasks.values()))
     header = DatasetHeader(
         robot=collection.robot,
@@ -240,12 +249,15 @@ def _next_round(collection: Collection, tasks: dict[str, TaskSpec], parts: _Part
 class _Parts:
     """The attempts that are done: a file each, empty where nothing is to be learnt from it."""
 
-    def __init__(self, folder: Path, collection: Collection):
+    def __init__(
+        self, folder: Path, collection: Collection, weights: Mapping[str, str] = MappingProxyType({})
+    ):
+        """`weights` are those of the policy that rolls in, by a name for the difference to another collection."""
         self._folder = folder
         self._keep_failures = collection.keep_failures
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / CONFIG
-        ours = json.loads(json.dumps(dataclasses.asdict(collection)))
+        ours = json.loads(json.dumps({**dataclasses.asdict(collection), **weights}))
         if config.exists():
             if differing := differences(json.loads(config.read_text()), ours):
                 raise CollectError(

@@ -37,10 +37,10 @@ from harness.resources import EngineError, Resources
 from harness.simulators import Death, Simulator, Simulators, first_line
 from harness.sizing import GUESS_BYTES, Limits, Sizing
 from harness.sources import REGISTERED, Sources
+from harness.worker_gpus import WorkerGpus
 from harness.workforce import Workforce
 from policies.interface import PolicySpec
 
-WORKERS_AHEAD = 1  # While one policy plays, the next compiles; more would compete for memory.
 POLL_S = 0.5
 STAFF_S = 0.1  # Between two looks at which policies need workers.
 UNREAD = 256  # Results that may wait to be written down before no other episode is begun.
@@ -98,6 +98,7 @@ class Engine:
             lambda: start_env_actor(protocol, video, self._sources), self._post, self._deadlines
         )
         self._workforce = Workforce(self._start_worker, self._post, self._deadlines)
+        self._gpus = WorkerGpus((), 0)
         self._agenda = Agenda(())
         self._stopping = threading.Event()
         self._leaving = threading.Event()
@@ -106,20 +107,27 @@ class Engine:
         """Have a Ray to work with."""
         self._ray.open()
         resources = self._resources
+        asked = sum(policy.runs_in == "worker" for policy in self._policies.values())
+        self._gpus = WorkerGpus(
+            self._ray.gpus() if asked else (),
+            asked,
+            resources.gpus_per_worker,
+            resources.workers,
+        )
+        try:
+            self._gpus.check()
+        except EngineError:
+            self._ray.close()
+            raise
         if resources.ray_address is not None:
             self._sources, self._senders = travelling(self._sources, self._policies)
-        asked = any(policy.runs_in == "worker" for policy in self._policies.values())
-        if asked and resources.gpus_per_worker > max(1, self._ray.gpus()):
-            raise EngineError(
-                f"--gpus-per-worker {resources.gpus_per_worker} wants as many GPUs; Ray knows of {self._ray.gpus()}."
-            )
         limits = Limits(
             simulators=resources.env_actors or self._ray.cores(),
             simulators_by_hand=resources.env_actors is not None,
             places=resources.envs_per_actor,
-            workers=self._most_workers() if asked else 1,
+            workers=self._gpus.most_workers if asked else 1,
             workers_by_hand=resources.workers is not None,
-            asked_elsewhere=asked,
+            asked_elsewhere=asked > 0,
             total_bytes=psutil.virtual_memory().total,
         )
         self._sizing = Sizing(limits, None if limits.simulators_by_hand else self._ray.room(GUESS_BYTES))
@@ -162,8 +170,11 @@ class Engine:
             have been looked at.
 
         Raises:
-          EngineError: If a policy cannot be loaded or compiled, or nothing can be simulated.
+          EngineError: If a policy cannot be loaded or compiled, nothing can be simulated, or there are too few
+            GPUs for policies to answer in turns.
         """
+        if in_order:
+            self._gpus.check_in_turns()
         self._agenda = Agenda(todo, in_order=in_order)
         self._stopping.clear()
         outbox: queue.Queue[tuple[Any, ...]] = queue.Queue()
@@ -322,7 +333,7 @@ class Engine:
         """Policies that need workers now, and those that play next."""
         wanted = {attempt.spec.policy for attempt in self._simulators.attempts()}
         for policy in self._agenda.policies():
-            if len(wanted) > self._workers_ahead():
+            if len(wanted) > self._gpus.ahead:
                 break
             wanted.add(policy)
         return [policy for policy in wanted if self._policies[policy].runs_in == "worker"]
@@ -330,21 +341,9 @@ class Engine:
     def _policies_needed(self) -> set[str]:
         return {a.spec.policy for a in self._simulators.attempts()} | set(self._agenda.policies())
 
-    def _workers_ahead(self) -> int:
-        """How many policies may have workers beside the one that plays."""
-        several = self._resources.gpus_per_worker
-        return WORKERS_AHEAD if several == 1 or self._ray.gpus() >= 2 * several else 0
-
-    def _most_workers(self) -> int:
-        return self._resources.workers or max(1, self._ray.gpus() // self._resources.gpus_per_worker)
-
     def _start_worker(self, policy: str) -> Any:
-        devices = self._resources.gpus_per_worker
-        if devices > 1:  # Ray gives whole GPUs to those who want several.
-            return start_policy_worker(policy, self._buckets, devices, self._sources, devices)
-        others = sum(spec.runs_in == "worker" for spec in self._policies.values()) - 1
-        share = min(1.0, self._ray.gpus() / self._most_workers()) / (1 + min(others, WORKERS_AHEAD))
-        return start_policy_worker(policy, self._buckets, share, self._sources)
+        gpus = self._gpus
+        return start_policy_worker(policy, self._buckets, gpus.share, self._sources, gpus.per_worker)
 
     def _look_after(self, now: float, outbox: queue.Queue[tuple[Any, ...]]) -> None:
         """Ask how everybody is, end who hangs, and judge whether there are enough of everything."""

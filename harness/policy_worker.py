@@ -35,7 +35,7 @@ class WorkerReport:
 
 
 class PolicyWorker:
-    """One policy on one device, answering batches of queries from any number of simulators."""
+    """One policy, answering batches of queries from any number of simulators."""
 
     def __init__(self, name: str, buckets: Sequence[int], sources: Sources, devices: int = 1):
         self._name = name

@@ -79,9 +79,9 @@ class RayConnection:
         """Processes of `size` bytes that there is memory for, with what Ray leaves to others left out."""
         return sum(int(node["Resources"].get("memory", 0) // size) for node in ray.nodes() if node["Alive"])
 
-    def gpus(self) -> int:
-        """GPUs of all machines."""
-        return int(ray.cluster_resources().get("GPU", 0))
+    def gpus(self) -> tuple[int, ...]:
+        """GPUs of each machine."""
+        return tuple(int(node["Resources"].get("GPU", 0)) for node in ray.nodes() if node["Alive"])
 
 
 def start_ray(**options: Any) -> None:

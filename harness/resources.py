@@ -59,8 +59,8 @@ class Resources:
     )
     """Workers for each policy. Does not change results where they run on the same kind of device."""
     gpus_per_worker: Annotated[int, arg(metavar="N")] = 1
-    """GPUs that each worker spreads its policy over: rows of a batch over all of them, weights over as few as can
-    hold them. Changes answers by rounding, as another kind of GPU does."""
+    """GPUs that each worker spreads its policy over: rows of a batch over all of them (where N divides --bucket),
+    weights over as few as can hold them. Changes answers by rounding, as another kind of GPU does."""
     max_attempts: Annotated[int, arg(metavar="N")] = 2
     """Tries at an episode that breaks before it is an error. Episodes that a neighbour took down are not charged."""
     actor_memory_gib: Annotated[float | None, _unless_given("G", "act when the machine runs short")] = None

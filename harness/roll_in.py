@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
@@ -20,11 +22,14 @@ from jaxtyping import Float32, Float64, UInt8
 from envs.interface import Env, RenderSettings, StepResult
 from harness.adapters.interface import Adapter
 from harness.adapters.registry import find_adapter
-from harness.policy_catalog import load
+from harness.policy_catalog import load, parse
 from harness.rollout import Frames
 from harness.seeding import derive, query_key
 from harness.sources import make_env
+from harness.training_seeds import MANIFEST
 from policies.interface import Policy
+
+Make: TypeAlias = Callable[[str, str, RenderSettings], Env]
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,12 @@ class RollIn:
     """Each episode is rolled in for 0 to so many control steps, every number as likely."""
     replan_steps: int
     """Actions of a chunk that are executed before the policy is asked again."""
+
+    def weights_sha256(self) -> str:
+        """Hash of the checkpoint's manifest, which holds the hashes of all its arrays; "" where there is none."""
+        checkpoint = parse(self.policy).checkpoint
+        manifest = None if checkpoint is None else checkpoint / MANIFEST
+        return hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest and manifest.is_file() else ""
 
     def steps(self, seed: int) -> int:
         """For how long the episode of this seed is rolled in."""
@@ -106,14 +117,14 @@ class RolledInEnv(Env):
         return None
 
 
-def rolled_in(roll_in: RollIn) -> Callable[[str, str, RenderSettings], Env]:
-    """A maker of such environments, for `Sources.env`."""
-    return functools.partial(_make, roll_in)
+def rolled_in(roll_in: RollIn, make: Make = make_env) -> Make:
+    """A maker of such environments, for `Sources.env`, around another."""
+    return functools.partial(_make, roll_in, make)
 
 
-def _make(roll_in: RollIn, suite: str, task: str, render: RenderSettings) -> Env:
+def _make(roll_in: RollIn, make: Make, suite: str, task: str, render: RenderSettings) -> Env:
     policy = _loaded(roll_in.policy)
-    return RolledInEnv(make_env(suite, task, render), policy, find_adapter(suite, policy.spec), roll_in)
+    return RolledInEnv(make(suite, task, render), policy, find_adapter(suite, policy.spec), roll_in)
 
 
 @functools.lru_cache(maxsize=1)

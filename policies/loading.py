@@ -47,11 +47,11 @@ def load_policy(
         Without one, the weights that come with simloop, for presets that have some.
       seed: Of weights that are drawn.
       random_weights: Draw weights for any preset. Its actions mean nothing; its speed does.
-      devices: How many devices to spread it over: rows of a batch are split over all of them, and the weights
-        over as few as can hold them.
+      devices: How many devices to spread it over: rows of a batch are split over all of them where
+        their number divides the batch, and the weights over as few as can hold them.
 
     Raises:
-      DevicesError: If this process does not see so many devices.
+      DevicesError: If this process does not see so many devices, or they have too little memory.
       UnknownPresetError: If there is no such preset.
       NoWeightsError: If the preset needs a checkpoint and there is none.
       CheckpointError: If the checkpoint does not fit the preset.
@@ -69,8 +69,12 @@ def load_policy(
     weights: Weights
     if checkpoint is None:
         weights = "untrained"
-        model = random_model(chosen.model, seed, dtype=chosen.model.dtype)
-        model = model if mesh is None else spread(model, mesh)
+        if mesh is None:
+            model = random_model(chosen.model, seed, dtype=chosen.model.dtype)
+        else:  # Drawn where there is room for all of it.
+            with jax.default_device(jax.local_devices(backend="cpu")[0]):
+                model = random_model(chosen.model, seed, dtype=chosen.model.dtype)
+            model = spread(model, mesh)
         stats = _untrained_stats(chosen)
     else:
         weights = "trained"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from rich.console import Console
 from tyro.conf import arg as _arg
@@ -11,9 +11,6 @@ from tyro.conf import arg as _arg
 from harness.commands.options import arg
 from harness.resources import Resources
 from policies.training.config import TrainConfig
-
-if TYPE_CHECKING:
-    pass
 
 
 def collect(

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from rich.console import Console
 from tyro.conf import Positional
 
 from harness.commands.options import arg
-
-if TYPE_CHECKING:
-    pass
 
 
 def list_(

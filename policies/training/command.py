@@ -57,9 +57,8 @@ def _prepare(config: TrainConfig) -> None:
 
 def _spoken_errors() -> tuple[type[Exception], ...]:
     from policies.presets import UnknownPresetError
-    from policies.sharding import DevicesError
 
-    spoken: list[type[Exception]] = [TrainingError, DatasetError, UnknownPresetError, DevicesError]
+    spoken: list[type[Exception]] = [TrainingError, DatasetError, UnknownPresetError]
     try:
         from policies.checkpoints import CheckpointError
 

@@ -13,7 +13,7 @@ from policies.training.errors import TrainingError
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training of one preset on one dataset."""
+    """A training of one preset."""
 
     preset: str
     """Which model (simloop list policies)."""

@@ -59,7 +59,7 @@ def joined(parts: Sequence[PreparedData]) -> PreparedData:
             if ours != theirs:
                 raise DatasetError(
                     f"{part.folder} has {what} {theirs:g}, {first.folder} {ours:g}. Datasets that are trained on "
-                    "together have to agree; train on one of them, or one after the other (init)."
+                    "together have to agree; train on one of them."
                 )
     begins = np.cumsum([0, *(part.size for part in parts)])
     instructions = tuple(dict.fromkeys(text for part in parts for text in part.instructions))

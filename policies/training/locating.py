@@ -62,7 +62,8 @@ def locations(data: PreparedData) -> Float32[np.ndarray, "n e"]:
     if x.shape[1] == 0:
         raise TrainingError(
             f"Learning where things are needs the state of the environment (observation.environment_state); "
-            f"{data.folder} has none. Collect demonstrations with simloop collect, or train actions right away."
+            f"{data.folder}, or a dataset that is trained on with it, has none of the same size. Collect "
+            "demonstrations with simloop collect, or train actions right away."
         )
     if bad := np.flatnonzero(~np.isfinite(x).all(axis=1)).tolist():
         raise TrainingError(

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from policies.sharding import batch_sharding, make_mesh, replicated, state_sharding
+from policies.sharding import DevicesError, batch_sharding, make_mesh, replicated, state_sharding
 from policies.training.config import TrainConfig
 from policies.training.curves import Curves
 from policies.training.errors import TrainingError
@@ -61,7 +61,10 @@ def train(config: TrainConfig, evaluation: Evaluation | None = None) -> Path:
 
 
 def _train(config: TrainConfig, evaluation: Evaluation | None, progress: TrainingProgress) -> Path:
-    mesh = make_mesh(config.fsdp_devices)
+    try:
+        mesh = make_mesh(config.fsdp_devices)
+    except DevicesError as error:
+        raise TrainingError(f"fsdp_devices: {error}") from error
     if config.batch % (len(jax.devices()) * config.micro_batches):
         raise TrainingError(
             f"The batch of {config.batch} must be a multiple of devices x micro_batches, "

@@ -1,13 +1,15 @@
 """An episode that begins where a policy got to: the same wherever it is played, and the expert's from there on."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from envs.interface import RenderSettings
 from harness.adapters.interface import AdapterError
-from harness.collect import CollectError, Collection, collect
+from harness.collect import CollectError, Collection, _Parts, collect
 from harness.policy_catalog import UnknownPolicyError
 from harness.resources import Resources
 from harness.roll_in import RollIn, rolled_in
@@ -56,9 +58,22 @@ def test_a_policy_that_solves_the_task_leaves_half_of_it_to_show():
     assert not result.success
 
 
-def test_what_is_recorded_is_the_experts_part(tmp_path, capsys):
-    from rich.console import Console
+def test_a_network_looks_through_its_cameras_and_is_asked_once_per_chunk():
+    roll_in = RollIn("pi0-tiny@random", 30, replan_steps=10)
+    asked = []
+    env = rolled_in(roll_in)("metaworld", REACH, RENDER)
+    infer = env._policy.infer
+    env._policy.infer = lambda queries, bucket: asked.append(queries[0]) or infer(queries, bucket)
+    seed = next(seed for seed in range(100) if roll_in.steps(seed) == 25)
+    env.reset(seed)
+    assert [sorted(query.images) for query in asked] == [["base_0_rgb", "left_wrist_0_rgb"]] * 3
+    assert len({query.key for query in asked}) == 3
+    first = env.snapshot()
+    env.reset(seed)
+    np.testing.assert_array_equal(env.snapshot(), first)
 
+
+def test_what_is_recorded_is_the_experts_part(tmp_path):
     chosen = Collection(
         "metaworld", (REACH,), 2, seed=3, image_size=32, render=RENDER, roll_in="random", roll_in_steps=30
     )
@@ -67,7 +82,7 @@ def test_what_is_recorded_is_the_experts_part(tmp_path, capsys):
     data, same = open_dataset(folder), open_dataset(again)
     np.testing.assert_array_equal(data.states, same.states)
     np.testing.assert_array_equal(data.actions, same.actions)
-    env = rolled_in(chosen.rolled_in())("metaworld", REACH, RENDER)
+    env = rolled_in(chosen.who_rolls_in())("metaworld", REACH, RENDER)
     starts = []
     for seed in data.seeds[f"metaworld/{REACH}"]:
         env.reset(seed)
@@ -76,18 +91,30 @@ def test_what_is_recorded_is_the_experts_part(tmp_path, capsys):
         np.testing.assert_array_equal(data.states[episode.begin], start)
 
 
-def test_what_cannot_be_rolled_in_is_refused_first():
+def test_other_weights_under_the_same_name_make_another_collection(tmp_path):
+    chosen = Collection("metaworld", (REACH,), 1, roll_in="pi0-tiny")
+    ours = chosen.who_rolls_in().weights_sha256()
+    assert re.fullmatch("[0-9a-f]{64}", ours)
+    assert dataclasses.replace(chosen, roll_in="random").who_rolls_in().weights_sha256() == ""
+    _Parts(tmp_path / "parts", chosen, {"roll_in_sha256": ours})
+    with pytest.raises(CollectError, match="another collection: roll_in_sha256"):
+        _Parts(tmp_path / "parts", chosen, {"roll_in_sha256": "0" * 64})
+
+
+def test_what_cannot_be_rolled_in_is_refused_first(tmp_path):
     chosen = Collection("metaworld", (REACH,), 1, roll_in="random")
     with pytest.raises(UnknownPolicyError, match="no policy 'rendom'"):
-        dataclasses.replace(chosen, roll_in="rendom").rolled_in()
+        dataclasses.replace(chosen, roll_in="rendom").who_rolls_in()
     with pytest.raises(UnknownPolicyError, match="needs trained weights"):
-        dataclasses.replace(chosen, roll_in="pi0_aloha_sim").rolled_in()
+        dataclasses.replace(chosen, roll_in="pi0_aloha_sim").who_rolls_in()
     with pytest.raises(AdapterError):
-        dataclasses.replace(chosen, roll_in="pi0_aloha_sim@random").rolled_in()
+        dataclasses.replace(chosen, roll_in="pi0_aloha_sim@random").who_rolls_in()
     with pytest.raises(CollectError, match="at least 0; got -1"):
         dataclasses.replace(chosen, roll_in_steps=-1)
     with pytest.raises(
         CollectError, match="ends after 500 steps; --roll-in-steps 500 leaves the expert none"
     ):
-        dataclasses.replace(chosen, roll_in_steps=500).rolled_in()
-    assert Collection("metaworld", (REACH,), 1).rolled_in() is None
+        dataclasses.replace(chosen, roll_in_steps=500).who_rolls_in()
+    assert Collection("metaworld", (REACH,), 1).who_rolls_in() is None
+    with pytest.raises(CollectError, match="Leave --ray-address out"):
+        collect(chosen, tmp_path / "data", Resources(ray_address="auto"), Console(quiet=True))

@@ -12,21 +12,24 @@ ANSWERS = """
     import numpy as np
     from policies import loading, sharding
     from policies.bench.stand_ins import queries
+    from policies.parameters import flatten
     from policies.presets import PRESETS
 
     assert len(jax.devices()) == 4
     name = {name!r}
     asked = queries(PRESETS[name], PRESETS[name].cameras, 4)
     one = loading.load_policy(name)
-    sharding.SPLIT_FROM_BYTES = 1024  # The tiny presets have small arrays.
     spread = {{"copies": loading.load_policy(name, devices=4)}}
-    meshes = sharding.serving_mesh
     loading.serving_mesh = lambda count, size: sharding.make_mesh(2, count)
+    # The tiny presets have small arrays.
     loading.state_sharding = lambda flat, mesh: sharding.state_sharding(flat, mesh, 1024)
     spread["split"] = loading.load_policy(name, devices=4)
     kind = jax.devices()[0].device_kind
     assert spread["copies"].device() == f"4 x {{kind}}"
     assert spread["split"].device() == f"4 x {{kind}}, 2 to a copy of the weights"
+    weights = flatten(spread["split"].model).values()
+    assert sum(not x.sharding.is_fully_replicated for x in weights) > 10, "the larger arrays"
+    assert all(x.sharding.is_fully_replicated for x in flatten(spread["copies"].model).values())
     for bucket in (4, 1, 3):  # Rows that four devices divide, and such that they do not.
         want = one.infer(asked[:bucket], bucket).chunks
         for how, policy in spread.items():
@@ -45,7 +48,6 @@ def test_answers_do_not_depend_on_the_number_of_devices(name):
 
 
 MEMORY = """
-    import jax
     import pytest
     from policies import sharding
 
