@@ -42,9 +42,9 @@ def test_their_card_names_them_and_their_data():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "least"), [("pi0-tiny", 7), ("pi05-tiny", 6), ("pi0_fast-tiny", 1)])
+@pytest.mark.parametrize(("name", "least"), [("pi0-tiny", 11), ("pi05-tiny", 10), ("pi0_fast-tiny", 10)])
 def test_they_do_what_they_were_trained_for(name, least, tmp_path):
-    """Ten tasks, two episodes each, of which the card says 11, 10 and 4 of 20."""
+    """Ten tasks, two episodes each, of which the card says 15, 14 and 14 or 15 of 20."""
     experiment = dataclasses.replace(mt10.EXPERIMENT, policies=(name,), episodes=2, seed=9)
     folder = run(experiment, tmp_path / "run", Resources(), None, Console()).folder
     outcomes = [record.outcome for record in read_episodes(folder)]
