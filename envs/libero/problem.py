@@ -70,8 +70,7 @@ class Problem:
         """As `envs.libero.tasks.PRIVILEGED_SIZE` says, of the present."""
         robot, data = self.robots[0], self.mujoco_data
         fingers = data.qpos[robot._ref_gripper_joint_pos_indexes]
-        bodies = [self._thing_body(self.obj_of_interest[i]) for i in (0, -1)]
-        things = [part for body in bodies for part in (data.xpos[body], data.xquat[body])]
+        things = [part for i in (0, -1) for part in self._pose(self.obj_of_interest[i])]
         return np.concatenate([data.site_xpos[robot.eef_site_id], [np.ptp(fingers)], *things])
 
     @contextlib.contextmanager
@@ -85,11 +84,19 @@ class Problem:
         finally:
             model.site_rgba[:] = now
 
-    def _thing_body(self, name: str) -> int:
-        """Body of a thing, or of the thing that a region belongs to."""
-        while name not in self.obj_body_id:
-            name = name.rpartition("_")[0]
-        return self.obj_body_id[name]
+    def _pose(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Position and quaternion of a thing, or of the thing that a region belongs to; of a region that is only
+        marked on the table, its own.
+        """
+        data, thing = self.mujoco_data, name
+        while thing and thing not in self.obj_body_id:
+            thing = thing.rpartition("_")[0]
+        if thing:
+            body = self.obj_body_id[thing]
+            return data.xpos[body], data.xquat[body]
+        site, quaternion = self.sim.model.site_name2id(name), np.empty(4)
+        mujoco.mju_mat2Quat(quaternion, data.site_xmat[site])
+        return data.site_xpos[site], quaternion
 
     def _assert_problem_name(self) -> None:
         """LIBERO compares the name of the class, which is another here."""
