@@ -42,6 +42,16 @@ def field_docstrings(config: type) -> dict[str, str]:
     return texts
 
 
+class _AsTuple(argparse.Action):
+    """Stores several values as the tuple that a config wants."""
+
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        """Store them."""
+        setattr(namespace, self.dest, tuple(values))
+
+
 def _parsing(kind: Any) -> dict[str, Any]:
     """How argparse reads a value of this type."""
     if kind is bool:
@@ -50,7 +60,7 @@ def _parsing(kind: Any) -> dict[str, Any]:
     if origin is typing.Literal:
         return {"choices": inner}
     if origin is tuple:
-        return {"nargs": "*", "type": inner[0], "metavar": inner[0].__name__.upper()}
+        return {"nargs": "*", "action": _AsTuple, "type": inner[0], "metavar": inner[0].__name__.upper()}
     if origin in (typing.Union, types.UnionType):
         return _parsing(next(one for one in inner if one is not type(None)))
     return {"type": kind, "metavar": kind.__name__.upper()}

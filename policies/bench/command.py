@@ -35,8 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("preset", metavar="PRESET", help="which policy, such as pi05_libero or pi0-tiny")
     add_options(parser, BenchConfig)
     chosen = vars(parser.parse_args(arguments))
-    for name in ("batches", "without"):
-        chosen[name] = tuple(chosen[name])
     try:
         return bench(chosen.pop("preset"), BenchConfig(**chosen))
     except (BenchError, UnknownPresetError) as error:
