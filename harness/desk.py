@@ -68,7 +68,8 @@ class Desk:
             key.fileobj.close()  # type: ignore[union-attr]
 
     def _wake(self) -> None:
-        self._wakes.send(b"\0")
+        with contextlib.suppress(OSError):  # Its thread has seen that it is to end, and has gone.
+            self._wakes.send(b"\0")
 
     def _welcome(self) -> None:
         connection, _ = self._listening.accept()

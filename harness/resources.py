@@ -58,9 +58,6 @@ class Resources:
         None
     )
     """Workers for each policy. Does not change results where they run on the same kind of device."""
-    gpus_per_worker: Annotated[int, arg(metavar="N")] = 1
-    """GPUs that each worker spreads its policy over: rows of a batch over all of them (where N divides --bucket),
-    weights over as few as can hold them. Changes answers by rounding, as another kind of GPU does."""
     max_attempts: Annotated[int, arg(metavar="N")] = 2
     """Tries at an episode that breaks before it is an error. Episodes that a neighbour took down are not charged."""
     actor_memory_gib: Annotated[float | None, _unless_given("G", "act when the machine runs short")] = None
@@ -68,6 +65,9 @@ class Resources:
     ray_address: Annotated[str | None, _unless_given("HOST:PORT|auto", "this machine alone")] = None
     """A running Ray cluster to use."""
     deadlines: Floors = field(default_factory=Floors)
+    gpus_per_worker: Annotated[int, arg(metavar="N")] = 1
+    """GPUs that each worker spreads its policy over: rows of a batch over all of them (where N divides --bucket),
+    weights over as few as can hold them. Changes answers by rounding, as another kind of GPU does."""
 
     def __post_init__(self) -> None:
         """Refuse counts that cannot run."""
