@@ -55,6 +55,7 @@ def test_one_overfitted_task_is_solved_closed_loop(tmp_path):
         warmup_steps=50,
         learning_rate=1e-3,
         ema_decay=0.98,
+        flow_samples=4,
     )
     checkpoint = train(config, None, "metaworld", (TASK,), 0, console)
 
