@@ -12,10 +12,10 @@ import functools
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -129,6 +129,12 @@ class Collection:
                 )
         return RollIn(self.roll_in, self.roll_in_steps, named_protocol(self.suite).replan_steps)
 
+    def described(self) -> dict[str, Any]:
+        """All of it in JSON values, with a hash of the weights that roll in."""
+        plain = json.loads(json.dumps(dataclasses.asdict(self)))
+        roll_in = self.who_rolls_in()
+        return {**plain, "roll_in_sha256": roll_in.weights_sha256()} if roll_in else plain
+
     def watched(self) -> Watched:
         """What is recorded, after checking that the tasks offer it.
 
@@ -181,8 +187,7 @@ def collect(
         )
     tasks = {task.name: task for task in collection.task_specs()}
     draw_test_frame(RenderSettings(collection.render.profile, 64, 64))
-    weights = {"roll_in_sha256": roll_in.weights_sha256()} if roll_in else {}
-    parts = _Parts(out.with_name(f"{out.name}.parts"), collection, weights)
+    parts = _Parts(out.with_name(f"{out.name}.parts"), collection)
     policy = watched.spec(next(iter(tasks.values())))
     sources = sources or Sources()
     if roll_in:
@@ -209,7 +214,7 @@ def collect(
                     if not console.is_terminal and time.monotonic() - last_line >= PLAIN_EVERY_S:
                         last_line = time.monotonic()
                         console.print(f"{parts.useful()}/{goal} demonstrations", highlight=False)
-    notes = {"collection": json.loads(json.dumps({**dataclasses.asdict(collection), **weights}))}
+    notes = {"collection": collection.described()}
     first = next(iter(tasks.values()))
     header = DatasetHeader(
         robot=collection.robot,
@@ -249,15 +254,12 @@ def _next_round(collection: Collection, tasks: dict[str, TaskSpec], parts: _Part
 class _Parts:
     """The attempts that are done: a file each, empty where nothing is to be learnt from it."""
 
-    def __init__(
-        self, folder: Path, collection: Collection, weights: Mapping[str, str] = MappingProxyType({})
-    ):
-        """`weights` are those of the policy that rolls in, by a name for the difference to another collection."""
+    def __init__(self, folder: Path, collection: Collection):
         self._folder = folder
         self._keep_failures = collection.keep_failures
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / CONFIG
-        ours = json.loads(json.dumps({**dataclasses.asdict(collection), **weights}))
+        ours = collection.described()
         if config.exists():
             if differing := differences(json.loads(config.read_text()), ours):
                 raise CollectError(

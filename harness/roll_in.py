@@ -22,9 +22,11 @@ from jaxtyping import Float32, Float64, UInt8
 from envs.interface import Env, RenderSettings, StepResult
 from harness.adapters.interface import Adapter
 from harness.adapters.registry import find_adapter
+from harness.plan import EpisodeSpec
 from harness.policy_catalog import load, parse
-from harness.rollout import Frames
-from harness.seeding import derive, query_key
+from harness.protocol import Protocol
+from harness.rollout import Played, run_episode
+from harness.seeding import derive
 from harness.sources import make_env
 from harness.training_seeds import MANIFEST
 from policies.interface import Policy
@@ -67,12 +69,9 @@ class RolledInEnv(Env):
         self.spec = dataclasses.replace(env.spec, max_steps=env.spec.max_steps - roll_in.most_steps)
 
     def reset(self, seed: int) -> None:
-        wanted = self._roll_in.steps(seed)
-        self._env.reset(seed)
-        solved_after = self._roll(seed, wanted)
-        if solved_after is not None:
-            self._env.reset(seed)
-            self._roll(seed, solved_after // 2)
+        played = self._roll(seed, self._roll_in.steps(seed))
+        if played is not None and played.ended_by == "success":
+            self._roll(seed, played.steps // 2)
 
     def step(self, action: Float32[np.ndarray, "a"] | Float64[np.ndarray, "a"]) -> StepResult:
         return self._env.step(action)
@@ -92,29 +91,23 @@ class RolledInEnv(Env):
     def close(self) -> None:
         self._env.close()
 
-    def _roll(self, seed: int, steps: int) -> int | None:
-        """Let the policy play for so many steps; the step that solved the task, if one did."""
-        env, spec = self._env, self._policy.spec
-        key = derive("roll-in noise", seed, bits=64)
-        frames = Frames(env)
-        done = index = 0
-        while done < steps:
-            images = {
-                camera: frames[camera] for camera in map(self._adapter.cameras.__getitem__, spec.cameras)
-            }
-            query = self._adapter.query(env, spec, images, env.spec.instruction, query_key(key, index))
-            index += 1
-            chunk = self._policy.infer([query], bucket=1).chunks[0]
-            actions = chunk.actions[: min(self._roll_in.replan_steps, steps - done)]
-            if len(actions) == 0:  # Tokens that spell nothing.
-                return None
-            for action in actions:
-                result = env.step(self._adapter.action(env.spec, action))
-                frames.moved()
-                done += 1
-                if result.success:
-                    return done
-        return None
+    def _roll(self, seed: int, steps: int) -> Played | None:
+        """Reset, and let the policy play for so many steps; None if that is none."""
+        if steps == 0:
+            self._env.reset(seed)
+            return None
+        task = self._env.spec
+        protocol = Protocol(task.suite, "roll-in", replan_steps=self._roll_in.replan_steps, max_steps=steps)
+        spec = EpisodeSpec(
+            policy=self._policy.spec.name,
+            suite=task.suite,
+            protocol=protocol.label,
+            task=task.name,
+            episode=0,
+            seed=seed,
+            key=derive("roll-in noise", seed, bits=64),
+        )
+        return run_episode(self._env, spec, self._policy, self._adapter, protocol)
 
 
 def rolled_in(roll_in: RollIn, make: Make = make_env) -> Make:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from harness.policy_catalog import UnknownPolicyError
 from harness.resources import Resources
 from harness.roll_in import RollIn, rolled_in
 from harness.sources import make_env
+from policies.presets import PRESETS
 from policies.training.reading import open_dataset
 
 REACH, CLOSE = "reach-v3", "drawer-close-v3"
@@ -96,9 +98,15 @@ def test_other_weights_under_the_same_name_make_another_collection(tmp_path):
     ours = chosen.who_rolls_in().weights_sha256()
     assert re.fullmatch("[0-9a-f]{64}", ours)
     assert dataclasses.replace(chosen, roll_in="random").who_rolls_in().weights_sha256() == ""
-    _Parts(tmp_path / "parts", chosen, {"roll_in_sha256": ours})
+    checkpoint = shutil.copytree(PRESETS["pi0-tiny"].boxed, tmp_path / "checkpoint")
+    chosen = dataclasses.replace(chosen, roll_in=f"pi0-tiny@{checkpoint}")
+    assert chosen.described()["roll_in_sha256"] == ours
+    _Parts(tmp_path / "parts", chosen)
+    _Parts(tmp_path / "parts", chosen)
+    with (checkpoint / "simloop_checkpoint.json").open("a") as manifest:
+        manifest.write(" ")
     with pytest.raises(CollectError, match="another collection: roll_in_sha256"):
-        _Parts(tmp_path / "parts", chosen, {"roll_in_sha256": "0" * 64})
+        _Parts(tmp_path / "parts", chosen)
 
 
 def test_what_cannot_be_rolled_in_is_refused_first(tmp_path):
