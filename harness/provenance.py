@@ -68,6 +68,7 @@ class Provenance:
         if self._file.exists():
             self._content = json.loads(self._file.read_text())
             self._refuse_other_software()
+        self._devices_before = {name: known["device"] for name, known in self._content["policies"].items()}
         self._content["starts"].append(self._start)
         self._write()
 
@@ -98,7 +99,7 @@ class Provenance:
         compile_s: float,
         buckets: Sequence[int] = (),
     ) -> None:
-        """Note a policy's hashes; refuse weights that differ from those the run was started with.
+        """Note a policy's hashes; refuse weights, and devices, that differ from those the run was started with.
 
         `buckets` are the rows that its calls have, of those that calls may have.
         """
@@ -107,6 +108,12 @@ class Provenance:
             raise RunFolderError(
                 f"Policy {name!r} has other weights or statistics than when {self._file.parent} was started: "
                 f"{known['fingerprint']} -> {fingerprint}. Use another --out folder."
+            )
+        before = self._devices_before.get(name, device)
+        if before != device:
+            raise RunFolderError(
+                f"Policy {name!r} answered on {before} when {self._file.parent} was started and would now on "
+                f"{device}, whose answers differ by rounding. Go on where it was started, or use another --out folder."
             )
         self._content["policies"][name] = {
             "device": device,

@@ -54,3 +54,13 @@ def test_a_run_is_not_continued_with_other_weights(tmp_path):
     start(tmp_path).add_policy("pi0-tiny", "cpu", {"weights": "abc"}, 1.0, 1.0)
     with pytest.raises(RunFolderError, match=r"'pi0-tiny' has other weights"):
         start(tmp_path).add_policy("pi0-tiny", "cpu", {"weights": "abd"}, 1.0, 1.0)
+
+
+def test_a_run_is_not_continued_on_another_device(tmp_path):
+    start(tmp_path).add_policy("pi0-tiny", "H200", {}, 1.0, 1.0)
+    start(tmp_path).add_policy("pi0-tiny", "H200", {}, 1.0, 1.0)
+    with pytest.raises(
+        RunFolderError, match=r"answered on H200 when .* now on 2 x H200, whose answers differ"
+    ):
+        start(tmp_path).add_policy("pi0-tiny", "2 x H200", {}, 1.0, 1.0)
+    assert read(tmp_path)["policies"]["pi0-tiny"]["device"] == "H200"
