@@ -55,8 +55,8 @@ class WorkerGpus:
         if wanted > self.places:
             found = ", ".join(str(gpus) for gpus in self.of_machines if gpus) or "none"
             raise EngineError(
-                f"--gpus-per-worker {self.per_worker} for {wanted} workers at a time wants {wanted} times "
-                f"{self.per_worker} GPUs, each time of one machine; the machines have {found}. Ask for no more."
+                f"Workers at a time: {wanted}, each with {self.per_worker} GPUs of one machine (--gpus-per-worker, "
+                f"--workers). GPUs of the machines: {found}. Ask for no more."
             )
 
     def check_in_turns(self) -> None:
