@@ -92,7 +92,8 @@ def headline(
         return f"{labels[found.best]} succeeds most often {where}, more than every other policy here."
     top, *_ = found.letters.values()
     open_ = [labels[policy] for policy, letters in found.letters.items() if set(letters) & set(top)]
-    return f"It is open which policy is best {where}: {' and '.join(open_)} were not found to differ."
+    listed = " and ".join(filter(None, (", ".join(open_[:-1]), open_[-1])))
+    return f"It is open which policy is best {where}: {listed} were not found to differ."
 
 
 def statement(

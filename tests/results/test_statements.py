@@ -7,7 +7,7 @@ import pytest
 from results.errors import ResultsError
 from results.outcome_matrix import outcome_matrices
 from results.runs import load_runs
-from results.statements import comparison, p_phrase, signed, task_grid
+from results.statements import comparison, headline, p_phrase, signed, task_grid
 from tests.helpers.run_folders import episodes, write_run
 
 
@@ -38,6 +38,13 @@ def test_no_difference_is_not_called_equality(tmp_path):
     )
     assert "does not lie within ± 2 points." in sentences[0]
     assert [row[5] for row in grid.rows] == ["a", "a"]
+
+
+def test_the_headline_names_all_among_which_it_is_open(tmp_path):
+    groups = [policy("a", 9, 1), policy("b", 8, 2), policy("c", 7, 3), policy("d", 0, 10)]
+    runs = load_runs(write_run(tmp_path / "run", [record for group in groups for record in group]))
+    (outcomes,) = outcome_matrices(runs.episodes, list(runs.policies)).values()
+    assert headline(outcomes, runs.labels).endswith(": a, b and c were not found to differ.")
 
 
 def test_equivalence_is_said_with_its_margin(tmp_path):
