@@ -15,7 +15,7 @@ from jaxtyping import Array, Float32, Int32, UInt32
 
 from policies.answer_grammar import AnswerGrammar
 from policies.inference import compiled
-from policies.joining import with_joined_projections
+from policies.joining import with_joined_projections, with_kernels
 from policies.model_input import ModelInput
 from policies.parameters import Model
 from policies.pi0 import Pi0, Schedule, noise_from_keys
@@ -69,8 +69,9 @@ def answering(
 
 
 def compiled_for_inference(model: Model, function: Callable[..., Any]) -> Callable[..., Any]:
-    """`compiled`, with the weights laid out as the savings of the model's config say."""
+    """`compiled`, with weights laid out and kernels taken as the model's config says."""
     config = model.config
+    model = with_kernels(model, config.kernels)
     if config.unroll_layers and config.savings.joined_projections:
         model = with_joined_projections(model)
     separate = config.unroll_layers and config.savings.separate_layers

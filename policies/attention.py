@@ -5,7 +5,7 @@ Axis letters: b batch, t query tokens, s key slots, n query heads, k key heads, 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -109,6 +109,43 @@ def attend_by_row(
         return _attend_in_place(*(array[None] for array in of))[0]
 
     return jax.lax.map(row, (q, k, v, mask))
+
+
+def attend_by_library(
+    implementation: str,
+    q: Float[Array, "b t n h"],
+    k: Float[Array, "b s k h"],
+    v: Float[Array, "b s k h"],
+    mask: Bool[Array, "b t s"] | None,
+    lengths: Int[Array, " b"] | None = None,
+) -> Float[Array, "b t n h"]:
+    """`attend` by a fused kernel, equal up to rounding; everything comes in the dtype of the values.
+
+    Args:
+      implementation: Whose, of `policies.kernels.IMPLEMENTATIONS`.
+      q: Scaled.
+      k: Keys.
+      v: Values.
+      mask: Who sees whom; None lets all see all.
+      lengths: How many slots of a row are seen, the first ones, by every token that matters. Stands for the
+        mask, which kernels would read as an array of numbers to add.
+
+    Raises:
+      ImportError: If the library is not installed.
+      NotImplementedError: If it has no kernel for these shapes on this device.
+    """
+    if implementation == "tokamax":
+        import tokamax
+
+        function, how = tokamax.dot_product_attention, {}
+    else:
+        function, how = jax.nn.dot_product_attention, {"implementation": implementation}
+    options: dict[str, Any] = {**how, "scale": 1.0}
+    if lengths is not None:
+        options["key_value_seq_lengths"] = lengths
+    elif mask is not None:
+        options["mask"] = mask[:, None]
+    return function(q.astype(v.dtype), k.astype(v.dtype), v, **options)
 
 
 def _attend_in_place(

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from policies.kernels import Kernels
 from policies.savings import Savings
 
 Family = Literal["pi0", "pi05", "pi0_fast"]
@@ -125,6 +126,8 @@ class ModelConfig:
     faster, large ones take long to compile. Changes answers by rounding."""
     savings: Savings = dataclasses.field(default_factory=Savings)
     """Work that inference leaves out. Changes answers by rounding."""
+    kernels: Kernels = dataclasses.field(default_factory=Kernels)
+    """What computes attention and gated products at inference. Changes answers by rounding."""
 
     def __post_init__(self) -> None:
         expert = self.action_expert

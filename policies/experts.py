@@ -15,11 +15,15 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from policies.configs import GemmaConfig
+from policies.kernels import GatedProduct
 from policies.norms import AdaptiveRMSNorm, RMSNorm
 from policies.projections import Einsum
 
 M = TypeVar("M", bound=nnx.Module)
 lecun_normal = nnx.initializers.lecun_normal
+
+ROWS_FOR_FUSED_PRODUCTS = 256
+"""Tokens of a batch from which a library's fused product is called: it was chosen by its time on prompts."""
 
 
 class AttentionProjections(nnx.Module):
@@ -118,6 +122,7 @@ class GatedMlp(nnx.Module):
         self.linear = Einsum(
             "btf,fd->btd", (hidden, width), kernel_init=lecun_normal(), rngs=rngs, lora_rank=lora_rank
         )
+        self.kernel: GatedProduct = "xla"
 
     def join(self) -> None:
         """Put the first two weights side by side; see `AttentionProjections.join`."""
@@ -126,11 +131,32 @@ class GatedMlp(nnx.Module):
 
     def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
         """Apply to every token."""
-        if hasattr(self, "joined"):
-            gate, up = jnp.split(jnp.matmul(x, self.joined[...].astype(x.dtype)), 2, axis=-1)
-        else:
+        if not hasattr(self, "joined"):
             gate, up = self.gating(x)
-        return self.linear(jax.nn.gelu(gate, approximate=True) * up)
+            return self.linear(jax.nn.gelu(gate, approximate=True) * up)
+        joined = self.joined[...].astype(x.dtype)
+        if self.kernel != "xla" and x.shape[0] * x.shape[1] >= ROWS_FOR_FUSED_PRODUCTS:
+            return self.linear(gated_product_by_library(x, joined))
+        return self.linear(gated_product(x, joined))
+
+
+def gated_product(x: Float[Array, "*b d"], joined: Float[Array, "d _e"]) -> Float[Array, "*b _f"]:
+    """gelu(x·W0) · (x·W1) with both weights side by side."""
+    gate, up = jnp.split(jnp.matmul(x, joined), 2, axis=-1)
+    return jax.nn.gelu(gate, approximate=True) * up
+
+
+def gated_product_by_library(x: Float[Array, "*b d"], joined: Float[Array, "d _e"]) -> Float[Array, "*b _f"]:
+    """`gated_product` in one fused kernel.
+
+    Raises:
+      ImportError: If the library is not installed.
+      NotImplementedError: If it has no kernel for these shapes on this device.
+    """
+    import tokamax
+
+    weights = joined.reshape(joined.shape[0], 2, -1)
+    return tokamax.gated_linear_unit(x, weights, activation=jax.nn.gelu)
 
 
 class Block(nnx.Module):

@@ -1,10 +1,26 @@
-"""Weights as inference multiplies by them: those that read the same tokens side by side in one matrix."""
+"""A model as inference calls it: weights that read the same tokens side by side, kernels of libraries."""
 
 from __future__ import annotations
 
 from flax import nnx
 
+from policies.kernels import Kernels
 from policies.parameters import Model
+
+
+def with_kernels(model: Model, kernels: Kernels) -> Model:
+    """The same model, computed by these kernels wherever it answers; shares all arrays.
+
+    A fused gated product needs joined weights and has no effect without them.
+    """
+    graph, state = nnx.split(model)
+    fused = nnx.merge(graph, state)
+    fused.transformer.kernels = kernels
+    fused.transformer.experts[0].layers.mlp.kernel = kernels.gated_product
+    blocks = fused.image_encoder.blocks
+    for block in [blocks] if model.config.image_encoder.stacked else blocks:
+        block.attention.kernel = kernels.image_attention
+    return fused
 
 
 def with_joined_projections(model: Model) -> Model:

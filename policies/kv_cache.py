@@ -31,7 +31,7 @@ class KVCache:
     k: Slots
     v: Slots
     end: Int32[Array, ""]
-    """The first slot not written yet, in every row."""
+    """The slot that is written next, in every row."""
 
     @property
     def slots(self) -> int:

@@ -30,13 +30,14 @@ class ModelInput:
 
     images: dict[str, Float32[AnyArray, "b h w 3"] | UInt8[AnyArray, "b h w 3"]]
     """By model camera name; float32 in [-1, 1], or uint8, which the model converts."""
-    image_masks: dict[str, Bool[AnyArray, " b"]]
-    """Whether a row has this camera; the same names as `images`."""
+    image_masks: dict[str, Bool[AnyArray, " b"] | None]
+    """Whether a row has this camera; the same names as `images`. None says that all rows have it: where that
+    is said of every camera, padding is known to come last, and attention needs no mask."""
     state: Float32[AnyArray, "b a"]
     """Normalised and zero-padded. Read only by models with `state_as='token'`."""
     tokens: Int32[AnyArray, "b t"]
     token_mask: Bool[AnyArray, "b t"]
-    """False on padding."""
+    """True on the prompt, then False on padding."""
     token_ar_mask: Int32[AnyArray, "b t"] | None = None
     """pi0-FAST: 1 on tokens that only later ones may see, 0 on the prompt. None means all 0."""
     token_loss_mask: Bool[AnyArray, "b t"] | None = None

@@ -233,7 +233,7 @@ def batch_of(rows: list[Row]) -> tuple[ModelInput, UInt32[np.ndarray, "b 2"]]:
     cameras = rows[0].shape.cameras
     batch = ModelInput(
         images={camera: np.stack([row.images[camera] for row in rows]) for camera in cameras},
-        image_masks={camera: np.ones(len(rows), bool) for camera in cameras},
+        image_masks=dict.fromkeys(cameras),
         state=np.stack([row.state for row in rows]),
         tokens=np.stack([row.tokens for row in rows]),
         token_mask=np.stack([row.token_mask for row in rows]),

@@ -40,7 +40,10 @@ class ReadPrefix:
     """Cameras and prompt after the language expert: what every flow step attends to."""
 
     cache: KVCache
+    """The first slots are for the suffix, so that padding comes last."""
     valid: Bool[Array, "b p"]
+    lengths: Int32[Array, " b"] | None = None
+    """As `Prefix` has it."""
 
 
 class Suffix(NamedTuple):
@@ -198,19 +201,23 @@ class Pi0(nnx.Module):
         With `keys_only` the last layer stops at its keys and values. Answers need no more; gradients
         through a loop over the other layers take more time and memory.
         """
-        rows, slots = prefix.valid.shape
+        rows, tokens = prefix.valid.shape
         cache = empty_cache(
             self.config.language,
             batch=rows,
-            slots=slots + self._suffix_length(),
+            slots=self._suffix_length() + tokens,
             dtype=jnp.dtype(self.config.dtype),
             separate=self.config.unroll_layers,
         )
-        mask = block_mask(prefix.valid, prefix.starts_block)
-        mask = jnp.pad(mask, ((0, 0), (0, 0), (0, cache.slots - slots)))
-        positions = positions_of_valid(prefix.valid)
-        _, cache = self.transformer([prefix.tokens, None], positions, mask, cache, keys_only=keys_only)
-        return ReadPrefix(cache, prefix.valid)
+        _, cache = self.transformer(
+            [prefix.tokens, None],
+            positions_of_valid(prefix.valid),
+            block_mask(prefix.valid, prefix.starts_block),
+            KVCache(cache.k, cache.v, cache.end + self._suffix_length()),
+            keys_only=keys_only,
+            lengths=prefix.lengths,
+        )
+        return ReadPrefix(cache, prefix.valid, prefix.lengths)
 
     def velocity(
         self,
@@ -231,11 +238,11 @@ class Pi0(nnx.Module):
         time: Float32[Array, " b"],
         effect: Float32[Array, "1 d"] | Modulations | None = None,
     ) -> tuple[Float[Array, "b t d"], ReadPrefix]:
-        """What the action expert makes of its suffix, behind a prefix that was read, and the prefix for the
+        """What the action expert makes of its suffix, given a prefix that was read, and the prefix for the
         next step.
 
-        Where layers are unrolled, the suffix stays in the cache behind the prefix until the next one is
-        written over it, so that a loop that carries the prefix never copies it.
+        Where layers are unrolled, the suffix stays in the cache until the next one is written over it, so
+        that a loop that carries the prefix never copies it.
         """
         suffix = self.embed_suffix(state, x, time, effect)
         own = block_mask(jnp.ones(suffix.tokens.shape[:2], jnp.bool_), suffix.starts_block)
@@ -243,16 +250,20 @@ class Pi0(nnx.Module):
             prefix.valid[:, None, :], (*suffix.tokens.shape[:2], prefix.valid.shape[1])
         )
         read = prefix.valid.sum(axis=1, dtype=jnp.int32)
-        positions = read[:, None] + jnp.arange(suffix.tokens.shape[1], dtype=jnp.int32)[None]
+        length = suffix.tokens.shape[1]
+        positions = read[:, None] + jnp.arange(length, dtype=jnp.int32)[None]
+        one_block = not suffix.starts_block[1:].any()  # A state token must not see the actions.
         (_, out), cache = self.transformer(
             [None, suffix.tokens],
             positions,
-            jnp.concatenate([onto_prefix, own], axis=2),
-            prefix.cache,
+            jnp.concatenate([own, onto_prefix], axis=2),
+            KVCache(prefix.cache.k, prefix.cache.v, jnp.zeros((), jnp.int32)),
             [None, suffix.condition],
+            lengths=None if prefix.lengths is None or not one_block else length + prefix.lengths,
         )
         if self.config.unroll_layers:
-            prefix = ReadPrefix(KVCache(cache.k, cache.v, prefix.cache.end), prefix.valid)
+            kept = KVCache(cache.k, cache.v, prefix.cache.end)
+            prefix = ReadPrefix(kept, prefix.valid, prefix.lengths)
         return out, prefix
 
     def velocity_from(self, out: Float[Array, "b t d"]) -> Float[Array, "b c a"]:

@@ -25,6 +25,8 @@ class Prefix(NamedTuple):
     """False on masked cameras and padding."""
     starts_block: Bool[Array, "b p"]
     """As `attention.block_mask` takes it: False on cameras, the autoregressive mask on the text."""
+    lengths: Int32[Array, " b"] | None = None
+    """How many tokens of a row are valid, where they are known to come first and to see each other."""
 
 
 def embed_prefix(
@@ -49,7 +51,8 @@ def embed_prefix(
         images = jnp.concatenate([image_as_float(batch.images[camera]) for camera in cameras])
         for camera, tokens in zip(cameras, jnp.split(image_encoder(images).out, len(cameras)), strict=True):
             parts.append(tokens)
-            mask = jnp.asarray(batch.image_masks[camera])
+            mask = batch.image_masks[camera]
+            mask = jnp.ones(tokens.shape[:1], jnp.bool_) if mask is None else jnp.asarray(mask)
             valid.append(jnp.broadcast_to(mask[:, None], tokens.shape[:2]))
     parts.append(transformer.embed(jnp.asarray(batch.tokens)))
     valid.append(jnp.asarray(batch.token_mask))
@@ -57,7 +60,11 @@ def embed_prefix(
     tokens = jnp.concatenate(parts, axis=1)
     text_starts = _text_starts(batch)
     on_images = jnp.zeros((tokens.shape[0], tokens.shape[1] - text_starts.shape[1]), jnp.bool_)
-    return Prefix(tokens, jnp.concatenate(valid, axis=1), jnp.concatenate([on_images, text_starts], axis=1))
+    is_valid = jnp.concatenate(valid, axis=1)
+    lengths = None
+    if batch.token_ar_mask is None and all(batch.image_masks[camera] is None for camera in cameras):
+        lengths = is_valid.sum(axis=1, dtype=jnp.int32)
+    return Prefix(tokens, is_valid, jnp.concatenate([on_images, text_starts], axis=1), lengths)
 
 
 def positions_of_valid(valid: Bool[Array, "b p"]) -> Int32[Array, "b p"]:

@@ -15,8 +15,10 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32
 
+from policies.attention import attend_by_library
 from policies.configs import ImageEncoderConfig
 from policies.experts import stacked
+from policies.kernels import Attention
 from policies.norms import LayerNorm
 from policies.projections import Initializer, Linear, add_bias, flattened
 
@@ -62,6 +64,7 @@ class EncoderAttention(nnx.Module):
         self.value = HeadProjection("ntd,deh->nteh", into, into[1:], rngs=rngs)
         self.out = HeadProjection("nteh,ehd->ntd", (*into[1:], into[0]), into[:1], rngs=rngs)
         self.heads = into[1:]
+        self.kernel: Attention = "xla"
 
     def join(self) -> None:
         """Put the weights of queries, keys and values side by side, for attention to the same tokens."""
@@ -74,7 +77,8 @@ class EncoderAttention(nnx.Module):
         del self.query, self.key, self.value
 
     def __call__(self, x: Float[Array, "n t d"], of: Float[Array, "n s d"]) -> Float[Array, "n t d"]:
-        """Attend from `x` to `of`. The softmax is not float32 here, as in the published encoder."""
+        """Attend from `x` to `of`. The softmax is not float32 here, as in the published encoder; libraries
+        compute it as they like."""
         if hasattr(self, "joined"):
             y = jnp.matmul(x, self.joined[...].astype(x.dtype))
             y = y.reshape(*x.shape[:2], 3 * self.heads[0], self.heads[1])
@@ -82,8 +86,17 @@ class EncoderAttention(nnx.Module):
         else:
             q, k, v = self.query(x), self.key(of), self.value(of)
         q = q / jnp.sqrt(q.shape[-1]).astype(q.dtype)
-        weights = jax.nn.softmax(jnp.einsum("nteh,nseh->nets", q, k), axis=-1)
-        return self.out(jnp.einsum("nets,nseh->nteh", weights, v))
+        if self.kernel != "xla":
+            return self.out(attend_by_library(self.kernel, q, k, v, mask=None))
+        return self.out(attend_to_all(q, k, v))
+
+
+def attend_to_all(
+    q: Float[Array, "n t e h"], k: Float[Array, "n s e h"], v: Float[Array, "n s e h"]
+) -> Float[Array, "n t e h"]:
+    """Average the values by softmax(q · k), all of it in the dtype of the input."""
+    weights = jax.nn.softmax(jnp.einsum("nteh,nseh->nets", q, k), axis=-1)
+    return jnp.einsum("nets,nseh->nteh", weights, v)
 
 
 class EncoderMlp(nnx.Module):

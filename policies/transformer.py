@@ -19,9 +19,10 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from policies.attention import Rotation, attend, attend_by_row, rotate, rotation
+from policies.attention import Rotation, attend, attend_by_library, attend_by_row, rotate, rotation
 from policies.configs import GemmaConfig
 from policies.experts import Block, Expert
+from policies.kernels import Kernels
 from policies.kv_cache import KVCache, write
 from policies.norms import Modulation
 from policies.projections import wider
@@ -62,6 +63,8 @@ class Transformer(nnx.Module):
         attend_by_row: bool = False,
     ):
         """`attend_by_row` says how to attend to a cache on CPUs; see `attention.attend_by_row`."""
+        self.kernels = Kernels()
+        """What computes where there is a cache."""
         self.recompute_layers, self.unroll_layers = recompute_layers, unroll_layers
         self.attend_by_row = attend_by_row
         self.width, self.head_dim, self.depth = experts[0].width, experts[0].head_dim, experts[0].depth
@@ -102,6 +105,7 @@ class Transformer(nnx.Module):
         conditioning: Conditioning | None = None,
         *,
         keys_only: bool = False,
+        lengths: Int[Array, " b"] | None = None,
     ) -> tuple[list, KVCache]: ...
 
     @overload
@@ -123,6 +127,7 @@ class Transformer(nnx.Module):
         conditioning: Conditioning | None = None,
         *,
         keys_only: bool = False,
+        lengths: Int[Array, " b"] | None = None,
     ) -> tuple[list, KVCache | None]:
         """Run the experts whose stream is not None.
 
@@ -130,11 +135,14 @@ class Transformer(nnx.Module):
           streams: Tokens per expert, joined in this order along the sequence.
           positions: Rotary position of every joined token.
           mask: Which slots each joined token sees: the slots of the cache, into which the new tokens
-            are written first; without a cache the joined tokens themselves.
-          cache: Keys and values so far; the new ones are written behind them. None forgets. One with an
+            are written first. A mask as wide as the joined tokens is about these alone, with a cache that
+            holds no others yet, or without one.
+          cache: Keys and values so far; the new ones are written from its end on. None forgets. One with an
             array per layer unrolls the layers.
           conditioning: For experts with adaptive norms.
           keys_only: Stop at the keys and values of the last layer, for callers that read the cache alone.
+          lengths: Where valid tokens of a row see the row's first slots and no others, how many that are.
+            The mask says the same; some kernels are faster with lengths.
 
         Returns:
           The streams after their final norms (None with `keys_only`), and the cache with the new tokens.
@@ -159,7 +167,7 @@ class Transformer(nnx.Module):
 
         def layer(tokens: list, weights: tuple) -> tuple[list, tuple | None]:
             blocks, conditions, slots = parts(weights)
-            return self._layer(blocks, tokens, conditions, by, mask, slots, end)
+            return self._layer(blocks, tokens, conditions, by, mask, lengths, slots, end)
 
         tokens = [jnp.asarray(streams[i]).astype(self.dtype) for i in running]
         slots = None if cache is None else (cache.k, cache.v)
@@ -257,7 +265,8 @@ class Transformer(nnx.Module):
         conditions: Sequence[tuple],
         by: Rotation,
         mask: Bool[Array, "b q s"],
-        slots: tuple[Float[Array, "b s k h"], Float[Array, "b s k h"]] | None,
+        lengths: Int[Array, " b"] | None,
+        slots: tuple[Float[Array, "b _s k h"], Float[Array, "b _s k h"]] | None,
         end: Int[Array, ""] | None,
     ) -> tuple[list, tuple | None]:
         normed = [
@@ -270,10 +279,12 @@ class Transformer(nnx.Module):
             q = q.astype(self.dtype)
         q = q * self.head_dim**-0.5
         k = rotate(k, by).astype(self.dtype)
+        written = None
         if slots is not None:
-            k, v = write(slots[0], k, end), write(slots[1], v, end)
-        by_row = slots is not None and self.attend_by_row and jax.default_backend() == "cpu"
-        attended = (attend_by_row if by_row else attend)(q, k, v, mask)
+            written = write(slots[0], k, end), write(slots[1], v, end)
+            if mask.shape[-1] != k.shape[1]:
+                k, v = written
+        attended = self._attend(q, k, v, mask, lengths, cached=slots is not None)
 
         out, start = [], 0
         for block, x, (_, gate), (_, condition) in zip(blocks, streams, normed, conditions, strict=True):
@@ -282,7 +293,26 @@ class Transformer(nnx.Module):
             x = _add_gated(x, block.attention.out(part), gate)
             y, gate = block.pre_mlp_norm(x, condition)
             out.append(_add_gated(x, block.mlp(y), gate))
-        return out, None if slots is None else (k, v)
+        return out, written
+
+    def _attend(
+        self,
+        q: Float[Array, "b q n h"],
+        k: Float[Array, "b s k h"],
+        v: Float[Array, "b s k h"],
+        mask: Bool[Array, "b q s"],
+        lengths: Int[Array, " b"] | None,
+        *,
+        cached: bool,
+    ) -> Float[Array, "b q n h"]:
+        if not cached:
+            return attend(q, k, v, mask)
+        alone = mask.shape[1] == mask.shape[2]  # Cameras and prompt, which see nothing but each other.
+        kernel = self.kernels.prompt_attention if alone else self.kernels.action_attention
+        if kernel != "xla":
+            return attend_by_library(kernel, q, k, v, mask, lengths)
+        by_row = self.attend_by_row and jax.default_backend() == "cpu"
+        return (attend_by_row if by_row else attend)(q, k, v, mask)
 
 
 def _of_layer(weights: tuple, i: int) -> tuple:

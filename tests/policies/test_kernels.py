@@ -1,0 +1,177 @@
+"""Kernels of libraries: what models ask of them, and that answers stay the same up to rounding."""
+
+import dataclasses
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from policies.answering import compiled_for_inference
+from policies.attention import attend, attend_by_library
+from policies.experts import gated_product, gated_product_by_library
+from policies.kernels import IMPLEMENTATIONS, Kernels
+from policies.pi0 import Pi0
+from policies.pi0_fast import Pi0Fast
+from tests.helpers.small_models import random_batch, random_noise, relative, small_config, small_model
+
+ROWS = 3
+CUDNN = Kernels(image_attention="cudnn", prompt_attention="cudnn", action_attention="cudnn")
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """JAX's plain attention in the place of cuDNN's, and what it was called with."""
+    calls = []
+    plain = jax.nn.dot_product_attention
+
+    def instead(q, k, v, *, implementation, **options):
+        assert implementation == "cudnn"
+        how = {"key_value_seq_lengths": "lengths", "mask": "mask"}
+        (said,) = [how[name] for name in options if name in how] or ["all"]
+        calls.append((q.shape[1], k.shape[1], said))
+        return plain(q, k, v, implementation="xla", **options)
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", instead)
+    return calls
+
+
+def queries(config):
+    """Rows that have all cameras, with prompts of different lengths."""
+    batch = random_batch(config, ROWS, all_valid=True)
+    masks = dict.fromkeys(batch.image_masks)
+    return dataclasses.replace(batch, image_masks=masks, token_ar_mask=None, token_loss_mask=None)
+
+
+def answers(config, batch):
+    model = small_model(config)
+    if isinstance(model, Pi0Fast):
+        return compiled_for_inference(model, lambda model, batch: model.read_prompt(batch, 4)[0])(batch)
+    noise = random_noise(config, ROWS)
+    sample = compiled_for_inference(model, lambda model, batch: Pi0.sample_actions(model, batch, noise, 3))
+    return sample(batch)
+
+
+@pytest.mark.parametrize("unroll", [False, True])
+@pytest.mark.parametrize("family", ["pi0", "pi05", "pi0_fast"])
+def test_kernels_change_answers_by_rounding(asked, family, unroll):
+    config = small_config(family, unroll_layers=unroll)
+    batch = queries(config)
+    plain = answers(config, batch)
+    assert not asked
+    assert relative(answers(dataclasses.replace(config, kernels=CUDNN), batch), plain) < 1e-5
+    assert asked
+
+
+def test_kernels_are_told_lengths_where_padding_comes_last(asked):
+    config = small_config("pi05", unroll_layers=True, kernels=CUDNN)
+    answers(config, queries(config))
+    image = config.tokens_per_image
+    prompt = 3 * image + config.max_token_len
+    steps = config.action_horizon
+    assert set(asked) == {
+        (image, image, "all"),
+        (prompt, prompt, "lengths"),
+        (steps, steps + prompt, "lengths"),
+    }
+
+
+def test_a_state_token_that_must_not_see_the_actions_takes_a_mask(asked):
+    config = small_config("pi0", unroll_layers=True, kernels=CUDNN)
+    answers(config, queries(config))
+    suffix = config.action_horizon + 1
+    assert {how for tokens, _, how in asked if tokens == suffix} == {"mask"}
+
+
+def test_masked_cameras_take_a_mask(asked):
+    config = small_config("pi05", kernels=CUDNN)
+    batch = dataclasses.replace(random_batch(config, ROWS), token_loss_mask=None)
+    plain = answers(dataclasses.replace(config, kernels=Kernels()), batch)
+    assert relative(answers(config, batch), plain) < 1e-5
+    assert {how for _, _, how in asked} == {"all", "mask"}
+
+
+def test_all_cameras_are_as_good_as_masks_that_say_so():
+    config = small_config("pi05")
+    batch = random_batch(config, ROWS, all_valid=True)
+    np.testing.assert_array_equal(answers(config, batch), answers(config, queries(config)))
+
+
+def test_cudnn_takes_the_shapes_of_the_full_size(monkeypatch):
+    """Lowered for an NVIDIA GPU that can do what the H100 can; its library checks shapes, types and layout."""
+    from jax._src.cudnn import fused_attention_stablehlo as library
+
+    monkeypatch.setattr(library, "check_cudnn_version", lambda: 91400)
+    monkeypatch.setattr(library, "check_compute_capability", lambda capability: True)
+    monkeypatch.setattr(library, "is_cuda_compute_capability_equal", lambda capability: False)
+
+    def called(tokens, slots, heads, kv_heads, width, how):
+        q, kv = (
+            jax.ShapeDtypeStruct((8, length, count, width), jnp.bfloat16)
+            for length, count in ((tokens, heads), (slots, kv_heads))
+        )
+        seen = {
+            "mask": {"mask": jax.ShapeDtypeStruct((8, tokens, slots), jnp.bool_)},
+            "lengths": {"mask": None, "lengths": jax.ShapeDtypeStruct((8,), jnp.int32)},
+            "all": {"mask": None},
+        }[how]
+
+        @jax.jit
+        def function(q, k, v, seen):
+            return attend_by_library("cudnn", q, k, v, **seen)
+
+        text = function.trace(q, kv, kv, seen).lower(lowering_platforms=("cuda",)).as_text()
+        (call,) = set(re.findall(r"__cudnn\$\w+", text))
+        (padding,) = set(re.findall(r"mask_type\\22: \\22(\w+)", text))
+        return call, padding
+
+    assert called(256, 256, 16, 16, 72, "all") == ("__cudnn$fmhaSoftmax", "NO_MASK")
+    assert called(560, 560, 8, 1, 256, "lengths") == ("__cudnn$fmhaSoftmax", "PADDING")
+    assert called(50, 610, 8, 1, 256, "lengths") == ("__cudnn$fmhaSoftmax", "PADDING")
+    assert called(51, 867, 8, 1, 256, "mask") == ("__cudnn$fmhaScaleBiasSoftmax", "NO_MASK")
+    assert called(1, 1008, 8, 1, 256, "mask") == ("__cudnn$fmhaScaleBiasSoftmax", "NO_MASK")
+
+
+def test_tokamax_computes_the_same():
+    pytest.importorskip("tokamax", reason="an extra package, for Python 3.12")
+    rng = np.random.default_rng(0)
+    q, k, v = (
+        jnp.asarray(rng.standard_normal((2, n, heads, 16)), jnp.float32)
+        for n, heads in ((5, 4), (9, 2), (9, 2))
+    )
+    lengths = jnp.array([4, 9], jnp.int32)
+    mask = jnp.broadcast_to(jnp.arange(9)[None, None] < lengths[:, None, None], (2, 5, 9))
+    wanted = attend(q, k, v, mask)
+    assert relative(attend_by_library("tokamax", q, k, v, mask), wanted) < 1e-6
+    assert relative(attend_by_library("tokamax", q, k, v, None, lengths), wanted) < 1e-6
+    x, joined = rng.standard_normal((2, 300, 8)), rng.standard_normal((8, 24))
+    x, joined = jnp.asarray(x, jnp.float32), jnp.asarray(joined, jnp.float32)
+    assert relative(gated_product_by_library(x, joined), gated_product(x, joined)) < 1e-6
+
+
+def test_a_fused_product_is_for_prompts_alone(monkeypatch):
+    calls = []
+
+    def instead(x, joined):
+        calls.append(x.shape)
+        return gated_product(x, joined)
+
+    monkeypatch.setattr("policies.experts.gated_product_by_library", instead)
+    monkeypatch.setattr("policies.experts.ROWS_FOR_FUSED_PRODUCTS", ROWS * 20)
+    config = small_config("pi05", unroll_layers=True)
+    fused = dataclasses.replace(config, kernels=Kernels(gated_product="tokamax"))
+    batch = queries(config)
+    np.testing.assert_array_equal(answers(fused, batch), answers(config, batch))
+    prompt = 3 * config.tokens_per_image + config.max_token_len
+    assert set(calls) == {(ROWS, prompt, config.language.width)}
+
+
+def test_names_say_what_there_is():
+    assert Kernels.of({"image_attention": "cudnn"}) == Kernels(image_attention="cudnn")
+    assert Kernels.of(CUDNN.names()) == CUDNN
+    assert Kernels().names() == dict.fromkeys(IMPLEMENTATIONS, "xla")
+    with pytest.raises(ValueError, match="no operation 'attention'; there are image_attention, prompt"):
+        Kernels.of({"attention": "cudnn"})
+    with pytest.raises(ValueError, match="gated_product can be computed by xla, tokamax; got 'cudnn'"):
+        Kernels.of({"gated_product": "cudnn"})
