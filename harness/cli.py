@@ -26,6 +26,7 @@ for command in (
     reading.plan,
     learning.collect,
     learning.train,
+    learning.quantize,
 ):
     app.command(command)
 app.command(name="list")(looking.list_)

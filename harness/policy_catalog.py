@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 from harness.errors import SimloopError
 from policies.interface import Policy, PolicySpec
+from policies.manifest import settings_of
 from policies.presets import PRESETS
+from policies.quantization import KINDS, SETTING, Kind
 from policies.scripted import SCRIPTED, scripted_policy
 
 RANDOM = "random"
@@ -29,6 +31,8 @@ class NamedPolicy(NamedTuple):
     """Folder of the weights; None for scripted policies, and for presets that need one named."""
     random: bool = False
     """Whether weights are drawn instead."""
+    quantized: Kind | None = None
+    """What the large products are computed in, where that is not what the preset computes in."""
 
 
 def policy_names() -> tuple[str, ...]:
@@ -38,11 +42,11 @@ def policy_names() -> tuple[str, ...]:
 
 def is_policy(name: str) -> bool:
     """Whether a name on the command line is that of a policy, with or without a checkpoint."""
-    return name.partition("@")[0] in policy_names()
+    return _unquantized(name.partition("@")[0])[0] in policy_names()
 
 
 def policy_spec(name: str) -> PolicySpec:
-    """What a policy needs and gives. `name` is a policy, PRESET@FOLDER or PRESET@random.
+    """What a policy needs and gives. `name` is a policy, PRESET@FOLDER, PRESET@random or PRESET-KIND@FOLDER.
 
     Raises:
       UnknownPolicyError: With the nearest names, if there is no such policy.
@@ -68,7 +72,10 @@ def load(name: str, checkpoint: Path | None = None, *, devices: int = 1) -> Poli
       checkpoint: Where the folder that the name says is found on this machine, if elsewhere.
       devices: How many devices a learned policy is spread over.
     """
-    named = parse(name) if checkpoint is None else NamedPolicy(name.partition("@")[0], checkpoint)
+    if checkpoint is None:
+        named = parse(name)
+    else:
+        named = NamedPolicy(_unquantized(name.partition("@")[0])[0], checkpoint)
     if named.base in SCRIPTED:
         return scripted_policy(named.base)
     from policies.loading import load_policy
@@ -84,12 +91,17 @@ def parse(name: str) -> NamedPolicy:
     Raises:
       UnknownPolicyError: If there is no such policy or no such folder.
     """
-    preset, at, folder = name.partition("@")
+    asked, at, folder = name.partition("@")
+    preset, quantized = _unquantized(asked)
     if preset not in policy_names():
         near = difflib.get_close_matches(preset, policy_names(), n=3, cutoff=0.4)
         hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise UnknownPolicyError(
             f"There is no policy {preset!r}.{hint} simloop list policies shows all of them."
+        )
+    if quantized and (not at or folder == RANDOM):
+        raise UnknownPolicyError(
+            f"{asked!r} is {preset} in 8 bits, which simloop quantize makes; name the folder: {asked}@FOLDER."
         )
     if not at:
         return NamedPolicy(preset, PRESETS[preset].boxed if preset in PRESETS else None)
@@ -100,4 +112,25 @@ def parse(name: str) -> NamedPolicy:
     checkpoint = Path(folder).expanduser()
     if not checkpoint.is_dir():
         raise UnknownPolicyError(f"{name!r} names the checkpoint folder {folder!r}, which does not exist.")
-    return NamedPolicy(preset, checkpoint)
+    if (found := _quantized_to(checkpoint)) != quantized:
+        right = preset if found is None else f"{preset}-{found}"
+        raise UnknownPolicyError(
+            f"{folder} holds weights {f'quantised to {found}' if found else 'that are not quantised'}; got {name!r}. "
+            f"Name it {right}@{folder}."
+        )
+    return NamedPolicy(preset, checkpoint, quantized=quantized)
+
+
+def _unquantized(asked: str) -> tuple[str, Kind | None]:
+    """PRESET and KIND of PRESET-KIND."""
+    for kind in KINDS:
+        stem = asked.removesuffix(f"-{kind}")
+        if stem != asked and stem in PRESETS:
+            return stem, kind
+    return asked, None
+
+
+def _quantized_to(checkpoint: Path) -> Kind | None:
+    """What the weights of a folder are quantised to."""
+    recorded = settings_of(checkpoint).get(SETTING)
+    return recorded.get("kind") if isinstance(recorded, dict) else None

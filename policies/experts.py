@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from policies.configs import GemmaConfig
 from policies.kernels import GatedProduct
 from policies.norms import AdaptiveRMSNorm, RMSNorm
-from policies.projections import Einsum
+from policies.projections import Einsum, Product, product
 
 M = TypeVar("M", bound=nnx.Module)
 lecun_normal = nnx.initializers.lecun_normal
@@ -60,6 +60,8 @@ class AttentionProjections(nnx.Module):
         The published tensors have the summed axis in the middle, and are turned around at every use. Not
         for weights with adapters.
         """
+        if hasattr(self, "joined"):
+            return
         if self.fused:
             matrix = _summed_first(self.qkv.w[...], axes=2)
             del self.qkv
@@ -75,7 +77,7 @@ class AttentionProjections(nnx.Module):
         """Queries, keys and values."""
         if hasattr(self, "joined"):
             heads, _, head = self.sizes
-            y = jnp.matmul(x, self.joined[...].astype(x.dtype))
+            y = product(x, self.joined)
             return y[..., : heads * head].reshape(*x.shape[:2], heads, head), *self._split(
                 y[..., heads * head :]
             )
@@ -91,7 +93,7 @@ class AttentionProjections(nnx.Module):
         """Keys and values; queries cost something only where the published tensor makes all three."""
         if hasattr(self, "joined"):
             heads, _, head = self.sizes
-            return self._split(jnp.matmul(x, self.joined[..., heads * head :].astype(x.dtype)))
+            return self._split(product(x, self.joined, heads * head))
         if self.fused:
             _, k, v = self.qkv(x)
         else:
@@ -126,6 +128,8 @@ class GatedMlp(nnx.Module):
 
     def join(self) -> None:
         """Put the first two weights side by side; see `AttentionProjections.join`."""
+        if hasattr(self, "joined"):
+            return
         self.joined = nnx.Param(_summed_first(self.gating.w[...], axes=1))
         del self.gating
 
@@ -134,20 +138,20 @@ class GatedMlp(nnx.Module):
         if not hasattr(self, "joined"):
             gate, up = self.gating(x)
             return self.linear(jax.nn.gelu(gate, approximate=True) * up)
-        joined = self.joined[...].astype(x.dtype)
-        if self.kernel != "xla" and x.shape[0] * x.shape[1] >= ROWS_FOR_FUSED_PRODUCTS:
-            return self.linear(gated_product_by_library(x, joined))
-        return self.linear(gated_product(x, joined))
+        many = x.shape[0] * x.shape[1] >= ROWS_FOR_FUSED_PRODUCTS
+        if self.kernel != "xla" and many and not isinstance(self.joined, Product):
+            return self.linear(gated_product_by_library(x, self.joined[...].astype(x.dtype)))
+        return self.linear(gated_product(product(x, self.joined)))
 
 
-def gated_product(x: Float[Array, "*b d"], joined: Float[Array, "d _e"]) -> Float[Array, "*b _f"]:
-    """gelu(x·W0) · (x·W1) with both weights side by side."""
-    gate, up = jnp.split(jnp.matmul(x, joined), 2, axis=-1)
+def gated_product(both: Float[Array, "*b _e"]) -> Float[Array, "*b _f"]:
+    """gelu(x·W0) · (x·W1) of both products side by side."""
+    gate, up = jnp.split(both, 2, axis=-1)
     return jax.nn.gelu(gate, approximate=True) * up
 
 
 def gated_product_by_library(x: Float[Array, "*b d"], joined: Float[Array, "d _e"]) -> Float[Array, "*b _f"]:
-    """`gated_product` in one fused kernel.
+    """`gated_product` with the products before it, of weights side by side, in one fused kernel.
 
     Raises:
       ImportError: If the library is not installed.

@@ -144,10 +144,12 @@ def _operation(
     by_library = implementation != "xla"
     if operation == "gated_product":
         x, joined = noise(shapes.rows, prompt, language.width), noise(language.width, 2 * language.mlp_dim)
-        function = gated_product_by_library if by_library else gated_product
 
         def step(x: jax.Array, joined: jax.Array) -> jax.Array:
-            return function(x, joined)[..., : language.width]
+            gated = (
+                gated_product_by_library(x, joined) if by_library else gated_product(jnp.matmul(x, joined))
+            )
+            return gated[..., : language.width]
 
         return step, (x, joined)
     if operation == "image_attention":

@@ -19,6 +19,8 @@ from policies.network import NetworkPolicy, Words
 from policies.normalization import NormStats, identity_stats, load_norm_stats
 from policies.parameters import Model, flatten, model_from, random_model, shapes
 from policies.presets import Preset, preset
+from policies.quantization import SETTING, Quantization, QuantizationError
+from policies.quantized import quantized
 from policies.sharding import serving_mesh, state_sharding
 from policies.tokenizers.fast import FastTokenizer
 from policies.tokenizers.fast_actions import FOLDER_IN_CHECKPOINT, fetch_fast_actions, load_fast_actions
@@ -86,9 +88,18 @@ def load_policy(
             )
         stats = _checkpoint_stats(chosen, opened)
         model = _checkpoint_model(chosen, opened, mesh)
+        if (quantization := opened.settings.get(SETTING)) is not None:
+            model = _quantized(model, quantization, opened.path)
     return NetworkPolicy(
         chosen, dataclasses.replace(chosen.spec(), weights=weights), model, stats, words, mesh
     )
+
+
+def _quantized(model: Model, quantization: object, path: Path) -> Model:
+    try:
+        return quantized(model, Quantization.from_json(quantization))
+    except QuantizationError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def weights_bytes(model: ModelConfig) -> int:

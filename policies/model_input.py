@@ -5,6 +5,7 @@ Axis letters: b batch, h image height, w image width, a padded action and state 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import jax
@@ -30,7 +31,7 @@ class ModelInput:
 
     images: dict[str, Float32[AnyArray, "b h w 3"] | UInt8[AnyArray, "b h w 3"]]
     """By model camera name; float32 in [-1, 1], or uint8, which the model converts."""
-    image_masks: dict[str, Bool[AnyArray, " b"] | None]
+    image_masks: Mapping[str, Bool[AnyArray, " b"] | None]
     """Whether a row has this camera; the same names as `images`. None says that all rows have it: where that
     is said of every camera, padding is known to come last, and attention needs no mask."""
     state: Float32[AnyArray, "b a"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Callable
 
@@ -75,6 +76,25 @@ class Einsum(nnx.Module):
             return y
         a, b = self.lora_a[...].astype(x.dtype), self.lora_b[...].astype(x.dtype)
         return y + lora.adapt(self.equation, x, a, b) * self.lora_scaling
+
+
+class Product(nnx.Module, abc.ABC):
+    """Something that multiplies in the place of a matrix of numbers."""
+
+    @abc.abstractmethod
+    def __call__(self, x: Float[Array, "..."], *, dtype: DTypeLike | None = None) -> Float[Array, "..."]:
+        """x · matrix, in `dtype` or that of `x`."""
+
+    @abc.abstractmethod
+    def outputs_from(self, x: Float[Array, "*b i"], start: int) -> Float[Array, "*b _o"]:
+        """The same without the first `start` outputs."""
+
+
+def product(x: Float[Array, "*b i"], by: nnx.Param | Product, start: int = 0) -> Float[Array, "*b _o"]:
+    """x · matrix in the dtype of `x`, without the first `start` outputs."""
+    if isinstance(by, Product):
+        return by(x) if start == 0 else by.outputs_from(x, start)
+    return jnp.matmul(x, by[..., start:].astype(x.dtype))
 
 
 def add_bias(x: Float[Array, "*b o"], bias: Float[Array, " o"]) -> Float[Array, "*b o"]:

@@ -20,7 +20,7 @@ from policies.configs import ImageEncoderConfig
 from policies.experts import stacked
 from policies.kernels import Attention
 from policies.norms import LayerNorm
-from policies.projections import Initializer, Linear, add_bias, flattened
+from policies.projections import Initializer, Linear, add_bias, flattened, product
 
 xavier_uniform = nnx.initializers.xavier_uniform
 
@@ -68,6 +68,8 @@ class EncoderAttention(nnx.Module):
 
     def join(self) -> None:
         """Put the weights of queries, keys and values side by side, for attention to the same tokens."""
+        if hasattr(self, "joined"):
+            return
         parts = (self.query, self.key, self.value)
         kernels = [part.kernel[...] for part in parts]
         self.joined = nnx.Param(
@@ -80,7 +82,7 @@ class EncoderAttention(nnx.Module):
         """Attend from `x` to `of`. The softmax is not float32 here, as in the published encoder; libraries
         compute it as they like."""
         if hasattr(self, "joined"):
-            y = jnp.matmul(x, self.joined[...].astype(x.dtype))
+            y = product(x, self.joined)
             y = y.reshape(*x.shape[:2], 3 * self.heads[0], self.heads[1])
             q, k, v = jnp.split(y + self.joined_bias[...].astype(x.dtype)[None, None], 3, axis=2)
         else:

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from rich.console import Console
+from tyro.conf import Positional
 from tyro.conf import arg as _arg
 
 from harness.commands.options import arg
 from harness.resources import Resources
+from policies.quantization import Kind
 from policies.training.config import TrainConfig
 
 
@@ -77,6 +79,43 @@ def collect(
     console = Console()
     folder = collect_demonstrations(wanted, out, resources, console)
     console.print(f"The dataset is in {folder}.", highlight=False, soft_wrap=True)
+    return 0
+
+
+def quantize(
+    policy: Annotated[Positional[str], arg("PRESET[@DIR]")],
+    *,
+    to: Kind,
+    data: Annotated[Path, arg("DIR")],
+    out: Annotated[Path, arg("DIR")],
+    frames: Annotated[int, arg("N")] = 512,
+    cameras: Annotated[tuple[str, ...], arg("MODEL=KEY [MODEL=KEY ...]", "by their names")] = (),
+) -> int:
+    """Make a policy whose large products are computed in 8 bits, and say how much its actions change.
+
+    Example:
+
+      simloop quantize pi0-tiny --to int8 --data runs/mt10-demonstrations --out runs/pi0-tiny-int8
+
+    It is another policy: it runs as PRESET-int8@DIR or PRESET-fp8@DIR, and tables show it under that name.
+
+    Args:
+      policy: What to make it of.
+      to: Integers, or floating-point numbers with 3 bits of mantissa; GPUs since Hopper multiply both twice as
+        fast as bfloat16.
+      data: Demonstrations (a LeRobotDataset): real observations, on half of which the ranges of inputs are
+        measured, and on the other half the change of actions.
+      out: Folder of the checkpoint; must not exist.
+      frames: Frames to take of the data, evenly spread.
+      cameras: MODEL_CAMERA=DATASET_KEY for each camera; base_0_rgb=observation.images.base_0_rgb and so on
+        without.
+    """
+    from harness.quantize import Quantizing
+    from harness.quantize import quantize as quantize_policy
+
+    console = Console()
+    name = quantize_policy(Quantizing(policy, to, data, out, frames, cameras), console)
+    console.print(f"It runs as {name}.", highlight=False, soft_wrap=True)
     return 0
 
 

@@ -8,7 +8,8 @@ from policies.checkpoints.checkpoint import Checkpoint
 from policies.checkpoints.interface import CheckpointError
 from policies.checkpoints.lerobot import open_lerobot, read_config
 from policies.checkpoints.openpi import is_openpi_orbax, open_openpi_orbax, open_openpi_pytorch
-from policies.checkpoints.own import MANIFEST, open_own
+from policies.checkpoints.own import open_own
+from policies.manifest import MANIFEST
 
 KNOWN = (
     f"simloop's own ({MANIFEST}), openpi's (params/), openpi's PyTorch conversion (model.safetensors) and "

@@ -27,9 +27,9 @@ from policies.checkpoints.checkpoint import Checkpoint
 from policies.checkpoints.interface import ArraySource, CheckpointError, Shape, StoredArray
 from policies.checkpoints.safetensors_files import DTYPES, SafetensorsFiles, file_beside
 from policies.checkpoints.statistics import ASSETS, FILE_NAME, AssetsFolder
+from policies.manifest import MANIFEST
 from policies.normalization import NormalizationKind, NormStats, norm_stats_to_json
 
-MANIFEST = "simloop_checkpoint.json"
 SHARD_BYTES = 2 << 30  # Small enough for file systems and transfers that dislike huge files.
 HEADER_ALIGNMENT = 8  # The format asks that arrays start at a multiple of it.
 

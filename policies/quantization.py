@@ -1,0 +1,48 @@
+"""What makes a policy in 8 bits of a policy: another one, with a name of its own. Needs no JAX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["int8", "fp8"]
+KINDS: tuple[Kind, ...] = ("int8", "fp8")
+"""Integers, and floating-point numbers of 4 bits of exponent and 3 of mantissa (E4M3, arXiv:2209.05433)."""
+SETTING = "quantization"
+"""Entry of a checkpoint's settings that holds a `Quantization`."""
+
+
+class QuantizationError(ValueError):
+    """A model or a record that cannot be used for answering in 8 bits."""
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """What turns a model into one in 8 bits."""
+
+    kind: Kind
+    ranges: Mapping[str, tuple[float, ...]]
+    """Largest magnitude of the inputs of each product, layer by layer."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For the settings of a checkpoint."""
+        return {"kind": self.kind, "ranges": {name: list(reach) for name, reach in self.ranges.items()}}
+
+    @staticmethod
+    def from_json(content: Any) -> Quantization:
+        """Read what `as_json` wrote.
+
+        Raises:
+          QuantizationError: If it is something else.
+        """
+        try:
+            kind, ranges = content["kind"], content["ranges"]
+            read = {str(name): tuple(float(x) for x in reach) for name, reach in ranges.items()}
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            raise QuantizationError(f"The record of quantised weights is damaged: {error!r}.") from error
+        if kind not in KINDS:
+            raise QuantizationError(
+                f"Weights are quantised to {' or '.join(KINDS)}; the record says {kind!r}."
+            )
+        return Quantization(kind, read)

@@ -1,0 +1,208 @@
+"""Models whose large products take weights and inputs in 8 bits.
+
+A matrix has one scale per output, from its own numbers. Its inputs have one scale, from the largest input that
+was seen on real observations (`policies.calibration`), so that nothing is measured while answering and a row does
+not depend on its neighbours. What is small, or decides where things are, keeps its dtype: embeddings, norms,
+attention itself, and the projections of state, actions and time.
+
+Axis letters: l layers, d inputs, e outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Float32, Int32
+
+from policies.parameters import Model
+from policies.projections import Product
+from policies.quantization import Kind, Quantization, QuantizationError
+
+_DTYPES = {"int8": jnp.int8, "fp8": jnp.float8_e4m3fn}
+_LARGEST = {"int8": 127.0, "fp8": 448.0}
+
+
+class QuantizedProduct(Product):
+    """x · W with both in 8 bits, summed in 32, and scaled back."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        values: Array,
+        scales: Float32[Array, "*l e"],
+        reach: Float32[Array, "*l"],
+        bias: Float[Array, "*l e"] | None,
+        input_axes: int,
+    ):
+        """`values` are those of the matrix over `scales`; `reach` is the largest input."""
+        self.kind, self.input_axes = kind, input_axes
+        self.values, self.scales, self.reach = nnx.Param(values), nnx.Param(scales), nnx.Param(reach)
+        self.bias = None if bias is None else nnx.Param(bias)
+
+    def __call__(self, x: Float[Array, "..."], *, dtype: DTypeLike | None = None) -> Float[Array, "..."]:
+        """Apply; the result has `dtype`, or that of `x`."""
+        return self._apply(x, dtype, 0)
+
+    def outputs_from(self, x: Float[Array, "*b d"], start: int) -> Float[Array, "*b _e"]:
+        """The outputs from `start` on."""
+        return self._apply(x, None, start)
+
+    def _apply(self, x: Array, dtype: DTypeLike | None, start: int) -> Array:
+        dtype = x.dtype if dtype is None else dtype
+        x = _flat_inputs(x, self.input_axes)
+        largest = _LARGEST[self.kind]
+        step = self.reach[...] / largest
+        wide = jnp.clip(x.astype(jnp.float32) * (1.0 / step), -largest, largest)
+        small = _in_8_bits(wide, self.kind)
+        summed = jnp.int32 if self.kind == "int8" else jnp.float32
+        y = jax.lax.dot_general(
+            small,
+            self.values[...][:, start:],
+            (((x.ndim - 1,), (0,)), ((), ())),
+            preferred_element_type=summed,
+        )
+        y = y.astype(jnp.float32) * (step * self.scales[...][start:])
+        if self.bias is not None:
+            y = y + self.bias[...][start:].astype(jnp.float32)
+        return y.astype(dtype)
+
+
+class MakeProduct(Protocol):
+    """Makes what multiplies in the place of a matrix."""
+
+    def __call__(
+        self, name: str, matrix: Float[Array, "l d e"], bias: Float[Array, "l e"] | None, input_axes: int
+    ) -> Product:
+        """For the matrices of all layers; inputs have their `d` numbers in the last `input_axes` axes."""
+
+
+def with_products(model: Model, make: MakeProduct) -> Model:
+    """The model with its large products made anew, in the image encoder and in every expert.
+
+    Raises:
+      QuantizationError: If it has adapters, or an image encoder whose layers are not stacked.
+    """
+    if not model.config.image_encoder.stacked or any(expert.lora for expert in model.config.experts):
+        raise QuantizationError(
+            f"{model.config.family} cannot be quantised with adapters beside its weights or with an image encoder "
+            "whose layers are apart. Merge the adapters; exports of trainings have them merged."
+        )
+    graph, state = nnx.split(model)
+    changed = nnx.merge(graph, state)
+    for number, expert in enumerate(changed.transformer.experts):
+        attention, mlp, name = expert.layers.attention, expert.layers.mlp, f"experts/{number}"
+        attention.join()
+        mlp.join()
+        attention.joined = _made(make, f"{name}/attention/in", attention, "joined", attention.joined[...])
+        out = attention.out.w[...]
+        matrix = out.reshape(out.shape[0], -1, out.shape[-1])
+        attention.out = make(f"{name}/attention/out", matrix, None, 2)
+        mlp.joined = _made(make, f"{name}/mlp/in", mlp, "joined", mlp.joined[...])
+        mlp.linear = make(f"{name}/mlp/out", mlp.linear.w[...], None, 1)
+    blocks = changed.image_encoder.blocks
+    attention, mlp = blocks.attention, blocks.mlp
+    attention.join()
+    attention.joined = _made(make, "images/attention/in", attention, "joined", attention.joined[...])
+    out, bias = attention.out.kernel[...], attention.out.bias[...]
+    attention.out = make("images/attention/out", out.reshape(out.shape[0], -1, out.shape[-1]), bias, 2)
+    mlp.into = make("images/mlp/in", mlp.into.kernel[...], mlp.into.bias[...], 1)
+    mlp.out = make("images/mlp/out", mlp.out.kernel[...], mlp.out.bias[...], 1)
+    return changed
+
+
+def _made(make: MakeProduct, name: str, holder: nnx.Module, attribute: str, matrix: Array) -> Product:
+    """What stands in the place of a parameter, which goes first: an attribute is a parameter or a module."""
+    delattr(holder, attribute)
+    return make(name, matrix, None, 1)
+
+
+def quantized(model: Model, quantization: Quantization) -> Model:
+    """The model in 8 bits; other arrays are shared. Its parameters have no published names.
+
+    Raises:
+      QuantizationError: If the model cannot be quantised, or the ranges are not those of this model.
+    """
+    left_over = set(quantization.ranges)
+
+    def make(name: str, matrix: Array, bias: Array | None, input_axes: int) -> Product:
+        reach = quantization.ranges.get(name, ())
+        left_over.discard(name)
+        if len(reach) != matrix.shape[0] or not all(0 < x < np.inf for x in reach):
+            raise QuantizationError(
+                f"The model has {matrix.shape[0]} layers with a product {name!r}; the record has ranges "
+                f"{list(reach)[:4]} for them. Quantise this checkpoint anew."
+            )
+        values, scales = _matrices_in_8_bits(matrix, quantization.kind)
+        return QuantizedProduct(
+            quantization.kind, values, scales, jnp.asarray(reach, jnp.float32), bias, input_axes
+        )
+
+    changed = with_products(model, make)
+    if left_over:
+        raise QuantizationError(
+            f"The record has ranges for {', '.join(sorted(left_over))}, which the model does not have."
+        )
+    return changed
+
+
+class WatchedProduct(Product):
+    """x · W as it is, whose inputs somebody watches."""
+
+    def __init__(
+        self,
+        name: str,
+        matrix: Float[Array, "l d e"],
+        bias: Float[Array, "l e"] | None,
+        input_axes: int,
+        watch: Callable[[str, Any, Any], None],
+    ):
+        """`watch` is called with the name, the layer and the largest magnitude of its inputs."""
+        self.name, self.input_axes, self.watch = name, input_axes, watch
+        self.matrix = nnx.Param(matrix)
+        self.layer = nnx.Param(jnp.arange(matrix.shape[0], dtype=jnp.int32))
+        self.bias = None if bias is None else nnx.Param(bias)
+
+    def __call__(self, x: Float[Array, "..."], *, dtype: DTypeLike | None = None) -> Float[Array, "..."]:
+        """Apply in `dtype`, or that of `x`."""
+        return self._apply(x, dtype, 0)
+
+    def outputs_from(self, x: Float[Array, "*b d"], start: int) -> Float[Array, "*b _e"]:
+        """The outputs from `start` on."""
+        return self._apply(x, None, start)
+
+    def _apply(self, x: Array, dtype: DTypeLike | None, start: int) -> Array:
+        x = _flat_inputs(x, self.input_axes).astype(x.dtype if dtype is None else dtype)
+        largest = jnp.abs(x).max().astype(jnp.float32)
+
+        def watch(layer: Int32[np.ndarray, ""], largest: Float32[np.ndarray, ""]) -> None:
+            self.watch(self.name, layer, largest)
+
+        jax.debug.callback(watch, self.layer[...], largest)
+        y = jnp.matmul(x, self.matrix[...][:, start:].astype(x.dtype))
+        return y if self.bias is None else y + self.bias[...][start:].astype(x.dtype)
+
+
+def _flat_inputs(x: Array, axes: int) -> Array:
+    return x.reshape(*x.shape[: x.ndim - axes], -1)
+
+
+def _in_8_bits(x: Float32[Array, "..."], kind: Kind) -> Array:
+    return (jnp.round(x) if kind == "int8" else x).astype(_DTYPES[kind])
+
+
+def _matrices_in_8_bits(matrix: Float[Array, "l d e"], kind: Kind) -> tuple[Array, Float32[Array, "l e"]]:
+    """Layer by layer: widened to float32, all layers of the full size would take gigabytes."""
+
+    def one(matrix: Float[Array, "d e"]) -> tuple[Array, Array]:
+        wide = matrix.astype(jnp.float32)
+        scales = jnp.abs(wide).max(axis=0) / _LARGEST[kind]
+        scales = jnp.where(scales > 0, scales, 1.0)
+        return _in_8_bits(wide / scales, kind), scales
+
+    return jax.jit(lambda matrices: jax.lax.map(one, matrices))(matrix)
