@@ -10,15 +10,16 @@ Axis letters: l layers, d inputs, e outputs.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Float32, Int32
+from jaxtyping import Array, Float, Float32
 
 from policies.parameters import Model
 from policies.projections import Product
@@ -73,13 +74,9 @@ class QuantizedProduct(Product):
         return y.astype(dtype)
 
 
-class MakeProduct(Protocol):
-    """Makes what multiplies in the place of a matrix."""
-
-    def __call__(
-        self, name: str, matrix: Float[Array, "l d e"], bias: Float[Array, "l e"] | None, input_axes: int
-    ) -> Product:
-        """For the matrices of all layers; inputs have their `d` numbers in the last `input_axes` axes."""
+MakeProduct: TypeAlias = Callable[[str, Array, Array | None, int], Product]
+"""Makes what multiplies in the place of a matrix in all layers, of a name, matrices [l, d, e], biases [l, e], and
+the number of axes that the inputs' `d` numbers are in."""
 
 
 def with_products(model: Model, make: MakeProduct) -> Model:
@@ -180,10 +177,7 @@ class WatchedProduct(Product):
         x = _flat_inputs(x, self.input_axes).astype(x.dtype if dtype is None else dtype)
         largest = jnp.abs(x).max().astype(jnp.float32)
 
-        def watch(layer: Int32[np.ndarray, ""], largest: Float32[np.ndarray, ""]) -> None:
-            self.watch(self.name, layer, largest)
-
-        jax.debug.callback(watch, self.layer[...], largest)
+        jax.debug.callback(functools.partial(self.watch, self.name), self.layer[...], largest)
         y = jnp.matmul(x, self.matrix[...][:, start:].astype(x.dtype))
         return y if self.bias is None else y + self.bias[...][start:].astype(x.dtype)
 

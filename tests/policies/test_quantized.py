@@ -1,0 +1,187 @@
+"""Answering in 8 bits: the arithmetic, where it is used, and what is refused."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from flax import nnx
+
+from policies.answering import compiled_for_inference
+from policies.pi0 import Pi0
+from policies.pi0_fast import Pi0Fast
+from policies.projections import product
+from policies.quantization import KINDS, Quantization, QuantizationError
+from policies.quantized import (
+    QuantizedProduct,
+    WatchedProduct,
+    _matrices_in_8_bits,
+    quantized,
+    with_products,
+)
+from tests.helpers.small_models import (
+    random_batch,
+    random_noise,
+    relative,
+    small_config,
+    small_model,
+    take_rows,
+    with_lora,
+)
+
+ROWS = 3
+
+
+def answers(model, batch):
+    if isinstance(model, Pi0Fast):
+        return compiled_for_inference(model, lambda model, batch: model.read_prompt(batch, 4)[0])(batch)
+    noise = random_noise(model.config, batch.batch)[np.argsort(batch.state[:, 0])]
+    sample = compiled_for_inference(
+        model, lambda model, batch, noise: Pi0.sample_actions(model, batch, noise, 3)
+    )
+    return sample(batch, noise)
+
+
+def reaches(model, batch):
+    """Largest inputs of every product, by name and layer, and the answers on the way."""
+    config = model.config
+    savings = config.savings.without("keys_only")
+    model = small_model(dataclasses.replace(config, savings=savings))
+    seen = {}
+
+    def watch(name, layer, largest):
+        seen[name, int(layer)] = max(seen.get((name, int(layer)), 0.0), float(largest))
+
+    watched = with_products(
+        model, lambda name, matrix, bias, axes: WatchedProduct(name, matrix, bias, axes, watch)
+    )
+    out = answers(watched, batch)
+    jax.effects_barrier()
+    return seen, out
+
+
+def ranges(seen):
+    return {name: tuple(seen[name, layer] for layer in range(2)) for name, _ in seen}
+
+
+def in_8_bits_by_hand(x, matrix, reach, kind):
+    """The same in float64, number by number."""
+    largest = {"int8": 127, "fp8": 448}[kind]
+    small = np.round if kind == "int8" else lambda x: x.astype(ml_dtypes.float8_e4m3fn)
+    scales = np.abs(matrix).max(axis=0) / largest
+    weights = small((matrix / scales).astype(np.float32)).astype(np.float64) * scales
+    step = reach / largest
+    inputs = small(np.clip(x / step, -largest, largest).astype(np.float32)).astype(np.float64) * step
+    return inputs @ weights
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_product_is_that_of_rounded_numbers(kind):
+    rng = np.random.default_rng(0)
+    matrix, x = (
+        rng.standard_normal((1, 40, 12)).astype(np.float32),
+        rng.standard_normal((5, 40)).astype(np.float32),
+    )
+    reach = 2.0  # Some inputs are beyond it, and are cut.
+    bias = rng.standard_normal((1, 12)).astype(np.float32)
+    values, scales = jax.tree.map(lambda leaf: leaf[0], _matrices_in_8_bits(jnp.asarray(matrix), kind))
+    by = QuantizedProduct(kind, values, scales, jnp.float32(reach), jnp.asarray(bias[0]), 1)
+    wanted = in_8_bits_by_hand(x, matrix[0], reach, kind) + bias
+    assert relative(by(jnp.asarray(x)), wanted) < 1e-6
+    assert relative(product(jnp.asarray(x), by, 5), wanted[:, 5:]) < 1e-6
+    assert relative(by(jnp.asarray(x)), x @ matrix[0] + bias) < 0.2
+    assert by(jnp.asarray(x, jnp.bfloat16)).dtype == jnp.bfloat16
+    assert by(jnp.asarray(x), dtype=jnp.bfloat16).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("unroll", [False, True])
+@pytest.mark.parametrize("family", ["pi0", "pi05", "pi0_fast"])
+def test_watching_changes_nothing_and_sees_every_product_of_every_layer(family, unroll):
+    config = small_config(family, unroll_layers=unroll)
+    model, batch = small_model(config), random_batch(config, ROWS)
+    seen, out = reaches(model, batch)
+    assert relative(out, answers(model, batch)) < 1e-5
+    experts = range(len(config.experts))
+    holders = ["images", *(f"experts/{number}" for number in experts)]
+    parts = ("attention/in", "attention/out", "mlp/in", "mlp/out")
+    products = [f"{holder}/{part}" for holder in holders for part in parts]
+    assert set(seen) == {(name, layer) for name in products for layer in range(2)}
+    assert all(reach > 0 for reach in seen.values())
+
+
+@pytest.mark.parametrize(("kind", "within"), [("int8", 0.15), ("fp8", 0.4)])
+@pytest.mark.parametrize("family", ["pi0", "pi05", "pi0_fast"])
+def test_answers_in_8_bits_are_near_the_others(family, kind, within):
+    """Weights are drawn so that attention peaks, which shows small differences large."""
+    config = small_config(family)
+    model, batch = small_model(config), random_batch(config, ROWS)
+    plain = answers(model, batch)
+    small = quantized(model, Quantization(kind, ranges(reaches(model, batch)[0])))
+    difference = relative(answers(small, batch), plain)
+    assert 1e-4 < difference < within
+
+
+def test_weights_take_a_quarter_of_float32():
+    config = small_config("pi05")
+    model = small_model(config)
+    small = quantized(model, Quantization("int8", ranges(reaches(model, random_batch(config, ROWS))[0])))
+
+    def bytes_of(expert):
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(nnx.state(expert.layers.mlp)))
+
+    before, after = (bytes_of(one.transformer.experts[0]) for one in (model, small))
+    assert before / 4 < after < before / 3  # Scales and ranges come on top.
+
+
+def test_loops_over_layers_and_unrolled_ones_agree():
+    looped = small_config("pi05")
+    batch = random_batch(looped, ROWS)
+    record = Quantization("int8", ranges(reaches(small_model(looped), batch)[0]))
+    one, other = (
+        answers(quantized(small_model(dataclasses.replace(looped, unroll_layers=unroll)), record), batch)
+        for unroll in (False, True)
+    )
+    assert relative(one, other) < 1e-3  # A number between two steps goes either way.
+
+
+def test_a_row_does_not_depend_on_its_place():
+    config = small_config("pi0")
+    model, batch = small_model(config), random_batch(config, 4)
+    small = quantized(model, Quantization("fp8", ranges(reaches(model, batch)[0])))
+    order = [2, 0, 3, 1]
+    np.testing.assert_array_equal(
+        answers(small, take_rows(batch, order)), np.asarray(answers(small, batch))[order]
+    )
+
+
+def test_ranges_of_another_model_are_refused():
+    config = small_config("pi0")
+    model = small_model(config)
+    record = ranges(reaches(model, random_batch(config, ROWS))[0])
+    with pytest.raises(
+        QuantizationError, match=r"2 layers with a product 'images/mlp/in'; .* ranges \[1.0\]"
+    ):
+        quantized(model, Quantization("int8", {**record, "images/mlp/in": (1.0,)}))
+    with pytest.raises(QuantizationError, match="experts/1/mlp/out"):
+        quantized(model, Quantization("int8", {**record, "experts/1/mlp/out": (1.0, float("nan"))}))
+    with pytest.raises(QuantizationError, match="ranges for nothing/known, which the model does not have"):
+        quantized(model, Quantization("int8", {**record, "nothing/known": (1.0, 1.0)}))
+
+
+def test_adapters_are_refused():
+    config = with_lora(small_config("pi0"))
+    with pytest.raises(QuantizationError, match="Merge the adapters"):
+        quantized(small_model(config), Quantization("int8", {}))
+
+
+def test_records_survive_writing_and_damage_is_told():
+    record = Quantization("fp8", {"images/mlp/in": (1.5, 2.25)})
+    assert Quantization.from_json(record.as_json()) == record
+    wide = {"kind": "fp8", "ranges": {"a": ["wide"]}}
+    for damaged in (None, {}, {"kind": "fp8"}, wide, {"kind": "fp8", "ranges": 3}):
+        with pytest.raises(QuantizationError, match="damaged"):
+            Quantization.from_json(damaged)
+    with pytest.raises(QuantizationError, match="int8 or fp8; the record says 'int4'"):
+        Quantization.from_json({"kind": "int4", "ranges": {}})
