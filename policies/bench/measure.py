@@ -91,7 +91,7 @@ def measure(
     batch, keys = batch_of([policy.encoder.encode(query) for query in asked])
     copy_s = median_of(jax.device_put, (batch, keys), at_least=AT_LEAST, seconds=seconds / 4)
     batch, keys = jax.device_put((batch, keys))
-    device_s = median_of(policy._run, batch, keys, at_least=AT_LEAST, seconds=seconds)
+    device_s = median_of(policy.programs, batch, keys, at_least=AT_LEAST, seconds=seconds)
 
     embed = compiled_for_inference(policy.model, stages.embed)
     prefix = embed(batch)

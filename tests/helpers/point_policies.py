@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import ray
 
-from policies.interface import Answer, Chunk, Policy, PolicySpec, Query
+from policies.interface import Answer, Chunk, Policy, PolicySpec, Preparation, Query
 
 
 class PointPolicy(Policy):
@@ -40,7 +40,7 @@ class PointPolicy(Policy):
         self._undecodable_from = undecodable_from
         self.asked: list[Query] = []
 
-    def prepare(self, bucket: int) -> float:
+    def prepare(self, bucket: int, told: Callable[[Preparation], None] | None = None) -> float:
         return 0.0
 
     def infer(self, queries: Sequence[Query], bucket: int) -> Answer:
