@@ -17,7 +17,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float, Int32, UInt32
 
 from policies.answering import Spelling, answering
@@ -97,7 +97,7 @@ class NetworkPolicy(Policy):
             for answering, so that memory holds them once; nobody else may use them any more.
           compiler_options: For XLA, as `Programs` takes them.
         """
-        self._mesh = mesh
+        self.mesh = mesh
         self.spec = spec
         self.preset = preset
         self._model = model if keep_model else None
@@ -199,10 +199,10 @@ class NetworkPolicy(Policy):
     def device(self) -> str:
         """What the policy computes on, for the provenance."""
         kind = jax.devices()[0].device_kind
-        if self._mesh is None:
+        if self.mesh is None:
             return kind
-        per_copy = self._mesh.shape[FSDP]
-        return f"{self._mesh.size} x {kind}" + f", {per_copy} to a copy of the weights" * (per_copy > 1)
+        per_copy = self.mesh.shape[FSDP]
+        return f"{self.mesh.size} x {kind}" + f", {per_copy} to a copy of the weights" * (per_copy > 1)
 
     def fingerprint(self) -> dict[str, str]:
         """Hashes of everything that decides the answers (weights, statistics, tokenizers, preset), up to rounding.
@@ -240,8 +240,11 @@ class NetworkPolicy(Policy):
 
     def placed(self, rows: list[Row]) -> tuple[ModelInput, jax.Array]:
         """Rows of one shape as one batch on the devices."""
-        where = None if self._mesh is None else rows_sharding(self._mesh, len(rows))
-        return jax.device_put(batch_of(rows), where)
+        return jax.device_put(batch_of(rows), self.placement(len(rows)))
+
+    def placement(self, rows: int) -> NamedSharding | None:
+        """Where a batch of so many rows goes; None for the default device."""
+        return None if self.mesh is None else rows_sharding(self.mesh, rows)
 
     def _in_robot_units(self, query: Query, actions: Float[np.ndarray, "c a"]) -> Chunk:
         actions = self._actions.unnormalize(actions.astype(np.float64))
