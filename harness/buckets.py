@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from policies.interface import Policy
+from policies.interface import Policy, Preparation
 
 GAIN = 1.05
 """Factor by which a larger bucket must answer more queries per second, or it only makes them wait."""
@@ -23,23 +23,25 @@ def choose(
     candidates: Sequence[int],
     memory_share: Callable[[], float | None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
+    told: Callable[[Preparation], None] | None = None,
 ) -> tuple[tuple[int, ...], float]:
     """Compile for the candidates in turn; those worth having, and the seconds that compiling took.
 
     Args:
       candidates: Numbers of rows. One alone is taken as it is.
       memory_share: Share of the device's memory that was in use at most so far; None where nobody knows.
+      told: Told how far compiling is.
 
     Raises:
       Exception: What compiling for the smallest raises.
     """
     if len(candidates) == 1:
-        return tuple(candidates), policy.prepare(candidates[0])
+        return tuple(candidates), policy.prepare(candidates[0], told)
     memory_share = memory_share or device_memory_share
     compile_s, call_s = 0.0, {}
     for bucket in sorted(candidates):
         try:
-            compile_s += policy.prepare(bucket)
+            compile_s += policy.prepare(bucket, told)
             began = clock()
             policy.prepare(bucket)  # Compiled by now: one call for each shape of query.
             call_s[bucket] = clock() - began

@@ -154,6 +154,7 @@ class Caretaker:
             running=self._simulators.running,
             waiting=waiting,
             workers=len(self._workforce.all),
+            starting=self._workforce.starting(),
             retried=self.retried,
             replaced=self.replaced,
             slow=f"{phase_text(slow.phase)} for {slow.for_s:.0f} s" if slow and slow.phase else "",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from envs.interface import TaskSpec
 from harness.plan import EpisodeSpec
 from harness.rollout import Played, Reply
 from harness.sources import Recording
-from policies.interface import Answer, Chunk, Policy, PolicySpec, Query
+from policies.interface import Answer, Chunk, Policy, PolicySpec, Preparation, Query
 from policies.preprocessing import resize_with_pad
 from policies.scripted import scripted_policy
 from policies.training.demonstration import IMAGE_STATS_EVERY, Demonstration, image_stats
@@ -62,7 +62,7 @@ class Demonstrator(Policy):
         self._noise = noise
         self._expert = scripted_policy(EXPERT)
 
-    def prepare(self, bucket: int) -> float:
+    def prepare(self, bucket: int, told: Callable[[Preparation], None] | None = None) -> float:
         """Nothing to compile."""
         return 0.0
 

@@ -53,6 +53,8 @@ class Figures:
     """Attempts so far that had to be made again."""
     replaced: int = 0
     """Processes so far that had to be replaced."""
+    starting: str = ""
+    """What policy workers do that cannot answer yet."""
     slow: str = ""
     """What is taking long at this moment."""
 

@@ -63,6 +63,10 @@ class WorkerHealth:
     process: ProcessHealth
     prepared: bool
     load: Load
+    doing: str = ""
+    """What it does before it can answer, and for how long, in words."""
+    steps: int = 0
+    """How often it has come a step further towards that: weights loaded, a program compiled."""
 
 
 def process_health(node: str) -> ProcessHealth:

@@ -80,7 +80,9 @@ def load(name: str, checkpoint: Path | None = None, *, devices: int = 1) -> Poli
         return scripted_policy(named.base)
     from policies.loading import load_policy
 
-    policy = load_policy(named.base, named.checkpoint, random_weights=named.random, devices=devices)
+    policy = load_policy(
+        named.base, named.checkpoint, random_weights=named.random, devices=devices, keep_model=False
+    )
     policy.spec = dataclasses.replace(policy.spec, name=name)
     return policy
 

@@ -18,7 +18,7 @@ from harness.health import WorkerHealth, process_health
 from harness.rollout import Reply
 from harness.sources import Sources
 from harness.worker_line import Address, this_node
-from policies.interface import Policy, PolicySpec, Query
+from policies.interface import Policy, PolicySpec, Preparation, Query
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,9 @@ class PolicyWorker:
         self._desk = Desk(self._put)
         self._preparing: asyncio.Future[WorkerReport] | None = None
         self._prepared = False
+        self._stage: tuple[str, float] | None = None
+        """What is done before it can answer, and since when."""
+        self._steps = 0
 
     async def prepare(self) -> WorkerReport:
         """Load, compile and warm up; episodes start after that. Raises what loading raises."""
@@ -64,13 +67,23 @@ class PolicyWorker:
 
     def _load(self) -> WorkerReport:
         started = time.perf_counter()
+        self._now("loading weights", started)
         several = {"devices": self._devices} if self._devices > 1 else {}
         policy = self._sources.policy(self._name, **several)
         load_s = time.perf_counter() - started
-        buckets, compile_s = choose(policy, self._buckets)
+        self._now("compiling", time.perf_counter())
+        buckets, compile_s = choose(policy, self._buckets, told=self._told)
+        self._now("describing itself", time.perf_counter())
         self._policy = policy
         self._batcher = Batcher(policy, buckets)
         return WorkerReport(policy.spec, load_s, compile_s, policy.device(), policy.fingerprint(), buckets)
+
+    def _told(self, preparation: Preparation) -> None:
+        self._now(str(preparation), time.perf_counter() - preparation.seconds)
+
+    def _now(self, doing: str, since: float) -> None:
+        self._stage = (doing, since)
+        self._steps += 1
 
     async def address(self) -> Address:
         """Where this worker can be called, once it can answer."""
@@ -92,7 +105,11 @@ class PolicyWorker:
     async def health(self) -> WorkerHealth:
         """What it is doing."""
         load = self._batcher.load() if self._batcher else Load()
-        return WorkerHealth(process_health(this_node()), self._prepared, load)
+        doing = ""
+        if not self._prepared and self._stage is not None:
+            what, since = self._stage
+            doing = f"{what}, {time.perf_counter() - since:.0f} s"
+        return WorkerHealth(process_health(this_node()), self._prepared, load, doing, self._steps)
 
 
 def start_policy_worker(

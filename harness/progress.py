@@ -100,10 +100,12 @@ def engine_text(figures: Figures) -> str:
     def percent(share: float | None) -> str:
         return "?" if share is None else f"{share:.0%}"
 
-    if not figures.simulators:
-        return ""
-    parts = [f"{figures.simulators} simulators x {figures.places}, busy {percent(figures.simulator_share)}"]
-    if figures.workers:
+    parts = [figures.starting] if figures.starting else []
+    if figures.simulators:
+        parts.append(
+            f"{figures.simulators} simulators x {figures.places}, busy {percent(figures.simulator_share)}"
+        )
+    if figures.simulators and figures.workers:
         parts.append(
             f"policy busy {percent(figures.device_share)}, batches filled {percent(figures.batch_fill)}, "
             f"{figures.queue} queries waiting"

@@ -33,7 +33,7 @@ class Floors:
     silence: float = 120.0
     """For any sign of life at all: code in C may hold a whole process."""
     start: float = 900.0
-    """For a policy worker to be ready, weights and compilation included."""
+    """For a policy worker to come a step further towards being ready: weights loaded, one more program compiled."""
 
     def __post_init__(self) -> None:
         """Refuse what would end everything at once."""

@@ -7,12 +7,12 @@ and what it answers shows at once whether somebody got another one's answer.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from policies.interface import Answer, Chunk, Policy, PolicySpec, Query
+from policies.interface import Answer, Chunk, Policy, PolicySpec, Preparation, Query
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class StubPolicy(Policy):
         self.spec = stub.spec()
         self._stub = stub
 
-    def prepare(self, bucket: int) -> float:
+    def prepare(self, bucket: int, told: Callable[[Preparation], None] | None = None) -> float:
         """Nothing to compile."""
         return 0.0
 

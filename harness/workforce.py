@@ -28,6 +28,8 @@ class Worker:
     handle: Any
     since: float
     """When its present process was asked for."""
+    advanced: float = 0.0
+    """When it last came a step further towards being ready."""
     report: WorkerReport | None = None
     health: WorkerHealth | None = None
     before: WorkerHealth | None = None
@@ -123,6 +125,8 @@ class Workforce:
             worker.pid, worker.alive = health.process.pid, True
         if not health.prepared and not worker.preparing:
             self._prepare(worker)
+        if worker.health is None or worker.health.steps != health.steps:
+            worker.advanced = worker.heard
         worker.before, worker.health = worker.health, health
         if health.load.batches:
             worker.deaths = 0
@@ -140,6 +144,15 @@ class Workforce:
                 f"{reason}. Look for what ends it: memory, the driver of the device, the checkpoint."
             )
         return f"The worker of policy {worker.policy!r} died and is started again; its queries wait: {reason}"
+
+    def starting(self) -> str:
+        """What those do that cannot answer yet, by policy; '' where there are none."""
+        doing = {
+            worker.policy: (worker.health.doing if worker.health else "") or "starting a process"
+            for worker in self.all
+            if worker.preparing
+        }
+        return "; ".join(f"{policy}: {what}" for policy, what in doing.items())
 
     def idle(self) -> bool:
         """Whether every worker can answer and has nothing to answer."""
@@ -163,8 +176,10 @@ class Workforce:
     def _hangs(self, worker: Worker, now: float) -> str | None:
         unheard_s = now - worker.heard
         if worker.health is None or not worker.health.prepared:
-            late = now - worker.since > self._deadlines.start_s
-            return f"it was not ready after {self._deadlines.start_s:.0f} s" if late else None
+            if now - max(worker.since, worker.advanced) <= self._deadlines.start_s:
+                return None
+            stage = "" if worker.health is None or not worker.health.doing else f" ({worker.health.doing})"
+            return f"it came no further towards being ready in {self._deadlines.start_s:.0f} s{stage}"
         if worker.health.load.running_for_s > self._deadlines.call_s:
             return f"a call took longer than its deadline of {self._deadlines.call_s:.0f} s"
         if worker.asked is not None and unheard_s > self._deadlines.silence_s:

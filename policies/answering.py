@@ -39,8 +39,9 @@ def answering(
     answer_tokens: int,
     grammar: AnswerGrammar | None = None,
     spelling: Spelling | None = None,
-) -> Callable[..., jax.Array]:
-    """A function of a batch and a key per row, uint32 [b, 2], that compiles once per shape.
+    consume: bool = False,
+) -> functools.partial:
+    """A jitted function of a batch and a key per row, uint32 [b, 2], that compiles once per shape.
 
     The savings of the model's config are made here. What does not depend on queries is computed now.
 
@@ -50,6 +51,8 @@ def answering(
       answer_tokens: Most tokens of an answer, for models that answer in tokens.
       grammar: What answers must look like, for such models; it says how long they may be, too.
       spelling: What answers are expected to look like, for such models, where that is known.
+      consume: Delete weights of the model once they are laid out anew, so that memory need not hold them
+        twice. The model is then of no use any more.
     """
     savings = model.config.savings
     if isinstance(model, Pi0Fast):
@@ -59,23 +62,26 @@ def answering(
             spelling.leading if savings.leading_tokens else (),
             spelling.candidates if savings.restricted_head and grammar is None else (),
         )
-        return compiled_for_inference(model, functools.partial(tokens, most, grammar, spelling))
+        function = functools.partial(tokens, most, grammar, spelling)
+        return compiled_for_inference(model, function, consume=consume)
     if not savings.schedule:
         return compiled_for_inference(
-            model, lambda model, batch, keys: actions(model, flow_steps, batch, keys)
+            model, lambda model, batch, keys: actions(model, flow_steps, batch, keys), consume=consume
         )
-    schedule = compiled(model, lambda model: model.schedule(flow_steps))()
-    return functools.partial(compiled_for_inference(model, actions), schedule)
+    schedule = jax.block_until_ready(compiled(model, lambda model: model.schedule(flow_steps))())
+    return functools.partial(compiled_for_inference(model, actions, consume=consume), schedule)
 
 
-def compiled_for_inference(model: Model, function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled_for_inference(
+    model: Model, function: Callable[..., Any], *, consume: bool = False
+) -> functools.partial:
     """`compiled`, with weights laid out and kernels taken as the model's config says."""
     config = model.config
     model = with_kernels(model, config.kernels)
     if config.unroll_layers and config.savings.joined_projections:
-        model = with_joined_projections(model)
+        model = with_joined_projections(model, consume=consume)
     separate = config.unroll_layers and config.savings.separate_layers
-    return compiled(model, function, separate_layers=separate)
+    return compiled(model, function, separate_layers=separate, consume=consume)
 
 
 def actions(

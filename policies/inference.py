@@ -19,8 +19,13 @@ together before such a loop, it would be taken apart again, by copies, in every 
 
 
 def compiled(
-    model: nnx.Module, function: Callable[..., Any], *, separate_layers: bool = False, **jit_options: Any
-) -> Callable[..., Any]:
+    model: nnx.Module,
+    function: Callable[..., Any],
+    *,
+    separate_layers: bool = False,
+    consume: bool = False,
+    **jit_options: Any,
+) -> functools.partial:
     """Compile `function(model, *args)` and return it as a function of `args`.
 
     The parameters are flattened here, once, and passed to `jax.jit` as a plain list; `nnx.jit` would
@@ -34,12 +39,17 @@ def compiled(
         cache. It puts those of the image encoder together again, which costs nothing where its layers are
         unrolled: XLA sees through taking a layer out of a stack, and multiplies by arrays that lie there
         instead of copies of parts.
+      consume: Delete each stack once it has been copied, so that memory need not hold all weights twice. The
+        model is then of no use any more.
       jit_options: Passed on to `jax.jit`. Argument numbers count the parameters as number 0.
     """
     graph, state = nnx.split(model)
     paths, structure = jax.tree_util.tree_flatten_with_path(state)
     stacks = [_stack(path) if separate_layers else None for path, _ in paths]
-    leaves = [leaf if stack is None else list(leaf) for stack, (_, leaf) in zip(stacks, paths, strict=True)]
+    leaves = [
+        leaf if stack is None else _apart(leaf, consume=consume)
+        for stack, (_, leaf) in zip(stacks, paths, strict=True)
+    ]
 
     def call(leaves: list, *args: Any) -> Any:
         whole = [
@@ -49,6 +59,15 @@ def compiled(
         return function(nnx.merge(graph, jax.tree.unflatten(structure, whole)), *args)
 
     return functools.partial(jax.jit(call, **jit_options), leaves)
+
+
+def _apart(stack: jax.Array, *, consume: bool) -> list[jax.Array]:
+    """The layers of a stack as arrays of their own."""
+    layers = list(stack)
+    if consume:
+        jax.block_until_ready(layers)
+        stack.delete()
+    return layers
 
 
 def _stack(path: tuple) -> str | None:

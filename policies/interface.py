@@ -8,7 +8,7 @@ Axis letters: h image height, w image width, s state size, t actions per chunk, 
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -90,14 +90,36 @@ class Answer:
     """Unnormalising and decoding of actions."""
 
 
+@dataclass(frozen=True)
+class Preparation:
+    """How far a policy is with compiling."""
+
+    done: int
+    """Programs that are compiled."""
+    programs: int
+    """All that are to be compiled now."""
+    under_way: tuple[str, ...]
+    """What the others answer, in words."""
+    seconds: float
+    """Since the first was begun."""
+
+    def __str__(self) -> str:
+        """As in a line that goes on with the time."""
+        return f"compiling, {self.done} of {self.programs} programs done"
+
+
 class Policy(abc.ABC):
     """Answers batches of queries. Stateless between calls: equal queries get equal answers."""
 
     spec: PolicySpec
 
     @abc.abstractmethod
-    def prepare(self, bucket: int) -> float:
-        """Compile and warm up for batches of `bucket` rows; returns the seconds it took."""
+    def prepare(self, bucket: int, told: Callable[[Preparation], None] | None = None) -> float:
+        """Compile and warm up for batches of `bucket` rows; returns the seconds it took.
+
+        Args:
+          told: Told how far it is, before the first program and after each; never where nothing is compiled.
+        """
 
     @abc.abstractmethod
     def infer(self, queries: Sequence[Query], bucket: int) -> Answer:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 from flax import nnx
 
 from policies.kernels import Kernels
@@ -23,19 +26,33 @@ def with_kernels(model: Model, kernels: Kernels) -> Model:
     return fused
 
 
-def with_joined_projections(model: Model) -> Model:
+def with_joined_projections(model: Model, *, consume: bool = False) -> Model:
     """The same model with joined weights, in which answers differ by rounding; shares all other arrays.
 
     Queries, keys and values come from one product, and so do gate and up. Experts with adapters stay as
     they are, and so do image encoders whose layers are not stacked. The result is for calling: its
     parameters have no published names.
+
+    Args:
+      consume: Whether to delete what has been joined, part by part, so that memory need not hold it twice.
+        `model` is then of no use any more.
     """
     graph, state = nnx.split(model)
     joined = nnx.merge(graph, state)
     for expert, config in zip(joined.transformer.experts, model.config.experts, strict=True):
         if config.lora is None:
-            expert.layers.attention.join()
-            expert.layers.mlp.join()
+            _join(expert.layers.attention, consume=consume)
+            _join(expert.layers.mlp, consume=consume)
     if model.config.image_encoder.stacked:
-        joined.image_encoder.blocks.attention.join()
+        _join(joined.image_encoder.blocks.attention, consume=consume)
     return joined
+
+
+def _join(part: Any, *, consume: bool) -> None:
+    before = jax.tree.leaves(nnx.state(part))
+    part.join()
+    if consume:
+        after = jax.block_until_ready(jax.tree.leaves(nnx.state(part)))
+        for array in before:
+            if not any(array is kept for kept in after):
+                array.delete()

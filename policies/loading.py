@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 from pathlib import Path
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
 from policies.checkpoints import Checkpoint, CheckpointError, open_checkpoint, progress_bar
@@ -17,7 +15,8 @@ from policies.home import simloop_home
 from policies.interface import Weights
 from policies.network import NetworkPolicy, Words
 from policies.normalization import NormStats, identity_stats, load_norm_stats
-from policies.parameters import Model, flatten, model_from, random_model, shapes
+from policies.parameters import Model, model_from, random_model, shapes
+from policies.placing import made_on, weights_bytes
 from policies.presets import Preset, preset
 from policies.quantization import SETTING, Quantization, QuantizationError
 from policies.quantized import quantized
@@ -25,6 +24,7 @@ from policies.sharding import serving_mesh, state_sharding
 from policies.tokenizers.fast import FastTokenizer
 from policies.tokenizers.fast_actions import FOLDER_IN_CHECKPOINT, fetch_fast_actions, load_fast_actions
 from policies.tokenizers.sentencepiece_model import TokenizerFileError, load_sentencepiece
+from policies.unrolling import unrolled_where_it_pays
 
 KEEP_COMPILED_S = 0.5  # Programs that compile faster than this are not worth a file.
 
@@ -40,6 +40,7 @@ def load_policy(
     *,
     random_weights: bool = False,
     devices: int = 1,
+    keep_model: bool = True,
 ) -> NetworkPolicy:
     """Load a policy onto the default device, or onto several.
 
@@ -51,6 +52,7 @@ def load_policy(
       random_weights: Draw weights for any preset. Its actions mean nothing; its speed does.
       devices: How many devices to spread it over: rows of a batch are split over all of them where
         their number divides the batch, and the weights over as few as can hold them.
+      keep_model: As `NetworkPolicy` takes it; without, memory holds the weights once.
 
     Raises:
       DevicesError: If this process does not see so many devices, or they have too little memory.
@@ -67,16 +69,13 @@ def load_policy(
         checkpoint = chosen.boxed
     keep_compiled_programs()
     words = load_words(_with_own_action_tokens(chosen, checkpoint))
-    mesh = serving_mesh(devices, weights_bytes(chosen.model))
+    # What the policy is stays the preset's; how it is compiled is up to the device.
+    config = unrolled_where_it_pays(chosen.model, jax.default_backend())
+    mesh = serving_mesh(devices, weights_bytes(config))
     weights: Weights
     if checkpoint is None:
         weights = "untrained"
-        if mesh is None:
-            model = random_model(chosen.model, seed, dtype=chosen.model.dtype)
-        else:  # Drawn where there is room for all of it.
-            with jax.default_device(jax.local_devices(backend="cpu")[0]):
-                model = random_model(chosen.model, seed, dtype=chosen.model.dtype)
-            model = spread(model, mesh)
+        model = made_on(mesh, lambda: random_model(config, seed, dtype=config.dtype))
         stats = _untrained_stats(chosen)
     else:
         weights = "trained"
@@ -87,12 +86,11 @@ def load_policy(
                 f"{opened.preset}@{checkpoint}."
             )
         stats = _checkpoint_stats(chosen, opened)
-        model = _checkpoint_model(chosen, opened, mesh)
+        model = _checkpoint_model(config, opened, mesh)
         if (quantization := opened.settings.get(SETTING)) is not None:
             model = _quantized(model, quantization, opened.path)
-    return NetworkPolicy(
-        chosen, dataclasses.replace(chosen.spec(), weights=weights), model, stats, words, mesh
-    )
+    spec = dataclasses.replace(chosen.spec(), weights=weights)
+    return NetworkPolicy(chosen, spec, model, stats, words, mesh, keep_model=keep_model)
 
 
 def _quantized(model: Model, quantization: object, path: Path) -> Model:
@@ -100,17 +98,6 @@ def _quantized(model: Model, quantization: object, path: Path) -> Model:
         return quantized(model, Quantization.from_json(quantization))
     except QuantizationError as error:
         raise CheckpointError(f"{path}: {error}") from error
-
-
-def weights_bytes(model: ModelConfig) -> int:
-    """Bytes of a model's weights in the dtype that it computes in."""
-    return sum(math.prod(shape) for shape in shapes(model).values()) * np.dtype(model.dtype).itemsize
-
-
-def spread(model: Model, mesh: Mesh) -> Model:
-    """The model with its weights spread over devices."""
-    flat = flatten(model)
-    return model_from(model.config, jax.device_put(flat, state_sharding(flat, mesh)))
 
 
 def keep_compiled_programs() -> None:
@@ -163,13 +150,11 @@ def _checkpoint_stats(chosen: Preset, opened: Checkpoint) -> NormStats:
     return opened.norm_stats(asset_id, kind=chosen.normalization)
 
 
-def _checkpoint_model(chosen: Preset, opened: Checkpoint, mesh: Mesh | None) -> Model:
+def _checkpoint_model(config: ModelConfig, opened: Checkpoint, mesh: Mesh | None) -> Model:
     """The checkpoint's weights, in the dtype that the model computes in, as published inference does."""
-    expected = {
-        name: jax.ShapeDtypeStruct(shape, chosen.model.dtype) for name, shape in shapes(chosen.model).items()
-    }
+    expected = {name: jax.ShapeDtypeStruct(shape, config.dtype) for name, shape in shapes(config).items()}
     with progress_bar(f"Loading {opened.path.name}") as progress:
         where = None if mesh is None else state_sharding(expected, mesh)
         arrays = opened.load(expected, progress=progress, sharding=where)
     logging.getLogger(__name__).info("Loaded %d arrays from %s.", len(arrays), opened.path)
-    return model_from(chosen.model, arrays)
+    return model_from(config, arrays)

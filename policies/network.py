@@ -11,23 +11,24 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
-from jaxtyping import Float, Int32, UInt32
+from jax.sharding import Mesh, NamedSharding
+from jaxtyping import Array, Float, Int32, UInt32
 
 from policies.answering import Spelling, answering
-from policies.interface import Answer, Chunk, Policy, PolicySpec, Query
+from policies.interface import Answer, Chunk, Policy, PolicySpec, Preparation, Query
 from policies.model_input import ModelInput
 from policies.normalization import Normalizer, NormStats, norm_stats_to_json
 from policies.parameters import Model, flatten
 from policies.pi0_fast import END_TOKEN
 from policies.preprocessing import absolute_actions
 from policies.presets import Preset
+from policies.programs import CompilerOptions, Programs
 from policies.query_rows import QueryEncoder, Row, RowShape
 from policies.sharding import FSDP, rows_sharding
 from policies.tokenizers.fast import FastTokenizer
@@ -78,21 +79,29 @@ class NetworkPolicy(Policy):
         stats: NormStats,
         words: Words,
         mesh: Mesh | None = None,
+        *,
+        keep_model: bool = True,
+        compiler_options: CompilerOptions | None = None,
     ):
         """Make a policy of a model.
 
         Args:
           preset: What the model was made for.
           spec: What the policy says of itself.
-          model: With its weights where they are to be.
+          model: With its weights where they are to be. Its config may differ from the preset's in what changes
+            answers by rounding alone.
           stats: Of the robot, by the keys `state` and `actions`.
           words: The tokenizers.
           mesh: Devices that the weights are on and that rows are split over; None for the default device.
+          keep_model: Whether the model stays of use. Without, its weights are deleted as they are laid out
+            for answering, so that memory holds them once; nobody else may use them any more.
+          compiler_options: For XLA, as `Programs` takes them.
         """
-        self._mesh = mesh
+        self.mesh = mesh
         self.spec = spec
         self.preset = preset
-        self.model = model
+        self._model = model if keep_model else None
+        self._weights_sha256 = None if keep_model else weights_sha256(model)
         self.stats = stats
         self.words = words
         self.encoder = QueryEncoder(preset, words.text, Normalizer(preset.normalization, stats.get("state")))
@@ -103,23 +112,43 @@ class NetworkPolicy(Policy):
             spelling = Spelling(words.answer.leading(), words.answer.candidates())
             if preset.answers == "guided":
                 grammar = words.answer.grammar(sizes.action_horizon, sizes.action_dim, sizes.vocab_size)
-        self._run = answering(
+        call = answering(
             model,
             flow_steps=preset.flow_steps,
             answer_tokens=preset.answer_tokens,
             grammar=grammar,
             spelling=spelling,
+            consume=not keep_model,
         )
+        self.programs = Programs(call, program_text, compiler_options)
 
-    def prepare(self, bucket: int) -> float:
+    @property
+    def model(self) -> Model:
+        """The model, its weights as they were when the policy was made.
+
+        Raises:
+          ValueError: If the policy was not to keep it.
+        """
+        if self._model is None:
+            raise ValueError(
+                f"The weights of {self.spec.name} have been laid out for answering and are not kept as they were. "
+                "Load the policy with keep_model=True."
+            )
+        return self._model
+
+    def prepare(self, bucket: int, told: Callable[[Preparation], None] | None = None) -> float:
         """Compile and warm up for batches of `bucket` rows; returns the seconds it took.
 
         Covers queries with the cameras that the preset asks for, at each prompt length. Others, such as
         one that brings a camera more, compile when they first come.
         """
         started = time.perf_counter()
-        for shape in self.encoder.usual_shapes():
-            jax.block_until_ready(self._run(*self._placed([self.encoder.blank_row(shape)] * bucket)))
+        batches = [
+            self.placed([self.encoder.blank_row(shape)] * bucket) for shape in self.encoder.usual_shapes()
+        ]
+        self.programs.prepare(batches, told)
+        for batch in batches:
+            jax.block_until_ready(self.programs(*batch))
         return time.perf_counter() - started
 
     def infer(self, queries: Sequence[Query], bucket: int) -> Answer:
@@ -149,7 +178,7 @@ class NetworkPolicy(Policy):
         for i, one in enumerate(rows):
             by_shape.setdefault(one.row.shape, []).append(i)
         batches = [
-            self._placed(filled_rows([rows[i].row for i in indices], bucket)) for indices in by_shape.values()
+            self.placed(filled_rows([rows[i].row for i in indices], bucket)) for indices in by_shape.values()
         ]
         return Assembled(tuple(by_shape.values()), batches, [one.query for one in rows])
 
@@ -157,7 +186,7 @@ class NetworkPolicy(Policy):
         """Run every shape of an assembled batch, and decode what the model says."""
         begin = time.perf_counter()
         # All batches are on their way before the first is waited for.
-        results = jax.block_until_ready([self._run(*inputs) for inputs in batch.inputs])
+        results = jax.block_until_ready([self.programs(*inputs) for inputs in batch.inputs])
         outputs = {
             i: output
             for indices, result in zip(batch.indices, results, strict=True)
@@ -170,20 +199,18 @@ class NetworkPolicy(Policy):
     def device(self) -> str:
         """What the policy computes on, for the provenance."""
         kind = jax.devices()[0].device_kind
-        if self._mesh is None:
+        if self.mesh is None:
             return kind
-        per_copy = self._mesh.shape[FSDP]
-        return f"{self._mesh.size} x {kind}" + f", {per_copy} to a copy of the weights" * (per_copy > 1)
+        per_copy = self.mesh.shape[FSDP]
+        return f"{self.mesh.size} x {kind}" + f", {per_copy} to a copy of the weights" * (per_copy > 1)
 
     def fingerprint(self) -> dict[str, str]:
-        """Hashes of everything that decides the answers (weights, statistics, tokenizers, preset)."""
-        weights = hashlib.sha256()
-        for name, array in sorted(flatten(self.model).items()):
-            host = np.asarray(array)
-            weights.update(f"{name} {host.dtype} {host.shape}".encode())
-            weights.update(np.ascontiguousarray(host).view(np.uint8).data)
+        """Hashes of everything that decides the answers (weights, statistics, tokenizers, preset), up to rounding.
+
+        Rounding is the device's, which `device` names: the same policy may be compiled in other ways on others.
+        """
         prints = {
-            "weights": weights.hexdigest(),
+            "weights": self._weights_sha256 or weights_sha256(self.model),
             "norm_stats": _sha256(norm_stats_to_json(self.stats)),
             "text_tokenizer": self.words.text.sha256,
             "preset": _preset_sha256(self.preset),
@@ -211,10 +238,13 @@ class NetworkPolicy(Policy):
             return Chunk(np.zeros((0, self.preset.action_size), np.float32), undecodable=decoded.undecodable)
         return self._in_robot_units(query, decoded.actions)
 
-    def _placed(self, rows: list[Row]) -> tuple[ModelInput, jax.Array]:
+    def placed(self, rows: list[Row]) -> tuple[ModelInput, jax.Array]:
         """Rows of one shape as one batch on the devices."""
-        where = None if self._mesh is None else rows_sharding(self._mesh, len(rows))
-        return jax.device_put(batch_of(rows), where)
+        return jax.device_put(batch_of(rows), self.placement(len(rows)))
+
+    def placement(self, rows: int) -> NamedSharding | None:
+        """Where a batch of so many rows goes; None for the default device."""
+        return None if self.mesh is None else rows_sharding(self.mesh, rows)
 
     def _in_robot_units(self, query: Query, actions: Float[np.ndarray, "c a"]) -> Chunk:
         actions = self._actions.unnormalize(actions.astype(np.float64))
@@ -239,6 +269,22 @@ def batch_of(rows: list[Row]) -> tuple[ModelInput, UInt32[np.ndarray, "b 2"]]:
         token_mask=np.stack([row.token_mask for row in rows]),
     )
     return batch, np.stack([row.key for row in rows])
+
+
+def program_text(batch: ModelInput, keys: UInt32[Array, "b 2"]) -> str:
+    """Which program answers a batch, in words."""
+    rows, length = batch.tokens.shape
+    return f"{rows} rows with {len(batch.images)} cameras and prompts of {length} tokens"
+
+
+def weights_sha256(model: Model) -> str:
+    """Hash of all weights and their names."""
+    weights = hashlib.sha256()
+    for name, array in sorted(flatten(model).items()):
+        host = np.asarray(array)
+        weights.update(f"{name} {host.dtype} {host.shape}".encode())
+        weights.update(np.ascontiguousarray(host).view(np.uint8).data)
+    return weights.hexdigest()
 
 
 def _until_end(tokens: Int32[np.ndarray, "m"]) -> Int32[np.ndarray, "_"]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from policies.interface import Answer, Chunk, Policy, PolicySpec, Query, QueryError
+from policies.interface import Answer, Chunk, Policy, PolicySpec, Preparation, Query, QueryError
 
 
 class ScriptedPolicy(Policy):
@@ -35,7 +35,7 @@ class ScriptedPolicy(Policy):
             uses_privileged=uses_privileged,
         )
 
-    def prepare(self, bucket: int) -> float:
+    def prepare(self, bucket: int, told: Callable[[Preparation], None] | None = None) -> float:
         """Nothing to compile."""
         return 0.0
 

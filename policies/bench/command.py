@@ -10,8 +10,9 @@ import sys
 from collections.abc import Sequence
 
 import jax
+from jax.sharding import Mesh
 
-from policies.bench.config import BenchConfig, BenchError, measured_preset
+from policies.bench.config import BenchConfig, BenchError, compiler_options, measured_preset
 from policies.bench.devices import ceilings
 from policies.bench.measure import BatchTime, measure
 from policies.bench.stand_ins import random_policy
@@ -20,7 +21,9 @@ from policies.bench.transcription import Versus, ratio_table, versus
 from policies.command_line import add_options
 from policies.network import NetworkPolicy
 from policies.parameters import flatten, model_from
+from policies.placing import made_on, weights_bytes
 from policies.presets import Preset, UnknownPresetError, preset
+from policies.sharding import DevicesError, make_mesh, serving_mesh
 
 MISUSED = 2
 INTERRUPTED = 130
@@ -51,7 +54,7 @@ def bench(name: str, config: BenchConfig) -> int:
       BenchError: If what is asked does not fit the preset.
       UnknownPresetError: If there is no such preset.
     """
-    chosen, work = measured_preset(preset(name), config)
+    chosen, work = measured_preset(preset(name), config, jax.default_backend())
 
     def say(words: str) -> None:
         print(words, file=sys.stderr, flush=True)
@@ -70,6 +73,10 @@ def bench(name: str, config: BenchConfig) -> int:
         f"JAX {jax.__version__}, {limits.source}: {limits.flops_per_s / 1e12:.3g} TFLOP/s,"
         f" {limits.bytes_per_s / 1e12:.3g} TB/s.",
     ]
+    if policy.mesh is not None:
+        head.append(f"Spread over {policy.device()}.")
+    if config.compiler_options:
+        head.append(f"Compiled with {', '.join(config.compiler_options)}.")
     if config.without:
         head.append(f"Without {', '.join(config.without)}.")
     say("\n".join(head))
@@ -100,8 +107,19 @@ def bench(name: str, config: BenchConfig) -> int:
 
 
 def _policy(name: str, chosen: Preset, config: BenchConfig, prompt_tokens: int) -> NetworkPolicy:
+    options = compiler_options(config)
+    try:
+        jax.jit(lambda x: x + 1).lower(0.0).compile(options)
+    except jax.errors.JaxRuntimeError as error:
+        raise BenchError(
+            f"XLA does not take --compiler-options {config.compiler_options}: {error}"
+        ) from error
+    try:
+        mesh = _mesh(chosen, config)
+    except DevicesError as error:
+        raise BenchError(str(error)) from error
     if config.random_weights:
-        return random_policy(chosen, prompt_tokens)
+        return random_policy(chosen, prompt_tokens, mesh=mesh, compiler_options=options)
     from policies.checkpoints import CheckpointError  # These need more packages than random weights do.
     from policies.loading import NoWeightsError, load_policy
 
@@ -113,5 +131,13 @@ def _policy(name: str, chosen: Preset, config: BenchConfig, prompt_tokens: int) 
         ) from error
     except CheckpointError as error:
         raise BenchError(str(error)) from error
-    model = model_from(chosen.model, flatten(loaded.model))
-    return NetworkPolicy(chosen, loaded.spec, model, loaded.stats, loaded.words)
+    model = made_on(mesh, lambda: model_from(chosen.model, flatten(loaded.model)))
+    return NetworkPolicy(
+        chosen, loaded.spec, model, loaded.stats, loaded.words, mesh, compiler_options=options
+    )
+
+
+def _mesh(chosen: Preset, config: BenchConfig) -> Mesh | None:
+    if config.devices_per_copy is None:
+        return serving_mesh(config.devices, weights_bytes(chosen.model))
+    return make_mesh(config.devices_per_copy, config.devices)

@@ -10,6 +10,7 @@ from typing import Literal
 from policies.bench.floor import Workload
 from policies.bench.sizes import Size, resized
 from policies.presets import Preset
+from policies.unrolling import unrolled_where_it_pays
 
 
 class BenchError(ValueError):
@@ -36,10 +37,17 @@ class BenchConfig:
     """Length that prompts are filled up to; the preset's shortest unless given."""
     answer_tokens: int | None = None
     """Tokens of an answer, for models that answer in tokens; 60 unless given."""
+    devices: int = 1
+    """How many devices rows are split over, where their number divides the batch."""
+    devices_per_copy: int | None = None
+    """How many devices share one copy of the weights; as few as can hold them unless given."""
     unroll_layers: bool | None = None
-    """Whether layers are compiled one after the other; as the preset has it unless given."""
+    """Whether layers are compiled one after the other; as policies are loaded on this device unless given."""
     unroll_steps: bool | None = None
-    """Whether flow steps are compiled one after the other; as the preset has it unless given."""
+    """Whether flow steps are compiled one after the other; as policies are loaded on this device unless given."""
+    compiler_options: tuple[str, ...] = ()
+    """Options of XLA for the program that answers, as NAME=VALUE, such as
+    xla_gpu_command_buffer_unroll_loops=true; XLA's own unless given."""
     without: tuple[str, ...] = ()
     """Savings to do without, such as keys_only, schedule or separate_layers, to see what each brings."""
     seconds: float = 3.0
@@ -58,8 +66,23 @@ class BenchConfig:
 USUAL_ANSWER = 60
 
 
-def measured_preset(preset: Preset, config: BenchConfig) -> tuple[Preset, Workload]:
-    """The preset as it is measured, and what its queries ask.
+def compiler_options(config: BenchConfig) -> dict[str, str | bool]:
+    """Options by name, in the types that JAX passes on.
+
+    Raises:
+      BenchError: If one has no value.
+    """
+    options: dict[str, str | bool] = {}
+    for text in config.compiler_options:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise BenchError(f"--compiler-options takes NAME=VALUE; got {text!r}.")
+        options[name] = {"true": True, "false": False}.get(value.lower(), value)
+    return options
+
+
+def measured_preset(preset: Preset, config: BenchConfig, platform: str = "cpu") -> tuple[Preset, Workload]:
+    """The preset as it is measured on a platform, and what its queries ask.
 
     Raises:
       BenchError: If that does not fit the preset.
@@ -74,7 +97,14 @@ def measured_preset(preset: Preset, config: BenchConfig) -> tuple[Preset, Worklo
         raise BenchError("--no-stages leaves nothing to measure; add --transcription.")
     if not config.batches or min(config.batches) < 1:
         raise BenchError(f"--batches takes numbers from 1, such as --batches 1 8 32; got {config.batches}.")
-    model = resized(preset.model, config.size)
+    if config.devices < 1 or (config.devices_per_copy or 1) < 1:
+        raise BenchError(
+            f"--devices and --devices-per-copy take numbers from 1; got {config.devices} and "
+            f"{config.devices_per_copy}."
+        )
+    if config.transcription and config.devices > 1:
+        raise BenchError("--transcription compares on one device; leave out --devices.")
+    model = unrolled_where_it_pays(resized(preset.model, config.size), platform)
     try:
         savings = model.savings.without(*config.without)
     except ValueError as error:

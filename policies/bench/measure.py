@@ -39,6 +39,8 @@ class BatchTime:
     """A batch of one size."""
 
     rows: int
+    devices: int
+    """That rows are split over, where they divide them."""
     prepared_s: float
     """Compiling and warming up."""
     seconds: float
@@ -76,7 +78,8 @@ def measure(
       policy: What answers.
       work: What its queries ask, for floor and counts.
       rows: Queries of a batch.
-      ceilings: Of the device.
+      ceilings: Of one device. The floor is that of a device's share of the rows: what devices say to each other
+        is not in it.
       seconds: Each part is measured for so long, and at least five times.
       count: `lowered`, `compiled` or `no`: what XLA counts in.
     """
@@ -89,9 +92,10 @@ def measure(
     post_s = statistics.median(answer.post_s for answer in answers)
 
     batch, keys = batch_of([policy.encoder.encode(query) for query in asked])
-    copy_s = median_of(jax.device_put, (batch, keys), at_least=AT_LEAST, seconds=seconds / 4)
-    batch, keys = jax.device_put((batch, keys))
-    device_s = median_of(policy._run, batch, keys, at_least=AT_LEAST, seconds=seconds)
+    where = policy.placement(rows)
+    copy_s = median_of(jax.device_put, (batch, keys), where, at_least=AT_LEAST, seconds=seconds / 4)
+    batch, keys = jax.device_put((batch, keys), where)
+    device_s = median_of(policy.programs, batch, keys, at_least=AT_LEAST, seconds=seconds)
 
     embed = compiled_for_inference(policy.model, stages.embed)
     prefix = embed(batch)
@@ -105,18 +109,22 @@ def measure(
 
     found = {} if count == "no" else counts(work, rows, compiled=count == "compiled")
     parts = [StageTime("host", 1, host_s), StageTime("copy", 1, copy_s)]
-    for stage, spent in zip(floor_stages(work, rows), (images_s, read_s, loop_s), strict=True):
+    devices = 1 if policy.mesh is None else policy.mesh.size
+    share = rows // devices if rows % devices == 0 else rows
+    for stage, least, spent in zip(
+        floor_stages(work, rows), floor_stages(work, share), (images_s, read_s, loop_s), strict=True
+    ):
         one = found.get(stage.name)
         parts.append(
             StageTime(
                 stage.name,
                 stage.times,
                 spent,
-                floor_s=stage.times * stage.seconds(ceilings),
+                floor_s=least.times * least.seconds(ceilings),
                 gigaflops=stage.times * stage.flops / 1e9,
                 counted=one and Count(stage.times * one.flops, stage.times * one.bytes),
             )
         )
     parts.append(StageTime("post", 1, post_s))
     p90_s = statistics.quantiles(taken, n=10, method="inclusive")[-1]
-    return BatchTime(rows, prepared_s, statistics.median(taken), p90_s, len(taken), tuple(parts))
+    return BatchTime(rows, devices, prepared_s, statistics.median(taken), p90_s, len(taken), tuple(parts))

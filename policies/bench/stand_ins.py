@@ -6,13 +6,16 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Int
 
 from policies.interface import Query
 from policies.network import NetworkPolicy, Words
 from policies.normalization import identity_stats
 from policies.parameters import Model, flatten, model_from, random_model
+from policies.placing import made_on
 from policies.presets import Preset
+from policies.programs import CompilerOptions
 from policies.tokenizers.decoded import DecodedActions, OnFailure
 from policies.tokenizers.fast import FastTokenizer
 from policies.tokenizers.sentencepiece_model import SentencePieceModel
@@ -63,13 +66,30 @@ class Undecodable(FastTokenizer):
         return DecodedActions(np.zeros((0, 1)), undecodable=tokens)
 
 
-def random_policy(preset: Preset, prompt_tokens: int, seed: int = 0) -> NetworkPolicy:
-    """A preset with weights drawn at random, whose prompts have so many tokens."""
+def random_policy(
+    preset: Preset,
+    prompt_tokens: int,
+    seed: int = 0,
+    *,
+    mesh: Mesh | None = None,
+    keep_model: bool = True,
+    compiler_options: CompilerOptions | None = None,
+) -> NetworkPolicy:
+    """A preset with weights drawn at random, whose prompts have so many tokens; the rest as for `NetworkPolicy`."""
     text = CountedText(preset.model.vocab_size, prompt_tokens - 1)  # The first is the beginning of sentence.
     words = Words(text, None if preset.action_tokens is None else Undecodable())
     stats = {"state": identity_stats(preset.state_size), "actions": identity_stats(preset.action_size)}
-    model = opened(random_model(preset.model, seed, dtype=preset.model.dtype), seed)
-    return NetworkPolicy(preset, preset.spec(), model, stats, words)
+    model = made_on(mesh, lambda: opened(random_model(preset.model, seed, dtype=preset.model.dtype), seed))
+    return NetworkPolicy(
+        preset,
+        preset.spec(),
+        model,
+        stats,
+        words,
+        mesh,
+        keep_model=keep_model,
+        compiler_options=compiler_options,
+    )
 
 
 def opened(model: Model, seed: int) -> Model:

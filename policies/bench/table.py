@@ -11,6 +11,7 @@ def markdown(measured: Sequence[BatchTime]) -> str:
     """Two tables: whole batches, and the stages of each."""
     whole = [
         "batch",
+        "devices",
         "queries/s",
         "p50 ms",
         "p90 ms",
@@ -23,6 +24,7 @@ def markdown(measured: Sequence[BatchTime]) -> str:
     rows = [
         [
             str(one.rows),
+            str(one.devices),
             f"{one.rows / one.seconds:.1f}",
             _ms(one.seconds),
             _ms(one.p90_s),

@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -211,13 +211,11 @@ def versus(policy: NetworkPolicy, work: Workload, rows: int, *, seconds: float) 
         noise = noise_from_keys(typed, config.action_horizon, config.action_dim)
         return sample_actions(model, batch, noise, work.flow_steps)
 
-    theirs = compiled(looped, reference)
+    calls: tuple[Callable[..., jax.Array], ...] = (policy.programs, compiled(looped, reference))
     batch = random_batch(work, rows)
     keys = np.arange(2 * rows, dtype=np.uint32).reshape(rows, 2)
     asked = jax.device_put(((batch, keys), (padded(work, batch), keys)))
-    mine, its = (
-        np.asarray(call(*queries)) for call, queries in zip((policy._run, theirs), asked, strict=True)
-    )
+    mine, its = (np.asarray(call(*queries)) for call, queries in zip(calls, asked, strict=True))
     if isinstance(policy.model, Pi0Fast):
         before = np.cumsum(its == END_TOKEN, axis=1) - (its == END_TOKEN) == 0
         difference = float(np.mean(mine != np.where(before, its, 0)))
@@ -228,7 +226,7 @@ def versus(policy: NetworkPolicy, work: Workload, rows: int, *, seconds: float) 
     on_cpu: list[tuple[float, float]] = []
     while len(taken) < PAIRS or sum(map(sum, taken)) < seconds:
         pair = []
-        for call, queries in zip((policy._run, theirs), asked, strict=True):
+        for call, queries in zip(calls, asked, strict=True):
             start, cpu = time.perf_counter(), time.process_time()
             jax.block_until_ready(call(*queries))
             pair.append((time.perf_counter() - start, time.process_time() - cpu))

@@ -15,7 +15,7 @@ class Device(StubPolicy):
         self.now, self.share = 0.0, 0.0
         self.compiled = []
 
-    def prepare(self, bucket):
+    def prepare(self, bucket, told=None):
         if bucket > self._most:
             raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 12 GiB.")
         took = self._base_s + self._row_s * bucket
@@ -58,10 +58,10 @@ def test_what_the_smallest_raises_is_raised():
         Device(0.02, 0.001, most_rows=2).choose(4, 8)
 
     class Broken(Device):
-        def prepare(self, bucket):
+        def prepare(self, bucket, told=None):
             if bucket == 8:
                 raise ValueError("no such shape")
-            return super().prepare(bucket)
+            return super().prepare(bucket, told)
 
     with pytest.raises(ValueError, match="no such shape"):
         Broken(0.02, 0.001).choose(4, 8)

@@ -7,9 +7,11 @@ from envs.interface import RenderSettings
 from harness.engine import Engine, Listener
 from harness.env_actor import VideoSettings
 from harness.plan import make_plan
+from harness.progress import status_line
 from harness.protocol import Protocol
 from harness.ray_connection import start_ray
 from harness.resources import EngineError, Resources
+from harness.run_status import RunStatus, read_status
 from harness.sources import Sources
 from tests.helpers.point_policies import PointPolicy, load_point_policy
 from tests.helpers.point_suite import FOLDER_VARIABLE, make_point_env, point_task
@@ -133,3 +135,21 @@ def test_resources_that_cannot_run_are_refused():
 
 def test_the_point_policy_here_is_the_one_that_the_actors_load():
     assert isinstance(load_point_policy("exact-actor"), PointPolicy)
+
+
+def test_who_watches_is_told_what_a_policy_does_until_it_can_answer(tmp_path):
+    plan = make_plan(["slow-worker"], [point_task("left")], PROTOCOL, 1, seed=3)
+    specs = {"slow-worker": load_point_policy("slow-worker").spec}
+    (tmp_path / "config.json").write_text("{}")
+    status = RunStatus(tmp_path, {"slow-worker": 1}, [])
+    lines = []
+
+    def on_figures(figures):
+        status.figures(figures)
+        lines.append(status_line(read_status(tmp_path)))
+
+    listener = Listener(figures=on_figures)
+    with Engine(PROTOCOL, specs, 1, Resources(env_actors=1), None, listener, SOURCES) as engine:
+        assert len(list(engine.results(plan.episodes))) == 1
+    told = [line for line in lines if "slow-worker: compiling, 1 of 2 programs done, " in line]
+    assert told, lines

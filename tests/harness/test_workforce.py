@@ -5,7 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from harness.batching import Load
 from harness.deadlines import Deadlines
+from harness.health import ProcessHealth, WorkerHealth
 from harness.policy_worker import WorkerReport
 from harness.resources import Floors
 from harness.stub_policy import Stub
@@ -54,3 +56,39 @@ def test_more_workers_join_those_that_are_there_and_are_asked_once_they_are_read
     made.keep({"b"})
     assert len(killed) == 3
     assert made.ready("a") == ()
+
+
+def said(made: Workforce, doing: str, steps: int, *, prepared: bool = False) -> None:
+    done: Future = Future()
+    done.set_result(WorkerHealth(ProcessHealth(1, "here", 0, 0.0, 0.0, 0), prepared, Load(), doing, steps))
+    made.heard(made.all[0], done)
+
+
+def test_a_worker_has_its_time_for_every_step_and_not_for_all_of_them(killed, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("harness.workforce.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("harness.workforce.kill_process", lambda process: killed.append(process))
+    made, _ = workforce()
+    made.have(["a"], 1)
+    assert made.starting() == "a: starting a process"
+    for steps in range(4):
+        now[0] += 0.9 * Floors().start
+        said(made, f"compiling, {steps} of 4 programs done, 800 s", steps)
+        assert made.judge(now[0]) == []
+    assert made.starting() == "a: compiling, 3 of 4 programs done, 800 s"
+    now[0] += 0.9 * Floors().start
+    said(made, "compiling, 3 of 4 programs done, 1600 s", 3)
+    assert made.judge(now[0]) == []
+    now[0] += 0.2 * Floors().start
+    (note,) = made.judge(now[0])
+    assert "came no further towards being ready in 900 s (compiling, 3 of 4 programs done, 1600 s)" in note
+    assert len(killed) == 1
+
+
+def test_nothing_is_said_of_workers_that_can_answer(killed):
+    made, _ = workforce()
+    made.have(["a", "b"], 1)
+    said(made, "loading weights, 3 s", 1)
+    assert made.starting() == "a: loading weights, 3 s; b: starting a process"
+    prepared(made, 0)
+    assert made.starting() == "b: starting a process"

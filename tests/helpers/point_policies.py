@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import ray
 
-from policies.interface import Answer, Chunk, Policy, PolicySpec, Query
+from policies.interface import Answer, Chunk, Policy, PolicySpec, Preparation, Query
 
 
 class PointPolicy(Policy):
@@ -40,7 +40,7 @@ class PointPolicy(Policy):
         self._undecodable_from = undecodable_from
         self.asked: list[Query] = []
 
-    def prepare(self, bucket: int) -> float:
+    def prepare(self, bucket: int, told: Callable[[Preparation], None] | None = None) -> float:
         return 0.0
 
     def infer(self, queries: Sequence[Query], bucket: int) -> Answer:
@@ -68,12 +68,24 @@ class FailingPolicy(PointPolicy):
         raise ValueError("cannot answer this")
 
 
+class SlowlyCompiledPolicy(PointPolicy):
+    """Takes long enough to compile for others to hear of it."""
+
+    def prepare(self, bucket: int, told: Callable[[Preparation], None] | None = None) -> float:
+        assert told is not None
+        for done in range(2):
+            told(Preparation(done, 2, ("one", "other")[done:], 3.0 * done))
+            time.sleep(3.0)
+        return 6.0
+
+
 def load_point_policy(name: str) -> Policy:
-    """`exact-` steps straight to the goal, `noisy-` does not, `failing-` and `broken-` fail; then where it runs."""
+    """`exact-` steps straight to the goal, `noisy-` does not, `slow-` takes long to compile, `failing-` and `broken-`
+    fail; then where it runs."""
     kind, place = name.rsplit("-", 1)
     if kind == "broken" and place == "worker" and in_ray_worker():
         raise FileNotFoundError("no such weights")
-    make = FailingPolicy if kind == "failing" else PointPolicy
+    make = {"failing": FailingPolicy, "slow": SlowlyCompiledPolicy}.get(kind, PointPolicy)
     policy = make(name, noise=0.5 if kind == "noisy" else 0.0)
     policy.spec = dataclasses.replace(policy.spec, runs_in=place)
     return policy

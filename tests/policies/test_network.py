@@ -9,6 +9,7 @@ from policies.interface import Query
 from policies.loading import load_words
 from policies.network import NetworkPolicy
 from policies.normalization import identity_stats, load_norm_stats
+from policies.parameters import flatten
 from policies.presets import PRESETS
 from tests.helpers.small_models import small_model
 
@@ -119,6 +120,7 @@ def test_no_mix_of_buckets_and_prompt_lengths_compiles_after_warm_up(two_lengths
     buckets = (1, BUCKET)
     for bucket in buckets:
         two_lengths.prepare(bucket)
+    assert len(two_lengths.programs) == 4
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: compiled.append(event))
     rng = np.random.default_rng(0)
@@ -130,7 +132,62 @@ def test_no_mix_of_buckets_and_prompt_lengths_compiles_after_warm_up(two_lengths
             [dataclasses.replace(query, instruction=text) for query, text in zip(asked, words, strict=True)],
             bucket,
         )
-    assert not any("backend_compile" in event for event in compiled)
+    assert len(two_lengths.programs) == 4
+    assert not [event for event in compiled if "compile" in event or "trace" in event], (
+        "nor is anything traced"
+    )
+
+
+def test_it_tells_how_far_compiling_is(two_lengths):
+    told = []
+    two_lengths.prepare(2, told.append)
+    assert [(one.done, one.programs, len(one.under_way)) for one in told] == [(0, 2, 2), (1, 2, 1), (2, 2, 0)]
+    assert "2 rows with 2 cameras and prompts of 24 tokens" in told[0].under_way
+    assert str(told[1]) == "compiling, 1 of 2 programs done"
+    told.clear()
+    two_lengths.prepare(2, told.append)
+    assert not told, "all is there"
+
+
+def test_a_camera_more_than_usual_is_answered_and_said(pi0, caplog):
+    pi0.prepare(1)
+    (query,) = queries(1)
+    more = dataclasses.replace(pi0.preset.model, cameras=(*pi0.preset.model.cameras, "right_wrist_0_rgb"))
+    policy = NetworkPolicy(
+        dataclasses.replace(pi0.preset, model=more), pi0.spec, small_model(more), pi0.stats, pi0.words
+    )
+    policy.prepare(1)
+    assert not caplog.records
+    query = dataclasses.replace(
+        query, images={**query.images, "right_wrist_0_rgb": query.images["base_0_rgb"]}
+    )
+    for _ in range(2):
+        policy.infer([query], 1)
+    (record,) = caplog.records
+    assert "1 rows with 3 cameras and prompts of 16 tokens when it was first asked for" in record.message
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_policy_that_does_not_keep_its_model_answers_and_calls_itself_the_same(name):
+    def made(**options):
+        # Laid out anew as on an accelerator: joined, and in arrays for each layer.
+        model = small_model(small(name).preset.model)
+        policy = small(name)
+        return NetworkPolicy(policy.preset, policy.spec, model, policy.stats, policy.words, **options), model
+
+    (keeps, model), (consumes, gone) = made(), made(keep_model=False)
+    asked = queries(1)
+    assert same(keeps.infer(asked, 1).chunks[0], consumes.infer(asked, 1).chunks[0])
+    assert keeps.fingerprint() == consumes.fingerprint()
+    deleted = {key for key, array in flatten(gone).items() if array.is_deleted()}
+    assert len(deleted) > 10
+    assert {key for key in deleted if "llm/layers" in key} == {
+        key for key in flatten(gone) if "llm/layers" in key
+    }
+    assert not any(array.is_deleted() for array in flatten(model).values())
+    assert keeps.model is model
+    with pytest.raises(ValueError, match=r"not kept as they were\. Load the policy with keep_model=True"):
+        consumes.model  # noqa: B018
 
 
 def test_queries_of_different_shapes_are_answered_in_one_call(two_lengths):

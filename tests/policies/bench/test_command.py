@@ -4,7 +4,7 @@ import re
 import pytest
 
 from policies.bench.command import main
-from policies.bench.config import BenchConfig, BenchError, measured_preset
+from policies.bench.config import BenchConfig, BenchError, compiler_options, measured_preset
 from policies.presets import PRESETS
 from tests.helpers.fresh_python import run_python
 
@@ -88,6 +88,15 @@ def test_tables_have_every_stage_with_its_floor_and_counts(one_layer, tmp_path, 
         (["pi05_libero", "--size", "dummy"], "add --random-weights"),
         (["pi05_libero", "--random-weights", "--no-stages"], "nothing to measure; add --transcription"),
         (["pi05_libero", "--random-weights", "--batches", "0"], "numbers from 1"),
+        (["pi05_libero", "--random-weights", "--devices", "0"], "numbers from 1; got 0"),
+        (["pi0-tiny", "--random-weights", "--devices", "99"], "Ask for no more"),
+        (["pi0-tiny", "--random-weights", "--devices-per-copy", "3"], "must divide the number of devices"),
+        (["pi0-tiny", "--devices", "2", "--transcription"], "compares on one device"),
+        (["pi0-tiny", "--random-weights", "--compiler-options", "xla_x"], "takes NAME=VALUE; got 'xla_x'"),
+        (
+            ["pi0-tiny", "--random-weights", "--compiler-options", "xla_x=1"],
+            "No such compile option: 'xla_x'",
+        ),
         (["pi05_libero", "--random-weights", "--cameras", "4"], "takes 2 to 3 cameras; got --cameras 4"),
     ],
 )
@@ -112,3 +121,45 @@ def test_models_that_see_black_for_absent_cameras_encode_all_of_them():
     assert work.cameras == 3
     with pytest.raises(BenchError, match="takes 2 to 3 cameras"):
         measured_preset(PRESETS["pi0_fast_libero"], BenchConfig(random_weights=True, cameras=1))
+
+
+def test_accelerators_are_measured_with_what_policies_run_there_unless_told_otherwise():
+    def unrolled(platform: str, **options) -> tuple[bool, bool]:
+        chosen, work = measured_preset(
+            PRESETS["pi05_libero"], BenchConfig(random_weights=True, **options), platform
+        )
+        assert work.config == chosen.model
+        return chosen.model.unroll_layers, chosen.model.savings.unrolled_steps
+
+    assert unrolled("cpu") == (False, False)
+    assert unrolled("gpu") == (True, True)
+    assert unrolled("gpu", unroll_layers=False, unroll_steps=False) == (False, False)
+    assert unrolled("gpu", without=("unrolled_steps",)) == (True, False)
+    assert unrolled("cpu", unroll_layers=True, unroll_steps=True) == (True, True)
+
+
+def test_options_of_the_compiler_are_read_in_their_types():
+    config = BenchConfig(compiler_options=("xla_a=TRUE", "xla_b=FUSION,WHILE", "xla_c=3"))
+    assert compiler_options(config) == {"xla_a": True, "xla_b": "FUSION,WHILE", "xla_c": "3"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("per_copy", "said"), [((), "4 x cpu."), (("--devices-per-copy", "2"), "4 x cpu, 2 to a copy")]
+)
+def test_rows_are_split_over_several_devices(per_copy, said):
+    program = (
+        "import sys\n"
+        "from policies.bench.command import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )  # fmt: skip
+    text = run_python(
+        program, "pi0-tiny", "--random-weights", "--batches", "4", "2", "--seconds", "0", "--devices", "4", *per_copy,
+        XLA_FLAGS="--xla_force_host_platform_device_count=4",
+    )  # fmt: skip
+    assert f"Spread over {said}" in text
+    assert "| batch | devices | " in text
+    assert {line.split(" | ")[1] for line in text.splitlines() if line.startswith(("| 4 | ", "| 2 | "))} >= {
+        "4",
+        "prefill",
+    }

@@ -1,0 +1,32 @@
+"""Models whose weights lie on several devices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from policies.configs import ModelConfig
+from policies.parameters import Model, flatten, model_from, shapes
+from policies.sharding import state_sharding
+
+
+def weights_bytes(config: ModelConfig) -> int:
+    """Bytes of a model's weights in the dtype that it computes in."""
+    return sum(math.prod(shape) for shape in shapes(config).values()) * np.dtype(config.dtype).itemsize
+
+
+def made_on(mesh: Mesh | None, make: Callable[[], Model]) -> Model:
+    """The model that `make` makes, spread over the devices of a mesh; on the default device where there is none.
+
+    For a mesh it is made in the memory of the host, where there is room for all of it.
+    """
+    if mesh is None:
+        return make()
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        model = make()
+    flat = flatten(model)
+    return model_from(model.config, jax.device_put(flat, state_sharding(flat, mesh)))

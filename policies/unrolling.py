@@ -1,0 +1,22 @@
+"""Where layers and flow steps are compiled one after the other. Needs no JAX."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from policies.configs import ModelConfig
+
+
+def unrolled_where_it_pays(config: ModelConfig, platform: str) -> ModelConfig:
+    """The config to compile a model with on this platform, `cpu` or an accelerator.
+
+    On accelerators everything is unrolled: only then are weights joined, caches written in place and queries
+    replayed as recorded graphs. It takes longer to compile, once. On CPUs the config says what pays.
+
+    Answers differ by rounding between the two, as they do between kinds of devices anyway; what a policy is
+    (its preset, and the hash of that) stays the same.
+    """
+    if platform == "cpu":
+        return config
+    savings = dataclasses.replace(config.savings, unrolled_steps=True)
+    return dataclasses.replace(config, unroll_layers=True, savings=savings)
