@@ -25,7 +25,7 @@ from harness.errors import SimloopError
 from harness.policy_catalog import load, parse
 from harness.sources import Sources
 from policies.home import simloop_home
-from policies.interface import Policy
+from policies.interface import Policy, Serving
 
 PIECE_BYTES = 32 * 2**20
 AHEAD = 3  # Pieces under way at once, so that reading, sending and writing go on together.
@@ -113,13 +113,13 @@ class FetchedPolicies:
     checkpoints: Mapping[str, tuple[Listing, Any]]
     """What is in each policy's folder, and who sends it."""
 
-    def __call__(self, name: str, *, devices: int = 1) -> Policy:
+    def __call__(self, name: str, serving: Serving | None = None) -> Policy:
         """The policy of that name in the experiment."""
         if name not in self.checkpoints:
-            return load(name, devices=devices)
+            return load(name, serving)
         listing, sender = self.checkpoints[name]
         folder = fetched(listing, sender.read.remote, simloop_home() / "checkpoints")
-        return load(name, folder, devices=devices)
+        return load(name, serving, checkpoint=folder)
 
 
 def travelling(sources: Sources, policies: Mapping[str, Any]) -> tuple[Sources, list[Any]]:

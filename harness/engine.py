@@ -40,6 +40,7 @@ from harness.sources import REGISTERED, Sources
 from harness.worker_gpus import WorkerGpus
 from harness.workforce import Workforce
 from policies.interface import PolicySpec
+from policies.kernels import Kernels
 
 POLL_S = 0.5
 STAFF_S = 0.1  # Between two looks at which policies need workers.
@@ -71,6 +72,7 @@ class Engine:
     Args:
       buckets: Rows of a call of a policy worker. One number alone keeps answers independent of their company.
       listener: Is called in the thread that reads `results`.
+      kernels: Of policies that have been played before, and go on with the same.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Engine:
         video: VideoSettings | None,
         listener: Listener | None = None,
         sources: Sources = REGISTERED,
+        kernels: Mapping[str, Kernels] | None = None,
     ):
         self._protocol = protocol
         self._policies = policies
@@ -98,6 +101,7 @@ class Engine:
             lambda: start_env_actor(protocol, video, self._sources), self._post, self._deadlines
         )
         self._workforce = Workforce(self._start_worker, self._post, self._deadlines)
+        self._kernels = dict(kernels or {})
         self._gpus = WorkerGpus((), 0)
         self._agenda = Agenda(())
         self._stopping = threading.Event()
@@ -119,6 +123,7 @@ class Engine:
         except EngineError:
             self._ray.close()
             raise
+        self._workforce.settle(self._settled_kernels())
         if resources.ray_address is not None:
             self._sources, self._senders = travelling(self._sources, self._policies)
         limits = Limits(
@@ -340,6 +345,14 @@ class Engine:
 
     def _policies_needed(self) -> set[str]:
         return {a.spec.policy for a in self._simulators.attempts()} | set(self._agenda.policies())
+
+    def _settled_kernels(self) -> dict[str, Kernels]:
+        """Kernels by policy, as far as nobody has to choose them: said by hand, used before, or without a choice."""
+        said = Kernels.from_words(self._resources.kernels)
+        if said is None and not any(self._ray.gpus()):
+            said = Kernels()
+        settled = {} if said is None else dict.fromkeys(self._policies, said)
+        return settled if self._resources.kernels else {**settled, **self._kernels}
 
     def _start_worker(self, policy: str) -> Any:
         gpus = self._gpus

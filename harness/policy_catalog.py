@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.errors import SimloopError
-from policies.interface import Policy, PolicySpec
+from policies.interface import Policy, PolicySpec, Serving
 from policies.manifest import settings_of
 from policies.presets import PRESETS
 from policies.quantization import KINDS, SETTING, Kind
@@ -65,12 +65,12 @@ def require_weights(name: str) -> None:
         raise UnknownPolicyError(PRESETS[named.base].where_to_get_weights())
 
 
-def load(name: str, checkpoint: Path | None = None, *, devices: int = 1) -> Policy:
+def load(name: str, serving: Serving | None = None, *, checkpoint: Path | None = None) -> Policy:
     """The policy itself, weights included; imports JAX for the learned ones.
 
     Args:
+      serving: How a learned policy is to answer.
       checkpoint: Where the folder that the name says is found on this machine, if elsewhere.
-      devices: How many devices a learned policy is spread over.
     """
     if checkpoint is None:
         named = parse(name)
@@ -81,7 +81,7 @@ def load(name: str, checkpoint: Path | None = None, *, devices: int = 1) -> Poli
     from policies.loading import load_policy
 
     policy = load_policy(
-        named.base, named.checkpoint, random_weights=named.random, devices=devices, keep_model=False
+        named.base, named.checkpoint, random_weights=named.random, serving=serving, keep_model=False
     )
     policy.spec = dataclasses.replace(policy.spec, name=name)
     return policy

@@ -18,7 +18,8 @@ from harness.health import WorkerHealth, process_health
 from harness.rollout import Reply
 from harness.sources import Sources
 from harness.worker_line import Address, this_node
-from policies.interface import Policy, PolicySpec, Preparation, Query
+from policies.interface import Policy, PolicySpec, Preparation, Query, Serving
+from policies.kernels import KernelChoice, Kernels
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class WorkerReport:
     fingerprint: dict[str, str]
     buckets: tuple[int, ...]
     """Rows that its calls have: those of the experiment, or those that were found to be worth having."""
+    kernels: KernelChoice | None = None
+    """What computes the operations that libraries have kernels for."""
 
 
 class PolicyWorker:
@@ -48,35 +51,41 @@ class PolicyWorker:
         self._batcher: Batcher | None = None
         self._desk = Desk(self._put)
         self._preparing: asyncio.Future[WorkerReport] | None = None
+        self._begun = asyncio.Event()
         self._prepared = False
         self._stage: tuple[str, float] | None = None
         """What is done before it can answer, and since when."""
         self._steps = 0
 
-    async def prepare(self) -> WorkerReport:
-        """Load, compile and warm up; episodes start after that. Raises what loading raises."""
+    async def prepare(self, kernels: Kernels | None = None) -> WorkerReport:
+        """Load, compile and warm up; episodes start after that. Raises what loading raises.
+
+        Kernels that are not given are chosen here.
+        """
         if self._preparing is None:
-            self._preparing = asyncio.ensure_future(self._prepare())
+            self._preparing = asyncio.ensure_future(self._prepare(kernels))
+            self._begun.set()
         return await asyncio.shield(self._preparing)
 
-    async def _prepare(self) -> WorkerReport:
+    async def _prepare(self, kernels: Kernels | None) -> WorkerReport:
         self._desk.open()
-        report = await asyncio.to_thread(self._load)
+        report = await asyncio.to_thread(self._load, kernels)
         self._prepared = True
         return report
 
-    def _load(self) -> WorkerReport:
+    def _load(self, kernels: Kernels | None) -> WorkerReport:
         started = time.perf_counter()
         self._now("loading weights", started)
-        several = {"devices": self._devices} if self._devices > 1 else {}
-        policy = self._sources.policy(self._name, **several)
+        policy = self._sources.policy(self._name, Serving(self._devices, max(self._buckets), kernels))
         load_s = time.perf_counter() - started
         self._now("compiling", time.perf_counter())
         buckets, compile_s = choose(policy, self._buckets, told=self._told)
         self._now("describing itself", time.perf_counter())
         self._policy = policy
         self._batcher = Batcher(policy, buckets)
-        return WorkerReport(policy.spec, load_s, compile_s, policy.device(), policy.fingerprint(), buckets)
+        return WorkerReport(
+            policy.spec, load_s, compile_s, policy.device(), policy.fingerprint(), buckets, policy.kernels()
+        )
 
     def _told(self, preparation: Preparation) -> None:
         self._now(str(preparation), time.perf_counter() - preparation.seconds)
@@ -87,14 +96,19 @@ class PolicyWorker:
 
     async def address(self) -> Address:
         """Where this worker can be called, once it can answer."""
-        await self.prepare()
+        await self._until_prepared()
         return Address(this_node(), self._desk.address)
 
     async def infer(self, query: Query) -> Reply:
         """Answer one query, in a batch with those that wait with it."""
-        await self.prepare()
+        await self._until_prepared()
         assert self._batcher is not None
         return await self._batcher.ask(query)
+
+    async def _until_prepared(self) -> None:
+        """Preparing is the driver's to begin, who knows the kernels; a process that Ray has started again waits."""
+        await self._begun.wait()
+        await self.prepare()
 
     def _put(self, query: Query, done: Done) -> None:
         """The same for a query of this machine; nobody is told the desk's address before it can be answered."""

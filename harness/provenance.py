@@ -16,6 +16,7 @@ import psutil
 
 from envs import registry
 from harness.run_folder import RunFolderError, write_atomically
+from policies.kernels import KernelChoice, Kernels
 from results.records import DECIDING_SOFTWARE, PROVENANCE, look_up
 
 PACKAGES = (
@@ -68,7 +69,11 @@ class Provenance:
         if self._file.exists():
             self._content = json.loads(self._file.read_text())
             self._refuse_other_software()
-        self._devices_before = {name: known["device"] for name, known in self._content["policies"].items()}
+        policies = self._content["policies"]
+        self._devices_before = {name: known["device"] for name, known in policies.items()}
+        self._kernels_before: dict[str, dict[str, str]] = {
+            name: known["kernels"] for name, known in policies.items() if "kernels" in known
+        }
         self._content["starts"].append(self._start)
         self._write()
 
@@ -90,6 +95,10 @@ class Provenance:
                     "so its episodes would not be alike. Go on as it was started, or use another --out folder."
                 )
 
+    def kernels_before(self) -> dict[str, Kernels]:
+        """What computed policies when the run was started, where it has been."""
+        return {name: Kernels.of(names) for name, names in self._kernels_before.items()}
+
     def add_policy(
         self,
         name: str,
@@ -98,8 +107,9 @@ class Provenance:
         load_s: float,
         compile_s: float,
         buckets: Sequence[int] = (),
+        kernels: KernelChoice | None = None,
     ) -> None:
-        """Note a policy's hashes; refuse weights, and devices, that differ from those the run was started with.
+        """Note a policy's hashes; refuse weights, devices and kernels that differ from those the run was started with.
 
         `buckets` are the rows that its calls have, of those that calls may have.
         """
@@ -115,12 +125,23 @@ class Provenance:
                 f"Policy {name!r} answered on {before} when {self._file.parent} was started and would now on "
                 f"{device}, whose answers differ by rounding. Go on where it was started, or use another --out folder."
             )
+        said = None if kernels is None else kernels.kernels.names()
+        if self._kernels_before.get(name, said) != said:
+            raise RunFolderError(
+                f"Policy {name!r} answered by the kernels {self._kernels_before[name]} when {self._file.parent} was "
+                f"started and would now by {said}, whose answers differ by rounding. Leave --kernels out to go on, or "
+                "use another --out folder."
+            )
         self._content["policies"][name] = {
             "device": device,
             "fingerprint": fingerprint,
             "load_s": round(load_s, 3),
             "buckets": list(buckets),
         }
+        if kernels is not None:
+            self._content["policies"][name]["kernels"] = said
+            before = known.get("kernel_trials", []) if known else []
+            self._content["policies"][name]["kernel_trials"] = [vars(one) for one in kernels.trials] or before
         self._content["compile_s"].setdefault(name, round(compile_s, 3))
         self._write()
 

@@ -10,6 +10,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from harness.errors import SimloopError
+from policies.kernels import Kernels
 
 
 class EngineError(SimloopError):
@@ -68,6 +69,12 @@ class Resources:
     gpus_per_worker: Annotated[int, arg(metavar="N")] = 1
     """GPUs that each worker spreads its policy over: rows of a batch over all of them (where N divides --bucket),
     weights over as few as can hold them. Changes answers by rounding, as another kind of GPU does."""
+    kernels: Annotated[
+        tuple[str, ...], _unless_given("xla|OPERATION=LIBRARY [...]", "the fastest, found before it answers")
+    ] = ()
+    """What computes attention and gated products of learned policies on GPUs: image_attention, prompt_attention and
+    action_attention by xla, cudnn or tokamax, gated_product by xla or tokamax; xla alone for all. Changes answers by
+    rounding; a run keeps what it was started with."""
 
     def __post_init__(self) -> None:
         """Refuse counts that cannot run."""
@@ -75,6 +82,10 @@ class Resources:
             value = getattr(self, option)
             if value is not None and value < 1:
                 raise EngineError(f"--{option.replace('_', '-')} must be at least 1; got {value}.")
+        try:
+            Kernels.from_words(self.kernels)
+        except ValueError as error:
+            raise EngineError(f"--kernels: {error}") from error
         if self.actor_memory_gib is not None and not self.actor_memory_gib > 0:
             raise EngineError(f"--actor-memory-gib must be above 0; got {self.actor_memory_gib:g}.")
 

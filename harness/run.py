@@ -32,6 +32,7 @@ from harness.stopping import Question
 from harness.training_seeds import refuse_training_seeds
 from harness.watchers import make_watcher
 from policies.interface import PolicySpec
+from policies.kernels import KernelChoice
 from results.records import EpisodeRecord
 from results.tables import write_tables
 
@@ -130,11 +131,13 @@ def run(
                     report.load_s,
                     report.compile_s,
                     report.buckets,
+                    report.kernels,
                 )
                 progress.say(
                     f"{report.spec.name} ({report.spec.weights}) ready on {report.device}: weights "
                     f"{report.load_s:.1f} s, compilation {report.compile_s:.1f} s"
                     + (f", batches of {' or '.join(map(str, report.buckets))}" if throughput else "")
+                    + _by_libraries(report.kernels)
                 )
 
             def on_retry(attempt: Attempt, error: str) -> None:
@@ -150,7 +153,15 @@ def run(
                 with (
                     sigterm_as_interrupt(),
                     progress,
-                    Engine(experiment.protocol, policies, buckets, resources, video, listener) as engine,
+                    Engine(
+                        experiment.protocol,
+                        policies,
+                        buckets,
+                        resources,
+                        video,
+                        listener,
+                        kernels=provenance.kernels_before(),
+                    ) as engine,
                 ):
                     status.doing = "waiting for the first episode"
                     for attempt, result in engine.results(todo, in_order=question is not None):
@@ -179,6 +190,12 @@ def run(
         if folder.done:
             write_tables(out)
         return RunResult(out, len(folder.done), len(plan.episodes), interrupted)
+
+
+def _by_libraries(kernels: KernelChoice | None) -> str:
+    named = {} if kernels is None else kernels.kernels.names()
+    told = [f"{operation.replace('_', ' ')} by {name}" for operation, name in named.items() if name != "xla"]
+    return "".join(f", {one}" for one in told)
 
 
 def _extent(experiment: Experiment, policies: int, tasks: int) -> str:

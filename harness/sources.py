@@ -40,7 +40,7 @@ class Sources:
     env: Callable[[str, str, RenderSettings], Env] = make_env
     """Starts a simulation of (suite, task)."""
     policy: Callable[..., Policy] = load
-    """Loads a policy by its name in the experiment; told `devices` where it is to be spread over several."""
+    """Loads a policy by its name in the experiment; told, where it answers in a worker, how (`Serving`)."""
     adapter: Callable[[str, PolicySpec], Adapter] = find_adapter
     """Joins (suite, policy)."""
     recording: Callable[[EpisodeSpec], Recording] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from harness.health import WorkerHealth
 from harness.policy_worker import WorkerReport
 from harness.resources import EngineError
 from harness.simulators import Post, first_line, kill_process
+from policies.kernels import Kernels
 
 DEATHS_IN_A_ROW = 5  # Without a single answer between them: starting it again will not help.
 
@@ -48,9 +49,14 @@ class Workforce:
 
     def __init__(self, start: Callable[[str], Any], post: Post, deadlines: Deadlines):
         self._start = start
+        self._kernels: dict[str, Kernels] = {}
         self._post = post
         self._deadlines = deadlines
         self._by_policy: dict[str, list[Worker]] = {}
+
+    def settle(self, kernels: Mapping[str, Kernels]) -> None:
+        """Say which kernels policies are to use; a first worker chooses those of the others."""
+        self._kernels.update(kernels)
 
     @property
     def all(self) -> list[Worker]:
@@ -67,8 +73,13 @@ class Workforce:
                 self._prepare(workers[-1])
 
     def _prepare(self, worker: Worker) -> None:
+        """Have a worker prepare itself; the first of a policy chooses kernels, and the others wait for its choice."""
+        kernels = self._kernels.get(worker.policy)
+        if kernels is None and any(other.preparing for other in self._by_policy[worker.policy]):
+            worker.since = worker.advanced = time.monotonic()
+            return
         worker.preparing = True
-        self._post("prepared", worker, worker.handle.prepare.remote().future())
+        self._post("prepared", worker, worker.handle.prepare.remote(kernels).future())
 
     def ready(self, policy: str) -> tuple[Any, ...]:
         """Handles of a policy's workers that can answer; queries wait at one that is being started again."""
@@ -94,6 +105,8 @@ class Workforce:
             return None  # `heard` tells of its death.
         first = worker.report is None
         worker.report = report
+        if report.kernels is not None:
+            self._kernels.setdefault(worker.policy, report.kernels.kernels)
         return report if first else None
 
     def ask_all(self, now: float, every_s: float) -> None:

@@ -15,6 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
+from policies.kernels import KernelChoice, Kernels
+
 Weights = Literal["scripted", "untrained", "trained"]
 
 
@@ -108,6 +110,18 @@ class Preparation:
         return f"compiling, {self.done} of {self.programs} programs done"
 
 
+@dataclass(frozen=True)
+class Serving:
+    """How a policy is to answer where it is loaded. Changes answers by rounding at most."""
+
+    devices: int = 1
+    """How many it is spread over."""
+    rows: int = 1
+    """Rows of its batches, of the largest where they differ."""
+    kernels: Kernels | None = None
+    """What computes what libraries have kernels for; what is found to be fastest if it is not said."""
+
+
 class Policy(abc.ABC):
     """Answers batches of queries. Stateless between calls: equal queries get equal answers."""
 
@@ -150,6 +164,10 @@ class Policy(abc.ABC):
     def device(self) -> str:
         """What the policy computes on, for the provenance."""
         return "cpu"
+
+    def kernels(self) -> KernelChoice | None:
+        """What computes the operations that libraries have kernels for; None where nothing of it is used."""
+        return None
 
     def fingerprint(self) -> dict[str, str]:
         """Hashes of everything that decides the answers (weights, statistics, tokenizers)."""

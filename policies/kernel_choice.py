@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from policies.attention import attend, attend_by_library
 from policies.configs import ModelConfig
 from policies.experts import gated_product, gated_product_by_library
-from policies.kernels import IMPLEMENTATIONS, Kernels
+from policies.kernels import IMPLEMENTATIONS, KernelChoice, Kernels, Trial
 from policies.siglip import attend_to_all
 
 GAIN = 1.03
@@ -28,26 +28,6 @@ IN_A_ROW = 8
 """Times that one call runs an operation, each on what the one before gave: launching from the host costs more
 than a small kernel."""
 CALLS = 10
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One implementation of one operation."""
-
-    operation: str
-    implementation: str
-    milliseconds: float | None
-    """Of one run; None where it cannot be used here."""
-    hindrance: str = ""
-    """Why not, in its own words."""
-
-
-@dataclass(frozen=True)
-class KernelChoice:
-    """What was chosen, and what for."""
-
-    kernels: Kernels
-    trials: tuple[Trial, ...] = ()
 
 
 @dataclass(frozen=True)

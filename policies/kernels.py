@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,6 +51,24 @@ class Kernels:
         """Implementation by operation."""
         return dataclasses.asdict(self)
 
+    @staticmethod
+    def from_words(words: Sequence[str]) -> Kernels | None:
+        """From OPERATION=IMPLEMENTATION each, or `xla` alone; None where nothing is said.
+
+        Raises:
+          ValueError: If it is something else, or there is no such operation or implementation.
+        """
+        if not words:
+            return None
+        if list(words) == ["xla"]:
+            return Kernels()
+        pairs = [word.partition("=") for word in words]
+        if not all(operation and equals and name for operation, equals, name in pairs):
+            raise ValueError(
+                f"Kernels are given as OPERATION=IMPLEMENTATION, or xla for all; got {' '.join(words)!r}."
+            )
+        return Kernels.of({operation: name for operation, _, name in pairs})
+
 
 IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
     "image_attention": ("xla", "cudnn", "tokamax"),
@@ -59,3 +77,23 @@ IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
     "gated_product": ("xla", "tokamax"),
 }
 """What there is for each operation; `xla` first."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One implementation of one operation, timed."""
+
+    operation: str
+    implementation: str
+    milliseconds: float | None
+    """Of one run; None where it cannot be used here."""
+    hindrance: str = ""
+    """Why not, in its own words."""
+
+
+@dataclass(frozen=True)
+class KernelChoice:
+    """What was chosen, and what for."""
+
+    kernels: Kernels
+    trials: tuple[Trial, ...] = ()

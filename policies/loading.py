@@ -12,7 +12,9 @@ from jax.sharding import Mesh
 from policies.checkpoints import Checkpoint, CheckpointError, open_checkpoint, progress_bar
 from policies.configs import ModelConfig
 from policies.home import simloop_home
-from policies.interface import Weights
+from policies.interface import Serving, Weights
+from policies.kernel_choice import Shapes, choose_kernels
+from policies.kernels import KernelChoice
 from policies.network import NetworkPolicy, Words
 from policies.normalization import NormStats, identity_stats, load_norm_stats
 from policies.parameters import Model, model_from, random_model, shapes
@@ -39,7 +41,7 @@ def load_policy(
     seed: int = 0,
     *,
     random_weights: bool = False,
-    devices: int = 1,
+    serving: Serving | None = None,
     keep_model: bool = True,
 ) -> NetworkPolicy:
     """Load a policy onto the default device, or onto several.
@@ -50,7 +52,7 @@ def load_policy(
         Without one, the weights that come with simloop, for presets that have some.
       seed: Of weights that are drawn.
       random_weights: Draw weights for any preset. Its actions mean nothing; its speed does.
-      devices: How many devices to spread it over: rows of a batch are split over all of them where
+      serving: How it is to answer. Over several devices, rows of a batch are split over all of them where
         their number divides the batch, and the weights over as few as can hold them.
       keep_model: As `NetworkPolicy` takes it; without, memory holds the weights once.
 
@@ -71,7 +73,10 @@ def load_policy(
     words = load_words(_with_own_action_tokens(chosen, checkpoint))
     # What the policy is stays the preset's; how it is compiled is up to the device.
     config = unrolled_where_it_pays(chosen.model, jax.default_backend())
-    mesh = serving_mesh(devices, weights_bytes(config))
+    serving = serving or Serving()
+    mesh = serving_mesh(serving.devices, weights_bytes(config))
+    choice = _kernels(chosen, config, serving)
+    config = dataclasses.replace(config, kernels=choice.kernels)
     weights: Weights
     if checkpoint is None:
         weights = "untrained"
@@ -90,7 +95,20 @@ def load_policy(
         if (quantization := opened.settings.get(SETTING)) is not None:
             model = _quantized(model, quantization, opened.path)
     spec = dataclasses.replace(chosen.spec(), weights=weights)
-    return NetworkPolicy(chosen, spec, model, stats, words, mesh, keep_model=keep_model)
+    return NetworkPolicy(chosen, spec, model, stats, words, mesh, keep_model=keep_model, trials=choice.trials)
+
+
+def _kernels(chosen: Preset, config: ModelConfig, serving: Serving) -> KernelChoice:
+    """What was said, or what is fastest for the batches that one device gets."""
+    if serving.kernels is not None:
+        return KernelChoice(serving.kernels)
+    black = chosen.absent_cameras == "black"
+    shapes = Shapes(
+        rows=max(1, serving.rows // serving.devices),
+        cameras=len(config.cameras if black else chosen.cameras),
+        prompt_tokens=chosen.prompt_lengths[0],
+    )
+    return choose_kernels(config, shapes)
 
 
 def _quantized(model: Model, quantization: object, path: Path) -> Model:

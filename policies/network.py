@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, Int32, UInt32
 
 from policies.answering import Spelling, answering
 from policies.interface import Answer, Chunk, Policy, PolicySpec, Preparation, Query
+from policies.kernels import KernelChoice, Trial
 from policies.model_input import ModelInput
 from policies.normalization import Normalizer, NormStats, norm_stats_to_json
 from policies.parameters import Model, flatten
@@ -82,6 +83,7 @@ class NetworkPolicy(Policy):
         *,
         keep_model: bool = True,
         compiler_options: CompilerOptions | None = None,
+        trials: Sequence[Trial] = (),
     ):
         """Make a policy of a model.
 
@@ -96,8 +98,10 @@ class NetworkPolicy(Policy):
           keep_model: Whether the model stays of use. Without, its weights are deleted as they are laid out
             for answering, so that memory holds them once; nobody else may use them any more.
           compiler_options: For XLA, as `Programs` takes them.
+          trials: Of the kernels that the config of the model has.
         """
         self.mesh = mesh
+        self._kernels = KernelChoice(model.config.kernels, tuple(trials))
         self.spec = spec
         self.preset = preset
         self._model = model if keep_model else None
@@ -204,10 +208,15 @@ class NetworkPolicy(Policy):
         per_copy = self.mesh.shape[FSDP]
         return f"{self.mesh.size} x {kind}" + f", {per_copy} to a copy of the weights" * (per_copy > 1)
 
+    def kernels(self) -> KernelChoice:
+        """What computes the operations that libraries have kernels for."""
+        return self._kernels
+
     def fingerprint(self) -> dict[str, str]:
         """Hashes of everything that decides the answers (weights, statistics, tokenizers, preset), up to rounding.
 
-        Rounding is the device's, which `device` names: the same policy may be compiled in other ways on others.
+        Rounding is that of the device and of kernels, which `device` and `kernels` name: the same policy may be
+        compiled in other ways.
         """
         prints = {
             "weights": self._weights_sha256 or weights_sha256(self.model),

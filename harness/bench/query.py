@@ -136,6 +136,7 @@ class _Handle:
 def _worker(work: Workload, console: Connection) -> None:
     async def serve() -> None:
         worker = PolicyWorker(work.stub.name, [work.bucket], work.sources())
+        await worker.prepare()
         console.send((await worker.address()).desk)
         while True:
             await asyncio.to_thread(console.recv)

@@ -20,7 +20,7 @@ from harness.plan import EpisodeSpec, Plan, make_plan
 from harness.protocol import Protocol
 from harness.sources import Sources, make_env
 from harness.stub_policy import Stub, StubPolicy
-from policies.interface import Query
+from policies.interface import Query, Serving
 
 MANY = 100_000  # Episodes: more than any measurement plays.
 
@@ -83,7 +83,7 @@ class Workload:
 class _Load:
     stub: Stub
 
-    def __call__(self, name: str) -> StubPolicy:
+    def __call__(self, name: str, serving: Serving | None = None) -> StubPolicy:
         return StubPolicy(self.stub)
 
 

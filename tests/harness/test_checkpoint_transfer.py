@@ -116,7 +116,7 @@ def test_only_policies_with_a_folder_have_one_sent(checkpoint, tmp_path, monkeyp
     assert isinstance(sources.policy, FetchedPolicies)
     assert set(sources.policy.checkpoints) == {"pi0-tiny@checkpoint"}
     assert sources.policy("expert").spec.name == "expert"
-    own = Sources(policy=lambda name: None)
+    own = Sources(policy=lambda name, serving: None)
     assert travelling(own, dict.fromkeys(names)) == (own, [])
 
 

@@ -45,6 +45,14 @@ def simloop(monkeypatch, capsys):
         (["--policies", "expert@/"], ["scripted and takes no checkpoint"]),
         (["--policies", "expert", "--env-actors", "0"], ["--env-actors must be at least 1; got 0"]),
         (["--policies", "expert", "--video-every", "0"], ["--video-every must be at least 1; got 0"]),
+        (
+            ["--policies", "expert", "--kernels", "fast"],
+            ["--kernels: Kernels are given as OPERATION=IMPL", "'fast'"],
+        ),
+        (
+            ["--policies", "expert", "--kernels", "image_attention=cuda"],
+            ["computed by xla, cudnn, tokamax", "'cuda'"],
+        ),
         (["--policies", "expert", "--replan-steps", "0"], ["replan_steps must be at least 1; got 0"]),
         (["--policies", "expert", "--max-steps", "0"], ["max_steps must be at least 1; got 0"]),
         (

@@ -3,34 +3,34 @@
 import asyncio
 import threading
 
-import pytest
-
 from harness.policy_worker import PolicyWorker
 from harness.sources import Sources
 from harness.stub_policy import Stub, StubPolicy
-from policies.interface import Preparation
+from policies.interface import Preparation, Serving
+from policies.kernels import Kernels
 from policies.scripted import scripted_policy
 
+CUDNN = Kernels(prompt_attention="cudnn")
 
-@pytest.mark.parametrize(("devices", "wanted"), [(1, {}), (2, {"devices": 2})])
-def test_a_policy_is_spread_over_the_devices_of_its_worker(devices, wanted):
+
+def test_a_policy_is_told_how_it_is_to_answer():
     told = []
 
-    def load(name, **options):
-        told.append((name, options))
+    def load(name, serving):
+        told.append((name, serving))
         return scripted_policy("hold")
 
     async def prepared():
-        worker = PolicyWorker("somebody", (1,), Sources(policy=load), devices)
+        worker = PolicyWorker("somebody", (2, 1), Sources(policy=load), devices=3)
         try:
-            return await worker.prepare()
+            return await worker.prepare(CUDNN)
         finally:
             worker._batcher.close()
             worker._desk.close()
 
     report = asyncio.run(prepared())
-    assert told == [("somebody", wanted)]
-    assert report.buckets == (1,)
+    assert told == [("somebody", Serving(devices=3, rows=2, kernels=CUDNN))]
+    assert report.kernels is None
 
 
 def test_it_says_what_it_does_and_for_how_long_until_it_can_answer(monkeypatch):
@@ -48,7 +48,7 @@ def test_it_says_what_it_does_and_for_how_long_until_it_can_answer(monkeypatch):
                 pause()
             return 1.0
 
-    def load(name):
+    def load(name, serving):
         pause()
         return Slow(Stub())
 
@@ -78,3 +78,26 @@ def test_it_says_what_it_does_and_for_how_long_until_it_can_answer(monkeypatch):
     steps = [health.steps for health in seen]
     assert steps == sorted(set(steps)), "every one is a step further"
     assert [health.prepared for health in seen] == [False] * 4 + [True]
+
+
+def test_a_process_that_was_started_again_waits_until_it_is_told_its_kernels():
+    told = []
+
+    def load(name, serving):
+        told.append(serving.kernels)
+        return scripted_policy("hold")
+
+    async def asked_too_early():
+        worker = PolicyWorker("somebody", (1,), Sources(policy=load))
+        try:
+            asking = asyncio.ensure_future(worker._until_prepared())
+            await asyncio.sleep(0.05)
+            assert told == []
+            await worker.prepare(CUDNN)
+            await asyncio.wait_for(asking, timeout=30)
+        finally:
+            worker._batcher.close()
+            worker._desk.close()
+
+    asyncio.run(asked_too_early())
+    assert told == [CUDNN]

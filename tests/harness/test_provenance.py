@@ -6,6 +6,7 @@ import pytest
 
 from harness.provenance import Provenance
 from harness.run_folder import RunFolderError
+from policies.kernels import KernelChoice, Kernels, Trial
 
 
 def start(folder, renderer="software GL"):
@@ -64,3 +65,24 @@ def test_a_run_is_not_continued_on_another_device(tmp_path):
     ):
         start(tmp_path).add_policy("pi0-tiny", "2 x H200", {}, 1.0, 1.0)
     assert read(tmp_path)["policies"]["pi0-tiny"]["device"] == "H200"
+
+
+def test_a_run_goes_on_with_the_kernels_that_it_was_started_with(tmp_path):
+    trials = (Trial("prompt_attention", "xla", 1.0), Trial("prompt_attention", "cudnn", 0.5))
+    chosen = KernelChoice(Kernels(prompt_attention="cudnn"), trials)
+    first = start(tmp_path)
+    assert first.kernels_before() == {}
+    first.add_policy("pi0", "H200", {}, 1.0, 1.0, kernels=chosen)
+    first.add_policy("hold", "cpu", {}, 0.0, 0.0)
+    again = start(tmp_path)
+    assert again.kernels_before() == {"pi0": chosen.kernels}
+    again.add_policy("pi0", "H200", {}, 1.0, 1.0, kernels=KernelChoice(chosen.kernels))
+    written = read(tmp_path)["policies"]["pi0"]
+    assert written["kernels"]["prompt_attention"] == "cudnn"
+    assert [trial["milliseconds"] for trial in written["kernel_trials"]] == [1.0, 0.5], (
+        "what it was chosen for stays"
+    )
+    with pytest.raises(
+        RunFolderError, match=r"by the kernels .*cudnn.* Leave --kernels out"
+    ):
+        start(tmp_path).add_policy("pi0", "H200", {}, 1.0, 1.0, kernels=KernelChoice(Kernels()))

@@ -1,5 +1,6 @@
 """The policy workers of a run. Without Ray: its calls are recorded."""
 
+import dataclasses
 from concurrent.futures import Future
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from harness.policy_worker import WorkerReport
 from harness.resources import Floors
 from harness.stub_policy import Stub
 from harness.workforce import Workforce
+from policies.kernels import KernelChoice, Kernels
 
 REPORT = WorkerReport(Stub().spec(), 0.0, 0.0, "cpu", {}, (4,))
 
@@ -23,20 +25,30 @@ def killed(monkeypatch):
     return handles
 
 
-def workforce() -> tuple[Workforce, list[str]]:
+def workforce(told: list | None = None) -> tuple[Workforce, list[str]]:
+    """Workers, and their policies as they are started; `told` gets what each is told when it is to prepare itself."""
     started: list[str] = []
+    told = [] if told is None else told
 
     def start(policy: str):
         started.append(policy)
-        call = SimpleNamespace(remote=lambda: SimpleNamespace(future=Future))
-        return SimpleNamespace(number=len(started), prepare=call, health=call)
+
+        def prepare(kernels):
+            told.append((policy, kernels))
+            return SimpleNamespace(future=Future)
+
+        return SimpleNamespace(
+            number=len(started),
+            prepare=SimpleNamespace(remote=prepare),
+            health=SimpleNamespace(remote=lambda: SimpleNamespace(future=Future)),
+        )
 
     return Workforce(start, lambda *_: None, Deadlines(Floors())), started
 
 
-def prepared(made: Workforce, number: int) -> WorkerReport | None:
+def prepared(made: Workforce, number: int, report: WorkerReport = REPORT) -> WorkerReport | None:
     done: Future = Future()
-    done.set_result(REPORT)
+    done.set_result(report)
     return made.prepared(made.all[number], done)
 
 
@@ -58,10 +70,10 @@ def test_more_workers_join_those_that_are_there_and_are_asked_once_they_are_read
     assert made.ready("a") == ()
 
 
-def said(made: Workforce, doing: str, steps: int, *, prepared: bool = False) -> None:
+def said(made: Workforce, doing: str, steps: int, *, number: int = 0, pid: int = 1) -> None:
     done: Future = Future()
-    done.set_result(WorkerHealth(ProcessHealth(1, "here", 0, 0.0, 0.0, 0), prepared, Load(), doing, steps))
-    made.heard(made.all[0], done)
+    done.set_result(WorkerHealth(ProcessHealth(pid, "here", 0, 0.0, 0.0, 0), False, Load(), doing, steps))
+    made.heard(made.all[number], done)
 
 
 def test_a_worker_has_its_time_for_every_step_and_not_for_all_of_them(killed, monkeypatch):
@@ -92,3 +104,37 @@ def test_nothing_is_said_of_workers_that_can_answer(killed):
     assert made.starting() == "a: loading weights, 3 s; b: starting a process"
     prepared(made, 0)
     assert made.starting() == "b: starting a process"
+
+
+CUDNN = Kernels(prompt_attention="cudnn")
+
+
+def test_the_first_worker_chooses_kernels_and_the_others_wait_for_its_choice(killed):
+    told: list = []
+    made, started = workforce(told)
+    made.have(["a"], 3)
+    assert started == ["a"] * 3, "their processes start at once"
+    assert told == [("a", None)]
+    said(made, "", 0, number=1)
+    assert told == [("a", None)], "still chosen"
+    prepared(made, 0, dataclasses.replace(REPORT, kernels=KernelChoice(CUDNN)))
+    said(made, "", 0, number=1)
+    said(made, "", 0, number=2)
+    assert told[1:] == [("a", CUDNN)] * 2
+
+
+def test_a_process_that_is_started_again_goes_on_with_the_kernels_of_before(killed):
+    told: list = []
+    made, _ = workforce(told)
+    made.have(["a"], 1)
+    prepared(made, 0, dataclasses.replace(REPORT, kernels=KernelChoice(CUDNN)))
+    said(made, "", 0, pid=2)
+    assert told == [("a", None), ("a", CUDNN)]
+
+
+def test_settled_kernels_are_nobodys_choice(killed):
+    told: list = []
+    made, _ = workforce(told)
+    made.settle({"a": CUDNN})
+    made.have(["a"], 2)
+    assert told == [("a", CUDNN)] * 2

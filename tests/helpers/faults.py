@@ -19,6 +19,7 @@ from harness.adapters.interface import Adapter
 from harness.local_line import LocalLine
 from harness.sources import Sources
 from harness.stub_policy import Stub, StubPolicy
+from policies.interface import Serving
 from tests.helpers.point_suite import PointEnv, point_task
 
 FOLDER = "SIMLOOP_TEST_FAULTS"
@@ -128,7 +129,7 @@ def make_faulty_env(suite: str, task: str, render: RenderSettings) -> FaultyEnv:
     return FaultyEnv(point_task(task), render)
 
 
-def load_faulty_stub(name: str) -> FaultyStub:
+def load_faulty_stub(name: str, serving: Serving | None = None) -> FaultyStub:
     return FaultyStub(POINT_STUB)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,10 +20,19 @@ class InProcessWorker:
     """Has the methods that simulators call, each with its `remote`."""
 
     def __init__(self, number: int, policy: Policy, bucket: int):
-        self.worker = PolicyWorker(policy.spec.name, [bucket], Sources(policy=lambda name: policy))
-        self.address = _Call(self.worker.address)
-        self.infer = _Call(self.worker.infer)
+        self.worker = PolicyWorker(policy.spec.name, [bucket], Sources(policy=lambda name, serving: policy))
+        self.address = _Call(self._prepared(self.worker.address))
+        self.infer = _Call(self._prepared(self.worker.infer))
         self._actor_id = SimpleNamespace(hex=lambda: f"worker-{number}")
+
+    def _prepared(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """The driver's part: a worker answers once it has been told to prepare itself."""
+
+        async def call(*arguments: Any) -> Any:
+            await self.worker.prepare()
+            return await method(*arguments)
+
+        return call
 
     def close(self) -> None:
         if self.worker._batcher is not None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import ray
 
-from policies.interface import Answer, Chunk, Policy, PolicySpec, Preparation, Query
+from policies.interface import Answer, Chunk, Policy, PolicySpec, Preparation, Query, Serving
 
 
 class PointPolicy(Policy):
@@ -79,7 +79,7 @@ class SlowlyCompiledPolicy(PointPolicy):
         return 6.0
 
 
-def load_point_policy(name: str) -> Policy:
+def load_point_policy(name: str, serving: Serving | None = None) -> Policy:
     """`exact-` steps straight to the goal, `noisy-` does not, `slow-` takes long to compile, `failing-` and `broken-`
     fail; then where it runs."""
     kind, place = name.rsplit("-", 1)

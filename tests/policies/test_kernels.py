@@ -175,3 +175,14 @@ def test_names_say_what_there_is():
         Kernels.of({"attention": "cudnn"})
     with pytest.raises(ValueError, match="gated_product can be computed by xla, tokamax; got 'cudnn'"):
         Kernels.of({"gated_product": "cudnn"})
+
+
+def test_words_of_the_command_line():
+    assert Kernels.from_words(()) is None
+    assert Kernels.from_words(("xla",)) == Kernels()
+    assert Kernels.from_words(("image_attention=cudnn", "gated_product=tokamax")) == Kernels(
+        image_attention="cudnn", gated_product="tokamax"
+    )
+    for wrong in (("cudnn",), ("xla", "image_attention=cudnn"), ("image_attention=",)):
+        with pytest.raises(ValueError, match="OPERATION=IMPLEMENTATION, or xla for all; got"):
+            Kernels.from_words(wrong)

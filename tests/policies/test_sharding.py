@@ -12,6 +12,7 @@ ANSWERS = """
     import numpy as np
     from policies import loading, sharding
     from policies.bench.stand_ins import queries
+    from policies.interface import Serving
     from policies.parameters import flatten
     from policies.presets import PRESETS
 
@@ -19,11 +20,11 @@ ANSWERS = """
     name = {name!r}
     asked = queries(PRESETS[name], PRESETS[name].cameras, 4)
     one = loading.load_policy(name)
-    spread = {{"copies": loading.load_policy(name, devices=4)}}
+    spread = {{"copies": loading.load_policy(name, serving=Serving(devices=4))}}
     loading.serving_mesh = lambda count, size: sharding.make_mesh(2, count)
     # The tiny presets have small arrays.
     loading.state_sharding = lambda flat, mesh: sharding.state_sharding(flat, mesh, 1024)
-    spread["split"] = loading.load_policy(name, devices=4)
+    spread["split"] = loading.load_policy(name, serving=Serving(devices=4))
     kind = jax.devices()[0].device_kind
     assert spread["copies"].device() == f"4 x {{kind}}"
     assert spread["split"].device() == f"4 x {{kind}}, 2 to a copy of the weights"
