@@ -118,7 +118,7 @@ def _end_unused() -> None:
     for process in psutil.Process().children():
         with contextlib.suppress(psutil.Error):  # It has ended by itself.
             if any(part.endswith(UNUSED) for part in process.cmdline()):
-                process.terminate()
+                process.kill()  # Asked to end, the autoscaler would tell of it as a failure.
 
 
 def _call(address: str) -> None:
