@@ -75,12 +75,13 @@ def make_plan(
     Where a task comes with initial states, episode i starts from state i whatever the seed, as published
     evaluations do; the seed then decides about the noise alone.
     """
+    label = protocol.label
 
     def spec(policy: str, task: TaskSpec, episode: int) -> EpisodeSpec:
         return EpisodeSpec(
             policy=policy,
             suite=task.suite,
-            protocol=protocol.label,
+            protocol=label,
             task=task.name,
             episode=episode,
             seed=episode if task.initial_states else episode_seed(seed, task.suite, task.name, episode),

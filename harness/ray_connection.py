@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import logging
@@ -11,6 +12,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -25,6 +27,9 @@ ALIKE = ("mujoco", "numpy", "jax", "ray")
 """Packages whose versions must be those of the driver on every machine, or records would differ."""
 UNWATCHED = {"RAY_enable_metrics_collection": "0", "RAY_event_stats": "0"}
 """For a Ray of our own: statistics of itself that nobody reads, a tenth of what it costs while it does nothing."""
+UNUSED = ("ray/_private/log_monitor.py", "ray/autoscaler/_private/monitor.py", "ray/dashboard/dashboard.py")
+"""Processes of a Ray of our own that nobody asks anything: a quarter of what it costs while it does nothing. They
+send what actors print to a driver that wants none of it, look for machines to add, and wait for a browser."""
 CALL_S = 10.0  # For a cluster to take a call.
 NODE_TIMEOUT_S = 300.0  # For a machine to unpack the code and to answer for the first time.
 
@@ -87,16 +92,19 @@ class RayConnection:
 def start_ray(**options: Any) -> None:
     """Start a Ray on this machine, with more patience than Ray has: half a minute is little on a busy one.
 
+    A new one, also where another cluster runs here already, which may be anybody's.
+
     Raises:
       EngineError: If it does not start.
     """
     _prepare_environment()
     for name, value in UNWATCHED.items():
         os.environ.setdefault(name, value)
-    wanted = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False, **QUIETLY, **options}
+    own = {"address": "local", "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     for attempt in range(START_ATTEMPTS):
         try:
-            ray.init(**wanted)
+            ray.init(**{**own, **QUIETLY, **options})
+            _end_unused()
             return
         except Exception as error:
             ray.shutdown()
@@ -104,6 +112,13 @@ def start_ray(**options: Any) -> None:
                 raise
             if attempt == START_ATTEMPTS - 1:
                 raise EngineError(f"Ray does not start on this machine; is it overloaded? {error}") from error
+
+
+def _end_unused() -> None:
+    for process in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # It has ended by itself.
+            if any(part.endswith(UNUSED) for part in process.cmdline()):
+                process.kill()  # Asked to end, the autoscaler would tell of it as a failure.
 
 
 def _call(address: str) -> None:

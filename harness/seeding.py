@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 
+_compact = json.JSONEncoder(separators=(",", ":")).encode  # `json.dumps` would make an encoder for every call.
+
 
 def derive(*parts: str | int, bits: int) -> int:
     """An integer of `bits` bits that depends on every part, equal on every machine and Python.
 
     The parts are hashed as a JSON list, so that ("ab", "c") and ("a", "bc") differ.
     """
-    digest = hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).digest()
+    digest = hashlib.sha256(_compact(parts).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> (64 - bits)
 
 

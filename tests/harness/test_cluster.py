@@ -136,3 +136,10 @@ def test_a_machine_with_other_software_is_refused_and_named(cluster):
     require_alike_nodes(installed())
     with pytest.raises(EngineError, match=r"other software than this one: numpy: 0 -> "):
         require_alike_nodes({**installed(), "numpy": "0"})
+
+
+def test_a_run_without_an_address_keeps_out_of_a_cluster_that_is_there(cluster, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    ray_connection.start_ray(num_cpus=1)
+    assert ray.get_runtime_context().gcs_address != cluster.address
+    assert ray.cluster_resources()["CPU"] == 1
