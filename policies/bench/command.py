@@ -6,6 +6,7 @@ python -m policies.bench pi05_libero --random-weights --batches 1 8 32
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 
@@ -14,15 +15,20 @@ from jax.sharding import Mesh
 
 from policies.bench.config import BenchConfig, BenchError, compiler_options, measured_preset
 from policies.bench.devices import ceilings
+from policies.bench.floor import Workload
 from policies.bench.measure import BatchTime, measure
-from policies.bench.stand_ins import random_policy
+from policies.bench.stand_ins import in_8_bits, random_policy
 from policies.bench.table import markdown
 from policies.bench.transcription import Versus, ratio_table, versus
 from policies.command_line import add_options
+from policies.kernel_choice import Shapes, choose_kernels
+from policies.kernels import KernelChoice, Kernels
+from policies.manifest import settings_of
 from policies.network import NetworkPolicy
 from policies.parameters import flatten, model_from
 from policies.placing import made_on, weights_bytes
 from policies.presets import Preset, UnknownPresetError, preset
+from policies.quantization import SETTING
 from policies.sharding import DevicesError, make_mesh, serving_mesh
 
 MISUSED = 2
@@ -59,6 +65,8 @@ def bench(name: str, config: BenchConfig) -> int:
     def say(words: str) -> None:
         print(words, file=sys.stderr, flush=True)
 
+    choice = _kernels(chosen, work, config)
+    chosen = dataclasses.replace(chosen, model=dataclasses.replace(chosen.model, kernels=choice.kernels))
     policy = _policy(name, chosen, config, work.prompt_tokens)
     limits = ceilings(chosen.model.dtype)
     parameters = sum(leaf.size for leaf in flatten(policy.model).values())
@@ -75,6 +83,11 @@ def bench(name: str, config: BenchConfig) -> int:
     ]
     if policy.mesh is not None:
         head.append(f"Spread over {policy.device()}.")
+    head += _by_libraries(choice)
+    if config.quantized:
+        head.append(
+            f"Large products in {config.quantized}; the floor is that of {chosen.model.dtype}, made-up ranges."
+        )
     if config.compiler_options:
         head.append(f"Compiled with {', '.join(config.compiler_options)}.")
     if config.without:
@@ -119,10 +132,16 @@ def _policy(name: str, chosen: Preset, config: BenchConfig, prompt_tokens: int) 
     except DevicesError as error:
         raise BenchError(str(error)) from error
     if config.random_weights:
-        return random_policy(chosen, prompt_tokens, mesh=mesh, compiler_options=options)
+        return random_policy(
+            chosen, prompt_tokens, mesh=mesh, compiler_options=options, kind=config.quantized
+        )
     from policies.checkpoints import CheckpointError  # These need more packages than random weights do.
     from policies.loading import NoWeightsError, load_policy
 
+    if config.checkpoint is not None and SETTING in settings_of(config.checkpoint):
+        raise BenchError(
+            f"{config.checkpoint} is quantised; measure what it was made of with --quantized KIND."
+        )
     try:
         loaded = load_policy(name, config.checkpoint)
     except NoWeightsError as error:
@@ -132,9 +151,31 @@ def _policy(name: str, chosen: Preset, config: BenchConfig, prompt_tokens: int) 
     except CheckpointError as error:
         raise BenchError(str(error)) from error
     model = made_on(mesh, lambda: model_from(chosen.model, flatten(loaded.model)))
+    if config.quantized:
+        model = in_8_bits(model, config.quantized)
     return NetworkPolicy(
         chosen, loaded.spec, model, loaded.stats, loaded.words, mesh, compiler_options=options
     )
+
+
+def _kernels(chosen: Preset, work: Workload, config: BenchConfig) -> KernelChoice:
+    said = Kernels.from_words(config.kernels)
+    if said is not None:
+        return KernelChoice(said)
+    rows = max(1, max(config.batches) // config.devices)
+    return choose_kernels(chosen.model, Shapes(rows, work.cameras, work.prompt_tokens))
+
+
+def _by_libraries(choice: KernelChoice) -> list[str]:
+    """What computes what, and what was tried; nothing where everything is as plain as always."""
+    named = [f"{operation} by {name}" for operation, name in choice.kernels.names().items() if name != "xla"]
+    lines = [f"Kernels: {', '.join(named)}."] if named else []
+    tried = [
+        f"{trial.operation} by {trial.implementation} "
+        + (trial.hindrance if trial.milliseconds is None else f"{trial.milliseconds:.3g} ms")
+        for trial in choice.trials
+    ]
+    return lines + ([f"Tried for the largest batch: {'; '.join(tried)}."] if tried else [])
 
 
 def _mesh(chosen: Preset, config: BenchConfig) -> Mesh | None:

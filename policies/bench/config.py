@@ -9,7 +9,9 @@ from typing import Literal
 
 from policies.bench.floor import Workload
 from policies.bench.sizes import Size, resized
+from policies.kernels import Kernels
 from policies.presets import Preset
+from policies.quantization import Kind
 from policies.unrolling import unrolled_where_it_pays
 
 
@@ -48,6 +50,11 @@ class BenchConfig:
     compiler_options: tuple[str, ...] = ()
     """Options of XLA for the program that answers, as NAME=VALUE, such as
     xla_gpu_command_buffer_unroll_loops=true; XLA's own unless given."""
+    kernels: tuple[str, ...] = ()
+    """What computes attention and gated products, as OPERATION=IMPLEMENTATION, such as prompt_attention=cudnn, or
+    xla for all; what is fastest for the largest batch unless given."""
+    quantized: Kind | None = None
+    """Measure with weights and inputs in 8 bits, of made-up ranges."""
     without: tuple[str, ...] = ()
     """Savings to do without, such as keys_only, schedule or separate_layers, to see what each brings."""
     seconds: float = 3.0
@@ -102,6 +109,12 @@ def measured_preset(preset: Preset, config: BenchConfig, platform: str = "cpu") 
             f"--devices and --devices-per-copy take numbers from 1; got {config.devices} and "
             f"{config.devices_per_copy}."
         )
+    try:
+        Kernels.from_words(config.kernels)
+    except ValueError as error:
+        raise BenchError(f"--kernels: {error}") from error
+    if config.transcription and config.quantized:
+        raise BenchError("--transcription compares with the same weights; leave out --quantized.")
     if config.transcription and config.devices > 1:
         raise BenchError("--transcription compares on one device; leave out --devices.")
     model = unrolled_where_it_pays(resized(preset.model, config.size), platform)

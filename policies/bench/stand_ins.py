@@ -10,15 +10,21 @@ from jax.sharding import Mesh
 from jaxtyping import Int
 
 from policies.interface import Query
+from policies.kernels import Trial
 from policies.network import NetworkPolicy, Words
 from policies.normalization import identity_stats
 from policies.parameters import Model, flatten, model_from, random_model
 from policies.placing import made_on
 from policies.presets import Preset
 from policies.programs import CompilerOptions
+from policies.projections import Product
+from policies.quantization import Kind, Quantization
+from policies.quantized import WatchedProduct, quantized, with_products
 from policies.tokenizers.decoded import DecodedActions, OnFailure
 from policies.tokenizers.fast import FastTokenizer
 from policies.tokenizers.sentencepiece_model import SentencePieceModel
+
+MADE_UP_RANGE = 8.0
 
 
 class CountedText(SentencePieceModel):
@@ -74,12 +80,17 @@ def random_policy(
     mesh: Mesh | None = None,
     keep_model: bool = True,
     compiler_options: CompilerOptions | None = None,
+    kind: Kind | None = None,
+    trials: Sequence[Trial] = (),
 ) -> NetworkPolicy:
-    """A preset with weights drawn at random, whose prompts have so many tokens; the rest as for `NetworkPolicy`."""
+    """A preset with weights drawn at random, whose prompts have so many tokens; in 8 bits of a `kind`, if
+    that is given; the rest as for `NetworkPolicy`."""
     text = CountedText(preset.model.vocab_size, prompt_tokens - 1)  # The first is the beginning of sentence.
     words = Words(text, None if preset.action_tokens is None else Undecodable())
     stats = {"state": identity_stats(preset.state_size), "actions": identity_stats(preset.action_size)}
     model = made_on(mesh, lambda: opened(random_model(preset.model, seed, dtype=preset.model.dtype), seed))
+    if kind is not None:
+        model = in_8_bits(model, kind)
     return NetworkPolicy(
         preset,
         preset.spec(),
@@ -89,7 +100,20 @@ def random_policy(
         mesh,
         keep_model=keep_model,
         compiler_options=compiler_options,
+        trials=trials,
     )
+
+
+def in_8_bits(model: Model, kind: Kind) -> Model:
+    """The model in 8 bits as if no input were ever larger than a few: as fast as with measured ranges."""
+    ranges: dict[str, tuple[float, ...]] = {}
+
+    def noted(name: str, matrix: jax.Array, bias: jax.Array | None, input_axes: int) -> Product:
+        ranges[name] = (MADE_UP_RANGE,) * matrix.shape[0]
+        return WatchedProduct(name, matrix, bias, input_axes, lambda name, layer, largest: None)
+
+    with_products(model, noted)
+    return quantized(model, Quantization(kind, ranges))
 
 
 def opened(model: Model, seed: int) -> Model:

@@ -82,7 +82,5 @@ def test_a_run_goes_on_with_the_kernels_that_it_was_started_with(tmp_path):
     assert [trial["milliseconds"] for trial in written["kernel_trials"]] == [1.0, 0.5], (
         "what it was chosen for stays"
     )
-    with pytest.raises(
-        RunFolderError, match=r"by the kernels .*cudnn.* Leave --kernels out"
-    ):
+    with pytest.raises(RunFolderError, match=r"by the kernels .*cudnn.* Leave --kernels out"):
         start(tmp_path).add_policy("pi0", "H200", {}, 1.0, 1.0, kernels=KernelChoice(Kernels()))

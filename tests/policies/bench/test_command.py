@@ -1,10 +1,13 @@
 import dataclasses
+import json
 import re
 
 import pytest
 
 from policies.bench.command import main
 from policies.bench.config import BenchConfig, BenchError, compiler_options, measured_preset
+from policies.kernels import KernelChoice, Kernels, Trial
+from policies.manifest import MANIFEST
 from policies.presets import PRESETS
 from tests.helpers.fresh_python import run_python
 
@@ -163,3 +166,52 @@ def test_rows_are_split_over_several_devices(per_copy, said):
         "4",
         "prefill",
     }
+
+
+def test_speed_in_8_bits_needs_no_observations(one_layer, capsys):
+    arguments = ["one-layer", "--random-weights", "--batches", "2", "--seconds", "0", "--count", "no"]
+    assert main([*arguments, "--quantized", "int8", "--kernels", "xla"]) == 0
+    printed = capsys.readouterr().out
+    assert "Large products in int8; the floor is that of float32" in printed
+    assert "Kernels" not in printed
+
+
+def test_kernels_that_were_tried_are_told(one_layer, capsys, monkeypatch):
+    chosen = KernelChoice(
+        Kernels(gated_product="tokamax"),
+        (Trial("gated_product", "xla", 2.0), Trial("gated_product", "cudnn", None, "ValueError: no")),
+    )
+    asked = []
+
+    def choose(config, shapes):
+        asked.append(shapes)
+        return chosen
+
+    monkeypatch.setattr("policies.bench.command.choose_kernels", choose)
+    arguments = ["one-layer", "--random-weights", "--batches", "1", "2", "--seconds", "0", "--count", "no"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "Kernels: gated_product by tokamax." in printed
+    assert (
+        "Tried for the largest batch: gated_product by xla 2 ms; gated_product by cudnn ValueError: no."
+        in printed
+    )
+    assert [shapes.rows for shapes in asked] == [2]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--kernels", "cudnn"], "--kernels: Kernels are given as OPERATION=IMPLEMENTATION"),
+        (["--quantized", "int8", "--transcription"], "leave out --quantized"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(one_layer, options, words, capsys):
+    assert main(["one-layer", "--random-weights", *options]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_quantised_checkpoint_is_measured_by_what_it_was_made_of(one_layer, tmp_path, capsys):
+    (tmp_path / MANIFEST).write_text(json.dumps({"config": {"quantization": {"kind": "int8"}}}))
+    assert main(["one-layer", "--checkpoint", str(tmp_path)]) == 2
+    assert "is quantised; measure what it was made of with --quantized KIND" in capsys.readouterr().err
