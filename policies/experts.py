@@ -6,6 +6,7 @@ feed-forward width.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -185,6 +186,7 @@ class Expert(nnx.Module):
         self.final_norm = norm(config.width, rngs=rngs)
 
 
+@functools.partial(jax.jit, static_argnames="axes")  # As one step, which holds no third copy of the weights.
 def _summed_first(w: Float[Array, "..."], *, axes: int) -> Float[Array, "*l d e"]:
     """A tensor [.., one or two axes, d, e] as matrices [.., d, all others]."""
     summed = w.ndim - 2

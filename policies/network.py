@@ -18,12 +18,12 @@ from pathlib import Path
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
-from jaxtyping import Array, Float, Int32, UInt32
+from jaxtyping import Float, Int32, UInt32
 
 from policies.answering import Spelling, answering
 from policies.interface import Answer, Chunk, Policy, PolicySpec, Preparation, Query
 from policies.kernels import KernelChoice, Trial
-from policies.model_input import ModelInput
+from policies.model_input import AnyArray, ModelInput
 from policies.normalization import Normalizer, NormStats, norm_stats_to_json
 from policies.parameters import Model, flatten
 from policies.pi0_fast import END_TOKEN
@@ -56,11 +56,11 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Assembled:
-    """Queries on the device, by shape."""
+    """Queries where the device finds them, by shape."""
 
     indices: tuple[list[int], ...]
     """Which of the queries belong to each of `inputs`."""
-    inputs: list[tuple[ModelInput, jax.Array]]
+    inputs: list[tuple[ModelInput, jax.Array | np.ndarray]]
     queries: list[Query]
 
 
@@ -102,6 +102,7 @@ class NetworkPolicy(Policy):
         """
         self.mesh = mesh
         self._kernels = KernelChoice(model.config.kernels, tuple(trials))
+        self._copies = mesh is not None or jax.default_backend() != "cpu"
         self.spec = spec
         self.preset = preset
         self._model = model if keep_model else None
@@ -177,7 +178,7 @@ class NetworkPolicy(Policy):
         return Encoded(query, self.encoder.encode(query))
 
     def assemble(self, rows: Sequence[Encoded], bucket: int) -> Assembled:
-        """Rows stacked by their shapes and copied to the device, images as uint8."""
+        """Rows stacked by their shapes and copied to the device if it has its own memory, images as uint8."""
         by_shape: dict[RowShape, list[int]] = {}
         for i, one in enumerate(rows):
             by_shape.setdefault(one.row.shape, []).append(i)
@@ -247,9 +248,10 @@ class NetworkPolicy(Policy):
             return Chunk(np.zeros((0, self.preset.action_size), np.float32), undecodable=decoded.undecodable)
         return self._in_robot_units(query, decoded.actions)
 
-    def placed(self, rows: list[Row]) -> tuple[ModelInput, jax.Array]:
-        """Rows of one shape as one batch on the devices."""
-        return jax.device_put(batch_of(rows), self.placement(len(rows)))
+    def placed(self, rows: list[Row]) -> tuple[ModelInput, jax.Array | np.ndarray]:
+        """Rows of one shape as one batch on the devices, or in memory for a processor, which finds it there."""
+        batch = batch_of(rows)
+        return jax.device_put(batch, self.placement(len(rows))) if self._copies else batch
 
     def placement(self, rows: int) -> NamedSharding | None:
         """Where a batch of so many rows goes; None for the default device."""
@@ -280,7 +282,7 @@ def batch_of(rows: list[Row]) -> tuple[ModelInput, UInt32[np.ndarray, "b 2"]]:
     return batch, np.stack([row.key for row in rows])
 
 
-def program_text(batch: ModelInput, keys: UInt32[Array, "b 2"]) -> str:
+def program_text(batch: ModelInput, keys: UInt32[AnyArray, "b 2"]) -> str:
     """Which program answers a batch, in words."""
     rows, length = batch.tokens.shape
     return f"{rows} rows with {len(batch.images)} cameras and prompts of {length} tokens"
