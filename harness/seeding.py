@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-_compact = json.JSONEncoder(
-    separators=(",", ":")
-).encode  # `json.dumps` would make an encoder for every call.
+_compact = json.JSONEncoder(separators=(",", ":")).encode  # `json.dumps` makes an encoder for every call.
 
 
 def derive(*parts: str | int, bits: int) -> int:
