@@ -41,7 +41,7 @@ def start(folder, *arguments):
 
 def finish(folder, *arguments):
     process = start(folder, *arguments)
-    printed, _ = process.communicate(timeout=250)
+    printed, _ = process.communicate(timeout=600)
     assert process.returncode == 0, printed
 
 
@@ -91,6 +91,7 @@ def test_killed_then_interrupted_then_finished_equals_uninterrupted(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_learned_policies_give_the_same_records_killed_or_not_and_for_any_number_of_simulators(tmp_path):
     arguments = ["--policies", "pi0-tiny", "pi05-tiny", "pi0_fast-tiny", "--tasks", "pick-place", "push"]
     arguments += ["--episodes", "2", "--max-steps", "60", "--undecodable", "hold"]
