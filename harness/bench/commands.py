@@ -9,6 +9,7 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
+from harness.errors import SimloopError
 from policies.bench.config import BenchConfig
 
 if TYPE_CHECKING:
@@ -39,9 +40,15 @@ class Played:
 
     def workload(self) -> Workload:
         """The same with a policy."""
+        from envs.registry import resolve_tasks
         from harness.bench.workload import Workload
 
-        return Workload(self.suite, self.task, self.images, self.max_steps, self.replan_steps, self.bucket)
+        task, *others = resolve_tasks(self.suite, [self.task])
+        if others:
+            raise SimloopError(
+                f"--task {self.task} is {1 + len(others)} tasks; name one, such as {task.name}."
+            )
+        return Workload(self.suite, task.name, self.images, self.max_steps, self.replan_steps, self.bucket)
 
 
 @bench.command(name="engine")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+import queue
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ import numpy as np
 from envs.interface import TaskSpec
 from envs.registry import resolve_tasks
 from harness.adapters.interface import Adapter
-from harness.adapters.registry import find_adapter
+from harness.adapters.registry import ADAPTERS, find_adapter
+from harness.errors import SimloopError
 from harness.plan import EpisodeSpec, Plan, make_plan
 from harness.protocol import Protocol
 from harness.sources import Sources, make_env
@@ -51,10 +53,9 @@ class Workload:
     @property
     def stub(self) -> Stub:
         """The policy: it looks through all cameras of the robot, or through none."""
-        robot = Stub().robot
-        adapter = find_adapter(self.suite, Stub(robot=robot).spec())
+        adapter = next(adapter for adapter in ADAPTERS if adapter.suite == self.suite)
         return Stub(
-            robot=robot,
+            robot=adapter.robot,
             cameras=tuple(adapter.cameras) if self.images else (),
             action_size=self.task_spec.action_size,
             chunk_steps=self.replan_steps,
@@ -98,7 +99,11 @@ class Alone:
 
 
 def simulators_alone(work: Workload, processes: int, seconds: float) -> Alone:
-    """Reset, draw, step: the work of the episodes in bare loops, one process per core, nobody asked."""
+    """Reset, draw, step: the work of the episodes in bare loops, one process per core, nobody asked.
+
+    Raises:
+      SimloopError: If a simulation fails or its process dies.
+    """
     context = multiprocessing.get_context("spawn")
     barrier, answers = context.Barrier(processes), context.Queue()
     workers = [
@@ -107,7 +112,19 @@ def simulators_alone(work: Workload, processes: int, seconds: float) -> Alone:
     ]
     for worker in workers:
         worker.start()
-    found = [answers.get() for _ in workers]
+    found: list[tuple[int, int, float, float]] = []
+    while len(found) < processes:
+        try:
+            answer = answers.get(timeout=1.0)
+        except queue.Empty:
+            dead = [worker.exitcode for worker in workers if worker.exitcode]
+            answer = f"a process ended with status {dead[0]}" if dead else None
+        if isinstance(answer, str):
+            for worker in workers:
+                worker.kill()
+            raise SimloopError(f"{work.suite}/{work.task} cannot be simulated: {answer}")
+        if answer is not None:
+            found.append(answer)
     for worker in workers:
         worker.join()
     queries = sum(q / s for q, _, s, _ in found)
@@ -117,6 +134,16 @@ def simulators_alone(work: Workload, processes: int, seconds: float) -> Alone:
 
 
 def _simulate(work: Workload, first: int, every: int, seconds: float, barrier: Barrier, answers: Any) -> None:
+    try:
+        answers.put(_simulated(work, first, every, seconds, barrier))
+    except Exception as error:
+        answers.put(f"{type(error).__name__}: {error}")
+
+
+def _simulated(
+    work: Workload, first: int, every: int, seconds: float, barrier: Barrier
+) -> tuple[int, int, float, float]:
+    """Queries, steps, seconds, and seconds on a core."""
     env = make_env(work.suite, work.task, work.protocol.render)
     episodes = iter(work.plan().episodes[first::every])
     for _ in _bare_episode(env, work, next(episodes)):
@@ -130,7 +157,7 @@ def _simulate(work: Workload, first: int, every: int, seconds: float, barrier: B
             steps += played
             if time.perf_counter() - began >= seconds:
                 break
-    answers.put((queries, steps, time.perf_counter() - began, time.process_time() - cpu))
+    return queries, steps, time.perf_counter() - began, time.process_time() - cpu
 
 
 def _bare_episode(env: Any, work: Workload, spec: EpisodeSpec) -> Iterator[int]:

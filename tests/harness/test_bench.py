@@ -1,12 +1,17 @@
 """The engine is measured against the same work that it does."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from envs import registry
 from envs.metaworld.simulation import MetaWorldEnv
 from harness.batching import Load
+from harness.bench.commands import Played
 from harness.bench.engine import _own_time, _Reading
-from harness.bench.workload import Workload, _bare_episode, policy_alone, stub_cpu_ms
+from harness.bench.workload import Workload, _bare_episode, policy_alone, simulators_alone, stub_cpu_ms
+from harness.errors import SimloopError
 from harness.health import ProcessHealth, SimulatorHealth, WorkerHealth
 from harness.phases import PHASES, PhaseTotals
 from harness.rollout import run_episode
@@ -77,3 +82,24 @@ def test_the_cost_of_the_harness_is_taken_from_what_each_process_said_over_its_o
 
 def test_what_the_stub_takes_of_a_core_is_known_and_does_not_include_its_sleep():
     assert 0 < stub_cpu_ms(WORK.serving(0.05), rows=3) < 20
+
+
+@pytest.mark.parametrize("suite", ["metaworld", "libero", "aloha_sim"])
+def test_every_suite_has_a_robot_to_measure_with(suite):
+    if suite != "metaworld":
+        pytest.importorskip({"libero": "libero", "aloha_sim": "gym_aloha"}[suite])
+    task = registry.resolve_tasks(suite)[0].name
+    work = Workload(suite, task, images=True, max_steps=25, replan_steps=10, bucket=4)
+    assert work.adapter.suite == suite
+    assert set(work.stub.cameras) == set(work.adapter.cameras)
+
+
+def test_a_simulation_that_fails_ends_the_measurement():
+    with pytest.raises(SimloopError, match="metaworld/reech-v3 cannot be simulated: KeyError: 'reech-v3'"):
+        simulators_alone(dataclasses.replace(WORK, task="reech-v3"), 2, 0.1)
+
+
+@pytest.mark.parametrize(("task", "words"), [("reech-v3", "reach-v3"), ("MT10", "is 10 tasks; name one")])
+def test_a_task_that_is_none_is_told_before_anything_is_measured(task, words):
+    with pytest.raises((SimloopError, registry.UnknownNameError), match=words):
+        Played(task=task).workload()
