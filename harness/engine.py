@@ -349,8 +349,12 @@ class Engine:
     def _settled_kernels(self) -> dict[str, Kernels]:
         """Kernels by policy, as far as nobody has to choose them: said by hand, used before, or without a choice."""
         said = Kernels.from_words(self._resources.kernels)
-        if said is None and not any(self._ray.gpus()):
-            said = Kernels()
+        if not any(self._ray.gpus()):
+            if said not in (None, Kernels()):
+                raise EngineError(
+                    f"--kernels {' '.join(self._resources.kernels)} needs a GPU; there is none."
+                )
+            return dict.fromkeys(self._policies, Kernels())
         settled = {} if said is None else dict.fromkeys(self._policies, said)
         return settled if self._resources.kernels else {**settled, **self._kernels}
 

@@ -156,12 +156,12 @@ def _unlike_starts(first: Source, other: Source) -> list[str]:
 
 
 def _unlike_policies(first: Source, other: Source) -> list[str]:
-    """In what the policies differ that both have loaded: weights, statistics, kind of device."""
+    """In what the policies differ that both have loaded: weights, statistics, kind of device, kernels."""
     ours, theirs = (source.provenance.get("policies", {}) for source in (first, other))
     return [
         f"{name}.{key}: {ours[name].get(key)} -> {theirs[name].get(key)}"
         for name in sorted(ours.keys() & theirs.keys())
-        for key in ("fingerprint", "device")
+        for key in ("fingerprint", "device", "kernels")
         if ours[name].get(key) != theirs[name].get(key)
     ]
 

@@ -133,6 +133,6 @@ def start_policy_worker(
 
     Ray starts it again when it dies; the caller counts how often.
     """
-    options = {"num_cpus": 0, "num_gpus": num_gpus, "max_restarts": -1, "max_concurrency": 1000}
+    options = {"num_cpus": 0, "num_gpus": num_gpus, "max_restarts": -1, "max_concurrency": 10_000}
     actor = ray.remote(concurrency_groups={"health": 1})(PolicyWorker)
     return actor.options(**options).remote(name, tuple(buckets), sources, devices)

@@ -21,7 +21,7 @@ from results.records import DECIDING_SOFTWARE, PROVENANCE, look_up
 
 PACKAGES = (
     "simloop", "mujoco", *(package for suite in map(registry.suite, registry.suites()) for package in suite.packages),
-    "gymnasium", "jax", "jaxlib", "flax", "numpy", "ray",
+    "gymnasium", "jax", "jaxlib", "flax", "numpy", "ray", "tokamax",
 )  # fmt: skip
 
 
@@ -71,8 +71,9 @@ class Provenance:
             self._refuse_other_software()
         policies = self._content["policies"]
         self._devices_before = {name: known["device"] for name, known in policies.items()}
+        # Where nothing is written of them, there were no others yet.
         self._kernels_before: dict[str, dict[str, str]] = {
-            name: known["kernels"] for name, known in policies.items() if "kernels" in known
+            name: known.get("kernels", Kernels().names()) for name, known in policies.items()
         }
         self._content["starts"].append(self._start)
         self._write()
@@ -126,7 +127,7 @@ class Provenance:
                 f"{device}, whose answers differ by rounding. Go on where it was started, or use another --out folder."
             )
         said = None if kernels is None else kernels.kernels.names()
-        if self._kernels_before.get(name, said) != said:
+        if said is not None and self._kernels_before.get(name, said) != said:
             raise RunFolderError(
                 f"Policy {name!r} answered by the kernels {self._kernels_before[name]} when {self._file.parent} was "
                 f"started and would now by {said}, whose answers differ by rounding. Leave --kernels out to go on, or "

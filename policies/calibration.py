@@ -65,6 +65,8 @@ def calibrate(
 ) -> Quantization:
     """Answer the queries, and note the largest inputs of every large product on the way.
 
+    Inputs are those of all tokens, of padding too. Takes about four times the memory of the weights.
+
     Args:
       policy: Whose weights are to be quantised.
       queries: Real observations, such as `observations` takes from demonstrations.
@@ -80,7 +82,7 @@ def calibrate(
 
     def watch(name: str, layer: Any, reach: Any) -> None:
         at = name, int(layer)
-        largest[at] = max(largest.get(at, 0.0), float(reach))
+        largest[at] = float(np.maximum(largest.get(at, 0.0), reach))  # What is not a number stays seen.
 
     def make(name: str, matrix: jax.Array, bias: jax.Array | None, input_axes: int) -> Product:
         return WatchedProduct(name, matrix, bias, input_axes, watch)

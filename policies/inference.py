@@ -63,7 +63,8 @@ def compiled(
 
 def _apart(stack: jax.Array, *, consume: bool) -> list[jax.Array]:
     """The layers of a stack as arrays of their own."""
-    layers = list(stack)
+    # Iterating would fetch a stack that is split over devices, and put each layer on the first of them.
+    layers = [jax.lax.index_in_dim(stack, i, 0, keepdims=False) for i in range(stack.shape[0])]
     if consume:
         jax.block_until_ready(layers)
         stack.delete()

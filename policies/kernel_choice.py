@@ -37,6 +37,10 @@ class Shapes:
     rows: int
     cameras: int
     prompt_tokens: int
+    answer_tokens: int = 0
+    """Slots behind the prompt, for models that answer in tokens."""
+    devices: int = 1
+    """How many there are beside each other. Kernels of tokamax are for one."""
 
 
 def choose_kernels(
@@ -63,7 +67,8 @@ def choose_kernels(
     for operation, implementations in IMPLEMENTATIONS.items():
         if operation == "gated_product" and not (config.unroll_layers and config.savings.joined_projections):
             continue  # It takes joined weights.
-        tried = [_tried(operation, name, config, shapes, timed) for name in implementations]
+        here = [name for name in implementations if shapes.devices == 1 or name != "tokamax"]
+        tried = [_tried(operation, name, config, shapes, timed) for name in here]
         trials += tried
         usable = [
             (trial.milliseconds, trial.implementation) for trial in tried if trial.milliseconds is not None
@@ -125,13 +130,13 @@ def _operation(
     if operation == "gated_product":
         x, joined = noise(shapes.rows, prompt, language.width), noise(language.width, 2 * language.mlp_dim)
 
-        def step(x: jax.Array, joined: jax.Array) -> jax.Array:
+        def step(x: jax.Array, joined: jax.Array, down: jax.Array) -> jax.Array:
             gated = (
                 gated_product_by_library(x, joined) if by_library else gated_product(jnp.matmul(x, joined))
             )
-            return gated[..., : language.width]
+            return jnp.matmul(gated, down)  # As a layer goes on: nothing of it can be left out.
 
-        return step, (x, joined)
+        return step, (x, joined, noise(language.mlp_dim, language.width))
     if operation == "image_attention":
         shape = (shapes.cameras * shapes.rows, config.tokens_per_image, encoder.num_heads, encoder.head_dim)
         q, k, v = noise(*shape), noise(*shape), noise(*shape)
@@ -145,7 +150,7 @@ def _operation(
     suffix = 0 if alone else 1
     if not alone and config.action_expert is not None:
         suffix = config.action_horizon + (1 if config.state_as == "token" else 0)
-    tokens, slots = (prompt, prompt) if alone else (suffix, suffix + prompt)
+    tokens, slots = (prompt, prompt + shapes.answer_tokens) if alone else (suffix, suffix + prompt)
     q = noise(shapes.rows, tokens, language.num_heads, language.head_dim)
     k, v = (noise(shapes.rows, slots, language.num_kv_heads, language.head_dim) for _ in range(2))
     seen = slots - shapes.prompt_tokens // 2

@@ -15,6 +15,7 @@ from policies.home import simloop_home
 from policies.interface import Serving, Weights
 from policies.kernel_choice import Shapes, choose_kernels
 from policies.kernels import KernelChoice
+from policies.manifest import settings_of
 from policies.network import NetworkPolicy, Words
 from policies.normalization import NormStats, identity_stats, load_norm_stats
 from policies.parameters import Model, model_from, random_model, shapes
@@ -75,7 +76,8 @@ def load_policy(
     config = unrolled_where_it_pays(chosen.model, jax.default_backend())
     serving = serving or Serving()
     mesh = serving_mesh(serving.devices, weights_bytes(config))
-    choice = _kernels(chosen, config, serving)
+    recorded = None if checkpoint is None else settings_of(checkpoint).get(SETTING)
+    choice = _kernels(chosen, config, serving, quantized=recorded is not None)
     config = dataclasses.replace(config, kernels=choice.kernels)
     weights: Weights
     if checkpoint is None:
@@ -98,15 +100,22 @@ def load_policy(
     return NetworkPolicy(chosen, spec, model, stats, words, mesh, keep_model=keep_model, trials=choice.trials)
 
 
-def _kernels(chosen: Preset, config: ModelConfig, serving: Serving) -> KernelChoice:
-    """What was said, or what is fastest for the batches that one device gets."""
+def _kernels(chosen: Preset, config: ModelConfig, serving: Serving, *, quantized: bool) -> KernelChoice:
+    """What was said, or what is fastest for the batches that one device gets, as far as it is used."""
     if serving.kernels is not None:
-        return KernelChoice(serving.kernels)
+        joined = config.unroll_layers and config.savings.joined_projections and not quantized
+        used = serving.kernels if joined else dataclasses.replace(serving.kernels, gated_product="xla")
+        return KernelChoice(used)
+    if quantized:  # Its gated products are no library's.
+        savings = dataclasses.replace(config.savings, joined_projections=False)
+        config = dataclasses.replace(config, savings=savings)
     black = chosen.absent_cameras == "black"
     shapes = Shapes(
         rows=max(1, serving.rows // serving.devices),
         cameras=len(config.cameras if black else chosen.cameras),
         prompt_tokens=chosen.prompt_lengths[0],
+        answer_tokens=chosen.answer_tokens if chosen.action_tokens is not None else 0,
+        devices=serving.devices,
     )
     return choose_kernels(config, shapes)
 

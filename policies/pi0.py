@@ -216,6 +216,7 @@ class Pi0(nnx.Module):
             KVCache(cache.k, cache.v, cache.end + self._suffix_length()),
             keys_only=keys_only,
             lengths=prefix.lengths,
+            prompt=True,
         )
         return ReadPrefix(cache, prefix.valid, prefix.lengths)
 

@@ -295,7 +295,7 @@ class Pi0Fast(nnx.Module):
             mask = jnp.concatenate([mask, seen], axis=1)
             places = [self._decode_position(prompt, step)[:, None] for step in steps]
             positions = jnp.concatenate([positions, *places], axis=1)
-        (out,), cache = self.transformer([tokens], positions, mask, cache)
+        (out,), cache = self.transformer([tokens], positions, mask, cache, prompt=True)
         return out, ReadPrompt(cache, valid)
 
     def decode(

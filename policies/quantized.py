@@ -11,13 +11,14 @@ Axis letters: l layers, d inputs, e outputs.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32
 
@@ -136,9 +137,7 @@ def quantized(model: Model, quantization: Quantization) -> Model:
                 f"{list(reach)[:4]} for them. Quantise this checkpoint anew."
             )
         values, scales = _matrices_in_8_bits(matrix, quantization.kind)
-        return QuantizedProduct(
-            quantization.kind, values, scales, jnp.asarray(reach, jnp.float32), bias, input_axes
-        )
+        return QuantizedProduct(quantization.kind, values, scales, _beside(matrix, reach), bias, input_axes)
 
     changed = with_products(model, make)
     if left_over:
@@ -146,6 +145,14 @@ def quantized(model: Model, quantization: Quantization) -> Model:
             f"The record has ranges for {', '.join(sorted(left_over))}, which the model does not have."
         )
     return changed
+
+
+def _beside(matrix: Array, reach: Sequence[float]) -> Float32[Array, " l"]:
+    """Numbers on all devices of a matrix."""
+    where = matrix.sharding
+    if isinstance(where, NamedSharding):
+        return jax.device_put(np.array(reach, np.float32), NamedSharding(where.mesh, PartitionSpec()))
+    return jnp.asarray(reach, jnp.float32)
 
 
 class WatchedProduct(Product):
@@ -175,7 +182,8 @@ class WatchedProduct(Product):
 
     def _apply(self, x: Array, dtype: DTypeLike | None, start: int) -> Array:
         x = _flat_inputs(x, self.input_axes).astype(x.dtype if dtype is None else dtype)
-        largest = jnp.abs(x).max().astype(jnp.float32)
+        # A maximum may pass over what is not a number.
+        largest = jnp.where(jnp.isnan(x).any(), jnp.nan, jnp.abs(x).max().astype(jnp.float32))
 
         jax.debug.callback(functools.partial(self.watch, self.name), self.layer[...], largest)
         y = jnp.matmul(x, self.matrix[...][:, start:].astype(x.dtype))

@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 SPLIT_FROM_BYTES = 4 << 20
 BATCH, FSDP = "batch", "fsdp"
-HELD_AT_ONCE = 1.6
+HELD_AT_ONCE = 2.4
 """Times the bytes of the weights that answering takes: they are laid out anew one after the other, the largest of which
 are a third of all, and what is computed needs room, too."""
 

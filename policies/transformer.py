@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 from policies.attention import Rotation, attend, attend_by_library, attend_by_row, rotate, rotation
 from policies.configs import GemmaConfig
 from policies.experts import Block, Expert
-from policies.kernels import Kernels
+from policies.kernels import Attention, Kernels
 from policies.kv_cache import KVCache, write
 from policies.norms import Modulation
 from policies.projections import wider
@@ -106,6 +106,7 @@ class Transformer(nnx.Module):
         *,
         keys_only: bool = False,
         lengths: Int[Array, " b"] | None = None,
+        prompt: bool = False,
     ) -> tuple[list, KVCache]: ...
 
     @overload
@@ -128,6 +129,7 @@ class Transformer(nnx.Module):
         *,
         keys_only: bool = False,
         lengths: Int[Array, " b"] | None = None,
+        prompt: bool = False,
     ) -> tuple[list, KVCache | None]:
         """Run the experts whose stream is not None.
 
@@ -143,6 +145,7 @@ class Transformer(nnx.Module):
           keys_only: Stop at the keys and values of the last layer, for callers that read the cache alone.
           lengths: Where valid tokens of a row see the row's first slots and no others, how many that are.
             The mask says the same; some kernels are faster with lengths.
+          prompt: Whether cameras and prompt are read, for which there may be another kernel.
 
         Returns:
           The streams after their final norms (None with `keys_only`), and the cache with the new tokens.
@@ -152,6 +155,7 @@ class Transformer(nnx.Module):
         split = [nnx.split(self.experts[i].layers) for i in running]
         by = rotation(positions, self.head_dim)
         end = None if cache is None else cache.end
+        kernel = self.kernels.prompt_attention if prompt else self.kernels.action_attention
 
         known = [conditioning[i] for i in running]
         known = [(c.pre_attention, c.pre_mlp) if isinstance(c, Modulations) else None for c in known]
@@ -167,7 +171,7 @@ class Transformer(nnx.Module):
 
         def layer(tokens: list, weights: tuple) -> tuple[list, tuple | None]:
             blocks, conditions, slots = parts(weights)
-            return self._layer(blocks, tokens, conditions, by, mask, lengths, slots, end)
+            return self._layer(blocks, tokens, conditions, by, mask, lengths, slots, end, kernel)
 
         tokens = [jnp.asarray(streams[i]).astype(self.dtype) for i in running]
         slots = None if cache is None else (cache.k, cache.v)
@@ -268,6 +272,7 @@ class Transformer(nnx.Module):
         lengths: Int[Array, " b"] | None,
         slots: tuple[Float[Array, "b _s k h"], Float[Array, "b _s k h"]] | None,
         end: Int[Array, ""] | None,
+        kernel: Attention,
     ) -> tuple[list, tuple | None]:
         normed = [
             b.pre_attention_norm(x, c) for b, x, (c, _) in zip(blocks, streams, conditions, strict=True)
@@ -284,7 +289,7 @@ class Transformer(nnx.Module):
             written = write(slots[0], k, end), write(slots[1], v, end)
             if mask.shape[-1] != k.shape[1]:
                 k, v = written
-        attended = self._attend(q, k, v, mask, lengths, cached=slots is not None)
+        attended = self._attend(q, k, v, mask, lengths, None if slots is None else kernel)
 
         out, start = [], 0
         for block, x, (_, gate), (_, condition) in zip(blocks, streams, normed, conditions, strict=True):
@@ -302,13 +307,10 @@ class Transformer(nnx.Module):
         v: Float[Array, "b s k h"],
         mask: Bool[Array, "b q s"],
         lengths: Int[Array, " b"] | None,
-        *,
-        cached: bool,
+        kernel: Attention | None,
     ) -> Float[Array, "b q n h"]:
-        if not cached:
+        if kernel is None:  # Without a cache, as in training.
             return attend(q, k, v, mask)
-        alone = mask.shape[1] == mask.shape[2]  # Cameras and prompt, which see nothing but each other.
-        kernel = self.kernels.prompt_attention if alone else self.kernels.action_attention
         if kernel != "xla":
             return attend_by_library(kernel, q, k, v, mask, lengths)
         by_row = self.attend_by_row and jax.default_backend() == "cpu"

@@ -21,6 +21,7 @@ from policies.bench.stand_ins import in_8_bits, random_policy
 from policies.bench.table import markdown
 from policies.bench.transcription import Versus, ratio_table, versus
 from policies.command_line import add_options
+from policies.interface import Serving
 from policies.kernel_choice import Shapes, choose_kernels
 from policies.kernels import KernelChoice, Kernels
 from policies.manifest import settings_of
@@ -143,7 +144,7 @@ def _policy(name: str, chosen: Preset, config: BenchConfig, prompt_tokens: int) 
             f"{config.checkpoint} is quantised; measure what it was made of with --quantized KIND."
         )
     try:
-        loaded = load_policy(name, config.checkpoint)
+        loaded = load_policy(name, config.checkpoint, serving=Serving(kernels=chosen.model.kernels))
     except NoWeightsError as error:
         raise BenchError(
             f"{name} needs trained weights: give --checkpoint FOLDER or --random-weights."
@@ -163,7 +164,8 @@ def _kernels(chosen: Preset, work: Workload, config: BenchConfig) -> KernelChoic
     if said is not None:
         return KernelChoice(said)
     rows = max(1, max(config.batches) // config.devices)
-    return choose_kernels(chosen.model, Shapes(rows, work.cameras, work.prompt_tokens))
+    shapes = Shapes(rows, work.cameras, work.prompt_tokens, work.answer_tokens, config.devices)
+    return choose_kernels(chosen.model, shapes)
 
 
 def _by_libraries(choice: KernelChoice) -> list[str]:

@@ -52,7 +52,7 @@ def random_batch(work: Workload, rows: int) -> ModelInput:
     cameras = config.cameras[: work.cameras]
     return ModelInput(
         images={camera: rng.integers(0, 256, (rows, size, size, 3), dtype=np.uint8) for camera in cameras},
-        image_masks={camera: np.ones(rows, np.bool_) for camera in cameras},
+        image_masks=dict.fromkeys(cameras),
         state=rng.standard_normal((rows, config.action_dim)).astype(np.float32),
         tokens=rng.integers(2, config.vocab_size, (rows, length), dtype=np.int32),
         token_mask=np.ones((rows, length), np.bool_),

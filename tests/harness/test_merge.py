@@ -92,6 +92,15 @@ def test_other_software_is_refused_and_named(tmp_path, change, said):
         merge([a, b], tmp_path / "out")
 
 
+def test_other_kernels_are_refused_and_named(tmp_path):
+    a, b = write(tmp_path / "a", PLAN.episodes[:2]), write(tmp_path / "b", PLAN.episodes[2:4])
+    content = json.loads((b / "provenance.json").read_text())
+    content["policies"]["expert"]["kernels"] = {"prompt_attention": "cudnn"}
+    (b / "provenance.json").write_text(json.dumps(content))
+    with pytest.raises(MergeError, match=r"expert\.kernels: .* -> .*'cudnn'"):
+        merge([a, b], tmp_path / "out")
+
+
 def test_other_weights_are_refused_and_named(tmp_path):
     a, b = write(tmp_path / "a", PLAN.episodes[:2]), write(tmp_path / "b", PLAN.episodes[2:4])
     content = json.loads((b / "provenance.json").read_text())

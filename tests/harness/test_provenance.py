@@ -75,7 +75,7 @@ def test_a_run_goes_on_with_the_kernels_that_it_was_started_with(tmp_path):
     first.add_policy("pi0", "H200", {}, 1.0, 1.0, kernels=chosen)
     first.add_policy("hold", "cpu", {}, 0.0, 0.0)
     again = start(tmp_path)
-    assert again.kernels_before() == {"pi0": chosen.kernels}
+    assert again.kernels_before()["pi0"] == chosen.kernels
     again.add_policy("pi0", "H200", {}, 1.0, 1.0, kernels=KernelChoice(chosen.kernels))
     written = read(tmp_path)["policies"]["pi0"]
     assert written["kernels"]["prompt_attention"] == "cudnn"
@@ -84,3 +84,12 @@ def test_a_run_goes_on_with_the_kernels_that_it_was_started_with(tmp_path):
     )
     with pytest.raises(RunFolderError, match=r"by the kernels .*cudnn.* Leave --kernels out"):
         start(tmp_path).add_policy("pi0", "H200", {}, 1.0, 1.0, kernels=KernelChoice(Kernels()))
+
+
+def test_a_run_from_before_kernels_were_chosen_goes_on_without_any(tmp_path):
+    start(tmp_path).add_policy("pi0", "H200", {}, 1.0, 1.0)
+    assert start(tmp_path).kernels_before() == {"pi0": Kernels()}
+    with pytest.raises(RunFolderError, match="would now by"):
+        start(tmp_path).add_policy(
+            "pi0", "H200", {}, 1.0, 1.0, kernels=KernelChoice(Kernels(action_attention="cudnn"))
+        )

@@ -16,10 +16,12 @@ from harness.policy_catalog import UnknownPolicyError, is_policy, load, parse, p
 from harness.quantize import Quantizing, quantize
 from policies import calibration
 from policies.calibration import observations
-from policies.checkpoints import CheckpointError
+from policies.checkpoints import CheckpointError, save_checkpoint
 from policies.checkpoints.own import Manifest
 from policies.interface import Query
+from policies.loading import load_policy
 from policies.manifest import MANIFEST, settings_of
+from policies.parameters import flatten
 from policies.presets import PRESETS
 from policies.training.layout import DatasetError
 from policies.training.prepared import prepare
@@ -136,6 +138,24 @@ def test_data_of_another_robot_are_refused(tmp_path):
     write_dataset(folder, header(state_size=6), [demonstration(0, state_size=6)])
     with pytest.raises(DatasetError, match=r"a state of 4 numbers .* has 6"):
         make(folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_broken_are_told(data, tmp_path, number):
+    policy = load_policy("pi0-tiny")
+    broken = dict(flatten(policy.model))
+    name = "PaliGemma/llm/layers/mlp/linear"
+    broken[name] = broken[name].at[1, 0, 0].set(number)
+    save_checkpoint(
+        tmp_path / "broken",
+        broken,
+        preset="pi0-tiny",
+        normalization=policy.preset.normalization,
+        config={},
+        norm_stats={"metaworld": policy.stats},
+    )
+    with pytest.raises(SimloopError, match=r"in layer 2 reach (nan|inf); the weights are broken"):
+        make(data, tmp_path / "out", f"pi0-tiny@{tmp_path / 'broken'}")
 
 
 def test_a_damaged_record_is_told_when_it_is_loaded(made, tmp_path):

@@ -94,6 +94,12 @@ def test_every_plain_path_runs_and_is_timed(family, operation):
     assert seconds_of(run) > 0
 
 
+def test_kernels_for_one_device_are_not_tried_where_there_are_several():
+    several = dataclasses.replace(SHAPES, devices=2)
+    choice = choose_kernels(small_config("pi05", **UNROLLED), several, platform="gpu", timed=lambda run: 1.0)
+    assert {trial.implementation for trial in choice.trials} == {"xla", "cudnn"}
+
+
 def test_libraries_that_are_not_here_are_found_out():
     choice = choose_kernels(small_config("pi05", **UNROLLED), SHAPES, platform="gpu")
     found = {trial.implementation: trial for trial in choice.trials if trial.operation == "image_attention"}

@@ -186,3 +186,11 @@ def test_words_of_the_command_line():
     for wrong in (("cudnn",), ("xla", "image_attention=cudnn"), ("image_attention=",)):
         with pytest.raises(ValueError, match="OPERATION=IMPLEMENTATION, or xla for all; got"):
             Kernels.from_words(wrong)
+
+
+@pytest.mark.parametrize("family", ["pi0", "pi05", "pi0_fast"])
+def test_prompts_have_a_kernel_of_their_own_in_every_family(asked, family):
+    config = small_config(family, kernels=Kernels(prompt_attention="cudnn"))
+    answers(config, queries(config))
+    prompt = 3 * config.tokens_per_image + config.max_token_len
+    assert {tokens for tokens, _, _ in asked} == {prompt}

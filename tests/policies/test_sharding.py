@@ -32,6 +32,9 @@ ANSWERS = """
     weights = flatten(spread["split"].model).values()
     assert sum(not x.sharding.is_fully_replicated for x in weights) > 10, "the larger arrays"
     assert all(x.sharding.is_fully_replicated for x in flatten(spread["copies"].model).values())
+    laid_out = jax.tree.leaves(spread["split"].programs._given)
+    assert all(len(x.sharding.device_set) == 4 for x in laid_out), "layers lie where their stack lay"
+    assert sum(not x.sharding.is_fully_replicated for x in laid_out) > 10
     for policy in spread.values():
         policy.prepare(4)
     for bucket in (4, 1, 3):  # Rows that four devices divide, and such that they do not.
@@ -76,8 +79,8 @@ MEMORY = """
 
     sharding.make_mesh = Mesh
     assert sharding.serving_mesh(4, 4 * 10**9).shape == (4, 1)
-    assert sharding.serving_mesh(4, 10 * 10**9).shape == (2, 2)
-    assert sharding.serving_mesh(4, 20 * 10**9).shape == (1, 4)
+    assert sharding.serving_mesh(4, 8 * 10**9).shape == (2, 2)
+    assert sharding.serving_mesh(4, 16 * 10**9).shape == (1, 4)
     with pytest.raises(sharding.DevicesError, match="weights take 30.0 GB .* devices have 40.0 GB. Use more"):
         sharding.serving_mesh(4, 30 * 10**9)
     sharding.make_mesh = real
