@@ -349,7 +349,7 @@ class Engine:
     def _settled_kernels(self) -> dict[str, Kernels]:
         """Kernels by policy, as far as nobody has to choose them: said by hand, used before, or without a choice."""
         said = Kernels.from_words(self._resources.kernels)
-        if not any(self._ray.gpus()):
+        if not any(self._gpus.of_machines):
             if said not in (None, Kernels()):
                 raise EngineError(
                     f"--kernels {' '.join(self._resources.kernels)} needs a GPU; there is none."
