@@ -15,13 +15,17 @@ from harness.health import ProcessHealth, SimulatorHealth
 from harness.phases import PHASES, PhaseTotals
 from harness.plan import make_plan
 from harness.protocol import Protocol
-from harness.resources import Resources
+from harness.resources import EngineError, Resources
 from harness.rollout import Played
+from harness.worker_gpus import WorkerGpus
+from policies.kernels import Kernels
 from policies.scripted import scripted_policy
 from tests.helpers.point_suite import point_task
 
 PROTOCOL = Protocol("points", render=RenderSettings("fast", 16, 16))
 PLAN = make_plan(["random"], [point_task("left"), point_task("right")], PROTOCOL, 10, seed=3)
+
+CUDNN = Kernels(prompt_attention="cudnn")
 
 
 class Actor:
@@ -105,3 +109,26 @@ def test_leaving_early_ends_the_thread(engine):
     for _ in engine.results(PLAN.episodes):
         break
     assert not [thread for thread in threading.enumerate() if thread.name == "engine"]
+
+
+@pytest.mark.parametrize(
+    ("said", "before", "gpus", "settled"),
+    [
+        ((), {}, (1,), {}),
+        ((), {"random": CUDNN}, (1,), {"random": CUDNN}),
+        (("xla",), {"random": CUDNN}, (1,), {"random": Kernels()}),
+        ((), {"random": CUDNN}, (0, 0), {"random": Kernels()}),
+    ],
+)
+def test_kernels_are_chosen_only_where_nobody_has_said_or_used_any(said, before, gpus, settled):
+    policies = {"random": scripted_policy("random").spec}
+    made = Engine(PROTOCOL, policies, 1, Resources(kernels=said), None, kernels=before)
+    made._gpus = WorkerGpus(gpus, 1)
+    assert made._settled_kernels() == settled
+
+
+def test_kernels_of_libraries_are_refused_without_a_gpu():
+    resources = Resources(kernels=("prompt_attention=cudnn",))
+    made = Engine(PROTOCOL, {"random": scripted_policy("random").spec}, 1, resources, None)
+    with pytest.raises(EngineError, match="--kernels prompt_attention=cudnn needs a GPU; there is none"):
+        made._settled_kernels()
