@@ -82,18 +82,16 @@ class Product(nnx.Module, abc.ABC):
     """Something that multiplies in the place of a matrix of numbers."""
 
     @abc.abstractmethod
-    def __call__(self, x: Float[Array, "..."], *, dtype: DTypeLike | None = None) -> Float[Array, "..."]:
-        """x · matrix, in `dtype` or that of `x`."""
-
-    @abc.abstractmethod
-    def outputs_from(self, x: Float[Array, "*b i"], start: int) -> Float[Array, "*b _o"]:
-        """The same without the first `start` outputs."""
+    def __call__(
+        self, x: Float[Array, "..."], *, dtype: DTypeLike | None = None, start: int = 0
+    ) -> Float[Array, "..."]:
+        """x · matrix without the first `start` outputs, in `dtype` or that of `x`."""
 
 
 def product(x: Float[Array, "*b i"], by: nnx.Param | Product, start: int = 0) -> Float[Array, "*b _o"]:
     """x · matrix in the dtype of `x`, without the first `start` outputs."""
     if isinstance(by, Product):
-        return by(x) if start == 0 else by.outputs_from(x, start)
+        return by(x, start=start)
     return jnp.matmul(x, by[..., start:].astype(x.dtype))
 
 

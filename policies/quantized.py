@@ -47,15 +47,10 @@ class QuantizedProduct(Product):
         self.values, self.scales, self.reach = nnx.Param(values), nnx.Param(scales), nnx.Param(reach)
         self.bias = None if bias is None else nnx.Param(bias)
 
-    def __call__(self, x: Float[Array, "..."], *, dtype: DTypeLike | None = None) -> Float[Array, "..."]:
+    def __call__(
+        self, x: Float[Array, "..."], *, dtype: DTypeLike | None = None, start: int = 0
+    ) -> Float[Array, "..."]:
         """Apply; the result has `dtype`, or that of `x`."""
-        return self._apply(x, dtype, 0)
-
-    def outputs_from(self, x: Float[Array, "*b d"], start: int) -> Float[Array, "*b _e"]:
-        """The outputs from `start` on."""
-        return self._apply(x, None, start)
-
-    def _apply(self, x: Array, dtype: DTypeLike | None, start: int) -> Array:
         dtype = x.dtype if dtype is None else dtype
         x = _flat_inputs(x, self.input_axes)
         largest = _LARGEST[self.kind]
@@ -172,15 +167,10 @@ class WatchedProduct(Product):
         self.layer = nnx.Param(jnp.arange(matrix.shape[0], dtype=jnp.int32))
         self.bias = None if bias is None else nnx.Param(bias)
 
-    def __call__(self, x: Float[Array, "..."], *, dtype: DTypeLike | None = None) -> Float[Array, "..."]:
+    def __call__(
+        self, x: Float[Array, "..."], *, dtype: DTypeLike | None = None, start: int = 0
+    ) -> Float[Array, "..."]:
         """Apply in `dtype`, or that of `x`."""
-        return self._apply(x, dtype, 0)
-
-    def outputs_from(self, x: Float[Array, "*b d"], start: int) -> Float[Array, "*b _e"]:
-        """The outputs from `start` on."""
-        return self._apply(x, None, start)
-
-    def _apply(self, x: Array, dtype: DTypeLike | None, start: int) -> Array:
         x = _flat_inputs(x, self.input_axes).astype(x.dtype if dtype is None else dtype)
         # A maximum may pass over what is not a number.
         largest = jnp.where(jnp.isnan(x).any(), jnp.nan, jnp.abs(x).max().astype(jnp.float32))
