@@ -90,25 +90,31 @@ def attend(
     return jnp.einsum("bkgts,bskh->btkgh", weights, v).reshape(batch, queries, heads, width)
 
 
-def attend_by_row(
+def attend_in_place(
     q: Float[Array, "b t n h"],
     k: Float[Array, "b s k h"],
     v: Float[Array, "b s k h"],
     mask: Bool[Array, "b t s"],
 ) -> Float[Array, "b t n h"]:
-    """`attend` for CPUs, equal up to rounding: logits that do not fit into the caches are never made.
+    """`attend`, equal up to rounding, with logits laid out as the two products read and write them.
 
-    Rows of a large batch take turns. Within one, logits are laid out as the two products read and write them,
-    and in float32 it is the sum of values that is divided, which has fewer numbers than the weights.
+    In float32 it is the sum of values that is divided, which has fewer numbers than the weights. On CPUs rows of a
+    large batch take turns: logits that do not fit into the caches are never made.
     """
     rows, queries, heads, _ = q.shape
     if rows == 1 or rows * heads * queries * k.shape[1] <= LOGITS_AT_ONCE:
-        return _attend_in_place(q, k, v, mask)
+        return _at_once(q, k, v, mask)
 
     def row(of: tuple) -> Float[Array, "t n h"]:
-        return _attend_in_place(*(array[None] for array in of))[0]
+        return _at_once(*(array[None] for array in of))[0]
 
-    return jax.lax.map(row, (q, k, v, mask))
+    def in_turns(*of: Array) -> Float[Array, "b t n h"]:
+        return jax.lax.map(row, of)
+
+    attended: Float[Array, "b t n h"] = jax.lax.platform_dependent(
+        q, k, v, mask, cpu=in_turns, default=_at_once
+    )
+    return attended
 
 
 def attend_by_library(
@@ -148,7 +154,7 @@ def attend_by_library(
     return function(q.astype(v.dtype), k.astype(v.dtype), v, **options)
 
 
-def _attend_in_place(
+def _at_once(
     q: Float[Array, "b t n h"],
     k: Float[Array, "b s k h"],
     v: Float[Array, "b s k h"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 from flax import nnx
@@ -31,26 +31,28 @@ def with_joined_projections(model: Model, *, consume: bool = False) -> Model:
 
     Queries, keys and values come from one product, and so do gate and up. Experts with adapters stay as
     they are, and so do image encoders whose layers are not stacked. The result is for calling: its
-    parameters have no published names.
+    parameters have no published names. Hidden layers of the image encoder are filled up where the config says so.
 
     Args:
-      consume: Whether to delete what has been joined, part by part, so that memory need not hold it twice.
+      consume: Whether to delete what has been changed, part by part, so that memory need not hold it twice.
         `model` is then of no use any more.
     """
     graph, state = nnx.split(model)
     joined = nnx.merge(graph, state)
     for expert, config in zip(joined.transformer.experts, model.config.experts, strict=True):
         if config.lora is None:
-            _join(expert.layers.attention, consume=consume)
-            _join(expert.layers.mlp, consume=consume)
+            _change(expert.layers.attention, "join", consume=consume)
+            _change(expert.layers.mlp, "join", consume=consume)
     if model.config.image_encoder.stacked:
-        _join(joined.image_encoder.blocks.attention, consume=consume)
+        _change(joined.image_encoder.blocks.attention, "join", consume=consume)
+        if model.config.savings.aligned:
+            _change(joined.image_encoder.blocks.mlp, "align", consume=consume)
     return joined
 
 
-def _join(part: Any, *, consume: bool) -> None:
+def _change(part: Any, how: Literal["join", "align"], *, consume: bool) -> None:
     before = jax.tree.leaves(nnx.state(part))
-    part.join()
+    getattr(part, how)()
     if consume:
         after = jax.block_until_ready(jax.tree.leaves(nnx.state(part)))
         for array in before:

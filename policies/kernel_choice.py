@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from policies.attention import attend, attend_by_library
+from policies.attention import attend_by_library, attend_in_place
 from policies.configs import ModelConfig
 from policies.experts import gated_product, gated_product_by_library
 from policies.kernels import IMPLEMENTATIONS, KernelChoice, Kernels, Trial
@@ -162,7 +162,7 @@ def _operation(
     ) -> jax.Array:
         if by_library:
             return attend_by_library(implementation, q, k, v, mask, lengths)
-        return attend(q, k, v, mask)
+        return attend_in_place(q, k, v, mask)
 
     return attention, (q, k, v, mask, lengths)
 

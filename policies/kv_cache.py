@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int32
 
 from policies.configs import GemmaConfig
+from policies.projections import aligned_length
 from policies.pytrees import pytree
 
 Slots: TypeAlias = Float[Array, "l b s k h"] | tuple[Float[Array, "b s k h"], ...]
@@ -40,9 +41,20 @@ class KVCache:
 
 
 def empty_cache(
-    config: GemmaConfig, *, batch: int, slots: int, dtype: DTypeLike, separate: bool = False
+    config: GemmaConfig,
+    *,
+    batch: int,
+    slots: int,
+    dtype: DTypeLike,
+    separate: bool = False,
+    aligned: bool = False,
 ) -> KVCache:
-    """A cache of zeros; `separate` gives each layer arrays of its own, for layers that are unrolled."""
+    """A cache of zeros for at least so many tokens.
+
+    `separate` gives each layer arrays of its own, for layers that are unrolled; `aligned` rounds slots up.
+    """
+    if aligned:
+        slots = aligned_length(slots)
     shape = (batch, slots, config.num_kv_heads, config.head_dim)
     end = jnp.zeros((), jnp.int32)
     if separate:

@@ -93,7 +93,7 @@ class Pi0(nnx.Module):
             rngs=rngs,
             recompute_layers=config.recompute_layers,
             unroll_layers=config.unroll_layers,
-            attend_by_row=config.savings.attention_by_row,
+            attend_in_place=config.savings.attention_in_place,
         )
         self.action_in_proj = Linear(action_dim, width, rngs=rngs)
         if config.state_as == "token":
@@ -208,6 +208,7 @@ class Pi0(nnx.Module):
             slots=self._suffix_length() + tokens,
             dtype=jnp.dtype(self.config.dtype),
             separate=self.config.unroll_layers,
+            aligned=self.config.savings.aligned,
         )
         _, cache = self.transformer(
             [prefix.tokens, None],
@@ -253,11 +254,13 @@ class Pi0(nnx.Module):
         read = prefix.valid.sum(axis=1, dtype=jnp.int32)
         length = suffix.tokens.shape[1]
         positions = read[:, None] + jnp.arange(length, dtype=jnp.int32)[None]
+        mask = jnp.concatenate([own, onto_prefix], axis=2)
+        behind = prefix.cache.slots - mask.shape[2]
         one_block = not suffix.starts_block[1:].any()  # A state token must not see the actions.
         (_, out), cache = self.transformer(
             [None, suffix.tokens],
             positions,
-            jnp.concatenate([own, onto_prefix], axis=2),
+            jnp.pad(mask, ((0, 0), (0, 0), (0, behind))),
             KVCache(prefix.cache.k, prefix.cache.v, jnp.zeros((), jnp.int32)),
             [None, suffix.condition],
             lengths=None if prefix.lengths is None or not one_block else length + prefix.lengths,

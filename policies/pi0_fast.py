@@ -82,7 +82,7 @@ class Pi0Fast(nnx.Module):
             rngs=rngs,
             recompute_layers=config.recompute_layers,
             unroll_layers=config.unroll_layers,
-            attend_by_row=config.savings.attention_by_row,
+            attend_in_place=config.savings.attention_in_place,
         )
 
     def sample_tokens(
@@ -182,6 +182,9 @@ class Pi0Fast(nnx.Module):
         else:
             logits, prompt = self.read_prompt(batch, max_tokens)
             logits = logits[:, None]
+        rows = logits.shape[0]
+        if rows == 1 and self.config.dtype == "bfloat16" and self.config.savings.lone_rows_doubled:
+            logits, prompt, keys = _doubled(logits, prompt, keys)
         tokens = jnp.zeros((logits.shape[0], max_tokens), jnp.int32)
         known = jnp.zeros((), jnp.int32)
         if leading:
@@ -205,7 +208,7 @@ class Pi0Fast(nnx.Module):
             return jax.lax.while_loop(go_on, lambda carry: advance(carry, among)[0], start)[2]
 
         if not candidates:
-            tokens = generate(among)
+            tokens = generate(among)[:rows]
             return GeneratedTokens(tokens, _lengths(tokens))
 
         def advance_and_keep(carry: tuple) -> tuple:
@@ -218,7 +221,7 @@ class Pi0Fast(nnx.Module):
         outs = jnp.zeros((*tokens.shape, self.transformer.width), jnp.dtype(self.config.dtype))
         state, outs = jax.lax.while_loop(lambda carry: go_on(carry[0]), advance_and_keep, (start, outs))
         right = self._are_best(outs, state[2], first=known + 1, end=state[3])
-        tokens = jax.lax.cond(right, lambda: state[2], lambda: generate(None))
+        tokens = jax.lax.cond(right, lambda: state[2], lambda: generate(None))[:rows]
         return GeneratedTokens(tokens, _lengths(tokens))
 
     def _are_best(
@@ -283,8 +286,9 @@ class Pi0Fast(nnx.Module):
             slots=slots + max_tokens,
             dtype=jnp.dtype(self.config.dtype),
             separate=self.config.unroll_layers,
+            aligned=self.config.savings.aligned,
         )
-        mask = jnp.pad(mask, ((0, 0), (0, 0), (0, max_tokens)))
+        mask = jnp.pad(mask, ((0, 0), (0, 0), (0, cache.slots - slots)))
         positions = positions_of_valid(valid)
         if leading:
             ids = jnp.broadcast_to(jnp.asarray(np.array(leading, np.int32))[None], (rows, len(leading)))
@@ -383,6 +387,20 @@ def align_right(
         )
 
     return jax.vmap(align)(tokens, valid, mask)
+
+
+def _doubled(
+    logits: Float[Array, "1 n v"], prompt: ReadPrompt, keys: Array | None
+) -> tuple[Float[Array, "2 n v"], ReadPrompt, Array | None]:
+    """The same row twice."""
+
+    def twice(slots: Array) -> Array:
+        return jnp.repeat(slots, 2, axis=slots.ndim - 4)
+
+    k, v = (jax.tree.map(twice, slots) for slots in (prompt.cache.k, prompt.cache.v))
+    cache = KVCache(k, v, prompt.cache.end)
+    both = ReadPrompt(cache, jnp.repeat(prompt.valid, 2, axis=0))
+    return jnp.repeat(logits, 2, axis=0), both, None if keys is None else jnp.repeat(keys, 2, axis=0)
 
 
 def _put(

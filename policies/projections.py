@@ -100,6 +100,15 @@ def add_bias(x: Float[Array, "*b o"], bias: Float[Array, " o"]) -> Float[Array, 
     return x + jnp.expand_dims(bias, tuple(range(x.ndim - 1)))
 
 
+ALIGNED_TO = 128
+"""What kernels may divide a sum into: up to 16 equal parts, each of a multiple of 16 bytes."""
+
+
+def aligned_length(length: int) -> int:
+    """The next length that kernels can divide."""
+    return -(-length // ALIGNED_TO) * ALIGNED_TO
+
+
 def wider(first: DTypeLike, second: DTypeLike) -> jnp.dtype:
     """The dtype that holds both exactly, of float32 and bfloat16."""
     return first if first == second else jnp.dtype(jnp.float32)

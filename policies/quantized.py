@@ -42,9 +42,21 @@ class QuantizedProduct(Product):
         bias: Float[Array, "*l e"] | None,
         input_axes: int,
     ):
-        """`values` are those of the matrix over `scales`; `reach` is the largest input."""
+        """Make a product.
+
+        Args:
+          kind: Of the 8 bits.
+          values: The matrix over `scales`, [.., e, d]: tensor cores take numbers of 8 bits along the sum alone.
+          scales: Of the outputs.
+          reach: The largest input.
+          bias: Added to the outputs.
+          input_axes: That the inputs' `d` numbers are in.
+        """
         self.kind, self.input_axes = kind, input_axes
-        self.values, self.scales, self.reach = nnx.Param(values), nnx.Param(scales), nnx.Param(reach)
+        step = reach / _LARGEST[kind]
+        self.values = nnx.Param(values)
+        # As numbers of their own: what is computed from others does not go into the kernel of the product.
+        self.into, self.back = nnx.Param(1.0 / step), nnx.Param(step[..., None] * scales)
         self.bias = None if bias is None else nnx.Param(bias)
 
     def __call__(
@@ -54,17 +66,16 @@ class QuantizedProduct(Product):
         dtype = x.dtype if dtype is None else dtype
         x = _flat_inputs(x, self.input_axes)
         largest = _LARGEST[self.kind]
-        step = self.reach[...] / largest
-        wide = jnp.clip(x.astype(jnp.float32) * (1.0 / step), -largest, largest)
+        wide = jnp.clip(x.astype(jnp.float32) * self.into[...], -largest, largest)
         small = _in_8_bits(wide, self.kind)
         summed = jnp.int32 if self.kind == "int8" else jnp.float32
         y = jax.lax.dot_general(
             small,
-            self.values[...][:, start:],
-            (((x.ndim - 1,), (0,)), ((), ())),
+            self.values[...][start:],
+            (((x.ndim - 1,), (1,)), ((), ())),
             preferred_element_type=summed,
         )
-        y = y.astype(jnp.float32) * (step * self.scales[...][start:])
+        y = y.astype(jnp.float32) * self.back[...][start:]
         if self.bias is not None:
             y = y + self.bias[...][start:].astype(jnp.float32)
         return y.astype(dtype)
@@ -144,7 +155,7 @@ def quantized(model: Model, quantization: Quantization) -> Model:
 
 def _beside(matrix: Array, reach: Sequence[float]) -> Float32[Array, " l"]:
     """Numbers on all devices of a matrix."""
-    where = matrix.sharding
+    where = getattr(matrix, "sharding", None)  # Shapes alone are nowhere.
     if isinstance(where, NamedSharding):
         return jax.device_put(np.array(reach, np.float32), NamedSharding(where.mesh, PartitionSpec()))
     return jnp.asarray(reach, jnp.float32)
@@ -189,12 +200,12 @@ def _in_8_bits(x: Float32[Array, "..."], kind: Kind) -> Array:
 
 
 def _matrices_in_8_bits(matrix: Float[Array, "l d e"], kind: Kind) -> tuple[Array, Float32[Array, "l e"]]:
-    """Layer by layer: widened to float32, all layers of the full size would take gigabytes."""
+    """Values [l, e, d] and scales. Layer by layer: widened to float32, all layers of the full size would take gigabytes."""
 
     def one(matrix: Float[Array, "d e"]) -> tuple[Array, Array]:
         wide = matrix.astype(jnp.float32)
         scales = jnp.abs(wide).max(axis=0) / _LARGEST[kind]
         scales = jnp.where(scales > 0, scales, 1.0)
-        return _in_8_bits(wide / scales, kind), scales
+        return _in_8_bits((wide / scales).T, kind), scales
 
     return jax.jit(lambda matrices: jax.lax.map(one, matrices))(matrix)

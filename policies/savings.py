@@ -26,9 +26,10 @@ class Savings:
     """Where layers are unrolled, one product makes queries, keys and values, and one makes gate and up, from
     weights that were put side by side once. Takes the memory of the weights twice, with or without
     `separate_layers`."""
-    attention_by_row: bool = True
-    """On CPUs, the rows of a large batch attend to their prompts one after the other, so that the logits of
-    one stay in the caches; in float32, sums of values are divided instead of weights."""
+    attention_in_place: bool = True
+    """Attention lays queries, logits and values out as its products read them, so that nothing is transposed; in
+    float32, sums of values are divided instead of weights. On CPUs, the rows of a large batch attend one after the
+    other, so that the logits of one stay in the caches."""
     leading_tokens: bool = True
     """The words that every answer of pi0-FAST begins with are read with the prompt; those that the model
     would not have said are taken back."""
@@ -36,6 +37,13 @@ class Savings:
     """pi0-FAST looks for the next token among those that answers are made of; all other tokens are looked at
     once, at the end, and what one of them would have won is generated again. Spares a fifth of the memory
     traffic of a token at batch 1."""
+    aligned: bool = False
+    """What products sum over is a multiple of 128 long: the slots of the cache, of which the last ones are never seen,
+    and the hidden layers of the image encoder, filled up with zeros. Kernels of accelerators split sums into equal
+    parts, and would copy caches and weights to fill up the last part. On CPUs there is nothing to gain."""
+    lone_rows_doubled: bool = True
+    """pi0-FAST answers a single query in bfloat16 with a copy of it beside it: the product of one row and a matrix is
+    compiled as another operation, which writes all of the matrix on GPUs, and takes ten times as long on CPUs."""
     unrolled_steps: bool = False
     """Flow steps are compiled one after the other instead of as a loop. Accelerators that replay recorded
     graphs cannot record a loop. Only with `schedule`; on CPUs it gains little and compiles for longer."""

@@ -20,7 +20,7 @@ from policies.configs import ImageEncoderConfig
 from policies.experts import stacked
 from policies.kernels import Attention
 from policies.norms import LayerNorm
-from policies.projections import Initializer, Linear, add_bias, flattened, product
+from policies.projections import Initializer, Linear, Product, add_bias, aligned_length, flattened, product
 
 xavier_uniform = nnx.initializers.xavier_uniform
 
@@ -75,16 +75,17 @@ class EncoderAttention(nnx.Module):
         self.joined = nnx.Param(
             jnp.concatenate([kernel.reshape(*kernel.shape[:-2], -1) for kernel in kernels], axis=-1)
         )
-        self.joined_bias = nnx.Param(jnp.concatenate([part.bias[...] for part in parts], axis=-2))
+        joined_bias = jnp.concatenate([part.bias[...] for part in parts], axis=-2)
+        self.joined_bias = nnx.Param(joined_bias.reshape(*joined_bias.shape[:-2], -1))
         del self.query, self.key, self.value
 
     def __call__(self, x: Float[Array, "n t d"], of: Float[Array, "n s d"]) -> Float[Array, "n t d"]:
         """Attend from `x` to `of`. The softmax is not float32 here, as in the published encoder; libraries
         compute it as they like."""
         if hasattr(self, "joined"):
-            y = product(x, self.joined)
-            y = y.reshape(*x.shape[:2], 3 * self.heads[0], self.heads[1])
-            q, k, v = jnp.split(y + self.joined_bias[...].astype(x.dtype)[None, None], 3, axis=2)
+            # The bias comes before heads are told apart, where libraries add it within the product.
+            y = add_bias(product(x, self.joined), self.joined_bias[...].astype(x.dtype))
+            q, k, v = jnp.split(y.reshape(*x.shape[:2], 3 * self.heads[0], self.heads[1]), 3, axis=2)
         else:
             q, k, v = self.query(x), self.key(of), self.value(of)
         q = q / jnp.sqrt(q.shape[-1]).astype(q.dtype)
@@ -111,6 +112,20 @@ class EncoderMlp(nnx.Module):
         }
         self.into = Linear(config.width, config.mlp_dim, rngs=rngs, **inits)
         self.out = Linear(config.mlp_dim, config.width, rngs=rngs, **inits)
+
+    def align(self) -> None:
+        """Fill the hidden layer up with zeros, which add nothing, to a length that kernels can divide."""
+        if isinstance(self.into, Product):
+            return
+        room = aligned_length(self.into.bias.shape[-1]) - self.into.bias.shape[-1]
+
+        def filled(parameter: nnx.Param, axis: int) -> nnx.Param:
+            widths = [(0, 0)] * parameter.ndim
+            widths[axis] = (0, room)
+            return nnx.Param(jnp.pad(parameter[...], widths))
+
+        self.into.kernel, self.into.bias = filled(self.into.kernel, -1), filled(self.into.bias, -1)
+        self.out.kernel = filled(self.out.kernel, -2)
 
     def __call__(self, x: Float[Array, "n t d"]) -> Float[Array, "n t d"]:
         """Apply to every token, in the dtype of `x`."""

@@ -19,7 +19,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from policies.attention import Rotation, attend, attend_by_library, attend_by_row, rotate, rotation
+from policies.attention import Rotation, attend, attend_by_library, attend_in_place, rotate, rotation
 from policies.configs import GemmaConfig
 from policies.experts import Block, Expert
 from policies.kernels import Attention, Kernels
@@ -60,13 +60,13 @@ class Transformer(nnx.Module):
         rngs: nnx.Rngs,
         recompute_layers: bool = True,
         unroll_layers: bool = False,
-        attend_by_row: bool = False,
+        attend_in_place: bool = False,
     ):
-        """`attend_by_row` says how to attend to a cache on CPUs; see `attention.attend_by_row`."""
+        """`attend_in_place` says how to attend where there is a cache; see `attention.attend_in_place`."""
         self.kernels = Kernels()
         """What computes where there is a cache."""
         self.recompute_layers, self.unroll_layers = recompute_layers, unroll_layers
-        self.attend_by_row = attend_by_row
+        self.attend_in_place = attend_in_place
         self.width, self.head_dim, self.depth = experts[0].width, experts[0].head_dim, experts[0].depth
         self.rope_dtype = rope_dtype
         self.dtype = dtype
@@ -313,8 +313,7 @@ class Transformer(nnx.Module):
             return attend(q, k, v, mask)
         if kernel != "xla":
             return attend_by_library(kernel, q, k, v, mask, lengths)
-        by_row = self.attend_by_row and jax.default_backend() == "cpu"
-        return (attend_by_row if by_row else attend)(q, k, v, mask)
+        return (attend_in_place if self.attend_in_place else attend)(q, k, v, mask)
 
 
 def _of_layer(weights: tuple, i: int) -> tuple:

@@ -72,7 +72,7 @@ class _Straight:
     """A model without loops, by the shapes of its weights."""
 
     def __init__(self, config: ModelConfig):
-        savings = dataclasses.replace(config.savings, unrolled_steps=True, attention_by_row=False)
+        savings = dataclasses.replace(config.savings, unrolled_steps=True, attention_in_place=False)
         config = dataclasses.replace(config, unroll_layers=True, savings=savings)
         model = abstract_model(config)
         if config.savings.joined_projections:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from policies import attention
-from policies.attention import attend, attend_by_row, block_mask, rotate, rotation
+from policies.attention import attend, attend_in_place, block_mask, rotate, rotation
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 
@@ -34,7 +34,7 @@ def test_a_query_that_sees_nothing_gets_the_mean_and_no_nan():
 
 @pytest.mark.parametrize("at_once", [1, 10**9])
 @pytest.mark.parametrize(("dtype", "limit"), [("float32", 1e-6), ("bfloat16", 1e-2)])
-def test_attending_row_by_row_changes_rounding_only(monkeypatch, at_once, dtype, limit):
+def test_attending_in_place_changes_rounding_only(monkeypatch, at_once, dtype, limit):
     monkeypatch.setattr(attention, "LOGITS_AT_ONCE", at_once)
     rng = np.random.default_rng(0)
     q = jnp.asarray(rng.standard_normal((3, 5, 6, 4)), dtype)
@@ -42,7 +42,7 @@ def test_attending_row_by_row_changes_rounding_only(monkeypatch, at_once, dtype,
     mask = rng.random((3, 5, 7)) < 0.6
     mask[0, 0] = False
     wanted = np.asarray(attend(q, k, v, jnp.asarray(mask)), np.float32)
-    got = attend_by_row(q, k, v, jnp.asarray(mask))
+    got = attend_in_place(q, k, v, jnp.asarray(mask))
     assert got.dtype == q.dtype
     np.testing.assert_allclose(np.asarray(got, np.float32), wanted, atol=limit)
 

@@ -125,6 +125,29 @@ def test_leading_tokens_spare_passes_as_far_as_they_are_right(monkeypatch, unrol
     assert len(passes) == LENGTH - 1 - alike
 
 
+@pytest.mark.parametrize("unrolled", [False, True])
+def test_a_lone_row_in_bfloat16_is_decoded_as_one_of_two(monkeypatch, unrolled):
+    config = small_config("pi0_fast", unroll_layers=unrolled, dtype="bfloat16")
+    model, batch = small_model(config), random_batch(config, 1, all_valid=True)
+    rows = []
+    decode = Pi0Fast.decode_out
+
+    def noted(model, prompt, token, step):
+        rows.append(token.shape[0])
+        return decode(model, prompt, token, step)
+
+    monkeypatch.setattr(Pi0Fast, "decode_out", noted)
+    both, keys = take_rows(batch, [0, 0]), jax.random.split(jax.random.key(3), 1)
+    for sample, own, twice in ((greedy, (), ()), (drawn, (keys,), (jnp.repeat(keys, 2, axis=0),))):
+        alone = run(model, sample, batch, *own)
+        assert alone.tokens.shape == (1, LENGTH)
+        np.testing.assert_array_equal(alone.tokens, run(model, sample, both, *twice).tokens[:1])
+        assert set(rows) == {2}
+    savings = dataclasses.replace(config.savings, lone_rows_doubled=False)
+    run(small_model(dataclasses.replace(config, savings=savings)), greedy, batch)
+    assert set(rows) == {1, 2}
+
+
 def test_words_that_fill_the_answer_are_read_as_far_as_it_goes():
     config = small_config("pi0_fast")
     model, batch = small_model(config), random_batch(config, 1, all_valid=True)

@@ -12,6 +12,7 @@ from policies.inference import compiled
 from policies.joining import with_joined_projections
 from policies.parameters import flatten
 from policies.pi0 import Pi0
+from policies.projections import ALIGNED_TO
 from policies.savings import Savings
 from tests.helpers.small_models import (
     LANGUAGE,
@@ -178,6 +179,30 @@ def test_policies_answer_alike_with_and_without_savings():
             for savings in (Savings(), nothing)
         )
     assert relative(spared, plain) < 2e-6
+
+
+@pytest.mark.parametrize("family", ["pi0", "pi05"])
+def test_sums_of_lengths_that_kernels_can_divide_change_only_rounding(family):
+    config = small_config(family, unroll_layers=True)
+    assert config.image_encoder.mlp_dim % ALIGNED_TO
+    batch, keys = random_batch(config, ROWS), np.arange(2 * ROWS, dtype=np.uint32).reshape(ROWS, 2)
+    aligned = with_savings(config, aligned=True)
+    assert run(small_model(aligned), Pi0.read_prefix, batch).cache.slots % ALIGNED_TO == 0
+    hidden = with_joined_projections(small_model(aligned)).image_encoder.blocks.mlp
+    assert hidden.into.kernel.shape[-1] == hidden.out.kernel.shape[-2] == ALIGNED_TO
+    with jax.numpy_dtype_promotion("standard"):
+        filled, as_it_is = (
+            answering(small_model(one), flow_steps=3, answer_tokens=1)(batch, keys)
+            for one in (aligned, config)
+        )
+    assert relative(filled, as_it_is) < 2e-6
+
+
+def test_what_is_filled_up_leaves_the_model_as_it_was():
+    model = small_model(with_savings(small_config("pi05"), aligned=True))
+    before = flatten(model)
+    with_joined_projections(model)
+    assert all(before[name] is leaf for name, leaf in flatten(model).items())
 
 
 def test_savings_are_turned_off_by_name():
