@@ -200,7 +200,7 @@ def _in_8_bits(x: Float32[Array, "..."], kind: Kind) -> Array:
 
 
 def _matrices_in_8_bits(matrix: Float[Array, "l d e"], kind: Kind) -> tuple[Array, Float32[Array, "l e"]]:
-    """Values [l, e, d] and scales. Layer by layer: widened to float32, all layers of the full size would take gigabytes."""
+    """Values [l, e, d] and scales, made layer by layer: widened to float32, all of the full size take gigabytes."""
 
     def one(matrix: Float[Array, "d e"]) -> tuple[Array, Array]:
         wide = matrix.astype(jnp.float32)

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import sys
 from collections.abc import Sequence
 
 import jax
 from jax.sharding import Mesh
 
-from policies.bench.config import BenchConfig, BenchError, compiler_options, measured_preset
+from policies.bench.config import BenchConfig, BenchError, Target, compiler_options, measured_preset
 from policies.bench.devices import ceilings
 from policies.bench.floor import Workload
+from policies.bench.gpu_targets import KERNEL_COLUMNS, TargetError, compile_for, kernel_table
 from policies.bench.measure import BatchTime, measure
 from policies.bench.stand_ins import in_8_bits, random_policy
-from policies.bench.table import markdown
+from policies.bench.table import grid, markdown
 from policies.bench.transcription import Versus, ratio_table, versus
 from policies.command_line import add_options
 from policies.interface import Serving
@@ -26,7 +28,7 @@ from policies.kernel_choice import Shapes, choose_kernels
 from policies.kernels import KernelChoice, Kernels
 from policies.manifest import settings_of
 from policies.network import NetworkPolicy
-from policies.parameters import flatten, model_from
+from policies.parameters import flatten, model_from, shapes
 from policies.placing import made_on, weights_bytes
 from policies.presets import Preset, UnknownPresetError, preset
 from policies.quantization import SETTING
@@ -58,41 +60,33 @@ def bench(name: str, config: BenchConfig) -> int:
     """Measure one preset and print the tables; returns the exit status.
 
     Raises:
-      BenchError: If what is asked does not fit the preset.
+      BenchError: If what is asked does not fit the preset, or this machine.
       UnknownPresetError: If there is no such preset.
     """
+    try:
+        if config.compile_for is not None:
+            return _compiled_elsewhere(name, config, config.compile_for)
+        return _measured_here(name, config)
+    except (NotImplementedError, ImportError, RuntimeError) as error:
+        if not config.kernels:
+            raise
+        raise BenchError(f"With --kernels {' '.join(config.kernels)}: {error}") from error
+
+
+def _measured_here(name: str, config: BenchConfig) -> int:
     chosen, work = measured_preset(preset(name), config, jax.default_backend())
-
-    def say(words: str) -> None:
-        print(words, file=sys.stderr, flush=True)
-
     choice = _kernels(chosen, work, config)
     chosen = dataclasses.replace(chosen, model=dataclasses.replace(chosen.model, kernels=choice.kernels))
     policy = _policy(name, chosen, config, work.prompt_tokens)
     limits = ceilings(chosen.model.dtype)
-    parameters = sum(leaf.size for leaf in flatten(policy.model).values())
     head = [
-        f"`{name}`{'' if config.size == 'preset' else f' at size {config.size}'}: {parameters / 1e6:.1f} M weights,"
-        f" {chosen.model.dtype}, {work.cameras} cameras, prompt {work.prompt_tokens}, prefix {work.prefix_tokens},"
-        + (
-            f" {work.answer_tokens} tokens."
-            if work.answer_tokens
-            else f" horizon {chosen.model.action_horizon}, {work.flow_steps} flow steps."
-        ),
+        *_head(name, chosen, work, config),
         f"JAX {jax.__version__}, {limits.source}: {limits.flops_per_s / 1e12:.3g} TFLOP/s,"
         f" {limits.bytes_per_s / 1e12:.3g} TB/s.",
     ]
     if policy.mesh is not None:
         head.append(f"Spread over {policy.device()}.")
     head += _by_libraries(choice)
-    if config.quantized:
-        head.append(
-            f"Large products in {config.quantized}; the floor is that of {chosen.model.dtype}, made-up ranges."
-        )
-    if config.compiler_options:
-        head.append(f"Compiled with {', '.join(config.compiler_options)}.")
-    if config.without:
-        head.append(f"Without {', '.join(config.without)}.")
     say("\n".join(head))
     done: list[BatchTime] = []
     ratios: list[Versus] = []
@@ -112,12 +106,74 @@ def bench(name: str, config: BenchConfig) -> int:
         say("Interrupted; the tables have what was measured.")
     tables = [markdown(done)] if config.stages else []
     tables += [ratio_table(ratios)] if ratios else []
-    text = "\n\n".join(head) + "\n\n" + "\n".join(tables)
+    show("\n\n".join(head) + "\n\n" + "\n".join(tables), config)
+    return status
+
+
+def say(words: str) -> None:
+    """Tell how far it is."""
+    print(words, file=sys.stderr, flush=True)
+
+
+def show(text: str, config: BenchConfig) -> None:
+    """Print the result, and write it where it is wanted."""
     print(text, end="")
     if config.out is not None:
         config.out.parent.mkdir(parents=True, exist_ok=True)
         config.out.write_text(text)
+
+
+def _compiled_elsewhere(name: str, config: BenchConfig, target: Target) -> int:
+    chosen, work = measured_preset(preset(name), config, "gpu")
+    kernels = Kernels.from_words(config.kernels) or Kernels()
+    work = dataclasses.replace(work, config=dataclasses.replace(work.config, kernels=kernels))
+    head = [
+        *_head(name, chosen, work, config),
+        f"Compiled by JAX {jax.__version__} for {target}, nothing run.",
+        *_by_libraries(KernelChoice(kernels)),
+    ]
+    say("\n".join(head))
+    programs = []
+    status = 0
+    try:
+        for rows in config.batches:
+            say(f"batch {rows}: compiling ...")
+            programs.append(
+                compile_for(
+                    target, work, rows, bits=config.quantized, options=compiler_options(config)
+                )
+            )  # fmt: skip
+    except TargetError as error:
+        raise BenchError(str(error)) from error
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+        say("Interrupted; the table has what was compiled.")
+    show("\n\n".join(head) + "\n\n" + grid(KERNEL_COLUMNS, kernel_table(programs)), config)
     return status
+
+
+def _head(name: str, chosen: Preset, work: Workload, config: BenchConfig) -> list[str]:
+    """What is looked at, in words."""
+    model = chosen.model
+    asked = (
+        f"{work.answer_tokens} tokens"
+        if work.answer_tokens
+        else f"horizon {model.action_horizon}, {work.flow_steps} flow steps"
+    )
+    weights = sum(math.prod(shape) for shape in shapes(model).values())
+    head = [
+        f"`{name}`{'' if config.size == 'preset' else f' at size {config.size}'}: {weights / 1e6:.1f} M weights,"
+        f" {model.dtype}, {work.cameras} cameras, prompt {work.prompt_tokens}, prefix {work.prefix_tokens}, {asked}."
+    ]
+    if config.quantized:
+        head.append(
+            f"Large products in {config.quantized} of made-up ranges; the floor is that of {model.dtype}."
+        )
+    if config.compiler_options:
+        head.append(f"Compiled with {', '.join(config.compiler_options)}.")
+    if config.without:
+        head.append(f"Without {', '.join(config.without)}.")
+    return head
 
 
 def _policy(name: str, chosen: Preset, config: BenchConfig, prompt_tokens: int) -> NetworkPolicy:

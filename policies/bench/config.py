@@ -14,6 +14,9 @@ from policies.presets import Preset
 from policies.quantization import Kind
 from policies.unrolling import unrolled_where_it_pays
 
+Target = Literal["h100", "h200"]
+"""GPUs that are described well enough to compile for them."""
+
 
 class BenchError(ValueError):
     """What was asked cannot be measured."""
@@ -62,6 +65,9 @@ class BenchConfig:
     count: Literal["lowered", "compiled", "no"] = "lowered"
     """What XLA counts FLOPs and bytes in: the program before or after it has optimised it, which takes another
     compilation but gives bytes that mean something."""
+    compile_for: Target | None = None
+    """Compile for this GPU, which need not be there, and tell what it would launch, read and write, and hold in memory,
+    instead of measuring. Takes JAX's plugin for CUDA and no weights; give the --kernels that it would choose."""
     transcription: bool = False
     """Measure a straightforward transcription of the reference computation as well, in turns."""
     stages: bool = True
@@ -96,7 +102,11 @@ def measured_preset(preset: Preset, config: BenchConfig, platform: str = "cpu") 
     """
     if config.random_weights and config.checkpoint is not None:
         raise BenchError("--random-weights and --checkpoint contradict each other; give one.")
-    if config.size != "preset" and not config.random_weights:
+    if config.compile_for and (config.checkpoint or config.transcription or config.devices > 1):
+        raise BenchError(
+            "--compile-for runs nothing, on one device; leave out --checkpoint, --transcription and --devices."
+        )
+    if config.size != "preset" and not (config.random_weights or config.compile_for):
         raise BenchError(
             f"There are no weights of size {config.size!r} but random ones; add --random-weights."
         )

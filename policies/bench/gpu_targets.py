@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
 from policies.answering import answering
+from policies.bench.config import Target
 from policies.bench.floor import Workload
 from policies.bench.gpu_kernels import Kind, Launches, launches
 from policies.bench.stages import random_batch
@@ -25,8 +26,6 @@ from policies.bench.stand_ins import in_8_bits
 from policies.parameters import abstract_model
 from policies.programs import CompilerOptions
 from policies.quantization import Kind as Bits
-
-Target = Literal["h100", "h200"]
 
 _HOPPER = """gpu_device_info {{
   threads_per_block_limit: 1024

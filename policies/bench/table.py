@@ -38,7 +38,7 @@ def markdown(measured: Sequence[BatchTime]) -> str:
     ]
     parts = ["batch", "stage", "runs", "ms", "floor ms", "of the floor", "GFLOP", "XLA GFLOP", "XLA GB"]
     staged = [_stage(one.rows, stage) for one in measured for stage in one.stages]
-    return _grid(whole, rows) + "\n" + _grid(parts, staged)
+    return grid(whole, rows) + "\n" + grid(parts, staged)
 
 
 def _stage(rows: int, stage: StageTime) -> list[str]:
@@ -61,6 +61,7 @@ def _ms(seconds: float) -> str:
     return f"{1e3 * seconds:.3g}" if seconds < 1 else f"{1e3 * seconds:.0f}"
 
 
-def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table."""
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

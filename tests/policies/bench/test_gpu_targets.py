@@ -1,0 +1,78 @@
+"""Programs for a GPU that is not there. Most of it needs JAX's plugin for CUDA, which the environment leaves out."""
+
+import dataclasses
+import importlib.util
+
+import pytest
+
+from policies.bench.command import main
+from policies.bench.config import BenchConfig, BenchError, measured_preset
+from policies.presets import PRESETS
+from tests.helpers.fresh_python import run_python
+
+def compiled(*options):
+    """Numbers of the table of a preset, compiled in a process of its own."""
+    program = (
+        "import io, contextlib\n"
+        "from policies.bench.command import main\n"
+        "out = io.StringIO()\n"
+        "with contextlib.redirect_stdout(out):\n"
+        f"    assert main({list(options)!r}) == 0\n"
+        "print(out.getvalue().replace('\\n', '~'))\n"
+    )
+    lines = [line for line in run_python(program).split("~") if line.startswith("|")]
+    names, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+needs_plugin = pytest.mark.skipif(
+    not any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)),
+    reason="JAX's plugin for CUDA is an extra package of gigabytes",
+)
+
+
+def test_without_the_plugin_a_sentence_says_what_is_missing(monkeypatch, capsys):
+    from policies.bench import gpu_targets
+
+    def nothing(**_):
+        raise NotImplementedError("topology not implemented for cuda")
+
+    monkeypatch.setattr(gpu_targets.topologies, "get_topology_desc", nothing)
+    assert main(["pi0-tiny", "--compile-for", "h100", "--batches", "1"]) == 2
+    assert "It takes the plugin for CUDA" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("other", [{"devices": 2}, {"transcription": True}])
+def test_what_runs_cannot_be_asked_of_a_gpu_that_is_not_there(other):
+    config = dataclasses.replace(BenchConfig(compile_for="h100"), **other)
+    with pytest.raises(BenchError, match="runs nothing"):
+        measured_preset(PRESETS["pi0-tiny"], config, "gpu")
+
+
+@needs_plugin
+@pytest.mark.slow
+def test_a_flow_step_launches_few_kernels_beside_its_products():
+    (row,) = compiled("pi05_libero", "--compile-for", "h100", "--batches", "1")
+    steps, layers = 10, 18
+    assert int(row["kernels"]) < 20 * steps * layers
+    assert float(row["weights GB"]) == pytest.approx(6.27, rel=0.02)
+
+
+@needs_plugin
+@pytest.mark.slow
+def test_a_token_moves_the_weights_and_little_else():
+    once, token = compiled("pi0_fast_droid", "--compile-for", "h200", "--batches", "1")
+    assert (once["part"], token["part"]) == ("once", "each turn of a loop")
+    read = float(token["GB of products"]) + float(token["GB of others"])
+    assert read < 1.04 * 5.03
+
+
+@needs_plugin
+@pytest.mark.slow
+def test_products_in_8_bits_read_half():
+    wide, small = (
+        compiled("pi05_libero", "--compile-for", "h100", "--batches", "1", *more)[0]
+        for more in ((), ("--quantized", "int8"))
+    )
+    assert float(small["GB of products"]) < 0.65 * float(wide["GB of products"])
+    assert int(small["kernels"]) < 1.05 * int(wide["kernels"])
