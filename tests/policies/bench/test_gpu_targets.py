@@ -10,6 +10,7 @@ from policies.bench.config import BenchConfig, BenchError, measured_preset
 from policies.presets import PRESETS
 from tests.helpers.fresh_python import run_python
 
+
 def compiled(*options):
     """Numbers of the table of a preset, compiled in a process of its own."""
     program = (
