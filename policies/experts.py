@@ -19,6 +19,7 @@ from policies.configs import GemmaConfig
 from policies.kernels import GatedProduct
 from policies.norms import AdaptiveRMSNorm, RMSNorm
 from policies.projections import Einsum, Product, product
+from policies.sharding import split_like
 
 M = TypeVar("M", bound=nnx.Module)
 lecun_normal = nnx.initializers.lecun_normal
@@ -64,13 +65,16 @@ class AttentionProjections(nnx.Module):
         if hasattr(self, "joined"):
             return
         if self.fused:
-            matrix = _summed_first(self.qkv.w[...], axes=2)
+            parts = [self.qkv.w[...]]
+            matrix = _summed_first(parts[0], axes=2)
             del self.qkv
         else:
-            parts = _summed_first(self.q.w[...], axes=1), _summed_first(self.kv.w[...], axes=2)
-            matrix = jnp.concatenate(parts, axis=-1)
+            parts = [self.q.w[...], self.kv.w[...]]
+            matrix = jnp.concatenate(
+                [_summed_first(part, axes=axes) for axes, part in enumerate(parts, start=1)], axis=-1
+            )
             del self.q, self.kv
-        self.joined = nnx.Param(matrix)
+        self.joined = nnx.Param(split_like(matrix, parts))
 
     def heads_of(
         self, x: Float[Array, "b t d"]
@@ -131,7 +135,8 @@ class GatedMlp(nnx.Module):
         """Put the first two weights side by side; see `AttentionProjections.join`."""
         if hasattr(self, "joined"):
             return
-        self.joined = nnx.Param(_summed_first(self.gating.w[...], axes=1))
+        part = self.gating.w[...]
+        self.joined = nnx.Param(split_like(_summed_first(part, axes=1), [part]))
         del self.gating
 
     def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:

@@ -25,6 +25,7 @@ from jaxtyping import Array, Float, Float32
 from policies.parameters import Model
 from policies.projections import Product
 from policies.quantization import Kind, Quantization, QuantizationError
+from policies.sharding import split_like
 
 _DTYPES = {"int8": jnp.int8, "fp8": jnp.float8_e4m3fn}
 _LARGEST = {"int8": 127.0, "fp8": 448.0}
@@ -143,6 +144,7 @@ def quantized(model: Model, quantization: Quantization) -> Model:
                 f"{list(reach)[:4]} for them. Quantise this checkpoint anew."
             )
         values, scales = _matrices_in_8_bits(matrix, quantization.kind)
+        values = split_like(values, [matrix])
         return QuantizedProduct(quantization.kind, values, scales, _beside(matrix, reach), bias, input_axes)
 
     changed = with_products(model, make)

@@ -10,6 +10,7 @@ that the number of devices divides.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -96,3 +97,15 @@ def state_sharding(state: Any, mesh: Mesh, split_from_bytes: int = SPLIT_FROM_BY
         return replicated(mesh)
 
     return jax.tree.map(place, state)
+
+
+def split_like(made: jax.Array, parts: Sequence[jax.Array]) -> jax.Array:
+    """What was made of arrays that are split over devices, split as well; left to itself it lies whole on each."""
+    if isinstance(made, jax.core.Tracer):
+        return made
+    split = [part for part in parts if not part.sharding.is_fully_replicated]
+    if not split or not isinstance(split[0].sharding, NamedSharding):
+        return made
+    least = min(part.size for part in split)
+    mesh = split[0].sharding.mesh
+    return jax.device_put(made, state_sharding(made, mesh, least * made.dtype.itemsize))

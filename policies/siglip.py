@@ -21,6 +21,7 @@ from policies.experts import stacked
 from policies.kernels import Attention
 from policies.norms import LayerNorm
 from policies.projections import Initializer, Linear, Product, add_bias, aligned_length, flattened, product
+from policies.sharding import split_like
 
 xavier_uniform = nnx.initializers.xavier_uniform
 
@@ -72,9 +73,8 @@ class EncoderAttention(nnx.Module):
             return
         parts = (self.query, self.key, self.value)
         kernels = [part.kernel[...] for part in parts]
-        self.joined = nnx.Param(
-            jnp.concatenate([kernel.reshape(*kernel.shape[:-2], -1) for kernel in kernels], axis=-1)
-        )
+        matrix = jnp.concatenate([kernel.reshape(*kernel.shape[:-2], -1) for kernel in kernels], axis=-1)
+        self.joined = nnx.Param(split_like(matrix, kernels))
         joined_bias = jnp.concatenate([part.bias[...] for part in parts], axis=-2)
         self.joined_bias = nnx.Param(joined_bias.reshape(*joined_bias.shape[:-2], -1))
         del self.query, self.key, self.value
@@ -122,7 +122,7 @@ class EncoderMlp(nnx.Module):
         def filled(parameter: nnx.Param, axis: int) -> nnx.Param:
             widths = [(0, 0)] * parameter.ndim
             widths[axis] = (0, room)
-            return nnx.Param(jnp.pad(parameter[...], widths))
+            return nnx.Param(split_like(jnp.pad(parameter[...], widths), [parameter[...]]))
 
         self.into.kernel, self.into.bias = filled(self.into.kernel, -1), filled(self.into.bias, -1)
         self.out.kernel = filled(self.out.kernel, -2)

@@ -55,6 +55,41 @@ def test_answers_do_not_depend_on_the_number_of_devices(name):
     assert printed.strip().endswith("equal")
 
 
+LAID_OUT = """
+    import dataclasses
+    import jax
+    import numpy as np
+    from flax import nnx
+    from policies.bench.stand_ins import in_8_bits
+    from policies.inference import compiled
+    from policies.joining import with_joined_projections
+    from policies.parameters import flatten, model_from
+    from policies.pi0 import Pi0
+    from policies.sharding import make_mesh, state_sharding
+    from tests.helpers.small_models import random_batch, random_noise, relative, small_config, small_model
+
+    config = small_config("pi05", unroll_layers=True)
+    config = dataclasses.replace(config, savings=dataclasses.replace(config.savings, aligned=True))
+    mesh, flat = make_mesh(2), flatten(small_model(config))
+    split = jax.device_put(flat, state_sharding(flat, mesh, 256))
+    one, spread = model_from(config, flat), model_from(config, split)
+    batch, noise = random_batch(config, 4), random_noise(config, 4)
+    for made in (with_joined_projections, lambda model: in_8_bits(model, "int8")):
+        changed = made(spread)
+        for path, leaf in nnx.state(changed).flat_state():
+            if leaf.ndim == 3 and {"joined", "linear", "mlp"} & set(path):
+                assert not leaf[...].sharding.is_fully_replicated, path
+        want, got = (compiled(made(model), Pi0.sample_actions)(batch, noise, 2) for model in (one, spread))
+        assert relative(got, want) < 1e-5
+    print("split")
+"""
+
+
+def test_weights_that_are_laid_out_anew_stay_split():
+    printed = run_python(textwrap.dedent(LAID_OUT), XLA_FLAGS=FOUR)
+    assert printed.strip().endswith("split")
+
+
 MEMORY = """
     import pytest
     from policies import sharding
