@@ -16,6 +16,8 @@ from policies.pi0 import Pi0
 from policies.pi0_fast import Pi0Fast
 from tests.helpers.small_models import random_batch, random_noise, relative, small_config, small_model
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
 ROWS = 3
 CUDNN = Kernels(image_attention="cudnn", prompt_attention="cudnn", action_attention="cudnn")
 

@@ -125,8 +125,8 @@ def test_leading_tokens_spare_passes_as_far_as_they_are_right(monkeypatch, unrol
     assert len(passes) == LENGTH - 1 - alike
 
 
-@pytest.mark.parametrize("unrolled", [False, True])
-def test_a_lone_row_in_bfloat16_is_decoded_as_one_of_two(monkeypatch, unrolled):
+@pytest.mark.parametrize(("unrolled", "is_drawn"), [(False, True), (True, False)])
+def test_a_lone_row_in_bfloat16_is_decoded_as_one_of_two(monkeypatch, unrolled, is_drawn):
     config = small_config("pi0_fast", unroll_layers=unrolled, dtype="bfloat16")
     model, batch = small_model(config), random_batch(config, 1, all_valid=True)
     rows = []
@@ -137,15 +137,25 @@ def test_a_lone_row_in_bfloat16_is_decoded_as_one_of_two(monkeypatch, unrolled):
         return decode(model, prompt, token, step)
 
     monkeypatch.setattr(Pi0Fast, "decode_out", noted)
-    both, keys = take_rows(batch, [0, 0]), jax.random.split(jax.random.key(3), 1)
-    for sample, own, twice in ((greedy, (), ()), (drawn, (keys,), (jnp.repeat(keys, 2, axis=0),))):
-        alone = run(model, sample, batch, *own)
-        assert alone.tokens.shape == (1, LENGTH)
-        np.testing.assert_array_equal(alone.tokens, run(model, sample, both, *twice).tokens[:1])
-        assert set(rows) == {2}
-    savings = dataclasses.replace(config.savings, lone_rows_doubled=False)
-    run(small_model(dataclasses.replace(config, savings=savings)), greedy, batch)
-    assert set(rows) == {1, 2}
+    key = jax.random.split(jax.random.key(3), 1)
+    sample, own, twice = (drawn, [key], [jnp.repeat(key, 2, axis=0)]) if is_drawn else (greedy, [], [])
+    alone = run(model, sample, batch, *own)
+    assert alone.tokens.shape == (1, LENGTH)
+    both = run(model, sample, take_rows(batch, [0, 0]), *twice)
+    np.testing.assert_array_equal(alone.tokens, both.tokens[:1])
+    assert set(rows) == {2}
+
+
+def test_a_lone_row_stays_alone_where_that_is_wanted(monkeypatch):
+    config = small_config("pi0_fast", dtype="bfloat16")
+    savings = config.savings.without("lone_rows_doubled")
+    config, rows = dataclasses.replace(config, savings=savings), []
+    decode = Pi0Fast.decode_out
+    monkeypatch.setattr(
+        Pi0Fast, "decode_out", lambda model, *of: rows.append(of[1].shape[0]) or decode(model, *of)
+    )
+    jax.eval_shape(lambda batch: greedy(small_model(config), batch), random_batch(config, 1))
+    assert set(rows) == {1}
 
 
 def test_words_that_fill_the_answer_are_read_as_far_as_it_goes():

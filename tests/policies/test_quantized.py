@@ -1,6 +1,7 @@
 """Answering in 8 bits: the arithmetic, where it is used, and what is refused."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +33,7 @@ from tests.helpers.small_models import (
 )
 
 ROWS = 3
+quick = pytest.mark.usefixtures("quick_to_compile")
 
 
 def answers(model, batch):
@@ -44,11 +46,11 @@ def answers(model, batch):
     return sample(batch, noise)
 
 
-def reaches(model, batch):
+@functools.cache
+def reaches(config, rows=ROWS):
     """Largest inputs of every product, by name and layer, and the answers on the way."""
-    config = model.config
     savings = config.savings.without("keys_only")
-    model = small_model(dataclasses.replace(config, savings=savings))
+    model, batch = small_model(dataclasses.replace(config, savings=savings)), random_batch(config, rows)
     seen = {}
 
     def watch(name, layer, largest):
@@ -96,12 +98,13 @@ def test_a_product_is_that_of_rounded_numbers(kind):
     assert by(jnp.asarray(x), dtype=jnp.bfloat16).dtype == jnp.bfloat16
 
 
+@quick
 @pytest.mark.parametrize("unroll", [False, True])
 @pytest.mark.parametrize("family", ["pi0", "pi05", "pi0_fast"])
 def test_watching_changes_nothing_and_sees_every_product_of_every_layer(family, unroll):
     config = small_config(family, unroll_layers=unroll)
     model, batch = small_model(config), random_batch(config, ROWS)
-    seen, out = reaches(model, batch)
+    seen, out = reaches(config)
     assert relative(out, answers(model, batch)) < 1e-5
     experts = range(len(config.experts))
     holders = ["images", *(f"experts/{number}" for number in experts)]
@@ -111,6 +114,7 @@ def test_watching_changes_nothing_and_sees_every_product_of_every_layer(family, 
     assert all(reach > 0 for reach in seen.values())
 
 
+@quick
 @pytest.mark.parametrize(("kind", "within"), [("int8", 0.15), ("fp8", 0.4)])
 @pytest.mark.parametrize("family", ["pi0", "pi05", "pi0_fast"])
 def test_answers_in_8_bits_are_near_the_others(family, kind, within):
@@ -118,15 +122,16 @@ def test_answers_in_8_bits_are_near_the_others(family, kind, within):
     config = small_config(family)
     model, batch = small_model(config), random_batch(config, ROWS)
     plain = answers(model, batch)
-    small = quantized(model, Quantization(kind, ranges(reaches(model, batch)[0])))
+    small = quantized(model, Quantization(kind, ranges(reaches(config)[0])))
     difference = relative(answers(small, batch), plain)
     assert 1e-4 < difference < within
 
 
+@quick
 def test_weights_take_a_quarter_of_float32():
     config = small_config("pi05")
     model = small_model(config)
-    small = quantized(model, Quantization("int8", ranges(reaches(model, random_batch(config, ROWS))[0])))
+    small = quantized(model, Quantization("int8", ranges(reaches(config)[0])))
 
     def bytes_of(expert):
         return sum(leaf.nbytes for leaf in jax.tree.leaves(nnx.state(expert.layers.mlp)))
@@ -135,10 +140,11 @@ def test_weights_take_a_quarter_of_float32():
     assert before / 4 < after < before / 3  # Scales and ranges come on top.
 
 
+@quick
 def test_loops_over_layers_and_unrolled_ones_agree():
     looped = small_config("pi05")
     batch = random_batch(looped, ROWS)
-    record = Quantization("int8", ranges(reaches(small_model(looped), batch)[0]))
+    record = Quantization("int8", ranges(reaches(looped)[0]))
     one, other = (
         answers(quantized(small_model(dataclasses.replace(looped, unroll_layers=unroll)), record), batch)
         for unroll in (False, True)
@@ -149,17 +155,18 @@ def test_loops_over_layers_and_unrolled_ones_agree():
 def test_a_row_does_not_depend_on_its_place():
     config = small_config("pi0")
     model, batch = small_model(config), random_batch(config, 4)
-    small = quantized(model, Quantization("fp8", ranges(reaches(model, batch)[0])))
+    small = quantized(model, Quantization("fp8", ranges(reaches(config, 4)[0])))
     order = [2, 0, 3, 1]
     np.testing.assert_array_equal(
         answers(small, take_rows(batch, order)), np.asarray(answers(small, batch))[order]
     )
 
 
+@quick
 def test_ranges_of_another_model_are_refused():
     config = small_config("pi0")
     model = small_model(config)
-    record = ranges(reaches(model, random_batch(config, ROWS))[0])
+    record = ranges(reaches(config)[0])
     with pytest.raises(
         QuantizationError, match=r"2 layers with a product 'images/mlp/in'; .* ranges \[1.0\]"
     ):
