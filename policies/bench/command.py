@@ -94,8 +94,18 @@ def _measured_here(name: str, config: BenchConfig) -> int:
     try:
         for rows in config.batches:
             say(f"batch {rows}: compiling and measuring ...")
-            if config.stages:
-                done.append(measure(policy, work, rows, limits, seconds=config.seconds, count=config.count))
+            if config.stages or not config.transcription:
+                done.append(
+                    measure(
+                        policy,
+                        work,
+                        rows,
+                        limits,
+                        seconds=config.seconds,
+                        count=config.count,
+                        by_stage=config.stages,
+                    )
+                )
                 say(f"batch {rows}: {1e3 * done[-1].seconds:.3g} ms, {rows / done[-1].seconds:.3g} queries/s")
             if config.transcription:
                 say(f"batch {rows}: measuring the transcription in turns ...")
@@ -104,7 +114,7 @@ def _measured_here(name: str, config: BenchConfig) -> int:
     except KeyboardInterrupt:
         status = INTERRUPTED
         say("Interrupted; the tables have what was measured.")
-    tables = [markdown(done)] if config.stages else []
+    tables = [markdown(done)] if done else []
     tables += [ratio_table(ratios)] if ratios else []
     show("\n\n".join(head) + "\n\n" + "\n".join(tables), config)
     return status

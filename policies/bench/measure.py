@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from dataclasses import dataclass
 
@@ -47,17 +48,12 @@ class BatchTime:
     """From queries to chunks; the median."""
     p90_s: float
     calls: int
-    stages: tuple[StageTime, ...]
-
-    @property
-    def device_s(self) -> float:
-        """The stages that have a floor."""
-        return sum(stage.seconds for stage in self.stages if stage.floor_s is not None)
-
-    @property
-    def floor_s(self) -> float:
-        """The least time on the device."""
-        return sum(stage.floor_s for stage in self.stages if stage.floor_s is not None)
+    device_s: float
+    """In the compiled program; the median."""
+    floor_s: float
+    """The least time on the device."""
+    stages: tuple[StageTime, ...] = ()
+    """Nothing where they were not measured."""
 
 
 AT_LEAST = 5
@@ -71,6 +67,7 @@ def measure(
     *,
     seconds: float,
     count: str,
+    by_stage: bool = True,
 ) -> BatchTime:
     """Time whole batches of queries, then the stages of the device one by one.
 
@@ -82,6 +79,7 @@ def measure(
         is not in it.
       seconds: Each part is measured for so long, and at least five times.
       count: `lowered`, `compiled` or `no`: what XLA counts in.
+      by_stage: Whether to time the stages, which are compiled one by one.
     """
     config = policy.preset.model
     asked = queries(policy.preset, config.cameras[: work.cameras], rows)
@@ -97,6 +95,23 @@ def measure(
     batch, keys = jax.device_put((batch, keys), where)
     device_s = median_of(policy.programs, batch, keys, at_least=AT_LEAST, seconds=seconds)
 
+    devices = 1 if policy.mesh is None else policy.mesh.size
+    share = rows // devices if rows % devices == 0 else rows
+    least = floor_stages(work, share)
+    p90_s = statistics.quantiles(taken, n=10, method="inclusive")[-1]
+    whole = BatchTime(
+        rows,
+        devices,
+        prepared_s,
+        statistics.median(taken),
+        p90_s,
+        len(taken),
+        device_s,
+        sum(stage.times * stage.seconds(ceilings) for stage in least),
+    )
+    if not by_stage:
+        return whole
+
     embed = compiled_for_inference(policy.model, stages.embed)
     prefix = embed(batch)
     read = compiled_for_inference(
@@ -109,10 +124,8 @@ def measure(
 
     found = {} if count == "no" else counts(work, rows, compiled=count == "compiled")
     parts = [StageTime("host", 1, host_s), StageTime("copy", 1, copy_s)]
-    devices = 1 if policy.mesh is None else policy.mesh.size
-    share = rows // devices if rows % devices == 0 else rows
-    for stage, least, spent in zip(
-        floor_stages(work, rows), floor_stages(work, share), (images_s, read_s, loop_s), strict=True
+    for stage, of_device, spent in zip(
+        floor_stages(work, rows), least, (images_s, read_s, loop_s), strict=True
     ):
         one = found.get(stage.name)
         parts.append(
@@ -120,11 +133,10 @@ def measure(
                 stage.name,
                 stage.times,
                 spent,
-                floor_s=least.times * least.seconds(ceilings),
+                floor_s=of_device.times * of_device.seconds(ceilings),
                 gigaflops=stage.times * stage.flops / 1e9,
                 counted=one and Count(stage.times * one.flops, stage.times * one.bytes),
             )
         )
     parts.append(StageTime("post", 1, post_s))
-    p90_s = statistics.quantiles(taken, n=10, method="inclusive")[-1]
-    return BatchTime(rows, devices, prepared_s, statistics.median(taken), p90_s, len(taken), tuple(parts))
+    return dataclasses.replace(whole, stages=tuple(parts))

@@ -8,7 +8,7 @@ from policies.bench.measure import BatchTime, StageTime
 
 
 def markdown(measured: Sequence[BatchTime]) -> str:
-    """Two tables: whole batches, and the stages of each."""
+    """Whole batches, and the stages of each in a table of their own, where they were measured."""
     whole = [
         "batch",
         "devices",
@@ -38,7 +38,7 @@ def markdown(measured: Sequence[BatchTime]) -> str:
     ]
     parts = ["batch", "stage", "runs", "ms", "floor ms", "of the floor", "GFLOP", "XLA GFLOP", "XLA GB"]
     staged = [_stage(one.rows, stage) for one in measured for stage in one.stages]
-    return grid(whole, rows) + "\n" + grid(parts, staged)
+    return grid(whole, rows) + ("\n" + grid(parts, staged) if staged else "")
 
 
 def _stage(rows: int, stage: StageTime) -> list[str]:

@@ -81,6 +81,16 @@ def test_tables_have_every_stage_with_its_floor_and_counts(one_layer, tmp_path, 
     assert difference < 1e-5
 
 
+def test_without_stages_there_is_the_table_of_whole_batches_alone(one_layer, capsys):
+    assert main(["one-layer", "--random-weights", "--batches", "2", "--seconds", "0", "--no-stages"]) == 0
+    text = capsys.readouterr().out
+    assert text.count("| --- |") == 1
+    (row,) = (line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| 2 | "))
+    device_ms, floor_ms = float(row[6]), float(row[7])
+    assert device_ms > 0
+    assert floor_ms > 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -89,7 +99,8 @@ def test_tables_have_every_stage_with_its_floor_and_counts(one_layer, tmp_path, 
         (["pi05_libero"], "--checkpoint FOLDER or --random-weights"),
         (["pi05_libero", "--random-weights", "--checkpoint", "x"], "contradict each other"),
         (["pi05_libero", "--size", "dummy"], "add --random-weights"),
-        (["pi05_libero", "--random-weights", "--no-stages"], "nothing to measure; add --transcription"),
+        (["pi0-tiny", "--compile-for", "h100", "--devices", "2"], "runs nothing, on one device"),
+        (["pi0-tiny", "--random-weights", "--kernels", "prompt_attention=cudnn"], "With --kernels prompt_"),
         (["pi05_libero", "--random-weights", "--batches", "0"], "numbers from 1"),
         (["pi05_libero", "--random-weights", "--devices", "0"], "numbers from 1; got 0"),
         (["pi0-tiny", "--random-weights", "--devices", "99"], "Ask for no more"),
@@ -172,7 +183,7 @@ def test_speed_in_8_bits_needs_no_observations(one_layer, capsys):
     arguments = ["one-layer", "--random-weights", "--batches", "2", "--seconds", "0", "--count", "no"]
     assert main([*arguments, "--quantized", "int8", "--kernels", "xla"]) == 0
     printed = capsys.readouterr().out
-    assert "Large products in int8; the floor is that of float32" in printed
+    assert "Large products in int8 of made-up ranges; the floor is that of float32" in printed
     assert "Kernels" not in printed
 
 
