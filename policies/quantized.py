@@ -68,7 +68,8 @@ class QuantizedProduct(Product):
         x = _flat_inputs(x, self.input_axes)
         largest = _LARGEST[self.kind]
         wide = jnp.clip(x.astype(jnp.float32) * self.into[...], -largest, largest)
-        small = _in_8_bits(wide, self.kind)
+        # Taken in as they are: XLA would let the product turn inputs around, and for GPUs fails to compile that.
+        small = jax.lax.optimization_barrier(_in_8_bits(wide, self.kind))
         summed = jnp.int32 if self.kind == "int8" else jnp.float32
         y = jax.lax.dot_general(
             small,

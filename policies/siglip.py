@@ -99,7 +99,10 @@ def attend_to_all(
 ) -> Float[Array, "n t e h"]:
     """Average the values by softmax(q · k), all of it in the dtype of the input."""
     weights = jax.nn.softmax(jnp.einsum("nteh,nseh->nets", q, k), axis=-1)
-    return jnp.einsum("nets,nseh->nteh", weights, v)
+    # Laid out before it is projected: XLA would let that product turn it around, and for GPUs some versions then
+    # find no way to compile it, as 72 numbers to a head fill no tile.
+    out = jnp.einsum("nets,nseh->nteh", weights, v)
+    return jax.lax.optimization_barrier(out.reshape(*out.shape[:2], -1)).reshape(out.shape)
 
 
 class EncoderMlp(nnx.Module):
