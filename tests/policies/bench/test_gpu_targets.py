@@ -5,8 +5,11 @@ import importlib.util
 
 import pytest
 
+from policies.bench import gpu_targets
 from policies.bench.command import main
 from policies.bench.config import BenchConfig, BenchError, measured_preset
+from policies.bench.gpu_targets import compile_for
+from policies.kernels import Kernels
 from policies.presets import PRESETS
 from tests.helpers.fresh_python import run_python
 
@@ -33,8 +36,6 @@ needs_plugin = pytest.mark.skipif(
 
 
 def test_without_the_plugin_a_sentence_says_what_is_missing(monkeypatch, capsys):
-    from policies.bench import gpu_targets
-
     def nothing(**_):
         raise NotImplementedError("topology not implemented for cuda")
 
@@ -77,3 +78,27 @@ def test_products_in_8_bits_read_half():
     )
     assert float(small["GB of products"]) < 0.65 * float(wide["GB of products"])
     assert int(small["kernels"]) < 1.05 * int(wide["kernels"])
+
+
+@needs_plugin
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [2, 32])
+@pytest.mark.parametrize("bits", [None, "int8", "fp8"])
+@pytest.mark.parametrize("kernels", [(), ("image_attention=cudnn", "action_attention=cudnn")])
+@pytest.mark.parametrize("name", ["pi05_libero", "pi0_base", "pi0_fast_droid"])
+def test_batches_of_every_form_compile(name, kernels, bits, rows):
+    """Two layers of each kind, as wide as they are; XLA has failed at some of these."""
+    _, work = measured_preset(PRESETS[name], BenchConfig(compile_for="h100", kernels=kernels), "gpu")
+    config = work.config
+    shallow = {
+        part: dataclasses.replace(getattr(config, part), depth=2)
+        for part in ("language", "action_expert", "image_encoder")
+        if getattr(config, part) is not None
+    }
+    chosen = Kernels.from_words(kernels) or Kernels()
+    config = dataclasses.replace(config, **shallow, kernels=chosen)
+    program = compile_for(
+        "h100", dataclasses.replace(work, config=config, flow_steps=2), rows, bits=bits
+    )  # fmt: skip
+    assert (program.once["attention"].kernels > 0) == bool(kernels)
+    assert program.once["product"].kernels >= 2 * 4 * 2
