@@ -89,6 +89,21 @@ def seconds_of(function: Callable, *arguments: object, at_least: int, seconds: f
     return taken
 
 
+def in_turns(
+    first: Callable[[], object], second: Callable[[], object], *, at_least: int, seconds: float
+) -> tuple[list[float], list[float]]:
+    """`seconds_of` two functions that are called one after the other, so that both meet the same machine."""
+    taken: tuple[list[float], list[float]] = ([], [])
+    for function in (first, second):
+        jax.block_until_ready(function())
+    while len(taken[0]) < at_least or sum(map(sum, taken)) < seconds:
+        for function, times in zip((first, second), taken, strict=True):
+            start = time.perf_counter()
+            jax.block_until_ready(function())
+            times.append(time.perf_counter() - start)
+    return taken
+
+
 def median_of(function: Callable, *arguments: object, at_least: int, seconds: float) -> float:
     """The median of `seconds_of`."""
     return statistics.median(seconds_of(function, *arguments, at_least=at_least, seconds=seconds))

@@ -11,7 +11,7 @@ import jax
 from policies.answering import compiled_for_inference
 from policies.bench import stages
 from policies.bench.counts import Count, counts
-from policies.bench.devices import median_of, seconds_of
+from policies.bench.devices import in_turns, median_of
 from policies.bench.floor import Ceilings, Workload
 from policies.bench.floor import stages as floor_stages
 from policies.bench.stand_ins import queries
@@ -50,6 +50,8 @@ class BatchTime:
     calls: int
     device_s: float
     """In the compiled program; the median."""
+    outside_s: float
+    """Of a batch beside the program: the median of the differences of both, in turns."""
     floor_s: float
     """The least time on the device."""
     stages: tuple[StageTime, ...] = ()
@@ -84,16 +86,20 @@ def measure(
     config = policy.preset.model
     asked = queries(policy.preset, config.cameras[: work.cameras], rows)
     prepared_s = policy.prepare(rows)
-    answers = []
-    taken = seconds_of(lambda: answers.append(policy.infer(asked, rows)), at_least=AT_LEAST, seconds=seconds)
-    host_s = statistics.median(answer.host_s for answer in answers)
-    post_s = statistics.median(answer.post_s for answer in answers)
-
     batch, keys = batch_of([policy.encoder.encode(query) for query in asked])
     where = policy.placement(rows)
     copy_s = median_of(jax.device_put, (batch, keys), where, at_least=AT_LEAST, seconds=seconds / 4)
     batch, keys = jax.device_put((batch, keys), where)
-    device_s = median_of(policy.programs, batch, keys, at_least=AT_LEAST, seconds=seconds)
+    answers = []
+    taken, bare = in_turns(
+        lambda: answers.append(policy.infer(asked, rows)),
+        lambda: policy.programs(batch, keys),
+        at_least=AT_LEAST,
+        seconds=2 * seconds,
+    )
+    host_s = statistics.median(answer.host_s for answer in answers)
+    post_s = statistics.median(answer.post_s for answer in answers)
+    device_s = statistics.median(bare)
 
     devices = 1 if policy.mesh is None else policy.mesh.size
     share = rows // devices if rows % devices == 0 else rows
@@ -107,6 +113,7 @@ def measure(
         p90_s,
         len(taken),
         device_s,
+        statistics.median(whole - program for whole, program in zip(taken, bare, strict=True)),
         sum(stage.times * stage.seconds(ceilings) for stage in least),
     )
     if not by_stage:

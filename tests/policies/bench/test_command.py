@@ -86,7 +86,7 @@ def test_without_stages_there_is_the_table_of_whole_batches_alone(one_layer, cap
     text = capsys.readouterr().out
     assert text.count("| --- |") == 1
     (row,) = (line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| 2 | "))
-    device_ms, floor_ms = float(row[6]), float(row[7])
+    device_ms, floor_ms = float(row[6]), float(row[8])
     assert device_ms > 0
     assert floor_ms > 0
 
