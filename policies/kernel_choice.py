@@ -16,10 +16,12 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from policies.attention import attend_by_library, attend_in_place
+from policies.attention import attend, attend_by_library, attend_in_place
 from policies.configs import ModelConfig
 from policies.experts import gated_product, gated_product_by_library
 from policies.kernels import IMPLEMENTATIONS, KernelChoice, Kernels, Trial
+from policies.pi0_fast import is_doubled
+from policies.projections import aligned_length
 from policies.siglip import attend_to_all
 
 GAIN = 1.03
@@ -150,19 +152,30 @@ def _operation(
     suffix = 0 if alone else 1
     if not alone and config.action_expert is not None:
         suffix = config.action_horizon + (1 if config.state_as == "token" else 0)
+    generating = config.action_expert is None
     tokens, slots = (prompt, prompt + shapes.answer_tokens) if alone else (suffix, suffix + prompt)
-    q = noise(shapes.rows, tokens, language.num_heads, language.head_dim)
-    k, v = (noise(shapes.rows, slots, language.num_kv_heads, language.head_dim) for _ in range(2))
+    if generating:
+        slots = prompt + shapes.answer_tokens
+    if config.savings.aligned and (
+        generating or not alone
+    ):  # The prompts of flow models are all that they see.
+        slots = aligned_length(slots)
+    rows = shapes.rows
+    if not alone and generating and is_doubled(config, rows):
+        rows *= 2
+    q = noise(rows, tokens, language.num_heads, language.head_dim)
+    k, v = (noise(rows, slots, language.num_kv_heads, language.head_dim) for _ in range(2))
     seen = slots - shapes.prompt_tokens // 2
-    mask = jnp.broadcast_to(jnp.arange(slots) < seen, (shapes.rows, tokens, slots))
-    lengths = jnp.full((shapes.rows,), seen, jnp.int32) if first_slots else None
+    mask = jnp.broadcast_to(jnp.arange(slots) < seen, (rows, tokens, slots))
+    lengths = jnp.full((rows,), seen, jnp.int32) if first_slots else None
+    plain = attend_in_place if config.savings.attention_in_place else attend
 
     def attention(
         q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, lengths: jax.Array | None
     ) -> jax.Array:
         if by_library:
             return attend_by_library(implementation, q, k, v, mask, lengths)
-        return attend_in_place(q, k, v, mask)
+        return plain(q, k, v, mask)
 
     return attention, (q, k, v, mask, lengths)
 

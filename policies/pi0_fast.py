@@ -183,7 +183,7 @@ class Pi0Fast(nnx.Module):
             logits, prompt = self.read_prompt(batch, max_tokens)
             logits = logits[:, None]
         rows = logits.shape[0]
-        if rows == 1 and self.config.dtype == "bfloat16" and self.config.savings.lone_rows_doubled:
+        if is_doubled(self.config, rows):
             logits, prompt, keys = _doubled(logits, prompt, keys)
         tokens = jnp.zeros((logits.shape[0], max_tokens), jnp.int32)
         known = jnp.zeros((), jnp.int32)
@@ -387,6 +387,11 @@ def align_right(
         )
 
     return jax.vmap(align)(tokens, valid, mask)
+
+
+def is_doubled(config: ModelConfig, rows: int) -> bool:
+    """Whether a batch is decoded as one of twice the rows; see `Savings.lone_rows_doubled`."""
+    return rows == 1 and config.dtype == "bfloat16" and config.savings.lone_rows_doubled
 
 
 def _doubled(

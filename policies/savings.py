@@ -29,7 +29,7 @@ class Savings:
     attention_in_place: bool = True
     """Attention lays queries, logits and values out as its products read them, so that nothing is transposed; in
     float32, sums of values are divided instead of weights. On CPUs, the rows of a large batch attend one after the
-    other, so that the logits of one stay in the caches."""
+    other, so that the logits of one stay in the caches. Losses that read a cache do the same."""
     leading_tokens: bool = True
     """The words that every answer of pi0-FAST begins with are read with the prompt; those that the model
     would not have said are taken back."""
@@ -39,8 +39,10 @@ class Savings:
     traffic of a token at batch 1."""
     aligned: bool = False
     """What products sum over is a multiple of 128 long: the slots of the cache, of which the last ones are never seen,
-    and the hidden layers of the image encoder, filled up with zeros. Kernels of accelerators split sums into equal
-    parts, and would copy caches and weights to fill up the last part. On CPUs there is nothing to gain."""
+    and, where projections are joined, the hidden layers of the image encoder, filled up with zeros (not in 8 bits).
+    Kernels of accelerators split sums into equal parts, and would copy caches and weights to fill up the last part. On
+    CPUs there is nothing to gain. Exact with pi0-FAST's decode mask `valid`, and with `window` wherever no camera is
+    masked: what masked tokens hold depends on all slots, and `window` may show it."""
     lone_rows_doubled: bool = True
     """pi0-FAST answers a single query in bfloat16 with a copy of it beside it: the product of one row and a matrix is
     compiled as another operation, which writes all of the matrix on GPUs, and takes ten times as long on CPUs."""

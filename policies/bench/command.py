@@ -68,7 +68,8 @@ def bench(name: str, config: BenchConfig) -> int:
             return _compiled_elsewhere(name, config, config.compile_for)
         return _measured_here(name, config)
     except (NotImplementedError, ImportError, RuntimeError) as error:
-        if not config.kernels:
+        of_libraries = set((Kernels.from_words(config.kernels) or Kernels()).names().values()) - {"xla"}
+        if not of_libraries or isinstance(error, jax.errors.JaxRuntimeError):
             raise
         raise BenchError(f"With --kernels {' '.join(config.kernels)}: {error}") from error
 
@@ -84,6 +85,8 @@ def _measured_here(name: str, config: BenchConfig) -> int:
         f"JAX {jax.__version__}, {limits.source}: {limits.flops_per_s / 1e12:.3g} TFLOP/s,"
         f" {limits.bytes_per_s / 1e12:.3g} TB/s.",
     ]
+    if config.quantized:
+        head.append(f"The floor is that of {chosen.model.dtype}.")
     if policy.mesh is not None:
         head.append(f"Spread over {policy.device()}.")
     head += _by_libraries(choice)
@@ -139,7 +142,6 @@ def _compiled_elsewhere(name: str, config: BenchConfig, target: Target) -> int:
     work = dataclasses.replace(work, config=dataclasses.replace(work.config, kernels=kernels))
     head = [
         *_head(name, chosen, work, config),
-        f"Compiled by JAX {jax.__version__} for {target}, nothing run.",
         *_by_libraries(KernelChoice(kernels)),
     ]
     say("\n".join(head))
@@ -147,7 +149,7 @@ def _compiled_elsewhere(name: str, config: BenchConfig, target: Target) -> int:
     status = 0
     try:
         for rows in config.batches:
-            say(f"batch {rows}: compiling ...")
+            say(f"batch {rows}: compiling for {target} ...")
             programs.append(
                 compile_for(
                     target, work, rows, bits=config.quantized, options=compiler_options(config)
@@ -158,6 +160,7 @@ def _compiled_elsewhere(name: str, config: BenchConfig, target: Target) -> int:
     except KeyboardInterrupt:
         status = INTERRUPTED
         say("Interrupted; the table has what was compiled.")
+    head.append(f"Compiled by JAX {jax.__version__} for {target}, nothing run.")
     show("\n\n".join(head) + "\n\n" + grid(KERNEL_COLUMNS, kernel_table(programs)), config)
     return status
 
@@ -176,9 +179,7 @@ def _head(name: str, chosen: Preset, work: Workload, config: BenchConfig) -> lis
         f" {model.dtype}, {work.cameras} cameras, prompt {work.prompt_tokens}, prefix {work.prefix_tokens}, {asked}."
     ]
     if config.quantized:
-        head.append(
-            f"Large products in {config.quantized} of made-up ranges; the floor is that of {model.dtype}."
-        )
+        head.append(f"Large products in {config.quantized} of made-up ranges.")
     if config.compiler_options:
         head.append(f"Compiled with {', '.join(config.compiler_options)}.")
     if config.without:

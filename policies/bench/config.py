@@ -103,9 +103,11 @@ def measured_preset(preset: Preset, config: BenchConfig, platform: str = "cpu") 
     """
     if config.random_weights and config.checkpoint is not None:
         raise BenchError("--random-weights and --checkpoint contradict each other; give one.")
-    if config.compile_for and (config.checkpoint or config.transcription or config.devices > 1):
+    several = config.devices > 1 or config.devices_per_copy is not None
+    if config.compile_for and (config.checkpoint or config.transcription or several):
         raise BenchError(
-            "--compile-for runs nothing, on one device; leave out --checkpoint, --transcription and --devices."
+            "--compile-for runs nothing, on one device; leave out --checkpoint, --transcription, --devices and "
+            "--devices-per-copy."
         )
     if config.size != "preset" and not (config.random_weights or config.compile_for):
         raise BenchError(

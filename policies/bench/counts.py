@@ -1,7 +1,8 @@
 """FLOPs and bytes of a query as XLA counts them, without weights: nothing is allocated, nothing runs.
 
 XLA counts the body of a loop once, however often it runs, so layers and flow steps are laid out one after
-the other before they are counted, and rows attend together.
+the other before they are counted, and rows attend together. What is filled up to aligned lengths counts; a lone row of
+pi0-FAST counts once.
 """
 
 from __future__ import annotations
@@ -72,7 +73,10 @@ class _Straight:
     """A model without loops, by the shapes of its weights."""
 
     def __init__(self, config: ModelConfig):
-        savings = dataclasses.replace(config.savings, unrolled_steps=True, attention_in_place=False)
+        in_place = (
+            config.savings.attention_in_place and jax.default_backend() != "cpu"
+        )  # There, rows take turns.
+        savings = dataclasses.replace(config.savings, unrolled_steps=True, attention_in_place=in_place)
         config = dataclasses.replace(config, unroll_layers=True, savings=savings)
         model = abstract_model(config)
         if config.savings.joined_projections:

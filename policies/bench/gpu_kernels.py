@@ -1,7 +1,8 @@
 """What a program that XLA compiled for a GPU launches: kernels by kind, and the bytes that they move.
 
 Read from the text of the optimised program, in which every instruction of the entry, and of the loops it runs, is
-one launch.
+one launch; a conditional counts as one, whatever is in its branches. Attention is that of libraries, in one kernel:
+where XLA computes it, its two products are among the products, and the softmax is among the others.
 """
 
 from __future__ import annotations

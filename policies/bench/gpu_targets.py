@@ -1,6 +1,6 @@
 """Compiling for a GPU that need not be there: what it would launch, what that moves, and the memory it takes.
 
-XLA compiles for a described device where JAX's plugin for CUDA is installed (`pip install "jax[cuda13]"`). Nothing is
+XLA compiles for a described device where JAX's plugin for CUDA is installed (`pip install "jax[cuda12]"`). Nothing is
 tried out then: on the device itself, XLA times several kernels for each product and takes the fastest.
 """
 
@@ -144,10 +144,10 @@ KERNEL_COLUMNS = [
     "part",
     "kernels",
     "products",
-    "attention",
+    "fused attention",
     "others",
     "GB of products",
-    "GB of attention",
+    "GB of fused attention",
     "GB of others",
     "weights GB",
     "temporary GB",
@@ -174,7 +174,7 @@ def _place(target: Target) -> SingleDeviceSharding:
     except (NotImplementedError, RuntimeError) as error:
         raise TargetError(
             f"JAX cannot compile for {target} here: {str(error).splitlines()[0]}. It takes the plugin for CUDA, "
-            f'pip install "jax[cuda13]=={jax.__version__}", and no GPU.'
+            f'pip install "jax[cuda12]=={jax.__version__}", and no GPU.'
         ) from error
     return SingleDeviceSharding(topology.devices[0])
 

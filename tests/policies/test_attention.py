@@ -47,6 +47,20 @@ def test_attending_in_place_changes_rounding_only(monkeypatch, at_once, dtype, l
     np.testing.assert_allclose(np.asarray(got, np.float32), wanted, atol=limit)
 
 
+@pytest.mark.parametrize("at_once", [1, 10**9])
+def test_gradients_are_those_of_the_plain_form(monkeypatch, at_once):
+    monkeypatch.setattr(attention, "LOGITS_AT_ONCE", at_once)
+    rng = np.random.default_rng(0)
+    q, k, v = (jnp.asarray(rng.standard_normal((3, 5, heads, 4)), jnp.float32) for heads in (6, 2, 2))
+    mask = jnp.asarray(rng.random((3, 5, 5)) < 0.6)
+
+    def gradients(attending):
+        return jax.grad(lambda *of: jnp.square(attending(*of, mask)).sum(), argnums=(0, 1, 2))(q, k, v)
+
+    for got, wanted in zip(gradients(attend_in_place), gradients(attend), strict=True):
+        np.testing.assert_allclose(got, wanted, atol=2e-5)
+
+
 def test_a_token_sees_valid_tokens_of_its_block_and_of_earlier_ones():
     valid = np.array([[1, 1, 0, 1, 1, 1]], np.bool_)
     starts = np.array([[0, 0, 0, 1, 1, 0]], np.bool_)

@@ -37,6 +37,10 @@ JOINABLE = [
 UNOPTIMIZED = {"xla_backend_optimization_level": 0}
 
 
+def generated(model, batch):
+    return model.sample_tokens(batch, LENGTH).tokens
+
+
 def with_savings(config, **changes):
     return dataclasses.replace(config, savings=dataclasses.replace(config.savings, **changes))
 
@@ -196,6 +200,31 @@ def test_sums_of_lengths_that_kernels_can_divide_change_only_rounding(family):
             for one in (aligned, config)
         )
     assert relative(filled, as_it_is) < 2e-6
+
+
+@pytest.mark.parametrize("decode_mask", ["valid", "window"])
+def test_a_cache_with_more_slots_changes_no_token(decode_mask):
+    config = small_config("pi0_fast", unroll_layers=True, decode_mask=decode_mask)
+    batch = random_batch(config, ROWS, all_valid=decode_mask == "window")
+    more, as_many = (
+        run(small_model(with_savings(config, aligned=aligned)), generated, batch) for aligned in (True, False)
+    )
+    np.testing.assert_array_equal(more, as_many)
+
+
+@pytest.mark.parametrize("mlp_dim", [24, ALIGNED_TO])
+def test_what_serving_lays_out_anew_is_deleted_and_nothing_else(mlp_dim):
+    config = small_config("pi0", unroll_layers=True)
+    images = dataclasses.replace(config.image_encoder, mlp_dim=mlp_dim)
+    config = with_savings(dataclasses.replace(config, image_encoder=images), aligned=True)
+    batch, keys = random_batch(config, ROWS), np.arange(2 * ROWS, dtype=np.uint32).reshape(ROWS, 2)
+    kept, consumed = (
+        np.asarray(
+            answering(small_model(config), flow_steps=2, answer_tokens=1, consume=consume)(batch, keys)
+        )
+        for consume in (False, True)
+    )
+    np.testing.assert_array_equal(kept, consumed)
 
 
 def test_what_is_filled_up_leaves_the_model_as_it_was():

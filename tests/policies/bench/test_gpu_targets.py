@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 
+import jax
 import pytest
 
 from policies.bench import gpu_targets
@@ -40,6 +41,7 @@ def test_without_the_plugin_a_sentence_says_what_is_missing(monkeypatch, capsys)
         raise NotImplementedError("topology not implemented for cuda")
 
     monkeypatch.setattr(gpu_targets.topologies, "get_topology_desc", nothing)
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)  # It holds for the whole process.
     assert main(["pi0-tiny", "--compile-for", "h100", "--batches", "1"]) == 2
     assert "It takes the plugin for CUDA" in capsys.readouterr().err
 
