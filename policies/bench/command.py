@@ -34,6 +34,7 @@ from policies.presets import Preset, UnknownPresetError, preset
 from policies.quantization import SETTING
 from policies.sharding import DevicesError, make_mesh, serving_mesh
 
+FAILED = 1
 MISUSED = 2
 INTERRUPTED = 130
 
@@ -145,16 +146,17 @@ def _compiled_elsewhere(name: str, config: BenchConfig, target: Target) -> int:
         *_by_libraries(KernelChoice(kernels)),
     ]
     say("\n".join(head))
+    options = compiler_options(config)
     programs = []
     status = 0
     try:
         for rows in config.batches:
             say(f"batch {rows}: compiling for {target} ...")
-            programs.append(
-                compile_for(
-                    target, work, rows, bits=config.quantized, options=compiler_options(config)
-                )
-            )  # fmt: skip
+            try:
+                programs.append(compile_for(target, work, rows, bits=config.quantized, options=options))
+            except jax.errors.JaxRuntimeError as error:
+                status = FAILED
+                say(f"batch {rows}: XLA does not compile this: {str(error).splitlines()[0]}")
     except TargetError as error:
         raise BenchError(str(error)) from error
     except KeyboardInterrupt:

@@ -73,9 +73,8 @@ class _Straight:
     """A model without loops, by the shapes of its weights."""
 
     def __init__(self, config: ModelConfig):
-        in_place = (
-            config.savings.attention_in_place and jax.default_backend() != "cpu"
-        )  # There, rows take turns.
+        # On CPUs rows would take turns, in a loop.
+        in_place = config.savings.attention_in_place and jax.default_backend() != "cpu"
         savings = dataclasses.replace(config.savings, unrolled_steps=True, attention_in_place=in_place)
         config = dataclasses.replace(config, unroll_layers=True, savings=savings)
         model = abstract_model(config)

@@ -95,6 +95,7 @@ def compile_for(
 
     Raises:
       TargetError: If JAX has no plugin for CUDA, or one that compiles for no absent device.
+      jax.errors.JaxRuntimeError: If XLA cannot compile the program, or does not know an option.
     """
     where = _place(target)
     config = work.config
@@ -123,9 +124,7 @@ def compile_for(
     program = lowered.compile(dict(options or {}))
     memory = program.memory_analysis()
     once, each_turn = launches(program.as_text())
-    return GpuProgram(
-        rows, once, each_turn, memory.argument_size_in_bytes, memory.temp_size_in_bytes
-    )  # fmt: skip
+    return GpuProgram(rows, once, each_turn, memory.argument_size_in_bytes, memory.temp_size_in_bytes)
 
 
 def kernel_table(programs: Sequence[GpuProgram]) -> list[list[str]]:

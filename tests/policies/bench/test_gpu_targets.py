@@ -6,9 +6,10 @@ import importlib.util
 import jax
 import pytest
 
-from policies.bench import gpu_targets
+from policies.bench import command, gpu_targets
 from policies.bench.command import main
 from policies.bench.config import BenchConfig, BenchError, measured_preset
+from policies.bench.gpu_kernels import KINDS, Launches
 from policies.bench.gpu_targets import compile_for
 from policies.kernels import Kernels
 from policies.presets import PRESETS
@@ -44,6 +45,21 @@ def test_without_the_plugin_a_sentence_says_what_is_missing(monkeypatch, capsys)
     monkeypatch.setattr(jax.config, "update", lambda *_: None)  # It holds for the whole process.
     assert main(["pi0-tiny", "--compile-for", "h100", "--batches", "1"]) == 2
     assert "It takes the plugin for CUDA" in capsys.readouterr().err
+
+
+def test_a_batch_that_does_not_compile_takes_no_other_one_along(monkeypatch, capsys):
+    def compile_some(target, work, rows, **_):
+        if rows == 2:
+            raise jax.errors.JaxRuntimeError("INTERNAL: no tile fits\nmore")
+        parts = dict.fromkeys(KINDS, Launches(3, 10**9))
+        return gpu_targets.GpuProgram(rows, parts, dict.fromkeys(KINDS, Launches()), 10**9, 0)
+
+    monkeypatch.setattr(command, "compile_for", compile_some)
+    assert main(["pi0-tiny", "--compile-for", "h100", "--batches", "1", "2", "4"]) == 1
+    printed = capsys.readouterr()
+    assert "batch 2: XLA does not compile this: INTERNAL: no tile fits\n" in printed.err
+    rows = [line.split(" | ")[:3] for line in printed.out.splitlines() if "| once |" in line]
+    assert rows == [["| 1", "once", "9"], ["| 4", "once", "9"]]
 
 
 @pytest.mark.parametrize("other", [{"devices": 2}, {"transcription": True}])
@@ -99,8 +115,7 @@ def test_batches_of_every_form_compile(name, kernels, bits, rows):
     }
     chosen = Kernels.from_words(kernels) or Kernels()
     config = dataclasses.replace(config, **shallow, kernels=chosen)
-    program = compile_for(
-        "h100", dataclasses.replace(work, config=config, flow_steps=2), rows, bits=bits
-    )  # fmt: skip
+    work = dataclasses.replace(work, config=config, flow_steps=2)
+    program = compile_for("h100", work, rows, bits=bits)
     assert (program.once["attention"].kernels > 0) == bool(kernels)
     assert program.once["product"].kernels >= 2 * 4 * 2
