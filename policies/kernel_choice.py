@@ -153,12 +153,10 @@ def _operation(
     if not alone and config.action_expert is not None:
         suffix = config.action_horizon + (1 if config.state_as == "token" else 0)
     generating = config.action_expert is None
-    tokens, slots = (prompt, prompt + shapes.answer_tokens) if alone else (suffix, suffix + prompt)
-    if generating:
-        slots = prompt + shapes.answer_tokens
-    if config.savings.aligned and (
-        generating or not alone
-    ):  # The prompts of flow models are all that they see.
+    tokens = prompt if alone else suffix
+    slots = prompt + shapes.answer_tokens if alone or generating else suffix + prompt
+    seen_with_cache = generating or not alone  # The prompts of flow models see themselves alone.
+    if config.savings.aligned and seen_with_cache:
         slots = aligned_length(slots)
     rows = shapes.rows
     if not alone and generating and is_doubled(config, rows):
