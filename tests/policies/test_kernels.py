@@ -8,17 +8,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from policies.answering import compiled_for_inference
+from policies.answering import answering, compiled_for_inference
 from policies.attention import attend, attend_by_library
 from policies.experts import gated_product, gated_product_by_library
+from policies.kernel_choice import Shapes, _operation
 from policies.kernels import IMPLEMENTATIONS, Kernels
 from policies.pi0 import Pi0
 from policies.pi0_fast import Pi0Fast
-from tests.helpers.small_models import random_batch, random_noise, relative, small_config, small_model
+from tests.helpers.small_models import (
+    random_batch,
+    random_noise,
+    relative,
+    small_config,
+    small_model,
+    take_rows,
+)
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
-ROWS = 3
+ROWS, LENGTH = 3, 4
 CUDNN = Kernels(image_attention="cudnn", prompt_attention="cudnn", action_attention="cudnn")
 
 
@@ -98,6 +106,34 @@ def test_all_cameras_are_as_good_as_masks_that_say_so():
     config = small_config("pi05")
     batch = random_batch(config, ROWS, all_valid=True)
     np.testing.assert_array_equal(answers(config, batch), answers(config, queries(config)))
+
+
+@pytest.mark.parametrize("rows", [1, ROWS])
+@pytest.mark.parametrize("family", ["pi0", "pi05", "pi0_fast"])
+def test_kernels_are_timed_in_the_shapes_that_programs_have(monkeypatch, family, rows):
+    calls = set()
+
+    def noted(q, k, v, **options):
+        calls.add((q.shape, k.shape, "key_value_seq_lengths" in options))
+        return q
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", noted)
+    config = small_config(family, unroll_layers=True, dtype="bfloat16")
+    aligned = dataclasses.replace(config.savings, aligned=True)
+    attention = dataclasses.replace(CUDNN, image_attention="xla")
+    config = dataclasses.replace(config, savings=aligned, kernels=attention)
+    batch = take_rows(queries(config), list(range(rows)))
+    call = answering(small_model(config), flow_steps=2, answer_tokens=LENGTH)
+    call.func.trace(*call.args, batch, np.zeros((rows, 2), np.uint32))
+    in_programs = set(calls)
+    calls.clear()
+    room = LENGTH if config.action_expert is None else 0
+    shapes = Shapes(rows, len(config.cameras), config.max_token_len, room)
+    for operation in ("prompt_attention", "action_attention"):
+        step, arguments = _operation(operation, "cudnn", config, shapes)
+        jax.eval_shape(step, *arguments)
+    assert len(calls) == 2
+    assert calls == in_programs
 
 
 def test_cudnn_takes_the_shapes_of_the_full_size(monkeypatch):
