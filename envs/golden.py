@@ -23,7 +23,7 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Float32, UInt8
 
-from envs.interface import RenderSettings, Suite
+from simloop.envs.interface import RenderSettings, Suite
 
 RENDER = RenderSettings("official", 128, 128)
 SEED = 0
@@ -128,14 +128,14 @@ def origin(suite: Suite) -> Origin:
 
 def origin_here(suite: Suite) -> Origin:
     """The same of this machine."""
-    from envs.rendering import renderer_name  # Imports MuJoCo.
+    from simloop.envs.rendering import renderer_name  # Imports MuJoCo.
 
     versions = (part.rsplit(" ", 1) for part in (*suite.source.split(", "), f"numpy {np.__version__}"))
     return Origin(dict(versions), renderer_name(), f"{platform.system()} {platform.machine()}")
 
 
 def _kept(suite: Suite) -> Traversable:
-    return resources.files(f"envs.{suite.name}") / "golden"
+    return resources.files(f"simloop.envs.{suite.name}") / "golden"
 
 
 def _file(task: str, moment: str) -> str:

@@ -1,9 +1,9 @@
 """Any task as a `gymnasium.Env`, for those who want one: trainers, wrappers, other people's evaluations.
 
 import gymnasium
-import envs.gym
+import simloop.envs.gym
 
-envs.gym.register()
+simloop.envs.gym.register()
 env = gymnasium.make("simloop/metaworld.reach-v3", cameras=("corner2", "gripperPOV"))
 """
 
@@ -16,8 +16,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs import registry
-from envs.interface import Env, RenderProfile, RenderSettings, TaskSpec
+from simloop.envs import registry
+from simloop.envs.interface import Env, RenderProfile, RenderSettings, TaskSpec
 
 NAMESPACE = "simloop"
 

@@ -2,7 +2,7 @@
 
 An `Env` is one live simulation of one task. It differs from `gymnasium.Env` in one point that
 decides the speed of an evaluation: stepping does not render. The caller asks for a camera when
-somebody will look at it. `envs.gym` wraps any `Env` into a `gymnasium.Env` for those who want one.
+somebody will look at it. `simloop.envs.gym` wraps any `Env` into a `gymnasium.Env` for those who want one.
 
 Axis letters: h image height, w image width, s state size, a action size, p privileged size.
 """
@@ -197,7 +197,7 @@ class Suite(abc.ABC):
     default_group: str
     """The group of tasks that is run when nobody names one."""
     golden_tasks: tuple[str, ...] = ()
-    """Tasks of which pictures and states are kept to compare machines by; see `envs.golden`."""
+    """Tasks of which pictures and states are kept to compare machines by; see `simloop.envs.golden`."""
 
     @property
     def source(self) -> str:
@@ -231,5 +231,5 @@ class Suite(abc.ABC):
 
         Raises:
           SuiteNotInstalledError: If the suite's packages are not there, with the command that installs them.
-          KeyError: If `task` is not the exact name of a task; `envs.registry` resolves what people write.
+          KeyError: If `task` is not the exact name of a task; `simloop.envs.registry` resolves what people write.
         """

@@ -14,7 +14,7 @@ import mujoco
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-from envs.interface import (
+from simloop.envs.interface import (
     Env,
     RenderSettings,
     SimulationError,
@@ -23,7 +23,7 @@ from envs.interface import (
     check_action,
     check_camera,
 )
-from envs.rendering import Renderer
+from simloop.envs.rendering import Renderer
 
 # MuJoCo replaces a state that it cannot integrate by the initial one and goes on; these warnings tell.
 UNSTABLE = (

@@ -8,14 +8,14 @@ import importlib
 import re
 from collections.abc import Iterable, Sequence
 
-from envs.interface import Suite, TaskSpec
+from simloop.envs.interface import Suite, TaskSpec
 
 # Suite name to the module and class that implement it. Imported when asked for, because a suite's packages
 # take seconds to import and need not all be installed.
 SUITES = {
-    "metaworld": ("envs.metaworld", "MetaWorld"),
-    "libero": ("envs.libero", "Libero"),
-    "aloha_sim": ("envs.aloha_sim", "AlohaSim"),
+    "metaworld": ("simloop.envs.metaworld", "MetaWorld"),
+    "libero": ("simloop.envs.libero", "Libero"),
+    "aloha_sim": ("simloop.envs.aloha_sim", "AlohaSim"),
 }
 
 

@@ -23,7 +23,7 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 from jaxtyping import UInt8
 
-from envs.interface import RenderSettings
+from simloop.envs.interface import RenderSettings
 
 GlBackend = Literal["egl", "osmesa", "glfw"]
 

@@ -8,9 +8,9 @@ import tyro
 from rich.console import Console
 from tyro.extras import SubcommandApp
 
-from harness.bench.commands import bench
-from harness.commands import learning, looking, playing, reading
-from harness.commands.options import INTERRUPTED, MISUSED
+from simloop.harness.commands import learning, looking, playing, reading
+from simloop.harness.commands.bench import bench
+from simloop.harness.commands.options import INTERRUPTED, MISUSED
 
 app = SubcommandApp()
 app.command(
@@ -49,16 +49,16 @@ def main() -> None:
 
 def _spoken_errors() -> tuple[type[Exception], ...]:
     """Errors whose text is written for the person at the keyboard. Imported when there is one."""
-    from envs.interface import SuiteNotInstalledError
-    from envs.registry import UnknownNameError
-    from envs.rendering import RenderingError
-    from harness.errors import SimloopError
-    from policies.bench.config import BenchError
-    from policies.presets import UnknownPresetError
-    from policies.training.errors import TrainingError
-    from policies.training.layout import DatasetError
-    from results.errors import ResultsError
-    from results.ledger import LedgerError
+    from simloop.envs.interface import SuiteNotInstalledError
+    from simloop.envs.registry import UnknownNameError
+    from simloop.envs.rendering import RenderingError
+    from simloop.harness.errors import SimloopError
+    from simloop.policies.bench.bench_config import BenchError
+    from simloop.policies.presets import UnknownPresetError
+    from simloop.policies.training.errors import TrainingError
+    from simloop.policies.training.layout import DatasetError
+    from simloop.results.errors import ResultsError
+    from simloop.results.records.ledger import LedgerError
 
     spoken = (SimloopError, LedgerError, ResultsError, RenderingError, UnknownNameError)
     return (*spoken, TrainingError, DatasetError, SuiteNotInstalledError, BenchError, UnknownPresetError)

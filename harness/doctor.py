@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import psutil
 from rich.console import Console
 
-from envs import golden, registry
-from envs.interface import Suite, SuiteNotInstalledError
+from simloop.envs import golden, registry
+from simloop.envs.interface import Suite, SuiteNotInstalledError
 
 MEMORY_NEEDED_GIB = 3.0  # Ray, two simulators with software GL, and one small policy.
 DISK_NEEDED_GIB = 2.0
@@ -82,8 +82,8 @@ def _jax() -> str:
 
 
 def _gl() -> str:
-    from envs.interface import RenderSettings
-    from envs.rendering import RenderingError, draw_test_frame
+    from simloop.envs.interface import RenderSettings
+    from simloop.envs.rendering import RenderingError, draw_test_frame
 
     try:
         draw_test_frame(RenderSettings("official", 224, 224))
@@ -135,7 +135,7 @@ def _disk() -> str:
 def _suites() -> list[tuple[str, Callable[[], str]]]:
     def check(suite: Suite) -> Callable[[], str]:
         def run() -> str:
-            from envs.interface import RenderSettings
+            from simloop.envs.interface import RenderSettings
 
             env = suite.make(suite.tasks()[0].name, RenderSettings("fast", 64, 64))
             try:

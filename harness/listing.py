@@ -7,12 +7,12 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-from envs import registry
-from harness import experiments
-from harness.policy_catalog import policy_names, policy_spec
-from harness.protocol import NAMED
-from policies.presets import PRESETS
-from results.perturbation_kinds import KINDS
+from simloop.envs import registry
+from simloop.harness import experiments
+from simloop.harness.planning.policy_names import policy_names, policy_spec
+from simloop.harness.planning.protocol import NAMED
+from simloop.policies.presets import PRESETS
+from simloop.results.records.perturbation_kinds import KINDS
 
 
 def show(

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from harness.errors import SimloopError
-from harness.policy_catalog import parse
-from policies.presets import PRESETS, preset
-from policies.quantization import SETTING, Kind, Quantization, QuantizationError
-from policies.training.config import TrainConfig
-from policies.training.layout import DatasetError
+from simloop.harness.errors import SimloopError
+from simloop.harness.planning.policy_names import parse
+from simloop.policies.inference.quantization import SETTING, Kind, Quantization, QuantizationError
+from simloop.policies.presets import PRESETS, preset
+from simloop.policies.training.config import TrainConfig
+from simloop.policies.training.layout import DatasetError
 
 if TYPE_CHECKING:
-    from policies.calibration import ActionError
-    from policies.network import NetworkPolicy
+    from simloop.policies.inference.model_policy import NetworkPolicy
+    from simloop.policies.training.calibration import ActionError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,10 +56,10 @@ def quantize(wanted: Quantizing, console: Console) -> str:
     if wanted.out.exists():
         raise SimloopError(f"{wanted.out} exists; name another folder with --out.")
     # These take a second to import.
-    from policies.calibration import action_error, calibrate, in_8_bits, observations
-    from policies.checkpoints import CheckpointError
-    from policies.loading import NoWeightsError, load_policy
-    from policies.training.prepared import prepare
+    from simloop.policies.checkpoints import CheckpointError
+    from simloop.policies.inference.loading import NoWeightsError, load_policy
+    from simloop.policies.training.calibration import action_error, calibrate, in_8_bits, observations
+    from simloop.policies.training.prepared import prepare
 
     chosen = preset(named.base)
     keys = TrainConfig(chosen.name, (wanted.data,), wanted.out, cameras=wanted.cameras).camera_keys(
@@ -97,9 +97,9 @@ def _write(
     out: Path, policy: NetworkPolicy, source: Path | None, quantization: Quantization, made_of: dict[str, Any]
 ) -> None:
     """The checkpoint that the policy came from, in its own dtype, with the ranges among its settings."""
-    from policies.checkpoints import CheckpointError, open_checkpoint, save_checkpoint
-    from policies.parameters import flatten
-    from policies.tokenizers.fast_actions import FOLDER_IN_CHECKPOINT
+    from simloop.policies.checkpoints import CheckpointError, open_checkpoint, save_checkpoint
+    from simloop.policies.models.parameters import flatten
+    from simloop.policies.tokenizers.fast_actions import FOLDER_IN_CHECKPOINT
 
     assert source is not None
     opened = open_checkpoint(source)

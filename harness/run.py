@@ -11,30 +11,30 @@ from pathlib import Path
 
 from rich.console import Console
 
-from envs import registry
-from envs.interface import RenderSettings, TaskSpec
-from envs.rendering import draw_test_frame
-from harness.adapters.registry import checked_adapter
-from harness.agenda import Attempt
-from harness.engine import Engine, Listener
-from harness.env_actor import EpisodeResult, VideoSettings
-from harness.experiment import Experiment, ExperimentError
-from harness.figures import Figures
-from harness.plan import Plan
-from harness.policy_catalog import require_weights
-from harness.policy_worker import WorkerReport
-from harness.progress import RunProgress
-from harness.provenance import Provenance
-from harness.resources import Resources
-from harness.run_folder import RunFolder, video_path
-from harness.run_status import RunStatus, State
-from harness.stopping import Question
-from harness.training_seeds import refuse_training_seeds
-from harness.watchers import make_watcher
-from policies.interface import PolicySpec
-from policies.kernels import KernelChoice
-from results.records import EpisodeRecord
-from results.tables import write_tables
+from simloop.envs import registry
+from simloop.envs.interface import RenderSettings, TaskSpec
+from simloop.envs.rendering import draw_test_frame
+from simloop.harness.actors.env_actor import EpisodeResult, VideoSettings
+from simloop.harness.actors.policy_worker import WorkerReport
+from simloop.harness.adapters.registry import checked_adapter
+from simloop.harness.engine.engine import Engine, Listener
+from simloop.harness.engine.episode_queue import Attempt
+from simloop.harness.engine.metrics import Figures
+from simloop.harness.engine.resources import Resources
+from simloop.harness.planning.early_stop import Question
+from simloop.harness.planning.experiment import Experiment, ExperimentError
+from simloop.harness.planning.plan import Plan
+from simloop.harness.planning.policy_names import require_weights
+from simloop.harness.planning.seed_overlap import refuse_training_seeds
+from simloop.harness.recording.dashboards import make_watcher
+from simloop.harness.recording.provenance import Provenance
+from simloop.harness.recording.run_folder import RunFolder, video_path
+from simloop.harness.recording.run_progress import RunProgress
+from simloop.harness.recording.run_status import RunStatus, State
+from simloop.policies.interface import PolicySpec
+from simloop.policies.models.kernels import KernelChoice
+from simloop.results.records.records import EpisodeRecord
+from simloop.results.tables.run_tables import write_tables
 
 TRACES = "errors.log"
 FREE_BUCKETS = (1, 2, 4, 8, 16, 32)
@@ -72,8 +72,8 @@ def run(
       allow_training_seeds: Play episodes whose initial states a policy was trained on.
       throughput: Batches have as many rows as there are queries, roughly. Answers then depend, by rounding,
         on who else was waiting; the provenance says so.
-      shard: (i, n) plays every n-th episode of the plan from the i-th on, for `harness.merge` to join.
-      watch: Names of dashboards to report to, as `harness.watchers` knows them.
+      shard: (i, n) plays every n-th episode of the plan from the i-th on, for `simloop.harness.recording.merge` to join.
+      watch: Names of dashboards to report to, as `simloop.harness.recording.dashboards` knows them.
 
     Raises:
       ExperimentError, UnknownNameError, SuiteNotInstalledError, UnknownPolicyError, AdapterError: Before anything is

@@ -1,4 +1,4 @@
-"""Training with closed-loop evaluations on the way. The training itself is `policies.training`."""
+"""Training with closed-loop evaluations on the way. The training itself is `simloop.policies.training`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.errors import SimloopError
-from harness.experiment import Experiment
-from harness.protocol import named_protocol
-from harness.resources import Resources
-from harness.run import run
-from policies.checkpoints import CheckpointError
-from policies.presets import UnknownPresetError
-from policies.training.config import TrainConfig
-from policies.training.loop import Evaluation
-from policies.training.loop import train as train_weights
-from results.records import read_episodes
+from simloop.harness.engine.resources import Resources
+from simloop.harness.errors import SimloopError
+from simloop.harness.planning.experiment import Experiment
+from simloop.harness.planning.protocol import named_protocol
+from simloop.harness.run import run
+from simloop.policies.checkpoints import CheckpointError
+from simloop.policies.presets import UnknownPresetError
+from simloop.policies.training.config import TrainConfig
+from simloop.policies.training.loop import Evaluation
+from simloop.policies.training.loop import train as train_weights
+from simloop.results.records.records import read_episodes
 
 EVALUATIONS = "evaluations"
 VALIDATION_SEED = 271_828
@@ -38,7 +38,7 @@ def train(
 
     Raises:
       SimloopError: If there is no such preset, or the checkpoint to start from does not fit.
-      TrainingError, DatasetError: As `policies.training.loop.train` does.
+      TrainingError, DatasetError: As `simloop.policies.training.loop.train` does.
     """
     evaluation = None
     if every is not None:

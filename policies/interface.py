@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-from policies.kernels import KernelChoice, Kernels
+from simloop.policies.models.kernels import KernelChoice, Kernels
 
 Weights = Literal["scripted", "untrained", "trained"]
 

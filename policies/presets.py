@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from policies.configs import (
+from simloop.policies.interface import PolicySpec
+from simloop.policies.models.configs import (
     GEMMA_2B_LORA,
     GEMMA_300M_LORA,
     GemmaConfig,
@@ -23,12 +24,11 @@ from policies.configs import (
     pi0_fast,
     pi05,
 )
-from policies.interface import PolicySpec
-from policies.normalization import NormalizationKind
-from policies.preprocessing import delta_mask
-from policies.tokenizers.decoded import OnFailure
-from policies.tokenizers.fast_actions import PUBLISHED_FAST, FastActionsSource
-from policies.tokenizers.sentencepiece_model import PALIGEMMA, SentencePieceSource
+from simloop.policies.tokenizers.decoded import OnFailure
+from simloop.policies.tokenizers.fast_actions import PUBLISHED_FAST, FastActionsSource
+from simloop.policies.tokenizers.sentencepiece_model import PALIGEMMA, SentencePieceSource
+from simloop.policies.transforms.normalization import NormalizationKind
+from simloop.policies.transforms.preprocessing import delta_mask
 
 PromptFormat = Literal["instruction", "instruction_and_state", "fast"]
 """As in `tokenizers.prompts`."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from policies.interface import Answer, Chunk, Policy, PolicySpec, Preparation, Query, QueryError
+from simloop.policies.interface import Answer, Chunk, Policy, PolicySpec, Preparation, Query, QueryError
 
 
 class ScriptedPolicy(Policy):

@@ -20,21 +20,21 @@ import numpy as np
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
-from envs.interface import RenderSettings
-from envs.registry import resolve_tasks, suite
-from harness.adapters.registry import find_adapter
-from policies.interface import Query
-from policies.normalization import Normalizer, NormStats, RunningStats, save_norm_stats
-from policies.scripted import scripted_policy
-from policies.tokenizers.fast_actions import fit_fast_actions
-from policies.tokenizers.prompts import (
+from simloop.envs.interface import RenderSettings
+from simloop.envs.registry import resolve_tasks, suite
+from simloop.harness.adapters.registry import find_adapter
+from simloop.policies.interface import Query
+from simloop.policies.scripted import scripted_policy
+from simloop.policies.tokenizers.fast_actions import fit_fast_actions
+from simloop.policies.tokenizers.prompts import (
     ACTIONS_BEGIN,
     ACTIONS_END,
     fast_prompt,
     instruction_prompt,
     state_prompt,
 )
-from policies.tokenizers.sentencepiece_model import LOCATION_PIECES, SEGMENT_PIECES, SPECIAL_IDS
+from simloop.policies.tokenizers.sentencepiece_model import LOCATION_PIECES, SEGMENT_PIECES, SPECIAL_IDS
+from simloop.policies.transforms.normalization import Normalizer, NormStats, RunningStats, save_norm_stats
 
 FOLDER = Path(__file__).parent.parent / "policies" / "assets" / "metaworld"
 

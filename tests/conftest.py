@@ -3,7 +3,7 @@
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-_HOOK = install_import_hook(["harness", "policies", "envs", "results"], "beartype.beartype")
+_HOOK = install_import_hook(["simloop"], "beartype.beartype")
 
 # How long an example takes says something about the machine, nothing about the code.
 settings.register_profile("simloop", deadline=None)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from envs.aloha_sim.tasks import GROUPS, SUITE, TASKS
-from envs.interface import Env, RenderSettings, Suite, TaskSpec
+from simloop.envs.aloha_sim.tasks import GROUPS, SUITE, TASKS
+from simloop.envs.interface import Env, RenderSettings, Suite, TaskSpec
 
 
 class AlohaSim(Suite):
@@ -25,6 +25,6 @@ class AlohaSim(Suite):
 
     def make(self, task: str, render: RenderSettings) -> Env:
         self.require_installed()
-        from envs.aloha_sim.simulation import AlohaEnv  # dm_control takes a second to import.
+        from simloop.envs.aloha_sim.simulation import AlohaEnv  # dm_control takes a second to import.
 
         return AlohaEnv({spec.name: spec for spec in TASKS}[task], render)

@@ -5,7 +5,7 @@ Axis letters: s state size, a action size, p privileged size.
 
 from __future__ import annotations
 
-import envs.rendering  # noqa: F401  # isort: skip  (Chooses the OpenGL that dm_control would otherwise choose while imported.)
+import simloop.envs.rendering  # noqa: F401  # isort: skip  (Chooses the OpenGL that dm_control would otherwise choose while imported.)
 
 import mujoco
 import numpy as np
@@ -16,8 +16,8 @@ from gym_aloha.tasks.sim import BimanualViperXTask, InsertionTask, TransferCubeT
 from gym_aloha.utils import sample_box_pose, sample_insertion_pose
 from jaxtyping import Float32, Float64
 
-from envs.interface import RenderSettings, StepResult, TaskSpec
-from envs.mujoco_env import MujocoEnv
+from simloop.envs.interface import RenderSettings, StepResult, TaskSpec
+from simloop.envs.mujoco_env import MujocoEnv
 
 SOLVED_REWARD = 4  # The highest of gym-aloha's stages: the cube handed over, the peg in the socket.
 ARM_POSITIONS = len(START_ARM_POSE)  # Both arms with both fingers each come before the objects.

@@ -8,7 +8,7 @@ arXiv:2304.13705; the tasks as in package gym-aloha 0.1.5.
 
 from __future__ import annotations
 
-from envs.interface import TaskSpec
+from simloop.envs.interface import TaskSpec
 
 SUITE = "aloha_sim"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from envs.interface import Env, RenderSettings, Suite, TaskSpec
-from envs.libero.tasks import GROUPS, LIBERO_10, LIBERO_OBJECT, LIBERO_SPATIAL, SUITE, TASKS
+from simloop.envs.interface import Env, RenderSettings, Suite, TaskSpec
+from simloop.envs.libero.tasks import GROUPS, LIBERO_10, LIBERO_OBJECT, LIBERO_SPATIAL, SUITE, TASKS
 
 
 class Libero(Suite):
@@ -29,6 +29,6 @@ class Libero(Suite):
 
     def make(self, task: str, render: RenderSettings) -> Env:
         self.require_installed()
-        from envs.libero.simulation import LiberoEnv  # robosuite takes seconds to import.
+        from simloop.envs.libero.simulation import LiberoEnv  # robosuite takes seconds to import.
 
         return LiberoEnv({spec.name: spec for spec in TASKS}[task], render)

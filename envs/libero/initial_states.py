@@ -13,7 +13,7 @@ from importlib import resources
 import numpy as np
 from jaxtyping import Float64
 
-from envs.libero.tasks import GROUP_OF_TASK, INITIAL_STATES
+from simloop.envs.libero.tasks import GROUP_OF_TASK, INITIAL_STATES
 
 
 class InitialStatesError(RuntimeError):
@@ -47,4 +47,4 @@ def initial_states(task: str) -> Float64[np.ndarray, "50 _"]:
 
 def _published_hashes() -> dict[str, str]:
     """SHA-256 of the states of each task, as little-endian float64."""
-    return json.loads(resources.files("envs.libero").joinpath("initial_states.json").read_text())
+    return json.loads(resources.files("simloop.envs.libero").joinpath("initial_states.json").read_text())

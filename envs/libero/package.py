@@ -6,7 +6,7 @@ LIBERO takes its paths from a file in the user's home, where another LIBERO may 
 
 from __future__ import annotations
 
-import envs.rendering  # isort: skip  # noqa: F401  (Chooses the OpenGL that robosuite would otherwise choose.)
+import simloop.envs.rendering  # isort: skip  # noqa: F401  (Chooses the OpenGL that robosuite would otherwise choose.)
 
 import os
 import sys

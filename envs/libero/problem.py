@@ -18,7 +18,7 @@ import mujoco
 import numpy as np
 from jaxtyping import Float64
 
-from envs.libero.package import PROBLEMS, Observable, load_controller_config, problem_info, sensor
+from simloop.envs.libero.package import PROBLEMS, Observable, load_controller_config, problem_info, sensor
 
 # What LIBERO changes in a compiled model while it runs: places of fixtures, and sites that are shown or hidden.
 CHANGED_IN_MODEL = ("body_pos", "body_quat", "site_rgba")
@@ -67,7 +67,7 @@ class Problem:
         return np.concatenate([self._observed.site_xpos[robot.eef_site_id], (x, y, z, w), fingers])
 
     def hand_and_things(self) -> Float64[np.ndarray, "18"]:
-        """As `envs.libero.tasks.PRIVILEGED_SIZE` says, of the present."""
+        """As `simloop.envs.libero.tasks.PRIVILEGED_SIZE` says, of the present."""
         robot, data = self.robots[0], self.mujoco_data
         fingers = data.qpos[robot._ref_gripper_joint_pos_indexes]
         things = [part for i in (0, -1) for part in self._pose(self.obj_of_interest[i])]

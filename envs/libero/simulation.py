@@ -13,13 +13,13 @@ import mujoco
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-from envs.interface import RenderSettings, SimulationError, StepResult, TaskSpec
-from envs.libero.initial_states import initial_states
-from envs.libero.package import BDDL_FILES, RandomizationError
-from envs.libero.problem import make_problem
-from envs.libero.tasks import GROUP_OF_TASK
-from envs.mujoco_env import MujocoEnv
-from envs.rendering import Renderer
+from simloop.envs.interface import RenderSettings, SimulationError, StepResult, TaskSpec
+from simloop.envs.libero.initial_states import initial_states
+from simloop.envs.libero.package import BDDL_FILES, RandomizationError
+from simloop.envs.libero.problem import make_problem
+from simloop.envs.libero.tasks import GROUP_OF_TASK
+from simloop.envs.mujoco_env import MujocoEnv
+from simloop.envs.rendering import Renderer
 
 # Fixtures such as stoves and cabinets are no part of an initial state: LIBERO draws their places from NumPy's
 # global generator. The evaluations behind the published numbers seed it with this number.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from envs.interface import TaskSpec
+from simloop.envs.interface import TaskSpec
 
 SUITE = "libero"
 

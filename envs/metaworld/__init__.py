@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from envs.interface import Env, RenderSettings, Suite, TaskSpec
-from envs.metaworld.tasks import GROUPS, SUITE, TASKS
+from simloop.envs.interface import Env, RenderSettings, Suite, TaskSpec
+from simloop.envs.metaworld.tasks import GROUPS, SUITE, TASKS
 
 
 class MetaWorld(Suite):
@@ -23,6 +23,6 @@ class MetaWorld(Suite):
         return dict(GROUPS)
 
     def make(self, task: str, render: RenderSettings) -> Env:
-        from envs.metaworld.simulation import MetaWorldEnv  # MuJoCo takes half a second to import.
+        from simloop.envs.metaworld.simulation import MetaWorldEnv  # MuJoCo takes half a second to import.
 
         return MetaWorldEnv({spec.name: spec for spec in TASKS}[task], render)

@@ -10,10 +10,10 @@ import mujoco
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from envs.interface import RenderSettings, StepResult, TaskSpec
-from envs.metaworld.tasks import UPSIDE_DOWN_CAMERAS
-from envs.mujoco_env import MujocoEnv
-from envs.rendering import Renderer
+from simloop.envs.interface import RenderSettings, StepResult, TaskSpec
+from simloop.envs.metaworld.tasks import UPSIDE_DOWN_CAMERAS
+from simloop.envs.mujoco_env import MujocoEnv
+from simloop.envs.rendering import Renderer
 
 
 class MetaWorldEnv(MujocoEnv):

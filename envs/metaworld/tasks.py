@@ -8,7 +8,7 @@ metaworld 3.1.1.
 
 from __future__ import annotations
 
-from envs.interface import TaskSpec
+from simloop.envs.interface import TaskSpec
 
 SUITE = "metaworld"
 

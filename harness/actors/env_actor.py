@@ -10,16 +10,16 @@ from typing import Any
 
 import ray
 
-from envs.interface import Env, RenderSettings
-from harness.health import Doing, SimulatorHealth, process_health
-from harness.phases import Board, Place
-from harness.plan import EpisodeSpec
-from harness.protocol import Protocol
-from harness.rollout import Played, Reply, ask_here, play
-from harness.sources import Sources
-from harness.video import VideoRecorder
-from harness.worker_line import Workers, this_node
-from policies.interface import Policy, PolicySpec, Query
+from simloop.envs.interface import Env, RenderSettings
+from simloop.harness.actors.factories import Sources
+from simloop.harness.actors.heartbeat import Doing, SimulatorHealth, process_health
+from simloop.harness.actors.policy_client import Workers, this_node
+from simloop.harness.planning.plan import EpisodeSpec
+from simloop.harness.planning.protocol import Protocol
+from simloop.harness.rollout.loop import Played, Reply, ask_here, play
+from simloop.harness.rollout.phase_timer import Board, Place
+from simloop.harness.rollout.video import VideoRecorder
+from simloop.policies.interface import Policy, PolicySpec, Query
 
 MOST_AT_ONCE = 256
 MEETING_S = 60.0  # For what is told of a policy to arrive, should Ray deliver an episode before it.

@@ -6,14 +6,14 @@ import abc
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from envs import registry
-from envs.interface import Env, RenderSettings
-from harness.adapters.interface import Adapter
-from harness.adapters.registry import find_adapter
-from harness.plan import EpisodeSpec
-from harness.policy_catalog import load
-from harness.rollout import Played, Reply
-from policies.interface import Policy, PolicySpec, Query
+from simloop.envs import registry
+from simloop.envs.interface import Env, RenderSettings
+from simloop.harness.adapters.base import Adapter
+from simloop.harness.adapters.registry import find_adapter
+from simloop.harness.planning.plan import EpisodeSpec
+from simloop.harness.planning.policy_names import load
+from simloop.harness.rollout.loop import Played, Reply
+from simloop.policies.interface import Policy, PolicySpec, Query
 
 
 def make_env(suite: str, task: str, render: RenderSettings) -> Env:
@@ -48,4 +48,4 @@ class Sources:
 
 
 REGISTERED = Sources()
-"""The suites of `envs.registry` and the policies of `harness.policy_catalog`."""
+"""The suites of `simloop.envs.registry` and the policies of `simloop.harness.planning.policy_names`."""

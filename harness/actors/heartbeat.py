@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 
-from harness.batching import Load
-from harness.phases import Phase, PhaseTotals
+from simloop.harness.rollout.phase_timer import Phase, PhaseTotals
+from simloop.harness.serving.batcher import Load
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from typing import Any
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayTaskError
 
-from harness.local_line import Damaged, LineCut, LocalLine
-from harness.phases import Board
-from harness.rollout import Reply
-from policies.interface import Query
+from simloop.harness.rollout.loop import Reply
+from simloop.harness.rollout.phase_timer import Board
+from simloop.harness.serving.shm_channel import Damaged, LineCut, LocalLine
+from simloop.policies.interface import Query
 
 RESENDS = 5  # A query that brought so many workers down is not asked again.
 PAUSE_S = 0.2  # Between two looks at whether a worker is back.
@@ -26,7 +26,7 @@ class Address:
 
     node: str
     desk: str
-    """Its `harness.desk.Desk`, for processes of the same machine."""
+    """Its `simloop.harness.serving.shm_server.Desk`, for processes of the same machine."""
 
 
 def this_node() -> str:

@@ -11,15 +11,15 @@ from typing import Any
 
 import ray
 
-from harness.batching import Batcher, Load
-from harness.buckets import choose
-from harness.desk import Desk, Done
-from harness.health import WorkerHealth, process_health
-from harness.rollout import Reply
-from harness.sources import Sources
-from harness.worker_line import Address, this_node
-from policies.interface import Policy, PolicySpec, Preparation, Query, Serving
-from policies.kernels import KernelChoice, Kernels
+from simloop.harness.actors.factories import Sources
+from simloop.harness.actors.heartbeat import WorkerHealth, process_health
+from simloop.harness.actors.policy_client import Address, this_node
+from simloop.harness.rollout.loop import Reply
+from simloop.harness.serving.batch_sizes import choose
+from simloop.harness.serving.batcher import Batcher, Load
+from simloop.harness.serving.shm_server import Desk, Done
+from simloop.policies.interface import Policy, PolicySpec, Preparation, Query, Serving
+from simloop.policies.models.kernels import KernelChoice, Kernels
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,15 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float
 
-from envs.interface import Env, TaskSpec
-from harness.adapters.interface import Adapter, clipped_action
-from harness.adapters.model_view import ModelView, ObservationError, read_image, read_instruction, read_vector
+from simloop.envs.interface import Env, TaskSpec
+from simloop.harness.adapters.base import Adapter, clipped_action
+from simloop.harness.adapters.openpi_observation import (
+    ModelView,
+    ObservationError,
+    read_image,
+    read_instruction,
+    read_vector,
+)
 
 CAMERAS = {
     "base_0_rgb": "cam_high",

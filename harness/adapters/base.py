@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from envs.interface import Env, TaskSpec
-from harness.errors import SimloopError
-from policies.interface import PolicySpec, Query
+from simloop.envs.interface import Env, TaskSpec
+from simloop.harness.errors import SimloopError
+from simloop.policies.interface import PolicySpec, Query
 
 
 class AdapterError(SimloopError):

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from harness.adapters.model_view import ModelView, read_image, read_instruction, read_vector
+from simloop.harness.adapters.openpi_observation import ModelView, read_image, read_instruction, read_vector
 
 CAMERAS = {
     "flow": {

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float
 
-from envs.interface import Env
-from harness.adapters.interface import Adapter
-from harness.adapters.model_view import ModelView, read_image, read_instruction, read_vector
+from simloop.envs.interface import Env
+from simloop.harness.adapters.base import Adapter
+from simloop.harness.adapters.openpi_observation import ModelView, read_image, read_instruction, read_vector
 
 CAMERAS = {
     "base_0_rgb": "observation/image",

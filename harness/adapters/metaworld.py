@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.adapters.interface import Adapter
+from simloop.harness.adapters.base import Adapter
 
 METAWORLD = Adapter(
     suite="metaworld",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from policies.preprocessing import uint8_image
+from simloop.policies.transforms.preprocessing import uint8_image
 
 
 class ObservationError(ValueError):

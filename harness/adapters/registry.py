@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from envs.interface import TaskSpec
-from harness.adapters.aloha import ALOHA_SIM
-from harness.adapters.interface import Adapter, AdapterError
-from harness.adapters.libero import LIBERO
-from harness.adapters.metaworld import METAWORLD, METAWORLD_HAND
-from policies.interface import PolicySpec
+from simloop.envs.interface import TaskSpec
+from simloop.harness.adapters.aloha import ALOHA_SIM
+from simloop.harness.adapters.base import Adapter, AdapterError
+from simloop.harness.adapters.libero import LIBERO
+from simloop.harness.adapters.metaworld import METAWORLD, METAWORLD_HAND
+from simloop.policies.interface import PolicySpec
 
 ADAPTERS: tuple[Adapter, ...] = (METAWORLD, METAWORLD_HAND, LIBERO, ALOHA_SIM)
 

@@ -11,19 +11,19 @@ from typing import Any
 import ray
 from rich.console import Console
 
-from harness.agenda import Agenda
-from harness.env_actor import EpisodeResult
-from harness.experiment import Experiment
-from harness.health import ProcessHealth, SimulatorHealth
-from harness.phases import PHASES, PhaseTotals
-from harness.plan import EpisodeSpec
-from harness.protocol import Protocol
-from harness.ray_connection import RayConnection
-from harness.resources import Resources
-from harness.rollout import Played
-from harness.run_folder import RunFolder, video_path
-from results.records import QueryRecord
-from results.typesetting import Grid, to_markdown
+from simloop.harness.actors.env_actor import EpisodeResult
+from simloop.harness.actors.heartbeat import ProcessHealth, SimulatorHealth
+from simloop.harness.engine.episode_queue import Agenda
+from simloop.harness.engine.ray_cluster import RayConnection
+from simloop.harness.engine.resources import Resources
+from simloop.harness.planning.experiment import Experiment
+from simloop.harness.planning.plan import EpisodeSpec
+from simloop.harness.planning.protocol import Protocol
+from simloop.harness.recording.run_folder import RunFolder, video_path
+from simloop.harness.rollout.loop import Played
+from simloop.harness.rollout.phase_timer import PHASES, PhaseTotals
+from simloop.results.records.records import QueryRecord
+from simloop.results.tables.typesetting import Grid, to_markdown
 
 QUERIES = 50  # Of an episode: 500 steps, replanned every 10.
 VIDEO_BYTES = 150_000

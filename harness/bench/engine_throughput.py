@@ -12,15 +12,21 @@ from dataclasses import dataclass
 import psutil
 from rich.console import Console
 
-from harness.bench.lock_step import lock_step
-from harness.bench.workload import Workload, policy_alone, simulators_alone, stub_cpu_ms
-from harness.engine import Engine, Listener
-from harness.figures import Figures, Readings, WorkerReadings, simulator_figures, worker_figures
-from harness.health import ProcessHealth, SimulatorHealth, WorkerHealth
-from harness.phases import Phase
-from harness.resources import EngineError, Resources, usable_cores
-from harness.rollout import Played
-from results.typesetting import Grid, to_markdown
+from simloop.harness.actors.heartbeat import ProcessHealth, SimulatorHealth, WorkerHealth
+from simloop.harness.bench.lock_step import lock_step
+from simloop.harness.bench.workload import Workload, policy_alone, simulators_alone, stub_cpu_ms
+from simloop.harness.engine.engine import Engine, Listener
+from simloop.harness.engine.metrics import (
+    Figures,
+    Readings,
+    WorkerReadings,
+    simulator_figures,
+    worker_figures,
+)
+from simloop.harness.engine.resources import EngineError, Resources, usable_cores
+from simloop.harness.rollout.loop import Played
+from simloop.harness.rollout.phase_timer import Phase
+from simloop.results.tables.typesetting import Grid, to_markdown
 
 SIMULATING: tuple[Phase, ...] = ("make", "reset", "step", "render")
 WARM_UP_S = 20.0  # Until processes are there and compiled, and sizes were judged twice without a change.

@@ -9,10 +9,10 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
-from envs.gym import GymEnv
-from harness.bench.workload import Workload
-from harness.stub_policy import StubPolicy
-from policies.interface import Chunk, Query
+from simloop.envs.gym import GymEnv
+from simloop.harness.bench.workload import Workload
+from simloop.harness.serving.stub_policy import StubPolicy
+from simloop.policies.interface import Chunk, Query
 
 
 def lock_step(work: Workload, environments: int, seconds: float) -> float:

@@ -16,13 +16,13 @@ from types import SimpleNamespace
 
 from rich.console import Console
 
-from harness.bench.workload import Workload
-from harness.env_actor import EnvActor
-from harness.phases import Phase
-from harness.policy_worker import PolicyWorker
-from harness.rollout import Played
-from harness.worker_line import Address
-from results.typesetting import Grid, to_markdown
+from simloop.harness.actors.env_actor import EnvActor
+from simloop.harness.actors.policy_client import Address
+from simloop.harness.actors.policy_worker import PolicyWorker
+from simloop.harness.bench.workload import Workload
+from simloop.harness.rollout.loop import Played
+from simloop.harness.rollout.phase_timer import Phase
+from simloop.results.tables.typesetting import Grid, to_markdown
 
 ENVIRONMENTS = 8
 SIMULATING: tuple[Phase, ...] = ("make", "reset", "step", "render")

@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from envs.interface import TaskSpec
-from envs.registry import resolve_tasks
-from harness.adapters.interface import Adapter
-from harness.adapters.registry import ADAPTERS, find_adapter
-from harness.errors import SimloopError
-from harness.plan import EpisodeSpec, Plan, make_plan
-from harness.protocol import Protocol
-from harness.sources import Sources, make_env
-from harness.stub_policy import Stub, StubPolicy
-from policies.interface import Query, Serving
+from simloop.envs.interface import TaskSpec
+from simloop.envs.registry import resolve_tasks
+from simloop.harness.actors.factories import Sources, make_env
+from simloop.harness.adapters.base import Adapter
+from simloop.harness.adapters.registry import ADAPTERS, find_adapter
+from simloop.harness.errors import SimloopError
+from simloop.harness.planning.plan import EpisodeSpec, Plan, make_plan
+from simloop.harness.planning.protocol import Protocol
+from simloop.harness.serving.stub_policy import Stub, StubPolicy
+from simloop.policies.interface import Query, Serving
 
 MANY = 100_000  # Episodes: more than any measurement plays.
 

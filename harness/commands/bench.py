@@ -9,14 +9,14 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
-from harness.errors import SimloopError
-from policies.bench.config import BenchConfig
+from simloop.harness.errors import SimloopError
+from simloop.policies.bench.bench_config import BenchConfig
 
 if TYPE_CHECKING:
-    from harness.bench.workload import Workload
+    from simloop.harness.bench.workload import Workload
 
 bench = SubcommandApp()
-"""A part of the command line of `harness.cli`."""
+"""A part of the command line of `simloop.harness.cli`."""
 
 Seconds = Annotated[float, arg(metavar="S")]
 
@@ -40,8 +40,8 @@ class Played:
 
     def workload(self) -> Workload:
         """The same with a policy."""
-        from envs.registry import resolve_tasks
-        from harness.bench.workload import Workload
+        from simloop.envs.registry import resolve_tasks
+        from simloop.harness.bench.workload import Workload
 
         task, *others = resolve_tasks(self.suite, [self.task])
         if others:
@@ -63,7 +63,7 @@ def engine(played: Annotated[Played, arg(name="")], *, seconds: Seconds = 20.0, 
       seconds: Length of each measurement; there are about twenty.
       compare: Whether to measure AsyncVectorEnv as well.
     """
-    from harness.bench.engine import run
+    from simloop.harness.bench.engine_throughput import run
 
     return run(played.workload(), seconds, Console(), compare=compare)
 
@@ -75,7 +75,7 @@ def query(played: Annotated[Played, arg(name="")], *, seconds: Seconds = 20.0) -
     Args:
       seconds: Length of each measurement.
     """
-    from harness.bench.query import ENVIRONMENTS, run
+    from simloop.harness.bench.query_latency import ENVIRONMENTS, run
 
     return run(played.workload(), ENVIRONMENTS, seconds, Console())
 
@@ -87,7 +87,7 @@ def driver(*, seconds: Seconds = 20.0) -> int:
     Args:
       seconds: Length of the measurement.
     """
-    from harness.bench.driver import run
+    from simloop.harness.bench.driver_load import run
 
     return run(seconds, Console())
 
@@ -96,7 +96,7 @@ def driver(*, seconds: Seconds = 20.0) -> int:
 def policy(
     preset: Annotated[Positional[str], arg(metavar="PRESET")], config: Annotated[BenchConfig, arg(name="")]
 ) -> int:
-    """Measure how fast a policy answers; `python -m policies.bench` does the same with JAX and flax alone.
+    """Measure how fast a policy answers; `python -m simloop.policies.bench` does the same with JAX and flax alone.
 
     Example:
 
@@ -108,6 +108,6 @@ def policy(
     Args:
       preset: Which policy, such as pi0-tiny.
     """
-    from policies.bench.command import bench as bench_preset
+    from simloop.policies.bench.command import bench as bench_preset
 
     return bench_preset(preset, config)

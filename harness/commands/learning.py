@@ -9,10 +9,10 @@ from rich.console import Console
 from tyro.conf import Positional
 from tyro.conf import arg as _arg
 
-from harness.commands.options import arg
-from harness.resources import Resources
-from policies.quantization import Kind
-from policies.training.config import TrainConfig
+from simloop.harness.commands.options import arg
+from simloop.harness.engine.resources import Resources
+from simloop.policies.inference.quantization import Kind
+from simloop.policies.training.config import TrainConfig
 
 
 def collect(
@@ -58,9 +58,9 @@ def collect(
       keep_failures: Keep attempts that did not succeed as well.
       render: As in runs.
     """
-    from envs.interface import RenderSettings
-    from harness.collect import Collection
-    from harness.collect import collect as collect_demonstrations
+    from simloop.envs.interface import RenderSettings
+    from simloop.harness.demonstrations.collect import Collection
+    from simloop.harness.demonstrations.collect import collect as collect_demonstrations
 
     wanted = Collection(
         suite,
@@ -110,8 +110,8 @@ def quantize(
       cameras: MODEL_CAMERA=DATASET_KEY for each camera; base_0_rgb=observation.images.base_0_rgb and so on
         without.
     """
-    from harness.quantize import Quantizing
-    from harness.quantize import quantize as quantize_policy
+    from simloop.harness.quantize import Quantizing
+    from simloop.harness.quantize import quantize as quantize_policy
 
     console = Console()
     name = quantize_policy(Quantizing(policy, to, data, out, frames, cameras), console)
@@ -127,7 +127,7 @@ def train(
     eval_tasks: Annotated[tuple[str, ...], arg("T [T ...]")] = ("MT10",),
     eval_episodes: Annotated[int, arg("N")] = 5,
 ) -> int:
-    """Train a policy on demonstrations; `python -m policies.training` does the same without simulators.
+    """Train a policy on demonstrations; `python -m simloop.policies.training` does the same without simulators.
 
     Example:
 
@@ -141,7 +141,7 @@ def train(
       eval_tasks: Tasks of these evaluations.
       eval_episodes: Episodes per task in each of them.
     """
-    from harness.train import train as train_policy
+    from simloop.harness.train import train as train_policy
 
     train_policy(config, eval_every, eval_suite, eval_tasks, eval_episodes, Console())
     return 0

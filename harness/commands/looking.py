@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from rich.console import Console
 from tyro.conf import Positional
 
-from harness.commands.options import arg
+from simloop.harness.commands.options import arg
 
 
 def list_(
@@ -19,7 +19,7 @@ def list_(
     Args:
       what: Which kind of name.
     """
-    from harness import listing
+    from simloop.harness import listing
 
     listing.show(what, Console())
     return 0
@@ -31,7 +31,7 @@ def doctor(*, suite: Annotated[tuple[str, ...], arg("S [S ...]", "the machine it
     Args:
       suite: Compare pictures and states of these suites with those that come with simloop, instead.
     """
-    from harness import doctor
+    from simloop.harness import doctor
 
     return doctor.main(Console(), suite)
 
@@ -47,6 +47,6 @@ def parity(
       golden_dir: Folder with cases.json and the recordings it names (it may hold only some of them).
       only: Run only the cases and files whose name contains this.
     """
-    from harness.parity.run import main as run_parity
+    from simloop.harness.parity.runner import main as run_parity
 
     return run_parity(golden_dir, only)

@@ -11,11 +11,11 @@ from rich.console import Console
 from tyro.conf import Positional
 from tyro.conf import arg as _arg
 
-from harness.commands.options import INTERRUPTED, arg
-from harness.resources import Resources
+from simloop.harness.commands.options import INTERRUPTED, arg
+from simloop.harness.engine.resources import Resources
 
 if TYPE_CHECKING:
-    from harness.experiment import Experiment
+    from simloop.harness.planning.experiment import Experiment
 
 
 def run(
@@ -99,17 +99,17 @@ def run(
       allow_training_seeds: Play initial states that a policy was trained on, which is refused otherwise.
       out: Run folder; runs/<experiment> unless given.
     """
-    from envs import registry
-    from harness import experiments
-    from harness.experiment import Experiment, ExperimentError, with_checkpoint
-    from harness.perturbation import Perturbation
-    from harness.policy_catalog import is_policy
-    from harness.protocol import DEFAULT, named_protocol
-    from harness.run import run as run_experiment
-    from results.early_stopping import answer_sentence, answers
-    from results.published import reproductions
-    from results.runs import load_runs
-    from results.tables import render as render_tables
+    from simloop.envs import registry
+    from simloop.harness import experiments
+    from simloop.harness.planning.experiment import Experiment, ExperimentError, with_checkpoint
+    from simloop.harness.planning.perturbation import Perturbation
+    from simloop.harness.planning.policy_names import is_policy
+    from simloop.harness.planning.protocol import DEFAULT, named_protocol
+    from simloop.harness.run import run as run_experiment
+    from simloop.results.records.runs import load_runs
+    from simloop.results.statistics.early_stopping import answer_sentence, answers
+    from simloop.results.tables.published import reproductions
+    from simloop.results.tables.run_tables import render as render_tables
 
     one_policy = len(names) == 1 and names[0] not in experiments.names() and is_policy(names[0])
     if len(names) > 1 or one_policy:
@@ -208,7 +208,7 @@ def status(
       run: A run folder, such as runs/demo, while the run goes on or after it.
       follow: Go on showing until the run has ended or Ctrl-C is pressed.
     """
-    from harness.watch_status import show
+    from simloop.harness.recording.show_status import show
 
     return show(run, Console(), follow=follow)
 
@@ -233,8 +233,8 @@ def merge(
       runs: Run folders; they are only read.
       out: Folder of the joined run; must not exist. simloop run goes on with it if episodes are missing.
     """
-    from harness.merge import merge as merge_runs
-    from results.tables import write_tables
+    from simloop.harness.recording.merge import merge as merge_runs
+    from simloop.results.tables.run_tables import write_tables
 
     merged = merge_runs(runs, out)
     write_tables(out)
@@ -255,7 +255,7 @@ def _given(**options: Any) -> dict[str, Any]:
 
 def _shard(text: str) -> tuple[int, int]:
     """Both numbers of I/N."""
-    from harness.experiment import ExperimentError
+    from simloop.harness.planning.experiment import ExperimentError
 
     part, slash, parts = text.partition("/")
     if not (slash and part.isdigit() and parts.isdigit()):
@@ -265,8 +265,8 @@ def _shard(text: str) -> tuple[int, int]:
 
 def _until_decided(experiment: Experiment, rule: dict[str, Any], episodes: int | None) -> Experiment:
     """The experiment with a stopping rule, and as many episodes per task as the rule may need."""
-    from harness.experiment import ExperimentError
-    from results.sequential import StoppingRule
+    from simloop.harness.planning.experiment import ExperimentError
+    from simloop.results.statistics.sequential import StoppingRule
 
     tasks = len(experiment.task_specs())
     if episodes is not None:

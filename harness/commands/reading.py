@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from rich.console import Console
 from tyro.conf import Positional
 
-from harness.commands.options import arg
+from simloop.harness.commands.options import arg
 
 
 def table(
@@ -32,8 +32,8 @@ def table(
         perturbations has the success left at every strength.
       published: Published rates, as CSV with the columns policy, tasks, rate, episodes, protocol, source.
     """
-    from results.published import PUBLISHED, read_published
-    from results.tables import render
+    from simloop.results.tables.published import PUBLISHED, read_published
+    from simloop.results.tables.run_tables import render
 
     known = PUBLISHED if published is None else read_published(published)
     # Tables are wider than a terminal may be; a wrapped table is not a table.
@@ -68,11 +68,11 @@ def compare(
       looked_at: Policies and checkpoints that were tried before these were chosen.
       by_task: Show every pair task by task, too.
     """
-    from results.early_stopping import answer_sentence, answers
-    from results.outcome_matrix import outcome_matrices
-    from results.runs import load_runs
-    from results.statements import comparison, task_grid
-    from results.typesetting import to_text
+    from simloop.results.records.runs import load_runs
+    from simloop.results.statistics.early_stopping import answer_sentence, answers
+    from simloop.results.statistics.outcome_matrix import outcome_matrices
+    from simloop.results.tables.statements import comparison, task_grid
+    from simloop.results.tables.typesetting import to_text
 
     console, runs = Console(), load_runs(list(run))
     for answer in answers(runs):
@@ -114,8 +114,8 @@ def report(
       alpha: How often, at most, any of all comparisons may find a difference that there is not.
       looked_at: Policies and checkpoints that were tried before these were chosen.
     """
-    from results.report import write_report
-    from results.runs import Source
+    from simloop.results.records.runs import Source
+    from simloop.results.report.html_report import write_report
 
     folder = out or Source.parse(runs[0]).folder / "report"
     page = write_report(list(runs), folder, margin=margin, alpha=alpha, looked_at=looked_at)
@@ -155,11 +155,16 @@ def plan(
       alpha: How often, at most, any comparison may find a difference that is not there.
       margin: Differences below this do not matter: policies that differ by less are equivalent.
     """
-    from results.contrasts import family_size
-    from results.errors import ResultsError
-    from results.sample_size import Design
-    from results.sample_size_table import EPISODES, detectable_grid, difference_grid, equivalence_grid
-    from results.typesetting import to_text
+    from simloop.results.errors import ResultsError
+    from simloop.results.statistics.contrasts import family_size
+    from simloop.results.statistics.sample_size import Design
+    from simloop.results.tables.sample_size_table import (
+        EPISODES,
+        detectable_grid,
+        difference_grid,
+        equivalence_grid,
+    )
+    from simloop.results.tables.typesetting import to_text
 
     if tasks < 1 or policies < 2 or min(episodes or (1,)) < 1 or not 0 < margin < 1:
         raise ResultsError(

@@ -20,30 +20,30 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from envs.interface import RenderSettings, TaskSpec
-from envs.registry import resolve_tasks
-from envs.rendering import draw_test_frame
-from harness.adapters.registry import find_adapter
-from harness.demonstrations import EXPERT, DemonstrationRecording, Demonstrator, Watched
-from harness.engine import Engine
-from harness.env_actor import EpisodeResult
-from harness.errors import SimloopError
-from harness.experiment import differences
-from harness.plan import EpisodeSpec
-from harness.policy_catalog import policy_spec, require_weights
-from harness.progress import PLAIN_EVERY_S
-from harness.protocol import Protocol, named_protocol
-from harness.resources import Resources
-from harness.roll_in import RollIn, rolled_in
-from harness.run import sigterm_as_interrupt
-from harness.run_folder import write_atomically
-from harness.seeding import demonstration_key, demonstration_seed
-from harness.sources import Sources
-from policies.interface import PolicySpec
-from policies.scripted import scripted_policy
-from policies.training.demonstration import Demonstration, demonstration_from
-from policies.training.video import CRF
-from policies.training.writing import DatasetHeader, write_dataset
+from simloop.envs.interface import RenderSettings, TaskSpec
+from simloop.envs.registry import resolve_tasks
+from simloop.envs.rendering import draw_test_frame
+from simloop.harness.actors.env_actor import EpisodeResult
+from simloop.harness.actors.factories import Sources
+from simloop.harness.adapters.registry import find_adapter
+from simloop.harness.demonstrations.dagger import RollIn, rolled_in
+from simloop.harness.demonstrations.expert import EXPERT, DemonstrationRecording, Demonstrator, Watched
+from simloop.harness.engine.engine import Engine
+from simloop.harness.engine.resources import Resources
+from simloop.harness.errors import SimloopError
+from simloop.harness.planning.experiment import differences
+from simloop.harness.planning.plan import EpisodeSpec
+from simloop.harness.planning.policy_names import policy_spec, require_weights
+from simloop.harness.planning.protocol import Protocol, named_protocol
+from simloop.harness.planning.seeding import demonstration_key, demonstration_seed
+from simloop.harness.recording.run_folder import write_atomically
+from simloop.harness.recording.run_progress import PLAIN_EVERY_S
+from simloop.harness.run import sigterm_as_interrupt
+from simloop.policies.interface import PolicySpec
+from simloop.policies.scripted import scripted_policy
+from simloop.policies.training.demonstration import Demonstration, demonstration_from
+from simloop.policies.training.video import CRF
+from simloop.policies.training.writing import DatasetHeader, write_dataset
 
 CONFIG = "collection.json"
 MOST_ATTEMPTS = 4

@@ -19,17 +19,17 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-from envs.interface import Env, RenderSettings, StepResult
-from harness.adapters.interface import Adapter
-from harness.adapters.registry import find_adapter
-from harness.plan import EpisodeSpec
-from harness.policy_catalog import load, parse
-from harness.protocol import Protocol
-from harness.rollout import Played, run_episode
-from harness.seeding import derive
-from harness.sources import make_env
-from harness.training_seeds import MANIFEST
-from policies.interface import Policy
+from simloop.envs.interface import Env, RenderSettings, StepResult
+from simloop.harness.actors.factories import make_env
+from simloop.harness.adapters.base import Adapter
+from simloop.harness.adapters.registry import find_adapter
+from simloop.harness.planning.plan import EpisodeSpec
+from simloop.harness.planning.policy_names import load, parse
+from simloop.harness.planning.protocol import Protocol
+from simloop.harness.planning.seed_overlap import MANIFEST
+from simloop.harness.planning.seeding import derive
+from simloop.harness.rollout.loop import Played, run_episode
+from simloop.policies.interface import Policy
 
 Make: TypeAlias = Callable[[str, str, RenderSettings], Env]
 

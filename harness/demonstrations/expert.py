@@ -12,15 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from envs.interface import TaskSpec
-from harness.plan import EpisodeSpec
-from harness.rollout import Played, Reply
-from harness.sources import Recording
-from policies.interface import Answer, Chunk, Policy, PolicySpec, Preparation, Query
-from policies.preprocessing import resize_with_pad
-from policies.scripted import scripted_policy
-from policies.training.demonstration import IMAGE_STATS_EVERY, Demonstration, image_stats
-from policies.training.video import VideoEncoder
+from simloop.envs.interface import TaskSpec
+from simloop.harness.actors.factories import Recording
+from simloop.harness.planning.plan import EpisodeSpec
+from simloop.harness.rollout.loop import Played, Reply
+from simloop.policies.interface import Answer, Chunk, Policy, PolicySpec, Preparation, Query
+from simloop.policies.scripted import scripted_policy
+from simloop.policies.training.demonstration import IMAGE_STATS_EVERY, Demonstration, image_stats
+from simloop.policies.training.video import VideoEncoder
+from simloop.policies.transforms.preprocessing import resize_with_pad
 
 EXPERT = "expert"
 

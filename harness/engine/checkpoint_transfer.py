@@ -21,11 +21,11 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from harness.errors import SimloopError
-from harness.policy_catalog import load, parse
-from harness.sources import Sources
-from policies.home import simloop_home
-from policies.interface import Policy, Serving
+from simloop.harness.actors.factories import Sources
+from simloop.harness.errors import SimloopError
+from simloop.harness.planning.policy_names import load, parse
+from simloop.policies.files.cache_folder import simloop_home
+from simloop.policies.interface import Policy, Serving
 
 PIECE_BYTES = 32 * 2**20
 AHEAD = 3  # Pieces under way at once, so that reading, sending and writing go on together.
@@ -108,7 +108,7 @@ def start_sender(listing: Listing) -> Any:
 
 @dataclass(frozen=True)
 class FetchedPolicies:
-    """Loads policies as `harness.policy_catalog.load` does, with checkpoints from where the driver runs."""
+    """Loads policies as `simloop.harness.planning.policy_names.load` does, with checkpoints from where the driver runs."""
 
     checkpoints: Mapping[str, tuple[Listing, Any]]
     """What is in each policy's folder, and who sends it."""

@@ -22,25 +22,25 @@ import psutil
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from harness.agenda import Agenda, Attempt
-from harness.caretaker import Caretaker
-from harness.checkpoint_transfer import travelling
-from harness.deadlines import Deadlines
-from harness.env_actor import EpisodeResult, VideoSettings, start_env_actor
-from harness.figures import Figures
-from harness.health import SimulatorHealth, WorkerHealth
-from harness.plan import EpisodeSpec
-from harness.policy_worker import WorkerReport, start_policy_worker
-from harness.protocol import Protocol
-from harness.ray_connection import RayConnection
-from harness.resources import EngineError, Resources
-from harness.simulators import Death, Simulator, Simulators, first_line
-from harness.sizing import GUESS_BYTES, Limits, Sizing
-from harness.sources import REGISTERED, Sources
-from harness.worker_gpus import WorkerGpus
-from harness.workforce import Workforce
-from policies.interface import PolicySpec
-from policies.kernels import Kernels
+from simloop.harness.actors.env_actor import EpisodeResult, VideoSettings, start_env_actor
+from simloop.harness.actors.factories import REGISTERED, Sources
+from simloop.harness.actors.heartbeat import SimulatorHealth, WorkerHealth
+from simloop.harness.actors.policy_worker import WorkerReport, start_policy_worker
+from simloop.harness.engine.autoscaler import GUESS_BYTES, Limits, Sizing
+from simloop.harness.engine.checkpoint_transfer import travelling
+from simloop.harness.engine.env_pool import Death, Simulator, Simulators, first_line
+from simloop.harness.engine.episode_queue import Agenda, Attempt
+from simloop.harness.engine.gpu_allocation import WorkerGpus
+from simloop.harness.engine.metrics import Figures
+from simloop.harness.engine.ray_cluster import RayConnection
+from simloop.harness.engine.resources import EngineError, Resources
+from simloop.harness.engine.supervisor import Caretaker
+from simloop.harness.engine.timeouts import Deadlines
+from simloop.harness.engine.worker_pool import Workforce
+from simloop.harness.planning.plan import EpisodeSpec
+from simloop.harness.planning.protocol import Protocol
+from simloop.policies.interface import PolicySpec
+from simloop.policies.models.kernels import Kernels
 
 POLL_S = 0.5
 STAFF_S = 0.1  # Between two looks at which policies need workers.

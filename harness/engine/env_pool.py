@@ -18,11 +18,11 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from harness.agenda import Attempt
-from harness.deadlines import Deadlines
-from harness.health import ProcessHealth, SimulatorHealth
-from harness.resources import EngineError
-from policies.interface import PolicySpec
+from simloop.harness.actors.heartbeat import ProcessHealth, SimulatorHealth
+from simloop.harness.engine.episode_queue import Attempt
+from simloop.harness.engine.resources import EngineError
+from simloop.harness.engine.timeouts import Deadlines
+from simloop.policies.interface import PolicySpec
 
 Post = Callable[..., None]
 """Has a message put into the engine's queue: `post(kind, tag, future)`."""

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from harness.plan import EpisodeSpec
+from simloop.harness.planning.plan import EpisodeSpec
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.resources import EngineError
+from simloop.harness.engine.resources import EngineError
 
 AHEAD = 1  # While one policy plays, the next compiles; more would compete for memory.
 

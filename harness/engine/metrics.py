@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.health import SimulatorHealth, WorkerHealth
-from harness.phases import PHASES, Phase, PhaseTotals
+from simloop.harness.actors.heartbeat import SimulatorHealth, WorkerHealth
+from simloop.harness.rollout.phase_timer import PHASES, Phase, PhaseTotals
 
 Readings = Sequence[tuple[SimulatorHealth, SimulatorHealth]]
 """Two successive ones of every simulator."""

@@ -8,7 +8,10 @@ import importlib.util
 import logging
 import os
 import platform
+import shutil
 import socket
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +20,13 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from harness.resources import EngineError, Resources, usable_cores
+from simloop.harness.engine.resources import EngineError, Resources, usable_cores
 
 OBJECT_STORE_BYTES = 256 * 2**20  # Results pass through one at a time; the default takes 30 % of RAM.
 START_ATTEMPTS = 4
 QUIETLY: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-OWN_PACKAGES = ("harness", "policies", "envs", "results")
+SUB_PACKAGES = ("harness", "policies", "envs", "results")
+_NOT_SHIPPED = shutil.ignore_patterns("__pycache__")
 ALIKE = ("mujoco", "numpy", "jax", "ray")
 """Packages whose versions must be those of the driver on every machine, or records would differ."""
 UNWATCHED = {"RAY_enable_metrics_collection": "0", "RAY_event_stats": "0"}
@@ -56,7 +60,10 @@ class RayConnection:
         _prepare_environment()
         try:
             _call(self._resources.ray_address)
-            ray.init(address=self._resources.ray_address, runtime_env={"py_modules": _own_code()}, **QUIETLY)
+            with _package_to_ship() as package:
+                ray.init(
+                    address=self._resources.ray_address, runtime_env={"py_modules": [package]}, **QUIETLY
+                )
         except OSError as error:
             raise EngineError(
                 f"There is no Ray cluster at {self._resources.ray_address!r}: {error}. Start one with "
@@ -166,11 +173,23 @@ def installed() -> dict[str, str]:
     return versions
 
 
-def _own_code() -> list[str]:
-    folders = []
-    for name in OWN_PACKAGES:
-        spec = importlib.util.find_spec(name)
-        assert spec is not None
-        assert spec.origin is not None
-        folders.append(str(Path(spec.origin).parent))
-    return folders
+@contextlib.contextmanager
+def _package_to_ship() -> Iterator[str]:
+    """A folder `simloop` that holds the whole package, as Ray ships one to other nodes.
+
+    In a source tree the sub-packages lie in folders of their own, so they are copied together first.
+    """
+    with tempfile.TemporaryDirectory(prefix="simloop-") as temporary:
+        package = Path(temporary) / "simloop"
+        shutil.copytree(_folder_of("simloop"), package, ignore=_NOT_SHIPPED)
+        for name in SUB_PACKAGES:
+            if not (package / name).exists():
+                shutil.copytree(_folder_of(f"simloop.{name}"), package / name, ignore=_NOT_SHIPPED)
+        yield str(package)
+
+
+def _folder_of(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent

@@ -9,8 +9,8 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from harness.errors import SimloopError
-from policies.kernels import Kernels
+from simloop.harness.errors import SimloopError
+from simloop.policies.models.kernels import Kernels
 
 
 class EngineError(SimloopError):

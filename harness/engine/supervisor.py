@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.deadlines import Deadlines
-from harness.figures import Figures, phase_text, simulator_figures, worker_figures
-from harness.health import SimulatorHealth, WorkerHealth
-from harness.simulators import Death, Simulator, Simulators
-from harness.sizing import Sizing
-from harness.workforce import Worker, Workforce
+from simloop.harness.actors.heartbeat import SimulatorHealth, WorkerHealth
+from simloop.harness.engine.autoscaler import Sizing
+from simloop.harness.engine.env_pool import Death, Simulator, Simulators
+from simloop.harness.engine.metrics import Figures, phase_text, simulator_figures, worker_figures
+from simloop.harness.engine.timeouts import Deadlines
+from simloop.harness.engine.worker_pool import Worker, Workforce
 
 HEALTH_S = 2.0
 """Between two questions after the health of a process, each of which costs some milliseconds on cores; of many

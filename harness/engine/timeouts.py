@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.health import Doing, SimulatorHealth
-from harness.phases import PHASES, Phase, PhaseTotals
-from harness.resources import Floors
+from simloop.harness.actors.heartbeat import Doing, SimulatorHealth
+from simloop.harness.engine.resources import Floors
+from simloop.harness.rollout.phase_timer import PHASES, Phase, PhaseTotals
 
 MANY_TIMES = 20.0
 """A phase that takes this many times its longest is not slow but stuck."""

@@ -11,12 +11,12 @@ from typing import Any
 import ray
 from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
-from harness.deadlines import Deadlines
-from harness.health import WorkerHealth
-from harness.policy_worker import WorkerReport
-from harness.resources import EngineError
-from harness.simulators import Post, first_line, kill_process
-from policies.kernels import Kernels
+from simloop.harness.actors.heartbeat import WorkerHealth
+from simloop.harness.actors.policy_worker import WorkerReport
+from simloop.harness.engine.env_pool import Post, first_line, kill_process
+from simloop.harness.engine.resources import EngineError
+from simloop.harness.engine.timeouts import Deadlines
+from simloop.policies.models.kernels import Kernels
 
 DEATHS_IN_A_ROW = 5  # Without a single answer between them: starting it again will not help.
 

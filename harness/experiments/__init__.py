@@ -6,7 +6,7 @@ import difflib
 import importlib
 import pkgutil
 
-from harness.experiment import Experiment, ExperimentError
+from simloop.harness.planning.experiment import Experiment, ExperimentError
 
 
 def names() -> tuple[str, ...]:

@@ -6,8 +6,8 @@ A few minutes on two CPU cores. The learned policies are the small ones that com
 succeed and fail. `expert` should solve nearly everything, `random` nothing.
 """
 
-from harness.experiment import Experiment
-from harness.protocol import named_protocol
+from simloop.harness.planning.experiment import Experiment
+from simloop.harness.planning.protocol import named_protocol
 
 EXPERIMENT = Experiment(
     name="demo",

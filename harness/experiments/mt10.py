@@ -5,8 +5,8 @@
 The upper control arm `expert` reaches 97-99 % over many seeds; `random` stays under 5 %.
 """
 
-from harness.experiment import Experiment
-from harness.protocol import named_protocol
+from simloop.harness.planning.experiment import Experiment
+from simloop.harness.planning.protocol import named_protocol
 
 EXPERIMENT = Experiment(
     name="mt10",

@@ -9,8 +9,8 @@ checked word for word. Rates by difficulty: `--tasks easy`, `medium`, `hard` and
 LeRobot, src/lerobot/envs/metaworld.py. `--limit 1` plays one episode of each policy.
 """
 
-from harness.experiment import Experiment
-from harness.protocol import named_protocol
+from simloop.harness.planning.experiment import Experiment
+from simloop.harness.planning.protocol import named_protocol
 
 EXPERIMENT = Experiment(
     name="mt50_lerobot",

@@ -9,8 +9,8 @@ weights was found; a run of this experiment gives one, with its interval. Source
 examples/aloha_sim. `--limit 1` plays one episode, to see whether everything works.
 """
 
-from harness.experiment import Experiment
-from harness.protocol import named_protocol
+from simloop.harness.planning.experiment import Experiment
+from simloop.harness.planning.protocol import named_protocol
 
 EXPERIMENT = Experiment(
     name="pi0_aloha_sim_transfer_cube",

@@ -13,8 +13,8 @@ The run ends with the difference, its interval, and whether the two rates are eq
 one-sided tests. `--limit 1` plays one episode, to see whether everything works.
 """
 
-from harness.experiment import Experiment
-from harness.protocol import named_protocol
+from simloop.harness.planning.experiment import Experiment
+from simloop.harness.planning.protocol import named_protocol
 
 EXPERIMENT = Experiment(
     name="pi0_fast_libero_object",

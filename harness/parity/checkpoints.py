@@ -8,8 +8,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from harness.parity.comparison import Comparison
-from policies.checkpoints import open_checkpoint
+from simloop.harness.parity.comparison import Comparison
+from simloop.policies.checkpoints import open_checkpoint
 
 WRITTEN_FROM: Mapping[str, str] = {
     "pi0_libero/100": "pi0_dummy",

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from harness.parity.comparison import Comparison
-from harness.parity.models import LOOP, Case, gradient_checks
-from policies.attention import block_mask
-from policies.inference import compiled
-from policies.kv_cache import empty_cache
-from policies.model_input import ModelInput, image_as_float
-from policies.pi0 import Pi0, flow_target, joint_attention, training_noise_and_time
+from simloop.harness.parity.comparison import Comparison
+from simloop.harness.parity.models import LOOP, Case, gradient_checks
+from simloop.policies.inference.flat_jit import compiled
+from simloop.policies.models.attention import block_mask
+from simloop.policies.models.kv_cache import empty_cache
+from simloop.policies.models.model_input import ModelInput, image_as_float
+from simloop.policies.models.pi0 import Pi0, flow_target, joint_attention, training_noise_and_time
 
 LOSS_KEY_OFFSET, SAMPLE_KEY_OFFSET = 1234, 7
 """The recording drew the noise of the loss from key(seed + 1234) and that of sampling from key(seed + 7)."""

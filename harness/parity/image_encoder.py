@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from harness.parity.comparison import Comparison
-from harness.parity.models import ONE_PASS
-from policies.configs import ImageEncoderConfig
-from policies.inference import compiled
-from policies.parameters import restored
-from policies.siglip import ImageEncoder
+from simloop.harness.parity.comparison import Comparison
+from simloop.harness.parity.models import ONE_PASS
+from simloop.policies.inference.flat_jit import compiled
+from simloop.policies.models.configs import ImageEncoderConfig
+from simloop.policies.models.parameters import restored
+from simloop.policies.models.siglip import ImageEncoder
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "none_scan": {},

@@ -29,10 +29,10 @@ import jax
 import numpy as np
 from flax import nnx
 
-from harness.parity.comparison import Comparison
-from policies.configs import ModelConfig
-from policies.model_input import ModelInput
-from policies.parameters import FlatParameters, model_from, named_leaves
+from simloop.harness.parity.comparison import Comparison
+from simloop.policies.models.configs import ModelConfig
+from simloop.policies.models.model_input import ModelInput
+from simloop.policies.models.parameters import FlatParameters, model_from, named_leaves
 
 Precision = Literal["f32", "bf16train", "bf16infer"]
 PRECISIONS: tuple[Precision, ...] = ("f32", "bf16train", "bf16infer")
@@ -71,7 +71,7 @@ def checks(golden: Path) -> Iterator[Comparison]:
 
 def case_checks(golden: Path, name: str) -> Iterator[Comparison]:
     """Every recorded array of one case, in every precision that is present."""
-    from harness.parity import flow_models, token_models
+    from simloop.harness.parity import flow_models, token_models
 
     for precision in PRECISIONS:
         if not _outputs_file(golden, name, precision).exists():

@@ -13,20 +13,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from harness.adapters import aloha, droid, libero
-from harness.adapters.model_view import ModelView
-from harness.parity.comparison import Comparison
-from policies.checkpoints import open_checkpoint
-from policies.configs import FLOW_CAMERAS, ModelConfig
-from policies.inference import compiled
-from policies.interface import Query
-from policies.network import NetworkPolicy, Words, batch_of
-from policies.normalization import load_norm_stats
-from policies.parameters import model_from, shapes
-from policies.presets import Preset, preset
-from policies.tokenizers.fast import FastTokenizer
-from policies.tokenizers.fast_actions import load_fast_actions
-from policies.tokenizers.sentencepiece_model import load_sentencepiece
+from simloop.harness.adapters import aloha, droid, libero
+from simloop.harness.adapters.openpi_observation import ModelView
+from simloop.harness.parity.comparison import Comparison
+from simloop.policies.checkpoints import open_checkpoint
+from simloop.policies.inference.flat_jit import compiled
+from simloop.policies.inference.model_policy import NetworkPolicy, Words, batch_of
+from simloop.policies.interface import Query
+from simloop.policies.models.configs import FLOW_CAMERAS, ModelConfig
+from simloop.policies.models.parameters import model_from, shapes
+from simloop.policies.presets import Preset, preset
+from simloop.policies.tokenizers.fast import FastTokenizer
+from simloop.policies.tokenizers.fast_actions import load_fast_actions
+from simloop.policies.tokenizers.sentencepiece_model import load_sentencepiece
+from simloop.policies.transforms.normalization import load_norm_stats
 
 NUMBERS = 1e-6
 BFLOAT16 = 0.01

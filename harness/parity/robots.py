@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.adapters import aloha, droid, libero
-from harness.adapters.model_view import ModelView, filled_cameras
-from harness.parity.comparison import Comparison
-from policies.configs import FAST_CAMERAS, FLOW_CAMERAS
+from simloop.harness.adapters import aloha, droid, libero
+from simloop.harness.adapters.openpi_observation import ModelView, filled_cameras
+from simloop.harness.parity.comparison import Comparison
+from simloop.policies.models.configs import FAST_CAMERAS, FLOW_CAMERAS
 
 LIMIT = 1e-6
 ALOHA_CASES = ("all_u8", "high_only_f32")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from harness.parity import (
+from simloop.harness.parity import (
     checkpoints,
     image_encoder,
     models,
@@ -18,8 +18,8 @@ from harness.parity import (
     units,
     vit,
 )
-from harness.parity.comparison import Comparison
-from harness.parity.xla_flags import use_recorded_rounding
+from simloop.harness.parity.comparison import Comparison
+from simloop.harness.parity.xla_flags import use_recorded_rounding
 
 
 def families(golden: Path) -> dict[str, Iterator[Comparison]]:

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from harness.parity.comparison import Comparison
-from harness.parity.models import LOOP, Case, gradient_checks
-from policies.attention import block_mask
-from policies.inference import compiled
-from policies.model_input import ModelInput
-from policies.parameters import flatten, model_from
-from policies.pi0_fast import END_TOKEN, GeneratedTokens, Pi0Fast, ReadPrompt, align_right
+from simloop.harness.parity.comparison import Comparison
+from simloop.harness.parity.models import LOOP, Case, gradient_checks
+from simloop.policies.inference.flat_jit import compiled
+from simloop.policies.models.attention import block_mask
+from simloop.policies.models.model_input import ModelInput
+from simloop.policies.models.parameters import flatten, model_from
+from simloop.policies.models.pi0_fast import END_TOKEN, GeneratedTokens, Pi0Fast, ReadPrompt, align_right
 
 CLEAR_GAP = 1e-3
 """Where the two best float32 logits are closer, rounding may decide between them."""

@@ -11,12 +11,12 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
-from harness.parity.comparison import Comparison
-from policies.inference import compiled
-from policies.tokenizers.binning import BinningTokenizer
-from policies.tokenizers.fast import FastTokenizer
-from policies.tokenizers.fast_actions import load_fast_actions, rounded_coefficients
-from policies.tokenizers.fsq import (
+from simloop.harness.parity.comparison import Comparison
+from simloop.policies.inference.flat_jit import compiled
+from simloop.policies.tokenizers.binning import BinningTokenizer
+from simloop.policies.tokenizers.fast import FastTokenizer
+from simloop.policies.tokenizers.fast_actions import load_fast_actions, rounded_coefficients
+from simloop.policies.tokenizers.fsq import (
     Codebook,
     CodebookKind,
     FsqConfig,
@@ -25,9 +25,9 @@ from policies.tokenizers.fsq import (
     load_parameters,
     sinusoidal_positions,
 )
-from policies.tokenizers.paligemma import PaligemmaTokenizer
-from policies.tokenizers.prompts import state_bins
-from policies.tokenizers.sentencepiece_model import load_sentencepiece
+from simloop.policies.tokenizers.paligemma import PaligemmaTokenizer
+from simloop.policies.tokenizers.prompts import state_bins
+from simloop.policies.tokenizers.sentencepiece_model import load_sentencepiece
 
 FLOAT32 = 2e-5  # Of values up to about 5 that a few attention layers made.
 DECODED = 1e-6

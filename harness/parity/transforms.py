@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from harness.parity.comparison import Comparison
-from policies import device_images
-from policies.augmentation import augment
-from policies.normalization import (
+from simloop.harness.parity.comparison import Comparison
+from simloop.policies.transforms import device_images
+from simloop.policies.transforms.augmentation import augment
+from simloop.policies.transforms.normalization import (
     EntryStats,
     NormalizationKind,
     Normalizer,
@@ -20,7 +20,7 @@ from policies.normalization import (
     norm_stats_from_json,
     norm_stats_to_json,
 )
-from policies.preprocessing import (
+from simloop.policies.transforms.preprocessing import (
     absolute_actions,
     delta_actions,
     delta_mask,

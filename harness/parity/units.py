@@ -11,16 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from harness.parity.comparison import Comparison
-from harness.parity.models import ONE_PASS
-from policies.attention import block_mask, rotate, rotation
-from policies.configs import GemmaConfig, LoraConfig
-from policies.experts import GatedMlp
-from policies.norms import AdaptiveRMSNorm, RMSNorm
-from policies.parameters import restored
-from policies.pi0 import embed_time, training_times
-from policies.pi0_fast import align_right
-from policies.projections import Einsum
+from simloop.harness.parity.comparison import Comparison
+from simloop.harness.parity.models import ONE_PASS
+from simloop.policies.models.attention import block_mask, rotate, rotation
+from simloop.policies.models.configs import GemmaConfig, LoraConfig
+from simloop.policies.models.experts import GatedMlp
+from simloop.policies.models.norms import AdaptiveRMSNorm, RMSNorm
+from simloop.policies.models.parameters import restored
+from simloop.policies.models.pi0 import embed_time, training_times
+from simloop.policies.models.pi0_fast import align_right
+from simloop.policies.models.projections import Einsum
 
 BF16_ROUNDING = 2.0**-9
 """Half a unit in the last place of bfloat16, relative: what a tie in float32 rounding can cost."""

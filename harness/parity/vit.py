@@ -8,10 +8,10 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from harness.parity.comparison import Comparison
-from policies.configs import ImageEncoderConfig
-from policies.inference import compiled
-from policies.vit import VisionTransformer, VitConfig, vit_from
+from simloop.harness.parity.comparison import Comparison
+from simloop.policies.inference.flat_jit import compiled
+from simloop.policies.models.configs import ImageEncoderConfig
+from simloop.policies.models.vit import VisionTransformer, VitConfig, vit_from
 
 ONE_PASS = 2e-5  # Relative rms that float32 rounding makes of one forward pass.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.plan import Plan
-from results.early_stopping import outcomes_in_order
-from results.records import EpisodeKey, EpisodeRecord, Outcome
-from results.sequential import StoppingRule
+from simloop.harness.planning.plan import Plan
+from simloop.results.records.records import EpisodeKey, EpisodeRecord, Outcome
+from simloop.results.statistics.early_stopping import outcomes_in_order
+from simloop.results.statistics.sequential import StoppingRule
 
 
 class Question:

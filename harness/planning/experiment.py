@@ -11,15 +11,15 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from envs.interface import TaskSpec
-from envs.registry import resolve_tasks
-from harness.errors import SimloopError
-from harness.plan import Plan, make_plan
-from harness.policy_catalog import policy_spec
-from harness.protocol import Protocol, named_protocol
-from policies.interface import PolicySpec
-from policies.scripted import SCRIPTED
-from results.sequential import StoppingRule
+from simloop.envs.interface import TaskSpec
+from simloop.envs.registry import resolve_tasks
+from simloop.harness.errors import SimloopError
+from simloop.harness.planning.plan import Plan, make_plan
+from simloop.harness.planning.policy_names import policy_spec
+from simloop.harness.planning.protocol import Protocol, named_protocol
+from simloop.policies.interface import PolicySpec
+from simloop.policies.scripted import SCRIPTED
+from simloop.results.statistics.sequential import StoppingRule
 
 
 class ExperimentError(SimloopError):
@@ -83,7 +83,7 @@ class Experiment:
         """The tasks, groups resolved.
 
         Raises:
-          envs.registry.UnknownNameError: If the suite or a task does not exist.
+          simloop.envs.registry.UnknownNameError: If the suite or a task does not exist.
         """
         return list(resolve_tasks(self.suite, self.tasks))
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from envs.interface import TaskSpec
-from harness.errors import SimloopError
-from harness.seeding import derive
-from policies.interface import Query
-from results.perturbation_kinds import KINDS, written
+from simloop.envs.interface import TaskSpec
+from simloop.harness.errors import SimloopError
+from simloop.harness.planning.seeding import derive
+from simloop.policies.interface import Query
+from simloop.results.records.perturbation_kinds import KINDS, written
 
 
 class PerturbationError(SimloopError):
@@ -28,7 +28,7 @@ class PerturbationError(SimloopError):
 
 @dataclass(frozen=True)
 class Perturbation:
-    """One kind of disturbance (`results.perturbation_kinds.KINDS`) at one strength; part of the protocol.
+    """One kind of disturbance (`simloop.results.records.perturbation_kinds.KINDS`) at one strength; part of the protocol.
 
     Raises:
       PerturbationError: If there is no such kind, or the strength is not in (0, 1].

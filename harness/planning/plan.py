@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from envs.interface import TaskSpec
-from harness.protocol import Protocol
-from harness.seeding import episode_key, episode_seed, place_in_round
-from results.records import EpisodeKey
+from simloop.envs.interface import TaskSpec
+from simloop.harness.planning.protocol import Protocol
+from simloop.harness.planning.seeding import episode_key, episode_seed, place_in_round
+from simloop.results.records.records import EpisodeKey
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ import difflib
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.errors import SimloopError
-from policies.interface import Policy, PolicySpec, Serving
-from policies.manifest import settings_of
-from policies.presets import PRESETS
-from policies.quantization import KINDS, SETTING, Kind
-from policies.scripted import SCRIPTED, scripted_policy
+from simloop.harness.errors import SimloopError
+from simloop.policies.checkpoints.manifest import settings_of
+from simloop.policies.inference.quantization import KINDS, SETTING, Kind
+from simloop.policies.interface import Policy, PolicySpec, Serving
+from simloop.policies.presets import PRESETS
+from simloop.policies.scripted import SCRIPTED, scripted_policy
 
 RANDOM = "random"
 """Behind the @: weights drawn from a fixed seed. A folder of this name is written ./random."""
@@ -78,7 +78,7 @@ def load(name: str, serving: Serving | None = None, *, checkpoint: Path | None =
         named = NamedPolicy(_unquantized(name.partition("@")[0])[0], checkpoint)
     if named.base in SCRIPTED:
         return scripted_policy(named.base)
-    from policies.loading import load_policy
+    from simloop.policies.inference.loading import load_policy
 
     policy = load_policy(
         named.base, named.checkpoint, random_weights=named.random, serving=serving, keep_model=False

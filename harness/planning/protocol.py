@@ -8,10 +8,10 @@ import json
 from dataclasses import dataclass, field
 from typing import Literal
 
-from envs.interface import RenderSettings
-from harness.errors import SimloopError
-from harness.perturbation import Perturbation
-from results.perturbation_kinds import perturbed_label
+from simloop.envs.interface import RenderSettings
+from simloop.harness.errors import SimloopError
+from simloop.harness.planning.perturbation import Perturbation
+from simloop.results.records.perturbation_kinds import perturbed_label
 
 
 class ProtocolError(SimloopError):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from harness.experiment import ExperimentError
-from harness.plan import Plan
-from harness.policy_catalog import parse
-from policies.training.demonstration import DEMONSTRATIONS
+from simloop.harness.planning.experiment import ExperimentError
+from simloop.harness.planning.plan import Plan
+from simloop.harness.planning.policy_names import parse
+from simloop.policies.training.demonstration import DEMONSTRATIONS
 
 MANIFEST = "simloop_checkpoint.json"  # Read as JSON here: opening a checkpoint would import JAX.
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.errors import SimloopError
-from harness.run_status import Status
+from simloop.harness.errors import SimloopError
+from simloop.harness.recording.run_status import Status
 
 Watcher = Callable[[Status], None]
 

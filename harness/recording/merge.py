@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.experiment import Experiment, differences, experiment_from_json
-from harness.plan import Plan
-from harness.run_folder import RunFolder, RunFolderError, write_atomically
-from results.ledger import read_lines
-from results.records import (
+from simloop.harness.planning.experiment import Experiment, differences, experiment_from_json
+from simloop.harness.planning.plan import Plan
+from simloop.harness.recording.run_folder import RunFolder, RunFolderError, write_atomically
+from simloop.results.records.ledger import read_lines
+from simloop.results.records.records import (
     CONFIG,
     DECIDING_SOFTWARE,
     PROVENANCE,

@@ -14,10 +14,10 @@ from typing import Any
 
 import psutil
 
-from envs import registry
-from harness.run_folder import RunFolderError, write_atomically
-from policies.kernels import KernelChoice, Kernels
-from results.records import DECIDING_SOFTWARE, PROVENANCE, look_up
+from simloop.envs import registry
+from simloop.harness.recording.run_folder import RunFolderError, write_atomically
+from simloop.policies.models.kernels import KernelChoice, Kernels
+from simloop.results.records.records import DECIDING_SOFTWARE, PROVENANCE, look_up
 
 PACKAGES = (
     "simloop", "mujoco", *(package for suite in map(registry.suite, registry.suites()) for package in suite.packages),
@@ -169,7 +169,7 @@ def _now() -> str:
 
 def _commit() -> str | None:
     """Commit of the source tree, with `+changes` where it has been edited; None for an installed package."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     try:

@@ -9,11 +9,11 @@ import re
 from pathlib import Path
 from typing import IO, Any
 
-from harness.errors import SimloopError
-from harness.experiment import Experiment, differences, experiment_from_json
-from harness.plan import Plan
-from results.ledger import encode_line, repair_tail
-from results.records import (
+from simloop.harness.errors import SimloopError
+from simloop.harness.planning.experiment import Experiment, differences, experiment_from_json
+from simloop.harness.planning.plan import Plan
+from simloop.results.records.ledger import encode_line, repair_tail
+from simloop.results.records.records import (
     CONFIG,
     EPISODES,
     QUERIES,

@@ -11,8 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from harness.figures import Figures
-from harness.run_status import Status
+from simloop.harness.engine.metrics import Figures
+from simloop.harness.recording.run_status import Status
 
 PLAIN_EVERY_S = 10.0  # Between two lines where nobody watches a terminal, such as a log file.
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.errors import SimloopError
-from harness.figures import Figures
-from harness.run_folder import write_atomically
-from results.intervals import wilson
-from results.records import EpisodeRecord, run_folder
+from simloop.harness.engine.metrics import Figures
+from simloop.harness.errors import SimloopError
+from simloop.harness.recording.run_folder import write_atomically
+from simloop.results.records.records import EpisodeRecord, run_folder
+from simloop.results.statistics.intervals import wilson
 
 STATUS = "status.json"
 FIGURES = "figures.jsonl"

@@ -9,8 +9,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from harness.progress import duration, status_view
-from harness.run_status import STATUS_EVERY_S, Status, is_stale, read_status
+from simloop.harness.recording.run_progress import duration, status_view
+from simloop.harness.recording.run_status import STATUS_EVERY_S, Status, is_stale, read_status
 
 GONE = 1
 """Exit status for a run that says it goes on and does not."""

@@ -16,15 +16,15 @@ from typing import runtime_checkable
 
 import numpy as np
 
-from envs.interface import Env
-from harness.adapters.interface import Adapter
-from harness.perturbation import Disturbance
-from harness.phases import Board, Place
-from harness.plan import EpisodeSpec
-from harness.protocol import Protocol
-from harness.seeding import query_key
-from policies.interface import Chunk, Policy, PolicySpec, Query
-from results.records import EndedBy, EpisodeRecord, QueryRecord
+from simloop.envs.interface import Env
+from simloop.harness.adapters.base import Adapter
+from simloop.harness.planning.perturbation import Disturbance
+from simloop.harness.planning.plan import EpisodeSpec
+from simloop.harness.planning.protocol import Protocol
+from simloop.harness.planning.seeding import query_key
+from simloop.harness.rollout.phase_timer import Board, Place
+from simloop.policies.interface import Chunk, Policy, PolicySpec, Query
+from simloop.results.records.records import EndedBy, EpisodeRecord, QueryRecord
 
 Clock = Callable[[], float]
 

@@ -1,6 +1,6 @@
 """What a simulator's process is doing at this moment, and what that took so far.
 
-The process itself only writes down what it begins; whoever judges it lives elsewhere (`harness.deadlines`).
+The process itself only writes down what it begins; whoever judges it lives elsewhere (`simloop.harness.engine.timeouts`).
 """
 
 from __future__ import annotations

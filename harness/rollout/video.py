@@ -9,7 +9,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from harness.rollout import Frames
+from simloop.harness.rollout.loop import Frames
 
 
 class VideoRecorder:

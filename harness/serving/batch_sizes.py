@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from policies.interface import Policy, Preparation
+from simloop.policies.interface import Policy, Preparation
 
 GAIN = 1.05
 """Factor by which a larger bucket must answer more queries per second, or it only makes them wait."""

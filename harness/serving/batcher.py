@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.rollout import Reply
-from policies.interface import Answer, Policy, Query
+from simloop.harness.rollout.loop import Reply
+from simloop.policies.interface import Answer, Policy, Query
 
 
 @dataclass(eq=False)

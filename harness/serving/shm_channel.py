@@ -23,8 +23,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.rollout import Reply
-from policies.interface import Query
+from simloop.harness.rollout.loop import Reply
+from simloop.policies.interface import Query
 
 BLOCKS = 256  # Queries of one process that may wait at once; untouched blocks take no memory.
 ALIGNMENT = 64

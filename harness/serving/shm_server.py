@@ -1,4 +1,4 @@
-"""A policy worker's end of the lines of its machine (`harness.local_line`): one thread reads what all of them send.
+"""A policy worker's end of the lines of its machine (`simloop.harness.serving.shm_channel`): one thread reads what all of them send.
 
 It also encodes what it reads, and whoever has computed an answer sends it off: a query wakes two threads of a worker.
 """
@@ -17,9 +17,17 @@ import time
 import traceback
 from collections.abc import Callable
 
-from harness.local_line import HELLO, Answered, Damaged, Messages, aligned, check_sum, require_own_user
-from harness.rollout import Reply
-from policies.interface import Query
+from simloop.harness.rollout.loop import Reply
+from simloop.harness.serving.shm_channel import (
+    HELLO,
+    Answered,
+    Damaged,
+    Messages,
+    aligned,
+    check_sum,
+    require_own_user,
+)
+from simloop.policies.interface import Query
 
 Done = Callable[[Reply | Exception], None]
 Put = Callable[[Query, Done], None]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from policies.interface import Answer, Chunk, Policy, PolicySpec, Preparation, Query
+from simloop.policies.interface import Answer, Chunk, Policy, PolicySpec, Preparation, Query
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from policies.bench.floor import Workload
-from policies.bench.sizes import Size, resized
-from policies.kernels import Kernels
-from policies.presets import Preset
-from policies.quantization import Kind
-from policies.unrolling import unrolled_where_it_pays
+from simloop.policies.bench.roofline import Workload
+from simloop.policies.bench.sizes import Size, resized
+from simloop.policies.inference.quantization import Kind
+from simloop.policies.inference.unrolling import unrolled_where_it_pays
+from simloop.policies.models.kernels import Kernels
+from simloop.policies.presets import Preset
 
 Target = Literal["h100", "h200"]
 """GPUs that are described well enough to compile for them."""

@@ -1,6 +1,6 @@
 """The command line of the measurement, with nothing but the standard library.
 
-python -m policies.bench pi05_libero --random-weights --batches 1 8 32
+python -m simloop.policies.bench pi05_libero --random-weights --batches 1 8 32
 """
 
 from __future__ import annotations
@@ -14,25 +14,31 @@ from collections.abc import Sequence
 import jax
 from jax.sharding import Mesh
 
-from policies.bench.config import BenchConfig, BenchError, Target, compiler_options, measured_preset
-from policies.bench.devices import ceilings
-from policies.bench.floor import Workload
-from policies.bench.gpu_targets import KERNEL_COLUMNS, TargetError, compile_for, kernel_table
-from policies.bench.measure import BatchTime, measure
-from policies.bench.stand_ins import in_8_bits, random_policy
-from policies.bench.table import grid, markdown
-from policies.bench.transcription import Versus, ratio_table, versus
-from policies.command_line import add_options
-from policies.interface import Serving
-from policies.kernel_choice import Shapes, choose_kernels
-from policies.kernels import KernelChoice, Kernels
-from policies.manifest import settings_of
-from policies.network import NetworkPolicy
-from policies.parameters import flatten, model_from, shapes
-from policies.placing import made_on, weights_bytes
-from policies.presets import Preset, UnknownPresetError, preset
-from policies.quantization import SETTING
-from policies.sharding import DevicesError, make_mesh, serving_mesh
+from simloop.policies.bench.bench_config import (
+    BenchConfig,
+    BenchError,
+    Target,
+    compiler_options,
+    measured_preset,
+)
+from simloop.policies.bench.devices import ceilings
+from simloop.policies.bench.gpu_targets import KERNEL_COLUMNS, TargetError, compile_for, kernel_table
+from simloop.policies.bench.measure import BatchTime, measure
+from simloop.policies.bench.random_weights import in_8_bits, random_policy
+from simloop.policies.bench.reference_implementation import Versus, ratio_table, versus
+from simloop.policies.bench.roofline import Workload
+from simloop.policies.bench.table import grid, markdown
+from simloop.policies.checkpoints.manifest import settings_of
+from simloop.policies.files.dataclass_cli import add_options
+from simloop.policies.inference.kernel_autotuning import Shapes, choose_kernels
+from simloop.policies.inference.model_policy import NetworkPolicy
+from simloop.policies.inference.placement import made_on, weights_bytes
+from simloop.policies.inference.quantization import SETTING
+from simloop.policies.interface import Serving
+from simloop.policies.models.kernels import KernelChoice, Kernels
+from simloop.policies.models.parameters import flatten, model_from, shapes
+from simloop.policies.models.sharding import DevicesError, make_mesh, serving_mesh
+from simloop.policies.presets import Preset, UnknownPresetError, preset
 
 FAILED = 1
 MISUSED = 2
@@ -44,7 +50,7 @@ beside the least time that this device could take for it. Prints Markdown."""
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure; returns the exit status. What a user did wrong is said in a sentence."""
-    parser = argparse.ArgumentParser(prog="python -m policies.bench", description=DESCRIPTION)
+    parser = argparse.ArgumentParser(prog="python -m simloop.policies.bench", description=DESCRIPTION)
     parser.add_argument("preset", metavar="PRESET", help="which policy, such as pi05_libero or pi0-tiny")
     add_options(parser, BenchConfig)
     chosen = vars(parser.parse_args(arguments))
@@ -205,8 +211,10 @@ def _policy(name: str, chosen: Preset, config: BenchConfig, prompt_tokens: int) 
         return random_policy(
             chosen, prompt_tokens, mesh=mesh, compiler_options=options, kind=config.quantized
         )
-    from policies.checkpoints import CheckpointError  # These need more packages than random weights do.
-    from policies.loading import NoWeightsError, load_policy
+    from simloop.policies.checkpoints import (
+        CheckpointError,  # These need more packages than random weights do.
+    )
+    from simloop.policies.inference.loading import NoWeightsError, load_policy
 
     if config.checkpoint is not None and SETTING in settings_of(config.checkpoint):
         raise BenchError(

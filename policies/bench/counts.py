@@ -15,12 +15,12 @@ from typing import Any
 import jax
 from flax import nnx
 
-from policies.answering import actions
-from policies.bench import stages
-from policies.bench.floor import Workload
-from policies.configs import ModelConfig
-from policies.joining import with_joined_projections
-from policies.parameters import abstract_model, model_class
+from simloop.policies.bench import stages
+from simloop.policies.bench.roofline import Workload
+from simloop.policies.inference.fused_weights import with_joined_projections
+from simloop.policies.inference.sampling import actions
+from simloop.policies.models.configs import ModelConfig
+from simloop.policies.models.parameters import abstract_model, model_class
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from policies.bench.floor import Ceilings
+from simloop.policies.bench.roofline import Ceilings
 
 SUSTAINED_FLOPS, SUSTAINED_BANDWIDTH = 0.80, 0.90
 """Shares of the data sheet that large products and long copies reach on an H200 (790 of 989 TFLOP/s at its

@@ -17,15 +17,15 @@ from flax import nnx
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
-from policies.answering import answering
-from policies.bench.config import Target
-from policies.bench.floor import Workload
-from policies.bench.gpu_kernels import Kind, Launches, launches
-from policies.bench.stages import random_batch
-from policies.bench.stand_ins import in_8_bits
-from policies.parameters import abstract_model
-from policies.programs import CompilerOptions
-from policies.quantization import Kind as Bits
+from simloop.policies.bench.bench_config import Target
+from simloop.policies.bench.gpu_kernels import Kind, Launches, launches
+from simloop.policies.bench.random_weights import in_8_bits
+from simloop.policies.bench.roofline import Workload
+from simloop.policies.bench.stages import random_batch
+from simloop.policies.inference.compilation import CompilerOptions
+from simloop.policies.inference.quantization import Kind as Bits
+from simloop.policies.inference.sampling import answering
+from simloop.policies.models.parameters import abstract_model
 
 _HOPPER = """gpu_device_info {{
   threads_per_block_limit: 1024

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import jax
 
-from policies.answering import compiled_for_inference
-from policies.bench import stages
-from policies.bench.counts import Count, counts
-from policies.bench.devices import in_turns, median_of
-from policies.bench.floor import Ceilings, Workload
-from policies.bench.floor import stages as floor_stages
-from policies.bench.stand_ins import queries
-from policies.network import NetworkPolicy, batch_of
+from simloop.policies.bench import stages
+from simloop.policies.bench.counts import Count, counts
+from simloop.policies.bench.devices import in_turns, median_of
+from simloop.policies.bench.random_weights import queries
+from simloop.policies.bench.roofline import Ceilings, Workload
+from simloop.policies.bench.roofline import stages as floor_stages
+from simloop.policies.inference.model_policy import NetworkPolicy, batch_of
+from simloop.policies.inference.sampling import compiled_for_inference
 
 
 @dataclass(frozen=True)

@@ -9,20 +9,20 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int
 
-from policies.interface import Query
-from policies.kernels import Trial
-from policies.network import NetworkPolicy, Words
-from policies.normalization import identity_stats
-from policies.parameters import Model, flatten, model_from, random_model
-from policies.placing import made_on
-from policies.presets import Preset
-from policies.programs import CompilerOptions
-from policies.projections import Product
-from policies.quantization import Kind, Quantization
-from policies.quantized import WatchedProduct, quantized, with_products
-from policies.tokenizers.decoded import DecodedActions, OnFailure
-from policies.tokenizers.fast import FastTokenizer
-from policies.tokenizers.sentencepiece_model import SentencePieceModel
+from simloop.policies.inference.compilation import CompilerOptions
+from simloop.policies.inference.model_policy import NetworkPolicy, Words
+from simloop.policies.inference.placement import made_on
+from simloop.policies.inference.quantization import Kind, Quantization
+from simloop.policies.inference.quantized_model import WatchedProduct, quantized, with_products
+from simloop.policies.interface import Query
+from simloop.policies.models.kernels import Trial
+from simloop.policies.models.parameters import Model, flatten, model_from, random_model
+from simloop.policies.models.projections import Product
+from simloop.policies.presets import Preset
+from simloop.policies.tokenizers.decoded import DecodedActions, OnFailure
+from simloop.policies.tokenizers.fast import FastTokenizer
+from simloop.policies.tokenizers.sentencepiece_model import SentencePieceModel
+from simloop.policies.transforms.normalization import identity_stats
 
 MADE_UP_RANGE = 8.0
 

@@ -25,17 +25,17 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Float32, Int32
 
-from policies.attention import attend, block_mask, rotate, rotation
-from policies.bench.floor import Workload
-from policies.bench.stages import random_batch
-from policies.inference import compiled
-from policies.kv_cache import write
-from policies.model_input import AnyArray, ModelInput, image_as_float
-from policies.network import NetworkPolicy
-from policies.parameters import Model, flatten, model_from
-from policies.pi0 import Pi0, noise_from_keys
-from policies.pi0_fast import END_TOKEN, Pi0Fast, align_right
-from policies.prefix import positions_of_valid
+from simloop.policies.bench.roofline import Workload
+from simloop.policies.bench.stages import random_batch
+from simloop.policies.inference.flat_jit import compiled
+from simloop.policies.inference.model_policy import NetworkPolicy
+from simloop.policies.models.attention import attend, block_mask, rotate, rotation
+from simloop.policies.models.kv_cache import write
+from simloop.policies.models.model_input import AnyArray, ModelInput, image_as_float
+from simloop.policies.models.parameters import Model, flatten, model_from
+from simloop.policies.models.pi0 import Pi0, noise_from_keys
+from simloop.policies.models.pi0_fast import END_TOKEN, Pi0Fast, align_right
+from simloop.policies.models.prefix import positions_of_valid
 
 PAIRS = 3
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from policies.configs import GemmaConfig, ImageEncoderConfig, ModelConfig
+from simloop.policies.models.configs import GemmaConfig, ImageEncoderConfig, ModelConfig
 
 BYTES = {"float32": 4, "bfloat16": 2}
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from policies.configs import GemmaConfig, ImageEncoderConfig, ModelConfig
+from simloop.policies.models.configs import GemmaConfig, ImageEncoderConfig, ModelConfig
 
 Size = Literal["preset", "dummy", "100m"]
 

@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from policies.bench.floor import Workload
-from policies.model_input import ModelInput
-from policies.parameters import Model
-from policies.pi0 import Pi0, ReadPrefix, Schedule
-from policies.pi0_fast import Pi0Fast, ReadPrompt
-from policies.prefix import Prefix
+from simloop.policies.bench.roofline import Workload
+from simloop.policies.models.model_input import ModelInput
+from simloop.policies.models.parameters import Model
+from simloop.policies.models.pi0 import Pi0, ReadPrefix, Schedule
+from simloop.policies.models.pi0_fast import Pi0Fast, ReadPrompt
+from simloop.policies.models.prefix import Prefix
 
 
 def embed(model: Model, batch: ModelInput) -> Prefix:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from policies.bench.measure import BatchTime, StageTime
+from simloop.policies.bench.measure import BatchTime, StageTime
 
 
 def markdown(measured: Sequence[BatchTime]) -> str:

@@ -4,19 +4,19 @@
 and reads statistics. `save_checkpoint` writes our own format.
 """
 
-from policies.checkpoints.checkpoint import Checkpoint
-from policies.checkpoints.interface import (
+from simloop.policies.checkpoints.array_source import (
     ArraySource,
     ArraySpec,
     CheckpointError,
     CheckpointMismatch,
     StoredArray,
 )
-from policies.checkpoints.opening import open_checkpoint
-from policies.checkpoints.own import save_checkpoint
-from policies.checkpoints.progress import progress_bar
-from policies.checkpoints.statistics import Statistics
-from policies.checkpoints.streaming import Progress
+from simloop.policies.checkpoints.checkpoint import Checkpoint
+from simloop.policies.checkpoints.load_progress import progress_bar
+from simloop.policies.checkpoints.native import save_checkpoint
+from simloop.policies.checkpoints.norm_stats_files import Statistics
+from simloop.policies.checkpoints.opening import open_checkpoint
+from simloop.policies.checkpoints.streaming import Progress
 
 __all__ = [
     "ArraySource",

@@ -11,10 +11,10 @@ import jax
 from jax.sharding import Sharding
 from jax.typing import DTypeLike
 
-from policies.checkpoints.interface import ArraySource, ArraySpec, Format, StoredArray
-from policies.checkpoints.statistics import Statistics, usable_statistics
-from policies.checkpoints.streaming import Progress, load_arrays
-from policies.normalization import NormalizationKind, NormStats
+from simloop.policies.checkpoints.array_source import ArraySource, ArraySpec, Format, StoredArray
+from simloop.policies.checkpoints.norm_stats_files import Statistics, usable_statistics
+from simloop.policies.checkpoints.streaming import Progress, load_arrays
+from simloop.policies.transforms.normalization import NormalizationKind, NormStats
 
 
 @dataclass(frozen=True)

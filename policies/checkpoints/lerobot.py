@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from policies.checkpoints.checkpoint import Checkpoint
-from policies.checkpoints.interface import CheckpointError
-from policies.checkpoints.safetensors_files import SafetensorsFiles, file_beside
-from policies.checkpoints.statistics import UNNAMED, Statistics
-from policies.checkpoints.torch_source import TorchSource
-from policies.normalization import EntryStats, NormalizationKind, NormStats
+from simloop.policies.checkpoints.array_source import CheckpointError
+from simloop.policies.checkpoints.checkpoint import Checkpoint
+from simloop.policies.checkpoints.norm_stats_files import UNNAMED, Statistics
+from simloop.policies.checkpoints.safetensors_files import SafetensorsFiles, file_beside
+from simloop.policies.checkpoints.torch_source import TorchSource
+from simloop.policies.transforms.normalization import EntryStats, NormalizationKind, NormStats
 
 CONFIG = "config.json"
 POLICY_TYPES = ("pi0", "pi05", "pi0_fast")

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.progress import Progress as Bar
 
-from policies.checkpoints.streaming import Progress
+from simloop.policies.checkpoints.streaming import Progress
 
 
 @contextmanager

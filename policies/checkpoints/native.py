@@ -23,12 +23,12 @@ import jax
 import numpy as np
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from policies.checkpoints.checkpoint import Checkpoint
-from policies.checkpoints.interface import ArraySource, CheckpointError, Shape, StoredArray
-from policies.checkpoints.safetensors_files import DTYPES, SafetensorsFiles, file_beside
-from policies.checkpoints.statistics import ASSETS, FILE_NAME, AssetsFolder
-from policies.manifest import MANIFEST
-from policies.normalization import NormalizationKind, NormStats, norm_stats_to_json
+from simloop.policies.checkpoints.array_source import ArraySource, CheckpointError, Shape, StoredArray
+from simloop.policies.checkpoints.checkpoint import Checkpoint
+from simloop.policies.checkpoints.manifest import MANIFEST
+from simloop.policies.checkpoints.norm_stats_files import ASSETS, FILE_NAME, AssetsFolder
+from simloop.policies.checkpoints.safetensors_files import DTYPES, SafetensorsFiles, file_beside
+from simloop.policies.transforms.normalization import NormalizationKind, NormStats, norm_stats_to_json
 
 SHARD_BYTES = 2 << 30  # Small enough for file systems and transfers that dislike huge files.
 HEADER_ALIGNMENT = 8  # The format asks that arrays start at a multiple of it.

@@ -7,8 +7,8 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from policies.checkpoints.interface import CheckpointError
-from policies.normalization import (
+from simloop.policies.checkpoints.array_source import CheckpointError
+from simloop.policies.transforms.normalization import (
     NormalizationError,
     NormalizationKind,
     Normalizer,

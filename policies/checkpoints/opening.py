@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from policies.checkpoints.checkpoint import Checkpoint
-from policies.checkpoints.interface import CheckpointError
-from policies.checkpoints.lerobot import open_lerobot, read_config
-from policies.checkpoints.openpi import is_openpi_orbax, open_openpi_orbax, open_openpi_pytorch
-from policies.checkpoints.own import open_own
-from policies.manifest import MANIFEST
+from simloop.policies.checkpoints.array_source import CheckpointError
+from simloop.policies.checkpoints.checkpoint import Checkpoint
+from simloop.policies.checkpoints.lerobot import open_lerobot, read_config
+from simloop.policies.checkpoints.manifest import MANIFEST
+from simloop.policies.checkpoints.native import open_own
+from simloop.policies.checkpoints.openpi import is_openpi_orbax, open_openpi_orbax, open_openpi_pytorch
 
 KNOWN = (
     f"simloop's own ({MANIFEST}), openpi's (params/), openpi's PyTorch conversion (model.safetensors) and "

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from policies.checkpoints.checkpoint import Checkpoint
-from policies.checkpoints.lerobot import read_config
-from policies.checkpoints.safetensors_files import SafetensorsFiles
-from policies.checkpoints.statistics import AssetsFolder
-from policies.checkpoints.torch_source import TorchSource
+from simloop.policies.checkpoints.checkpoint import Checkpoint
+from simloop.policies.checkpoints.lerobot import read_config
+from simloop.policies.checkpoints.norm_stats_files import AssetsFolder
+from simloop.policies.checkpoints.safetensors_files import SafetensorsFiles
+from simloop.policies.checkpoints.torch_source import TorchSource
 
 PARAMS = "params"
 TREE_METADATA = "_METADATA"  # Orbax's description of a tree; a folder without it holds none.
@@ -31,7 +31,9 @@ def open_openpi_orbax(folder: Path) -> Checkpoint:
     Raises:
       CheckpointError: If the tree cannot be read.
     """
-    from policies.checkpoints.openpi_orbax import OrbaxSource  # Half a second that other formats can save.
+    from simloop.policies.checkpoints.openpi_orbax import (
+        OrbaxSource,  # Half a second that other formats can save.
+    )
 
     params = folder if (folder / TREE_METADATA).is_file() else folder / PARAMS
     return Checkpoint(

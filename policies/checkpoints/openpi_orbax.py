@@ -15,8 +15,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from policies.checkpoints.interface import ArraySource, CheckpointError, Shape, StoredArray
-from policies.checkpoints.orbax_chunks import OrbaxChunks
+from simloop.policies.checkpoints.array_source import ArraySource, CheckpointError, Shape, StoredArray
+from simloop.policies.checkpoints.orbax_chunks import OrbaxChunks
 
 ROOT, LEAF = "params", "value"  # First and, for trees of a training state, last entry of every path.
 

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import jax.numpy as jnp
 import numpy as np
 
-from policies.checkpoints.interface import CheckpointError, Shape
+from simloop.policies.checkpoints.array_source import CheckpointError, Shape
 
 BLOCK_BYTES = 32 << 20  # Large enough for full disk speed, small beside any array that matters.
 MAX_HEADER_BYTES = 100 << 20  # The format's own limit.

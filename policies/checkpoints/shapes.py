@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from policies.checkpoints.interface import (
+from simloop.policies.checkpoints.array_source import (
     ArraySource,
     ArraySpec,
     CheckpointMismatch,

@@ -10,8 +10,8 @@ import numpy as np
 from jax.sharding import Sharding
 from jax.typing import DTypeLike
 
-from policies.checkpoints.fitting import fitting_names
-from policies.checkpoints.interface import ArraySource, ArraySpec
+from simloop.policies.checkpoints.array_source import ArraySource, ArraySpec
+from simloop.policies.checkpoints.shapes import fitting_names
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from policies.checkpoints.interface import CheckpointError, Shape
+from simloop.policies.checkpoints.array_source import CheckpointError, Shape
 
 VLM = "paligemma_with_expert.paligemma."
 LANGUAGE = VLM + "model.language_model."

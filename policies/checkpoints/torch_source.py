@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from policies.checkpoints.interface import ArraySource, CheckpointError, Shape, StoredArray
-from policies.checkpoints.safetensors_files import SafetensorsFiles
-from policies.checkpoints.torch_names import (
+from simloop.policies.checkpoints.array_source import ArraySource, CheckpointError, Shape, StoredArray
+from simloop.policies.checkpoints.safetensors_files import SafetensorsFiles
+from simloop.policies.checkpoints.torch_names import (
     BUFFERED_STATISTICS,
     EXPERT_HEAD,
     LANGUAGE_HEAD,

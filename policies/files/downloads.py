@@ -14,7 +14,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from policies.home import simloop_home
+from simloop.policies.files.cache_folder import simloop_home
 
 SILENCE_S = 60.0  # On the wire, after which a download is given up.
 _BLOCK_BYTES = 1 << 20

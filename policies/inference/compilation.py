@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from policies.interface import Preparation
+from simloop.policies.interface import Preparation
 
 COMPILED_AT_ONCE = 4
 """XLA compiles beside Python. Each compilation of a full-size model takes gigabytes while it lasts."""

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import jax
 from flax import nnx
 
-from policies.kernels import Kernels
-from policies.parameters import Model
+from simloop.policies.models.kernels import Kernels
+from simloop.policies.models.parameters import Model
 
 
 def with_kernels(model: Model, kernels: Kernels) -> Model:

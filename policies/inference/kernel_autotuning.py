@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from policies.attention import attend, attend_by_library, attend_in_place
-from policies.configs import ModelConfig
-from policies.experts import gated_product, gated_product_by_library
-from policies.kernels import IMPLEMENTATIONS, KernelChoice, Kernels, Trial
-from policies.pi0_fast import is_doubled
-from policies.projections import aligned_length
-from policies.siglip import attend_to_all
+from simloop.policies.models.attention import attend, attend_by_library, attend_in_place
+from simloop.policies.models.configs import ModelConfig
+from simloop.policies.models.experts import gated_product, gated_product_by_library
+from simloop.policies.models.kernels import IMPLEMENTATIONS, KernelChoice, Kernels, Trial
+from simloop.policies.models.pi0_fast import is_doubled
+from simloop.policies.models.projections import aligned_length
+from simloop.policies.models.siglip import attend_to_all
 
 GAIN = 1.03
 """Factor by which a library must be faster than XLA, or the plain path stays."""

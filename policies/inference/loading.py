@@ -9,25 +9,29 @@ from pathlib import Path
 import jax
 from jax.sharding import Mesh
 
-from policies.checkpoints import Checkpoint, CheckpointError, open_checkpoint, progress_bar
-from policies.configs import ModelConfig
-from policies.home import simloop_home
-from policies.interface import Serving, Weights
-from policies.kernel_choice import Shapes, choose_kernels
-from policies.kernels import KernelChoice
-from policies.manifest import settings_of
-from policies.network import NetworkPolicy, Words
-from policies.normalization import NormStats, identity_stats, load_norm_stats
-from policies.parameters import Model, model_from, random_model, shapes
-from policies.placing import made_on, weights_bytes
-from policies.presets import Preset, preset
-from policies.quantization import SETTING, Quantization, QuantizationError
-from policies.quantized import quantized
-from policies.sharding import serving_mesh, state_sharding
-from policies.tokenizers.fast import FastTokenizer
-from policies.tokenizers.fast_actions import FOLDER_IN_CHECKPOINT, fetch_fast_actions, load_fast_actions
-from policies.tokenizers.sentencepiece_model import TokenizerFileError, load_sentencepiece
-from policies.unrolling import unrolled_where_it_pays
+from simloop.policies.checkpoints import Checkpoint, CheckpointError, open_checkpoint, progress_bar
+from simloop.policies.checkpoints.manifest import settings_of
+from simloop.policies.files.cache_folder import simloop_home
+from simloop.policies.inference.kernel_autotuning import Shapes, choose_kernels
+from simloop.policies.inference.model_policy import NetworkPolicy, Words
+from simloop.policies.inference.placement import made_on, weights_bytes
+from simloop.policies.inference.quantization import SETTING, Quantization, QuantizationError
+from simloop.policies.inference.quantized_model import quantized
+from simloop.policies.inference.unrolling import unrolled_where_it_pays
+from simloop.policies.interface import Serving, Weights
+from simloop.policies.models.configs import ModelConfig
+from simloop.policies.models.kernels import KernelChoice
+from simloop.policies.models.parameters import Model, model_from, random_model, shapes
+from simloop.policies.models.sharding import serving_mesh, state_sharding
+from simloop.policies.presets import Preset, preset
+from simloop.policies.tokenizers.fast import FastTokenizer
+from simloop.policies.tokenizers.fast_actions import (
+    FOLDER_IN_CHECKPOINT,
+    fetch_fast_actions,
+    load_fast_actions,
+)
+from simloop.policies.tokenizers.sentencepiece_model import TokenizerFileError, load_sentencepiece
+from simloop.policies.transforms.normalization import NormStats, identity_stats, load_norm_stats
 
 KEEP_COMPILED_S = 0.5  # Programs that compile faster than this are not worth a file.
 
@@ -49,7 +53,7 @@ def load_policy(
 
     Args:
       name: Of a preset.
-      checkpoint: Folder with trained weights and statistics, in any format of `policies.checkpoints`.
+      checkpoint: Folder with trained weights and statistics, in any format of `simloop.policies.checkpoints`.
         Without one, the weights that come with simloop, for presets that have some.
       seed: Of weights that are drawn.
       random_weights: Draw weights for any preset. Its actions mean nothing; its speed does.

@@ -20,21 +20,21 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Float, Int32, UInt32
 
-from policies.answering import Spelling, answering
-from policies.interface import Answer, Chunk, Policy, PolicySpec, Preparation, Query
-from policies.kernels import KernelChoice, Trial
-from policies.model_input import AnyArray, ModelInput
-from policies.normalization import Normalizer, NormStats, norm_stats_to_json
-from policies.parameters import Model, flatten
-from policies.pi0_fast import END_TOKEN
-from policies.preprocessing import absolute_actions
-from policies.presets import Preset
-from policies.programs import CompilerOptions, Programs
-from policies.query_rows import QueryEncoder, Row, RowShape
-from policies.sharding import FSDP, rows_sharding
-from policies.tokenizers.fast import FastTokenizer
-from policies.tokenizers.fast_actions import PUBLISHED_FAST
-from policies.tokenizers.sentencepiece_model import PALIGEMMA, SentencePieceModel
+from simloop.policies.inference.compilation import CompilerOptions, Programs
+from simloop.policies.inference.query_encoder import QueryEncoder, Row, RowShape
+from simloop.policies.inference.sampling import Spelling, answering
+from simloop.policies.interface import Answer, Chunk, Policy, PolicySpec, Preparation, Query
+from simloop.policies.models.kernels import KernelChoice, Trial
+from simloop.policies.models.model_input import AnyArray, ModelInput
+from simloop.policies.models.parameters import Model, flatten
+from simloop.policies.models.pi0_fast import END_TOKEN
+from simloop.policies.models.sharding import FSDP, rows_sharding
+from simloop.policies.presets import Preset
+from simloop.policies.tokenizers.fast import FastTokenizer
+from simloop.policies.tokenizers.fast_actions import PUBLISHED_FAST
+from simloop.policies.tokenizers.sentencepiece_model import PALIGEMMA, SentencePieceModel
+from simloop.policies.transforms.normalization import Normalizer, NormStats, norm_stats_to_json
+from simloop.policies.transforms.preprocessing import absolute_actions
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class NetworkPolicy(Policy):
     """Answers queries with one model, on one device or spread over several. Stateless between calls.
 
     Batches are always filled to the bucket, so one program answers them, and in it a row meets the
-    same arithmetic in every place (tests/policies/test_network.py). Answers of different buckets
+    same arithmetic in every place (tests/policies/inference/test_model_policy.py). Answers of different buckets
     differ by rounding, and so do those of different numbers of devices.
     """
 

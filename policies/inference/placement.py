@@ -9,9 +9,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from policies.configs import ModelConfig
-from policies.parameters import Model, flatten, model_from, shapes
-from policies.sharding import state_sharding
+from simloop.policies.models.configs import ModelConfig
+from simloop.policies.models.parameters import Model, flatten, model_from, shapes
+from simloop.policies.models.sharding import state_sharding
 
 
 def weights_bytes(config: ModelConfig) -> int:

@@ -1,7 +1,7 @@
 """Models whose large products take weights and inputs in 8 bits.
 
 A matrix has one scale per output, from its own numbers. Its inputs have one scale, from the largest input that
-was seen on real observations (`policies.calibration`), so that nothing is measured while answering and a row does
+was seen on real observations (`simloop.policies.training.calibration`), so that nothing is measured while answering and a row does
 not depend on its neighbours. What is small, or decides where things are, keeps its dtype: embeddings, norms,
 attention itself, and the projections of state, actions and time.
 
@@ -22,10 +22,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32
 
-from policies.parameters import Model
-from policies.projections import Product
-from policies.quantization import Kind, Quantization, QuantizationError
-from policies.sharding import split_like
+from simloop.policies.inference.quantization import Kind, Quantization, QuantizationError
+from simloop.policies.models.parameters import Model
+from simloop.policies.models.projections import Product
+from simloop.policies.models.sharding import split_like
 
 _DTYPES = {"int8": jnp.int8, "fp8": jnp.float8_e4m3fn}
 _LARGEST = {"int8": 127.0, "fp8": 448.0}

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32, UInt8, UInt32
 
-from policies.interface import Query, QueryError
-from policies.normalization import Normalizer
-from policies.preprocessing import resize_with_pad, zero_padded
-from policies.presets import Preset
-from policies.tokenizers import fast, paligemma
-from policies.tokenizers.paligemma import filled, warn_if_cut
-from policies.tokenizers.sentencepiece_model import SentencePieceModel
+from simloop.policies.interface import Query, QueryError
+from simloop.policies.presets import Preset
+from simloop.policies.tokenizers import fast, paligemma
+from simloop.policies.tokenizers.paligemma import filled, warn_if_cut
+from simloop.policies.tokenizers.sentencepiece_model import SentencePieceModel
+from simloop.policies.transforms.normalization import Normalizer
+from simloop.policies.transforms.preprocessing import resize_with_pad, zero_padded
 
 PROMPTS_KEPT = 4096  # Token ids of so many prompts are remembered; a benchmark has a few dozen.
 

@@ -13,13 +13,13 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float32, Int32, UInt32
 
-from policies.answer_grammar import AnswerGrammar
-from policies.inference import compiled
-from policies.joining import with_joined_projections, with_kernels
-from policies.model_input import ModelInput
-from policies.parameters import Model
-from policies.pi0 import Pi0, Schedule, noise_from_keys
-from policies.pi0_fast import Pi0Fast
+from simloop.policies.inference.flat_jit import compiled
+from simloop.policies.inference.fused_weights import with_joined_projections, with_kernels
+from simloop.policies.models.constrained_decoding import AnswerGrammar
+from simloop.policies.models.model_input import ModelInput
+from simloop.policies.models.parameters import Model
+from simloop.policies.models.pi0 import Pi0, Schedule, noise_from_keys
+from simloop.policies.models.pi0_fast import Pi0Fast
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from policies.configs import ModelConfig
+from simloop.policies.models.configs import ModelConfig
 
 
 def unrolled_where_it_pays(config: ModelConfig, platform: str) -> ModelConfig:

@@ -128,7 +128,7 @@ def attend_by_library(
     """`attend` by a fused kernel, equal up to rounding; everything comes in the dtype of the values.
 
     Args:
-      implementation: Whose, of `policies.kernels.IMPLEMENTATIONS`.
+      implementation: Whose, of `simloop.policies.models.kernels.IMPLEMENTATIONS`.
       q: Scaled.
       k: Keys.
       v: Values.

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from policies.kernels import Kernels
-from policies.savings import Savings
+from simloop.policies.models.kernels import Kernels
+from simloop.policies.models.optimizations import Savings
 
 Family = Literal["pi0", "pi05", "pi0_fast"]
 Dtype = Literal["float32", "bfloat16"]

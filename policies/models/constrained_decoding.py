@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int32
 
-from policies.model_input import AnyArray
-from policies.pytrees import pytree
+from simloop.policies.models.model_input import AnyArray
+from simloop.policies.models.pytrees import pytree
 
 
 @pytree

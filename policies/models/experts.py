@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from policies.configs import GemmaConfig
-from policies.kernels import GatedProduct
-from policies.norms import AdaptiveRMSNorm, RMSNorm
-from policies.projections import Einsum, Product, product
-from policies.sharding import split_like
+from simloop.policies.models.configs import GemmaConfig
+from simloop.policies.models.kernels import GatedProduct
+from simloop.policies.models.norms import AdaptiveRMSNorm, RMSNorm
+from simloop.policies.models.projections import Einsum, Product, product
+from simloop.policies.models.sharding import split_like
 
 M = TypeVar("M", bound=nnx.Module)
 lecun_normal = nnx.initializers.lecun_normal

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int32
 
-from policies.configs import GemmaConfig
-from policies.projections import aligned_length
-from policies.pytrees import pytree
+from simloop.policies.models.configs import GemmaConfig
+from simloop.policies.models.projections import aligned_length
+from simloop.policies.models.pytrees import pytree
 
 Slots: TypeAlias = Float[Array, "l b s k h"] | tuple[Float[Array, "b s k h"], ...]
 """One array for all layers, or one for each."""

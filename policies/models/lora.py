@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from policies.configs import ModelConfig
+from simloop.policies.models.configs import ModelConfig
 
 RANK_LETTER = "z"
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, UInt8
 
-from policies.pytrees import pytree
+from simloop.policies.models.pytrees import pytree
 
 AnyArray: TypeAlias = jax.Array | np.ndarray
 

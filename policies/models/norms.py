@@ -11,8 +11,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32
 
-from policies.projections import Linear
-from policies.pytrees import pytree
+from simloop.policies.models.projections import Linear
+from simloop.policies.models.pytrees import pytree
 
 EPSILON = 1e-6
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Savings:
     """What inference leaves out, or does once instead of again and again.
 
-    None of it changes answers by more than rounding (tests/policies/test_savings.py). Turn one off to
-    measure what it brings: `python -m policies.bench --without keys_only`.
+    None of it changes answers by more than rounding (tests/policies/models/test_optimizations.py). Turn one off to
+    measure what it brings: `python -m simloop.policies.bench --without keys_only`.
     """
 
     keys_only: bool = True

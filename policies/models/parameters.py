@@ -18,9 +18,9 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from policies.configs import ModelConfig
-from policies.pi0 import Pi0
-from policies.pi0_fast import Pi0Fast
+from simloop.policies.models.configs import ModelConfig
+from simloop.policies.models.pi0 import Pi0
+from simloop.policies.models.pi0_fast import Pi0Fast
 
 Model: TypeAlias = Pi0 | Pi0Fast
 FlatParameters: TypeAlias = dict[str, jax.Array | np.ndarray]

@@ -21,15 +21,15 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Float32, Int32
 
-from policies.attention import block_mask
-from policies.configs import ModelConfig
-from policies.kv_cache import KVCache, empty_cache
-from policies.model_input import AnyArray, ModelInput
-from policies.prefix import Prefix, embed_prefix, positions_of_valid
-from policies.projections import Linear
-from policies.pytrees import pytree
-from policies.siglip import ImageEncoder
-from policies.transformer import Modulations, Transformer
+from simloop.policies.models.attention import block_mask
+from simloop.policies.models.configs import ModelConfig
+from simloop.policies.models.kv_cache import KVCache, empty_cache
+from simloop.policies.models.model_input import AnyArray, ModelInput
+from simloop.policies.models.prefix import Prefix, embed_prefix, positions_of_valid
+from simloop.policies.models.projections import Linear
+from simloop.policies.models.pytrees import pytree
+from simloop.policies.models.siglip import ImageEncoder
+from simloop.policies.models.transformer import Modulations, Transformer
 
 SHORTEST_PERIOD, LONGEST_PERIOD = 4e-3, 4.0
 """Periods of the sines that embed flow time, which runs from 0 to 1."""

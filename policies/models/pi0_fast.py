@@ -20,15 +20,15 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Float32, Int32
 
-from policies.answer_grammar import AnswerGrammar
-from policies.attention import block_mask
-from policies.configs import ModelConfig
-from policies.kv_cache import KVCache, empty_cache
-from policies.model_input import ModelInput
-from policies.prefix import Prefix, embed_prefix, positions_of_valid
-from policies.pytrees import pytree
-from policies.siglip import ImageEncoder
-from policies.transformer import Transformer
+from simloop.policies.models.attention import block_mask
+from simloop.policies.models.configs import ModelConfig
+from simloop.policies.models.constrained_decoding import AnswerGrammar
+from simloop.policies.models.kv_cache import KVCache, empty_cache
+from simloop.policies.models.model_input import ModelInput
+from simloop.policies.models.prefix import Prefix, embed_prefix, positions_of_valid
+from simloop.policies.models.pytrees import pytree
+from simloop.policies.models.siglip import ImageEncoder
+from simloop.policies.models.transformer import Transformer
 
 END_TOKEN = 1
 """`<eos>` of PaliGemma's tokenizer."""

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32
 
-from policies.configs import ModelConfig
-from policies.model_input import ModelInput, image_as_float
-from policies.siglip import ImageEncoder
-from policies.transformer import Transformer
+from simloop.policies.models.configs import ModelConfig
+from simloop.policies.models.model_input import ModelInput, image_as_float
+from simloop.policies.models.siglip import ImageEncoder
+from simloop.policies.models.transformer import Transformer
 
 
 class Prefix(NamedTuple):

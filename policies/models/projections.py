@@ -12,7 +12,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from policies import lora
+from simloop.policies.models import lora
 
 Initializer = Callable[..., jax.Array]
 

@@ -15,13 +15,21 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32
 
-from policies.attention import attend_by_library
-from policies.configs import ImageEncoderConfig
-from policies.experts import stacked
-from policies.kernels import Attention
-from policies.norms import LayerNorm
-from policies.projections import Initializer, Linear, Product, add_bias, aligned_length, flattened, product
-from policies.sharding import split_like
+from simloop.policies.models.attention import attend_by_library
+from simloop.policies.models.configs import ImageEncoderConfig
+from simloop.policies.models.experts import stacked
+from simloop.policies.models.kernels import Attention
+from simloop.policies.models.norms import LayerNorm
+from simloop.policies.models.projections import (
+    Initializer,
+    Linear,
+    Product,
+    add_bias,
+    aligned_length,
+    flattened,
+    product,
+)
+from simloop.policies.models.sharding import split_like
 
 xavier_uniform = nnx.initializers.xavier_uniform
 

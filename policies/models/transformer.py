@@ -19,14 +19,21 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from policies.attention import Rotation, attend, attend_by_library, attend_in_place, rotate, rotation
-from policies.configs import GemmaConfig
-from policies.experts import Block, Expert
-from policies.kernels import Attention, Kernels
-from policies.kv_cache import KVCache, write
-from policies.norms import Modulation
-from policies.projections import wider
-from policies.pytrees import pytree
+from simloop.policies.models.attention import (
+    Rotation,
+    attend,
+    attend_by_library,
+    attend_in_place,
+    rotate,
+    rotation,
+)
+from simloop.policies.models.configs import GemmaConfig
+from simloop.policies.models.experts import Block, Expert
+from simloop.policies.models.kernels import Attention, Kernels
+from simloop.policies.models.kv_cache import KVCache, write
+from simloop.policies.models.norms import Modulation
+from simloop.policies.models.projections import wider
+from simloop.policies.models.pytrees import pytree
 
 Streams: TypeAlias = Sequence[Float[Array, "b _t _d"] | None]
 """The tokens of each expert; None for an expert that does not run."""

@@ -17,12 +17,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float32
 
-from policies.configs import ImageEncoderConfig
-from policies.experts import stacked
-from policies.norms import LayerNorm
-from policies.parameters import restored
-from policies.projections import Linear
-from policies.siglip import EncoderBlock, PatchConvolution
+from simloop.policies.models.configs import ImageEncoderConfig
+from simloop.policies.models.experts import stacked
+from simloop.policies.models.norms import LayerNorm
+from simloop.policies.models.parameters import restored
+from simloop.policies.models.projections import Linear
+from simloop.policies.models.siglip import EncoderBlock, PatchConvolution
 
 POSITION_STD = 0.02  # Of fresh position embeddings, as in BERT.
 

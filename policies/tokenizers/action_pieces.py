@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from policies.tokenizers.prompts import ACTIONS_BEGIN, ACTIONS_END
-from policies.tokenizers.sentencepiece_model import SEGMENT_PIECES, SentencePieceModel
+from simloop.policies.tokenizers.prompts import ACTIONS_BEGIN, ACTIONS_END
+from simloop.policies.tokenizers.sentencepiece_model import SEGMENT_PIECES, SentencePieceModel
 
 
 def piece_of_action_token(token: int, pieces: int) -> int:

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from policies.tokenizers.action_pieces import find_action_tokens, piece_of_action_token
-from policies.tokenizers.decoded import DecodedActions, OnFailure, failed
-from policies.tokenizers.fast import FastTokens, encode_prompt, tokens_row
-from policies.tokenizers.sentencepiece_model import SentencePieceModel
+from simloop.policies.tokenizers.action_pieces import find_action_tokens, piece_of_action_token
+from simloop.policies.tokenizers.decoded import DecodedActions, OnFailure, failed
+from simloop.policies.tokenizers.fast import FastTokens, encode_prompt, tokens_row
+from simloop.policies.tokenizers.sentencepiece_model import SentencePieceModel
 
 ACTION_BINS = 256
 

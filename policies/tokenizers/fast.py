@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int32
 
-from policies.answer_grammar import AnswerGrammar
-from policies.tokenizers.action_pieces import find_action_tokens, piece_of_action_token
-from policies.tokenizers.decoded import DecodedActions, OnFailure, failed
-from policies.tokenizers.fast_actions import FastActionTokenizer
-from policies.tokenizers.paligemma import filled, warn_if_cut
-from policies.tokenizers.prompts import ACTIONS_BEGIN, ACTIONS_END, fast_prompt
-from policies.tokenizers.sentencepiece_model import SPECIAL_IDS, SentencePieceModel
+from simloop.policies.models.constrained_decoding import AnswerGrammar
+from simloop.policies.tokenizers.action_pieces import find_action_tokens, piece_of_action_token
+from simloop.policies.tokenizers.decoded import DecodedActions, OnFailure, failed
+from simloop.policies.tokenizers.fast_actions import FastActionTokenizer
+from simloop.policies.tokenizers.paligemma import filled, warn_if_cut
+from simloop.policies.tokenizers.prompts import ACTIONS_BEGIN, ACTIONS_END, fast_prompt
+from simloop.policies.tokenizers.sentencepiece_model import SPECIAL_IDS, SentencePieceModel
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ import numpy as np
 import scipy.fft
 from jaxtyping import Float, Int
 
-from policies.downloads import PublishedFile
-from policies.tokenizers.sentencepiece_model import TokenizerFileError
+from simloop.policies.files.downloads import PublishedFile
+from simloop.policies.tokenizers.sentencepiece_model import TokenizerFileError
 
 SCALE = 10.0
 """Coefficients are rounded to a tenth, which the paper found not to hurt control."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int32
 
-from policies.tokenizers.prompts import instruction_prompt, state_prompt
-from policies.tokenizers.sentencepiece_model import SPECIAL_IDS, SentencePieceModel
+from simloop.policies.tokenizers.prompts import instruction_prompt, state_prompt
+from simloop.policies.tokenizers.sentencepiece_model import SPECIAL_IDS, SentencePieceModel
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from policies.downloads import PublishedFile
+from simloop.policies.files.downloads import PublishedFile
 
 LOCATION_PIECES = 1024
 SEGMENT_PIECES = 128

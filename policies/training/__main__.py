@@ -1,8 +1,8 @@
-"""`python -m policies.training`: see `command`."""
+"""`python -m simloop.policies.training`: see `command`."""
 
 import sys
 
-from policies.training.command import main
+from simloop.policies.training.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

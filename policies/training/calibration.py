@@ -15,13 +15,13 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from policies.interface import Chunk, Query
-from policies.network import NetworkPolicy
-from policies.parameters import flatten, model_from
-from policies.projections import Product
-from policies.quantization import Kind, Quantization, QuantizationError
-from policies.quantized import WatchedProduct, quantized, with_products
-from policies.training.prepared import PreparedData
+from simloop.policies.inference.model_policy import NetworkPolicy
+from simloop.policies.inference.quantization import Kind, Quantization, QuantizationError
+from simloop.policies.inference.quantized_model import WatchedProduct, quantized, with_products
+from simloop.policies.interface import Chunk, Query
+from simloop.policies.models.parameters import flatten, model_from
+from simloop.policies.models.projections import Product
+from simloop.policies.training.prepared import PreparedData
 
 ROWS = 8
 """Queries of a call."""

@@ -1,7 +1,7 @@
 """The command line of training, with nothing but the standard library.
 
-python -m policies.training train --preset pi0-tiny --data runs/demos --out runs/pi0-tiny
-python -m policies.training prepare --preset pi0-tiny --data runs/demos
+python -m simloop.policies.training train --preset pi0-tiny --data runs/demos --out runs/pi0-tiny
+python -m simloop.policies.training prepare --preset pi0-tiny --data runs/demos
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from policies.command_line import add_options
-from policies.training.config import TrainConfig
-from policies.training.errors import TrainingError
-from policies.training.layout import DatasetError
+from simloop.policies.files.dataclass_cli import add_options
+from simloop.policies.training.config import TrainConfig
+from simloop.policies.training.errors import TrainingError
+from simloop.policies.training.layout import DatasetError
 
 MISUSED = 2
 INTERRUPTED = 130
@@ -22,7 +22,9 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train or prepare; returns the exit status. What a user did wrong is said in a sentence."""
-    parser = argparse.ArgumentParser(prog="python -m policies.training", description="Train a policy.")
+    parser = argparse.ArgumentParser(
+        prog="python -m simloop.policies.training", description="Train a policy."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, words in (
         ("train", "train, or go on training"),
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.pop("command") == "prepare":
             _prepare(TrainConfig(**{**chosen, "out": Path()}))
         else:
-            from policies.training.loop import train
+            from simloop.policies.training.loop import train
 
             train(TrainConfig(**chosen))
     except KeyboardInterrupt:
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _prepare(config: TrainConfig) -> None:
-    from policies.training.setup import prepared
+    from simloop.policies.training.setup import prepared
 
     for folder in config.data:
         data = prepared(config, folder, print)
@@ -56,11 +58,11 @@ def _prepare(config: TrainConfig) -> None:
 
 
 def _spoken_errors() -> tuple[type[Exception], ...]:
-    from policies.presets import UnknownPresetError
+    from simloop.policies.presets import UnknownPresetError
 
     spoken: list[type[Exception]] = [TrainingError, DatasetError, UnknownPresetError]
     try:
-        from policies.checkpoints import CheckpointError
+        from simloop.policies.checkpoints import CheckpointError
 
         spoken.append(CheckpointError)
     except ImportError:  # Without the packages of checkpoints nothing of theirs is raised.

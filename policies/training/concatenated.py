@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from policies.training.layout import DatasetError
-from policies.training.prepared import Frames, PreparedData
+from simloop.policies.training.layout import DatasetError
+from simloop.policies.training.prepared import Frames, PreparedData
 
 
 class JoinedFrames:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from policies.training.errors import TrainingError
+from simloop.policies.training.errors import TrainingError
 
 
 @dataclass(frozen=True)

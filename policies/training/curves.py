@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from policies.training.errors import TrainingError
+from simloop.policies.training.errors import TrainingError
 
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from policies.normalization import EntryStats, Normalizer, NormStats, RunningStats
-from policies.presets import Preset
-from policies.tokenizers.fast_actions import FastActionTokenizer, fit_fast_actions
-from policies.training.prepared import PreparedData
+from simloop.policies.presets import Preset
+from simloop.policies.tokenizers.fast_actions import FastActionTokenizer, fit_fast_actions
+from simloop.policies.training.prepared import PreparedData
+from simloop.policies.transforms.normalization import EntryStats, Normalizer, NormStats, RunningStats
 
 FRAMES_AT_ONCE = 4096
 MOST_CHUNKS_TO_FIT = 100_000

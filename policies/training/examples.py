@@ -12,19 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int32
 
-from policies.model_input import ModelInput
-from policies.network import Words
-from policies.normalization import Normalizer, NormStats
-from policies.preprocessing import zero_padded
-from policies.presets import Preset
-from policies.tokenizers import fast, paligemma
-from policies.tokenizers.fast_actions import ActionRangeError
-from policies.tokenizers.paligemma import filled
-from policies.training.errors import TrainingError
-from policies.training.locating import locations
-from policies.training.prepared import PreparedData
-from policies.training.statistics import chunks
-from policies.training.step import TrainingBatch
+from simloop.policies.inference.model_policy import Words
+from simloop.policies.models.model_input import ModelInput
+from simloop.policies.presets import Preset
+from simloop.policies.tokenizers import fast, paligemma
+from simloop.policies.tokenizers.fast_actions import ActionRangeError
+from simloop.policies.tokenizers.paligemma import filled
+from simloop.policies.training.dataset_statistics import chunks
+from simloop.policies.training.errors import TrainingError
+from simloop.policies.training.prepared import PreparedData
+from simloop.policies.training.state_prediction import locations
+from simloop.policies.training.step import TrainingBatch
+from simloop.policies.transforms.normalization import Normalizer, NormStats
+from simloop.policies.transforms.preprocessing import zero_padded
 
 MOST_LEFT_OUT = 0.01
 """Part of the frames of a pi0-FAST dataset that may be left out because their actions take too many tokens."""

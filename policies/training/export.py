@@ -9,13 +9,13 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from policies.lora import merge
-from policies.tokenizers.fast_actions import FOLDER_IN_CHECKPOINT
-from policies.training.demonstration import DEMONSTRATIONS
-from policies.training.errors import TrainingError
-from policies.training.locating import READER
-from policies.training.setup import Setup
-from policies.training.step import TrainState
+from simloop.policies.models.lora import merge
+from simloop.policies.tokenizers.fast_actions import FOLDER_IN_CHECKPOINT
+from simloop.policies.training.demonstration import DEMONSTRATIONS
+from simloop.policies.training.errors import TrainingError
+from simloop.policies.training.setup import Setup
+from simloop.policies.training.state_prediction import READER
+from simloop.policies.training.step import TrainState
 
 
 def export(setup: Setup, state: TrainState, folder: Path) -> Path:
@@ -29,7 +29,7 @@ def export(setup: Setup, state: TrainState, folder: Path) -> Path:
     """
     if (hindrance := why_not()) is not None:
         raise TrainingError(hindrance)
-    from policies.checkpoints import save_checkpoint
+    from simloop.policies.checkpoints import save_checkpoint
 
     trained = state.trained if state.averaged is None else state.averaged
     weights: Any = {name: x for name, x in {**state.frozen, **trained}.items() if not name.startswith(READER)}
@@ -68,7 +68,7 @@ def _started_from(init: Path | None) -> Any:
     """Which weights a training started from, wherever they lay, and what those had learnt."""
     if init is None:
         return None
-    from policies.checkpoints import open_checkpoint
+    from simloop.policies.checkpoints import open_checkpoint
 
     checkpoint = open_checkpoint(init)
     before: Any = checkpoint.settings.get("training", {})
@@ -81,7 +81,7 @@ def _demonstrations(setup: Setup) -> dict[str, Any]:
     """Seeds of every episode that the weights have seen, in this training and in those before it."""
     seeds = {task: set(of_task) for task, of_task in setup.data.seeds.items()}
     if setup.config.init is not None:
-        from policies.checkpoints import open_checkpoint
+        from simloop.policies.checkpoints import open_checkpoint
 
         before: Any = open_checkpoint(setup.config.init).settings.get(DEMONSTRATIONS, {})
         for task, of_task in before.items():

@@ -20,16 +20,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from policies.sharding import DevicesError, batch_sharding, make_mesh, replicated, state_sharding
-from policies.training.config import TrainConfig
-from policies.training.curves import Curves
-from policies.training.errors import TrainingError
-from policies.training.examples import Shuffle
-from policies.training.export import export, why_not
-from policies.training.progress import TrainingProgress
-from policies.training.saving import Saver
-from policies.training.setup import Setup, initial_parameters, set_up
-from policies.training.step import Metrics, TrainingBatch, TrainState, initial_state, make_step
+from simloop.policies.models.sharding import (
+    DevicesError,
+    batch_sharding,
+    make_mesh,
+    replicated,
+    state_sharding,
+)
+from simloop.policies.training.config import TrainConfig
+from simloop.policies.training.curves import Curves
+from simloop.policies.training.errors import TrainingError
+from simloop.policies.training.examples import Shuffle
+from simloop.policies.training.export import export, why_not
+from simloop.policies.training.saving import Saver
+from simloop.policies.training.setup import Setup, initial_parameters, set_up
+from simloop.policies.training.step import Metrics, TrainingBatch, TrainState, initial_state, make_step
+from simloop.policies.training.training_progress import TrainingProgress
 
 BATCHES_AHEAD = 2
 EXPORTS = "exports"

@@ -23,10 +23,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
-from policies.preprocessing import resize_with_pad
-from policies.training import layout
-from policies.training.layout import DatasetError
-from policies.training.reading import Dataset, open_dataset
+from simloop.policies.training import layout
+from simloop.policies.training.layout import DatasetError
+from simloop.policies.training.reading import Dataset, open_dataset
+from simloop.policies.transforms.preprocessing import resize_with_pad
 
 PREPARED = "prepared.json"
 NUMBERS = "numbers.npz"
@@ -159,7 +159,7 @@ def _open(folder: Path, wanted: Mapping[str, Any]) -> PreparedData:
         if words.get(key) != value:
             raise DatasetError(
                 f"{folder} was prepared with {key} {words.get(key)!r}; {value!r} is wanted. Name the dataset "
-                "itself, or prepare it again (python -m policies.training prepare)."
+                "itself, or prepare it again (python -m simloop.policies.training prepare)."
             )
     with np.load(folder / NUMBERS) as file:
         numbers = dict(file)

@@ -17,9 +17,9 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Float32, Int64, UInt8
 
-from policies.training import layout
-from policies.training.layout import DatasetError
-from policies.training.video import VideoError, frames
+from simloop.policies.training import layout
+from simloop.policies.training.layout import DatasetError
+from simloop.policies.training.video import VideoError, frames
 
 
 @dataclass(frozen=True)

@@ -12,34 +12,34 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from policies.augmentation import PUBLISHED
-from policies.configs import LoraConfig, ModelConfig
-from policies.lora import ADAPTER_NAME, is_frozen
-from policies.network import Words
-from policies.normalization import Normalizer, NormStats, load_norm_stats, save_norm_stats
-from policies.parameters import flatten, random_model, shapes
-from policies.presets import Preset, preset
-from policies.tokenizers.fast_actions import (
+from simloop.policies.inference.model_policy import Words
+from simloop.policies.models.configs import LoraConfig, ModelConfig
+from simloop.policies.models.lora import ADAPTER_NAME, is_frozen
+from simloop.policies.models.parameters import flatten, random_model, shapes
+from simloop.policies.presets import Preset, preset
+from simloop.policies.tokenizers.fast_actions import (
     FOLDER_IN_CHECKPOINT,
     FastActionTokenizer,
     fetch_fast_actions,
     load_fast_actions,
 )
-from policies.training.config import TrainConfig
-from policies.training.errors import TrainingError
-from policies.training.examples import Examples
-from policies.training.joined import joined
-from policies.training.locating import (
+from simloop.policies.training.concatenated import joined
+from simloop.policies.training.config import TrainConfig
+from simloop.policies.training.dataset_statistics import data_stats, fit_action_tokens
+from simloop.policies.training.errors import TrainingError
+from simloop.policies.training.examples import Examples
+from simloop.policies.training.optimizer import AdamW, CosineDecay
+from simloop.policies.training.prepared import PreparedData, prepare
+from simloop.policies.training.state_prediction import (
     IMAGE_PARAMETERS,
     READER,
     image_reader_shapes,
     output_reader_shapes,
 )
-from policies.training.optimizer import AdamW, CosineDecay
-from policies.training.prepared import PreparedData, prepare
-from policies.training.statistics import data_stats, fit_action_tokens
-from policies.training.step import Parameters, StepRules
-from policies.training.words import training_words
+from simloop.policies.training.step import Parameters, StepRules
+from simloop.policies.training.training_tokenizers import training_words
+from simloop.policies.transforms.augmentation import PUBLISHED
+from simloop.policies.transforms.normalization import Normalizer, NormStats, load_norm_stats, save_norm_stats
 
 CONFIG = "config.json"
 NORM_STATS = "norm_stats.json"
@@ -152,7 +152,7 @@ def initial_parameters(setup: Setup, told: Callable[[str], None]) -> tuple[Param
     config, model = setup.config, setup.preset.model
     flat: Parameters = {}
     if config.init is not None:
-        from policies.checkpoints import open_checkpoint
+        from simloop.policies.checkpoints import open_checkpoint
 
         expected = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes(model).items()}
         anything = ".*" if config.init_takes == "fitting" else ""
@@ -229,7 +229,7 @@ def _statistics(config: TrainConfig, chosen: Preset, data: PreparedData) -> Norm
     if file.exists():
         return load_norm_stats(file)
     if config.statistics == "init" and config.init is not None:
-        from policies.checkpoints import open_checkpoint
+        from simloop.policies.checkpoints import open_checkpoint
 
         stats = open_checkpoint(config.init).norm_stats(kind=chosen.normalization)
     else:

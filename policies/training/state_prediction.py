@@ -21,11 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32
 
-from policies.configs import ModelConfig
-from policies.model_input import ModelInput, image_as_float
-from policies.parameters import Model
-from policies.training.errors import TrainingError
-from policies.training.prepared import PreparedData
+from simloop.policies.models.configs import ModelConfig
+from simloop.policies.models.model_input import ModelInput, image_as_float
+from simloop.policies.models.parameters import Model
+from simloop.policies.training.errors import TrainingError
+from simloop.policies.training.prepared import PreparedData
 
 READER = "reader/"
 """Begin of the names of the parameters that are thrown away."""

@@ -18,15 +18,15 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float32, Int32
 
-from policies.augmentation import Augmentation, augment
-from policies.configs import ModelConfig
-from policies.model_input import AnyArray, ModelInput, image_as_float
-from policies.parameters import Model, abstract_model, assigned
-from policies.pi0 import training_noise_and_time
-from policies.pi0_fast import Pi0Fast
-from policies.pytrees import pytree
-from policies.training.locating import READER, image_losses, output_losses
-from policies.training.optimizer import Schedule
+from simloop.policies.models.configs import ModelConfig
+from simloop.policies.models.model_input import AnyArray, ModelInput, image_as_float
+from simloop.policies.models.parameters import Model, abstract_model, assigned
+from simloop.policies.models.pi0 import training_noise_and_time
+from simloop.policies.models.pi0_fast import Pi0Fast
+from simloop.policies.models.pytrees import pytree
+from simloop.policies.training.optimizer import Schedule
+from simloop.policies.training.state_prediction import READER, image_losses, output_losses
+from simloop.policies.transforms.augmentation import Augmentation, augment
 
 Parameters: TypeAlias = dict[str, jax.Array]
 

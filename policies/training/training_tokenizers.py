@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from policies.network import Words
-from policies.presets import Preset
-from policies.tokenizers.fast import FastTokenizer
-from policies.tokenizers.fast_actions import FastActionTokenizer
-from policies.tokenizers.sentencepiece_model import load_sentencepiece
-from policies.training.errors import TrainingError
+from simloop.policies.inference.model_policy import Words
+from simloop.policies.presets import Preset
+from simloop.policies.tokenizers.fast import FastTokenizer
+from simloop.policies.tokenizers.fast_actions import FastActionTokenizer
+from simloop.policies.tokenizers.sentencepiece_model import load_sentencepiece
+from simloop.policies.training.errors import TrainingError
 
 
 def training_words(preset: Preset, actions: FastActionTokenizer | None) -> Words:

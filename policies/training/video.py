@@ -128,7 +128,7 @@ def _frames_opencv(path: Path, fps: float) -> Iterator[tuple[int, np.ndarray]]:
     except ImportError as error:
         raise VideoError(
             "Decoding videos needs PyAV (pip install av) or OpenCV; neither is installed. Or prepare the "
-            "dataset on another machine (python -m policies.training prepare) and copy the result."
+            "dataset on another machine (python -m simloop.policies.training prepare) and copy the result."
         ) from error
     capture = cv2.VideoCapture(str(path))
     try:

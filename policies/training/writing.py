@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from policies.training import layout
-from policies.training.demonstration import Demonstration, FeatureStats, feature_stats
-from policies.training.layout import DatasetError
-from policies.training.video import CODEC, PIXEL_FORMAT, join_videos
+from simloop.policies.training import layout
+from simloop.policies.training.demonstration import Demonstration, FeatureStats, feature_stats
+from simloop.policies.training.layout import DatasetError
+from simloop.policies.training.video import CODEC, PIXEL_FORMAT, join_videos
 
 
 @dataclass(frozen=True)

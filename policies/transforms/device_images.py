@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from policies.preprocessing import fitted_size
+from simloop.policies.transforms.preprocessing import fitted_size
 
 BLACK = {np.dtype(np.uint8): 0, np.dtype(np.float32): -1.0}
 """What images are padded with; float images are in [-1, 1]."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from results.ledger import LedgerError, read_lines
+from simloop.results.records.ledger import LedgerError, read_lines
 
 if TYPE_CHECKING:  # Rollout workers use the schema alone; pandas would cost each a second and 50 MB.
     import pandas as pd

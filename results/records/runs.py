@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from results.ledger import LedgerError, TornTail
-from results.records import (
+from simloop.results.records.ledger import LedgerError, TornTail
+from simloop.results.records.records import (
     CONFIG,
     DECIDING_SOFTWARE,
     PROVENANCE,
@@ -23,7 +23,7 @@ from results.records import (
     look_up,
     policy_label,
 )
-from results.scores import Planned, planned
+from simloop.results.statistics.scores import Planned, planned
 
 KEY = ["policy", "suite", "protocol", "task", "episode"]
 
@@ -54,14 +54,14 @@ class Runs:
 
     sources: tuple[Source, ...]
     episodes: pd.DataFrame
-    """As from `results.records.load`, with a column `run` that counts the sources from 0."""
+    """As from `simloop.results.records.records.load`, with a column `run` that counts the sources from 0."""
     plans: tuple[Planned, ...]
     configs: tuple[Mapping[str, Any], ...]
     provenance: tuple[Mapping[str, Any], ...]
 
     @cached_property
     def queries(self) -> pd.DataFrame:
-        """As from `results.records.load_queries`, of all runs. Read when asked for."""
+        """As from `simloop.results.records.records.load_queries`, of all runs. Read when asked for."""
         frames = []
         for source in self.sources:
             with warnings.catch_warnings():
@@ -134,7 +134,7 @@ def load_runs(runs: str | Path | Source | Sequence[str | Path | Source]) -> Runs
 def episode_frame(runs: Runs) -> pd.DataFrame:
     """A row per episode with everything known of it: the tidy table to compute with.
 
-    Beside the columns of `results.records.load`: `folder`; `time_to_success_steps`, missing where
+    Beside the columns of `simloop.results.records.records.load`: `folder`; `time_to_success_steps`, missing where
     the episode did not succeed; and the medians and 95 % quantiles of the latencies of its queries.
     """
     frame = runs.episodes.copy()

@@ -10,13 +10,22 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from results.contrasts import MARGIN, Contrast
-from results.early_stopping import Answer
-from results.figure_style import colour, few_numbers, legend_above, line, log_ms, marker, one_panel, styled
-from results.intervals import Interval, clustered_quantile_intervals, quantile
-from results.perturbation_curves import Curves
-from results.scores import MeanScore, Score
-from results.time_to_success import success_by_step
+from simloop.results.report.figure_style import (
+    colour,
+    few_numbers,
+    legend_above,
+    line,
+    log_ms,
+    marker,
+    one_panel,
+    styled,
+)
+from simloop.results.statistics.contrasts import MARGIN, Contrast
+from simloop.results.statistics.early_stopping import Answer
+from simloop.results.statistics.intervals import Interval, clustered_quantile_intervals, quantile
+from simloop.results.statistics.scores import MeanScore, Score
+from simloop.results.statistics.time_to_success import success_by_step
+from simloop.results.tables.perturbation_curves import Curves
 
 ROW_IN = 0.16  # Height of one policy on one task.
 LEGEND_ROW_IN = 0.14  # Height of one name in the legend; panels keep theirs.

@@ -12,11 +12,11 @@ from urllib.parse import quote
 
 from matplotlib.figure import Figure
 
-from results.contrasts import MARGIN, Contrast, contrasts
-from results.early_stopping import Answer, answer_sentence, answers
-from results.errors import ResultsError
-from results.figure_style import save
-from results.figures import (
+from simloop.results.errors import ResultsError
+from simloop.results.records.records import look_up
+from simloop.results.records.runs import Runs, Source, load_runs
+from simloop.results.report.figure_style import save
+from simloop.results.report.figures import (
     evidence_figure,
     forest_figure,
     latency_figure,
@@ -25,22 +25,22 @@ from results.figures import (
     success_figure,
     success_over_steps_figure,
 )
-from results.methods import Methods, methods
-from results.outcome_matrix import outcome_matrices
-from results.perturbation_curves import perturbation_curves
-from results.published import PUBLISHED, reproductions
-from results.records import look_up
-from results.runs import Runs, Source, load_runs
-from results.scores import score_means, score_tasks
-from results.statements import comparison, headline
-from results.tables import Table, render
-from results.typesetting import escape_tex, to_html
+from simloop.results.report.methods import Methods, methods
+from simloop.results.statistics.contrasts import MARGIN, Contrast, contrasts
+from simloop.results.statistics.early_stopping import Answer, answer_sentence, answers
+from simloop.results.statistics.outcome_matrix import outcome_matrices
+from simloop.results.statistics.scores import score_means, score_tasks
+from simloop.results.tables.perturbation_curves import perturbation_curves
+from simloop.results.tables.published import PUBLISHED, reproductions
+from simloop.results.tables.run_tables import Table, render
+from simloop.results.tables.statements import comparison, headline
+from simloop.results.tables.typesetting import escape_tex, to_html
 
 TABLES: tuple[Table, ...] = ("success", "perturbations", "time", "published", "latency")
 PAGE = "index.html"
 SENTENCES_SHOWN = 4  # More of them, as of all pairs of many policies, are unfolded by who wants them.
 MARK = ".simloop-report"  # Says of a folder that it holds a report, which a newer one may replace.
-_ASSETS = Path(__file__).parent / "report_assets"
+_ASSETS = Path(__file__).parent / "assets"
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from results.contrasts import Contrast, family_size
-from results.early_stopping import Answer
-from results.perturbation_kinds import KINDS, split_label
-from results.records import look_up
-from results.runs import Runs
-from results.scores import MeanScore
+from simloop.results.records.perturbation_kinds import KINDS, split_label
+from simloop.results.records.records import look_up
+from simloop.results.records.runs import Runs
+from simloop.results.statistics.contrasts import Contrast, family_size
+from simloop.results.statistics.early_stopping import Answer
+from simloop.results.statistics.scores import MeanScore
 
 REFERENCES: Mapping[str, str] = {
     "wilson1927": """@article{wilson1927,

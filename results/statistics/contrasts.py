@@ -7,11 +7,18 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from results.comparisons import Equivalence, Pairs, equivalence, mcnemar_exact, mcnemar_mid_p, tango
-from results.intervals import Interval
-from results.multiplicity import compact_letters, holm
-from results.outcome_matrix import OutcomeMatrix
-from results.unpaired import (
+from simloop.results.statistics.intervals import Interval
+from simloop.results.statistics.multiplicity import compact_letters, holm
+from simloop.results.statistics.outcome_matrix import OutcomeMatrix
+from simloop.results.statistics.paired import (
+    Equivalence,
+    Pairs,
+    equivalence,
+    mcnemar_exact,
+    mcnemar_mid_p,
+    tango,
+)
+from simloop.results.statistics.unpaired import (
     EXACT_TABLES,
     cochran_mantel_haenszel,
     margin_p_value,

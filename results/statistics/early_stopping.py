@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
-from results.intervals import Interval
-from results.records import Outcome
-from results.runs import Runs
-from results.sequential import Decision, StoppingRule, difference_sequence, e_process
-from results.statements import percent, signed
+from simloop.results.records.records import Outcome
+from simloop.results.records.runs import Runs
+from simloop.results.statistics.intervals import Interval
+from simloop.results.statistics.sequential import Decision, StoppingRule, difference_sequence, e_process
+from simloop.results.tables.statements import percent, signed
 
 Pair = tuple[str, int]
 """(task, episode): one episode of either policy."""

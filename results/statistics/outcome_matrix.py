@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from results.comparisons import Pairs
+from simloop.results.statistics.paired import Pairs
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _matrix(
         row = twice.iloc[0]
         raise ValueError(
             f"Episode {row['episode']} of task {row['task']!r} by policy {row['policy']!r} is there "
-            "twice. Read the runs with results.runs.load_runs, which tells them apart."
+            "twice. Read the runs with simloop.results.records.runs.load_runs, which tells them apart."
         )
     found = set(episodes["policy"])
     order = [policy for policy in policies or sorted(found) if policy in found]

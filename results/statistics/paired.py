@@ -14,7 +14,7 @@ from statistics import NormalDist
 from scipy import optimize, stats
 from statsmodels.stats.contingency_tables import mcnemar
 
-from results.intervals import Interval, wilson
+from simloop.results.statistics.intervals import Interval, wilson
 
 
 @dataclass(frozen=True)

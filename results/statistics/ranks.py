@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from results.outcome_matrix import OutcomeMatrix
+from simloop.results.statistics.outcome_matrix import OutcomeMatrix
 
 RESAMPLES = 4000  # Ends of intervals are whole ranks, so more would not show.
 

@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy import optimize
 
-from results.errors import ResultsError
-from results.sequential import log_e_values
+from simloop.results.errors import ResultsError
+from simloop.results.statistics.sequential import log_e_values
 
 # Correlation of the outcomes of two different policies in the same episode, to plan with unless it was
 # measured: the median over 1,232 pairs of published policies was 0.14 within tasks.

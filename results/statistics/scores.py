@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from results.intervals import Interval, mean_method, suite_mean, task_bootstrap, wilson
-from results.records import policy_label
+from simloop.results.records.records import policy_label
+from simloop.results.statistics.intervals import Interval, mean_method, suite_mean, task_bootstrap, wilson
 
 MIN_TASKS = 5  # Fewer say next to nothing of how tasks differ.
 BOOTSTRAP_SEED = 0  # The same records give the same interval.
@@ -214,7 +214,7 @@ def score_tasks(episodes: pd.DataFrame, plans: Sequence[Planned] = ()) -> list[S
     that nobody's mean is over fewer tasks. Ordered by suite and protocol, then as planned, else by name.
 
     Args:
-      episodes: As from `results.records.load`, perhaps of several runs.
+      episodes: As from `simloop.results.records.records.load`, perhaps of several runs.
       plans: Of these runs, as far as they are known.
 
     Raises:

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import optimize, special
 
-from results.intervals import Interval
+from simloop.results.statistics.intervals import Interval
 
 Decision = Literal["differ", "equivalent", "continue", "undecided"]
 

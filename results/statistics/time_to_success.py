@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from results.intervals import Interval, wilson
+from simloop.results.statistics.intervals import Interval, wilson
 
 
 @dataclass(frozen=True)

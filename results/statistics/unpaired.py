@@ -12,7 +12,7 @@ from scipy import optimize, stats
 from statsmodels.stats.contingency_tables import StratifiedTable
 from statsmodels.stats.proportion import confint_proportions_2indep
 
-from results.intervals import Interval, suite_mean
+from simloop.results.statistics.intervals import Interval, suite_mean
 
 # Exact tests look at every table there could have been. With more than these they take seconds, and
 # the score test is as good, unless one policy has very few episodes.
@@ -159,7 +159,7 @@ def newcombe_of_means(
 ) -> Interval:
     """Interval for the difference of two mean rates over the same tasks, each task weighing the same.
 
-    From the interval of each mean (`results.intervals.suite_mean`), by Newcombe's hybrid. Too wide
+    From the interval of each mean (`simloop.results.statistics.intervals.suite_mean`), by Newcombe's hybrid. Too wide
     where tasks differ much in difficulty, as the pooled intervals are.
 
     Raises:

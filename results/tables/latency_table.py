@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from results.intervals import Interval, clustered_quantile_intervals, quantile
-from results.records import policy_label
-from results.typesetting import NONE, Grid
+from simloop.results.records.records import policy_label
+from simloop.results.statistics.intervals import Interval, clustered_quantile_intervals, quantile
+from simloop.results.tables.typesetting import NONE, Grid
 
 STAGES = ("render", "adapt", "transport", "queue", "host", "device", "post", "total")
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
@@ -28,7 +28,7 @@ def latency_grids(queries: pd.DataFrame, compile_s: Mapping[str, float]) -> list
     """A grid for each suite and protocol: a group of rows for each policy, a row for each stage it has.
 
     Args:
-      queries: As from `results.records.load_queries`.
+      queries: As from `simloop.results.records.records.load_queries`.
       compile_s: Seconds each policy took to compile and warm up. They are in no row.
     """
     grids = []

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from results.contrasts import Contrast, adjusted, contrast
-from results.outcome_matrix import outcome_matrices
-from results.perturbation_kinds import KINDS, split_label
-from results.runs import Runs
-from results.scores import MeanScore, score_means, score_tasks
-from results.statements import p_text, signed
-from results.typesetting import BELOW, NONE, Grid
+from simloop.results.records.perturbation_kinds import KINDS, split_label
+from simloop.results.records.runs import Runs
+from simloop.results.statistics.contrasts import Contrast, adjusted, contrast
+from simloop.results.statistics.outcome_matrix import outcome_matrices
+from simloop.results.statistics.scores import MeanScore, score_means, score_tasks
+from simloop.results.tables.statements import p_text, signed
+from simloop.results.tables.typesetting import BELOW, NONE, Grid
 
 COLUMNS = (
     "suite", "protocol", "perturbation", "policy", "strength", "completed", "successes", "errors", "rate",

@@ -15,14 +15,14 @@ from typing import Literal
 
 import pandas as pd
 
-from results.contrasts import MARGIN
-from results.errors import ResultsError
-from results.intervals import Interval
-from results.runs import Runs
-from results.scores import MeanScore, score_means, score_tasks
-from results.statements import p_text, signed
-from results.typesetting import Grid
-from results.unpaired import margin_p_value, miettinen_nurminen, unpaired_p_value
+from simloop.results.errors import ResultsError
+from simloop.results.records.runs import Runs
+from simloop.results.statistics.contrasts import MARGIN
+from simloop.results.statistics.intervals import Interval
+from simloop.results.statistics.scores import MeanScore, score_means, score_tasks
+from simloop.results.statistics.unpaired import margin_p_value, miettinen_nurminen, unpaired_p_value
+from simloop.results.tables.statements import p_text, signed
+from simloop.results.tables.typesetting import Grid
 
 Verdict = Literal["equivalent", "lower", "higher", "open", "other rules"]
 

@@ -10,16 +10,31 @@ from typing import Literal
 
 import pandas as pd
 
-from results.latency_table import batch_grids, compact_latency_grids, latency_frame, latency_grids
-from results.outcome_matrix import outcome_matrices
-from results.perturbation_curves import perturbation_curves, perturbation_frame, perturbation_grids
-from results.published import PUBLISHED, Published, reproduction_frame, reproduction_grid, reproductions
-from results.records import run_folder
-from results.runs import Runs, Source, load_runs
-from results.scores import score_tasks
-from results.success_table import success_frame, success_grids
-from results.time_table import time_frame, time_grids
-from results.typesetting import Grid, to_html, to_markdown, to_tex, to_text
+from simloop.results.records.records import run_folder
+from simloop.results.records.runs import Runs, Source, load_runs
+from simloop.results.statistics.outcome_matrix import outcome_matrices
+from simloop.results.statistics.scores import score_tasks
+from simloop.results.tables.latency_table import (
+    batch_grids,
+    compact_latency_grids,
+    latency_frame,
+    latency_grids,
+)
+from simloop.results.tables.perturbation_curves import (
+    perturbation_curves,
+    perturbation_frame,
+    perturbation_grids,
+)
+from simloop.results.tables.published import (
+    PUBLISHED,
+    Published,
+    reproduction_frame,
+    reproduction_grid,
+    reproductions,
+)
+from simloop.results.tables.success_table import success_frame, success_grids
+from simloop.results.tables.time_table import time_frame, time_grids
+from simloop.results.tables.typesetting import Grid, to_html, to_markdown, to_tex, to_text
 
 Format = Literal["terminal", "md", "csv", "tex", "html"]
 Table = Literal["success", "latency", "time", "published", "perturbations"]

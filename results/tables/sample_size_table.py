@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from results.errors import ResultsError
-from results.sample_size import (
+from simloop.results.errors import ResultsError
+from simloop.results.statistics.sample_size import (
     LONGEST,
     Design,
     detectable_difference,
@@ -16,7 +16,7 @@ from results.sample_size import (
     sequential_outlook,
     unpaired_episodes,
 )
-from results.typesetting import NONE, Grid
+from simloop.results.tables.typesetting import NONE, Grid
 
 EPISODES = (10, 20, 50, 100, 200, 500, 1000, 2000)  # What tables of benchmarks have, per task or over all.
 

@@ -6,15 +6,23 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from results.contrasts import MARGIN, Contrast, adjusted, contrast, contrasts, family_size, standing
-from results.errors import ResultsError
-from results.multiplicity import compact_letters
-from results.outcome_matrix import OutcomeMatrix, outcome_matrices
-from results.ranks import rank_intervals
-from results.records import policy_label
-from results.runs import Runs
-from results.scores import MeanScore, score_means, score_tasks
-from results.typesetting import NONE, Grid
+from simloop.results.errors import ResultsError
+from simloop.results.records.records import policy_label
+from simloop.results.records.runs import Runs
+from simloop.results.statistics.contrasts import (
+    MARGIN,
+    Contrast,
+    adjusted,
+    contrast,
+    contrasts,
+    family_size,
+    standing,
+)
+from simloop.results.statistics.multiplicity import compact_letters
+from simloop.results.statistics.outcome_matrix import OutcomeMatrix, outcome_matrices
+from simloop.results.statistics.ranks import rank_intervals
+from simloop.results.statistics.scores import MeanScore, score_means, score_tasks
+from simloop.results.tables.typesetting import NONE, Grid
 
 BOOTSTRAP_SEED = 0  # The same records give the same statements.
 

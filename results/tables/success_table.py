@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from results.contrasts import Standing, family_size, standing
-from results.intervals import clopper_pearson, jeffreys
-from results.outcome_matrix import OutcomeMatrix
-from results.records import policy_label
-from results.scores import MeanScore, Planned, Score, score_means
-from results.typesetting import BELOW, NONE, Grid, head
+from simloop.results.records.records import policy_label
+from simloop.results.statistics.contrasts import Standing, family_size, standing
+from simloop.results.statistics.intervals import clopper_pearson, jeffreys
+from simloop.results.statistics.outcome_matrix import OutcomeMatrix
+from simloop.results.statistics.scores import MeanScore, Planned, Score, score_means
+from simloop.results.tables.typesetting import BELOW, NONE, Grid, head
 
 COLUMNS = (
     "suite", "protocol", "policy", "weights", "level", "task", "episodes", "completed", "successes",

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from results.time_to_success import restricted_mean
-from results.typesetting import BELOW, NONE, Grid, head
+from simloop.results.statistics.time_to_success import restricted_mean
+from simloop.results.tables.typesetting import BELOW, NONE, Grid, head
 
 COLUMNS = (
     "suite", "protocol", "policy", "task", "completed", "successes", "limit_steps",
@@ -23,7 +23,7 @@ def time_frame(episodes: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFram
     is one. The median is that of the successes alone.
 
     Args:
-      episodes: As from `results.records.load`.
+      episodes: As from `simloop.results.records.records.load`.
       labels: How policies are to be named.
     """
     rows = []

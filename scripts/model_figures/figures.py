@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from policies import configs
+from simloop.policies.models import configs
 
 from .flow_figure import flow_figure
 from .observed import observe

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from policies.presets import Preset
+from simloop.policies.presets import Preset
 
 from .cache_slots import cache_slots
 from .canvas import Box

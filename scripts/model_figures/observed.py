@@ -16,17 +16,17 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from policies import pi0, pi0_fast
-from policies.configs import ModelConfig
-from policies.experts import AttentionProjections
-from policies.model_input import ModelInput
-from policies.parameters import abstract_model
-from policies.pi0 import Pi0
-from policies.pi0_fast import Pi0Fast
-from policies.presets import Preset
-from policies.projections import Linear
-from policies.siglip import ImageEncoder, PatchConvolution
-from policies.transformer import Transformer
+from simloop.policies.models import pi0, pi0_fast
+from simloop.policies.models.configs import ModelConfig
+from simloop.policies.models.experts import AttentionProjections
+from simloop.policies.models.model_input import ModelInput
+from simloop.policies.models.parameters import abstract_model
+from simloop.policies.models.pi0 import Pi0
+from simloop.policies.models.pi0_fast import Pi0Fast
+from simloop.policies.models.projections import Linear
+from simloop.policies.models.siglip import ImageEncoder, PatchConvolution
+from simloop.policies.models.transformer import Transformer
+from simloop.policies.presets import Preset
 
 BATCH = 1009
 """Rows that are traced: a prime that divides no size of a model, so that it can be told from all of them."""

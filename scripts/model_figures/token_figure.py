@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from policies.presets import Preset
-from policies.tokenizers.prompts import ACTIONS_BEGIN, ACTIONS_END
+from simloop.policies.presets import Preset
+from simloop.policies.tokenizers.prompts import ACTIONS_BEGIN, ACTIONS_END
 
 from .cache_slots import cache_slots
 from .canvas import Box

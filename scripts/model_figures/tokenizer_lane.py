@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from policies.tokenizers.prompts import ACTIONS_BEGIN, fast_prompt, instruction_prompt, state_prompt
+from simloop.policies.tokenizers.prompts import ACTIONS_BEGIN, fast_prompt, instruction_prompt, state_prompt
 
 from .canvas import Box
 from .drawing import TITLE_SIZE, Drawing, Label

@@ -1,4 +1,4 @@
-"""What `envs.interface` promises, for every registered task: a suite is tested by being registered.
+"""What `simloop.envs.interface` promises, for every registered task: a suite is tested by being registered.
 
 Each task is started once; few steps and small pictures keep a task well under a second.
 """
@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from envs import registry
-from envs.interface import ActionError, CameraError, Env, RenderSettings, StepResult, TaskSpec
+from simloop.envs import registry
+from simloop.envs.interface import ActionError, CameraError, Env, RenderSettings, StepResult, TaskSpec
 
 # A task of Meta-World or ALOHA starts in half a second. One of LIBERO takes four, so that only one of each kind of
 # scene is started in the fast tests; the others are with -m slow.

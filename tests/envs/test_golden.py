@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from envs import golden, registry
-from envs.interface import RenderSettings
-from harness import doctor
+from simloop.envs import golden, registry
+from simloop.envs.interface import RenderSettings
+from simloop.harness import doctor
 
 FAST = {"metaworld": 3, "aloha_sim": 2, "libero": 1}  # Golden tasks that the fast tests play.
 

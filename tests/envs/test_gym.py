@@ -7,25 +7,25 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-import envs.gym
-from envs import registry
-from envs.interface import RenderSettings
+import simloop.envs.gym
+from simloop.envs import registry
+from simloop.envs.interface import RenderSettings
 
 REACH = "simloop/metaworld.reach-v3"
 
 
 @pytest.fixture(scope="module")
 def env():
-    envs.gym.register()
+    simloop.envs.gym.register()
     env = gymnasium.make(REACH, height=32, width=48, cameras=("corner2", "gripperPOV"))
     yield env
     env.close()
 
 
 def test_every_task_of_every_suite_is_registered_once():
-    ids = envs.gym.register()
+    ids = simloop.envs.gym.register()
     assert len(set(ids)) == len(ids) == sum(len(registry.suite(name).tasks()) for name in registry.suites())
-    assert envs.gym.register() == ids
+    assert simloop.envs.gym.register() == ids
     assert all(name in gymnasium.registry for name in ids)
 
 
@@ -59,7 +59,7 @@ def test_later_episodes_follow_from_the_first_seed_and_differ(env):
 
 
 def test_an_episode_is_truncated_at_the_step_limit_of_the_task():
-    envs.gym.register()
+    simloop.envs.gym.register()
     env = gymnasium.make(REACH, cameras=(), render_mode=None)
     env.reset(seed=0)
     truncated = [env.step(np.zeros(4, np.float32))[3] for _ in range(500)]
@@ -69,4 +69,4 @@ def test_an_episode_is_truncated_at_the_step_limit_of_the_task():
 
 def test_a_group_is_not_one_environment():
     with pytest.raises(ValueError, match="'MT10' is a group of 10"):
-        envs.gym.GymEnv("metaworld", "MT10")
+        simloop.envs.gym.GymEnv("metaworld", "MT10")

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from envs import registry
-from envs.interface import ActionError, check_action
+from simloop.envs import registry
+from simloop.envs.interface import ActionError, check_action
 
 SPEC = dataclasses.replace(
     registry.suite("metaworld").tasks()[0],

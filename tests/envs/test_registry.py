@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from envs.registry import UnknownNameError, resolve_tasks, suite, suites
+from simloop.envs.registry import UnknownNameError, resolve_tasks, suite, suites
 
 
 def names(*written: str) -> list[str]:
@@ -60,9 +60,7 @@ def test_a_name_like_no_other_is_answered_with_all_there_are():
 
 
 def test_listing_tasks_imports_no_simulator():
-    program = (
-        "import sys; from envs.registry import *; [suite(s).tasks() for s in suites()]; print(*sys.modules)"
-    )
+    program = "import sys; from simloop.envs.registry import *; [suite(s).tasks() for s in suites()]; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout

@@ -9,9 +9,9 @@ import mujoco
 import numpy as np
 import pytest
 
-from envs import rendering
-from envs.interface import RenderSettings
-from envs.rendering import (
+from simloop.envs import rendering
+from simloop.envs.interface import RenderSettings
+from simloop.envs.rendering import (
     Renderer,
     RenderingError,
     choose_backend,
@@ -156,8 +156,8 @@ def test_a_closed_renderer_says_so_and_may_be_closed_again():
 def test_a_renderer_that_nobody_closed_leaves_a_clean_exit():
     program = """
 import mujoco
-from envs import rendering
-from envs.interface import RenderSettings
+from simloop.envs import rendering
+from simloop.envs.interface import RenderSettings
 model = mujoco.MjModel.from_xml_string(rendering.TEST_SCENE)
 kept = rendering.Renderer(model, RenderSettings("fast", 24, 40))
 """
@@ -168,7 +168,7 @@ kept = rendering.Renderer(model, RenderSettings("fast", 24, 40))
 @pytest.mark.skipif(rendering.available("osmesa"), reason="needs a machine without OSMesa")
 def test_a_backend_that_was_asked_for_and_is_not_there_is_explained():
     finished = subprocess.run(
-        [sys.executable, "-c", "import envs.rendering"],
+        [sys.executable, "-c", "import simloop.envs.rendering"],
         capture_output=True,
         text=True,
         env={**os.environ, "MUJOCO_GL": "osmesa"},

@@ -6,13 +6,13 @@ import json
 import pytest
 from rich.console import Console
 
-from harness.experiments import mt10
-from harness.resources import Resources
-from harness.run import run
-from harness.training_seeds import refuse_training_seeds, seeds_trained_on
-from policies.presets import PRESETS
-from policies.training.demonstration import DEMONSTRATIONS
-from results.records import read_episodes
+from simloop.harness.engine.resources import Resources
+from simloop.harness.experiments import mt10
+from simloop.harness.planning.seed_overlap import refuse_training_seeds, seeds_trained_on
+from simloop.harness.run import run
+from simloop.policies.presets import PRESETS
+from simloop.policies.training.demonstration import DEMONSTRATIONS
+from simloop.results.records.records import read_episodes
 
 BOXED = {name: preset.boxed for name, preset in PRESETS.items() if preset.boxed is not None}
 MOST_BYTES = 30e6

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from envs import registry
-from harness import cli
-from harness.policy_catalog import UnknownPolicyError, policy_spec, require_weights
-from results.ledger import decode_line
+from simloop.envs import registry
+from simloop.harness import cli
+from simloop.harness.planning.policy_names import UnknownPolicyError, policy_spec, require_weights
+from simloop.results.records.ledger import decode_line
 from tests.helpers.run_folders import episodes, write_run
 
-SIMLOOP = [sys.executable, "-c", "from harness.cli import main; main()"]
+SIMLOOP = [sys.executable, "-c", "from simloop.harness.cli import main; main()"]
 
 
 @pytest.fixture
@@ -254,7 +254,9 @@ def test_a_real_run_ends_in_records_videos_and_tables_and_again_in_the_same_tabl
 
 
 def test_help_comes_without_loading_jax_ray_or_mujoco():
-    code = "import sys; from harness import cli; sys.argv = ['simloop', '--help']; import contextlib\n"
+    code = (
+        "import sys; from simloop.harness import cli; sys.argv = ['simloop', '--help']; import contextlib\n"
+    )
     code += "with contextlib.suppress(SystemExit): cli.main()\n"
     code += "print([name for name in ('jax', 'ray', 'mujoco', 'flax') if name in sys.modules])"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path.cwd())

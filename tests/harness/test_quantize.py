@@ -10,22 +10,22 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from harness import cli
-from harness.errors import SimloopError
-from harness.policy_catalog import UnknownPolicyError, is_policy, load, parse, policy_spec
-from harness.quantize import Quantizing, quantize
-from policies import calibration
-from policies.calibration import observations
-from policies.checkpoints import CheckpointError, save_checkpoint
-from policies.checkpoints.own import Manifest
-from policies.interface import Query
-from policies.loading import load_policy
-from policies.manifest import MANIFEST, settings_of
-from policies.parameters import flatten
-from policies.presets import PRESETS
-from policies.training.layout import DatasetError
-from policies.training.prepared import prepare
-from policies.training.writing import write_dataset
+from simloop.harness import cli
+from simloop.harness.errors import SimloopError
+from simloop.harness.planning.policy_names import UnknownPolicyError, is_policy, load, parse, policy_spec
+from simloop.harness.quantize import Quantizing, quantize
+from simloop.policies.checkpoints import CheckpointError, save_checkpoint
+from simloop.policies.checkpoints.manifest import MANIFEST, settings_of
+from simloop.policies.checkpoints.native import Manifest
+from simloop.policies.inference.loading import load_policy
+from simloop.policies.interface import Query
+from simloop.policies.models.parameters import flatten
+from simloop.policies.presets import PRESETS
+from simloop.policies.training import calibration
+from simloop.policies.training.calibration import observations
+from simloop.policies.training.layout import DatasetError
+from simloop.policies.training.prepared import prepare
+from simloop.policies.training.writing import write_dataset
 from tests.helpers.demonstrations import CAMERAS, demonstration, header, small_dataset
 
 
@@ -196,9 +196,7 @@ def test_the_command_line_makes_one_and_says_its_name(data, tmp_path, monkeypatc
 
 def test_catalogs_are_read_without_jax(made):
     _, name, _ = made
-    parsed = (
-        f"from harness.policy_catalog import parse; print(parse({name!r}).quantized, 'jax' in sys.modules)"
-    )
+    parsed = f"from simloop.harness.planning.policy_names import parse; print(parse({name!r}).quantized, 'jax' in sys.modules)"
     code = f"import sys; {parsed}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["int8", "False"]

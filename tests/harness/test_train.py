@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from envs.registry import suite
-from harness.adapters.registry import find_adapter
-from harness.collect import Collection, collect
-from harness.errors import SimloopError
-from harness.protocol import Protocol
-from harness.resources import Resources
-from harness.rollout import run_episode
-from harness.train import evaluate, train
-from harness.training_seeds import seeds_trained_on
-from policies.loading import load_policy
-from policies.training.config import TrainConfig
-from results.records import read_episodes
+from simloop.envs.registry import suite
+from simloop.harness.adapters.registry import find_adapter
+from simloop.harness.demonstrations.collect import Collection, collect
+from simloop.harness.engine.resources import Resources
+from simloop.harness.errors import SimloopError
+from simloop.harness.planning.protocol import Protocol
+from simloop.harness.planning.seed_overlap import seeds_trained_on
+from simloop.harness.rollout.loop import run_episode
+from simloop.harness.train import evaluate, train
+from simloop.policies.inference.loading import load_policy
+from simloop.policies.training.config import TrainConfig
+from simloop.results.records.records import read_episodes
 from tests.helpers.demonstrations import small_dataset
 
 TASK = "drawer-open-v3"  # Random actions never solve it.

@@ -14,12 +14,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from envs.interface import RenderSettings
-from harness.adapters.interface import Adapter
-from harness.local_line import LocalLine
-from harness.sources import Sources
-from harness.stub_policy import Stub, StubPolicy
-from policies.interface import Serving
+from simloop.envs.interface import RenderSettings
+from simloop.harness.actors.factories import Sources
+from simloop.harness.adapters.base import Adapter
+from simloop.harness.serving.shm_channel import LocalLine
+from simloop.harness.serving.stub_policy import Stub, StubPolicy
+from simloop.policies.interface import Serving
 from tests.helpers.point_suite import PointEnv, point_task
 
 FOLDER = "SIMLOOP_TEST_FAULTS"

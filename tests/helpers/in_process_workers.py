@@ -6,9 +6,9 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from harness.policy_worker import PolicyWorker
-from harness.sources import Sources
-from policies.interface import Policy
+from simloop.harness.actors.factories import Sources
+from simloop.harness.actors.policy_worker import PolicyWorker
+from simloop.policies.interface import Policy
 
 
 class _Call:

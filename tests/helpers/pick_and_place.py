@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from envs.interface import Env
+from simloop.envs.interface import Env
 
 OPEN, CLOSED = -1.0, 1.0
 METRES_PER_UNIT = 0.05  # Of the controller's target; the hand follows it with a delay.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import ray
 
-from policies.interface import Answer, Chunk, Policy, PolicySpec, Preparation, Query, Serving
+from simloop.policies.interface import Answer, Chunk, Policy, PolicySpec, Preparation, Query, Serving
 
 
 class PointPolicy(Policy):

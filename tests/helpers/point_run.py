@@ -7,14 +7,14 @@ import sys
 import time
 from pathlib import Path
 
-from envs.interface import RenderSettings
-from harness.engine import Engine
-from harness.experiment import Experiment
-from harness.plan import Plan, make_plan
-from harness.protocol import Protocol
-from harness.resources import Resources
-from harness.run import record_of
-from harness.run_folder import RunFolder
+from simloop.envs.interface import RenderSettings
+from simloop.harness.engine.engine import Engine
+from simloop.harness.engine.resources import Resources
+from simloop.harness.planning.experiment import Experiment
+from simloop.harness.planning.plan import Plan, make_plan
+from simloop.harness.planning.protocol import Protocol
+from simloop.harness.recording.run_folder import RunFolder
+from simloop.harness.run import record_of
 from tests.helpers.faults import FAULTY, POINT_STUB
 from tests.helpers.point_suite import point_task
 

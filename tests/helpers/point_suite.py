@@ -1,6 +1,6 @@
 """A tiny suite for tests of the loop: a point in the plane that wants to reach a goal.
 
-It keeps the contract of `envs.interface` and costs microseconds. A task named after a fault breaks
+It keeps the contract of `simloop.envs.interface` and costs microseconds. A task named after a fault breaks
 in that way: `raises-in-reset`, `raises-in-step`, `raises-once` (the first time in a folder), `dies`.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from envs.interface import Env, RenderSettings, StepResult, TaskSpec, check_action, check_camera
+from simloop.envs.interface import Env, RenderSettings, StepResult, TaskSpec, check_action, check_camera
 
 FOLDER_VARIABLE = "POINT_SUITE_FOLDER"
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from results.ledger import encode_line
-from results.records import EpisodeRecord, QueryRecord, queries_to_dict
+from simloop.results.records.ledger import encode_line
+from simloop.results.records.records import EpisodeRecord, QueryRecord, queries_to_dict
 
 EPISODE = EpisodeRecord(
     policy="expert",

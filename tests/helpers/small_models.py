@@ -9,10 +9,10 @@ import jax
 import numpy as np
 from flax import nnx
 
-from policies import configs
-from policies.configs import GemmaConfig, ImageEncoderConfig, LoraConfig, ModelConfig
-from policies.model_input import ModelInput
-from policies.parameters import Model, abstract_model, model_from, shapes
+from simloop.policies.models import configs
+from simloop.policies.models.configs import GemmaConfig, ImageEncoderConfig, LoraConfig, ModelConfig
+from simloop.policies.models.model_input import ModelInput
+from simloop.policies.models.parameters import Model, abstract_model, model_from, shapes
 
 VOCAB = 96
 LANGUAGE = GemmaConfig(width=32, depth=2, mlp_dim=48, num_heads=4, num_kv_heads=2, head_dim=8)

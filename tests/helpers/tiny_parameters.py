@@ -6,8 +6,16 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from policies.configs import Family, GemmaConfig, ImageEncoderConfig, ModelConfig, pi0, pi0_fast, pi05
-from policies.parameters import shapes
+from simloop.policies.models.configs import (
+    Family,
+    GemmaConfig,
+    ImageEncoderConfig,
+    ModelConfig,
+    pi0,
+    pi0_fast,
+    pi05,
+)
+from simloop.policies.models.parameters import shapes
 
 LANGUAGE = GemmaConfig(width=14, depth=3, mlp_dim=22, num_heads=4, num_kv_heads=2, head_dim=6)
 EXPERT = GemmaConfig(width=10, depth=3, mlp_dim=18, num_heads=4, num_kv_heads=2, head_dim=6)

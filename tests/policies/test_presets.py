@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from policies.presets import PRESETS, UnknownPresetError, preset
-from policies.tokenizers.sentencepiece_model import load_sentencepiece
+from simloop.policies.presets import PRESETS, UnknownPresetError, preset
+from simloop.policies.tokenizers.sentencepiece_model import load_sentencepiece
 
 FULL_SIZE = [p for p in PRESETS.values() if not p.name.endswith("-tiny")]
 TINY = [p for p in PRESETS.values() if p.boxed is not None]
@@ -60,5 +60,5 @@ def test_a_preset_that_contradicts_its_model_is_refused():
 
 
 def test_listing_presets_needs_no_jax():
-    code = "import sys, policies.presets; sys.exit('jax' in sys.modules)"
+    code = "import sys, simloop.policies.presets; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from envs import registry
-from envs.interface import Env, RenderSettings
-from policies.interface import Policy, Query, QueryError
-from policies.scripted import SCRIPTED, scripted_policy
+from simloop.envs import registry
+from simloop.envs.interface import Env, RenderSettings
+from simloop.policies.interface import Policy, Query, QueryError
+from simloop.policies.scripted import SCRIPTED, scripted_policy
 
 QUERY = Query(
     task="reach-v3",

@@ -16,13 +16,13 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from policies.configs import ModelConfig, pi0, pi0_fast, pi05
-from policies.model_input import ModelInput
-from policies.parameters import abstract_model
-from policies.presets import Preset
 from scripts.model_figures.canvas import Text
 from scripts.model_figures.drawing import PALIGEMMA, Drawing, DrawingError
 from scripts.model_figures.observed import ObservedModel, observe
+from simloop.policies.models.configs import ModelConfig, pi0, pi0_fast, pi05
+from simloop.policies.models.model_input import ModelInput
+from simloop.policies.models.parameters import abstract_model
+from simloop.policies.presets import Preset
 
 ROOT = Path(__file__).parents[2]
 FIGURES = ROOT / "docs" / "figures"

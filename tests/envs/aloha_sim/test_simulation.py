@@ -1,14 +1,14 @@
 """The suite `aloha_sim` beside gym-aloha itself: the same numbers and pictures, without what it does on the side."""
 
-import envs.rendering  # isort: skip  # noqa: F401
+import simloop.envs.rendering  # isort: skip  # noqa: F401
 
 import gymnasium
 import numpy as np
 import pytest
 from gym_aloha.tasks import sim
 
-from envs import registry
-from envs.interface import RenderSettings, SimulationError
+from simloop.envs import registry
+from simloop.envs.interface import RenderSettings, SimulationError
 
 GYM_IDS = {"transfer_cube": "gym_aloha/AlohaTransferCube-v0", "insertion": "gym_aloha/AlohaInsertion-v0"}
 

@@ -6,9 +6,9 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from envs.libero import initial_states as module
-from envs.libero.initial_states import InitialStatesError, initial_states
-from envs.libero.tasks import LIBERO_GOAL, TASKS
+from simloop.envs.libero import initial_states as module
+from simloop.envs.libero.initial_states import InitialStatesError, initial_states
+from simloop.envs.libero.tasks import LIBERO_GOAL, TASKS
 
 
 def test_every_task_has_fifty_states_with_the_published_hash():

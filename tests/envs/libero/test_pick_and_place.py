@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from envs import registry
-from envs.interface import RenderSettings
-from envs.libero.tasks import LIBERO_OBJECT
+from simloop.envs import registry
+from simloop.envs.interface import RenderSettings
+from simloop.envs.libero.tasks import LIBERO_OBJECT
 from tests.helpers.pick_and_place import Grip, pick_and_place
 
 SOUP, TOMATO_SAUCE, MILK = (LIBERO_OBJECT[i] for i in (0, 5, 7))

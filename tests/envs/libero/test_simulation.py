@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from envs import registry
-from envs.interface import RenderSettings
-from envs.libero.tasks import GROUP_OF_TASK, LIBERO_10, LIBERO_GOAL, LIBERO_OBJECT, LIBERO_SPATIAL
+from simloop.envs import registry
+from simloop.envs.interface import RenderSettings
+from simloop.envs.libero.tasks import GROUP_OF_TASK, LIBERO_10, LIBERO_GOAL, LIBERO_OBJECT, LIBERO_SPATIAL
 
 DRAWER = LIBERO_SPATIAL[4]
 STOVE = LIBERO_10[2]
@@ -40,7 +40,7 @@ def test_states_and_pictures_are_those_of_libero_to_the_last_bit(task):
     import mujoco
     from libero.libero.envs import OffScreenRenderEnv
 
-    from envs.libero.package import BDDL_FILES
+    from simloop.envs.libero.package import BDDL_FILES
 
     env, actions, state = make(task), some_actions(), 3
     play(env, 1, actions)  # So that the episode compared does not start in a fresh simulation.
@@ -113,7 +113,7 @@ def test_a_thing_that_is_put_where_it_belongs_is_success_and_elsewhere_is_none()
 
 def test_importing_asks_nothing_and_writes_nothing(tmp_path):
     program = (
-        "from envs import registry\nfrom envs.interface import RenderSettings\nimport envs.libero.package as package\n"
+        "from simloop.envs import registry\nfrom simloop.envs.interface import RenderSettings\nimport simloop.envs.libero.package as package\n"
         "print(len(package.PROBLEMS))"
     )
     environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)}

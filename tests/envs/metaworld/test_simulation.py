@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from metaworld.types import Task
 
-from envs import registry
-from envs.interface import RenderSettings, SimulationError
-from envs.metaworld.simulation import MetaWorldEnv
-from envs.metaworld.tasks import CAMERAS, GROUPS, MT10, TASKS, UPSIDE_DOWN_CAMERAS
+from simloop.envs import registry
+from simloop.envs.interface import RenderSettings, SimulationError
+from simloop.envs.metaworld.simulation import MetaWorldEnv
+from simloop.envs.metaworld.tasks import CAMERAS, GROUPS, MT10, TASKS, UPSIDE_DOWN_CAMERAS
 
 SMALL = RenderSettings("fast", 128, 128)
 
@@ -93,8 +93,8 @@ def test_random_vectors_fill_the_ranges_of_the_task(reach):
 
 def test_another_process_starts_the_same_episode(reach):
     program = """
-from envs import registry
-from envs.interface import RenderSettings
+from simloop.envs import registry
+from simloop.envs.interface import RenderSettings
 env = registry.suite("metaworld").make("reach-v3", RenderSettings("fast", 128, 128))
 env.reset(3)
 for seen in (env.privileged(), env.snapshot(), env.render("corner2")):

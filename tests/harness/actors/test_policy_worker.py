@@ -3,12 +3,12 @@
 import asyncio
 import threading
 
-from harness.policy_worker import PolicyWorker
-from harness.sources import Sources
-from harness.stub_policy import Stub, StubPolicy
-from policies.interface import Preparation, Serving
-from policies.kernels import Kernels
-from policies.scripted import scripted_policy
+from simloop.harness.actors.factories import Sources
+from simloop.harness.actors.policy_worker import PolicyWorker
+from simloop.harness.serving.stub_policy import Stub, StubPolicy
+from simloop.policies.interface import Preparation, Serving
+from simloop.policies.models.kernels import Kernels
+from simloop.policies.scripted import scripted_policy
 
 CUDNN = Kernels(prompt_attention="cudnn")
 
@@ -34,7 +34,7 @@ def test_a_policy_is_told_how_it_is_to_answer():
 
 
 def test_it_says_what_it_does_and_for_how_long_until_it_can_answer(monkeypatch):
-    monkeypatch.setattr("harness.policy_worker.this_node", lambda: "here")
+    monkeypatch.setattr("simloop.harness.actors.policy_worker.this_node", lambda: "here")
     here, go_on = threading.Semaphore(0), threading.Semaphore(0)
 
     def pause():

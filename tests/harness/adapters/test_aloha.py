@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.interface import Env
-from envs.registry import suite
-from harness.adapters import aloha
-from harness.adapters.model_view import ObservationError
+from simloop.envs.interface import Env
+from simloop.envs.registry import suite
+from simloop.harness.adapters import aloha
+from simloop.harness.adapters.openpi_observation import ObservationError
 
 IMAGE = np.zeros((3, 4, 6), np.uint8)
 STATE = np.linspace(0.1, 0.9, 14)

@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from envs.interface import RenderSettings
-from envs.registry import suite, suites
-from harness.adapters.interface import Adapter, AdapterError
-from harness.adapters.registry import ADAPTERS, checked_adapter, find_adapter
-from policies.interface import PolicySpec
+from simloop.envs.interface import RenderSettings
+from simloop.envs.registry import suite, suites
+from simloop.harness.adapters.base import Adapter, AdapterError
+from simloop.harness.adapters.registry import ADAPTERS, checked_adapter, find_adapter
+from simloop.policies.interface import PolicySpec
 from tests.helpers.point_suite import PointEnv, point_task
 
 ADAPTER = Adapter("points", "point", cameras={"base_0_rgb": "top", "left_wrist_0_rgb": "missing"})

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from harness.adapters import droid
-from policies.presets import PRESETS
+from simloop.harness.adapters import droid
+from simloop.policies.presets import PRESETS
 
 IMAGE = np.zeros((4, 6, 3), np.uint8)
 OBSERVATION = {

@@ -3,8 +3,8 @@ from unittest.mock import create_autospec
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from envs.interface import Env
-from harness.adapters import libero
+from simloop.envs.interface import Env
+from simloop.harness.adapters import libero
 
 RNG = np.random.default_rng(0)
 

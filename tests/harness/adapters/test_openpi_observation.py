@@ -1,8 +1,14 @@
 import numpy as np
 import pytest
 
-from harness.adapters.model_view import ModelView, ObservationError, filled_cameras, read_image, read_vector
-from policies.configs import FLOW_CAMERAS
+from simloop.harness.adapters.openpi_observation import (
+    ModelView,
+    ObservationError,
+    filled_cameras,
+    read_image,
+    read_vector,
+)
+from simloop.policies.models.configs import FLOW_CAMERAS
 
 IMAGE = np.full((4, 6, 3), 9, np.uint8)
 

@@ -5,19 +5,25 @@ import dataclasses
 import numpy as np
 import pytest
 
-from envs import registry
-from envs.metaworld.simulation import MetaWorldEnv
-from harness.batching import Load
-from harness.bench.commands import Played
-from harness.bench.engine import _own_time, _Reading
-from harness.bench.workload import Workload, _bare_episode, policy_alone, simulators_alone, stub_cpu_ms
-from harness.errors import SimloopError
-from harness.health import ProcessHealth, SimulatorHealth, WorkerHealth
-from harness.phases import PHASES, PhaseTotals
-from harness.rollout import run_episode
-from harness.sources import make_env
-from harness.stub_policy import StubPolicy
-from policies.interface import Query
+from simloop.envs import registry
+from simloop.envs.metaworld.simulation import MetaWorldEnv
+from simloop.harness.actors.factories import make_env
+from simloop.harness.actors.heartbeat import ProcessHealth, SimulatorHealth, WorkerHealth
+from simloop.harness.bench.engine_throughput import _own_time, _Reading
+from simloop.harness.bench.workload import (
+    Workload,
+    _bare_episode,
+    policy_alone,
+    simulators_alone,
+    stub_cpu_ms,
+)
+from simloop.harness.commands.bench import Played
+from simloop.harness.errors import SimloopError
+from simloop.harness.rollout.loop import run_episode
+from simloop.harness.rollout.phase_timer import PHASES, PhaseTotals
+from simloop.harness.serving.batcher import Load
+from simloop.harness.serving.stub_policy import StubPolicy
+from simloop.policies.interface import Query
 
 WORK = Workload("metaworld", "reach-v3", images=False, max_steps=25, replan_steps=10, bucket=4)
 

@@ -8,23 +8,23 @@ import json
 import numpy as np
 import pytest
 
-from envs.interface import RenderSettings
-from harness.adapters.interface import AdapterError
-from harness.collect import CollectError, Collection, _next_round, _Parts
-from harness.demonstrations import EXPERT, DemonstrationRecording, Demonstrator
-from harness.env_actor import EnvActor, EpisodeResult
-from harness.experiment import ExperimentError
-from harness.plan import make_plan
-from harness.protocol import Protocol
-from harness.rollout import Played
-from harness.seeding import demonstration_seed, episode_seed
-from harness.sources import Sources
-from harness.training_seeds import refuse_training_seeds
-from policies.interface import Query
-from policies.scripted import scripted_policy
-from policies.training.demonstration import demonstration_from
-from policies.training.reading import open_dataset
-from policies.training.writing import DatasetHeader, write_dataset
+from simloop.envs.interface import RenderSettings
+from simloop.harness.actors.env_actor import EnvActor, EpisodeResult
+from simloop.harness.actors.factories import Sources
+from simloop.harness.adapters.base import AdapterError
+from simloop.harness.demonstrations.collect import CollectError, Collection, _next_round, _Parts
+from simloop.harness.demonstrations.expert import EXPERT, DemonstrationRecording, Demonstrator
+from simloop.harness.planning.experiment import ExperimentError
+from simloop.harness.planning.plan import make_plan
+from simloop.harness.planning.protocol import Protocol
+from simloop.harness.planning.seed_overlap import refuse_training_seeds
+from simloop.harness.planning.seeding import demonstration_seed, episode_seed
+from simloop.harness.rollout.loop import Played
+from simloop.policies.interface import Query
+from simloop.policies.scripted import scripted_policy
+from simloop.policies.training.demonstration import demonstration_from
+from simloop.policies.training.reading import open_dataset
+from simloop.policies.training.writing import DatasetHeader, write_dataset
 
 TASK = "drawer-close-v3"
 

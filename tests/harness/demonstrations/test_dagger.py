@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from envs.interface import RenderSettings
-from harness.adapters.interface import AdapterError
-from harness.collect import CollectError, Collection, _Parts, collect
-from harness.policy_catalog import UnknownPolicyError
-from harness.resources import Resources
-from harness.roll_in import RollIn, rolled_in
-from harness.sources import make_env
-from policies.presets import PRESETS
-from policies.training.reading import open_dataset
+from simloop.envs.interface import RenderSettings
+from simloop.harness.actors.factories import make_env
+from simloop.harness.adapters.base import AdapterError
+from simloop.harness.demonstrations.collect import CollectError, Collection, _Parts, collect
+from simloop.harness.demonstrations.dagger import RollIn, rolled_in
+from simloop.harness.engine.resources import Resources
+from simloop.harness.planning.policy_names import UnknownPolicyError
+from simloop.policies.presets import PRESETS
+from simloop.policies.training.reading import open_dataset
 
 REACH, CLOSE = "reach-v3", "drawer-close-v3"
 RENDER = RenderSettings("fast", 32, 32)

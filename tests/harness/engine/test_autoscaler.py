@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from harness.figures import Figures
-from harness.sizing import BEYOND, START, Limits, Sizing
+from simloop.harness.engine.autoscaler import BEYOND, START, Limits, Sizing
+from simloop.harness.engine.metrics import Figures
 
 GIB = 2**30
 LIMITS = Limits(simulators=2, workers=1, total_bytes=100 * GIB)

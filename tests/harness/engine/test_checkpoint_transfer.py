@@ -6,10 +6,17 @@ import threading
 import pytest
 import ray
 
-from harness import checkpoint_transfer
-from harness.checkpoint_transfer import FetchedPolicies, Listing, Sender, TransferError, fetched, travelling
-from harness.sources import REGISTERED, Sources
-from policies.presets import PRESETS
+from simloop.harness.actors.factories import REGISTERED, Sources
+from simloop.harness.engine import checkpoint_transfer
+from simloop.harness.engine.checkpoint_transfer import (
+    FetchedPolicies,
+    Listing,
+    Sender,
+    TransferError,
+    fetched,
+    travelling,
+)
+from simloop.policies.presets import PRESETS
 
 PIECE = 1000
 

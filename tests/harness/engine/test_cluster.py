@@ -12,19 +12,19 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from envs.registry import resolve_tasks
-from harness import ray_connection
-from harness.adapters.registry import find_adapter
-from harness.engine import Engine, Listener
-from harness.plan import make_plan
-from harness.policy_catalog import load, policy_spec
-from harness.protocol import Protocol
-from harness.ray_connection import installed, require_alike_nodes
-from harness.resources import EngineError, Resources
-from harness.rollout import run_episode
-from harness.sources import make_env
-from policies.presets import PRESETS
-from tests.harness.test_faults import PROTOCOL, TASKS, told, undisturbed
+from simloop.envs.registry import resolve_tasks
+from simloop.harness.actors.factories import make_env
+from simloop.harness.adapters.registry import find_adapter
+from simloop.harness.engine import ray_cluster
+from simloop.harness.engine.engine import Engine, Listener
+from simloop.harness.engine.ray_cluster import installed, require_alike_nodes
+from simloop.harness.engine.resources import EngineError, Resources
+from simloop.harness.planning.plan import make_plan
+from simloop.harness.planning.policy_names import load, policy_spec
+from simloop.harness.planning.protocol import Protocol
+from simloop.harness.rollout.loop import run_episode
+from simloop.policies.presets import PRESETS
+from tests.harness.engine.test_faults import PROTOCOL, TASKS, told, undisturbed
 from tests.helpers.faults import FAULTY, POINT_STUB
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -122,7 +122,7 @@ def test_a_checkpoint_that_only_the_driver_can_see_is_played_elsewhere_with_the_
 
 
 def wait_for_gpu(address: str, node: subprocess.Popen) -> None:
-    ray.init(address=address, **ray_connection.QUIETLY)
+    ray.init(address=address, **ray_cluster.QUIETLY)
     deadline = time.monotonic() + 600
     while not ray.cluster_resources().get("GPU"):
         assert node.poll() is None, node.stdout.read()
@@ -140,6 +140,6 @@ def test_a_machine_with_other_software_is_refused_and_named(cluster):
 
 def test_a_run_without_an_address_keeps_out_of_a_cluster_that_is_there(cluster, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
-    ray_connection.start_ray(num_cpus=1)
+    ray_cluster.start_ray(num_cpus=1)
     assert ray.get_runtime_context().gcs_address != cluster.address
     assert ray.cluster_resources()["CPU"] == 1

@@ -3,16 +3,16 @@
 import pytest
 import ray
 
-from envs.interface import RenderSettings
-from harness.engine import Engine, Listener
-from harness.env_actor import VideoSettings
-from harness.plan import make_plan
-from harness.progress import status_line
-from harness.protocol import Protocol
-from harness.ray_connection import start_ray
-from harness.resources import EngineError, Resources
-from harness.run_status import RunStatus, read_status
-from harness.sources import Sources
+from simloop.envs.interface import RenderSettings
+from simloop.harness.actors.env_actor import VideoSettings
+from simloop.harness.actors.factories import Sources
+from simloop.harness.engine.engine import Engine, Listener
+from simloop.harness.engine.ray_cluster import start_ray
+from simloop.harness.engine.resources import EngineError, Resources
+from simloop.harness.planning.plan import make_plan
+from simloop.harness.planning.protocol import Protocol
+from simloop.harness.recording.run_progress import status_line
+from simloop.harness.recording.run_status import RunStatus, read_status
 from tests.helpers.point_policies import PointPolicy, load_point_policy
 from tests.helpers.point_suite import FOLDER_VARIABLE, make_point_env, point_task
 

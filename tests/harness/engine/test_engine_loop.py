@@ -7,19 +7,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from envs.interface import RenderSettings
-from harness import engine as engine_module
-from harness.engine import Engine
-from harness.env_actor import EpisodeResult
-from harness.health import ProcessHealth, SimulatorHealth
-from harness.phases import PHASES, PhaseTotals
-from harness.plan import make_plan
-from harness.protocol import Protocol
-from harness.resources import EngineError, Resources
-from harness.rollout import Played
-from harness.worker_gpus import WorkerGpus
-from policies.kernels import Kernels
-from policies.scripted import scripted_policy
+from simloop.envs.interface import RenderSettings
+from simloop.harness.actors.env_actor import EpisodeResult
+from simloop.harness.actors.heartbeat import ProcessHealth, SimulatorHealth
+from simloop.harness.engine import engine as engine_module
+from simloop.harness.engine.engine import Engine
+from simloop.harness.engine.gpu_allocation import WorkerGpus
+from simloop.harness.engine.resources import EngineError, Resources
+from simloop.harness.planning.plan import make_plan
+from simloop.harness.planning.protocol import Protocol
+from simloop.harness.rollout.loop import Played
+from simloop.harness.rollout.phase_timer import PHASES, PhaseTotals
+from simloop.policies.models.kernels import Kernels
+from simloop.policies.scripted import scripted_policy
 from tests.helpers.point_suite import point_task
 
 PROTOCOL = Protocol("points", render=RenderSettings("fast", 16, 16))
@@ -59,7 +59,7 @@ def engine(monkeypatch):
     breaking = {}
     monkeypatch.setattr(engine_module, "start_env_actor", lambda *_: Actor(breaking))
     monkeypatch.setattr(engine_module.RayConnection, "open", lambda self: None)
-    monkeypatch.setattr("harness.simulators.ray.kill", lambda handle: None)
+    monkeypatch.setattr("simloop.harness.engine.env_pool.ray.kill", lambda handle: None)
     policy = scripted_policy("random").spec
     with Engine(PROTOCOL, {"random": policy}, 1, Resources(env_actors=2, max_attempts=2), None) as made:
         made.breaking = breaking

@@ -7,17 +7,17 @@ from types import SimpleNamespace
 import pytest
 from ray.exceptions import RayActorError
 
-from harness.agenda import Attempt
-from harness.caretaker import Caretaker
-from harness.deadlines import Deadlines
-from harness.health import Doing, ProcessHealth, SimulatorHealth
-from harness.plan import EpisodeSpec
-from harness.resources import EngineError, Floors
-from harness.simulators import PATIENCE_S, STILLBORN, Simulators
-from harness.simulators import _node_is_lost as node_is_lost
-from harness.sizing import Limits, Sizing
-from harness.stub_policy import Stub
-from harness.workforce import Workforce
+from simloop.harness.actors.heartbeat import Doing, ProcessHealth, SimulatorHealth
+from simloop.harness.engine.autoscaler import Limits, Sizing
+from simloop.harness.engine.env_pool import PATIENCE_S, STILLBORN, Simulators
+from simloop.harness.engine.env_pool import _node_is_lost as node_is_lost
+from simloop.harness.engine.episode_queue import Attempt
+from simloop.harness.engine.resources import EngineError, Floors
+from simloop.harness.engine.supervisor import Caretaker
+from simloop.harness.engine.timeouts import Deadlines
+from simloop.harness.engine.worker_pool import Workforce
+from simloop.harness.planning.plan import EpisodeSpec
+from simloop.harness.serving.stub_policy import Stub
 
 GIB = 2**30
 LOST: set[str] = set()
@@ -38,9 +38,9 @@ class Handle:
 def killed(monkeypatch):
     handles = []
     LOST.clear()
-    monkeypatch.setattr("harness.simulators.ray.kill", handles.append)
-    monkeypatch.setattr("harness.simulators.kill_process", lambda process: None)
-    monkeypatch.setattr("harness.simulators._node_is_lost", lambda node: node in LOST)
+    monkeypatch.setattr("simloop.harness.engine.env_pool.ray.kill", handles.append)
+    monkeypatch.setattr("simloop.harness.engine.env_pool.kill_process", lambda process: None)
+    monkeypatch.setattr("simloop.harness.engine.env_pool._node_is_lost", lambda node: node in LOST)
     return handles
 
 
@@ -139,12 +139,12 @@ def test_a_machine_is_lost_when_ray_says_so_or_when_its_port_refuses_calls(monke
             node = {"NodeID": "n", "Alive": alive, "NodeManagerAddress": "127.0.0.1", "NodeManagerPort": port}
             return lambda: [node]
 
-        monkeypatch.setattr("harness.simulators.ray.nodes", nodes(True))
+        monkeypatch.setattr("simloop.harness.engine.env_pool.ray.nodes", nodes(True))
         assert not node_is_lost("n")
         assert node_is_lost("unheard-of")
-        monkeypatch.setattr("harness.simulators.ray.nodes", nodes(False))
+        monkeypatch.setattr("simloop.harness.engine.env_pool.ray.nodes", nodes(False))
         assert node_is_lost("n")
-        monkeypatch.setattr("harness.simulators.ray.nodes", nodes(True))
+        monkeypatch.setattr("simloop.harness.engine.env_pool.ray.nodes", nodes(True))
     assert node_is_lost("n"), "Ray has not noticed yet"
 
 

@@ -5,8 +5,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.agenda import Agenda, Attempt
-from harness.plan import EpisodeSpec
+from simloop.harness.engine.episode_queue import Agenda, Attempt
+from simloop.harness.planning.plan import EpisodeSpec
 
 
 def spec(policy="p", task="t", episode=0) -> EpisodeSpec:

@@ -6,14 +6,14 @@ from collections import Counter
 import pytest
 import ray
 
-from envs.interface import RenderSettings
-from harness.engine import Engine, Listener
-from harness.plan import make_plan
-from harness.protocol import Protocol
-from harness.ray_connection import start_ray
-from harness.resources import Floors, Resources
-from harness.rollout import run_episode
-from harness.stub_policy import StubPolicy
+from simloop.envs.interface import RenderSettings
+from simloop.harness.engine.engine import Engine, Listener
+from simloop.harness.engine.ray_cluster import start_ray
+from simloop.harness.engine.resources import Floors, Resources
+from simloop.harness.planning.plan import make_plan
+from simloop.harness.planning.protocol import Protocol
+from simloop.harness.rollout.loop import run_episode
+from simloop.harness.serving.stub_policy import StubPolicy
 from tests.helpers import faults
 from tests.helpers.faults import FAULTY, POINT_ADAPTER, POINT_STUB
 from tests.helpers.point_suite import make_point_env, point_task

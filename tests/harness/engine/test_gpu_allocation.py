@@ -2,8 +2,8 @@
 
 import pytest
 
-from harness.resources import EngineError
-from harness.worker_gpus import WorkerGpus
+from simloop.harness.engine.gpu_allocation import WorkerGpus
+from simloop.harness.engine.resources import EngineError
 
 
 @pytest.mark.parametrize(

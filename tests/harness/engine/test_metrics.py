@@ -2,10 +2,10 @@
 
 import pytest
 
-from harness.batching import Load
-from harness.figures import simulator_figures, worker_figures
-from harness.health import ProcessHealth, SimulatorHealth, WorkerHealth
-from harness.phases import PHASES, PhaseTotals
+from simloop.harness.actors.heartbeat import ProcessHealth, SimulatorHealth, WorkerHealth
+from simloop.harness.engine.metrics import simulator_figures, worker_figures
+from simloop.harness.rollout.phase_timer import PHASES, PhaseTotals
+from simloop.harness.serving.batcher import Load
 
 GIB = 2**30
 

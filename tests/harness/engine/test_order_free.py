@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from envs.interface import RenderSettings
-from harness.adapters.interface import Adapter
-from harness.env_actor import EnvActor
-from harness.plan import make_plan
-from harness.protocol import Protocol
-from harness.rollout import run_episode
-from harness.sources import Sources
-from harness.stub_policy import Stub, StubPolicy
+from simloop.envs.interface import RenderSettings
+from simloop.harness.actors.env_actor import EnvActor
+from simloop.harness.actors.factories import Sources
+from simloop.harness.adapters.base import Adapter
+from simloop.harness.planning.plan import make_plan
+from simloop.harness.planning.protocol import Protocol
+from simloop.harness.rollout.loop import run_episode
+from simloop.harness.serving.stub_policy import Stub, StubPolicy
 from tests.helpers.in_process_workers import InProcessWorker
 from tests.helpers.point_suite import make_point_env, point_task
 

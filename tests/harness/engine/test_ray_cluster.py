@@ -4,8 +4,8 @@ import socket
 
 import pytest
 
-from harness.ray_connection import RayConnection
-from harness.resources import EngineError, Resources
+from simloop.harness.engine.ray_cluster import RayConnection
+from simloop.harness.engine.resources import EngineError, Resources
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-machine.invalid"])

@@ -3,17 +3,17 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
-from harness.agenda import Attempt
-from harness.batching import Load
-from harness.caretaker import LONGEST_WINDOW_S, WINDOW_S, Caretaker
-from harness.deadlines import Deadlines
-from harness.health import ProcessHealth, SimulatorHealth, WorkerHealth
-from harness.phases import PHASES, PhaseTotals
-from harness.resources import Floors
-from harness.sizing import START, Limits, Sizing
-from harness.stub_policy import Stub
-from harness.workforce import Workforce
-from tests.harness.test_simulators import attempt, play, simulators
+from simloop.harness.actors.heartbeat import ProcessHealth, SimulatorHealth, WorkerHealth
+from simloop.harness.engine.autoscaler import START, Limits, Sizing
+from simloop.harness.engine.episode_queue import Attempt
+from simloop.harness.engine.resources import Floors
+from simloop.harness.engine.supervisor import LONGEST_WINDOW_S, WINDOW_S, Caretaker
+from simloop.harness.engine.timeouts import Deadlines
+from simloop.harness.engine.worker_pool import Workforce
+from simloop.harness.rollout.phase_timer import PHASES, PhaseTotals
+from simloop.harness.serving.batcher import Load
+from simloop.harness.serving.stub_policy import Stub
+from tests.harness.engine.test_env_pool import attempt, play, simulators
 
 GIB = 2**30
 SIM_S, CALL_S = 0.03, 0.06

@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
-from harness.deadlines import MANY_TIMES, Deadlines
-from harness.health import Doing, ProcessHealth, SimulatorHealth
-from harness.phases import PhaseTotals
-from harness.resources import EngineError, Floors
+from simloop.harness.actors.heartbeat import Doing, ProcessHealth, SimulatorHealth
+from simloop.harness.engine.resources import EngineError, Floors
+from simloop.harness.engine.timeouts import MANY_TIMES, Deadlines
+from simloop.harness.rollout.phase_timer import PhaseTotals
 
 PROCESS = ProcessHealth(pid=1, node="n", rss_bytes=0, cpu_s=0.0, clock_s=0.0, free_bytes=0)
 

@@ -6,14 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.batching import Load
-from harness.deadlines import Deadlines
-from harness.health import ProcessHealth, WorkerHealth
-from harness.policy_worker import WorkerReport
-from harness.resources import Floors
-from harness.stub_policy import Stub
-from harness.workforce import Workforce
-from policies.kernels import KernelChoice, Kernels
+from simloop.harness.actors.heartbeat import ProcessHealth, WorkerHealth
+from simloop.harness.actors.policy_worker import WorkerReport
+from simloop.harness.engine.resources import Floors
+from simloop.harness.engine.timeouts import Deadlines
+from simloop.harness.engine.worker_pool import Workforce
+from simloop.harness.serving.batcher import Load
+from simloop.harness.serving.stub_policy import Stub
+from simloop.policies.models.kernels import KernelChoice, Kernels
 
 REPORT = WorkerReport(Stub().spec(), 0.0, 0.0, "cpu", {}, (4,))
 
@@ -21,7 +21,7 @@ REPORT = WorkerReport(Stub().spec(), 0.0, 0.0, "cpu", {}, (4,))
 @pytest.fixture
 def killed(monkeypatch):
     handles = []
-    monkeypatch.setattr("harness.workforce.ray.kill", handles.append)
+    monkeypatch.setattr("simloop.harness.engine.worker_pool.ray.kill", handles.append)
     return handles
 
 
@@ -78,8 +78,10 @@ def said(made: Workforce, doing: str, steps: int, *, number: int = 0, pid: int =
 
 def test_a_worker_has_its_time_for_every_step_and_not_for_all_of_them(killed, monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr("harness.workforce.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("harness.workforce.kill_process", lambda process: killed.append(process))
+    monkeypatch.setattr("simloop.harness.engine.worker_pool.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(
+        "simloop.harness.engine.worker_pool.kill_process", lambda process: killed.append(process)
+    )
     made, _ = workforce()
     made.have(["a"], 1)
     assert made.starting() == "a: starting a process"

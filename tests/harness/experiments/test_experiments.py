@@ -6,15 +6,15 @@ import re
 import pytest
 from rich.console import Console
 
-from harness import experiments
-from harness.adapters.registry import checked_adapter
-from harness.experiment import ExperimentError, with_checkpoint
-from harness.protocol import NAMED, Protocol, ProtocolError, named_protocol
-from harness.resources import Resources
-from harness.run import run
-from results.intervals import wilson
-from results.published import PUBLISHED
-from results.records import read_episodes
+from simloop.harness import experiments
+from simloop.harness.adapters.registry import checked_adapter
+from simloop.harness.engine.resources import Resources
+from simloop.harness.planning.experiment import ExperimentError, with_checkpoint
+from simloop.harness.planning.protocol import NAMED, Protocol, ProtocolError, named_protocol
+from simloop.harness.run import run
+from simloop.results.records.records import read_episodes
+from simloop.results.statistics.intervals import wilson
+from simloop.results.tables.published import PUBLISHED
 
 NAMES = experiments.names()
 PUBLISHED_BY_EXPERIMENT = {
@@ -36,7 +36,7 @@ def test_an_experiment_is_called_as_its_file_and_can_be_planned(name):
     assert NAMED[experiment.suite, experiment.protocol.name] == experiment.protocol
     for policy in experiment.policy_specs().values():
         checked_adapter(policy, experiment.task_specs())
-    assert f"simloop run {name}" in importlib.import_module(f"harness.experiments.{name}").__doc__
+    assert f"simloop run {name}" in importlib.import_module(f"simloop.harness.experiments.{name}").__doc__
 
 
 def test_every_published_number_has_its_experiment_which_says_what_to_expect():
@@ -47,7 +47,7 @@ def test_every_published_number_has_its_experiment_which_says_what_to_expect():
         assert experiment.tasks == (published.tasks,)
         assert experiment.protocol.label == published.rules
         assert len(experiment.plan().episodes) == published.episodes
-        text = " ".join(importlib.import_module(f"harness.experiments.{name}").__doc__.split())
+        text = " ".join(importlib.import_module(f"simloop.harness.experiments.{name}").__doc__.split())
         interval = wilson(published.successes, published.episodes)
         assert f"{100 * published.rate:.1f} % = {published.successes} of {published.episodes}" in text
         assert f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]" in text

@@ -3,8 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from harness.parity.comparison import Comparison
-from harness.parity.run import line
+from simloop.harness.parity.comparison import Comparison
+from simloop.harness.parity.runner import line
 
 
 def losses(difference, limit):

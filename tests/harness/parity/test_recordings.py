@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.parity import policies_whole, robots, tokenizers, transforms, vit
+from simloop.harness.parity import policies_whole, robots, tokenizers, transforms, vit
 
 QUERIES = Path(__file__).parents[2] / "golden" / "queries"
 

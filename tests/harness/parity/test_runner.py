@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.parity.run import families, main
-from harness.parity.xla_flags import OWN_KERNELS
+from simloop.harness.parity.runner import families, main
+from simloop.harness.parity.xla_flags import OWN_KERNELS
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "models"
 

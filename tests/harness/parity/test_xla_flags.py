@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from harness.parity.xla_flags import OWN_KERNELS, use_recorded_rounding, xla_starts_with
+from simloop.harness.parity.xla_flags import OWN_KERNELS, use_recorded_rounding, xla_starts_with
 
 
 def test_the_option_is_added_behind_those_that_were_given():
@@ -32,7 +32,7 @@ def test_the_probe_tells_an_unknown_option_without_ending_this_process():
 @pytest.mark.slow
 def test_the_option_takes_effect_after_the_parity_modules_are_imported():
     started = (
-        "import harness.parity.run, os\n"
+        "import simloop.harness.parity.runner, os\n"
         "os.environ['XLA_FLAGS'] = '--xla_no_such_option=true'\n"
         "import jax; jax.devices()"
     )

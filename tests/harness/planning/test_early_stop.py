@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from harness.plan import make_plan
-from harness.protocol import Protocol
-from harness.stopping import Question
-from results.sequential import StoppingRule
+from simloop.harness.planning.early_stop import Question
+from simloop.harness.planning.plan import make_plan
+from simloop.harness.planning.protocol import Protocol
+from simloop.results.statistics.sequential import StoppingRule
 from tests.helpers.point_suite import point_task
 from tests.helpers.run_folders import EPISODE, broken, failed
 

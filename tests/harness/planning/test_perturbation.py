@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.interface import RenderSettings
-from harness.adapters.interface import Adapter
-from harness.perturbation import Disturbance, Perturbation, PerturbationError
-from harness.plan import make_plan
-from harness.protocol import Protocol
-from harness.rollout import run_episode
-from policies.interface import Query
-from results.perturbation_kinds import KINDS, split_label
+from simloop.envs.interface import RenderSettings
+from simloop.harness.adapters.base import Adapter
+from simloop.harness.planning.perturbation import Disturbance, Perturbation, PerturbationError
+from simloop.harness.planning.plan import make_plan
+from simloop.harness.planning.protocol import Protocol
+from simloop.harness.rollout.loop import run_episode
+from simloop.policies.interface import Query
+from simloop.results.records.perturbation_kinds import KINDS, split_label
 from tests.helpers.point_policies import PointPolicy
 from tests.helpers.point_suite import PointEnv, point_task
 

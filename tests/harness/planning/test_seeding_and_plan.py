@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from harness.plan import make_plan
-from harness.protocol import Protocol
-from harness.seeding import derive, episode_key, episode_seed, query_key
+from simloop.harness.planning.plan import make_plan
+from simloop.harness.planning.protocol import Protocol
+from simloop.harness.planning.seeding import derive, episode_key, episode_seed, query_key
 from tests.helpers.point_suite import point_task
 
 TASKS = [point_task("left"), point_task("right")]

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from harness.experiment import Experiment
-from harness.merge import MergeError, merge
-from harness.provenance import Provenance
-from harness.run_folder import RunFolder, RunFolderError
-from results import records
+from simloop.harness.planning.experiment import Experiment
+from simloop.harness.recording.merge import MergeError, merge
+from simloop.harness.recording.provenance import Provenance
+from simloop.harness.recording.run_folder import RunFolder, RunFolderError
+from simloop.results.records import records
 from tests.helpers.run_folders import EPISODE, QUERY, broken, failed
 
 EXPERIMENT = Experiment("e", "metaworld", ("reach-v3", "push-v3"), ("expert", "random"), 3)

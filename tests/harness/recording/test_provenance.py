@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from harness.provenance import Provenance
-from harness.run_folder import RunFolderError
-from policies.kernels import KernelChoice, Kernels, Trial
+from simloop.harness.recording.provenance import Provenance
+from simloop.harness.recording.run_folder import RunFolderError
+from simloop.policies.models.kernels import KernelChoice, Kernels, Trial
 
 
 def start(folder, renderer="software GL"):

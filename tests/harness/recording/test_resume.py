@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from harness.rollout import run_episode
-from harness.stub_policy import StubPolicy
-from results import records
+from simloop.harness.rollout.loop import run_episode
+from simloop.harness.serving.stub_policy import StubPolicy
+from simloop.results.records import records
 from tests.helpers import point_run
 from tests.helpers.faults import POINT_ADAPTER, POINT_STUB
 from tests.helpers.point_suite import make_point_env
@@ -26,7 +26,7 @@ def start(folder, *arguments):
             "-c",
             # A shell that starts tests in the background has them ignore Ctrl-C.
             "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-            "from harness.cli import main; main()",
+            "from simloop.harness.cli import main; main()",
             "run",
             *arguments,
             "--out",

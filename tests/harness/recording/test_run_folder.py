@@ -6,13 +6,13 @@ import os
 
 import pytest
 
-from harness.experiment import Experiment, ExperimentError, differences, experiment_from_json
-from harness.plan import Plan
-from harness.protocol import Protocol
-from harness.run_folder import RunFolder, RunFolderError, file_name, video_path
-from results import records
-from results.ledger import LedgerError
-from results.records import EPISODES, EpisodeRecord, QueryRecord
+from simloop.harness.planning.experiment import Experiment, ExperimentError, differences, experiment_from_json
+from simloop.harness.planning.plan import Plan
+from simloop.harness.planning.protocol import Protocol
+from simloop.harness.recording.run_folder import RunFolder, RunFolderError, file_name, video_path
+from simloop.results.records import records
+from simloop.results.records.ledger import LedgerError
+from simloop.results.records.records import EPISODES, EpisodeRecord, QueryRecord
 
 EXPERIMENT = Experiment(
     name="tiny", suite="metaworld", tasks=("reach-v3",), policies=("hold", "random"), episodes=3,

@@ -8,12 +8,18 @@ import urllib.request
 import pytest
 from rich.console import Console
 
-from harness.errors import SimloopError
-from harness.figures import Figures
-from harness.progress import status_line
-from harness.run_status import FIGURES_EVERY_S, RunStatus, is_stale, read_status, status_from_json
-from harness.watch_status import show
-from harness.watchers import WatcherError, make_watcher
+from simloop.harness.engine.metrics import Figures
+from simloop.harness.errors import SimloopError
+from simloop.harness.recording.dashboards import WatcherError, make_watcher
+from simloop.harness.recording.run_progress import status_line
+from simloop.harness.recording.run_status import (
+    FIGURES_EVERY_S,
+    RunStatus,
+    is_stale,
+    read_status,
+    status_from_json,
+)
+from simloop.harness.recording.show_status import show
 from tests.helpers.run_folders import EPISODE, broken, episodes, failed
 
 ENGINE = Figures(

@@ -5,12 +5,12 @@ import hashlib
 import numpy as np
 import pytest
 
-from envs.interface import RenderSettings
-from harness.adapters.interface import Adapter
-from harness.plan import make_plan
-from harness.protocol import Protocol
-from harness.rollout import Reply, play, run_episode
-from harness.seeding import query_key
+from simloop.envs.interface import RenderSettings
+from simloop.harness.adapters.base import Adapter
+from simloop.harness.planning.plan import make_plan
+from simloop.harness.planning.protocol import Protocol
+from simloop.harness.planning.seeding import query_key
+from simloop.harness.rollout.loop import Reply, play, run_episode
 from tests.helpers.point_policies import PointPolicy
 from tests.helpers.point_suite import PointEnv, point_task
 

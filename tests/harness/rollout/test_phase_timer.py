@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from harness.phases import Board
+from simloop.harness.rollout.phase_timer import Board
 
 
 def test_a_phase_counts_when_it_has_come_to_its_end():

@@ -5,11 +5,11 @@ import io
 import av
 import pytest
 
-from envs.interface import RenderSettings
-from harness.adapters.interface import Adapter
-from harness.rollout import Frames, run_episode
-from harness.video import VideoRecorder
-from tests.harness.test_rollout import one_spec, protocol
+from simloop.envs.interface import RenderSettings
+from simloop.harness.adapters.base import Adapter
+from simloop.harness.rollout.loop import Frames, run_episode
+from simloop.harness.rollout.video import VideoRecorder
+from tests.harness.rollout.test_loop import one_spec, protocol
 from tests.helpers.point_policies import PointPolicy
 from tests.helpers.point_suite import PointEnv, point_task
 

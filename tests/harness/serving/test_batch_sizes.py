@@ -2,8 +2,8 @@
 
 import pytest
 
-from harness.buckets import FULL, choose, device_memory_share, worth_having
-from harness.stub_policy import Stub, StubPolicy
+from simloop.harness.serving.batch_sizes import FULL, choose, device_memory_share, worth_having
+from simloop.harness.serving.stub_policy import Stub, StubPolicy
 
 
 class Device(StubPolicy):

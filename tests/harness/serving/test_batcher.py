@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.batching import Batcher
-from harness.stub_policy import Stub, StubPolicy
-from policies.interface import Answer, Chunk, Query
+from simloop.harness.serving.batcher import Batcher
+from simloop.harness.serving.stub_policy import Stub, StubPolicy
+from simloop.policies.interface import Answer, Chunk, Query
 
 
 def query(number: int) -> Query:

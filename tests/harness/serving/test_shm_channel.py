@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import local_line
-from harness.desk import Desk
-from harness.local_line import Damaged, LineCut, LocalLine
-from harness.rollout import Reply
-from policies.interface import Chunk, Query
+from simloop.harness.rollout.loop import Reply
+from simloop.harness.serving import shm_channel
+from simloop.harness.serving.shm_channel import Damaged, LineCut, LocalLine
+from simloop.harness.serving.shm_server import Desk
+from simloop.policies.interface import Chunk, Query
 
 
 def query(key: int = 0, size: int = 32, cameras: int = 2) -> Query:
@@ -89,7 +89,7 @@ def test_images_travel_once_through_memory_and_not_through_the_socket(desk):
 
 
 def test_more_queries_than_blocks_are_answered_too(monkeypatch, desk):
-    monkeypatch.setattr(local_line, "BLOCKS", 2)
+    monkeypatch.setattr(shm_channel, "BLOCKS", 2)
 
     async def main():
         line = await LocalLine.open(desk, query())
@@ -186,7 +186,7 @@ def test_a_byte_that_changes_on_the_way_is_noticed(place, flip):
 
 WORKER = """
 import os, time
-from harness.desk import Desk
+from simloop.harness.serving.shm_server import Desk
 
 print(repr(Desk(lambda query, done: os._exit(9)).open()), flush=True)
 time.sleep(300)

@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from policies.bench.command import main
-from policies.bench.config import BenchConfig, BenchError, compiler_options, measured_preset
-from policies.kernels import KernelChoice, Kernels, Trial
-from policies.manifest import MANIFEST
-from policies.presets import PRESETS
+from simloop.policies.bench.bench_config import BenchConfig, BenchError, compiler_options, measured_preset
+from simloop.policies.bench.command import main
+from simloop.policies.checkpoints.manifest import MANIFEST
+from simloop.policies.models.kernels import KernelChoice, Kernels, Trial
+from simloop.policies.presets import PRESETS
 from tests.helpers.fresh_python import run_python
 
 REFUSING = """
@@ -36,13 +36,13 @@ REFUSED = (
 
 def test_it_runs_with_python_numpy_jax_and_flax_alone():
     program = f"REFUSED = {REFUSED!r}\n" + REFUSING + (
-        "from policies.bench.bare import without_jaxtyping\n"
+        "from simloop.policies.bench.bare import without_jaxtyping\n"
         "without_jaxtyping()\n"
-        "import policies.bench.command, policies.bench.transcription, policies.bench.measure\n"
-        "from policies.bench.config import BenchConfig, measured_preset\n"
-        "from policies.bench.counts import counts\n"
-        "from policies.bench.stand_ins import random_policy\n"
-        "from policies.presets import preset\n"
+        "import simloop.policies.bench.command, simloop.policies.bench.reference_implementation, simloop.policies.bench.measure\n"
+        "from simloop.policies.bench.bench_config import BenchConfig, measured_preset\n"
+        "from simloop.policies.bench.counts import counts\n"
+        "from simloop.policies.bench.random_weights import random_policy\n"
+        "from simloop.policies.presets import preset\n"
         "chosen, work = measured_preset(preset('pi0-tiny'), BenchConfig(random_weights=True))\n"
         "print(counts(work, 1)['prefill'].flops)\n"
     )  # fmt: skip
@@ -164,7 +164,7 @@ def test_options_of_the_compiler_are_read_in_their_types():
 def test_rows_are_split_over_several_devices(per_copy, said):
     program = (
         "import sys\n"
-        "from policies.bench.command import main\n"
+        "from simloop.policies.bench.command import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )  # fmt: skip
     text = run_python(
@@ -199,7 +199,7 @@ def test_kernels_that_were_tried_are_told(one_layer, capsys, monkeypatch):
         asked.append(shapes)
         return chosen
 
-    monkeypatch.setattr("policies.bench.command.choose_kernels", choose)
+    monkeypatch.setattr("simloop.policies.bench.command.choose_kernels", choose)
     arguments = ["one-layer", "--random-weights", "--batches", "1", "2", "--seconds", "0", "--count", "no"]
     assert main(arguments) == 0
     printed = capsys.readouterr().out

@@ -2,10 +2,10 @@ import dataclasses
 
 import pytest
 
-from policies import configs
-from policies.bench.counts import count_actions, counts
-from policies.bench.floor import Workload, query_flops, stages
-from policies.configs import GemmaConfig, ImageEncoderConfig
+from simloop.policies.bench.counts import count_actions, counts
+from simloop.policies.bench.roofline import Workload, query_flops, stages
+from simloop.policies.models import configs
+from simloop.policies.models.configs import GemmaConfig, ImageEncoderConfig
 
 WITHIN = 0.03
 

@@ -1,6 +1,6 @@
 import pytest
 
-from policies.bench.gpu_kernels import Launches, launches
+from simloop.policies.bench.gpu_kernels import Launches, launches
 
 PROGRAM = """HloModule jit_call, is_scheduled=true
 

@@ -6,13 +6,13 @@ import importlib.util
 import jax
 import pytest
 
-from policies.bench import command, gpu_targets
-from policies.bench.command import main
-from policies.bench.config import BenchConfig, BenchError, measured_preset
-from policies.bench.gpu_kernels import KINDS, Launches
-from policies.bench.gpu_targets import compile_for
-from policies.kernels import Kernels
-from policies.presets import PRESETS
+from simloop.policies.bench import command, gpu_targets
+from simloop.policies.bench.bench_config import BenchConfig, BenchError, measured_preset
+from simloop.policies.bench.command import main
+from simloop.policies.bench.gpu_kernels import KINDS, Launches
+from simloop.policies.bench.gpu_targets import compile_for
+from simloop.policies.models.kernels import Kernels
+from simloop.policies.presets import PRESETS
 from tests.helpers.fresh_python import run_python
 
 
@@ -20,7 +20,7 @@ def compiled(*options):
     """Numbers of the table of a preset, compiled in a process of its own."""
     program = (
         "import io, contextlib\n"
-        "from policies.bench.command import main\n"
+        "from simloop.policies.bench.command import main\n"
         "out = io.StringIO()\n"
         "with contextlib.redirect_stdout(out):\n"
         f"    assert main({list(options)!r}) == 0\n"

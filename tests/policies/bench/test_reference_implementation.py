@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from policies.bench import transcription
-from policies.bench.floor import Workload
-from policies.bench.stages import random_batch
-from policies.bench.transcription import padded
-from policies.pi0 import Pi0
+from simloop.policies.bench import reference_implementation
+from simloop.policies.bench.reference_implementation import padded
+from simloop.policies.bench.roofline import Workload
+from simloop.policies.bench.stages import random_batch
+from simloop.policies.models.pi0 import Pi0
 from tests.helpers.small_models import random_noise, relative, run, small_config, small_model
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
@@ -25,7 +25,10 @@ def test_answers_are_those_of_the_transcription_of_the_reference(family):
     schedule = run(model, lambda model: model.schedule(4))
     ours = run(model, Pi0.sample_actions, batch, noise, schedule)
     theirs = run(
-        model, lambda model, batch, noise: transcription.sample_actions(model, batch, noise, 4), asked, noise
+        model,
+        lambda model, batch, noise: reference_implementation.sample_actions(model, batch, noise, 4),
+        asked,
+        noise,
     )
     assert relative(ours, theirs) < 1e-5
 
@@ -36,7 +39,9 @@ def test_tokens_are_those_of_the_transcription_of_the_reference():
     model, batch = small_model(config), random_batch(work, 2)
     ours = run(model, lambda model, batch: model.sample_tokens(batch, 8, stop="all_at_once").tokens, batch)
     theirs = run(
-        model, lambda model, batch: transcription.sample_tokens(model, batch, 8), padded(work, batch)
+        model,
+        lambda model, batch: reference_implementation.sample_tokens(model, batch, 8),
+        padded(work, batch),
     )
     np.testing.assert_array_equal(ours, theirs)
     assert len(np.unique(ours)) > 3

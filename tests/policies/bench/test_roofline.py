@@ -2,9 +2,9 @@ import dataclasses
 
 import pytest
 
-from policies import configs
-from policies.bench.floor import Ceilings, Workload, query_flops, query_seconds, stages
-from policies.presets import PRESETS
+from simloop.policies.bench.roofline import Ceilings, Workload, query_flops, query_seconds, stages
+from simloop.policies.models import configs
+from simloop.policies.presets import PRESETS
 
 H200 = Ceilings(790e12, 4.3e12, "sustained")
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from policies.checkpoints import CheckpointError, CheckpointMismatch, open_checkpoint
-from policies.checkpoints.torch_names import EXPERT_HEAD, LANGUAGE_HEAD, TOKEN_TABLE
+from simloop.policies.checkpoints import CheckpointError, CheckpointMismatch, open_checkpoint
+from simloop.policies.checkpoints.torch_names import EXPERT_HEAD, LANGUAGE_HEAD, TOKEN_TABLE
 from tests.helpers.tiny_parameters import expecting, tiny_parameters
 from tests.helpers.torch_checkpoints import torch_tensors
 

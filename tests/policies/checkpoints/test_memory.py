@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from policies.checkpoints import save_checkpoint
-from policies.configs import GemmaConfig, ImageEncoderConfig, pi0_fast
-from policies.parameters import shapes
+from simloop.policies.checkpoints import save_checkpoint
+from simloop.policies.models.configs import GemmaConfig, ImageEncoderConfig, pi0_fast
+from simloop.policies.models.parameters import shapes
 from tests.helpers.fresh_python import run_python
 from tests.helpers.torch_checkpoints import torch_tensors
 from tests.policies.checkpoints.test_openpi_orbax import write_step
@@ -22,7 +22,7 @@ CONFIG = pi0_fast(LANGUAGE, image_encoder=IMAGE_ENCODER, vocab_size=32_000)
 MEASURED = """
 import json, re, sys, time
 import jax, numpy as np
-from policies.checkpoints import open_checkpoint
+from simloop.policies.checkpoints import open_checkpoint
 
 def peak_bytes():  # Of this program alone: ru_maxrss would remember the process that started it.
     status = open("/proc/self/status").read()

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from policies.checkpoints import CheckpointError, open_checkpoint, own, save_checkpoint
-from policies.checkpoints.own import MANIFEST
-from policies.normalization import EntryStats
+from simloop.policies.checkpoints import CheckpointError, native, open_checkpoint, save_checkpoint
+from simloop.policies.checkpoints.native import MANIFEST
+from simloop.policies.transforms.normalization import EntryStats
 from tests.helpers.tiny_parameters import expecting, tiny_parameters
 
 STATS = {
@@ -168,7 +168,7 @@ def test_an_interrupted_write_leaves_nothing_behind(tmp_path, monkeypatch):
         if len(synced) == 2:
             raise OSError("No space left on device")
 
-    monkeypatch.setattr(own.os, "fsync", full_disk)
+    monkeypatch.setattr(native.os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
         write(tmp_path / "c", tiny_parameters("pi0"), shard_bytes=20_000)
     assert list(tmp_path.iterdir()) == []

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from policies.checkpoints import CheckpointError, open_checkpoint, save_checkpoint
-from policies.normalization import EntryStats, save_norm_stats
+from simloop.policies.checkpoints import CheckpointError, open_checkpoint, save_checkpoint
+from simloop.policies.transforms.normalization import EntryStats, save_norm_stats
 from tests.helpers.tiny_parameters import tiny_parameters
 from tests.helpers.torch_checkpoints import torch_tensors
 from tests.policies.checkpoints.test_lerobot import write_policy

@@ -10,9 +10,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from harness.parity.checkpoints import WRITTEN_FROM, checks
-from policies.checkpoints import CheckpointError, open_checkpoint
-from policies.normalization import EntryStats, save_norm_stats
+from simloop.harness.parity.checkpoints import WRITTEN_FROM, checks
+from simloop.policies.checkpoints import CheckpointError, open_checkpoint
+from simloop.policies.transforms.normalization import EntryStats, save_norm_stats
 from tests.helpers.tiny_parameters import expecting, tiny_parameters
 
 STATS = {key: EntryStats(np.zeros(3), np.ones(3), -np.ones(3), np.ones(3)) for key in ("state", "actions")}

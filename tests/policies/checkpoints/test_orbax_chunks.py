@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorstore
 
-from policies.checkpoints import orbax_chunks
-from policies.checkpoints.orbax_chunks import OrbaxChunks
+from simloop.policies.checkpoints import orbax_chunks
+from simloop.policies.checkpoints.orbax_chunks import OrbaxChunks
 
 ZSTD = {"id": "zstd", "level": 1}
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from policies.checkpoints import CheckpointError, safetensors_files
-from policies.checkpoints.safetensors_files import SafetensorsFiles, read_header
+from simloop.policies.checkpoints import CheckpointError, safetensors_files
+from simloop.policies.checkpoints.safetensors_files import SafetensorsFiles, read_header
 
 ARRAYS = {
     "f64": np.linspace(0, 1, 11),

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from policies import configs
-from policies.checkpoints import CheckpointMismatch, open_checkpoint, save_checkpoint
-from policies.parameters import shapes
+from simloop.policies.checkpoints import CheckpointMismatch, open_checkpoint, save_checkpoint
+from simloop.policies.models import configs
+from simloop.policies.models.parameters import shapes
 from tests.helpers.tiny_parameters import expecting, tiny_config, tiny_parameters
 from tests.helpers.torch_checkpoints import torch_tensors
 

@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.console import Console
 
-from policies.checkpoints import open_checkpoint, progress_bar, save_checkpoint
+from simloop.policies.checkpoints import open_checkpoint, progress_bar, save_checkpoint
 from tests.helpers.fresh_python import run_python
 from tests.helpers.tiny_parameters import expecting, tiny_parameters
 
@@ -70,7 +70,7 @@ def test_a_sharding_must_name_every_array(tmp_path):
 SHARDED = """
 import sys, jax, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from policies.checkpoints import open_checkpoint
+from simloop.policies.checkpoints import open_checkpoint
 mesh = Mesh(np.array(jax.devices()), ("x",))
 rows = NamedSharding(mesh, PartitionSpec("x"))
 expected = {"a": jax.ShapeDtypeStruct((8, 3), np.float32)}

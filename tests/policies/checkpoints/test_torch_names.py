@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from policies import configs
-from policies.checkpoints import open_checkpoint
-from policies.checkpoints.torch_names import RULES, Layout, canonical_name, owner
-from policies.parameters import shapes
+from simloop.policies.checkpoints import open_checkpoint
+from simloop.policies.checkpoints.torch_names import RULES, Layout, canonical_name, owner
+from simloop.policies.models import configs
+from simloop.policies.models.parameters import shapes
 from tests.helpers.tiny_parameters import expecting, tiny_parameters
 from tests.helpers.torch_checkpoints import torch_tensors
 

@@ -1,6 +1,6 @@
 import pytest
 
-from policies.downloads import DownloadError, PublishedFile
+from simloop.policies.files.downloads import DownloadError, PublishedFile
 
 
 @pytest.fixture

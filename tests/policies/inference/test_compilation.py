@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from policies.programs import Programs
+from simloop.policies.inference.compilation import Programs
 
 
 def programs(**options) -> tuple[Programs, list]:

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from policies.inference import compiled
+from simloop.policies.inference.flat_jit import compiled
 from tests.helpers.small_models import small_config, small_model
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")

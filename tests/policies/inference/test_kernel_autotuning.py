@@ -5,9 +5,9 @@ import dataclasses
 import jax
 import pytest
 
-from policies import kernel_choice
-from policies.kernel_choice import IN_A_ROW, Shapes, choose_kernels, seconds_of
-from policies.kernels import IMPLEMENTATIONS, Kernels
+from simloop.policies.inference import kernel_autotuning
+from simloop.policies.inference.kernel_autotuning import IN_A_ROW, Shapes, choose_kernels, seconds_of
+from simloop.policies.models.kernels import IMPLEMENTATIONS, Kernels
 from tests.helpers.small_models import small_config
 
 SHAPES = Shapes(rows=2, cameras=2, prompt_tokens=6)
@@ -27,7 +27,7 @@ def with_times(monkeypatch, times):
             raise now["of"]
         return now["of"] * 1e-3 * IN_A_ROW
 
-    monkeypatch.setattr(kernel_choice, "trial_of", trial_of)
+    monkeypatch.setattr(kernel_autotuning, "trial_of", trial_of)
     return choose_kernels(small_config("pi05", **UNROLLED), SHAPES, platform="gpu", timed=timed)
 
 
@@ -88,7 +88,7 @@ def test_a_gated_product_is_tried_where_weights_are_joined():
 @pytest.mark.parametrize("operation", IMPLEMENTATIONS)
 def test_every_plain_path_runs_and_is_timed(family, operation):
     config = small_config(family, **UNROLLED)
-    run = kernel_choice.trial_of(operation, "xla", config, SHAPES)
+    run = kernel_autotuning.trial_of(operation, "xla", config, SHAPES)
     result = jax.block_until_ready(run())
     assert result.shape[0] in (SHAPES.rows, SHAPES.rows * SHAPES.cameras)
     assert seconds_of(run) > 0

@@ -3,11 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from policies.checkpoints import CheckpointError, save_checkpoint
-from policies.loading import NoWeightsError, load_policy
-from policies.normalization import identity_stats
-from policies.parameters import flatten
-from policies.presets import PRESETS, UnknownPresetError
+from simloop.policies.checkpoints import CheckpointError, save_checkpoint
+from simloop.policies.inference.loading import NoWeightsError, load_policy
+from simloop.policies.models.parameters import flatten
+from simloop.policies.presets import PRESETS, UnknownPresetError
+from simloop.policies.transforms.normalization import identity_stats
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,12 @@ import jax
 import numpy as np
 import pytest
 
-from policies.interface import Query
-from policies.loading import load_words
-from policies.network import NetworkPolicy
-from policies.normalization import identity_stats, load_norm_stats
-from policies.parameters import flatten
-from policies.presets import PRESETS
+from simloop.policies.inference.loading import load_words
+from simloop.policies.inference.model_policy import NetworkPolicy
+from simloop.policies.interface import Query
+from simloop.policies.models.parameters import flatten
+from simloop.policies.presets import PRESETS
+from simloop.policies.transforms.normalization import identity_stats, load_norm_stats
 from tests.helpers.small_models import small_model
 
 NAMES = ("pi0-tiny", "pi05-tiny", "pi0_fast-tiny")

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from policies.answering import compiled_for_inference
-from policies.pi0 import Pi0
-from policies.pi0_fast import Pi0Fast
-from policies.projections import product
-from policies.quantization import KINDS, Quantization, QuantizationError
-from policies.quantized import (
+from simloop.policies.inference.quantization import KINDS, Quantization, QuantizationError
+from simloop.policies.inference.quantized_model import (
     QuantizedProduct,
     WatchedProduct,
     _matrices_in_8_bits,
     quantized,
     with_products,
 )
+from simloop.policies.inference.sampling import compiled_for_inference
+from simloop.policies.models.pi0 import Pi0
+from simloop.policies.models.pi0_fast import Pi0Fast
+from simloop.policies.models.projections import product
 from tests.helpers.small_models import (
     random_batch,
     random_noise,

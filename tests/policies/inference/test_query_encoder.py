@@ -3,11 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from policies.interface import Query, QueryError
-from policies.normalization import Normalizer, load_norm_stats
-from policies.presets import PRESETS
-from policies.query_rows import QueryEncoder
-from policies.tokenizers.sentencepiece_model import load_sentencepiece
+from simloop.policies.inference.query_encoder import QueryEncoder
+from simloop.policies.interface import Query, QueryError
+from simloop.policies.presets import PRESETS
+from simloop.policies.tokenizers.sentencepiece_model import load_sentencepiece
+from simloop.policies.transforms.normalization import Normalizer, load_norm_stats
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (96, 96, 3)).astype(np.uint8)
 STATE = np.array([0.0, 0.6, 0.2, 0.9], np.float32)

@@ -1,9 +1,9 @@
 import jax
 import pytest
 
-from policies.loading import load_policy
-from policies.presets import PRESETS
-from policies.unrolling import unrolled_where_it_pays
+from simloop.policies.inference.loading import load_policy
+from simloop.policies.inference.unrolling import unrolled_where_it_pays
+from simloop.policies.presets import PRESETS
 
 
 @pytest.mark.parametrize("name", ["pi05_libero", "pi0_fast_droid", "pi0-tiny"])

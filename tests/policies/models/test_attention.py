@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from policies import attention
-from policies.attention import attend, attend_in_place, block_mask, rotate, rotation
+from simloop.policies.models import attention
+from simloop.policies.models.attention import attend, attend_in_place, block_mask, rotate, rotation
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 

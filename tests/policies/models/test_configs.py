@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from policies import configs
-from policies.configs import GEMMA_2B, GEMMA_300M, LoraConfig, ModelConfig
+from simloop.policies.models import configs
+from simloop.policies.models.configs import GEMMA_2B, GEMMA_300M, LoraConfig, ModelConfig
 
-CASES = json.loads((Path(__file__).parents[1] / "golden" / "models" / "cases.json").read_text())["cases"]
+CASES = json.loads((Path(__file__).parents[2] / "golden" / "models" / "cases.json").read_text())["cases"]
 MECHANISMS = (
     "state_as",
     "time_conditioning",

@@ -4,12 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from policies.answer_grammar import AnswerGrammar
-from policies.pi0_fast import END_TOKEN, Pi0Fast
-from policies.presets import ROBOT_ASSETS
-from policies.tokenizers.fast import FastTokenizer
-from policies.tokenizers.fast_actions import fit_fast_actions, load_fast_actions
-from policies.tokenizers.sentencepiece_model import SentencePieceModel
+from simloop.policies.models.constrained_decoding import AnswerGrammar
+from simloop.policies.models.pi0_fast import END_TOKEN, Pi0Fast
+from simloop.policies.presets import ROBOT_ASSETS
+from simloop.policies.tokenizers.fast import FastTokenizer
+from simloop.policies.tokenizers.fast_actions import fit_fast_actions, load_fast_actions
+from simloop.policies.tokenizers.sentencepiece_model import SentencePieceModel
 from tests.helpers.small_models import random_batch, run, small_config, small_model
 
 STEPS, SIZE = 16, 4

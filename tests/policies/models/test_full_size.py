@@ -4,11 +4,11 @@ import time
 import numpy as np
 import pytest
 
-from policies import configs
-from policies.inference import compiled
-from policies.model_input import ModelInput
-from policies.parameters import random_model
-from policies.pi0 import Pi0
+from simloop.policies.inference.flat_jit import compiled
+from simloop.policies.models import configs
+from simloop.policies.models.model_input import ModelInput
+from simloop.policies.models.parameters import random_model
+from simloop.policies.models.pi0 import Pi0
 
 MEMORY_GIB = 24
 

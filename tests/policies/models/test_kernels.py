@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from policies.answering import answering, compiled_for_inference
-from policies.attention import attend, attend_by_library
-from policies.experts import gated_product, gated_product_by_library
-from policies.kernel_choice import Shapes, _operation
-from policies.kernels import IMPLEMENTATIONS, Kernels
-from policies.pi0 import Pi0
-from policies.pi0_fast import Pi0Fast
+from simloop.policies.inference.kernel_autotuning import Shapes, _operation
+from simloop.policies.inference.sampling import answering, compiled_for_inference
+from simloop.policies.models.attention import attend, attend_by_library
+from simloop.policies.models.experts import gated_product, gated_product_by_library
+from simloop.policies.models.kernels import IMPLEMENTATIONS, Kernels
+from simloop.policies.models.pi0 import Pi0
+from simloop.policies.models.pi0_fast import Pi0Fast
 from tests.helpers.small_models import (
     random_batch,
     random_noise,
@@ -195,8 +195,8 @@ def test_a_fused_product_is_for_prompts_alone(monkeypatch):
         calls.append(x.shape)
         return gated_product(jnp.matmul(x, joined))
 
-    monkeypatch.setattr("policies.experts.gated_product_by_library", instead)
-    monkeypatch.setattr("policies.experts.ROWS_FOR_FUSED_PRODUCTS", ROWS * 20)
+    monkeypatch.setattr("simloop.policies.models.experts.gated_product_by_library", instead)
+    monkeypatch.setattr("simloop.policies.models.experts.ROWS_FOR_FUSED_PRODUCTS", ROWS * 20)
     config = small_config("pi05", unroll_layers=True)
     fused = dataclasses.replace(config, kernels=Kernels(gated_product="tokamax"))
     batch = queries(config)

@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.parity import units
-from policies import lora
-from policies.parameters import model_from
-from policies.pi0 import Pi0
+from simloop.harness.parity import units
+from simloop.policies.models import lora
+from simloop.policies.models.parameters import model_from
+from simloop.policies.models.pi0 import Pi0
 from tests.helpers.small_models import (
     LANGUAGE,
     LORA,
@@ -22,7 +22,7 @@ from tests.helpers.small_models import (
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "models"
+GOLDEN = Path(__file__).parents[2] / "golden" / "models"
 
 
 def first_logits(model, batch):

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from policies.model_input import image_as_float
+from simloop.policies.models.model_input import image_as_float
 
 
 def test_every_grey_level_is_the_same_number_compiled_or_not():

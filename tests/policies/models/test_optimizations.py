@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from policies.answering import answering
-from policies.inference import compiled
-from policies.joining import with_joined_projections
-from policies.parameters import flatten
-from policies.pi0 import Pi0
-from policies.projections import ALIGNED_TO
-from policies.savings import Savings
+from simloop.policies.inference.flat_jit import compiled
+from simloop.policies.inference.fused_weights import with_joined_projections
+from simloop.policies.inference.sampling import answering
+from simloop.policies.models.optimizations import Savings
+from simloop.policies.models.parameters import flatten
+from simloop.policies.models.pi0 import Pi0
+from simloop.policies.models.projections import ALIGNED_TO
 from tests.helpers.small_models import (
     LANGUAGE,
     random_batch,

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from policies import configs
-from policies.lora import is_frozen
-from policies.parameters import flatten, model_from, random_model, shapes
+from simloop.policies.models import configs
+from simloop.policies.models.lora import is_frozen
+from simloop.policies.models.parameters import flatten, model_from, random_model, shapes
 from tests.helpers.small_models import random_flat, small_config, with_lora
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 
-TABLES = json.loads((Path(__file__).parents[1] / "golden" / "models" / "param_tables.json").read_text())
+TABLES = json.loads((Path(__file__).parents[2] / "golden" / "models" / "param_tables.json").read_text())
 FULL_SIZE = {
     "pi0": configs.pi0(),
     "pi05": configs.pi05(),

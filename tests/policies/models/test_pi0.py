@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from harness.parity.models import LOOP, ONE_PASS, Case
-from policies.model_input import image_as_float
-from policies.parameters import named_leaves
-from policies.pi0 import Pi0, noise_from_keys, training_noise_and_time
+from simloop.harness.parity.models import LOOP, ONE_PASS, Case
+from simloop.policies.models.model_input import image_as_float
+from simloop.policies.models.parameters import named_leaves
+from simloop.policies.models.pi0 import Pi0, noise_from_keys, training_noise_and_time
 from tests.helpers.small_models import (
     random_batch,
     random_noise,
@@ -23,7 +23,7 @@ from tests.helpers.small_models import (
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "models"
+GOLDEN = Path(__file__).parents[2] / "golden" / "models"
 FAMILIES = ("pi0", "pi05")
 ROWS = 4
 sample = Pi0.sample_actions

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from harness.parity.models import LOOP, ONE_PASS, Case
-from policies.parameters import flatten, model_from
-from policies.pi0_fast import END_TOKEN, Pi0Fast, _draw, align_right
+from simloop.harness.parity.models import LOOP, ONE_PASS, Case
+from simloop.policies.models.parameters import flatten, model_from
+from simloop.policies.models.pi0_fast import END_TOKEN, Pi0Fast, _draw, align_right
 from tests.helpers.small_models import (
     random_batch,
     random_flat,
@@ -21,7 +21,7 @@ from tests.helpers.small_models import (
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "models"
+GOLDEN = Path(__file__).parents[2] / "golden" / "models"
 TABLE = "PaliGemma/llm/embedder/input_embedding"
 LENGTH, ROWS = 12, 3
 

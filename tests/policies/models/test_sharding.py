@@ -10,11 +10,11 @@ FOUR = "--xla_force_host_platform_device_count=4"
 ANSWERS = """
     import jax
     import numpy as np
-    from policies import loading, sharding
-    from policies.bench.stand_ins import queries
-    from policies.interface import Serving
-    from policies.parameters import flatten
-    from policies.presets import PRESETS
+    from simloop.policies import loading, sharding
+    from simloop.policies.bench.random_weights import queries
+    from simloop.policies.interface import Serving
+    from simloop.policies.models.parameters import flatten
+    from simloop.policies.presets import PRESETS
 
     assert len(jax.devices()) == 4
     name = {name!r}
@@ -60,12 +60,12 @@ LAID_OUT = """
     import jax
     import numpy as np
     from flax import nnx
-    from policies.bench.stand_ins import in_8_bits
-    from policies.inference import compiled
-    from policies.joining import with_joined_projections
-    from policies.parameters import flatten, model_from
-    from policies.pi0 import Pi0
-    from policies.sharding import make_mesh, state_sharding
+    from simloop.policies.bench.random_weights import in_8_bits
+    from simloop.policies.inference.flat_jit import compiled
+    from simloop.policies.inference.fused_weights import with_joined_projections
+    from simloop.policies.models.parameters import flatten, model_from
+    from simloop.policies.models.pi0 import Pi0
+    from simloop.policies.models.sharding import make_mesh, state_sharding
     from tests.helpers.small_models import random_batch, random_noise, relative, small_config, small_model
 
     config = small_config("pi05", unroll_layers=True)
@@ -92,7 +92,7 @@ def test_weights_that_are_laid_out_anew_stay_split():
 
 MEMORY = """
     import pytest
-    from policies import sharding
+    from simloop.policies import sharding
 
     class Device:
         device_kind = "small"

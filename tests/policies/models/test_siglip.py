@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from policies.parameters import flatten, named_leaves, restored
-from policies.siglip import ImageEncoder, resample_positions, sincos_2d
+from simloop.policies.models.parameters import flatten, named_leaves, restored
+from simloop.policies.models.siglip import ImageEncoder, resample_positions, sincos_2d
 from tests.helpers.small_models import IMAGES, relative
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")

@@ -2,8 +2,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from policies.kv_cache import empty_cache
-from policies.parameters import model_from
+from simloop.policies.models.kv_cache import empty_cache
+from simloop.policies.models.parameters import model_from
 from tests.helpers.small_models import random_flat, relative, run, small_config, small_model
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from policies.configs import ImageEncoderConfig
-from policies.vit import VisionTransformer, VitConfig, vit_from
+from simloop.policies.models.configs import ImageEncoderConfig
+from simloop.policies.models.vit import VisionTransformer, VitConfig, vit_from
 
 BLOCKS = ImageEncoderConfig(width=16, depth=2, mlp_dim=24, num_heads=2, patch_size=8)
 IMAGES = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 16, 24, 3)), jnp.float32)

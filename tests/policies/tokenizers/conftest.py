@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from policies.tokenizers.fast_actions import FastActionTokenizer, load_fast_actions
-from policies.tokenizers.sentencepiece_model import SentencePieceModel, load_sentencepiece
+from simloop.policies.tokenizers.fast_actions import FastActionTokenizer, load_fast_actions
+from simloop.policies.tokenizers.sentencepiece_model import SentencePieceModel, load_sentencepiece
 
 STANDIN = Path(__file__).parents[2] / "golden" / "queries" / "standin"
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from policies.tokenizers.binning import BinningTokenizer
+from simloop.policies.tokenizers.binning import BinningTokenizer
 
 
 def test_decoded_actions_are_within_one_bin(text_model):

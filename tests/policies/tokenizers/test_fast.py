@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from policies.tokenizers.fast import FastTokenizer
+from simloop.policies.tokenizers.fast import FastTokenizer
 
 STATE = np.array([0.1, -0.4, 1.0])
 ACTIONS = np.sin(np.linspace(0, 3, 70)).reshape(10, 7)

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 import scipy.fft
 
-from policies.presets import PRESETS
-from policies.tokenizers.fast_actions import (
+from simloop.policies.presets import PRESETS
+from simloop.policies.tokenizers.fast_actions import (
     ActionRangeError,
     fit_fast_actions,
     load_fast_actions,
     rounded_coefficients,
 )
-from policies.tokenizers.sentencepiece_model import TokenizerFileError
+from simloop.policies.tokenizers.sentencepiece_model import TokenizerFileError
 
 
 def smooth_chunks(count, steps=12, size=3, seed=0):

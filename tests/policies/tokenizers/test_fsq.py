@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from policies.tokenizers.fsq import Codebook, FsqConfig, FsqTokenizer, grid_points, load_parameters
+from simloop.policies.tokenizers.fsq import Codebook, FsqConfig, FsqTokenizer, grid_points, load_parameters
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 

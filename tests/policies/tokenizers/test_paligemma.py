@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from policies.tokenizers.paligemma import PaligemmaTokenizer
+from simloop.policies.tokenizers.paligemma import PaligemmaTokenizer
 
 
 def test_tokens_spell_the_prompt_and_the_rest_is_masked(text_model):

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.tokenizers.prompts import fast_prompt, instruction_prompt, state_bins, state_prompt
+from simloop.policies.tokenizers.prompts import fast_prompt, instruction_prompt, state_bins, state_prompt
 
 STATE = np.array([-1.0, 0.0, 0.999])
 

@@ -3,9 +3,9 @@ import io
 import pytest
 import sentencepiece
 
-from policies.downloads import PublishedFile
-from policies.presets import PRESETS
-from policies.tokenizers.sentencepiece_model import (
+from simloop.policies.files.downloads import PublishedFile
+from simloop.policies.presets import PRESETS
+from simloop.policies.tokenizers.sentencepiece_model import (
     SentencePieceSource,
     TokenizerFileError,
     load_sentencepiece,

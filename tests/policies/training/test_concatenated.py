@@ -5,14 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from policies.training.config import TrainConfig
-from policies.training.errors import TrainingError
-from policies.training.joined import joined
-from policies.training.layout import DatasetError
-from policies.training.prepared import prepare
-from policies.training.setup import set_up
-from policies.training.statistics import chunks
-from policies.training.writing import write_dataset
+from simloop.policies.training.concatenated import joined
+from simloop.policies.training.config import TrainConfig
+from simloop.policies.training.dataset_statistics import chunks
+from simloop.policies.training.errors import TrainingError
+from simloop.policies.training.layout import DatasetError
+from simloop.policies.training.prepared import prepare
+from simloop.policies.training.setup import set_up
+from simloop.policies.training.writing import write_dataset
 from tests.helpers.demonstrations import CAMERAS, demonstration, header
 
 KEYS = {camera: f"observation.images.{camera}" for camera in CAMERAS}

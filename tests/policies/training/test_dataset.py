@@ -8,12 +8,12 @@ import pandas
 import pyarrow.parquet as pq
 import pytest
 
-from policies.training import layout
-from policies.training.demonstration import demonstration_from
-from policies.training.layout import DatasetError
-from policies.training.reading import open_dataset
-from policies.training.video import frames
-from policies.training.writing import write_dataset
+from simloop.policies.training import layout
+from simloop.policies.training.demonstration import demonstration_from
+from simloop.policies.training.layout import DatasetError
+from simloop.policies.training.reading import open_dataset
+from simloop.policies.training.video import frames
+from simloop.policies.training.writing import write_dataset
 from tests.helpers.demonstrations import (
     CAMERAS,
     FPS,

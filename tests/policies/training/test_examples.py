@@ -5,19 +5,19 @@ import dataclasses
 import numpy as np
 import pytest
 
-from policies.interface import Query
-from policies.normalization import Normalizer
-from policies.preprocessing import resize_with_pad
-from policies.presets import PRESETS
-from policies.query_rows import QueryEncoder
-from policies.training.config import TrainConfig
-from policies.training.errors import TrainingError
-from policies.training.examples import Shuffle
-from policies.training.layout import DatasetError
-from policies.training.prepared import prepare
-from policies.training.setup import Setup, set_up
-from policies.training.statistics import chunk_rows, data_stats
-from policies.training.writing import write_dataset
+from simloop.policies.inference.query_encoder import QueryEncoder
+from simloop.policies.interface import Query
+from simloop.policies.presets import PRESETS
+from simloop.policies.training.config import TrainConfig
+from simloop.policies.training.dataset_statistics import chunk_rows, data_stats
+from simloop.policies.training.errors import TrainingError
+from simloop.policies.training.examples import Shuffle
+from simloop.policies.training.layout import DatasetError
+from simloop.policies.training.prepared import prepare
+from simloop.policies.training.setup import Setup, set_up
+from simloop.policies.training.writing import write_dataset
+from simloop.policies.transforms.normalization import Normalizer
+from simloop.policies.transforms.preprocessing import resize_with_pad
 from tests.helpers.demonstrations import CAMERAS, demonstration, header, small_dataset
 
 KEYS = {camera: f"observation.images.{camera}" for camera in CAMERAS}

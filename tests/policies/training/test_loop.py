@@ -12,21 +12,21 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from policies.checkpoints import CheckpointError, open_checkpoint
-from policies.interface import Query
-from policies.loading import load_policy
-from policies.parameters import flatten
-from policies.presets import PRESETS
-from policies.training import loop, setup
-from policies.training.command import main
-from policies.training.config import TrainConfig
-from policies.training.curves import Curves
-from policies.training.errors import TrainingError
-from policies.training.loop import train
-from policies.training.prepared import prepare
-from policies.training.progress import TrainingProgress
-from policies.training.step import Metrics
-from policies.training.writing import write_dataset
+from simloop.policies.checkpoints import CheckpointError, open_checkpoint
+from simloop.policies.inference.loading import load_policy
+from simloop.policies.interface import Query
+from simloop.policies.models.parameters import flatten
+from simloop.policies.presets import PRESETS
+from simloop.policies.training import loop, setup
+from simloop.policies.training.command import main
+from simloop.policies.training.config import TrainConfig
+from simloop.policies.training.curves import Curves
+from simloop.policies.training.errors import TrainingError
+from simloop.policies.training.loop import train
+from simloop.policies.training.prepared import prepare
+from simloop.policies.training.step import Metrics
+from simloop.policies.training.training_progress import TrainingProgress
+from simloop.policies.training.writing import write_dataset
 from tests.helpers.demonstrations import (
     CAMERAS,
     INSTRUCTIONS,
@@ -336,7 +336,7 @@ def test_a_process_killed_without_warning_loses_nothing_but_time(data, tmp_path)
             "4",
         ]
         where = ["--preset", "pi0-tiny", "--data", str(data), "--out", str(out)]
-        return [sys.executable, "-m", "policies.training", "train", *where, *sizes]
+        return [sys.executable, "-m", "simloop.policies.training", "train", *where, *sizes]
 
     subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
     metrics = tmp_path / "killed" / "metrics.jsonl"

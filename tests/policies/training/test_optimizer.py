@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from policies.training.optimizer import AdamW, CosineDecay, InverseRootDecay, Sgd
+from simloop.policies.training.optimizer import AdamW, CosineDecay, InverseRootDecay, Sgd
 
 RECORDED = np.load(Path(__file__).parents[2] / "golden" / "training" / "optim.npz")
 

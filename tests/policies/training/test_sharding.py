@@ -10,8 +10,8 @@ PROGRAM = """
     import jax
     import numpy as np
     from tests.policies.training.test_step import UNOPTIMIZED, rules, small_training
-    from policies.sharding import FSDP, batch_sharding, make_mesh, replicated, state_sharding
-    from policies.training.step import initial_state, make_step
+    from simloop.policies.models.sharding import FSDP, batch_sharding, make_mesh, replicated, state_sharding
+    from simloop.policies.training.step import initial_state, make_step
 
     config, trained, frozen, batch = small_training("pi0", rows=8)
     chosen = rules(micro_batches=2)

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from policies.training.errors import TrainingError
-from policies.training.locating import locations
-from policies.training.prepared import prepare
+from simloop.policies.training.errors import TrainingError
+from simloop.policies.training.prepared import prepare
+from simloop.policies.training.state_prediction import locations
 from tests.helpers.demonstrations import CAMERAS, small_dataset
 
 

@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from policies.augmentation import PUBLISHED
-from policies.configs import ModelConfig
-from policies.lora import is_frozen
-from policies.model_input import ModelInput
-from policies.parameters import model_from
-from policies.pi0 import training_noise_and_time
-from policies.training.optimizer import AdamW, CosineDecay
-from policies.training.step import StepRules, TrainingBatch, initial_state, make_step
+from simloop.policies.models.configs import ModelConfig
+from simloop.policies.models.lora import is_frozen
+from simloop.policies.models.model_input import ModelInput
+from simloop.policies.models.parameters import model_from
+from simloop.policies.models.pi0 import training_noise_and_time
+from simloop.policies.training.optimizer import AdamW, CosineDecay
+from simloop.policies.training.step import StepRules, TrainingBatch, initial_state, make_step
+from simloop.policies.transforms.augmentation import PUBLISHED
 from tests.helpers.small_models import random_batch, random_flat, random_noise, small_config, with_lora
 
 GOLDEN = Path(__file__).parents[2] / "golden"

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from policies import augmentation
-from policies.augmentation import PUBLISHED, Augmentation
+from simloop.policies.transforms import augmentation
+from simloop.policies.transforms.augmentation import PUBLISHED, Augmentation
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 

@@ -2,8 +2,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from policies import device_images
-from policies.preprocessing import resize_with_pad
+from simloop.policies.transforms import device_images
+from simloop.policies.transforms.preprocessing import resize_with_pad
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (45, 80, 3)).astype(np.uint8)
 

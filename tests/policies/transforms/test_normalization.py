@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from policies.normalization import (
+from simloop.policies.transforms.normalization import (
     EntryStats,
     NormalizationError,
     Normalizer,

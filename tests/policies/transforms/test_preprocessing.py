@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from policies.preprocessing import (
+from simloop.policies.transforms.preprocessing import (
     absolute_actions,
     delta_actions,
     delta_mask,

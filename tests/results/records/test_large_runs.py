@@ -12,9 +12,9 @@ from tests.helpers.run_folders import EPISODE, failed, write_run
 PROGRAM = """
 import sys, time
 start = time.process_time()
-from results.runs import load_runs
-from results.statements import comparison
-from results.tables import render
+from simloop.results.records.runs import load_runs
+from simloop.results.tables.statements import comparison
+from simloop.results.tables.run_tables import render
 runs = load_runs(sys.argv[1])
 render(runs, "terminal", "success")
 comparison(runs)

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from results.ledger import LedgerError, TornTail, decode_line, encode_line, read_lines, repair_tail
+from simloop.results.records.ledger import (
+    LedgerError,
+    TornTail,
+    decode_line,
+    encode_line,
+    read_lines,
+    repair_tail,
+)
 
 scalars = st.one_of(
     st.text(max_size=12),

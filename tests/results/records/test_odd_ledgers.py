@@ -4,12 +4,12 @@ import dataclasses
 
 import pytest
 
-from results.errors import ResultsError
-from results.ledger import LedgerError
-from results.report import write_report
-from results.runs import load_runs
-from results.statements import comparison
-from results.tables import render
+from simloop.results.errors import ResultsError
+from simloop.results.records.ledger import LedgerError
+from simloop.results.records.runs import load_runs
+from simloop.results.report.html_report import write_report
+from simloop.results.tables.run_tables import render
+from simloop.results.tables.statements import comparison
 from tests.helpers.run_folders import EPISODE, episodes, with_queries, write_run
 
 PI0 = {"policy": "pi0", "weights": "trained"}

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.ledger import LedgerError, TornTail, decode_line, encode_line
-from results.records import (
+from simloop.results.records.ledger import LedgerError, TornTail, decode_line, encode_line
+from simloop.results.records.records import (
     EpisodeRecord,
     load,
     load_json,
@@ -168,7 +168,7 @@ def test_json_files_of_a_run_are_read(tmp_path):
 
 
 def test_the_schema_alone_does_not_load_pandas():
-    code = "import sys, results.records; sys.exit('pandas' in sys.modules)"
+    code = "import sys, simloop.results.records.records; sys.exit('pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -5,9 +5,9 @@ import math
 
 import pytest
 
-from results.ledger import LedgerError
-from results.runs import Source, episode_frame, load_runs
-from results.scores import score_tasks
+from simloop.results.records.ledger import LedgerError
+from simloop.results.records.runs import Source, episode_frame, load_runs
+from simloop.results.statistics.scores import score_tasks
 from tests.helpers.run_folders import episodes, with_queries, write_run
 
 PLAN = {"experiment": {"suite": "metaworld", "policies": ["expert"], "episodes": 10}, "tasks": ["reach-v3"]}

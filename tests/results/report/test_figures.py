@@ -5,10 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from results.contrasts import contrasts
-from results.early_stopping import Answer
-from results.figure_style import COLOURS, FORMATS, MARKERS, save
-from results.figures import (
+from simloop.results.records.runs import load_runs
+from simloop.results.report.figure_style import COLOURS, FORMATS, MARKERS, save
+from simloop.results.report.figures import (
     evidence_figure,
     forest_figure,
     latency_figure,
@@ -17,12 +16,13 @@ from results.figures import (
     success_figure,
     success_over_steps_figure,
 )
-from results.intervals import Interval
-from results.outcome_matrix import outcome_matrices
-from results.perturbation_curves import Curves, Point
-from results.runs import load_runs
-from results.scores import score_means, score_tasks
-from results.sequential import StoppingRule
+from simloop.results.statistics.contrasts import contrasts
+from simloop.results.statistics.early_stopping import Answer
+from simloop.results.statistics.intervals import Interval
+from simloop.results.statistics.outcome_matrix import outcome_matrices
+from simloop.results.statistics.scores import score_means, score_tasks
+from simloop.results.statistics.sequential import StoppingRule
+from simloop.results.tables.perturbation_curves import Curves, Point
 from tests.helpers.run_folders import broken, episodes, with_queries, write_run
 
 

@@ -15,8 +15,8 @@ import av
 import numpy as np
 import pytest
 
-from results.errors import ResultsError
-from results.report import MARK, write_report
+from simloop.results.errors import ResultsError
+from simloop.results.report.html_report import MARK, write_report
 from tests.helpers.run_folders import EPISODE, broken, episodes, with_queries, write_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -78,7 +78,7 @@ def test_two_reports_of_the_same_runs_are_identical_and_whole(run, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     page = write_report([run], one)
     call = f"write_report([Path({str(run)!r})], Path({str(two)!r}))"
-    script = f"from pathlib import Path; from results.report import write_report; {call}"
+    script = f"from pathlib import Path; from simloop.results.report.html_report import write_report; {call}"
     another_order_of_sets = {**os.environ, "PYTHONHASHSEED": "1"}
     subprocess.run([sys.executable, "-c", script], check=True, env=another_order_of_sets)
     first = content(one)

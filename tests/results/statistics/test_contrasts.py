@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from results.comparisons import Pairs, mcnemar_mid_p, tango
-from results.contrasts import adjusted, contrast, contrasts, family_size, standing
-from results.multiplicity import holm
-from results.outcome_matrix import OutcomeMatrix, outcome_matrices
-from results.ranks import rank_intervals
-from results.unpaired import barnard, cochran_mantel_haenszel, miettinen_nurminen
+from simloop.results.statistics.contrasts import adjusted, contrast, contrasts, family_size, standing
+from simloop.results.statistics.multiplicity import holm
+from simloop.results.statistics.outcome_matrix import OutcomeMatrix, outcome_matrices
+from simloop.results.statistics.paired import Pairs, mcnemar_mid_p, tango
+from simloop.results.statistics.ranks import rank_intervals
+from simloop.results.statistics.unpaired import barnard, cochran_mantel_haenszel, miettinen_nurminen
 from tests.helpers.run_folders import broken, episodes, failed
 
 

@@ -1,6 +1,6 @@
 """How often intervals hold the truth, and tests err, in many simulated evaluations.
 
-`scripts/test -m slow tests/results/test_coverage.py -s` prints the tables of docs/statistics.md.
+`scripts/test -m slow tests/results/statistics/test_coverage.py -s` prints the tables of docs/statistics.md.
 """
 
 import functools
@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from results.comparisons import Pairs, equivalence, mcnemar_mid_p, newcombe_paired, tango
-from results.intervals import (
+from simloop.results.statistics.intervals import (
     clopper_pearson,
     clustered_quantile_intervals,
     jeffreys,
@@ -23,12 +22,22 @@ from results.intervals import (
     task_t_interval,
     wilson,
 )
-from results.multiplicity import holm
-from results.outcome_matrix import OutcomeMatrix
-from results.ranks import rank_intervals
-from results.sequential import anytime_p_value, difference_sequence, discordant_share_interval
-from results.time_to_success import restricted_mean, success_by_step
-from results.unpaired import margin_p_value, miettinen_nurminen, newcombe, newcombe_of_means
+from simloop.results.statistics.multiplicity import holm
+from simloop.results.statistics.outcome_matrix import OutcomeMatrix
+from simloop.results.statistics.paired import Pairs, equivalence, mcnemar_mid_p, newcombe_paired, tango
+from simloop.results.statistics.ranks import rank_intervals
+from simloop.results.statistics.sequential import (
+    anytime_p_value,
+    difference_sequence,
+    discordant_share_interval,
+)
+from simloop.results.statistics.time_to_success import restricted_mean, success_by_step
+from simloop.results.statistics.unpaired import (
+    margin_p_value,
+    miettinen_nurminen,
+    newcombe,
+    newcombe_of_means,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

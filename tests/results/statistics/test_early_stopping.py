@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from results.early_stopping import answer_sentence, answers
-from results.runs import load_runs
+from simloop.results.records.runs import load_runs
+from simloop.results.statistics.early_stopping import answer_sentence, answers
 from tests.helpers.run_folders import EPISODE, broken, failed, write_run
 
 RULE = {"alpha": 0.05, "margin": 0.3, "max_pairs": 60}

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-import results.intervals
-from results.intervals import (
+import simloop.results.statistics.intervals
+from simloop.results.statistics.intervals import (
     Interval,
     clopper_pearson,
     clustered_quantile_intervals,
@@ -258,4 +258,4 @@ def test_one_episode_bounds_no_latency():
 
 
 def test_examples_in_docstrings_hold():
-    assert doctest.testmod(results.intervals).failed == 0
+    assert doctest.testmod(simloop.results.statistics.intervals).failed == 0

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import results.multiplicity
-from results.multiplicity import compact_letters, holm
+import simloop.results.statistics.multiplicity
+from simloop.results.statistics.multiplicity import compact_letters, holm
 
 p_values = st.lists(st.floats(0, 1), max_size=8)
 
@@ -77,4 +77,4 @@ def test_unknown_names_are_refused():
 
 
 def test_examples_in_docstrings_hold():
-    assert doctest.testmod(results.multiplicity).failed == 0
+    assert doctest.testmod(simloop.results.statistics.multiplicity).failed == 0

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from results.comparisons import (
+from simloop.results.statistics.paired import (
     Pairs,
     equivalence,
     mcnemar_exact,

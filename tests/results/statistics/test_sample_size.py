@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from results.comparisons import Pairs, equivalence, mcnemar_mid_p
-from results.errors import ResultsError
-from results.sample_size import (
+from simloop.results.errors import ResultsError
+from simloop.results.statistics.paired import Pairs, equivalence, mcnemar_mid_p
+from simloop.results.statistics.sample_size import (
     Design,
     detectable_difference,
     equivalence_episodes,
@@ -17,7 +17,7 @@ from results.sample_size import (
     sequential_power,
     unpaired_episodes,
 )
-from results.sample_size_table import detectable_grid, difference_grid, equivalence_grid
+from simloop.results.tables.sample_size_table import detectable_grid, difference_grid, equivalence_grid
 
 
 @pytest.mark.parametrize(

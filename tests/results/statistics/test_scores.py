@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.intervals import Interval, mover_wilson, pooled_wilson, wilson
-from results.scores import Planned, planned, score_means, score_tasks
-from results.success_table import success_frame, success_grids
+from simloop.results.statistics.intervals import Interval, mover_wilson, pooled_wilson, wilson
+from simloop.results.statistics.scores import Planned, planned, score_means, score_tasks
+from simloop.results.tables.success_table import success_frame, success_grids
 from tests.helpers.run_folders import episodes
 
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from results.comparisons import Pairs, mcnemar_mid_p, tango
-from results.sequential import (
+from simloop.results.statistics.paired import Pairs, mcnemar_mid_p, tango
+from simloop.results.statistics.sequential import (
     StoppingRule,
     anytime_p_value,
     difference_sequence,

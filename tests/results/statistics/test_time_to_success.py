@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from results.intervals import wilson
-from results.runs import load_runs
-from results.tables import render
-from results.time_table import time_frame
-from results.time_to_success import restricted_mean, success_by_step
+from simloop.results.records.runs import load_runs
+from simloop.results.statistics.intervals import wilson
+from simloop.results.statistics.time_to_success import restricted_mean, success_by_step
+from simloop.results.tables.run_tables import render
+from simloop.results.tables.time_table import time_frame
 from tests.helpers.run_folders import broken, episodes, write_run
 
 STEPS = np.array([10, 20, 20, 30, 50])

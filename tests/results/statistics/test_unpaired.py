@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from results.unpaired import barnard, boschloo, miettinen_nurminen, newcombe, score_p_value, unpaired_p_value
+from simloop.results.statistics.unpaired import (
+    barnard,
+    boschloo,
+    miettinen_nurminen,
+    newcombe,
+    score_p_value,
+    unpaired_p_value,
+)
 
 counts = st.integers(1, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 

@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from results.published import Published
-from results.tables import render
+from simloop.results.tables.published import Published
+from simloop.results.tables.run_tables import render
 from tests.helpers.run_folders import episodes, with_queries, write_run
 
 TABLES = ("success", "perturbations", "time", "published", "latency")

@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-from results.comparisons import Pairs, mcnemar_mid_p, tango
-from results.figures import perturbation_figure
-from results.perturbation_curves import perturbation_curves
-from results.runs import load_runs
-from results.tables import render
+from simloop.results.records.runs import load_runs
+from simloop.results.report.figures import perturbation_figure
+from simloop.results.statistics.paired import Pairs, mcnemar_mid_p, tango
+from simloop.results.tables.perturbation_curves import perturbation_curves
+from simloop.results.tables.run_tables import render
 from tests.helpers.run_folders import episodes, write_run
 
 BASE = "metaworld/default-v1"

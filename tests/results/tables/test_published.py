@@ -5,11 +5,11 @@ import io
 import pandas as pd
 import pytest
 
-from results.errors import ResultsError
-from results.published import OPENPI_RULES, PUBLISHED, Published, read_published, reproductions
-from results.runs import load_runs
-from results.tables import render
-from results.unpaired import miettinen_nurminen
+from simloop.results.errors import ResultsError
+from simloop.results.records.runs import load_runs
+from simloop.results.statistics.unpaired import miettinen_nurminen
+from simloop.results.tables.published import OPENPI_RULES, PUBLISHED, Published, read_published, reproductions
+from simloop.results.tables.run_tables import render
 from tests.helpers.run_folders import episodes, write_run
 
 

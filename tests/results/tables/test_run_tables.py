@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from results.intervals import wilson
-from results.latency_table import batch_fill
-from results.ledger import LedgerError
-from results.records import load_queries
-from results.tables import render, write_tables
+from simloop.results.records.ledger import LedgerError
+from simloop.results.records.records import load_queries
+from simloop.results.statistics.intervals import wilson
+from simloop.results.tables.latency_table import batch_fill
+from simloop.results.tables.run_tables import render, write_tables
 from tests.helpers.run_folders import EPISODE, broken, episodes, failed, with_queries, write_run
 
 FORMATS = ("terminal", "md", "csv", "tex", "html")

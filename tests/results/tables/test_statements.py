@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
-from results.errors import ResultsError
-from results.outcome_matrix import outcome_matrices
-from results.runs import load_runs
-from results.statements import comparison, headline, p_phrase, signed, task_grid
+from simloop.results.errors import ResultsError
+from simloop.results.records.runs import load_runs
+from simloop.results.statistics.outcome_matrix import outcome_matrices
+from simloop.results.tables.statements import comparison, headline, p_phrase, signed, task_grid
 from tests.helpers.run_folders import episodes, write_run
 
 

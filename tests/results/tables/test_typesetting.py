@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.typesetting import Grid, to_markdown, to_tex, to_text
+from simloop.results.tables.typesetting import Grid, to_markdown, to_tex, to_text
 
 GRID = Grid(
     title="Success in %",

@@ -1,0 +1,1 @@
+"""Ray actors: environments on CPUs, policies on accelerators, and the client between them."""

@@ -1,0 +1,1 @@
+"""Collect demonstrations from scripted experts, optionally from states that a policy visited (DAgger)."""

@@ -1,0 +1,1 @@
+"""Schedule episodes over env actors and policy workers: queue, pools, supervision, scaling."""

@@ -1,0 +1,1 @@
+"""What is run: experiments, protocols, seeds, and the ordered plan of episodes."""

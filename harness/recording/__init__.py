@@ -1,0 +1,1 @@
+"""Run folders: records, provenance, status and dashboards of a run."""

@@ -1,0 +1,1 @@
+"""The closed loop of one episode, in plain Python: no Ray, no files, no threads."""

@@ -1,0 +1,1 @@
+"""Answer queries in batches, and carry queries and chunks between processes."""

@@ -1,0 +1,1 @@
+"""Robot policies of the pi0 family, evaluated closed-loop in simulation."""

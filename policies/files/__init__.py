@@ -1,0 +1,1 @@
+"""Downloads, the cache folder and command lines from dataclasses."""

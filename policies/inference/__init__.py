@@ -1,0 +1,1 @@
+"""Policies from models: loading, compilation, batching of queries, kernels and quantisation."""

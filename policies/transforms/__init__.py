@@ -1,0 +1,1 @@
+"""Normalisation, image preprocessing and augmentation."""

@@ -1,0 +1,1 @@
+"""Episode and query records: schema, ledger files, and loading of runs."""

@@ -1,0 +1,1 @@
+"""HTML reports, figures and methods paragraphs."""

@@ -1,0 +1,1 @@
+"""Intervals, paired and unpaired comparisons, multiple testing, sequential tests."""

@@ -1,0 +1,1 @@
+"""Tables and statements: success, latency, time to success, sample size."""
