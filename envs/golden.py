@@ -48,7 +48,7 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class GoldenComparison:
     """How a moment came out here, beside the one that was kept."""
 
     task: str
@@ -73,13 +73,13 @@ class Origin:
     machine: str
 
 
-def compare(suite: Suite, task: str) -> Iterator[Comparison]:
+def compare(suite: Suite, task: str) -> Iterator[GoldenComparison]:
     """Play a golden task of a suite here and compare it with what was kept, moment by moment."""
     kept = _kept(suite)
     wanted = json.loads((kept / "golden.json").read_text())["tasks"][task]
     for name, here in moments(suite, task).items():
         picture = np.asarray(PIL.Image.open(io.BytesIO((kept / _file(task, name)).read_bytes())))
-        yield Comparison(
+        yield GoldenComparison(
             task,
             name,
             here.snapshot_sha256 == wanted[name]["snapshot_sha256"],

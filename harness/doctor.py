@@ -173,7 +173,7 @@ def _label(task: str, moment: str) -> str:
     return f"{task if len(task) < 40 else task[:18] + '...' + task[-18:]}, {moment}"
 
 
-def _judged(suite: Suite, found: golden.Comparison) -> str:
+def _judged(suite: Suite, found: golden.GoldenComparison) -> str:
     """One moment beside the kept one; what may explain the difference where they do not agree."""
     physics = "to the last bit" if found.identical_physics else f"within {found.state_difference:.1g}"
     line = (

@@ -19,8 +19,8 @@ from simloop.policies.training.config import TrainConfig
 from simloop.policies.training.layout import DatasetError
 
 if TYPE_CHECKING:
-    from simloop.policies.inference.model_policy import NetworkPolicy
-    from simloop.policies.training.calibration import ActionError
+    from simloop.policies.inference.model_policy import ModelPolicy
+    from simloop.policies.training.calibration import ActionDeviation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ def quantize(wanted: Quantizing, console: Console) -> str:
         chosen.cameras
     )
     try:
-        data = prepare(wanted.data, keys, chosen.model.image_size, told=console.print)
+        data = prepare(wanted.data, keys, chosen.model.image_size, on_progress=console.print)
         policy = load_policy(chosen.name, named.checkpoint)
     except (CheckpointError, NoWeightsError) as error:
         raise SimloopError(str(error)) from error
@@ -78,10 +78,10 @@ def quantize(wanted: Quantizing, console: Console) -> str:
     queries = observations(data, wanted.frames)
     seen, unseen = queries[::2], queries[1::2]
     try:
-        with _counted(console, f"Calibrating on {len(seen)} frames", len(seen)) as told:
-            quantization = calibrate(policy, seen, wanted.kind, told)
-        with _counted(console, f"Comparing on {len(unseen)} others", len(unseen)) as told:
-            change = action_error(policy, in_8_bits(policy, quantization), unseen, told)
+        with _counted(console, f"Calibrating on {len(seen)} frames", len(seen)) as on_progress:
+            quantization = calibrate(policy, seen, wanted.kind, on_progress)
+        with _counted(console, f"Comparing on {len(unseen)} others", len(unseen)) as on_progress:
+            change = action_error(policy, in_8_bits(policy, quantization), unseen, on_progress)
     except QuantizationError as problem:
         raise SimloopError(str(problem)) from problem
     made_of = {
@@ -94,7 +94,7 @@ def quantize(wanted: Quantizing, console: Console) -> str:
 
 
 def _write(
-    out: Path, policy: NetworkPolicy, source: Path | None, quantization: Quantization, made_of: dict[str, Any]
+    out: Path, policy: ModelPolicy, source: Path | None, quantization: Quantization, made_of: dict[str, Any]
 ) -> None:
     """The checkpoint that the policy came from, in its own dtype, with the ranges among its settings."""
     from simloop.policies.checkpoints import CheckpointError, open_checkpoint, save_checkpoint
@@ -125,7 +125,7 @@ def _write(
         raise SimloopError(str(error)) from error
 
 
-def _say(console: Console, kind: Kind, change: ActionError) -> None:
+def _say(console: Console, kind: Kind, change: ActionDeviation) -> None:
     if not change.compared:
         console.print(
             f"None of {change.queries} queries was answered with actions by both, so nothing is known."

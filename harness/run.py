@@ -17,16 +17,16 @@ from simloop.envs.rendering import draw_test_frame
 from simloop.harness.actors.env_actor import EpisodeResult, VideoSettings
 from simloop.harness.actors.policy_worker import WorkerReport
 from simloop.harness.adapters.registry import checked_adapter
-from simloop.harness.engine.engine import Engine, Listener
+from simloop.harness.engine.engine import Engine, EngineCallbacks
 from simloop.harness.engine.episode_queue import Attempt
-from simloop.harness.engine.metrics import Figures
+from simloop.harness.engine.metrics import EngineMetrics
 from simloop.harness.engine.resources import Resources
-from simloop.harness.planning.early_stop import Question
+from simloop.harness.planning.early_stop import EarlyStop
 from simloop.harness.planning.experiment import Experiment, ExperimentError
 from simloop.harness.planning.plan import Plan
 from simloop.harness.planning.policy_names import require_weights
 from simloop.harness.planning.seed_overlap import refuse_training_seeds
-from simloop.harness.recording.dashboards import make_watcher
+from simloop.harness.recording.dashboards import make_dashboard
 from simloop.harness.recording.provenance import Provenance
 from simloop.harness.recording.run_folder import RunFolder, video_path
 from simloop.harness.recording.run_progress import RunProgress
@@ -37,7 +37,7 @@ from simloop.results.records.records import EpisodeRecord
 from simloop.results.tables.run_tables import write_tables
 
 TRACES = "errors.log"
-FREE_BUCKETS = (1, 2, 4, 8, 16, 32)
+FREE_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 """Rows of a call where speed counts more than that every run gives the same records."""
 
 
@@ -108,8 +108,8 @@ def run(
         todo = [] if answered else [spec for spec in ours if spec.id not in folder.done]
         interrupted = False
         if todo:
-            buckets = FREE_BUCKETS if throughput else (experiment.bucket,)
-            provenance = Provenance(out, plan.sha256, experiment.protocol.sha256, renderer, buckets)
+            batch_sizes = FREE_BATCH_SIZES if throughput else (experiment.batch_size,)
+            provenance = Provenance(out, plan.sha256, experiment.protocol.sha256, renderer, batch_sizes)
             console.print(
                 f"{len(todo)} episodes to play"
                 + (f", {len(folder.done)} already in {out}" if folder.done else f" into {out}")
@@ -119,8 +119,8 @@ def run(
                 highlight=False,
             )
             totals = Counter(spec.policy for spec in ours)
-            watchers = [make_watcher(name, out) for name in watch]
-            status = RunStatus(out, totals, folder.done.values(), watchers)
+            dashboards = [make_dashboard(name, out) for name in watch]
+            status = RunStatus(out, totals, folder.done.values(), dashboards)
             progress = RunProgress(console, status.now)
 
             def on_ready(report: WorkerReport) -> None:
@@ -130,24 +130,24 @@ def run(
                     report.fingerprint,
                     report.load_s,
                     report.compile_s,
-                    report.buckets,
+                    report.batch_sizes,
                     report.kernels,
                 )
                 progress.say(
                     f"{report.spec.name} ({report.spec.weights}) ready on {report.device}: weights "
                     f"{report.load_s:.1f} s, compilation {report.compile_s:.1f} s"
-                    + (f", batches of {' or '.join(map(str, report.buckets))}" if throughput else "")
+                    + (f", batches of {' or '.join(map(str, report.batch_sizes))}" if throughput else "")
                     + _by_libraries(report.kernels)
                 )
 
             def on_retry(attempt: Attempt, error: str) -> None:
                 progress.say(f"{_label(attempt)} failed and is tried again: {error}")
 
-            def on_figures(figures: Figures) -> None:
+            def on_metrics(figures: EngineMetrics) -> None:
                 status.figures(figures)
                 progress.tick()
 
-            listener = Listener(on_ready, on_retry, progress.say, on_figures)
+            callbacks = EngineCallbacks(on_ready, on_retry, progress.say, on_metrics)
             ended: State = "failed"
             try:
                 with (
@@ -156,10 +156,10 @@ def run(
                     Engine(
                         experiment.protocol,
                         policies,
-                        buckets,
+                        batch_sizes,
                         resources,
                         video,
-                        listener,
+                        callbacks,
                         kernels=provenance.kernels_before(),
                     ) as engine,
                 ):
@@ -194,8 +194,10 @@ def run(
 
 def _by_libraries(kernels: KernelChoice | None) -> str:
     named = {} if kernels is None else kernels.kernels.names()
-    told = [f"{operation.replace('_', ' ')} by {name}" for operation, name in named.items() if name != "xla"]
-    return "".join(f", {one}" for one in told)
+    on_progress = [
+        f"{operation.replace('_', ' ')} by {name}" for operation, name in named.items() if name != "xla"
+    ]
+    return "".join(f", {one}" for one in on_progress)
 
 
 def _extent(experiment: Experiment, policies: int, tasks: int) -> str:
@@ -206,11 +208,11 @@ def _extent(experiment: Experiment, policies: int, tasks: int) -> str:
     return f"{policies} policies x {tasks} tasks x {experiment.episodes}"
 
 
-def _question(experiment: Experiment, plan: Plan) -> Question | None:
+def _question(experiment: Experiment, plan: Plan) -> EarlyStop | None:
     if experiment.stopping is None:
         return None
     a, b = experiment.policies
-    return Question(experiment.stopping, plan, (a, b))
+    return EarlyStop(experiment.stopping, plan, (a, b))
 
 
 def record_of(result: EpisodeResult, policy: PolicySpec, attempt: Attempt, filmed: bool) -> EpisodeRecord:

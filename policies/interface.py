@@ -76,7 +76,7 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Answer:
+class InferenceResult:
     """What one batched call returned, with the time it took by stage.
 
     The stages are measured on the host clock; `device_s` ends after the results have arrived, not
@@ -93,7 +93,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Preparation:
+class CompilationProgress:
     """How far a policy is with compiling."""
 
     done: int
@@ -111,7 +111,7 @@ class Preparation:
 
 
 @dataclass(frozen=True)
-class Serving:
+class LoadOptions:
     """How a policy is to answer where it is loaded. Changes answers by rounding at most."""
 
     devices: int = 1
@@ -128,16 +128,18 @@ class Policy(abc.ABC):
     spec: PolicySpec
 
     @abc.abstractmethod
-    def prepare(self, bucket: int, told: Callable[[Preparation], None] | None = None) -> float:
-        """Compile and warm up for batches of `bucket` rows; returns the seconds it took.
+    def prepare(
+        self, batch_size: int, on_progress: Callable[[CompilationProgress], None] | None = None
+    ) -> float:
+        """Compile and warm up for batches of `batch_size` rows; returns the seconds it took.
 
         Args:
           told: Told how far it is, before the first program and after each; never where nothing is compiled.
         """
 
     @abc.abstractmethod
-    def infer(self, queries: Sequence[Query], bucket: int) -> Answer:
-        """Answer 1 to `bucket` queries in one call, padded to exactly `bucket` rows.
+    def infer(self, queries: Sequence[Query], batch_size: int) -> InferenceResult:
+        """Answer 1 to `batch_size` queries in one call, padded to exactly `batch_size` rows.
 
         A row's answer depends neither on its place in the batch nor on its neighbours.
 
@@ -153,11 +155,11 @@ class Policy(abc.ABC):
         """
         return query
 
-    def assemble(self, rows: Sequence[Any], bucket: int) -> Any:
-        """Rows as one batch, padded to `bucket`, on its way to the device."""
-        return list(rows), bucket
+    def assemble(self, rows: Sequence[Any], batch_size: int) -> Any:
+        """Rows as one batch, padded to `batch_size`, on its way to the device."""
+        return list(rows), batch_size
 
-    def run(self, batch: Any) -> Answer:
+    def run(self, batch: Any) -> InferenceResult:
         """Answer an assembled batch. `host_s` is what was spent in here alone."""
         return self.infer(*batch)
 

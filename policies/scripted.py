@@ -15,7 +15,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from simloop.policies.interface import Answer, Chunk, Policy, PolicySpec, Preparation, Query, QueryError
+from simloop.policies.interface import (
+    Chunk,
+    CompilationProgress,
+    InferenceResult,
+    Policy,
+    PolicySpec,
+    Query,
+    QueryError,
+)
 
 
 class ScriptedPolicy(Policy):
@@ -35,16 +43,20 @@ class ScriptedPolicy(Policy):
             uses_privileged=uses_privileged,
         )
 
-    def prepare(self, bucket: int, told: Callable[[Preparation], None] | None = None) -> float:
+    def prepare(
+        self, batch_size: int, on_progress: Callable[[CompilationProgress], None] | None = None
+    ) -> float:
         """Nothing to compile."""
         return 0.0
 
-    def infer(self, queries: Sequence[Query], bucket: int) -> Answer:
-        if not 1 <= len(queries) <= bucket:
-            raise ValueError(f"A bucket of {bucket} holds 1 to {bucket} queries; got {len(queries)}.")
+    def infer(self, queries: Sequence[Query], batch_size: int) -> InferenceResult:
+        if not 1 <= len(queries) <= batch_size:
+            raise ValueError(
+                f"A batch of {batch_size} rows holds 1 to {batch_size} queries; got {len(queries)}."
+            )
         start = time.perf_counter()
         chunks = [Chunk(self.act(query)[None]) for query in queries]
-        return Answer(chunks, host_s=time.perf_counter() - start)
+        return InferenceResult(chunks, host_s=time.perf_counter() - start)
 
     @abc.abstractmethod
     def act(self, query: Query) -> Float32[np.ndarray, "a"]:

@@ -11,13 +11,13 @@ from typing import Any
 import ray
 
 from simloop.envs.interface import Env, RenderSettings
-from simloop.harness.actors.factories import Sources
-from simloop.harness.actors.heartbeat import Doing, SimulatorHealth, process_health
+from simloop.harness.actors.factories import Factories
+from simloop.harness.actors.heartbeat import Activity, EnvActorHeartbeat, process_heartbeat
 from simloop.harness.actors.policy_client import Workers, this_node
 from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.planning.protocol import Protocol
-from simloop.harness.rollout.loop import Played, Reply, ask_here, play
-from simloop.harness.rollout.phase_timer import Board, Place
+from simloop.harness.rollout.loop import Reply, RolloutResult, ask_here, play
+from simloop.harness.rollout.phase_timer import PhaseTimer, PhaseTimers
 from simloop.harness.rollout.video import VideoRecorder
 from simloop.policies.interface import Policy, PolicySpec, Query
 
@@ -40,7 +40,7 @@ class EpisodeResult:
     """What came back from one attempt at an episode."""
 
     spec: EpisodeSpec
-    played: Played | None
+    played: RolloutResult | None
     error: str = ""
     """One line: what was raised, and where. Empty if the episode was played to its end."""
     trace: str = ""
@@ -53,13 +53,13 @@ class EpisodeResult:
 class Environments:
     """The live simulations of a process: no more than episodes under way, each kept for the next of its task."""
 
-    def __init__(self, sources: Sources, render: RenderSettings):
+    def __init__(self, sources: Factories, render: RenderSettings):
         self._sources = sources
         self._render = render
         self._idle: list[Env] = []
         self.alive = 0
 
-    def take(self, suite: str, task: str, place: Place) -> Env:
+    def take(self, suite: str, task: str, place: PhaseTimer) -> Env:
         """One that nobody else has."""
         for env in self._idle:
             if (env.spec.suite, env.spec.name) == (suite, task):
@@ -91,16 +91,16 @@ class EnvActor:
     Everything happens in one thread, which is what simulators and their renderers want.
     """
 
-    def __init__(self, protocol: Protocol, video: VideoSettings | None, sources: Sources):
+    def __init__(self, protocol: Protocol, video: VideoSettings | None, sources: Factories):
         self._protocol = protocol
         self._video = video
         self._sources = sources
         self._environments = Environments(sources, protocol.render)
         self._met: dict[str, tuple[PolicySpec, tuple[Any, ...]]] = {}
         self._policies: dict[str, Policy] = {}
-        self._board = Board()
-        self._workers = Workers(self._board)
-        self._places: dict[int, Place] = {}
+        self._timers = PhaseTimers()
+        self._workers = Workers(self._timers)
+        self._slots: dict[int, PhaseTimer] = {}
 
     async def meet(self, name: str, policy: PolicySpec, workers: tuple[Any, ...] = ()) -> None:
         """Be told of a policy before its first episode, and again when it has more workers.
@@ -113,24 +113,24 @@ class EnvActor:
         """
         self._met[name] = policy, workers
 
-    async def play(self, spec: EpisodeSpec, ticket: int = 0) -> EpisodeResult:
+    async def play(self, spec: EpisodeSpec, attempt_id: int = 0) -> EpisodeResult:
         """Play an episode to its end. Whatever breaks in it comes back as an error, not as an exception.
 
         Args:
-          ticket: By which `health` tells what this episode is doing.
+          ticket: By which `heartbeat` tells what this episode is doing.
         """
         async with asyncio.timeout(MEETING_S):
             while spec.policy not in self._met:
                 await asyncio.sleep(0.01)
-        place = self._places[ticket] = self._board.place()
+        place = self._slots[attempt_id] = self._timers.place()
         try:
             return await self._play(spec, *self._met[spec.policy], place)
         finally:
-            del self._places[ticket]
-            self._board.leave()
+            del self._slots[attempt_id]
+            self._timers.leave()
 
     async def _play(
-        self, spec: EpisodeSpec, policy: PolicySpec, workers: tuple[Any, ...], place: Place
+        self, spec: EpisodeSpec, policy: PolicySpec, workers: tuple[Any, ...], place: PhaseTimer
     ) -> EpisodeResult:
         env: Env | None = None
         try:
@@ -182,18 +182,18 @@ class EnvActor:
         return ask_here(self._policies[name], query)
 
     @ray.method(concurrency_group="health")
-    async def health(self) -> SimulatorHealth:
+    async def heartbeat(self) -> EnvActorHeartbeat:
         """What it is doing. Answered by another thread than that which simulates."""
-        process = process_health(this_node())
+        process = process_heartbeat(this_node())
         doing = tuple(
-            Doing(ticket, place.phase, max(0.0, process.clock_s - place.since))
-            for ticket, place in list(self._places.items())
+            Activity(attempt_id, place.phase, max(0.0, process.clock_s - place.since))
+            for attempt_id, place in list(self._slots.items())
         )
-        return SimulatorHealth(
+        return EnvActorHeartbeat(
             process,
             doing,
-            self._board.read(),
-            self._board.idle_s(),
+            self._timers.read(),
+            self._timers.idle_s(),
             self._environments.alive,
             self._workers.bytes_sent,
         )
@@ -213,7 +213,7 @@ def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
 
 
-def start_env_actor(protocol: Protocol, video: VideoSettings | None, sources: Sources) -> Any:
+def start_env_actor(protocol: Protocol, video: VideoSettings | None, sources: Factories) -> Any:
     """A simulator actor on one CPU; several nodes are filled evenly."""
     options = {"num_cpus": 1, "max_restarts": 0, "max_concurrency": MOST_AT_ONCE}
     actor = ray.remote(concurrency_groups={"health": 1})(EnvActor)

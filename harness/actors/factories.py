@@ -12,7 +12,7 @@ from simloop.harness.adapters.base import Adapter
 from simloop.harness.adapters.registry import find_adapter
 from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.planning.policy_names import load
-from simloop.harness.rollout.loop import Played, Reply
+from simloop.harness.rollout.loop import Reply, RolloutResult
 from simloop.policies.interface import Policy, PolicySpec, Query
 
 
@@ -29,23 +29,23 @@ class Recording(abc.ABC):
         """Called after every query, in their order."""
 
     @abc.abstractmethod
-    def finish(self, played: Played) -> bytes:
+    def finish(self, played: RolloutResult) -> bytes:
         """What comes back with the result of an episode that was played to its end."""
 
 
 @dataclass(frozen=True)
-class Sources:
+class Factories:
     """Where simulations and policies come from, and what is kept of their conversation."""
 
     env: Callable[[str, str, RenderSettings], Env] = make_env
     """Starts a simulation of (suite, task)."""
     policy: Callable[..., Policy] = load
-    """Loads a policy by its name in the experiment; told, where it answers in a worker, how (`Serving`)."""
+    """Loads a policy by its name in the experiment; told, where it answers in a worker, how (`LoadOptions`)."""
     adapter: Callable[[str, PolicySpec], Adapter] = find_adapter
     """Joins (suite, policy)."""
     recording: Callable[[EpisodeSpec], Recording] | None = None
     """Begins to record an episode; None where nothing but its outcome is wanted."""
 
 
-REGISTERED = Sources()
+REGISTERED = Factories()
 """The suites of `simloop.envs.registry` and the policies of `simloop.harness.planning.policy_names`."""

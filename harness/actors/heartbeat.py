@@ -11,11 +11,11 @@ from pathlib import Path
 import psutil
 
 from simloop.harness.rollout.phase_timer import Phase, PhaseTotals
-from simloop.harness.serving.batcher import Load
+from simloop.harness.serving.batcher import WorkerLoad
 
 
 @dataclass(frozen=True)
-class ProcessHealth:
+class ProcessHeartbeat:
     """What any process can say."""
 
     pid: int
@@ -31,10 +31,10 @@ class ProcessHealth:
 
 
 @dataclass(frozen=True)
-class Doing:
+class Activity:
     """One environment's place in its episode."""
 
-    ticket: int
+    attempt_id: int
     """Which attempt of the engine's it belongs to."""
     phase: Phase | None
     """None between two phases."""
@@ -42,11 +42,11 @@ class Doing:
 
 
 @dataclass(frozen=True)
-class SimulatorHealth:
+class EnvActorHeartbeat:
     """What a simulator's process says."""
 
-    process: ProcessHealth
-    doing: tuple[Doing, ...] = ()
+    process: ProcessHeartbeat
+    doing: tuple[Activity, ...] = ()
     totals: Mapping[Phase, PhaseTotals] = field(default_factory=dict)
     idle_s: float = 0.0
     """In which every environment waited for a policy, or there was none."""
@@ -57,23 +57,23 @@ class SimulatorHealth:
 
 
 @dataclass(frozen=True)
-class WorkerHealth:
+class WorkerHeartbeat:
     """What a policy worker says."""
 
-    process: ProcessHealth
+    process: ProcessHeartbeat
     prepared: bool
-    load: Load
+    load: WorkerLoad
     doing: str = ""
     """What it does before it can answer, and for how long, in words."""
     steps: int = 0
     """How often it has come a step further towards that: weights loaded, a program compiled."""
 
 
-def process_health(node: str) -> ProcessHealth:
+def process_heartbeat(node: str) -> ProcessHeartbeat:
     """Of the process that calls this."""
     process = psutil.Process(os.getpid())
     times = process.cpu_times()
-    return ProcessHealth(
+    return ProcessHeartbeat(
         os.getpid(),
         node,
         process.memory_info().rss,

@@ -12,8 +12,8 @@ import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayTaskError
 
 from simloop.harness.rollout.loop import Reply
-from simloop.harness.rollout.phase_timer import Board
-from simloop.harness.serving.shm_channel import Damaged, LineCut, LocalLine
+from simloop.harness.rollout.phase_timer import PhaseTimers
+from simloop.harness.serving.shm_channel import ChannelClosed, Damaged, ShmChannel
 from simloop.policies.interface import Query
 
 RESENDS = 5  # A query that brought so many workers down is not asked again.
@@ -25,8 +25,8 @@ class Address:
     """Where a worker can be called."""
 
     node: str
-    desk: str
-    """Its `simloop.harness.serving.shm_server.Desk`, for processes of the same machine."""
+    shm_server: str
+    """Its `simloop.harness.serving.shm_server.ShmServer`, for processes of the same machine."""
 
 
 def this_node() -> str:
@@ -34,17 +34,17 @@ def this_node() -> str:
     return ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
 
 
-class WorkerGone(RuntimeError):
+class WorkerLost(RuntimeError):
     """A policy worker died and will not be back."""
 
 
-class WorkerLine:
+class PolicyClient:
     """One worker. On the same machine queries travel through shared memory, else by Ray."""
 
-    def __init__(self, worker: Any, board: Board):
+    def __init__(self, worker: Any, timers: PhaseTimers):
         self._worker = worker
-        self._board = board
-        self._local: LocalLine | None = None
+        self._timers = timers
+        self._local: ShmChannel | None = None
         self._remote = False
         self._connecting = asyncio.Lock()
         self.waiting = 0
@@ -69,9 +69,9 @@ class WorkerLine:
                     return await self._ask_once(query)
                 except Damaged as error:
                     print(error)
-                except (LineCut, RayActorError):
+                except (ChannelClosed, RayActorError):
                     await self._hang_up()
-            raise WorkerGone(
+            raise WorkerLost(
                 f"This was asked {RESENDS} times, and the policy worker died or never got it whole."
             )
         finally:
@@ -90,7 +90,7 @@ class WorkerLine:
             return dataclasses.replace(reply, transport_s=max(0.0, time.perf_counter() - began - spent_s))
         reply, spent_s, left = await local.ask(query)
         # While the reply was on its way another environment may have been simulated by this process.
-        turn_s = max(0.0, self._board.last_busy - left)
+        turn_s = max(0.0, self._timers.last_busy - left)
         transport_s = time.perf_counter() - began - spent_s - turn_s
         return dataclasses.replace(reply, transport_s=max(0.0, transport_s), queue_s=reply.queue_s + turn_s)
 
@@ -101,11 +101,11 @@ class WorkerLine:
             address = await self._address()
             if address.node == this_node():
                 try:
-                    self._local = await LocalLine.open(address.desk, query)
+                    self._local = await ShmChannel.open(address.shm_server, query)
                     return
                 except OSError as error:
                     if isinstance(error, ConnectionError):  # It died again in this moment.
-                        raise LineCut(str(error)) from error
+                        raise ChannelClosed(str(error)) from error
                     print(f"Queries travel by Ray, shared memory cannot be used: {error}")
             self._remote = True
 
@@ -115,11 +115,11 @@ class WorkerLine:
             try:
                 return await self._worker.address.remote()
             except ActorDiedError as error:
-                raise WorkerGone(f"The policy worker died and is not started again: {error}") from error
+                raise WorkerLost(f"The policy worker died and is not started again: {error}") from error
             except (ActorUnavailableError, RayActorError):
                 await asyncio.sleep(PAUSE_S)
             except RayTaskError as error:
-                raise WorkerGone(f"The policy worker could not be started again: {error.cause}") from error
+                raise WorkerLost(f"The policy worker could not be started again: {error.cause}") from error
 
     async def _hang_up(self) -> None:
         async with self._connecting:
@@ -132,9 +132,9 @@ class WorkerLine:
 class Workers:
     """All lines of one process, one to each worker that it has been told of."""
 
-    def __init__(self, board: Board):
-        self._board = board
-        self._lines: dict[str, WorkerLine] = {}
+    def __init__(self, timers: PhaseTimers):
+        self._timers = timers
+        self._lines: dict[str, PolicyClient] = {}
 
     @property
     def bytes_sent(self) -> int:
@@ -146,8 +146,8 @@ class Workers:
         lines = [self._line(worker) for worker in workers]
         return await min(lines, key=lambda line: line.waiting).ask(query)
 
-    def _line(self, worker: Any) -> WorkerLine:
+    def _line(self, worker: Any) -> PolicyClient:
         key = worker._actor_id.hex()
         if key not in self._lines:
-            self._lines[key] = WorkerLine(worker, self._board)
+            self._lines[key] = PolicyClient(worker, self._timers)
         return self._lines[key]

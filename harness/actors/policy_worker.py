@@ -11,14 +11,14 @@ from typing import Any
 
 import ray
 
-from simloop.harness.actors.factories import Sources
-from simloop.harness.actors.heartbeat import WorkerHealth, process_health
+from simloop.harness.actors.factories import Factories
+from simloop.harness.actors.heartbeat import WorkerHeartbeat, process_heartbeat
 from simloop.harness.actors.policy_client import Address, this_node
 from simloop.harness.rollout.loop import Reply
 from simloop.harness.serving.batch_sizes import choose
-from simloop.harness.serving.batcher import Batcher, Load
-from simloop.harness.serving.shm_server import Desk, Done
-from simloop.policies.interface import Policy, PolicySpec, Preparation, Query, Serving
+from simloop.harness.serving.batcher import Batcher, WorkerLoad
+from simloop.harness.serving.shm_server import Done, ShmServer
+from simloop.policies.interface import CompilationProgress, LoadOptions, Policy, PolicySpec, Query
 from simloop.policies.models.kernels import KernelChoice, Kernels
 
 
@@ -31,7 +31,7 @@ class WorkerReport:
     compile_s: float
     device: str
     fingerprint: dict[str, str]
-    buckets: tuple[int, ...]
+    batch_sizes: tuple[int, ...]
     """Rows that its calls have: those of the experiment, or those that were found to be worth having."""
     kernels: KernelChoice | None = None
     """What computes the operations that libraries have kernels for."""
@@ -40,16 +40,16 @@ class WorkerReport:
 class PolicyWorker:
     """One policy, answering batches of queries from any number of simulators."""
 
-    def __init__(self, name: str, buckets: Sequence[int], sources: Sources, devices: int = 1):
+    def __init__(self, name: str, batch_sizes: Sequence[int], sources: Factories, devices: int = 1):
         self._name = name
         self._devices = devices
-        self._buckets = tuple(buckets)
+        self._batch_sizes = tuple(batch_sizes)
         self._sources = sources
         self._policy: Policy | None = None
         # Two workers share a GPU while one policy takes over from another; neither may take all its memory.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         self._batcher: Batcher | None = None
-        self._desk = Desk(self._put)
+        self._shm_server = ShmServer(self._put)
         self._preparing: asyncio.Future[WorkerReport] | None = None
         self._begun = asyncio.Event()
         self._prepared = False
@@ -68,7 +68,7 @@ class PolicyWorker:
         return await asyncio.shield(self._preparing)
 
     async def _prepare(self, kernels: Kernels | None) -> WorkerReport:
-        self._desk.open()
+        self._shm_server.open()
         report = await asyncio.to_thread(self._load, kernels)
         self._prepared = True
         return report
@@ -76,18 +76,24 @@ class PolicyWorker:
     def _load(self, kernels: Kernels | None) -> WorkerReport:
         started = time.perf_counter()
         self._now("loading weights", started)
-        policy = self._sources.policy(self._name, Serving(self._devices, max(self._buckets), kernels))
+        policy = self._sources.policy(self._name, LoadOptions(self._devices, max(self._batch_sizes), kernels))
         load_s = time.perf_counter() - started
         self._now("compiling", time.perf_counter())
-        buckets, compile_s = choose(policy, self._buckets, told=self._told)
+        batch_sizes, compile_s = choose(policy, self._batch_sizes, on_progress=self._on_progress)
         self._now("describing itself", time.perf_counter())
         self._policy = policy
-        self._batcher = Batcher(policy, buckets)
+        self._batcher = Batcher(policy, batch_sizes)
         return WorkerReport(
-            policy.spec, load_s, compile_s, policy.device(), policy.fingerprint(), buckets, policy.kernels()
+            policy.spec,
+            load_s,
+            compile_s,
+            policy.device(),
+            policy.fingerprint(),
+            batch_sizes,
+            policy.kernels(),
         )
 
-    def _told(self, preparation: Preparation) -> None:
+    def _on_progress(self, preparation: CompilationProgress) -> None:
         self._now(str(preparation), time.perf_counter() - preparation.seconds)
 
     def _now(self, doing: str, since: float) -> None:
@@ -97,7 +103,7 @@ class PolicyWorker:
     async def address(self) -> Address:
         """Where this worker can be called, once it can answer."""
         await self._until_prepared()
-        return Address(this_node(), self._desk.address)
+        return Address(this_node(), self._shm_server.address)
 
     async def infer(self, query: Query) -> Reply:
         """Answer one query, in a batch with those that wait with it."""
@@ -116,18 +122,18 @@ class PolicyWorker:
         self._batcher.put(query, done, encode_here=True)
 
     @ray.method(concurrency_group="health")
-    async def health(self) -> WorkerHealth:
+    async def heartbeat(self) -> WorkerHeartbeat:
         """What it is doing."""
-        load = self._batcher.load() if self._batcher else Load()
+        load = self._batcher.load() if self._batcher else WorkerLoad()
         doing = ""
         if not self._prepared and self._stage is not None:
             what, since = self._stage
             doing = f"{what}, {time.perf_counter() - since:.0f} s"
-        return WorkerHealth(process_health(this_node()), self._prepared, load, doing, self._steps)
+        return WorkerHeartbeat(process_heartbeat(this_node()), self._prepared, load, doing, self._steps)
 
 
 def start_policy_worker(
-    name: str, buckets: Sequence[int], num_gpus: float, sources: Sources, devices: int = 1
+    name: str, batch_sizes: Sequence[int], num_gpus: float, sources: Factories, devices: int = 1
 ) -> Any:
     """A policy actor on a GPU where there is one, or on several. It takes no CPU of Ray's count: simulators do.
 
@@ -135,4 +141,4 @@ def start_policy_worker(
     """
     options = {"num_cpus": 0, "num_gpus": num_gpus, "max_restarts": -1, "max_concurrency": 10_000}
     actor = ray.remote(concurrency_groups={"health": 1})(PolicyWorker)
-    return actor.options(**options).remote(name, tuple(buckets), sources, devices)
+    return actor.options(**options).remote(name, tuple(batch_sizes), sources, devices)

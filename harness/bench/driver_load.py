@@ -12,15 +12,15 @@ import ray
 from rich.console import Console
 
 from simloop.harness.actors.env_actor import EpisodeResult
-from simloop.harness.actors.heartbeat import ProcessHealth, SimulatorHealth
-from simloop.harness.engine.episode_queue import Agenda
+from simloop.harness.actors.heartbeat import EnvActorHeartbeat, ProcessHeartbeat
+from simloop.harness.engine.episode_queue import EpisodeQueue
 from simloop.harness.engine.ray_cluster import RayConnection
 from simloop.harness.engine.resources import Resources
 from simloop.harness.planning.experiment import Experiment
 from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.recording.run_folder import RunFolder, video_path
-from simloop.harness.rollout.loop import Played
+from simloop.harness.rollout.loop import RolloutResult
 from simloop.harness.rollout.phase_timer import PHASES, PhaseTotals
 from simloop.results.records.records import QueryRecord
 from simloop.results.tables.typesetting import Grid, to_markdown
@@ -35,11 +35,13 @@ QUERY = QueryRecord(0, 30.0, 0.2, 0.2, 1.0, 1.0, 40.0, 0.1, 72.5, 4, 4)
 class _Echo:
     """A simulator that needs no time."""
 
-    async def play(self, spec: EpisodeSpec, ticket: int) -> EpisodeResult:
-        return EpisodeResult(spec, Played(queries=[QUERY] * QUERIES))
+    async def play(self, spec: EpisodeSpec, attempt_id: int) -> EpisodeResult:
+        return EpisodeResult(spec, RolloutResult(queries=[QUERY] * QUERIES))
 
-    async def health(self) -> SimulatorHealth:
-        return SimulatorHealth(ProcessHealth(0, "", 0, 0.0, 0.0, 0), (), {p: PhaseTotals() for p in PHASES})
+    async def heartbeat(self) -> EnvActorHeartbeat:
+        return EnvActorHeartbeat(
+            ProcessHeartbeat(0, "", 0, 0.0, 0.0, 0), (), {p: PhaseTotals() for p in PHASES}
+        )
 
 
 def run(seconds: float, console: Console) -> int:
@@ -55,7 +57,7 @@ def run(seconds: float, console: Console) -> int:
         echo = ray.remote(_Echo).options(num_cpus=0, max_concurrency=AT_ONCE).remote()
         spec = _experiment().plan().episodes[0]
         rows.append(("call of an actor and its result", _called(seconds, lambda: echo.play.remote(spec, 0))))
-        rows.append(("question after the health of a process", _called(seconds, echo.health.remote)))
+        rows.append(("question after the health of a process", _called(seconds, echo.heartbeat.remote)))
     finally:
         connection.close()
     cells = tuple((name, f"{rate:.0f}", f"{rate * EPISODE_S:.0f}") for name, rate in rows)
@@ -84,7 +86,7 @@ def _written(seconds: float, video: bytes | None) -> float:
         count, began = 0, time.perf_counter()
         for spec in plan.episodes:
             path = video_path(spec.policy, spec.task, spec.episode, "success") if video else ""
-            record = Played(queries=[QUERY] * QUERIES).record(spec, policy, attempts=1, video=path)
+            record = RolloutResult(queries=[QUERY] * QUERIES).record(spec, policy, attempts=1, video=path)
             folder.append(record, [QUERY] * QUERIES, video)
             count += 1
             if time.perf_counter() - began >= seconds:
@@ -96,9 +98,9 @@ def _handed_out(seconds: float) -> float:
     episodes = _experiment().plan().episodes
     count, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
-        agenda = Agenda(episodes)
-        while attempt := agenda.next(lambda policy: True):
-            agenda.expected.learn(attempt.spec, 1.0)
+        episode_queue = EpisodeQueue(episodes)
+        while attempt := episode_queue.next(lambda policy: True):
+            episode_queue.expected.learn(attempt.spec, 1.0)
             count += 1
     return count / (time.perf_counter() - began)
 

@@ -12,19 +12,19 @@ from dataclasses import dataclass
 import psutil
 from rich.console import Console
 
-from simloop.harness.actors.heartbeat import ProcessHealth, SimulatorHealth, WorkerHealth
+from simloop.harness.actors.heartbeat import EnvActorHeartbeat, ProcessHeartbeat, WorkerHeartbeat
 from simloop.harness.bench.lock_step import lock_step
-from simloop.harness.bench.workload import Workload, policy_alone, simulators_alone, stub_cpu_ms
-from simloop.harness.engine.engine import Engine, Listener
+from simloop.harness.bench.workload import EngineWorkload, policy_alone, simulators_alone, stub_cpu_ms
+from simloop.harness.engine.engine import Engine, EngineCallbacks
 from simloop.harness.engine.metrics import (
-    Figures,
+    EngineMetrics,
     Readings,
     WorkerReadings,
     simulator_figures,
     worker_figures,
 )
 from simloop.harness.engine.resources import EngineError, Resources, usable_cores
-from simloop.harness.rollout.loop import Played
+from simloop.harness.rollout.loop import RolloutResult
 from simloop.harness.rollout.phase_timer import Phase
 from simloop.results.tables.typesetting import Grid, to_markdown
 
@@ -75,28 +75,28 @@ class Achieved:
 class _Reading:
     """What all processes say at one moment, and what the system says of those that say nothing."""
 
-    simulators: dict[int, SimulatorHealth]
-    workers: dict[int, WorkerHealth]
+    simulators: dict[int, EnvActorHeartbeat]
+    workers: dict[int, WorkerHeartbeat]
     clock_s: float
     driver_s: float
     ray_s: float
 
     @classmethod
     def of(cls, engine: Engine) -> _Reading:
-        simulators = {health.process.pid: health for health in engine.healths()[0]}
-        workers = {health.process.pid: health for health in engine.healths()[1]}
+        simulators = {heartbeat.process.pid: heartbeat for heartbeat in engine.healths()[0]}
+        workers = {heartbeat.process.pid: heartbeat for heartbeat in engine.healths()[1]}
         return cls(simulators, workers, time.perf_counter(), *_cpu_s(simulators.keys() | workers.keys()))
 
 
-def measure(work: Workload, resources: Resources, seconds: float) -> Achieved:
+def measure(work: EngineWorkload, resources: Resources, seconds: float) -> Achieved:
     """Run the engine on the workload, wait until it has found its size, and measure for a while."""
-    seen: list[tuple[float, Figures]] = []
-    played: list[Played] = []
-    listener = Listener(figures=lambda figures: seen.append((time.monotonic(), figures)))
+    seen: list[tuple[float, EngineMetrics]] = []
+    played: list[RolloutResult] = []
+    callbacks = EngineCallbacks(figures=lambda figures: seen.append((time.monotonic(), figures)))
     stub = work.stub.spec()
     first = last = None
     with Engine(
-        work.protocol, {stub.name: stub}, work.bucket, resources, None, listener, work.sources()
+        work.protocol, {stub.name: stub}, work.batch_size, resources, None, callbacks, work.sources()
     ) as engine:
         began = time.monotonic()
         for _, result in engine.results(work.plan().episodes):
@@ -115,7 +115,7 @@ def measure(work: Workload, resources: Resources, seconds: float) -> Achieved:
     return _achieved(first, last, played, seen[-1][1].places, stub_cpu_ms(work))
 
 
-def _settled(seen: list[tuple[float, Figures]], running_s: float) -> bool:
+def _settled(seen: list[tuple[float, EngineMetrics]], running_s: float) -> bool:
     """Whether the number of environments has not changed for a while, or has been changing for too long."""
     if not seen or running_s < WARM_UP_S:
         return False
@@ -123,7 +123,9 @@ def _settled(seen: list[tuple[float, Figures]], running_s: float) -> bool:
     return len(recent) == 1 or running_s > SETTLED_S
 
 
-def _achieved(first: _Reading, last: _Reading, played: list[Played], places: int, stub_ms: float) -> Achieved:
+def _achieved(
+    first: _Reading, last: _Reading, played: list[RolloutResult], places: int, stub_ms: float
+) -> Achieved:
     pairs = [(a, last.simulators[pid]) for pid, a in first.simulators.items() if pid in last.simulators]
     workers = [(a, last.workers[pid]) for pid, a in first.workers.items() if pid in last.workers]
     simulated, served = simulator_figures(pairs), worker_figures(workers)
@@ -166,11 +168,11 @@ def _own_time(
     )
 
 
-def _share(before: ProcessHealth, now: ProcessHealth) -> float:
+def _share(before: ProcessHeartbeat, now: ProcessHeartbeat) -> float:
     return (now.cpu_s - before.cpu_s) / (now.clock_s - before.clock_s)
 
 
-def _simulating(before: SimulatorHealth, now: SimulatorHealth) -> float:
+def _simulating(before: EnvActorHeartbeat, now: EnvActorHeartbeat) -> float:
     spent_s = sum(now.totals[phase].cpu_s - before.totals[phase].cpu_s for phase in SIMULATING)
     return spent_s / (now.process.clock_s - before.process.clock_s)
 
@@ -188,7 +190,7 @@ def _cpu_s(but: Collection[int]) -> tuple[float, float]:
     return own.user + own.system, total
 
 
-def run(work: Workload, seconds: float, console: Console, *, compare: bool) -> int:
+def run(work: EngineWorkload, seconds: float, console: Console, *, compare: bool) -> int:
     """Measure everything and print it as tables of Markdown; returns the exit status."""
     cores = usable_cores()
     console.print(f"{cores} cores; {work.suite}/{work.task}, {seconds:g} s for each figure", highlight=False)
@@ -196,7 +198,7 @@ def run(work: Workload, seconds: float, console: Console, *, compare: bool) -> i
     for name in ("simulators", "policy"):
         before = simulators_alone(work, cores, seconds)
         if name == "policy":
-            work = work.serving(POLICY_BOUND * work.bucket / before.queries_per_s)
+            work = work.serving(POLICY_BOUND * work.batch_size / before.queries_per_s)
         serves = policy_alone(work, min(seconds, 5.0))
         achieved = measure(work, Resources(), seconds)
         after = simulators_alone(work, cores, seconds)
@@ -249,7 +251,7 @@ def _cost_grid(eight: Achieved) -> Grid:
     return Grid("Cost", ("cost of the harness", ""), (rows,))
 
 
-def _comparison_grid(work: Workload, cores: int, seconds: float) -> Grid:
+def _comparison_grid(work: EngineWorkload, cores: int, seconds: float) -> Grid:
     rows = []
     for images in (True, False):
         chosen = dataclasses.replace(work, images=images)

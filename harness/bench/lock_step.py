@@ -10,12 +10,12 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from simloop.envs.gym import GymEnv
-from simloop.harness.bench.workload import Workload
+from simloop.harness.bench.workload import EngineWorkload
 from simloop.harness.serving.stub_policy import StubPolicy
 from simloop.policies.interface import Chunk, Query
 
 
-def lock_step(work: Workload, environments: int, seconds: float) -> float:
+def lock_step(work: EngineWorkload, environments: int, seconds: float) -> float:
     """Steps per second of all environments together: each step waits for the slowest, each draws every camera.
 
     The policy is asked once for all of them, as often as for the engine.
@@ -36,8 +36,8 @@ def lock_step(work: Workload, environments: int, seconds: float) -> float:
             queries = [_query(work, observation, i, asked) for i in range(environments)]
             asked += 1
             chunks: list[Chunk] = []
-            for first in range(0, environments, work.bucket):
-                chunks += policy.infer(queries[first : first + work.bucket], work.bucket).chunks
+            for first in range(0, environments, work.batch_size):
+                chunks += policy.infer(queries[first : first + work.batch_size], work.batch_size).chunks
             for row in range(work.replan_steps):
                 actions = np.stack([adapter.action(task, chunk.actions[row]) for chunk in chunks])
                 observation, *_ = envs.step(actions)
@@ -48,7 +48,7 @@ def lock_step(work: Workload, environments: int, seconds: float) -> float:
 
 
 class _Maker:
-    def __init__(self, work: Workload, cameras: tuple[str, ...]):
+    def __init__(self, work: EngineWorkload, cameras: tuple[str, ...]):
         self._work, self._cameras = work, cameras
 
     def __call__(self) -> gymnasium.Env:
@@ -56,6 +56,6 @@ class _Maker:
         return gymnasium.wrappers.TimeLimit(env, self._work.max_steps)
 
 
-def _query(work: Workload, observation: dict[str, np.ndarray], i: int, number: int) -> Query:
+def _query(work: EngineWorkload, observation: dict[str, np.ndarray], i: int, number: int) -> Query:
     images = {name: observation[work.adapter.cameras[name]][i] for name in work.stub.cameras}
     return Query("t", "i", 1000 * number + i, observation["state"][i], images)

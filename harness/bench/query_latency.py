@@ -19,8 +19,8 @@ from rich.console import Console
 from simloop.harness.actors.env_actor import EnvActor
 from simloop.harness.actors.policy_client import Address
 from simloop.harness.actors.policy_worker import PolicyWorker
-from simloop.harness.bench.workload import Workload
-from simloop.harness.rollout.loop import Played
+from simloop.harness.bench.workload import EngineWorkload
+from simloop.harness.rollout.loop import RolloutResult
 from simloop.harness.rollout.phase_timer import Phase
 from simloop.results.tables.typesetting import Grid, to_markdown
 
@@ -52,7 +52,7 @@ class Cost:
         return own / (own + self.simulating_cpu)
 
 
-def run(work: Workload, environments: int, seconds: float, console: Console) -> int:
+def run(work: EngineWorkload, environments: int, seconds: float, console: Console) -> int:
     """Measure and print a table of Markdown; returns the exit status."""
     cost = measure(work, environments, seconds)
     rows = (
@@ -73,7 +73,7 @@ def run(work: Workload, environments: int, seconds: float, console: Console) -> 
     return 0
 
 
-def measure(work: Workload, environments: int, seconds: float) -> Cost:
+def measure(work: EngineWorkload, environments: int, seconds: float) -> Cost:
     """Play episodes for a while, as many environments at once, against a worker in another process."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -86,28 +86,28 @@ def measure(work: Workload, environments: int, seconds: float) -> Cost:
         worker.join()
 
 
-async def _play(work: Workload, environments: int, seconds: float, worker: Connection) -> Cost:
+async def _play(work: EngineWorkload, environments: int, seconds: float, worker: Connection) -> Cost:
     address: str = await asyncio.to_thread(worker.recv)
     handle = _Handle(Address("", address))
     actor = EnvActor(work.protocol, None, work.sources())
     await actor.meet(work.stub.name, work.stub.spec(), (handle,))
     episodes = iter(work.plan().episodes)
-    played: list[Played] = []
+    played: list[RolloutResult] = []
     until = float("inf")
 
-    async def pull(ticket: int) -> None:
+    async def pull(attempt_id: int) -> None:
         while time.perf_counter() < until:
-            result = await actor.play(next(episodes), ticket)
+            result = await actor.play(next(episodes), attempt_id)
             if result.played is None:
                 raise RuntimeError(result.error)
             played.append(result.played)
 
     warm_up = [actor.play(next(episodes), i) for i in range(environments)]
     await asyncio.gather(*warm_up)
-    before, cpu, theirs_cpu = await actor.health(), time.thread_time(), _cpu(worker)
+    before, cpu, theirs_cpu = await actor.heartbeat(), time.thread_time(), _cpu(worker)
     until = time.perf_counter() + seconds
-    await asyncio.gather(*(pull(ticket) for ticket in range(environments)))
-    after, cpu, theirs_cpu = await actor.health(), time.thread_time() - cpu, _cpu(worker) - theirs_cpu
+    await asyncio.gather(*(pull(attempt_id) for attempt_id in range(environments)))
+    after, cpu, theirs_cpu = await actor.heartbeat(), time.thread_time() - cpu, _cpu(worker) - theirs_cpu
     queries = [query for one in played for query in one.queries]
     inside = sum(after.totals[p].cpu_s - before.totals[p].cpu_s for p in SIMULATING)
     count = len(queries)
@@ -133,11 +133,11 @@ class _Handle:
         self._actor_id = SimpleNamespace(hex=lambda: "worker")
 
 
-def _worker(work: Workload, console: Connection) -> None:
+def _worker(work: EngineWorkload, console: Connection) -> None:
     async def serve() -> None:
-        worker = PolicyWorker(work.stub.name, [work.bucket], work.sources())
+        worker = PolicyWorker(work.stub.name, [work.batch_size], work.sources())
         await worker.prepare()
-        console.send((await worker.address()).desk)
+        console.send((await worker.address()).shm_server)
         while True:
             await asyncio.to_thread(console.recv)
             console.send(time.process_time())

@@ -15,20 +15,20 @@ import numpy as np
 
 from simloop.envs.interface import TaskSpec
 from simloop.envs.registry import resolve_tasks
-from simloop.harness.actors.factories import Sources, make_env
+from simloop.harness.actors.factories import Factories, make_env
 from simloop.harness.adapters.base import Adapter
 from simloop.harness.adapters.registry import ADAPTERS, find_adapter
 from simloop.harness.errors import SimloopError
 from simloop.harness.planning.plan import EpisodeSpec, Plan, make_plan
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.serving.stub_policy import Stub, StubPolicy
-from simloop.policies.interface import Query, Serving
+from simloop.policies.interface import LoadOptions, Query
 
 MANY = 100_000  # Episodes: more than any measurement plays.
 
 
 @dataclass(frozen=True)
-class Workload:
+class EngineWorkload:
     """Episodes of one task with a stub policy."""
 
     suite: str
@@ -36,7 +36,7 @@ class Workload:
     images: bool
     max_steps: int
     replan_steps: int
-    bucket: int
+    batch_size: int
     service_s: float = 0.0
 
     @property
@@ -71,11 +71,11 @@ class Workload:
         """More episodes than will be played."""
         return make_plan([self.stub.name], [self.task_spec], self.protocol, MANY, seed=0)
 
-    def sources(self) -> Sources:
+    def sources(self) -> Factories:
         """For the engine."""
-        return Sources(policy=_Load(self.stub))
+        return Factories(policy=_Load(self.stub))
 
-    def serving(self, service_s: float) -> Workload:
+    def serving(self, service_s: float) -> EngineWorkload:
         """The same with another time for a call of the policy."""
         return dataclasses.replace(self, service_s=service_s)
 
@@ -84,7 +84,7 @@ class Workload:
 class _Load:
     stub: Stub
 
-    def __call__(self, name: str, serving: Serving | None = None) -> StubPolicy:
+    def __call__(self, name: str, serving: LoadOptions | None = None) -> StubPolicy:
         return StubPolicy(self.stub)
 
 
@@ -98,7 +98,7 @@ class Alone:
     cpu_ms_per_query: float
 
 
-def simulators_alone(work: Workload, processes: int, seconds: float) -> Alone:
+def simulators_alone(work: EngineWorkload, processes: int, seconds: float) -> Alone:
     """Reset, draw, step: the work of the episodes in bare loops, one process per core, nobody asked.
 
     Raises:
@@ -133,7 +133,9 @@ def simulators_alone(work: Workload, processes: int, seconds: float) -> Alone:
     return Alone(processes, queries, steps, 1e3 * cpu)
 
 
-def _simulate(work: Workload, first: int, every: int, seconds: float, barrier: Barrier, answers: Any) -> None:
+def _simulate(
+    work: EngineWorkload, first: int, every: int, seconds: float, barrier: Barrier, answers: Any
+) -> None:
     try:
         answers.put(_simulated(work, first, every, seconds, barrier))
     except Exception as error:
@@ -141,7 +143,7 @@ def _simulate(work: Workload, first: int, every: int, seconds: float, barrier: B
 
 
 def _simulated(
-    work: Workload, first: int, every: int, seconds: float, barrier: Barrier
+    work: EngineWorkload, first: int, every: int, seconds: float, barrier: Barrier
 ) -> tuple[int, int, float, float]:
     """Queries, steps, seconds, and seconds on a core."""
     env = make_env(work.suite, work.task, work.protocol.render)
@@ -160,7 +162,7 @@ def _simulated(
     return queries, steps, time.perf_counter() - began, time.process_time() - cpu
 
 
-def _bare_episode(env: Any, work: Workload, spec: EpisodeSpec) -> Iterator[int]:
+def _bare_episode(env: Any, work: EngineWorkload, spec: EpisodeSpec) -> Iterator[int]:
     """Yields the steps after each point at which a policy would have been asked."""
     policy, adapter, task = StubPolicy(work.stub), work.adapter, env.spec
     env.reset(spec.seed)
@@ -181,22 +183,22 @@ def _bare_episode(env: Any, work: Workload, spec: EpisodeSpec) -> Iterator[int]:
             return
 
 
-def policy_alone(work: Workload, seconds: float) -> float:
+def policy_alone(work: EngineWorkload, seconds: float) -> float:
     """Queries per second of the policy with full batches, asked without a pause."""
     policy = StubPolicy(work.stub)
     images = dict.fromkeys(policy.spec.cameras, np.zeros((224, 224, 3), np.uint8))
-    queries = [Query("t", "i", i, np.zeros(1, np.float32), images) for i in range(work.bucket)]
+    queries = [Query("t", "i", i, np.zeros(1, np.float32), images) for i in range(work.batch_size)]
     rows, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
-        rows += len(policy.infer(queries, work.bucket).chunks)
+        rows += len(policy.infer(queries, work.batch_size).chunks)
     return rows / (time.perf_counter() - began)
 
 
-def stub_cpu_ms(work: Workload, rows: int = 200) -> float:
+def stub_cpu_ms(work: EngineWorkload, rows: int = 200) -> float:
     """What the stub itself takes of a core for one query: it looks at the images and draws actions."""
     policy = StubPolicy(work.serving(0.0).stub)
     images = dict.fromkeys(policy.spec.cameras, np.zeros((224, 224, 3), np.uint8))
     began = time.thread_time()
     for i in range(rows):
-        policy.infer([Query("t", "i", i, np.zeros(1, np.float32), images)], work.bucket)
+        policy.infer([Query("t", "i", i, np.zeros(1, np.float32), images)], work.batch_size)
     return 1e3 * (time.thread_time() - began) / rows

@@ -13,7 +13,7 @@ from simloop.harness.errors import SimloopError
 from simloop.policies.bench.bench_config import BenchConfig
 
 if TYPE_CHECKING:
-    from simloop.harness.bench.workload import Workload
+    from simloop.harness.bench.workload import EngineWorkload
 
 bench = SubcommandApp()
 """A part of the command line of `simloop.harness.cli`."""
@@ -22,7 +22,7 @@ Seconds = Annotated[float, arg(metavar="S")]
 
 
 @dataclass(frozen=True)
-class Played:
+class EpisodeOptions:
     """What is played while something is measured."""
 
     suite: Annotated[str, arg(metavar="S")] = "metaworld"
@@ -33,26 +33,28 @@ class Played:
     """Control steps per episode."""
     replan_steps: Annotated[int, arg(metavar="N")] = 10
     """Actions between two queries."""
-    bucket: Annotated[int, arg(metavar="N")] = 4
+    batch_size: Annotated[int, arg(metavar="N")] = 4
     """Rows of a call of the policy."""
     images: bool = True
     """Whether the policy looks through the robot's cameras."""
 
-    def workload(self) -> Workload:
+    def workload(self) -> EngineWorkload:
         """The same with a policy."""
         from simloop.envs.registry import resolve_tasks
-        from simloop.harness.bench.workload import Workload
+        from simloop.harness.bench.workload import EngineWorkload
 
         task, *others = resolve_tasks(self.suite, [self.task])
         if others:
             raise SimloopError(
                 f"--task {self.task} is {1 + len(others)} tasks; name one, such as {task.name}."
             )
-        return Workload(self.suite, task.name, self.images, self.max_steps, self.replan_steps, self.bucket)
+        return EngineWorkload(
+            self.suite, task.name, self.images, self.max_steps, self.replan_steps, self.batch_size
+        )
 
 
 @bench.command(name="engine")
-def engine(played: Annotated[Played, arg(name="")], *, seconds: Seconds = 20.0, compare: bool = True) -> int:
+def engine(played: Annotated[EpisodeOptions, arg(name="")], *, seconds: Seconds = 20.0, compare: bool = True) -> int:
     """Measure how much of this machine the engine makes use of, and what it costs.
 
     Prints, as Markdown: queries per second of the simulators alone, of the policy alone and of both together,
@@ -69,7 +71,7 @@ def engine(played: Annotated[Played, arg(name="")], *, seconds: Seconds = 20.0, 
 
 
 @bench.command(name="query")
-def query(played: Annotated[Played, arg(name="")], *, seconds: Seconds = 20.0) -> int:
+def query(played: Annotated[EpisodeOptions, arg(name="")], *, seconds: Seconds = 20.0) -> int:
     """Measure what a query costs in time on cores, which can be done on a busy machine too.
 
     Args:

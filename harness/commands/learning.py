@@ -106,7 +106,7 @@ def quantize(
       data: Demonstrations (a LeRobotDataset): real observations, on half of which the ranges of inputs are
         measured, and on the other half the change of actions.
       out: Folder of the checkpoint; must not exist.
-      frames: Frames to take of the data, evenly spread.
+      frames: CameraFrames to take of the data, evenly spread.
       cameras: MODEL_CAMERA=DATASET_KEY for each camera; base_0_rgb=observation.images.base_0_rgb and so on
         without.
     """

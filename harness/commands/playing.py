@@ -36,7 +36,7 @@ def run(
         Literal["end_episode", "hold"] | None, arg("{end_episode,hold}", "end_episode")
     ] = None,
     perturb: Annotated[str | None, arg("KIND=S", "nothing")] = None,
-    bucket: Annotated[int | None, arg("N", "4")] = None,
+    batch_size: Annotated[int | None, arg("N", "4")] = None,
     until_decided: bool = False,
     alpha: Annotated[float | None, arg("A", "0.05")] = None,
     margin: Annotated[float | None, arg("D", "0.02")] = None,
@@ -83,7 +83,7 @@ def run(
       undecodable: What follows tokens that spell no action: the episode fails, or the robot holds still.
       perturb: Disturb what policies see or do on purpose, such as camera-noise=0.1 (simloop list perturbations).
         Runs at several strengths make a curve: simloop table RUN [RUN ...] --only perturbations.
-      bucket: Rows of every call of a policy worker, unused ones padded.
+      batch_size: Rows of every call of a policy worker, unused ones padded.
       until_decided: Compare two policies pair by pair, tasks mixed, and stop as soon as they are found to differ or
         to be equivalent, or neither by --max-episodes. The rule is written down before the first episode.
       alpha: With --until-decided: how often, at most, equal policies are said to differ, however often one looks.
@@ -139,7 +139,13 @@ def run(
     if render is not None:
         rules = dataclasses.replace(rules, render=dataclasses.replace(rules.render, profile=render))
     overrides = _given(
-        suite=suite, tasks=tasks, policies=policies, episodes=episodes, seed=seed, bucket=bucket, limit=limit
+        suite=suite,
+        tasks=tasks,
+        policies=policies,
+        episodes=episodes,
+        seed=seed,
+        batch_size=batch_size,
+        limit=limit,
     )
     chosen = dataclasses.replace(chosen, protocol=rules, **overrides)
     if checkpoint is not None:

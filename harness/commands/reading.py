@@ -114,10 +114,10 @@ def report(
       alpha: How often, at most, any of all comparisons may find a difference that there is not.
       looked_at: Policies and checkpoints that were tried before these were chosen.
     """
-    from simloop.results.records.runs import Source
+    from simloop.results.records.runs import RunSource
     from simloop.results.report.html_report import write_report
 
-    folder = out or Source.parse(runs[0]).folder / "report"
+    folder = out or RunSource.parse(runs[0]).folder / "report"
     page = write_report(list(runs), folder, margin=margin, alpha=alpha, looked_at=looked_at)
     Console().print(f"Open {page} in a browser.", highlight=False, markup=False, soft_wrap=True)
     return 0

@@ -24,7 +24,7 @@ from simloop.envs.interface import RenderSettings, TaskSpec
 from simloop.envs.registry import resolve_tasks
 from simloop.envs.rendering import draw_test_frame
 from simloop.harness.actors.env_actor import EpisodeResult
-from simloop.harness.actors.factories import Sources
+from simloop.harness.actors.factories import Factories
 from simloop.harness.adapters.registry import find_adapter
 from simloop.harness.demonstrations.dagger import RollIn, rolled_in
 from simloop.harness.demonstrations.expert import EXPERT, DemonstrationRecording, Demonstrator, Watched
@@ -165,7 +165,11 @@ class Collection:
 
 
 def collect(
-    collection: Collection, out: Path, resources: Resources, console: Console, sources: Sources | None = None
+    collection: Collection,
+    out: Path,
+    resources: Resources,
+    console: Console,
+    sources: Factories | None = None,
 ) -> Path:
     """Collect demonstrations and write them as a dataset.
 
@@ -189,7 +193,7 @@ def collect(
     draw_test_frame(RenderSettings(collection.render.profile, 64, 64))
     parts = _Parts(out.with_name(f"{out.name}.parts"), collection)
     policy = watched.spec(next(iter(tasks.values())))
-    sources = sources or Sources()
+    sources = sources or Factories()
     if roll_in:
         sources = dataclasses.replace(sources, env=rolled_in(roll_in, sources.env))
     sources = dataclasses.replace(

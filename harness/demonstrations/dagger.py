@@ -28,7 +28,7 @@ from simloop.harness.planning.policy_names import load, parse
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.planning.seed_overlap import MANIFEST
 from simloop.harness.planning.seeding import derive
-from simloop.harness.rollout.loop import Played, run_episode
+from simloop.harness.rollout.loop import RolloutResult, run_episode
 from simloop.policies.interface import Policy
 
 Make: TypeAlias = Callable[[str, str, RenderSettings], Env]
@@ -91,7 +91,7 @@ class RolledInEnv(Env):
     def close(self) -> None:
         self._env.close()
 
-    def _roll(self, seed: int, steps: int) -> Played | None:
+    def _roll(self, seed: int, steps: int) -> RolloutResult | None:
         """Reset, and let the policy play for so many steps; None if that is none."""
         if steps == 0:
             self._env.reset(seed)
@@ -111,7 +111,7 @@ class RolledInEnv(Env):
 
 
 def rolled_in(roll_in: RollIn, make: Make = make_env) -> Make:
-    """A maker of such environments, for `Sources.env`, around another."""
+    """A maker of such environments, for `Factories.env`, around another."""
     return functools.partial(_make, roll_in, make)
 
 

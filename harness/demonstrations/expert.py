@@ -15,8 +15,8 @@ import numpy as np
 from simloop.envs.interface import TaskSpec
 from simloop.harness.actors.factories import Recording
 from simloop.harness.planning.plan import EpisodeSpec
-from simloop.harness.rollout.loop import Played, Reply
-from simloop.policies.interface import Answer, Chunk, Policy, PolicySpec, Preparation, Query
+from simloop.harness.rollout.loop import Reply, RolloutResult
+from simloop.policies.interface import Chunk, CompilationProgress, InferenceResult, Policy, PolicySpec, Query
 from simloop.policies.scripted import scripted_policy
 from simloop.policies.training.demonstration import IMAGE_STATS_EVERY, Demonstration, image_stats
 from simloop.policies.training.video import VideoEncoder
@@ -34,7 +34,7 @@ class Watched:
     cameras: tuple[str, ...]
     """Model camera names."""
     image_size: int
-    """Frames are drawn in the size of an evaluation, and brought to this one as a policy would do it."""
+    """Images are drawn in the size of an evaluation, and brought to this one as a policy would do it."""
     fps: int
     noise: float
     """Standard deviation of what is added to every entry of the executed actions, in units of half the
@@ -62,18 +62,20 @@ class Demonstrator(Policy):
         self._noise = noise
         self._expert = scripted_policy(EXPERT)
 
-    def prepare(self, bucket: int, told: Callable[[Preparation], None] | None = None) -> float:
+    def prepare(
+        self, batch_size: int, on_progress: Callable[[CompilationProgress], None] | None = None
+    ) -> float:
         """Nothing to compile."""
         return 0.0
 
-    def infer(self, queries: Sequence[Query], bucket: int) -> Answer:
+    def infer(self, queries: Sequence[Query], batch_size: int) -> InferenceResult:
         """Answer with one action for each query."""
         started = time.perf_counter()
-        clean = self._expert.infer(queries, bucket).chunks
+        clean = self._expert.infer(queries, batch_size).chunks
         chunks = [
             Chunk(self._disturbed(query, chunk.actions)) for query, chunk in zip(queries, clean, strict=True)
         ]
-        return Answer(chunks, host_s=time.perf_counter() - started)
+        return InferenceResult(chunks, host_s=time.perf_counter() - started)
 
     def _disturbed(self, query: Query, actions: np.ndarray) -> np.ndarray:
         if self._noise == 0.0 or query.action_low is None or query.action_high is None:
@@ -85,7 +87,7 @@ class Demonstrator(Policy):
 
 
 class DemonstrationRecording(Recording):
-    """Frames, states and the expert's actions of one episode."""
+    """Images, states and the expert's actions of one episode."""
 
     def __init__(self, spec: EpisodeSpec, watched: Watched):
         self._spec = spec
@@ -112,7 +114,7 @@ class DemonstrationRecording(Recording):
             self._environment_states.append(query.privileged.astype(np.float32))
         self._actions.append(self._expert.infer([query], 1).chunks[0].actions[0])
 
-    def finish(self, played: Played) -> bytes:
+    def finish(self, played: RolloutResult) -> bytes:
         """The demonstration as one file."""
         return Demonstration(
             suite=self._spec.suite,

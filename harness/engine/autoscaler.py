@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from simloop.harness.engine.metrics import Figures
+from simloop.harness.engine.metrics import EngineMetrics
 
 START = 2  # Environments of a simulator before anything is measured: one is simulated while the other waits.
 CALLS_OF_A_ROUND = 2  # The one that is running when a query arrives, and its own.
@@ -51,7 +51,7 @@ class Limits:
     """Whether any policy answers in another process: otherwise nobody ever waits."""
 
 
-class Sizing:
+class Autoscaler:
     """Finds the numbers; those set by hand stay.
 
     Args:
@@ -76,7 +76,7 @@ class Sizing:
         """Another policy is played: what was found need not hold for it."""
         self._before = self._settled_at = None
 
-    def judge(self, figures: Figures) -> str:
+    def judge(self, figures: EngineMetrics) -> str:
         """Look at what a while has shown in which as many environments as possible were under way.
 
         Returns the reason if a number was changed, else nothing.
@@ -95,7 +95,7 @@ class Sizing:
             return reason
         return self._environments(figures, room) if self._limits.places is None else ""
 
-    def short_of_memory(self, figures: Figures) -> bool:
+    def short_of_memory(self, figures: EngineMetrics) -> bool:
         """Whether the machine with least has hardly any left."""
         free = figures.free_bytes
         return free is not None and free < HEADROOM / 2 * self._limits.total_bytes
@@ -111,7 +111,7 @@ class Sizing:
             return ""
         return "the machine runs short of memory"
 
-    def _room(self, figures: Figures) -> int:
+    def _room(self, figures: EngineMetrics) -> int:
         """Environments that memory has room for, beside those that are there."""
         if figures.free_bytes is None or not figures.env_bytes:
             return 0
@@ -140,7 +140,7 @@ class Sizing:
             rate = min(rate, self.workers * rows / call_ms)
         return max(START, math.ceil(rate * (sim_ms + CALLS_OF_A_ROUND * call_ms) / self.simulators - 1e-6))
 
-    def _environments(self, figures: Figures, room: int) -> str:
+    def _environments(self, figures: EngineMetrics, room: int) -> str:
         assert figures.sim_ms is not None
         assert figures.call_ms is not None
         enough = self.enough(figures.sim_ms, figures.call_ms, figures.call_rows)
@@ -168,12 +168,12 @@ class Sizing:
         return f"simulators waited {1 - (figures.simulator_share or 0.0):.0%} of the time, the policy {_idle(figures)}"
 
 
-def _nobody_waits(figures: Figures) -> bool:
+def _nobody_waits(figures: EngineMetrics) -> bool:
     full = (figures.device_share or 0.0) >= BUSY and (figures.batch_fill or 0.0) >= BUSY
     return full or (figures.simulator_share or 0.0) >= BUSY
 
 
-def _idle(figures: Figures) -> str:
+def _idle(figures: EngineMetrics) -> str:
     idle = 1 - (figures.device_share or 0.0)
     fill = figures.batch_fill or 0.0
     return f"{idle:.0%}" if idle > 1 - BUSY else f"filled {fill:.0%} of its rows"

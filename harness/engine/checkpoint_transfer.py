@@ -21,11 +21,11 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from simloop.harness.actors.factories import Sources
+from simloop.harness.actors.factories import Factories
 from simloop.harness.errors import SimloopError
 from simloop.harness.planning.policy_names import load, parse
 from simloop.policies.files.cache_folder import simloop_home
-from simloop.policies.interface import Policy, Serving
+from simloop.policies.interface import LoadOptions, Policy
 
 PIECE_BYTES = 32 * 2**20
 AHEAD = 3  # Pieces under way at once, so that reading, sending and writing go on together.
@@ -113,7 +113,7 @@ class FetchedPolicies:
     checkpoints: Mapping[str, tuple[Listing, Any]]
     """What is in each policy's folder, and who sends it."""
 
-    def __call__(self, name: str, serving: Serving | None = None) -> Policy:
+    def __call__(self, name: str, serving: LoadOptions | None = None) -> Policy:
         """The policy of that name in the experiment."""
         if name not in self.checkpoints:
             return load(name, serving)
@@ -122,7 +122,7 @@ class FetchedPolicies:
         return load(name, serving, checkpoint=folder)
 
 
-def travelling(sources: Sources, policies: Mapping[str, Any]) -> tuple[Sources, list[Any]]:
+def travelling(sources: Factories, policies: Mapping[str, Any]) -> tuple[Factories, list[Any]]:
     """Sources for the machines of a cluster, and the senders that they need until the run has ended."""
     if sources.policy is not load:
         return sources, []

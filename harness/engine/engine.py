@@ -23,20 +23,20 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from simloop.harness.actors.env_actor import EpisodeResult, VideoSettings, start_env_actor
-from simloop.harness.actors.factories import REGISTERED, Sources
-from simloop.harness.actors.heartbeat import SimulatorHealth, WorkerHealth
+from simloop.harness.actors.factories import REGISTERED, Factories
+from simloop.harness.actors.heartbeat import EnvActorHeartbeat, WorkerHeartbeat
 from simloop.harness.actors.policy_worker import WorkerReport, start_policy_worker
-from simloop.harness.engine.autoscaler import GUESS_BYTES, Limits, Sizing
+from simloop.harness.engine.autoscaler import GUESS_BYTES, Autoscaler, Limits
 from simloop.harness.engine.checkpoint_transfer import travelling
-from simloop.harness.engine.env_pool import Death, Simulator, Simulators, first_line
-from simloop.harness.engine.episode_queue import Agenda, Attempt
+from simloop.harness.engine.env_pool import Death, EnvActorHandle, EnvPool, first_line
+from simloop.harness.engine.episode_queue import Attempt, EpisodeQueue
 from simloop.harness.engine.gpu_allocation import WorkerGpus
-from simloop.harness.engine.metrics import Figures
+from simloop.harness.engine.metrics import EngineMetrics
 from simloop.harness.engine.ray_cluster import RayConnection
 from simloop.harness.engine.resources import EngineError, Resources
-from simloop.harness.engine.supervisor import Caretaker
-from simloop.harness.engine.timeouts import Deadlines
-from simloop.harness.engine.worker_pool import Workforce
+from simloop.harness.engine.supervisor import Supervisor
+from simloop.harness.engine.timeouts import Timeouts
+from simloop.harness.engine.worker_pool import WorkerPool
 from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.planning.protocol import Protocol
 from simloop.policies.interface import PolicySpec
@@ -50,7 +50,7 @@ Event = tuple[str, Any, "Future[Any] | None"]
 
 
 @dataclass(frozen=True)
-class Listener:
+class EngineCallbacks:
     """Who wants to know what happens beside the results."""
 
     ready: Callable[[WorkerReport], None] = lambda report: None
@@ -59,7 +59,7 @@ class Listener:
     """An attempt broke, by this error, and is made again."""
     note: Callable[[str], None] = lambda note: None
     """Something else happened, in a sentence."""
-    figures: Callable[[Figures], None] = lambda figures: None
+    figures: Callable[[EngineMetrics], None] = lambda figures: None
     """Twice a second, of the last two seconds or so."""
 
 
@@ -79,31 +79,31 @@ class Engine:
         self,
         protocol: Protocol,
         policies: Mapping[str, PolicySpec],
-        buckets: int | Sequence[int],
+        batch_sizes: int | Sequence[int],
         resources: Resources,
         video: VideoSettings | None,
-        listener: Listener | None = None,
-        sources: Sources = REGISTERED,
+        callbacks: EngineCallbacks | None = None,
+        sources: Factories = REGISTERED,
         kernels: Mapping[str, Kernels] | None = None,
     ):
         self._protocol = protocol
         self._policies = policies
-        self._buckets = (buckets,) if isinstance(buckets, int) else tuple(buckets)
+        self._batch_sizes = (batch_sizes,) if isinstance(batch_sizes, int) else tuple(batch_sizes)
         self._resources = resources
         self._video = video
-        self._listener = listener or Listener()
+        self._callbacks = callbacks or EngineCallbacks()
         self._sources = sources
         self._senders: list[Any] = []
         self._ray = RayConnection(resources)
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._deadlines = Deadlines(resources.deadlines)
-        self._simulators = Simulators(
-            lambda: start_env_actor(protocol, video, self._sources), self._post, self._deadlines
+        self._timeouts = Timeouts(resources.timeouts)
+        self._env_pool = EnvPool(
+            lambda: start_env_actor(protocol, video, self._sources), self._post, self._timeouts
         )
-        self._workforce = Workforce(self._start_worker, self._post, self._deadlines)
+        self._worker_pool = WorkerPool(self._start_worker, self._post, self._timeouts)
         self._kernels = dict(kernels or {})
         self._gpus = WorkerGpus((), 0)
-        self._agenda = Agenda(())
+        self._queue = EpisodeQueue(())
         self._stopping = threading.Event()
         self._leaving = threading.Event()
 
@@ -123,7 +123,7 @@ class Engine:
         except EngineError:
             self._ray.close()
             raise
-        self._workforce.settle(self._settled_kernels())
+        self._worker_pool.settle(self._settled_kernels())
         if resources.ray_address is not None:
             self._sources, self._senders = travelling(self._sources, self._policies)
         limits = Limits(
@@ -135,30 +135,32 @@ class Engine:
             asked_elsewhere=asked > 0,
             total_bytes=psutil.virtual_memory().total,
         )
-        self._sizing = Sizing(limits, None if limits.simulators_by_hand else self._ray.room(GUESS_BYTES))
-        self._caretaker = Caretaker(
-            self._simulators, self._workforce, self._deadlines, self._sizing, resources.actor_memory_gib
+        self._autoscaler = Autoscaler(
+            limits, None if limits.simulators_by_hand else self._ray.room(GUESS_BYTES)
+        )
+        self._supervisor = Supervisor(
+            self._env_pool, self._worker_pool, self._timeouts, self._autoscaler, resources.actor_memory_gib
         )
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop everything, also episodes under way."""
         self._leaving.set()
-        self._simulators.stop()
-        self._workforce.stop()
+        self._env_pool.stop()
+        self._worker_pool.stop()
         for sender in self._senders:
             ray.kill(sender)
         self._ray.close()
 
     @property
-    def figures(self) -> Figures:
+    def figures(self) -> EngineMetrics:
         """The last seconds."""
-        return self._caretaker.figures
+        return self._supervisor.figures
 
-    def healths(self) -> tuple[list[SimulatorHealth], list[WorkerHealth]]:
+    def healths(self) -> tuple[list[EnvActorHeartbeat], list[WorkerHeartbeat]]:
         """What simulators and policy workers last said of themselves."""
-        simulators = [s.health for s in list(self._simulators.all) if s.health is not None]
-        return simulators, [w.health for w in self._workforce.all if w.health is not None]
+        simulators = [s.heartbeat for s in list(self._env_pool.all) if s.heartbeat is not None]
+        return simulators, [w.heartbeat for w in self._worker_pool.all if w.heartbeat is not None]
 
     def stop_asking(self) -> None:
         """Start no episode any more; those under way are still played and yielded."""
@@ -180,7 +182,7 @@ class Engine:
         """
         if in_order:
             self._gpus.check_in_turns()
-        self._agenda = Agenda(todo, in_order=in_order)
+        self._queue = EpisodeQueue(todo, in_order=in_order)
         self._stopping.clear()
         outbox: queue.Queue[tuple[Any, ...]] = queue.Queue()
         thread = threading.Thread(
@@ -195,7 +197,7 @@ class Engine:
                 if kind == "result":
                     yield content[0], content[1]
                 else:
-                    getattr(self._listener, kind)(*content)
+                    getattr(self._callbacks, kind)(*content)
                 outbox.task_done()
                 self._events.put(("read", None, None))
         finally:
@@ -213,18 +215,18 @@ class Engine:
     def _play_all(self, outbox: queue.Queue[tuple[Any, ...]], most_unread: int) -> None:
         failure: BaseException | None = None
         try:
-            episodes = len(self._agenda)
+            episodes = len(self._queue)
             looked, staffed = time.monotonic(), float("-inf")
-            while not self._leaving.is_set() and (len(self._agenda) or self._simulators.running):
+            while not self._leaving.is_set() and (len(self._queue) or self._env_pool.running):
                 if self._stopping.is_set():
                     self._stopping.clear()
-                    self._agenda.clear()
+                    self._queue.clear()
                 if time.monotonic() - staffed >= STAFF_S:
                     staffed = time.monotonic()
-                    self._workforce.keep(self._policies_needed())
-                    self._workforce.have(self._policies_wanted(), self._sizing.workers)
-                    self._simulators.have(
-                        min(self._sizing.simulators, max(episodes, len(self._simulators.all)))
+                    self._worker_pool.keep(self._policies_needed())
+                    self._worker_pool.have(self._policies_wanted(), self._autoscaler.workers)
+                    self._env_pool.have(
+                        min(self._autoscaler.simulators, max(episodes, len(self._env_pool.all)))
                     )
                 if outbox.unfinished_tasks <= most_unread:
                     self._dispatch()
@@ -251,33 +253,33 @@ class Engine:
             if kind == "played":
                 self._played(tag, future, outbox)
             elif kind == "prepared":
-                if report := self._workforce.prepared(tag, future):
+                if report := self._worker_pool.prepared(tag, future):
                     outbox.put(("ready", report))
             elif kind == "worker":
-                if note := self._workforce.heard(tag, future):
-                    self._caretaker.replaced += 1
+                if note := self._worker_pool.heard(tag, future):
+                    self._supervisor.replaced += 1
                     outbox.put(("note", note))
-            elif death := self._simulators.heard(tag, future):
+            elif death := self._env_pool.heard(tag, future):
                 self._bury(death, outbox)
 
-    def _played(self, ticket: int, future: Future[EpisodeResult], outbox: queue.Queue[Any]) -> None:
-        simulator = self._simulators.simulator_of(ticket)
+    def _played(self, attempt_id: int, future: Future[EpisodeResult], outbox: queue.Queue[Any]) -> None:
+        simulator = self._env_pool.simulator_of(attempt_id)
         if simulator is None:
             return
         try:
             result = future.result()
         except RayTaskError as error:
-            _, attempt = self._simulators.ended(ticket) or (None, None)
+            _, attempt = self._env_pool.ended(attempt_id) or (None, None)
             assert attempt is not None
             result = EpisodeResult(attempt.spec, None, error=first_line(error.cause), trace=str(error))
         except RayError as error:
-            self._bury(self._simulators.died(simulator, first_line(error)), outbox)
+            self._bury(self._env_pool.died(simulator, first_line(error)), outbox)
             return
         else:
-            _, attempt = self._simulators.ended(ticket) or (None, None)
+            _, attempt = self._env_pool.ended(attempt_id) or (None, None)
             assert attempt is not None
         if result.played is not None:
-            self._agenda.expected.learn(attempt.spec, result.played.wall_s)
+            self._queue.expected.learn(attempt.spec, result.played.wall_s)
         self._settle(attempt, result, outbox)
         if result.unfit:
             self._retire(simulator, result.error, outbox)
@@ -288,30 +290,30 @@ class Engine:
         """Have an attempt made again, or hand out what came of it."""
         if result.played is None and attempt.number < self._resources.max_attempts:
             outbox.put(("retry", attempt, result.error))
-            self._caretaker.retried += 1
-            self._agenda.put_back(attempt.again())
+            self._supervisor.retried += 1
+            self._queue.put_back(attempt.again())
         else:
             outbox.put(("result", attempt, result))
 
     def _bury(self, death: Death, outbox: queue.Queue[Any]) -> None:
         """What becomes of the attempts of a simulator that is no more."""
-        self._caretaker.replaced += 1
+        self._supervisor.replaced += 1
         outbox.put(("note", f"A simulator process is replaced: {death.reason}"))
         for attempt in death.uncharged:
-            self._agenda.put_back(attempt)
+            self._queue.put_back(attempt)
         for attempt in death.charged:
             error = f"The simulator process died: {death.reason}"
             self._settle(attempt, EpisodeResult(attempt.spec, None, error=error), outbox)
 
-    def _retire(self, simulator: Simulator, reason: str, outbox: queue.Queue[Any]) -> None:
-        if death := self._simulators.replace(simulator, reason):
+    def _retire(self, simulator: EnvActorHandle, reason: str, outbox: queue.Queue[Any]) -> None:
+        if death := self._env_pool.replace(simulator, reason):
             self._bury(death, outbox)
 
     def _dispatch(self) -> None:
         """Give simulators with room the next episodes whose policy can answer."""
-        places = self._sizing.places
-        free = [simulator for simulator in self._simulators.all if simulator.room(places)]
-        few = 2 * len(self._simulators.all) * places
+        places = self._autoscaler.places
+        free = [simulator for simulator in self._env_pool.all if simulator.room(places)]
+        few = 2 * len(self._env_pool.all) * places
         while free:
             free.sort(key=lambda simulator: len(simulator.running))
             simulator = free[0]
@@ -322,29 +324,29 @@ class Engine:
                     free.pop(0)
                     continue
             else:
-                attempt = self._agenda.next(self._playable, few=few)
+                attempt = self._queue.next(self._playable, few=few)
             if attempt is None:
                 free.pop(0)
                 continue
             policy = self._policies[attempt.spec.policy]
-            self._simulators.play(simulator, attempt, policy, self._workforce.ready(policy.name))
+            self._env_pool.play(simulator, attempt, policy, self._worker_pool.ready(policy.name))
             if not simulator.room(places):
                 free.pop(0)
 
     def _playable(self, policy: str) -> bool:
-        return self._policies[policy].runs_in == "actor" or bool(self._workforce.ready(policy))
+        return self._policies[policy].runs_in == "actor" or bool(self._worker_pool.ready(policy))
 
     def _policies_wanted(self) -> list[str]:
         """Policies that need workers now, and those that play next."""
-        wanted = {attempt.spec.policy for attempt in self._simulators.attempts()}
-        for policy in self._agenda.policies():
+        wanted = {attempt.spec.policy for attempt in self._env_pool.attempts()}
+        for policy in self._queue.policies():
             if len(wanted) > self._gpus.ahead:
                 break
             wanted.add(policy)
         return [policy for policy in wanted if self._policies[policy].runs_in == "worker"]
 
     def _policies_needed(self) -> set[str]:
-        return {a.spec.policy for a in self._simulators.attempts()} | set(self._agenda.policies())
+        return {a.spec.policy for a in self._env_pool.attempts()} | set(self._queue.policies())
 
     def _settled_kernels(self) -> dict[str, Kernels]:
         """Kernels by policy, as far as nobody has to choose them: said by hand, used before, or without a choice."""
@@ -360,11 +362,11 @@ class Engine:
 
     def _start_worker(self, policy: str) -> Any:
         gpus = self._gpus
-        return start_policy_worker(policy, self._buckets, gpus.share, self._sources, gpus.per_worker)
+        return start_policy_worker(policy, self._batch_sizes, gpus.share, self._sources, gpus.per_worker)
 
     def _look_after(self, now: float, outbox: queue.Queue[tuple[Any, ...]]) -> None:
         """Ask how everybody is, end who hangs, and judge whether there are enough of everything."""
-        deaths, notes = self._caretaker.look_after(now, waiting=len(self._agenda))
+        deaths, notes = self._supervisor.look_after(now, waiting=len(self._queue))
         for death in deaths:
             self._bury(death, outbox)
         for note in notes:

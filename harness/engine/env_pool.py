@@ -18,10 +18,10 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from simloop.harness.actors.heartbeat import ProcessHealth, SimulatorHealth
+from simloop.harness.actors.heartbeat import EnvActorHeartbeat, ProcessHeartbeat
 from simloop.harness.engine.episode_queue import Attempt
 from simloop.harness.engine.resources import EngineError
-from simloop.harness.engine.timeouts import Deadlines
+from simloop.harness.engine.timeouts import Timeouts
 from simloop.policies.interface import PolicySpec
 
 Post = Callable[..., None]
@@ -34,7 +34,7 @@ STILLBORN = 3  # Processes in a row that die before they are ready: no other one
 
 
 @dataclass(eq=False)
-class Simulator:
+class EnvActorHandle:
     """One env actor."""
 
     handle: Any
@@ -47,8 +47,8 @@ class Simulator:
     """Policies that it has been told of, with their workers."""
     leaving: bool = False
     """Whether it is to be replaced once it has nothing under way."""
-    health: SimulatorHealth | None = None
-    before: SimulatorHealth | None = None
+    heartbeat: EnvActorHeartbeat | None = None
+    before: EnvActorHeartbeat | None = None
     """The reading before that."""
     asked: float | None = None
     """Since when an answer about its health has been awaited."""
@@ -57,7 +57,7 @@ class Simulator:
     @property
     def ready(self) -> bool:
         """Whether it has shown that it lives."""
-        return self.health is not None
+        return self.heartbeat is not None
 
     def room(self, places: int) -> int:
         """How many more attempts it may be given now."""
@@ -79,18 +79,18 @@ class Death:
     """Those that had no part in it."""
 
 
-class Simulators:
+class EnvPool:
     """Starts, feeds, watches and replaces env actors."""
 
-    def __init__(self, start: Callable[[], Any], post: Post, deadlines: Deadlines):
+    def __init__(self, start: Callable[[], Any], post: Post, timeouts: Timeouts):
         self._start = start
         self._post = post
-        self._deadlines = deadlines
-        self._tickets: dict[int, Simulator] = {}
+        self._timeouts = timeouts
+        self._tickets: dict[int, EnvActorHandle] = {}
         self._numbers = itertools.count()
         self._stillborn = 0
         self._wanted = 0
-        self.all: list[Simulator] = []
+        self.all: list[EnvActorHandle] = []
 
     @property
     def running(self) -> int:
@@ -115,32 +115,32 @@ class Simulators:
 
     def _add(self, alone: Sequence[Attempt]) -> None:
         now = time.monotonic()
-        simulator = Simulator(self._start(), now, alone=deque(alone), heard=now)
+        simulator = EnvActorHandle(self._start(), now, alone=deque(alone), heard=now)
         self.all.append(simulator)
         self._ask(simulator)
 
     def play(
-        self, simulator: Simulator, attempt: Attempt, policy: PolicySpec, workers: tuple[Any, ...]
+        self, simulator: EnvActorHandle, attempt: Attempt, policy: PolicySpec, workers: tuple[Any, ...]
     ) -> None:
         """Have an attempt made; `played` comes in."""
         name = attempt.spec.policy
         if simulator.met.get(name) != workers:
             simulator.met[name] = workers
             simulator.handle.meet.remote(name, policy, workers)
-        ticket = next(self._numbers)
-        simulator.running[ticket] = attempt
-        self._tickets[ticket] = simulator
-        reference = simulator.handle.play.remote(attempt.spec, ticket)
-        self._post("played", ticket, reference.future())
+        attempt_id = next(self._numbers)
+        simulator.running[attempt_id] = attempt
+        self._tickets[attempt_id] = simulator
+        reference = simulator.handle.play.remote(attempt.spec, attempt_id)
+        self._post("played", attempt_id, reference.future())
 
-    def ended(self, ticket: int) -> tuple[Simulator, Attempt] | None:
+    def ended(self, attempt_id: int) -> tuple[EnvActorHandle, Attempt] | None:
         """Take an attempt off; None if its end is known already."""
-        simulator = self._tickets.pop(ticket, None)
-        return None if simulator is None else (simulator, simulator.running.pop(ticket))
+        simulator = self._tickets.pop(attempt_id, None)
+        return None if simulator is None else (simulator, simulator.running.pop(attempt_id))
 
-    def simulator_of(self, ticket: int) -> Simulator | None:
+    def simulator_of(self, attempt_id: int) -> EnvActorHandle | None:
         """Who makes the attempt."""
-        return self._tickets.get(ticket)
+        return self._tickets.get(attempt_id)
 
     def ask_all(self, now: float, every_s: float) -> None:
         """Ask those after their health that have not been asked for a while."""
@@ -148,29 +148,29 @@ class Simulators:
             if simulator.asked is None and now - simulator.heard >= every_s:
                 self._ask(simulator)
 
-    def _ask(self, simulator: Simulator) -> None:
+    def _ask(self, simulator: EnvActorHandle) -> None:
         simulator.asked = time.monotonic()
-        self._post("simulator", simulator, simulator.handle.health.remote().future())
+        self._post("simulator", simulator, simulator.handle.heartbeat.remote().future())
 
-    def heard(self, simulator: Simulator, future: Future[SimulatorHealth]) -> Death | None:
+    def heard(self, simulator: EnvActorHandle, future: Future[EnvActorHeartbeat]) -> Death | None:
         """Take in what a simulator says of itself; its death, if that is all that came."""
         if simulator not in self.all:
             return None
         try:
-            health = future.result()
+            heartbeat = future.result()
         except RayError as error:
             return self.died(simulator, first_line(error))
         self._stillborn = 0
         simulator.asked, simulator.heard = None, time.monotonic()
-        simulator.before, simulator.health = simulator.health, health
-        self._deadlines.learn(health.totals)
+        simulator.before, simulator.heartbeat = simulator.heartbeat, heartbeat
+        self._timeouts.learn(heartbeat.totals)
         return None
 
     def judge(self, now: float, *, answers_due: bool) -> list[Death]:
-        """End those that hang; what that means for their attempts. `answers_due` as in `Deadlines.overdue`."""
+        """End those that hang; what that means for their attempts. `answers_due` as in `Timeouts.overdue`."""
         deaths = []
         waited_s = now - min((s.born for s in self.all), default=now)
-        if waited_s > self._deadlines.start_s and not any(s.ready for s in self.all):
+        if waited_s > self._timeouts.start_s and not any(s.ready for s in self.all):
             raise EngineError(
                 f"No simulator could be started in {waited_s:.0f} s. Look whether the cluster has a free core "
                 "(ray status) and whether other runs hold them."
@@ -182,50 +182,50 @@ class Simulators:
                 if now - simulator.born > PATIENCE_S:
                     self._hand_over(simulator)
                 continue
-            assert simulator.health is not None
-            overdue = self._deadlines.overdue(simulator.health, answers_due=answers_due)
-            if overdue is not None and overdue.ticket in simulator.running:
-                deaths.append(self._end(simulator, str(overdue), overdue.ticket))
-            elif simulator.asked is not None and unheard_s > self._deadlines.silence_s:
-                stuck = self._deadlines.overdue(simulator.health, unheard_s, answers_due=answers_due)
+            assert simulator.heartbeat is not None
+            overdue = self._timeouts.overdue(simulator.heartbeat, answers_due=answers_due)
+            if overdue is not None and overdue.attempt_id in simulator.running:
+                deaths.append(self._end(simulator, str(overdue), overdue.attempt_id))
+            elif simulator.asked is not None and unheard_s > self._timeouts.silence_s:
+                stuck = self._timeouts.overdue(simulator.heartbeat, unheard_s, answers_due=answers_due)
                 reason = f"the process has not answered for {unheard_s:.0f} s"
-                if stuck is not None and stuck.ticket in simulator.running:
-                    deaths.append(self._end(simulator, f"{reason}, while {stuck}", stuck.ticket))
+                if stuck is not None and stuck.attempt_id in simulator.running:
+                    deaths.append(self._end(simulator, f"{reason}, while {stuck}", stuck.attempt_id))
                 else:
                     deaths.append(self._end(simulator, reason, None))
         return deaths
 
-    def replace(self, simulator: Simulator, reason: str, *, now: bool = False) -> Death | None:
+    def replace(self, simulator: EnvActorHandle, reason: str, *, now: bool = False) -> Death | None:
         """Have another in its place: once its episodes have ended, or now."""
         simulator.leaving = True
         return self._end(simulator, reason, None) if now or not simulator.running else None
 
-    def _end(self, simulator: Simulator, reason: str, guilty: int | None) -> Death:
-        if simulator.health is not None:
-            kill_process(simulator.health.process)
+    def _end(self, simulator: EnvActorHandle, reason: str, guilty: int | None) -> Death:
+        if simulator.heartbeat is not None:
+            kill_process(simulator.heartbeat.process)
         ray.kill(simulator.handle)
         return self.died(simulator, reason, guilty)
 
-    def died(self, simulator: Simulator, reason: str, guilty: int | None = None) -> Death:
+    def died(self, simulator: EnvActorHandle, reason: str, guilty: int | None = None) -> Death:
         """A simulator is no more: start another where one is wanted, and say which attempts are to be made again.
 
         Where nobody knows which of several attempts brought the process down, the new one makes each of
         them alone. Attempts on a machine that was lost have no part in that.
         """
         self.all.remove(simulator)
-        for ticket in simulator.running:
-            self._tickets.pop(ticket, None)
+        for attempt_id in simulator.running:
+            self._tickets.pop(attempt_id, None)
         attempts = tuple(simulator.running.values())
         if not simulator.ready:
             self._stillborn += 1
             if self._stillborn >= STILLBORN:
                 raise EngineError(f"Simulators die before they are ready: {reason}")
-        if simulator.health is not None and _node_is_lost(simulator.health.process.node):
+        if simulator.heartbeat is not None and _node_is_lost(simulator.heartbeat.process.node):
             self._follow(())
             return Death(f"{reason} (its machine was lost)", uncharged=(*attempts, *simulator.alone))
         if guilty is not None:
             charged = (simulator.running[guilty],)
-            innocent = tuple(a for ticket, a in simulator.running.items() if ticket != guilty)
+            innocent = tuple(a for attempt_id, a in simulator.running.items() if attempt_id != guilty)
             self._follow(simulator.alone)
             return Death(reason, charged, innocent)
         if len(attempts) > 1:
@@ -240,7 +240,7 @@ class Simulators:
         if alone or sum(not simulator.leaving for simulator in self.all) < self._wanted:
             self._add(alone)
 
-    def _hand_over(self, waiting: Simulator) -> None:
+    def _hand_over(self, waiting: EnvActorHandle) -> None:
         """Have another simulator play, alone, what one was to play that is not ready."""
         others = [simulator for simulator in self.all if simulator.ready and not simulator.leaving]
         if waiting.alone and others:
@@ -255,7 +255,7 @@ class Simulators:
         self._tickets.clear()
 
 
-def kill_process(process: ProcessHealth) -> None:
+def kill_process(process: ProcessHeartbeat) -> None:
     """End a process at once, whatever it is doing, on whichever machine it is."""
     if process.node == ray.get_runtime_context().get_node_id():
         _kill(process.pid)

@@ -50,7 +50,7 @@ class Expected:
         return float("inf")
 
 
-class Agenda:
+class EpisodeQueue:
     """Episodes that wait to be played, by policy and task.
 
     Args:

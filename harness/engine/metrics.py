@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from simloop.harness.actors.heartbeat import SimulatorHealth, WorkerHealth
+from simloop.harness.actors.heartbeat import EnvActorHeartbeat, WorkerHeartbeat
 from simloop.harness.rollout.phase_timer import PHASES, Phase, PhaseTotals
 
-Readings = Sequence[tuple[SimulatorHealth, SimulatorHealth]]
+Readings = Sequence[tuple[EnvActorHeartbeat, EnvActorHeartbeat]]
 """Two successive ones of every simulator."""
-WorkerReadings = Sequence[tuple[WorkerHealth, WorkerHealth]]
+WorkerReadings = Sequence[tuple[WorkerHeartbeat, WorkerHeartbeat]]
 
 
 @dataclass(frozen=True)
-class Figures:
+class EngineMetrics:
     """The engine over the last seconds. None where there is nothing to take it from."""
 
     simulators: int = 0
@@ -104,12 +104,12 @@ def worker_figures(readings: WorkerReadings) -> dict[str, Any]:
     return found
 
 
-def busy_s(health: WorkerHealth) -> float:
+def busy_s(heartbeat: WorkerHeartbeat) -> float:
     """Seconds in which a policy computed, the present call included."""
-    return health.load.busy_s + health.load.running_for_s
+    return heartbeat.load.busy_s + heartbeat.load.running_for_s
 
 
-def env_bytes(healths: Sequence[SimulatorHealth]) -> int | None:
+def env_bytes(healths: Sequence[EnvActorHeartbeat]) -> int | None:
     """Memory of one environment, taken as all that its process has grown to: more than it is, never less."""
     sizes = [h.process.rss_bytes // h.environments for h in healths if h.environments]
     return max(sizes, default=None)

@@ -65,9 +65,9 @@ class Resources:
     """A simulator process that grows beyond this is replaced."""
     ray_address: Annotated[str | None, _unless_given("HOST:PORT|auto", "this machine alone")] = None
     """A running Ray cluster to use."""
-    deadlines: Floors = field(default_factory=Floors)
+    timeouts: Floors = field(default_factory=Floors)
     gpus_per_worker: Annotated[int, arg(metavar="N")] = 1
-    """GPUs that each worker spreads its policy over: rows of a batch over all of them (where N divides --bucket),
+    """GPUs that each worker spreads its policy over: rows of a batch over all of them (where N divides --batch-size),
     weights over as few as can hold them. Changes answers by rounding, as another kind of GPU does."""
     kernels: Annotated[
         tuple[str, ...], _unless_given("xla|OPERATION=LIBRARY [...]", "the fastest, found before it answers")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from simloop.harness.actors.heartbeat import SimulatorHealth, WorkerHealth
-from simloop.harness.engine.autoscaler import Sizing
-from simloop.harness.engine.env_pool import Death, Simulator, Simulators
-from simloop.harness.engine.metrics import Figures, phase_text, simulator_figures, worker_figures
-from simloop.harness.engine.timeouts import Deadlines
-from simloop.harness.engine.worker_pool import Worker, Workforce
+from simloop.harness.actors.heartbeat import EnvActorHeartbeat, WorkerHeartbeat
+from simloop.harness.engine.autoscaler import Autoscaler
+from simloop.harness.engine.env_pool import Death, EnvActorHandle, EnvPool
+from simloop.harness.engine.metrics import EngineMetrics, phase_text, simulator_figures, worker_figures
+from simloop.harness.engine.timeouts import Timeouts
+from simloop.harness.engine.worker_pool import Worker, WorkerPool
 
 HEALTH_S = 2.0
 """Between two questions after the health of a process, each of which costs some milliseconds on cores; of many
@@ -30,11 +30,11 @@ class _Window:
     """What everybody had said of themselves when a while began that is judged by."""
 
     began: float
-    simulators: dict[Simulator, SimulatorHealth]
-    workers: dict[Worker, WorkerHealth]
+    simulators: dict[EnvActorHandle, EnvActorHeartbeat]
+    workers: dict[Worker, WorkerHeartbeat]
 
 
-class Caretaker:
+class Supervisor:
     """Does its round whenever the engine has a moment.
 
     Args:
@@ -43,16 +43,16 @@ class Caretaker:
 
     def __init__(
         self,
-        simulators: Simulators,
-        workforce: Workforce,
-        deadlines: Deadlines,
-        sizing: Sizing,
+        simulators: EnvPool,
+        worker_pool: WorkerPool,
+        timeouts: Timeouts,
+        autoscaler: Autoscaler,
         actor_memory_gib: float | None,
     ):
-        self._simulators = simulators
-        self._workforce = workforce
-        self._deadlines = deadlines
-        self._sizing = sizing
+        self._env_pool = simulators
+        self._worker_pool = worker_pool
+        self._timeouts = timeouts
+        self._autoscaler = autoscaler
         self._memory_gib = actor_memory_gib
         self._under_way: set[str] = set()
         self._window: _Window | None = None
@@ -60,16 +60,16 @@ class Caretaker:
         """When memory last ran short."""
         self.retried = 0
         self.replaced = 0
-        self.figures = Figures()
+        self.figures = EngineMetrics()
         """The last seconds."""
 
     def look_after(self, now: float, *, waiting: int) -> tuple[list[Death], list[str]]:
         """A round; who is no more, and what else there is to say. `waiting` episodes have not been begun."""
-        every_s = max(HEALTH_S, (len(self._simulators.all) + len(self._workforce.all)) / HEALTHS_PER_S)
-        self._simulators.ask_all(now, every_s)
-        self._workforce.ask_all(now, every_s)
-        deaths = self._simulators.judge(now, answers_due=self._workforce.idle())
-        notes = self._workforce.judge(now)
+        every_s = max(HEALTH_S, (len(self._env_pool.all) + len(self._worker_pool.all)) / HEALTHS_PER_S)
+        self._env_pool.ask_all(now, every_s)
+        self._worker_pool.ask_all(now, every_s)
+        deaths = self._env_pool.judge(now, answers_due=self._worker_pool.idle())
+        notes = self._worker_pool.judge(now)
         self.replaced += len(notes)
         self.figures = self._measured(waiting)
         self._size(now, notes)
@@ -78,29 +78,29 @@ class Caretaker:
         return deaths, notes
 
     def _size(self, now: float, notes: list[str]) -> None:
-        policies = {attempt.spec.policy for attempt in self._simulators.attempts()}
+        policies = {attempt.spec.policy for attempt in self._env_pool.attempts()}
         if policies != self._under_way:
             self._under_way = policies
-            self._sizing.reset()
+            self._autoscaler.reset()
             self._window = None
         seen = self._seen(now)
-        if self._sizing.short_of_memory(self.figures) and now - self._eased >= WINDOW_S:
+        if self._autoscaler.short_of_memory(self.figures) and now - self._eased >= WINDOW_S:
             self._eased, seen = now, self.figures
         if seen is None:
             return
         self._window = None
-        if reason := self._sizing.judge(seen):
+        if reason := self._autoscaler.judge(seen):
             notes.append(
-                f"Sized anew: simulators {self._sizing.simulators}, environments of each {self._sizing.places}, "
-                f"workers of a policy {self._sizing.workers}; {reason}."
+                f"Sized anew: simulators {self._autoscaler.simulators}, environments of each {self._autoscaler.places}, "
+                f"workers of a policy {self._autoscaler.workers}; {reason}."
             )
 
-    def _seen(self, now: float) -> Figures | None:
+    def _seen(self, now: float) -> EngineMetrics | None:
         """The figures of a while that is long enough to be judged by."""
         if self._window is None:
             if self._filled():
-                simulators = {s: s.health for s in self._simulators.all if s.health}
-                workers = {w: w.health for w in self._workforce.all if w.health}
+                simulators = {s: s.heartbeat for s in self._env_pool.all if s.heartbeat}
+                workers = {w: w.heartbeat for w in self._worker_pool.all if w.heartbeat}
                 self._window = _Window(now, simulators, workers)
             return None
         spent_s = now - self._window.began
@@ -112,49 +112,51 @@ class Caretaker:
 
     def _filled(self) -> bool:
         """Whether as many environments as there may be are there, or as many as there are episodes for."""
-        there = [s.health.environments for s in self._simulators.all if s.health is not None]
-        return bool(there) and sum(there) >= min(self._sizing.places * len(there), self._simulators.running)
+        there = [s.heartbeat.environments for s in self._env_pool.all if s.heartbeat is not None]
+        return bool(there) and sum(there) >= min(self._autoscaler.places * len(there), self._env_pool.running)
 
     def _over(self, window: _Window) -> dict[str, Any]:
         """What can be said of the time since then."""
         simulators = [
-            (window.simulators[s], s.health)
-            for s in self._simulators.all
-            if s in window.simulators and s.health
+            (window.simulators[s], s.heartbeat)
+            for s in self._env_pool.all
+            if s in window.simulators and s.heartbeat
         ]
         workers = [
-            (window.workers[w], w.health) for w in self._workforce.all if w in window.workers and w.health
+            (window.workers[w], w.heartbeat)
+            for w in self._worker_pool.all
+            if w in window.workers and w.heartbeat
         ]
         return simulator_figures(simulators) | worker_figures(workers)
 
     def _without_the_largest(self) -> Death | None:
         """Replace a simulator that has grown beyond what it may have, or far beyond the others."""
-        known = [s for s in self._simulators.all if s.health is not None and not s.leaving]
+        known = [s for s in self._env_pool.all if s.heartbeat is not None and not s.leaving]
         if not known:
             return None
-        sizes = {s: s.health.process.rss_bytes for s in known if s.health is not None}
+        sizes = {s: s.heartbeat.process.rss_bytes for s in known if s.heartbeat is not None}
         largest = max(sizes, key=sizes.__getitem__)
         if self._memory_gib is None:
             usual = sorted(sizes.values())[(len(sizes) - 1) // 2]
-            if not self._sizing.short_of_memory(self.figures) or sizes[largest] < FAR_LARGER * usual:
+            if not self._autoscaler.short_of_memory(self.figures) or sizes[largest] < FAR_LARGER * usual:
                 return None
         elif sizes[largest] < self._memory_gib * 2**30:
             return None
         far_over = self._memory_gib is not None and sizes[largest] > FAR_LARGER * self._memory_gib * 2**30
         reason = f"it has grown to {sizes[largest] / 2**30:.1f} GiB"
-        return self._simulators.replace(largest, reason, now=far_over)
+        return self._env_pool.replace(largest, reason, now=far_over)
 
-    def _measured(self, waiting: int) -> Figures:
-        simulators = [(s.before, s.health) for s in self._simulators.all if s.before and s.health]
-        workers = [(w.before, w.health) for w in self._workforce.all if w.before and w.health]
-        slow = next((d for _, h in simulators if (d := self._deadlines.slow(h))), None)
-        return Figures(
-            simulators=len(self._simulators.all),
-            places=self._sizing.places,
-            running=self._simulators.running,
+    def _measured(self, waiting: int) -> EngineMetrics:
+        simulators = [(s.before, s.heartbeat) for s in self._env_pool.all if s.before and s.heartbeat]
+        workers = [(w.before, w.heartbeat) for w in self._worker_pool.all if w.before and w.heartbeat]
+        slow = next((d for _, h in simulators if (d := self._timeouts.slow(h))), None)
+        return EngineMetrics(
+            simulators=len(self._env_pool.all),
+            places=self._autoscaler.places,
+            running=self._env_pool.running,
             waiting=waiting,
-            workers=len(self._workforce.all),
-            starting=self._workforce.starting(),
+            workers=len(self._worker_pool.all),
+            starting=self._worker_pool.starting(),
             retried=self.retried,
             replaced=self.replaced,
             slow=f"{phase_text(slow.phase)} for {slow.for_s:.0f} s" if slow and slow.phase else "",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from simloop.harness.actors.heartbeat import Doing, SimulatorHealth
+from simloop.harness.actors.heartbeat import Activity, EnvActorHeartbeat
 from simloop.harness.engine.resources import Floors
 from simloop.harness.rollout.phase_timer import PHASES, Phase, PhaseTotals
 
@@ -23,7 +23,7 @@ SLOW = 0.25
 class Overdue:
     """A phase that did not come to its end in time."""
 
-    ticket: int
+    attempt_id: int
     phase: Phase
     for_s: float
     limit_s: float
@@ -33,7 +33,7 @@ class Overdue:
         return f"{self.phase} took longer than its deadline of {self.limit_s:.3g} s"
 
 
-class Deadlines:
+class Timeouts:
     """What is expected of every phase, from all that was measured in the run."""
 
     def __init__(self, floors: Floors):
@@ -72,7 +72,7 @@ class Deadlines:
         self._longest_call_s = max(self._longest_call_s, longest_s)
 
     def overdue(
-        self, health: SimulatorHealth, unheard_s: float = 0.0, *, answers_due: bool = True
+        self, heartbeat: EnvActorHeartbeat, unheard_s: float = 0.0, *, answers_due: bool = True
     ) -> Overdue | None:
         """The environment that has been in its phase for too long, if one has.
 
@@ -83,22 +83,22 @@ class Deadlines:
           unheard_s: How long ago the process said what it was doing.
           answers_due: Whether policies have nothing left to answer, so that who still waits waits for ever.
         """
-        simulating = [d for d in health.doing if d.phase is not None and d.phase != "query"]
-        judged = simulating or [d for d in health.doing if d.phase == "query" and answers_due]
+        simulating = [d for d in heartbeat.doing if d.phase is not None and d.phase != "query"]
+        judged = simulating or [d for d in heartbeat.doing if d.phase == "query" and answers_due]
         for doing in judged:
             if found := self._judge(doing, unheard_s):
                 return found
         return None
 
-    def slow(self, health: SimulatorHealth) -> Doing | None:
+    def slow(self, heartbeat: EnvActorHeartbeat) -> Activity | None:
         """An environment that is on its way to its deadline."""
-        for doing in health.doing:
+        for doing in heartbeat.doing:
             if doing.phase is not None and doing.for_s > SLOW * self.limit_s(doing.phase):
                 return doing
         return None
 
-    def _judge(self, doing: Doing, unheard_s: float) -> Overdue | None:
+    def _judge(self, doing: Activity, unheard_s: float) -> Overdue | None:
         if doing.phase is None:
             return None
         limit, spent = self.limit_s(doing.phase), doing.for_s + unheard_s
-        return Overdue(doing.ticket, doing.phase, spent, limit) if spent > limit else None
+        return Overdue(doing.attempt_id, doing.phase, spent, limit) if spent > limit else None

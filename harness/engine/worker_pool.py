@@ -11,11 +11,11 @@ from typing import Any
 import ray
 from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
-from simloop.harness.actors.heartbeat import WorkerHealth
+from simloop.harness.actors.heartbeat import WorkerHeartbeat
 from simloop.harness.actors.policy_worker import WorkerReport
 from simloop.harness.engine.env_pool import Post, first_line, kill_process
 from simloop.harness.engine.resources import EngineError
-from simloop.harness.engine.timeouts import Deadlines
+from simloop.harness.engine.timeouts import Timeouts
 from simloop.policies.models.kernels import Kernels
 
 DEATHS_IN_A_ROW = 5  # Without a single answer between them: starting it again will not help.
@@ -32,8 +32,8 @@ class Worker:
     advanced: float = 0.0
     """When it last came a step further towards being ready."""
     report: WorkerReport | None = None
-    health: WorkerHealth | None = None
-    before: WorkerHealth | None = None
+    heartbeat: WorkerHeartbeat | None = None
+    before: WorkerHeartbeat | None = None
     asked: float | None = None
     heard: float = 0.0
     preparing: bool = False
@@ -44,14 +44,14 @@ class Worker:
     """In a row, without an answer between them."""
 
 
-class Workforce:
+class WorkerPool:
     """Workers by policy."""
 
-    def __init__(self, start: Callable[[str], Any], post: Post, deadlines: Deadlines):
+    def __init__(self, start: Callable[[str], Any], post: Post, timeouts: Timeouts):
         self._start = start
         self._kernels: dict[str, Kernels] = {}
         self._post = post
-        self._deadlines = deadlines
+        self._timeouts = timeouts
         self._by_policy: dict[str, list[Worker]] = {}
 
     def settle(self, kernels: Mapping[str, Kernels]) -> None:
@@ -114,9 +114,9 @@ class Workforce:
         for worker in self.all:
             if worker.asked is None and now - worker.heard >= every_s:
                 worker.asked = now
-                self._post("worker", worker, worker.handle.health.remote().future())
+                self._post("worker", worker, worker.handle.heartbeat.remote().future())
 
-    def heard(self, worker: Worker, future: Future[WorkerHealth]) -> str | None:
+    def heard(self, worker: Worker, future: Future[WorkerHeartbeat]) -> str | None:
         """Take in what a worker says of itself; a sentence if it has died, which Ray mends.
 
         Raises:
@@ -126,30 +126,30 @@ class Workforce:
             return None
         worker.asked, worker.heard = None, time.monotonic()
         try:
-            health = future.result()
+            heartbeat = future.result()
         except ActorDiedError as error:
             raise EngineError(f"The worker of policy {worker.policy!r} died: {first_line(error)}") from error
         except RayError as error:
             return self._died(worker, first_line(error)) if worker.alive else None
         note = None
-        if worker.pid != health.process.pid:
+        if worker.pid != heartbeat.process.pid:
             if worker.alive:
                 note = self._died(worker, "Ray has started it again")
-            worker.pid, worker.alive = health.process.pid, True
-        if not health.prepared and not worker.preparing:
+            worker.pid, worker.alive = heartbeat.process.pid, True
+        if not heartbeat.prepared and not worker.preparing:
             self._prepare(worker)
-        if worker.health is None or worker.health.steps != health.steps:
+        if worker.heartbeat is None or worker.heartbeat.steps != heartbeat.steps:
             worker.advanced = worker.heard
-        worker.before, worker.health = worker.health, health
-        if health.load.batches:
+        worker.before, worker.heartbeat = worker.heartbeat, heartbeat
+        if heartbeat.load.batches:
             worker.deaths = 0
-        self._deadlines.learn_call(health.load.longest_s)
+        self._timeouts.learn_call(heartbeat.load.longest_s)
         return note
 
     def _died(self, worker: Worker, reason: str) -> str:
         worker.deaths += 1
         worker.since = time.monotonic()
-        worker.health = worker.before = None
+        worker.heartbeat = worker.before = None
         worker.alive = False
         if worker.deaths >= DEATHS_IN_A_ROW:
             raise EngineError(
@@ -161,7 +161,7 @@ class Workforce:
     def starting(self) -> str:
         """What those do that cannot answer yet, by policy; '' where there are none."""
         doing = {
-            worker.policy: (worker.health.doing if worker.health else "") or "starting a process"
+            worker.policy: (worker.heartbeat.doing if worker.heartbeat else "") or "starting a process"
             for worker in self.all
             if worker.preparing
         }
@@ -169,7 +169,7 @@ class Workforce:
 
     def idle(self) -> bool:
         """Whether every worker can answer and has nothing to answer."""
-        healths = [worker.health for worker in self.all]
+        healths = [worker.heartbeat for worker in self.all]
         return all(h and h.prepared and not h.load.waiting and not h.load.running_for_s for h in healths)
 
     def judge(self, now: float) -> list[str]:
@@ -178,8 +178,8 @@ class Workforce:
         for worker in self.all:
             reason = self._hangs(worker, now)
             if reason is not None:
-                if worker.health is not None:
-                    kill_process(worker.health.process)
+                if worker.heartbeat is not None:
+                    kill_process(worker.heartbeat.process)
                 else:
                     ray.kill(worker.handle, no_restart=False)
                 worker.asked, worker.heard = None, now
@@ -188,14 +188,18 @@ class Workforce:
 
     def _hangs(self, worker: Worker, now: float) -> str | None:
         unheard_s = now - worker.heard
-        if worker.health is None or not worker.health.prepared:
-            if now - max(worker.since, worker.advanced) <= self._deadlines.start_s:
+        if worker.heartbeat is None or not worker.heartbeat.prepared:
+            if now - max(worker.since, worker.advanced) <= self._timeouts.start_s:
                 return None
-            stage = "" if worker.health is None or not worker.health.doing else f" ({worker.health.doing})"
-            return f"it came no further towards being ready in {self._deadlines.start_s:.0f} s{stage}"
-        if worker.health.load.running_for_s > self._deadlines.call_s:
-            return f"a call took longer than its deadline of {self._deadlines.call_s:.0f} s"
-        if worker.asked is not None and unheard_s > self._deadlines.silence_s:
+            stage = (
+                ""
+                if worker.heartbeat is None or not worker.heartbeat.doing
+                else f" ({worker.heartbeat.doing})"
+            )
+            return f"it came no further towards being ready in {self._timeouts.start_s:.0f} s{stage}"
+        if worker.heartbeat.load.running_for_s > self._timeouts.call_s:
+            return f"a call took longer than its deadline of {self._timeouts.call_s:.0f} s"
+        if worker.asked is not None and unheard_s > self._timeouts.silence_s:
             return f"it has not answered for {unheard_s:.0f} s"
         return None
 

@@ -16,5 +16,5 @@ EXPERIMENT = Experiment(
     policies=("expert", "random", "pi0-tiny", "pi05-tiny", "pi0_fast-tiny"),
     episodes=4,
     protocol=named_protocol("metaworld"),
-    bucket=2,  # One query of each of two simulators.
+    batch_size=2,  # One query of each of two simulators.
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from simloop.harness.parity.comparison import Comparison
+from simloop.harness.parity.comparison import ArrayComparison
 from simloop.policies.checkpoints import open_checkpoint
 
 WRITTEN_FROM: Mapping[str, str] = {
@@ -24,7 +24,7 @@ TRAINED = "train_pi0_dummy/2"
 WHOLE = "ema_full/"
 
 
-def checks(golden: Path) -> Iterator[Comparison]:
+def checks(golden: Path) -> Iterator[ArrayComparison]:
     """Every array of every checkpoint that is there, in the dtype it is stored in."""
     for folder, case in WRITTEN_FROM.items():
         parameters = golden / f"params_{case}.npz"
@@ -42,7 +42,7 @@ def checks(golden: Path) -> Iterator[Comparison]:
 
 def _arrays(
     golden: Path, folder: str, model: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]
-) -> Iterator[Comparison]:
+) -> Iterator[ArrayComparison]:
     """Load a whole model from a folder and compare the arrays of `wanted`, cast to how they are stored."""
     checkpoint = open_checkpoint(golden / "ckpt" / folder)
     stored = {array.model_name: array.dtype for array in checkpoint.arrays}
@@ -53,4 +53,4 @@ def _arrays(
     loaded = checkpoint.load(expected)
     for name, array in wanted.items():
         got = np.asarray(loaded[name])
-        yield Comparison(f"ckpt/{folder}/{name}", array.astype(got.dtype), got, 0.0, "identical")
+        yield ArrayComparison(f"ckpt/{folder}/{name}", array.astype(got.dtype), got, 0.0, "identical")

@@ -11,7 +11,7 @@ Measure = Literal["rms", "rms_absolute", "max", "identical"]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ArrayComparison:
     """A computed array beside the recorded one, and how far apart they may be.
 
     Measures: `rms` is rms(got - wanted) / rms(wanted); `rms_absolute` is rms(got - wanted); `max`
@@ -23,7 +23,7 @@ class Comparison:
     got: np.ndarray
     limit: float
     measure: Measure = "rms"
-    pool: tuple[Comparison, ...] = ()
+    pool: tuple[ArrayComparison, ...] = ()
     """This and what else is judged with it as one array, by the rms of all; empty if it stands alone."""
 
     @property

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simloop.harness.parity.comparison import Comparison
+from simloop.harness.parity.comparison import ArrayComparison
 from simloop.harness.parity.models import LOOP, Case, gradient_checks
 from simloop.policies.inference.flat_jit import compiled
 from simloop.policies.models.attention import block_mask
@@ -20,7 +20,7 @@ LOSS_KEY_OFFSET, SAMPLE_KEY_OFFSET = 1234, 7
 """The recording drew the noise of the loss from key(seed + 1234) and that of sampling from key(seed + 7)."""
 
 
-def checks(case: Case) -> Iterator[Comparison]:
+def checks(case: Case) -> Iterator[ArrayComparison]:
     """Single passes, drawn noise, losses, samples and gradients of one case."""
     batch, arrays = case.batch(), case.recorded_f32
     x, time = arrays["suffix/noisy_actions"], arrays["suffix/time"]
@@ -73,7 +73,7 @@ def _passes(model: Pi0, batch: ModelInput, x: jax.Array, time: jax.Array) -> dic
     return arrays
 
 
-def _drawn(case: Case) -> Iterator[Comparison]:
+def _drawn(case: Case) -> Iterator[ArrayComparison]:
     if "loss/rng_key_data" not in case.recorded:
         return
     key = jax.random.wrap_key_data(jnp.asarray(case.recorded["loss/rng_key_data"]))
@@ -92,7 +92,7 @@ def _drawn(case: Case) -> Iterator[Comparison]:
     yield from case.compare(drawn)
 
 
-def _losses(case: Case, batch: ModelInput) -> Iterator[Comparison]:
+def _losses(case: Case, batch: ModelInput) -> Iterator[ArrayComparison]:
     arrays = case.recorded_f32
     loss = compiled(case.model, Pi0.loss)
     drawn = arrays["in/actions"], arrays["loss/noise"], arrays["loss/time"]
@@ -103,7 +103,7 @@ def _losses(case: Case, batch: ModelInput) -> Iterator[Comparison]:
     yield from case.compare(losses)
 
 
-def _samples(case: Case, batch: ModelInput) -> Iterator[Comparison]:
+def _samples(case: Case, batch: ModelInput) -> Iterator[ArrayComparison]:
     sample = compiled(case.model, Pi0.sample_actions)
     noise = case.recorded_f32["suffix/noisy_actions"]
     samples = {f"sample/actions_{steps}": sample(batch, noise, steps) for steps in (1, 5, 10)}

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from simloop.harness.parity.comparison import Comparison
+from simloop.harness.parity.comparison import ArrayComparison
 from simloop.harness.parity.models import ONE_PASS
 from simloop.policies.inference.flat_jit import compiled
 from simloop.policies.models.configs import ImageEncoderConfig
@@ -28,7 +28,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 """Name of a recorded variant, and the options it was recorded with."""
 
 
-def checks(golden: Path) -> Iterator[Comparison]:
+def checks(golden: Path) -> Iterator[ArrayComparison]:
     """Pooled and unpooled outputs of every recorded variant."""
     path = golden / "siglip_variants.npz"
     if not path.exists():
@@ -39,8 +39,8 @@ def checks(golden: Path) -> Iterator[Comparison]:
         if f"{name}/out" not in recorded:
             continue
         out, out_2d = run_variant(recorded, name, options)
-        yield Comparison(f"siglip_variants/{name}/out", recorded[f"{name}/out"], out, ONE_PASS)
-        yield Comparison(f"siglip_variants/{name}/out_2d", recorded[f"{name}/out_2d"], out_2d, ONE_PASS)
+        yield ArrayComparison(f"siglip_variants/{name}/out", recorded[f"{name}/out"], out, ONE_PASS)
+        yield ArrayComparison(f"siglip_variants/{name}/out_2d", recorded[f"{name}/out_2d"], out_2d, ONE_PASS)
 
 
 def run_variant(

@@ -29,7 +29,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from simloop.harness.parity.comparison import Comparison
+from simloop.harness.parity.comparison import ArrayComparison
 from simloop.policies.models.configs import ModelConfig
 from simloop.policies.models.model_input import ModelInput
 from simloop.policies.models.parameters import FlatParameters, model_from, named_leaves
@@ -63,13 +63,13 @@ def case_names(golden: Path) -> list[str]:
     ]
 
 
-def checks(golden: Path) -> Iterator[Comparison]:
+def checks(golden: Path) -> Iterator[ArrayComparison]:
     """Every recorded array of every case that is present."""
     for name in case_names(golden):
         yield from case_checks(golden, name)
 
 
-def case_checks(golden: Path, name: str) -> Iterator[Comparison]:
+def case_checks(golden: Path, name: str) -> Iterator[ArrayComparison]:
     """Every recorded array of one case, in every precision that is present."""
     from simloop.harness.parity import flow_models, token_models
 
@@ -129,7 +129,7 @@ class Case:
             token_loss_mask=arrays.get(f"{prompt}/token_loss_mask"),
         )
 
-    def compare(self, computed: Mapping[str, Any], *, limit: float = ONE_PASS) -> Iterator[Comparison]:
+    def compare(self, computed: Mapping[str, Any], *, limit: float = ONE_PASS) -> Iterator[ArrayComparison]:
         """Computed arrays, by their recorded names, against those of them that were recorded."""
         recorded = {name: np.asarray(got) for name, got in computed.items() if name in self.recorded}
         compared = {name: self._comparison(name, got, limit) for name, got in recorded.items()}
@@ -145,18 +145,18 @@ class Case:
         """How an array is called in the list of results."""
         return f"{self.name}/{self.precision}/{name}"
 
-    def _comparison(self, name: str, got: np.ndarray, limit: float) -> Comparison:
+    def _comparison(self, name: str, got: np.ndarray, limit: float) -> ArrayComparison:
         wanted, label = self.recorded[name], self.label(name)
         if wanted.dtype.kind in "biu":
             differing = 0.0
             if self.precision != "f32":
                 differing = float(np.sum(wanted != self.recorded_f32[name]))
-            return Comparison(label, wanted, got, differing, "identical")
+            return ArrayComparison(label, wanted, got, differing, "identical")
         if self.precision == "f32":
-            return Comparison(label, wanted, np.asarray(got, np.float32), limit)
+            return ArrayComparison(label, wanted, np.asarray(got, np.float32), limit)
         own_distance = _rms(wanted - self.recorded_f32[name])
         # Where the reference computes the same in both precisions, the limit of float32 holds.
-        return Comparison(
+        return ArrayComparison(
             label,
             wanted,
             np.asarray(got, np.float32),
@@ -165,7 +165,7 @@ class Case:
         )
 
 
-def gradient_checks(case: Case, loss: Callable[..., jax.Array], *args: Any) -> Iterator[Comparison]:
+def gradient_checks(case: Case, loss: Callable[..., jax.Array], *args: Any) -> Iterator[ArrayComparison]:
     """The gradients of a mean loss: per parameter its norm, its sum and its product with a fixed vector."""
     if "grad/loss_mean" not in case.recorded:
         return
@@ -181,7 +181,9 @@ def gradient_checks(case: Case, loss: Callable[..., jax.Array], *args: Any) -> I
     yield from case.compare(summaries, limit=LOOP)
     for name, got in zeros.items():
         beside = case.recorded[name.replace(ZERO_GRADIENT, "query/bias")]
-        yield Comparison(case.label(name), case.recorded[name], got, ONE_PASS * _rms(beside), "rms_absolute")
+        yield ArrayComparison(
+            case.label(name), case.recorded[name], got, ONE_PASS * _rms(beside), "rms_absolute"
+        )
 
 
 def _summary(name: str, gradient: jax.Array) -> np.ndarray:

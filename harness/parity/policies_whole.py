@@ -15,10 +15,10 @@ import numpy as np
 
 from simloop.harness.adapters import aloha, droid, libero
 from simloop.harness.adapters.openpi_observation import ModelView
-from simloop.harness.parity.comparison import Comparison
+from simloop.harness.parity.comparison import ArrayComparison
 from simloop.policies.checkpoints import open_checkpoint
 from simloop.policies.inference.flat_jit import compiled
-from simloop.policies.inference.model_policy import NetworkPolicy, Words, batch_of
+from simloop.policies.inference.model_policy import ModelPolicy, PolicyTokenizers, batch_of
 from simloop.policies.interface import Query
 from simloop.policies.models.configs import FLOW_CAMERAS, ModelConfig
 from simloop.policies.models.parameters import model_from, shapes
@@ -82,7 +82,7 @@ PRESET_OF = {"pi0_aloha": "pi0_base"}
 """Where a recorded policy has another name than the preset."""
 
 
-def checks(golden: Path) -> Iterator[Comparison]:
+def checks(golden: Path) -> Iterator[ArrayComparison]:
     """Compare every `policy_*.npz` that is there."""
     for name, recorded in RECORDED.items():
         file = golden / f"policy_{name}.npz"
@@ -93,7 +93,7 @@ def checks(golden: Path) -> Iterator[Comparison]:
             jax.clear_caches()
 
 
-def _policy(golden: Path, name: str, recorded: Recorded, arrays: Arrays) -> Iterator[Comparison]:
+def _policy(golden: Path, name: str, recorded: Recorded, arrays: Arrays) -> Iterator[ArrayComparison]:
     policy = _load(golden, name, recorded)
     view = recorded.view(_observation(arrays))
     query = Query(
@@ -110,31 +110,31 @@ def _policy(golden: Path, name: str, recorded: Recorded, arrays: Arrays) -> Iter
         yield from _decoded(name, recorded, policy, query, arrays)
 
 
-def _inputs(name: str, policy: NetworkPolicy, query: Query, arrays: Arrays) -> Iterator[Comparison]:
+def _inputs(name: str, policy: ModelPolicy, query: Query, arrays: Arrays) -> Iterator[ArrayComparison]:
     """What reaches the model. Cameras that are masked in the recording do not reach ours."""
     row = policy.encoder.encode(query)
     prefix = f"policies/{name}/inputs"
     if row.state.any():  # Models that do not read the state are not given it.
         wanted = arrays["inputs/state"]
         state = row.state if policy.preset.action_tokens is None else row.state[: wanted.size]
-        yield Comparison(f"{prefix}/state", wanted, state, NUMBERS, "max")
+        yield ArrayComparison(f"{prefix}/state", wanted, state, NUMBERS, "max")
     for camera in policy.preset.model.cameras:
         seen = bool(arrays[f"inputs/image_mask/{camera}"])
         got = np.array(camera in row.images)
-        yield Comparison(f"{prefix}/image_mask/{camera}", np.array(seen), got, 0.0, "identical")
+        yield ArrayComparison(f"{prefix}/image_mask/{camera}", np.array(seen), got, 0.0, "identical")
         if seen:
             image = row.images[camera][::IMAGE_STRIDE, ::IMAGE_STRIDE]
             wanted = arrays[f"inputs/image/{camera}"]
-            yield Comparison(f"{prefix}/image/{camera}", wanted, image, 0.0, "identical")
+            yield ArrayComparison(f"{prefix}/image/{camera}", wanted, image, 0.0, "identical")
     for ours, key in ((row.tokens, "tokenized_prompt"), (row.token_mask, "tokenized_prompt_mask")):
         wanted = arrays[f"inputs/{key}"]
         padded = np.pad(ours, (0, wanted.size - ours.size))  # Ours is filled up only as far as it must.
-        yield Comparison(f"{prefix}/{key}", wanted, padded, 0.0, "identical")
+        yield ArrayComparison(f"{prefix}/{key}", wanted, padded, 0.0, "identical")
 
 
 def _sampled(
-    name: str, recorded: Recorded, policy: NetworkPolicy, query: Query, arrays: Arrays
-) -> Iterator[Comparison]:
+    name: str, recorded: Recorded, policy: ModelPolicy, query: Query, arrays: Arrays
+) -> Iterator[ArrayComparison]:
     """Actions from the recorded noise."""
     flow_steps = policy.preset.flow_steps
     sample = compiled(
@@ -148,32 +148,32 @@ def _sampled(
     ):
         output = np.asarray(sample(batch, jnp.asarray(noise)))[0]
         got = recorded.robot_actions(policy.chunk_from(query, output).actions)
-        yield Comparison(f"policies/{name}/{key}", arrays[key], got, BFLOAT16)
+        yield ArrayComparison(f"policies/{name}/{key}", arrays[key], got, BFLOAT16)
 
 
 def _decoded(
-    name: str, recorded: Recorded, policy: NetworkPolicy, query: Query, arrays: Arrays
-) -> Iterator[Comparison]:
+    name: str, recorded: Recorded, policy: ModelPolicy, query: Query, arrays: Arrays
+) -> Iterator[ArrayComparison]:
     """Actions from recorded tokens: of a perfect answer, and of one that spells none."""
     for tokens, key in (("ideal_tokens", "ideal_actions"), ("raw_tokens", "actions")):
         output = arrays[tokens].reshape(-1).astype(np.int32)
         got = recorded.robot_actions(policy.chunk_from(query, output).actions)
-        yield Comparison(f"policies/{name}/{key}", arrays[key], got, NUMBERS, "max")
+        yield ArrayComparison(f"policies/{name}/{key}", arrays[key], got, NUMBERS, "max")
 
 
-def _load(golden: Path, name: str, recorded: Recorded) -> NetworkPolicy:
+def _load(golden: Path, name: str, recorded: Recorded) -> ModelPolicy:
     """The policy as the reference assembled it: everything in bfloat16, the stand-in tokenizers."""
     chosen = _small_preset(golden, name, recorded)
     text = load_sentencepiece(golden / "standin" / "paligemma_tokenizer.model")
-    words = Words(text)
+    words = PolicyTokenizers(text)
     if chosen.action_tokens is not None:
         actions = load_fast_actions(golden / "standin" / "fast")
-        words = Words(text, FastTokenizer(text, actions, chosen.model.max_token_len))
+        words = PolicyTokenizers(text, FastTokenizer(text, actions, chosen.model.max_token_len))
     stats = load_norm_stats(golden / "ckpt" / name / "100" / "assets" / recorded.asset_id / "norm_stats.json")
     expected = {key: jax.ShapeDtypeStruct(shape, jnp.bfloat16) for key, shape in shapes(chosen.model).items()}
     model = model_from(chosen.model, open_checkpoint(golden / "ckpt" / recorded.weights).load(expected))
     spec = dataclasses.replace(chosen.spec(), weights="trained")
-    return NetworkPolicy(chosen, spec, model, stats, words)
+    return ModelPolicy(chosen, spec, model, stats, words)
 
 
 def _small_preset(golden: Path, name: str, recorded: Recorded) -> Preset:

@@ -10,7 +10,7 @@ import numpy as np
 
 from simloop.harness.adapters import aloha, droid, libero
 from simloop.harness.adapters.openpi_observation import ModelView, filled_cameras
-from simloop.harness.parity.comparison import Comparison
+from simloop.harness.parity.comparison import ArrayComparison
 from simloop.policies.models.configs import FAST_CAMERAS, FLOW_CAMERAS
 
 LIMIT = 1e-6
@@ -25,7 +25,7 @@ Arrays = Mapping[str, np.ndarray]
 View = Callable[[dict[str, object]], ModelView]
 
 
-def checks(golden: Path) -> Iterator[Comparison]:
+def checks(golden: Path) -> Iterator[ArrayComparison]:
     """Compare everything in `robots.npz`, if it is there."""
     file = golden / "robots.npz"
     if not file.exists():
@@ -44,7 +44,7 @@ def checks(golden: Path) -> Iterator[Comparison]:
         yield _close(f"robots/outputs/{name}", arrays[f"outputs/{name}"], actions(arrays["outputs/in"]))
 
 
-def _aloha(arrays: Arrays) -> Iterator[Comparison]:
+def _aloha(arrays: Arrays) -> Iterator[ArrayComparison]:
     for adapt in (True, False):
         for case in ALOHA_CASES:
             name = f"aloha/{case}_adapt{int(adapt)}"
@@ -64,19 +64,21 @@ def _aloha(arrays: Arrays) -> Iterator[Comparison]:
 
 def _inputs(
     arrays: Arrays, name: str, model_view: View, cameras: tuple[str, ...], absent_counts: bool
-) -> Iterator[Comparison]:
+) -> Iterator[ArrayComparison]:
     """State, images, masks and instruction that a robot's observation turns into."""
     view = model_view(_observation(arrays, f"{name}/in/"))
     images, masks = filled_cameras(view, cameras, absent_counts=absent_counts)
     yield _close(f"robots/{name}/state", arrays[f"{name}/out/state"], view.state)
     for camera in cameras:
         wanted, mask = arrays[f"{name}/out/image/{camera}"], arrays[f"{name}/out/image_mask/{camera}"]
-        yield Comparison(f"robots/{name}/image/{camera}", wanted, images[camera], 0.0, "identical")
-        yield Comparison(
+        yield ArrayComparison(f"robots/{name}/image/{camera}", wanted, images[camera], 0.0, "identical")
+        yield ArrayComparison(
             f"robots/{name}/image_mask/{camera}", mask, np.array(masks[camera]), 0.0, "identical"
         )
     wanted = _characters(str(arrays[f"{name}/out/prompt"]))
-    yield Comparison(f"robots/{name}/prompt", wanted, _characters(view.instruction or ""), 0.0, "identical")
+    yield ArrayComparison(
+        f"robots/{name}/prompt", wanted, _characters(view.instruction or ""), 0.0, "identical"
+    )
 
 
 def _observation(arrays: Arrays, prefix: str) -> dict[str, object]:
@@ -92,5 +94,5 @@ def _characters(text: str) -> np.ndarray:
     return np.array([ord(character) for character in text])
 
 
-def _close(name: str, wanted: np.ndarray, got: np.ndarray) -> Comparison:
-    return Comparison(name, wanted, got, LIMIT, "max")
+def _close(name: str, wanted: np.ndarray, got: np.ndarray) -> ArrayComparison:
+    return ArrayComparison(name, wanted, got, LIMIT, "max")

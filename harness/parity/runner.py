@@ -18,11 +18,11 @@ from simloop.harness.parity import (
     units,
     vit,
 )
-from simloop.harness.parity.comparison import Comparison
+from simloop.harness.parity.comparison import ArrayComparison
 from simloop.harness.parity.xla_flags import use_recorded_rounding
 
 
-def families(golden: Path) -> dict[str, Iterator[Comparison]]:
+def families(golden: Path) -> dict[str, Iterator[ArrayComparison]]:
     """The checks by name. Nothing is computed before a family is iterated."""
     cases = {name: models.case_checks(golden, name) for name in models.case_names(golden)}
     return {
@@ -80,7 +80,7 @@ def main(golden_dir: Path, only: str | None = None) -> int:
     return 1 if beyond else 0
 
 
-def line(comparison: Comparison) -> str:
+def line(comparison: ArrayComparison) -> str:
     """One line of the list: name, shape, largest and relative rms difference, limit and verdict."""
     shape = "x".join(map(str, comparison.wanted.shape)) or "scalar"
     measure = "" if comparison.measure == "rms" else f" {comparison.measure}"

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simloop.harness.parity.comparison import Comparison
+from simloop.harness.parity.comparison import ArrayComparison
 from simloop.harness.parity.models import LOOP, Case, gradient_checks
 from simloop.policies.inference.flat_jit import compiled
 from simloop.policies.models.attention import block_mask
@@ -22,7 +22,7 @@ CLEAR_GAP = 1e-3
 TOKEN_TABLE = "PaliGemma/llm/embedder/input_embedding"
 
 
-def checks(case: Case) -> Iterator[Comparison]:
+def checks(case: Case) -> Iterator[ArrayComparison]:
     """Embeddings, losses, alignment, generated tokens and gradients of one case."""
     batch, prompt = case.batch(), case.batch(prompt="in_prefix")
     yield from case.compare(compiled(case.model, _embedded)(batch))
@@ -48,7 +48,7 @@ def _embedded(model: Pi0Fast, batch: ModelInput) -> dict[str, jax.Array]:
     }
 
 
-def _losses(case: Case, batch: ModelInput) -> Iterator[Comparison]:
+def _losses(case: Case, batch: ModelInput) -> Iterator[ArrayComparison]:
     def predict(model: Pi0Fast, batch: ModelInput) -> tuple[jax.Array, jax.Array, jax.Array]:
         outputs = model.predicting_outputs(batch)
         return model.loss(batch), outputs, model.transformer.logits(outputs)
@@ -78,12 +78,12 @@ def _aligned(model: Pi0Fast, batch: ModelInput) -> dict[str, jax.Array]:
     }
 
 
-def _generated(case: Case, prompt: ModelInput, suffix: str) -> Iterator[Comparison]:
+def _generated(case: Case, prompt: ModelInput, suffix: str) -> Iterator[ArrayComparison]:
     wanted = case.recorded[f"sample/tokens{suffix}"]
     steps = wanted.shape[1]
     got = np.asarray(_published_loop(case, steps)(prompt).tokens)
     clear = case.recorded[f"sample/step_top2_gap{suffix}"][:steps].T > CLEAR_GAP
-    yield Comparison(
+    yield ArrayComparison(
         case.label(f"sample/tokens{suffix}"),
         np.where(clear, wanted, 0),
         np.where(clear, got, 0),
@@ -100,14 +100,14 @@ def _generated(case: Case, prompt: ModelInput, suffix: str) -> Iterator[Comparis
     yield from case.compare(along, limit=LOOP)
 
 
-def _recorded_tokens_are_best(case: Case, prompt: ModelInput, suffix: str) -> Iterator[Comparison]:
+def _recorded_tokens_are_best(case: Case, prompt: ModelInput, suffix: str) -> Iterator[ArrayComparison]:
     """Rounding makes bfloat16 sequences part ways, after which nothing can be compared; so the recorded
     sequence is read along, and each of its tokens must be the best one here up to that rounding."""
     wanted = case.recorded[f"sample/tokens{suffix}"]
     logits = _logits_along(case, prompt, wanted)[: wanted.shape[1]]
     chosen = np.take_along_axis(logits, wanted.astype(np.int64).T[:, :, None], axis=-1)[:, :, 0]
     rounding = np.abs(case.recorded["loss/logits_head"] - case.recorded_f32["loss/logits_head"]).max()
-    yield Comparison(
+    yield ArrayComparison(
         case.label(f"sample/tokens{suffix} (recorded against best logit)"),
         logits.max(axis=-1),
         chosen,
@@ -135,7 +135,7 @@ def _logits_along(case: Case, prompt: ModelInput, tokens: np.ndarray) -> np.ndar
     return np.asarray(logits).astype(np.float32)
 
 
-def _ended(case: Case) -> Iterator[Comparison]:
+def _ended(case: Case) -> Iterator[ArrayComparison]:
     """Decoding with the end token in mid sequence: its row of the table is swapped with another one."""
     if "eos/swap_token" not in case.recorded:
         return
@@ -158,7 +158,7 @@ def _ended(case: Case) -> Iterator[Comparison]:
         "eos/tokens_elem0_steps4": loop(4, slice(0, 1)),
     }
     for name, got in tokens.items():
-        yield Comparison(case.label(name), case.recorded[name], np.asarray(got), 0.0, "identical")
+        yield ArrayComparison(case.label(name), case.recorded[name], np.asarray(got), 0.0, "identical")
 
 
 def _published_loop(case: Case, steps: int) -> Callable[[ModelInput], GeneratedTokens]:

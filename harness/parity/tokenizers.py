@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
-from simloop.harness.parity.comparison import Comparison
+from simloop.harness.parity.comparison import ArrayComparison
 from simloop.policies.inference.flat_jit import compiled
 from simloop.policies.tokenizers.binning import BinningTokenizer
 from simloop.policies.tokenizers.fast import FastTokenizer
@@ -72,7 +72,7 @@ CODEBOOKS: tuple[CodebookKind, ...] = ("fsq", "lfq", "custom")
 CODEBOOK_SIZE, CODEBOOK_WIDTH = 256, 8
 
 
-def checks(golden: Path) -> Iterator[Comparison]:
+def checks(golden: Path) -> Iterator[ArrayComparison]:
     """Compare everything in `tokens.npz` (with `standin/`) and `fsq.npz` that is there."""
     if (golden / "tokens.npz").exists():
         with np.load(golden / "tokens.npz") as npz:
@@ -87,7 +87,7 @@ def checks(golden: Path) -> Iterator[Comparison]:
             yield from _fsq(dict(npz))
 
 
-def _prompts(arrays: Arrays, golden: Path) -> Iterator[Comparison]:
+def _prompts(arrays: Arrays, golden: Path) -> Iterator[ArrayComparison]:
     text_model = load_sentencepiece(golden / "standin" / "paligemma_tokenizer.model")
     yield _same("tokens/digitize", arrays["digitize/bin"], state_bins(arrays["digitize/x"]))
     for family, lengths, state in (("pi0", (48, 12), None), ("pi05", (200, 40), arrays["state"])):
@@ -99,7 +99,7 @@ def _prompts(arrays: Arrays, golden: Path) -> Iterator[Comparison]:
             yield _same(f"tokens/{name}/mask", arrays[f"{name}/mask"], np.stack([r.mask for r in rows]))
 
 
-def _fast(arrays: Arrays, golden: Path) -> Iterator[Comparison]:
+def _fast(arrays: Arrays, golden: Path) -> Iterator[ArrayComparison]:
     text_model = load_sentencepiece(golden / "standin" / "paligemma_tokenizer.model")
     action_tokens = load_fast_actions(golden / "standin" / "fast")
     actions = arrays["fast/actions"]
@@ -124,7 +124,7 @@ def _fast(arrays: Arrays, golden: Path) -> Iterator[Comparison]:
         yield _close(f"tokens/fast/{name}", arrays[f"fast/{name}"], decoded.actions)
 
 
-def _binning(arrays: Arrays, golden: Path) -> Iterator[Comparison]:
+def _binning(arrays: Arrays, golden: Path) -> Iterator[ArrayComparison]:
     tokenizer = BinningTokenizer(load_sentencepiece(golden / "standin" / "paligemma_tokenizer.model"), 180)
     row = tokenizer.tokenize(str(arrays["prompts"][0]), arrays["state"])
     yield _same("tokens/binning/tokens", arrays["binning/tokens"], row.tokens)
@@ -132,7 +132,7 @@ def _binning(arrays: Arrays, golden: Path) -> Iterator[Comparison]:
     yield _close("tokens/binning/extract_out", arrays["binning/extract_out"], decoded.actions)
 
 
-def _fsq(arrays: Arrays) -> Iterator[Comparison]:
+def _fsq(arrays: Arrays) -> Iterator[ArrayComparison]:
     for name, config in FSQ_CASES.items():
         if f"{name}/in" not in arrays:
             continue
@@ -169,13 +169,13 @@ def _parameters(arrays: Arrays, name: str) -> dict[str, np.ndarray]:
     return {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
 
 
-def _same(name: str, wanted: np.ndarray, got: Array | np.ndarray) -> Comparison:
-    return Comparison(name, wanted, np.asarray(got), 0.0, "identical")
+def _same(name: str, wanted: np.ndarray, got: Array | np.ndarray) -> ArrayComparison:
+    return ArrayComparison(name, wanted, np.asarray(got), 0.0, "identical")
 
 
-def _close(name: str, wanted: np.ndarray, got: Array | np.ndarray) -> Comparison:
-    return Comparison(name, wanted, np.asarray(got), DECODED, "max")
+def _close(name: str, wanted: np.ndarray, got: Array | np.ndarray) -> ArrayComparison:
+    return ArrayComparison(name, wanted, np.asarray(got), DECODED, "max")
 
 
-def _float(name: str, wanted: np.ndarray, got: Array | np.ndarray) -> Comparison:
-    return Comparison(name, wanted, np.asarray(got), FLOAT32, "max")
+def _float(name: str, wanted: np.ndarray, got: Array | np.ndarray) -> ArrayComparison:
+    return ArrayComparison(name, wanted, np.asarray(got), FLOAT32, "max")

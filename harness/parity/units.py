@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from simloop.harness.parity.comparison import Comparison
+from simloop.harness.parity.comparison import ArrayComparison
 from simloop.harness.parity.models import ONE_PASS
 from simloop.policies.models.attention import block_mask, rotate, rotation
 from simloop.policies.models.configs import GemmaConfig, LoraConfig
@@ -26,7 +26,7 @@ BF16_ROUNDING = 2.0**-9
 """Half a unit in the last place of bfloat16, relative: what a tie in float32 rounding can cost."""
 
 
-def checks(golden: Path) -> Iterator[Comparison]:
+def checks(golden: Path) -> Iterator[ArrayComparison]:
     """Every recorded part that exists here as a function or module."""
     path = golden / "units.npz"
     if not path.exists():
@@ -44,10 +44,10 @@ def checks(golden: Path) -> Iterator[Comparison]:
     for name, got in computed.items():
         wanted = recorded[name]
         if wanted.dtype.kind == "b":
-            yield Comparison(f"units/{name}", wanted, np.asarray(got), 0.0, "identical")
+            yield ArrayComparison(f"units/{name}", wanted, np.asarray(got), 0.0, "identical")
         else:
             limit = ONE_PASS if got.dtype == jnp.float32 else BF16_ROUNDING
-            yield Comparison(f"units/{name}", wanted, np.asarray(got).astype(np.float32), limit)
+            yield ArrayComparison(f"units/{name}", wanted, np.asarray(got).astype(np.float32), limit)
 
 
 def _time(recorded: dict[str, np.ndarray]) -> dict[str, jax.Array]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from simloop.harness.parity.comparison import Comparison
+from simloop.harness.parity.comparison import ArrayComparison
 from simloop.policies.inference.flat_jit import compiled
 from simloop.policies.models.configs import ImageEncoderConfig
 from simloop.policies.models.vit import VisionTransformer, VitConfig, vit_from
@@ -23,7 +23,7 @@ RECORDED = {
 }
 
 
-def checks(golden: Path) -> Iterator[Comparison]:
+def checks(golden: Path) -> Iterator[ArrayComparison]:
     """Compare every classifier in `vit.npz`, if it is there."""
     file = golden / "vit.npz"
     if not file.exists():
@@ -36,4 +36,4 @@ def checks(golden: Path) -> Iterator[Comparison]:
         images = jnp.asarray(arrays[f"{name}/in"])
         classifier = vit_from(config, flat, image_hw=images.shape[1:3])
         got = compiled(classifier, VisionTransformer.__call__)(images)
-        yield Comparison(f"vit/{name}", arrays[f"{name}/out"], np.asarray(got), ONE_PASS)
+        yield ArrayComparison(f"vit/{name}", arrays[f"{name}/out"], np.asarray(got), ONE_PASS)

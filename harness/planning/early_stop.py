@@ -10,7 +10,7 @@ from simloop.results.statistics.early_stopping import outcomes_in_order
 from simloop.results.statistics.sequential import StoppingRule
 
 
-class Question:
+class EarlyStop:
     """Do the two policies of a plan differ? It answers from the ledger alone, in the order of the plan."""
 
     def __init__(self, rule: StoppingRule, plan: Plan, policies: tuple[str, str]):

@@ -43,7 +43,7 @@ class Experiment:
     seed: int = 0
     """Root of all initial states and of all noise."""
     protocol: Protocol = field(default_factory=lambda: named_protocol("metaworld"))
-    bucket: int = 4
+    batch_size: int = 4
     """Rows of every call of a policy worker, unused ones padded. Fixed for a run, because answers of
     programs for other numbers of rows differ by rounding."""
     limit: int | None = None
@@ -60,8 +60,8 @@ class Experiment:
             raise ExperimentError(f"--limit must be at least 1; got {self.limit}.")
         if self.limit is not None and self.stopping is not None:
             raise ExperimentError("--limit and --until-decided cannot be combined; give --max-episodes.")
-        if self.bucket < 1:
-            raise ExperimentError(f"--bucket must be at least 1; got {self.bucket}.")
+        if self.batch_size < 1:
+            raise ExperimentError(f"--batch-size must be at least 1; got {self.batch_size}.")
         if not self.policies:
             raise ExperimentError("--policies names no policy; simloop list policies shows them.")
         if not self.tasks:
@@ -133,13 +133,18 @@ _ADAPTER = TypeAdapter(Experiment)
 
 
 def experiment_from_json(text: str, where: str) -> Experiment:
-    """Read an experiment back; unknown keys are refused.
+    """Read an experiment back; unknown keys are refused. `bucket` is what `batch_size` was called up to version 0.1.
 
     Raises:
       ExperimentError: If the text is no experiment, naming the place and what is wrong with it.
     """
     try:
-        return _ADAPTER.validate_json(text, strict=False)
+        content = json.loads(text)
+        if isinstance(content, dict) and "bucket" in content:
+            content["batch_size"] = content.pop("bucket")
+        return _ADAPTER.validate_json(json.dumps(content), strict=False)
+    except json.JSONDecodeError as error:
+        raise ExperimentError(f"{where} is not JSON: {error}.") from error
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, problem['loc'])) or 'file'}: {problem['msg']}" for problem in error.errors()

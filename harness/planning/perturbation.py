@@ -69,7 +69,7 @@ class Perturbation:
         return written(self.kind, self.strength)
 
 
-class Disturbance:
+class Perturber:
     """What a perturbation does in one episode. It remembers the last action, so every episode has its own."""
 
     def __init__(self, perturbation: Perturbation | None, episode_key: int):

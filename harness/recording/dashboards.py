@@ -15,11 +15,11 @@ Watcher = Callable[[Status], None]
 PROMETHEUS_PORT = 9464
 
 
-class WatcherError(SimloopError):
+class DashboardError(SimloopError):
     """A dashboard that cannot be reported to."""
 
 
-def make_watcher(name: str, folder: Path) -> Watcher:
+def make_dashboard(name: str, folder: Path) -> Watcher:
     """A dashboard by its name: `tensorboard`, `wandb`, or `prometheus[:PORT]`.
 
     Raises:
@@ -32,9 +32,9 @@ def make_watcher(name: str, folder: Path) -> Watcher:
         return _wandb(folder)
     if kind == "prometheus":
         if option and not option.isdigit():
-            raise WatcherError(f"--watch prometheus:PORT takes a number; got {option!r}.")
+            raise DashboardError(f"--watch prometheus:PORT takes a number; got {option!r}.")
         return _prometheus(int(option or PROMETHEUS_PORT))
-    raise WatcherError(f"--watch takes tensorboard, wandb or prometheus[:PORT]; got {name!r}.")
+    raise DashboardError(f"--watch takes tensorboard, wandb or prometheus[:PORT]; got {name!r}.")
 
 
 def _tensorboard(folder: Path) -> Watcher:
@@ -57,7 +57,7 @@ def _wandb(folder: Path) -> Watcher:
     try:
         import wandb
     except ImportError as error:
-        raise WatcherError("--watch wandb needs the package wandb: pip install wandb.") from error
+        raise DashboardError("--watch wandb needs the package wandb: pip install wandb.") from error
     run = wandb.init(project="simloop", name=folder.name, id=_identifier(folder.name), resume="allow")
 
     def watch(status: Status) -> None:
@@ -72,7 +72,7 @@ def _prometheus(port: int) -> Watcher:
     try:
         from prometheus_client import CollectorRegistry, Gauge, start_http_server
     except ImportError as error:
-        raise WatcherError(
+        raise DashboardError(
             "--watch prometheus needs the package prometheus-client: pip install prometheus-client."
         ) from error
     registry = CollectorRegistry()
@@ -80,7 +80,7 @@ def _prometheus(port: int) -> Watcher:
     try:
         start_http_server(port, registry=registry)
     except OSError as error:
-        raise WatcherError(f"Port {port} cannot be opened for Prometheus: {error}.") from error
+        raise DashboardError(f"Port {port} cannot be opened for Prometheus: {error}.") from error
 
     def watch(status: Status) -> None:
         for name, value in status.scalars().items():

@@ -51,7 +51,7 @@ class MergeError(RunFolderError):
 
 
 @dataclass(frozen=True)
-class Source:
+class MergeSource:
     """One of the folders."""
 
     folder: Path
@@ -60,7 +60,7 @@ class Source:
     provenance: dict[str, Any]
 
     @classmethod
-    def read(cls, folder: Path) -> Source:
+    def read(cls, folder: Path) -> MergeSource:
         """Open a folder for reading."""
         config = load_json(folder, CONFIG)
         if not config:
@@ -95,7 +95,7 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
     """
     if out.exists():
         raise MergeError(f"{out} exists already. Choose another --out folder; it may be merged as well.")
-    sources = [Source.read(folder) for folder in folders]
+    sources = [MergeSource.read(folder) for folder in folders]
     for other in sources[1:]:
         _require_alike(sources[0], other)
     chosen, doubles = _choose(sources)
@@ -112,7 +112,7 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
     return merged
 
 
-def _copy(source: Source, records: Sequence[EpisodeRecord], folder: RunFolder) -> None:
+def _copy(source: MergeSource, records: Sequence[EpisodeRecord], folder: RunFolder) -> None:
     queries = source.queries() if records else {}
     for record in records:
         video = source.folder / record.video
@@ -121,7 +121,7 @@ def _copy(source: Source, records: Sequence[EpisodeRecord], folder: RunFolder) -
         folder.append(kept, queries.get(record.key, []), content)
 
 
-def _plan(source: Source) -> Plan:
+def _plan(source: MergeSource) -> Plan:
     plan = source.experiment.plan()
     if plan.sha256 != source.plan_sha256:
         raise MergeError(
@@ -131,7 +131,7 @@ def _plan(source: Source) -> Plan:
     return plan
 
 
-def _require_alike(first: Source, other: Source) -> None:
+def _require_alike(first: MergeSource, other: MergeSource) -> None:
     """Raise `MergeError` unless the episodes of both could have been played by either."""
     differing = differences(first.experiment.to_dict(), other.experiment.to_dict())
     if not differing and first.plan_sha256 != other.plan_sha256:
@@ -144,7 +144,7 @@ def _require_alike(first: Source, other: Source) -> None:
         )
 
 
-def _unlike_starts(first: Source, other: Source) -> list[str]:
+def _unlike_starts(first: MergeSource, other: MergeSource) -> list[str]:
     """In what the software of two runs differs, and whether one of them gave up order for speed."""
     differing = []
     for a in first.provenance.get("starts", []):
@@ -155,7 +155,7 @@ def _unlike_starts(first: Source, other: Source) -> list[str]:
     return list(dict.fromkeys(differing))
 
 
-def _unlike_policies(first: Source, other: Source) -> list[str]:
+def _unlike_policies(first: MergeSource, other: MergeSource) -> list[str]:
     """In what the policies differ that both have loaded: weights, statistics, kind of device, kernels."""
     ours, theirs = (source.provenance.get("policies", {}) for source in (first, other))
     return [
@@ -166,9 +166,9 @@ def _unlike_policies(first: Source, other: Source) -> list[str]:
     ]
 
 
-def _choose(sources: Sequence[Source]) -> tuple[dict[Path, list[EpisodeRecord]], int]:
+def _choose(sources: Sequence[MergeSource]) -> tuple[dict[Path, list[EpisodeRecord]], int]:
     """Which folder each episode is taken from: one where it came to an end, if there is one."""
-    found: dict[EpisodeKey, tuple[Source, EpisodeRecord]] = {}
+    found: dict[EpisodeKey, tuple[MergeSource, EpisodeRecord]] = {}
     doubles = set()
     for source in sources:
         for record in read_episodes(source.folder):
@@ -187,7 +187,7 @@ def _choose(sources: Sequence[Source]) -> tuple[dict[Path, list[EpisodeRecord]],
     return chosen, len(doubles)
 
 
-def _require_agreement(a: Source, mine: EpisodeRecord, b: Source, yours: EpisodeRecord) -> None:
+def _require_agreement(a: MergeSource, mine: EpisodeRecord, b: MergeSource, yours: EpisodeRecord) -> None:
     differing = [
         f"{name}: {getattr(mine, name)} -> {getattr(yours, name)}"
         for name in ALIKE
@@ -200,7 +200,7 @@ def _require_agreement(a: Source, mine: EpisodeRecord, b: Source, yours: Episode
         )
 
 
-def _provenance(sources: Sequence[Source]) -> dict[str, Any]:
+def _provenance(sources: Sequence[MergeSource]) -> dict[str, Any]:
     """One that tells of all starts."""
     merged: dict[str, Any] = {"starts": []}
     for source in sources:

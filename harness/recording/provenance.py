@@ -34,9 +34,9 @@ class Provenance:
         plan_sha256: str,
         protocol_sha256: str,
         renderer: str,
-        buckets: Sequence[int] = (),
+        batch_sizes: Sequence[int] = (),
     ):
-        """`buckets` are the rows that calls of policies may have; more than one makes answers depend on
+        """`batch_sizes` are the rows that calls of policies may have; more than one makes answers depend on
         their company, by rounding."""
         self._file = folder / PROVENANCE
         self._start: dict[str, Any] = {
@@ -52,9 +52,9 @@ class Provenance:
             },
             "packages": {name: _version(name) for name in PACKAGES},
             "renderer": renderer,
-            "buckets": list(buckets),
+            "buckets": list(batch_sizes),
         }
-        if len(buckets) > 1:
+        if len(batch_sizes) > 1:
             self._start["note"] = (
                 "--throughput: rows of a call followed what was waiting. Another run of this plan gives other "
                 "records, by rounding."
@@ -107,12 +107,12 @@ class Provenance:
         fingerprint: dict[str, str],
         load_s: float,
         compile_s: float,
-        buckets: Sequence[int] = (),
+        batch_sizes: Sequence[int] = (),
         kernels: KernelChoice | None = None,
     ) -> None:
         """Note a policy's hashes; refuse weights, devices and kernels that differ from those the run was started with.
 
-        `buckets` are the rows that its calls have, of those that calls may have.
+        `batch_sizes` are the rows that its calls have, of those that calls may have.
         """
         known = self._content["policies"].get(name)
         if known and known["fingerprint"] != fingerprint:
@@ -137,7 +137,7 @@ class Provenance:
             "device": device,
             "fingerprint": fingerprint,
             "load_s": round(load_s, 3),
-            "buckets": list(buckets),
+            "buckets": list(batch_sizes),
         }
         if kernels is not None:
             self._content["policies"][name]["kernels"] = said

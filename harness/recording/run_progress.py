@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from simloop.harness.engine.metrics import Figures
+from simloop.harness.engine.metrics import EngineMetrics
 from simloop.harness.recording.run_status import Status
 
 PLAIN_EVERY_S = 10.0  # Between two lines where nobody watches a terminal, such as a log file.
@@ -94,7 +94,7 @@ def rate_text(status: Status) -> str:
     return f"{status.episodes_per_h:.0f}/h{left}"
 
 
-def engine_text(figures: Figures) -> str:
+def engine_text(figures: EngineMetrics) -> str:
     """Who is busy, who waits for whom, and what is slow."""
 
     def percent(share: float | None) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from simloop.harness.engine.metrics import Figures
+from simloop.harness.engine.metrics import EngineMetrics
 from simloop.harness.errors import SimloopError
 from simloop.harness.recording.run_folder import write_atomically
 from simloop.results.records.records import EpisodeRecord, run_folder
@@ -68,7 +68,7 @@ class Status:
     """Since this start of the command."""
     episodes_per_h: float | None = None
     left_s: float | None = None
-    engine: Figures = field(default_factory=Figures)
+    engine: EngineMetrics = field(default_factory=EngineMetrics)
 
     @property
     def goes_on(self) -> bool:
@@ -110,7 +110,7 @@ def status_from_json(text: str) -> Status:
     """What `Status.to_json` wrote."""
     content: dict[str, Any] = json.loads(text)
     content["policies"] = {name: PolicyStatus(**counts) for name, counts in content["policies"].items()}
-    content["engine"] = Figures(**content["engine"])
+    content["engine"] = EngineMetrics(**content["engine"])
     return Status(**content)
 
 
@@ -146,7 +146,7 @@ class RunStatus:
         folder: Path,
         totals: Mapping[str, int],
         done: Iterable[EpisodeRecord],
-        watchers: Iterable[Callable[[Status], None]] = (),
+        dashboards: Iterable[Callable[[Status], None]] = (),
         clock: Callable[[], float] = time.monotonic,
     ):
         self._folder = folder
@@ -154,14 +154,14 @@ class RunStatus:
         self._outcomes: dict[str, Counter[str]] = {name: Counter() for name in totals}
         for record in done:
             self._outcomes[record.policy][record.outcome] += 1
-        self._watchers = list(watchers)
+        self._dashboards = list(dashboards)
         self._clock = clock
         self._started = clock()
         self._finished: deque[float] = deque()
         self._state: State = "starting"
         self._written = self._noted = float("-inf")
         self.doing = "starting Ray"
-        self.engine = Figures()
+        self.engine = EngineMetrics()
 
     def finished(self, record: EpisodeRecord) -> None:
         """Count an episode."""
@@ -171,7 +171,7 @@ class RunStatus:
         self.doing = f"{record.policy}: {record.task}"
         self.tell()
 
-    def figures(self, engine: Figures) -> None:
+    def figures(self, engine: EngineMetrics) -> None:
         """What the engine measured."""
         self._state = "running"
         self.engine = engine
@@ -223,5 +223,5 @@ class RunStatus:
             self._noted = now
             with (self._folder / FIGURES).open("a", encoding="utf-8") as file:
                 file.write(status.to_json() + "\n")
-        for watcher in self._watchers:
-            watcher(status)
+        for dashboard in self._dashboards:
+            dashboard(status)

@@ -18,11 +18,11 @@ import numpy as np
 
 from simloop.envs.interface import Env
 from simloop.harness.adapters.base import Adapter
-from simloop.harness.planning.perturbation import Disturbance
+from simloop.harness.planning.perturbation import Perturber
 from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.planning.seeding import query_key
-from simloop.harness.rollout.phase_timer import Board, Place
+from simloop.harness.rollout.phase_timer import PhaseTimer, PhaseTimers
 from simloop.policies.interface import Chunk, Policy, PolicySpec, Query
 from simloop.results.records.records import EndedBy, EpisodeRecord, QueryRecord
 
@@ -40,15 +40,15 @@ class Reply:
     queue_s: float = 0.0
     transport_s: float = 0.0
     batch: int = 1
-    bucket: int = 1
+    batch_size: int = 1
 
 
-class Frames:
+class CameraFrames:
     """The cameras of an environment, each drawn at most once between two steps."""
 
-    def __init__(self, env: Env, clock: Clock = time.perf_counter, place: Place | None = None):
+    def __init__(self, env: Env, clock: Clock = time.perf_counter, place: PhaseTimer | None = None):
         self._env = env
-        self._place = place or Board().place()
+        self._timer = place or PhaseTimers().place()
         self._clock = clock
         self._drawn: dict[str, np.ndarray] = {}
         self._seconds: dict[str, float] = {}
@@ -58,7 +58,7 @@ class Frames:
         """The camera's image of this moment, uint8 [h, w, 3]."""
         if camera not in self._drawn:
             began = self._clock()
-            with self._place.doing("render"):
+            with self._timer.doing("render"):
                 self._drawn[camera] = self._env.render(camera)
             self._seconds[camera] = self._clock() - began
             self.renders += 1
@@ -78,12 +78,12 @@ class Frames:
 class Observer(Interface):
     """Something that watches an episode, such as a video recorder. It may look but not touch."""
 
-    def see(self, frames: Frames, step: int, last: bool) -> None:
+    def see(self, frames: CameraFrames, step: int, last: bool) -> None:
         """Called after the reset (step 0) and after every step; `last` when the episode has ended."""
 
 
 @dataclass
-class Played:
+class RolloutResult:
     """What an episode came to, before it is known how often it had to be tried."""
 
     ended_by: EndedBy = "step_limit"
@@ -129,20 +129,20 @@ def play(
     protocol: Protocol,
     observers: Sequence[Observer] = (),
     clock: Clock = time.perf_counter,
-    place: Place | None = None,
-) -> Generator[Query, Reply, Played]:
+    place: PhaseTimer | None = None,
+) -> Generator[Query, Reply, RolloutResult]:
     """Play an episode from its initial state to success, the step limit or undecodable tokens.
 
     Yields each query and wants its `Reply` sent. Whatever the environment raises passes through:
     an episode that broke has no outcome. `place` is told what is being done.
     """
-    place = place or Board().place()
+    place = place or PhaseTimers().place()
     task = env.spec
     max_steps = protocol.max_steps or task.max_steps
-    played = Played()
+    played = RolloutResult()
     actions_hash = hashlib.sha256()
-    frames = Frames(env, clock, place)
-    disturbance = Disturbance(protocol.perturbation, spec.key)
+    frames = CameraFrames(env, clock, place)
+    perturber = Perturber(protocol.perturbation, spec.key)
     started = clock()
     with place.doing("reset"):
         env.reset(spec.seed)
@@ -156,7 +156,7 @@ def play(
         rendered = clock()
         index = len(played.queries)
         query = adapter.query(env, policy, images, task.instruction, query_key(spec.key, index))
-        query = disturbance.query(query, index)
+        query = perturber.query(query, index)
         adapted = clock()
         with place.doing("query"):
             reply = yield query
@@ -178,7 +178,7 @@ def play(
             raise ValueError(f"Policy {policy.name!r} answered query {index} with a chunk of no actions.")
 
         for intended in actions:
-            action = disturbance.action(task, intended, played.steps)
+            action = perturber.action(task, intended, played.steps)
             with place.doing("step"):
                 result = env.step(action)
             frames.moved()
@@ -211,7 +211,7 @@ def run_episode(
     adapter: Adapter,
     protocol: Protocol,
     observers: Sequence[Observer] = (),
-) -> Played:
+) -> RolloutResult:
     """Play an episode with a policy in this process: the whole loop, to be stepped through."""
     episode = play(env, spec, policy.spec, adapter, protocol, observers)
     try:
@@ -224,7 +224,7 @@ def run_episode(
 
 def ask_here(policy: Policy, query: Query) -> Reply:
     """Ask a policy of this process one question."""
-    answer = policy.infer([query], bucket=1)
+    answer = policy.infer([query], batch_size=1)
     return Reply(answer.chunks[0], host_s=answer.host_s, device_s=answer.device_s, post_s=answer.post_s)
 
 
@@ -249,5 +249,5 @@ def _latency(
         post_ms=ms(reply.post_s),
         total_ms=ms(render_s + adapt_s + stages_s),
         batch=reply.batch,
-        bucket=reply.bucket,
+        bucket=reply.batch_size,
     )

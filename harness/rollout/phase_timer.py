@@ -43,42 +43,42 @@ class PhaseTotals:
         )
 
 
-class Place:
+class PhaseTimer:
     """Where one environment is in its episode."""
 
-    def __init__(self, board: Board) -> None:
-        self.board = board
+    def __init__(self, timers: PhaseTimers) -> None:
+        self.timers = timers
         self.phase: Phase | None = None
         self.since = time.perf_counter()
 
-    def doing(self, phase: Phase) -> _Passage:
+    def doing(self, phase: Phase) -> _Span:
         """What happens inside is this phase; it counts once it has come to its end."""
-        return _Passage(self, phase)
+        return _Span(self, phase)
 
 
-class _Passage:
+class _Span:
     """One pass through a phase. A class, since a generator would cost more than some steps do."""
 
-    __slots__ = ("_began", "_cpu", "_phase", "_place")
+    __slots__ = ("_began", "_cpu", "_phase", "_timer")
 
-    def __init__(self, place: Place, phase: Phase):
-        self._place, self._phase = place, phase
+    def __init__(self, place: PhaseTimer, phase: Phase):
+        self._timer, self._phase = place, phase
 
     def __enter__(self) -> None:
-        place = self._place
+        place = self._timer
         self._cpu, self._began = time.thread_time(), time.perf_counter()
         place.phase, place.since = self._phase, self._began
         if self._phase == "query":
-            place.board.waits(self._began)
+            place.timers.waits(self._began)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        place, phase, ended = self._place, self._phase, time.perf_counter()
+        place, phase, ended = self._timer, self._phase, time.perf_counter()
         place.phase, place.since = None, ended
         if phase == "query":
-            place.board.resumes(ended)
+            place.timers.resumes(ended)
         if kind is not None:
             return
-        totals, spent_s = place.board.totals[phase], ended - self._began
+        totals, spent_s = place.timers.totals[phase], ended - self._began
         totals.count += 1
         totals.wall_s += spent_s
         totals.longest_s = max(totals.longest_s, spent_s)
@@ -87,7 +87,7 @@ class _Passage:
 
 
 @dataclass
-class Board:
+class PhaseTimers:
     """All environments of a process, of which one at a time is simulated while the others wait."""
 
     totals: dict[Phase, PhaseTotals] = field(default_factory=lambda: {p: PhaseTotals() for p in PHASES})
@@ -97,10 +97,10 @@ class Board:
     last_busy: float = 0.0
     """When the process last had nothing to simulate, on its own clock."""
 
-    def place(self) -> Place:
+    def place(self) -> PhaseTimer:
         """For an environment that begins an episode."""
         self.resumes(time.perf_counter())
-        return Place(self)
+        return PhaseTimer(self)
 
     def leave(self) -> None:
         """An environment has ended its episode."""

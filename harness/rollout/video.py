@@ -9,7 +9,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from simloop.harness.rollout.loop import Frames
+from simloop.harness.rollout.loop import CameraFrames
 
 
 class VideoRecorder:
@@ -26,7 +26,7 @@ class VideoRecorder:
         self._container = av.open(self._file, mode="w", format="mp4")
         self._stream: av.VideoStream | None = None
 
-    def see(self, frames: Frames, step: int, last: bool) -> None:
+    def see(self, frames: CameraFrames, step: int, last: bool) -> None:
         """Record every `every`-th step, and the last."""
         if step % self._every and not last:
             return

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from simloop.policies.interface import Policy, Preparation
+from simloop.policies.interface import CompilationProgress, Policy
 
 GAIN = 1.05
 """Factor by which a larger bucket must answer more queries per second, or it only makes them wait."""
@@ -23,7 +23,7 @@ def choose(
     candidates: Sequence[int],
     memory_share: Callable[[], float | None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
-    told: Callable[[Preparation], None] | None = None,
+    on_progress: Callable[[CompilationProgress], None] | None = None,
 ) -> tuple[tuple[int, ...], float]:
     """Compile for the candidates in turn; those worth having, and the seconds that compiling took.
 
@@ -36,15 +36,15 @@ def choose(
       Exception: What compiling for the smallest raises.
     """
     if len(candidates) == 1:
-        return tuple(candidates), policy.prepare(candidates[0], told)
+        return tuple(candidates), policy.prepare(candidates[0], on_progress)
     memory_share = memory_share or device_memory_share
     compile_s, call_s = 0.0, {}
-    for bucket in sorted(candidates):
+    for batch_size in sorted(candidates):
         try:
-            compile_s += policy.prepare(bucket, told)
+            compile_s += policy.prepare(batch_size, on_progress)
             began = clock()
-            policy.prepare(bucket)  # Compiled by now: one call for each shape of query.
-            call_s[bucket] = clock() - began
+            policy.prepare(batch_size)  # Compiled by now: one call for each shape of query.
+            call_s[batch_size] = clock() - began
         except Exception as error:
             if not call_s or not out_of_memory(error):
                 raise
@@ -58,10 +58,10 @@ def worth_having(call_s: Mapping[int, float]) -> tuple[int, ...]:
     """Of buckets and what a call of each takes (s), those that answer faster than every smaller one."""
     chosen: list[int] = []
     best = 0.0
-    for bucket, seconds in sorted(call_s.items()):
-        rate = bucket / seconds if seconds > 0 else float("inf")
+    for batch_size, seconds in sorted(call_s.items()):
+        rate = batch_size / seconds if seconds > 0 else float("inf")
         if not chosen or rate >= GAIN * best:
-            chosen.append(bucket)
+            chosen.append(batch_size)
             best = rate
     return tuple(chosen)
 

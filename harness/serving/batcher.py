@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simloop.harness.rollout.loop import Reply
-from simloop.policies.interface import Answer, Policy, Query
+from simloop.policies.interface import InferenceResult, Policy, Query
 
 
 @dataclass(eq=False)
@@ -33,13 +33,13 @@ class _Waiting:
 @dataclass
 class _Batch:
     waiting: list[_Waiting]
-    bucket: int
+    batch_size: int
     content: Any
     assemble_s: float
 
 
 @dataclass
-class Load:
+class WorkerLoad:
     """What a batcher has done and is doing."""
 
     waiting: int = 0
@@ -64,9 +64,9 @@ class Batcher:
         alone makes answers independent of what else is waiting.
     """
 
-    def __init__(self, policy: Policy, buckets: Sequence[int]):
+    def __init__(self, policy: Policy, batch_sizes: Sequence[int]):
         self._policy = policy
-        self._buckets = tuple(sorted(buckets))
+        self._batch_sizes = tuple(sorted(batch_sizes))
         self._lock = threading.Lock()
         self._host = threading.Condition(self._lock)
         self._device = threading.Condition(self._lock)
@@ -75,7 +75,7 @@ class Batcher:
         self._assembled: _Batch | None = None
         self._assembling = False
         self._began: float | None = None
-        self._load = Load()
+        self._load = WorkerLoad()
         self._closed = False
         self._threads = [
             threading.Thread(target=work, name=name, daemon=True)
@@ -124,11 +124,11 @@ class Batcher:
                 if self._may_stack():
                     self._host.notify()
 
-    def load(self) -> Load:
+    def load(self) -> WorkerLoad:
         """What it has done so far and is doing now."""
         with self._lock:
             assembled = len(self._assembled.waiting) if self._assembled else 0
-            return Load(
+            return WorkerLoad(
                 waiting=len(self._arrived) + len(self._encoded) + assembled,
                 batches=self._load.batches,
                 rows=self._load.rows,
@@ -176,11 +176,11 @@ class Batcher:
             self._began is not None
             and self._assembled is None
             and not self._assembling
-            and len(self._encoded) >= self._buckets[-1]
+            and len(self._encoded) >= self._batch_sizes[-1]
         )
 
     def _take(self) -> list[_Waiting]:
-        return [self._encoded.popleft() for _ in range(min(len(self._encoded), self._buckets[-1]))]
+        return [self._encoded.popleft() for _ in range(min(len(self._encoded), self._batch_sizes[-1]))]
 
     def _encode(self, waiting: _Waiting) -> bool:
         began = time.perf_counter()
@@ -193,15 +193,15 @@ class Batcher:
         return True
 
     def _stack(self, waiting: list[_Waiting]) -> _Batch | None:
-        bucket = next(b for b in self._buckets if b >= len(waiting))
+        batch_size = next(b for b in self._batch_sizes if b >= len(waiting))
         began = time.perf_counter()
         try:
-            content = self._policy.assemble([one.row for one in waiting], bucket)
+            content = self._policy.assemble([one.row for one in waiting], batch_size)
         except Exception as error:
             for one in waiting:
                 one.done(error)
             return None
-        return _Batch(waiting, bucket, content, time.perf_counter() - began)
+        return _Batch(waiting, batch_size, content, time.perf_counter() - began)
 
     def _run_batches(self) -> None:
         """The device thread: the batch that is ready, or what there is."""
@@ -243,7 +243,7 @@ class Batcher:
         with self._lock:
             self._load.batches += 1
             self._load.rows += len(batch.waiting)
-            self._load.places += batch.bucket
+            self._load.places += batch.batch_size
         for one, chunk in zip(batch.waiting, answer.chunks, strict=True):
             one.done(_reply(one, chunk, answer, batch, began))
 
@@ -252,7 +252,7 @@ def _discard(_: object) -> None:
     """For calls whose result nobody wants."""
 
 
-def _reply(one: _Waiting, chunk: Any, answer: Answer, batch: _Batch, began: float) -> Reply:
+def _reply(one: _Waiting, chunk: Any, answer: InferenceResult, batch: _Batch, began: float) -> Reply:
     host_s = one.encode_s + batch.assemble_s
     return Reply(
         chunk,
@@ -261,5 +261,5 @@ def _reply(one: _Waiting, chunk: Any, answer: Answer, batch: _Batch, began: floa
         post_s=answer.post_s,
         queue_s=max(0.0, began - one.arrived - host_s),
         batch=len(batch.waiting),
-        bucket=batch.bucket,
+        batch_size=batch.batch_size,
     )

@@ -41,7 +41,7 @@ class Damaged(ConnectionError):
     """What lay in the memory was not what had been written there; the query has to be asked again."""
 
 
-class LineCut(ConnectionError):
+class ChannelClosed(ConnectionError):
     """The policy worker at the other end has gone; its queries have to be asked again."""
 
 
@@ -125,7 +125,7 @@ class Messages:
         return messages
 
 
-class LocalLine:
+class ShmChannel:
     """A simulator's end, part of an event loop: any number of queries at once."""
 
     def __init__(self, connection: socket.socket, memory: mmap.mmap, block: int):
@@ -142,7 +142,7 @@ class LocalLine:
         self.bytes_sent = 0
 
     @classmethod
-    async def open(cls, address: str, first: Query) -> LocalLine:
+    async def open(cls, address: str, first: Query) -> ShmChannel:
         """Connect to the desk at `address`, with blocks that fit queries like the first.
 
         Raises:
@@ -173,7 +173,7 @@ class LocalLine:
           Exception: What answering raised.
         """
         if not self.alive:
-            raise LineCut("The policy worker is gone.")
+            raise ChannelClosed("The policy worker is gone.")
         number, self._count = self._count, self._count + 1
         block = self._free.pop() if self._free else None
         head, sizes, check = self._write(query, block)
@@ -228,7 +228,7 @@ class LocalLine:
     def _hang_up(self, error: OSError) -> None:
         for future, _ in self._open.values():
             if not future.done():
-                future.set_exception(LineCut(f"The policy worker is gone: {error}"))
+                future.set_exception(ChannelClosed(f"The policy worker is gone: {error}"))
         self._open.clear()
         self.close()
 

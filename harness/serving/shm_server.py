@@ -33,7 +33,7 @@ Done = Callable[[Reply | Exception], None]
 Put = Callable[[Query, Done], None]
 
 
-class Desk:
+class ShmServer:
     """Where the simulators of this machine call.
 
     Args:

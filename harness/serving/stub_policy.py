@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simloop.policies.interface import Answer, Chunk, Policy, PolicySpec, Preparation, Query
+from simloop.policies.interface import Chunk, CompilationProgress, InferenceResult, Policy, PolicySpec, Query
 
 
 @dataclass(frozen=True)
@@ -48,18 +48,22 @@ class StubPolicy(Policy):
         self.spec = stub.spec()
         self._stub = stub
 
-    def prepare(self, bucket: int, told: Callable[[Preparation], None] | None = None) -> float:
+    def prepare(
+        self, batch_size: int, on_progress: Callable[[CompilationProgress], None] | None = None
+    ) -> float:
         """Nothing to compile."""
         return 0.0
 
-    def infer(self, queries: Sequence[Query], bucket: int) -> Answer:
-        """Answer 1 to `bucket` queries."""
-        if not 1 <= len(queries) <= bucket:
-            raise ValueError(f"A bucket of {bucket} holds 1 to {bucket} queries; got {len(queries)}.")
+    def infer(self, queries: Sequence[Query], batch_size: int) -> InferenceResult:
+        """Answer 1 to `batch_size` queries."""
+        if not 1 <= len(queries) <= batch_size:
+            raise ValueError(
+                f"A batch of {batch_size} rows holds 1 to {batch_size} queries; got {len(queries)}."
+            )
         began = time.perf_counter()
         chunks = [Chunk(self._actions(query)) for query in queries]
         time.sleep(max(0.0, self._stub.service_s - (time.perf_counter() - began)))
-        return Answer(chunks, device_s=time.perf_counter() - began)
+        return InferenceResult(chunks, device_s=time.perf_counter() - began)
 
     def _actions(self, query: Query) -> np.ndarray:
         seen = [int(query.images[camera][::16, ::16].sum(dtype=np.int64)) for camera in self.spec.cameras]

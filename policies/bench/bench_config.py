@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from simloop.policies.bench.roofline import Workload
+from simloop.policies.bench.roofline import QueryWorkload
 from simloop.policies.bench.sizes import Size, resized
 from simloop.policies.inference.quantization import Kind
 from simloop.policies.inference.unrolling import unrolled_where_it_pays
@@ -95,7 +95,9 @@ def compiler_options(config: BenchConfig) -> dict[str, str | bool]:
     return options
 
 
-def measured_preset(preset: Preset, config: BenchConfig, platform: str = "cpu") -> tuple[Preset, Workload]:
+def measured_preset(
+    preset: Preset, config: BenchConfig, platform: str = "cpu"
+) -> tuple[Preset, QueryWorkload]:
     """The preset as it is measured on a platform, and what its queries ask.
 
     Raises:
@@ -130,13 +132,13 @@ def measured_preset(preset: Preset, config: BenchConfig, platform: str = "cpu") 
         raise BenchError("--transcription compares on one device; leave out --devices.")
     model = unrolled_where_it_pays(resized(preset.model, config.size), platform)
     try:
-        savings = model.savings.without(*config.without)
+        optimizations = model.optimizations.without(*config.without)
     except ValueError as error:
         raise BenchError(f"{error} Give --without one of these.") from error
     if config.unroll_steps is not None:
-        savings = dataclasses.replace(savings, unrolled_steps=config.unroll_steps)
+        optimizations = dataclasses.replace(optimizations, unrolled_steps=config.unroll_steps)
     unroll = model.unroll_layers if config.unroll_layers is None else config.unroll_layers
-    model = dataclasses.replace(model, unroll_layers=unroll, savings=savings)
+    model = dataclasses.replace(model, unroll_layers=unroll, optimizations=optimizations)
 
     black = preset.absent_cameras == "black"
     asked = len(model.cameras) if black else len(preset.cameras)
@@ -154,4 +156,4 @@ def measured_preset(preset: Preset, config: BenchConfig, platform: str = "cpu") 
         prompt_lengths=(length,),
         answer_tokens=answer or preset.answer_tokens,
     )
-    return changed, Workload(model, cameras, length, preset.flow_steps, answer)
+    return changed, QueryWorkload(model, cameras, length, preset.flow_steps, answer)

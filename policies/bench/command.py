@@ -26,15 +26,15 @@ from simloop.policies.bench.gpu_targets import KERNEL_COLUMNS, TargetError, comp
 from simloop.policies.bench.measure import BatchTime, measure
 from simloop.policies.bench.random_weights import in_8_bits, random_policy
 from simloop.policies.bench.reference_implementation import Versus, ratio_table, versus
-from simloop.policies.bench.roofline import Workload
+from simloop.policies.bench.roofline import QueryWorkload
 from simloop.policies.bench.table import grid, markdown
 from simloop.policies.checkpoints.manifest import settings_of
 from simloop.policies.files.dataclass_cli import add_options
 from simloop.policies.inference.kernel_autotuning import Shapes, choose_kernels
-from simloop.policies.inference.model_policy import NetworkPolicy
+from simloop.policies.inference.model_policy import ModelPolicy
 from simloop.policies.inference.placement import made_on, weights_bytes
 from simloop.policies.inference.quantization import SETTING
-from simloop.policies.interface import Serving
+from simloop.policies.interface import LoadOptions
 from simloop.policies.models.kernels import KernelChoice, Kernels
 from simloop.policies.models.parameters import flatten, model_from, shapes
 from simloop.policies.models.sharding import DevicesError, make_mesh, serving_mesh
@@ -173,7 +173,7 @@ def _compiled_elsewhere(name: str, config: BenchConfig, target: Target) -> int:
     return status
 
 
-def _head(name: str, chosen: Preset, work: Workload, config: BenchConfig) -> list[str]:
+def _head(name: str, chosen: Preset, work: QueryWorkload, config: BenchConfig) -> list[str]:
     """What is looked at, in words."""
     model = chosen.model
     asked = (
@@ -195,7 +195,7 @@ def _head(name: str, chosen: Preset, work: Workload, config: BenchConfig) -> lis
     return head
 
 
-def _policy(name: str, chosen: Preset, config: BenchConfig, prompt_tokens: int) -> NetworkPolicy:
+def _policy(name: str, chosen: Preset, config: BenchConfig, prompt_tokens: int) -> ModelPolicy:
     options = compiler_options(config)
     try:
         jax.jit(lambda x: x + 1).lower(0.0).compile(options)
@@ -221,7 +221,7 @@ def _policy(name: str, chosen: Preset, config: BenchConfig, prompt_tokens: int) 
             f"{config.checkpoint} is quantised; measure what it was made of with --quantized KIND."
         )
     try:
-        loaded = load_policy(name, config.checkpoint, serving=Serving(kernels=chosen.model.kernels))
+        loaded = load_policy(name, config.checkpoint, serving=LoadOptions(kernels=chosen.model.kernels))
     except NoWeightsError as error:
         raise BenchError(
             f"{name} needs trained weights: give --checkpoint FOLDER or --random-weights."
@@ -231,12 +231,10 @@ def _policy(name: str, chosen: Preset, config: BenchConfig, prompt_tokens: int) 
     model = made_on(mesh, lambda: model_from(chosen.model, flatten(loaded.model)))
     if config.quantized:
         model = in_8_bits(model, config.quantized)
-    return NetworkPolicy(
-        chosen, loaded.spec, model, loaded.stats, loaded.words, mesh, compiler_options=options
-    )
+    return ModelPolicy(chosen, loaded.spec, model, loaded.stats, loaded.words, mesh, compiler_options=options)
 
 
-def _kernels(chosen: Preset, work: Workload, config: BenchConfig) -> KernelChoice:
+def _kernels(chosen: Preset, work: QueryWorkload, config: BenchConfig) -> KernelChoice:
     said = Kernels.from_words(config.kernels)
     if said is not None:
         return KernelChoice(said)

@@ -16,7 +16,7 @@ import jax
 from flax import nnx
 
 from simloop.policies.bench import stages
-from simloop.policies.bench.roofline import Workload
+from simloop.policies.bench.roofline import QueryWorkload
 from simloop.policies.inference.fused_weights import with_joined_projections
 from simloop.policies.inference.sampling import actions
 from simloop.policies.models.configs import ModelConfig
@@ -32,7 +32,7 @@ class Count:
     """Read and written by all operations; before compilation, as if each went through memory."""
 
 
-def counts(work: Workload, batch: int, *, compiled: bool = False) -> dict[str, Count]:
+def counts(work: QueryWorkload, batch: int, *, compiled: bool = False) -> dict[str, Count]:
     """Counts of one run of every stage, under the names of `floor.stages`.
 
     Args:
@@ -61,7 +61,7 @@ def counts(work: Workload, batch: int, *, compiled: bool = False) -> dict[str, C
     return {**found, "flow step": step}
 
 
-def count_actions(work: Workload, batch: int, *, compiled: bool = False) -> Count:
+def count_actions(work: QueryWorkload, batch: int, *, compiled: bool = False) -> Count:
     """The whole query of a flow model, as one function."""
     straight = _Straight(work.config)
     schedule = straight.shapes(lambda model: model.schedule(work.flow_steps))
@@ -74,11 +74,13 @@ class _Straight:
 
     def __init__(self, config: ModelConfig):
         # On CPUs rows would take turns, in a loop.
-        in_place = config.savings.attention_in_place and jax.default_backend() != "cpu"
-        savings = dataclasses.replace(config.savings, unrolled_steps=True, attention_in_place=in_place)
-        config = dataclasses.replace(config, unroll_layers=True, savings=savings)
+        in_place = config.optimizations.attention_in_place and jax.default_backend() != "cpu"
+        optimizations = dataclasses.replace(
+            config.optimizations, unrolled_steps=True, attention_in_place=in_place
+        )
+        config = dataclasses.replace(config, unroll_layers=True, optimizations=optimizations)
         model = abstract_model(config)
-        if config.savings.joined_projections:
+        if config.optimizations.joined_projections:
             model = nnx.eval_shape(
                 lambda: with_joined_projections(model_class(config)(config, rngs=nnx.Rngs(0)))
             )

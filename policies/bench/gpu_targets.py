@@ -20,7 +20,7 @@ from jax.sharding import SingleDeviceSharding
 from simloop.policies.bench.bench_config import Target
 from simloop.policies.bench.gpu_kernels import Kind, Launches, launches
 from simloop.policies.bench.random_weights import in_8_bits
-from simloop.policies.bench.roofline import Workload
+from simloop.policies.bench.roofline import QueryWorkload
 from simloop.policies.bench.stages import random_batch
 from simloop.policies.inference.compilation import CompilerOptions
 from simloop.policies.inference.quantization import Kind as Bits
@@ -78,7 +78,7 @@ class GpuProgram:
 
 def compile_for(
     target: Target,
-    work: Workload,
+    work: QueryWorkload,
     rows: int,
     *,
     bits: Bits | None = None,
@@ -97,7 +97,7 @@ def compile_for(
       TargetError: If JAX has no plugin for CUDA, or one that compiles for no absent device.
       jax.errors.JaxRuntimeError: If XLA cannot compile the program, or does not know an option.
     """
-    where = _place(target)
+    where = _timer(target)
     config = work.config
     jitted: list[Any] = []
 
@@ -162,7 +162,7 @@ def _cells(parts: dict[Kind, Launches]) -> list[str]:
     ]
 
 
-def _place(target: Target) -> SingleDeviceSharding:
+def _timer(target: Target) -> SingleDeviceSharding:
     # A process that computes on CPUs alone loads the plugin without asking for a device.
     jax.config.update("jax_platforms", "cpu")
     jax.devices()

@@ -12,9 +12,9 @@ from simloop.policies.bench import stages
 from simloop.policies.bench.counts import Count, counts
 from simloop.policies.bench.devices import in_turns, median_of
 from simloop.policies.bench.random_weights import queries
-from simloop.policies.bench.roofline import Ceilings, Workload
+from simloop.policies.bench.roofline import Ceilings, QueryWorkload
 from simloop.policies.bench.roofline import stages as floor_stages
-from simloop.policies.inference.model_policy import NetworkPolicy, batch_of
+from simloop.policies.inference.model_policy import ModelPolicy, batch_of
 from simloop.policies.inference.sampling import compiled_for_inference
 
 
@@ -62,8 +62,8 @@ AT_LEAST = 5
 
 
 def measure(
-    policy: NetworkPolicy,
-    work: Workload,
+    policy: ModelPolicy,
+    work: QueryWorkload,
     rows: int,
     ceilings: Ceilings,
     *,

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Int
 
 from simloop.policies.inference.compilation import CompilerOptions
-from simloop.policies.inference.model_policy import NetworkPolicy, Words
+from simloop.policies.inference.model_policy import ModelPolicy, PolicyTokenizers
 from simloop.policies.inference.placement import made_on
 from simloop.policies.inference.quantization import Kind, Quantization
 from simloop.policies.inference.quantized_model import WatchedProduct, quantized, with_products
@@ -82,16 +82,16 @@ def random_policy(
     compiler_options: CompilerOptions | None = None,
     kind: Kind | None = None,
     trials: Sequence[Trial] = (),
-) -> NetworkPolicy:
+) -> ModelPolicy:
     """A preset with weights drawn at random, whose prompts have so many tokens; in 8 bits of a `kind`, if
-    that is given; the rest as for `NetworkPolicy`."""
+    that is given; the rest as for `ModelPolicy`."""
     text = CountedText(preset.model.vocab_size, prompt_tokens - 1)  # The first is the beginning of sentence.
-    words = Words(text, None if preset.action_tokens is None else Undecodable())
+    words = PolicyTokenizers(text, None if preset.action_tokens is None else Undecodable())
     stats = {"state": identity_stats(preset.state_size), "actions": identity_stats(preset.action_size)}
     model = made_on(mesh, lambda: opened(random_model(preset.model, seed, dtype=preset.model.dtype), seed))
     if kind is not None:
         model = in_8_bits(model, kind)
-    return NetworkPolicy(
+    return ModelPolicy(
         preset,
         preset.spec(),
         model,

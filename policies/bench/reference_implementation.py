@@ -25,10 +25,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Float32, Int32
 
-from simloop.policies.bench.roofline import Workload
+from simloop.policies.bench.roofline import QueryWorkload
 from simloop.policies.bench.stages import random_batch
 from simloop.policies.inference.flat_jit import compiled
-from simloop.policies.inference.model_policy import NetworkPolicy
+from simloop.policies.inference.model_policy import ModelPolicy
 from simloop.policies.models.attention import attend, block_mask, rotate, rotation
 from simloop.policies.models.kv_cache import write
 from simloop.policies.models.model_input import AnyArray, ModelInput, image_as_float
@@ -162,7 +162,7 @@ def _forward(
     return transformer.experts[running].final_norm(x, condition)[0], written
 
 
-def padded(work: Workload, batch: ModelInput) -> ModelInput:
+def padded(work: QueryWorkload, batch: ModelInput) -> ModelInput:
     """The same queries as the reference is asked: all cameras, absent ones black and masked, long prompts."""
     rows, length = batch.tokens.shape
     room = ((0, 0), (0, max(work.config.max_token_len - length, 0)))
@@ -199,7 +199,7 @@ class Versus:
     differ."""
 
 
-def versus(policy: NetworkPolicy, work: Workload, rows: int, *, seconds: float) -> Versus:
+def versus(policy: ModelPolicy, work: QueryWorkload, rows: int, *, seconds: float) -> Versus:
     """Compare a policy's answers and their time with the transcription's."""
     config = dataclasses.replace(work.config, unroll_layers=False)
     looped = model_from(config, flatten(policy.model))

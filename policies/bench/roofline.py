@@ -18,7 +18,7 @@ BYTES = {"float32": 4, "bfloat16": 2}
 
 
 @dataclass(frozen=True)
-class Workload:
+class QueryWorkload:
     """What a query asks of a model."""
 
     config: ModelConfig
@@ -60,7 +60,7 @@ class Stage:
         return max(self.flops / ceilings.flops_per_s, self.bytes / ceilings.bytes_per_s)
 
 
-def stages(work: Workload, batch: int) -> tuple[Stage, ...]:
+def stages(work: QueryWorkload, batch: int) -> tuple[Stage, ...]:
     """The stages of a batch of queries on the device, in order."""
     config = work.config
     language, prefix = config.language, work.prefix_tokens
@@ -103,12 +103,12 @@ def stages(work: Workload, batch: int) -> tuple[Stage, ...]:
     return tuple(out)
 
 
-def query_flops(work: Workload, batch: int) -> float | int:
+def query_flops(work: QueryWorkload, batch: int) -> float | int:
     """FLOPs of a batch of queries."""
     return sum(stage.times * stage.flops for stage in stages(work, batch))
 
 
-def query_seconds(work: Workload, batch: int, ceilings: Ceilings) -> float | int:
+def query_seconds(work: QueryWorkload, batch: int, ceilings: Ceilings) -> float | int:
     """The least time for a batch of queries on the device."""
     return sum(stage.times * stage.seconds(ceilings) for stage in stages(work, batch))
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simloop.policies.bench.roofline import Workload
+from simloop.policies.bench.roofline import QueryWorkload
 from simloop.policies.models.model_input import ModelInput
 from simloop.policies.models.parameters import Model
 from simloop.policies.models.pi0 import Pi0, ReadPrefix, Schedule
@@ -29,7 +29,7 @@ def prefill(model: Model, prefix: Prefix, answer_tokens: int) -> Any:
     if isinstance(model, Pi0Fast):
         logits, read = model.read(prefix, answer_tokens)
         return jnp.argmax(logits, axis=-1).astype(jnp.int32), read
-    return model.read(prefix, keys_only=model.config.savings.keys_only)
+    return model.read(prefix, keys_only=model.config.optimizations.keys_only)
 
 
 def flow_step(model: Pi0, read: ReadPrefix, state: jax.Array, x: jax.Array, schedule: Schedule) -> jax.Array:
@@ -44,7 +44,7 @@ def token(model: Pi0Fast, last: jax.Array, read: ReadPrompt) -> tuple[jax.Array,
     return jnp.argmax(logits, axis=-1).astype(jnp.int32), read
 
 
-def random_batch(work: Workload, rows: int) -> ModelInput:
+def random_batch(work: QueryWorkload, rows: int) -> ModelInput:
     """Queries of a workload: noise for images, and prompts that fill their room."""
     config = work.config
     rng = np.random.default_rng(0)

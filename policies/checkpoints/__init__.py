@@ -16,7 +16,7 @@ from simloop.policies.checkpoints.load_progress import progress_bar
 from simloop.policies.checkpoints.native import save_checkpoint
 from simloop.policies.checkpoints.norm_stats_files import Statistics
 from simloop.policies.checkpoints.opening import open_checkpoint
-from simloop.policies.checkpoints.streaming import Progress
+from simloop.policies.checkpoints.streaming import LoadProgress
 
 __all__ = [
     "ArraySource",
@@ -24,7 +24,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "CheckpointMismatch",
-    "Progress",
+    "LoadProgress",
     "Statistics",
     "StoredArray",
     "open_checkpoint",

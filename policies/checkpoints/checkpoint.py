@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 
 from simloop.policies.checkpoints.array_source import ArraySource, ArraySpec, Format, StoredArray
 from simloop.policies.checkpoints.norm_stats_files import Statistics, usable_statistics
-from simloop.policies.checkpoints.streaming import Progress, load_arrays
+from simloop.policies.checkpoints.streaming import LoadProgress, load_arrays
 from simloop.policies.transforms.normalization import NormalizationKind, NormStats
 
 
@@ -48,7 +48,7 @@ class Checkpoint:
         *,
         dtype: DTypeLike | None = None,
         sharding: Sharding | Mapping[str, Sharding] | None = None,
-        progress: Callable[[Progress], None] | None = None,
+        progress: Callable[[LoadProgress], None] | None = None,
         may_lack: str = "",
         may_drop: str = "",
     ) -> dict[str, jax.Array]:

@@ -79,7 +79,7 @@ class Manifest(BaseModel):
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
-class OwnSource(ArraySource):
+class NativeSource(ArraySource):
     """The shards of one of our checkpoints, each array held against its hash."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
@@ -146,7 +146,7 @@ def open_own(folder: Path) -> Checkpoint:
     return Checkpoint(
         path=folder,
         format="simloop",
-        source=OwnSource(folder, manifest),
+        source=NativeSource(folder, manifest),
         statistics=AssetsFolder(
             folder,
             manifest.normalization,

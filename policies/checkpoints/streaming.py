@@ -15,7 +15,7 @@ from simloop.policies.checkpoints.shapes import fitting_names
 
 
 @dataclass(frozen=True)
-class Progress:
+class LoadProgress:
     """How far loading is, told after every array."""
 
     name: str
@@ -32,7 +32,7 @@ def load_arrays(
     where: str,
     dtype: DTypeLike | None = None,
     sharding: Sharding | Mapping[str, Sharding] | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[LoadProgress], None] | None = None,
     may_lack: str = "",
     may_drop: str = "",
 ) -> dict[str, jax.Array]:
@@ -58,5 +58,5 @@ def load_arrays(
         del host
         done += nbytes[name]
         if progress is not None:
-            progress(Progress(name, done, total))
+            progress(LoadProgress(name, done, total))
     return {name: arrays[name] for name in names}

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from simloop.policies.interface import Preparation
+from simloop.policies.interface import CompilationProgress
 
 COMPILED_AT_ONCE = 4
 """XLA compiles beside Python. Each compilation of a full-size model takes gigabytes while it lasts."""
@@ -57,7 +57,7 @@ class Programs:
     def prepare(
         self,
         calls: Sequence[tuple],
-        told: Callable[[Preparation], None] | None = None,
+        on_progress: Callable[[CompilationProgress], None] | None = None,
     ) -> None:
         """Compile what calls with these arguments will need, several at a time; nothing is called.
 
@@ -80,10 +80,10 @@ class Programs:
         under_way = {shapes: self._described(*arguments) for shapes, arguments in missing.items()}
 
         def tell() -> None:
-            if told is not None:
+            if on_progress is not None:
                 done = len(missing) - len(under_way)
                 seconds = time.perf_counter() - began
-                told(Preparation(done, len(missing), tuple(under_way.values()), seconds))
+                on_progress(CompilationProgress(done, len(missing), tuple(under_way.values()), seconds))
 
         tell()
         with ThreadPoolExecutor(COMPILED_AT_ONCE, "compile") as pool:

@@ -45,7 +45,7 @@ def with_joined_projections(model: Model, *, consume: bool = False) -> Model:
             _change(expert.layers.mlp, "join", consume=consume)
     if model.config.image_encoder.stacked:
         _change(joined.image_encoder.blocks.attention, "join", consume=consume)
-        if model.config.savings.aligned:
+        if model.config.optimizations.aligned:
             _change(joined.image_encoder.blocks.mlp, "align", consume=consume)
     return joined
 

@@ -67,7 +67,9 @@ def choose_kernels(
     chosen: dict[str, str] = {}
     trials: list[Trial] = []
     for operation, implementations in IMPLEMENTATIONS.items():
-        if operation == "gated_product" and not (config.unroll_layers and config.savings.joined_projections):
+        if operation == "gated_product" and not (
+            config.unroll_layers and config.optimizations.joined_projections
+        ):
             continue  # It takes joined weights.
         here = [name for name in implementations if shapes.devices == 1 or name != "tokamax"]
         tried = [_tried(operation, name, config, shapes, timed) for name in here]
@@ -156,7 +158,7 @@ def _operation(
     tokens = prompt if alone else suffix
     slots = prompt + shapes.answer_tokens if alone or generating else suffix + prompt
     seen_with_cache = generating or not alone  # The prompts of flow models see themselves alone.
-    if config.savings.aligned and seen_with_cache:
+    if config.optimizations.aligned and seen_with_cache:
         slots = aligned_length(slots)
     rows = shapes.rows
     if not alone and generating and is_doubled(config, rows):
@@ -166,7 +168,7 @@ def _operation(
     seen = slots - shapes.prompt_tokens // 2
     mask = jnp.broadcast_to(jnp.arange(slots) < seen, (rows, tokens, slots))
     lengths = jnp.full((rows,), seen, jnp.int32) if first_slots else None
-    plain = attend_in_place if config.savings.attention_in_place else attend
+    plain = attend_in_place if config.optimizations.attention_in_place else attend
 
     def attention(
         q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, lengths: jax.Array | None

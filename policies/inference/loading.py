@@ -13,12 +13,12 @@ from simloop.policies.checkpoints import Checkpoint, CheckpointError, open_check
 from simloop.policies.checkpoints.manifest import settings_of
 from simloop.policies.files.cache_folder import simloop_home
 from simloop.policies.inference.kernel_autotuning import Shapes, choose_kernels
-from simloop.policies.inference.model_policy import NetworkPolicy, Words
+from simloop.policies.inference.model_policy import ModelPolicy, PolicyTokenizers
 from simloop.policies.inference.placement import made_on, weights_bytes
 from simloop.policies.inference.quantization import SETTING, Quantization, QuantizationError
 from simloop.policies.inference.quantized_model import quantized
 from simloop.policies.inference.unrolling import unrolled_where_it_pays
-from simloop.policies.interface import Serving, Weights
+from simloop.policies.interface import LoadOptions, Weights
 from simloop.policies.models.configs import ModelConfig
 from simloop.policies.models.kernels import KernelChoice
 from simloop.policies.models.parameters import Model, model_from, random_model, shapes
@@ -46,9 +46,9 @@ def load_policy(
     seed: int = 0,
     *,
     random_weights: bool = False,
-    serving: Serving | None = None,
+    serving: LoadOptions | None = None,
     keep_model: bool = True,
-) -> NetworkPolicy:
+) -> ModelPolicy:
     """Load a policy onto the default device, or onto several.
 
     Args:
@@ -59,7 +59,7 @@ def load_policy(
       random_weights: Draw weights for any preset. Its actions mean nothing; its speed does.
       serving: How it is to answer. Over several devices, rows of a batch are split over all of them where
         their number divides the batch, and the weights over as few as can hold them.
-      keep_model: As `NetworkPolicy` takes it; without, memory holds the weights once.
+      keep_model: As `ModelPolicy` takes it; without, memory holds the weights once.
 
     Raises:
       DevicesError: If this process does not see so many devices, or they have too little memory.
@@ -78,7 +78,7 @@ def load_policy(
     words = load_words(_with_own_action_tokens(chosen, checkpoint))
     # What the policy is stays the preset's; how it is compiled is up to the device.
     config = unrolled_where_it_pays(chosen.model, jax.default_backend())
-    serving = serving or Serving()
+    serving = serving or LoadOptions()
     mesh = serving_mesh(serving.devices, weights_bytes(config))
     recorded = None if checkpoint is None else settings_of(checkpoint).get(SETTING)
     choice = _kernels(chosen, config, serving, quantized=recorded is not None)
@@ -101,18 +101,18 @@ def load_policy(
         if (quantization := opened.settings.get(SETTING)) is not None:
             model = _quantized(model, quantization, opened.path)
     spec = dataclasses.replace(chosen.spec(), weights=weights)
-    return NetworkPolicy(chosen, spec, model, stats, words, mesh, keep_model=keep_model, trials=choice.trials)
+    return ModelPolicy(chosen, spec, model, stats, words, mesh, keep_model=keep_model, trials=choice.trials)
 
 
-def _kernels(chosen: Preset, config: ModelConfig, serving: Serving, *, quantized: bool) -> KernelChoice:
+def _kernels(chosen: Preset, config: ModelConfig, serving: LoadOptions, *, quantized: bool) -> KernelChoice:
     """What was said, or what is fastest for the batches that one device gets, as far as it is used."""
     if serving.kernels is not None:
-        joined = config.unroll_layers and config.savings.joined_projections and not quantized
+        joined = config.unroll_layers and config.optimizations.joined_projections and not quantized
         used = serving.kernels if joined else dataclasses.replace(serving.kernels, gated_product="xla")
         return KernelChoice(used)
     if quantized:  # Its gated products are no library's.
-        savings = dataclasses.replace(config.savings, joined_projections=False)
-        config = dataclasses.replace(config, savings=savings)
+        optimizations = dataclasses.replace(config.optimizations, joined_projections=False)
+        config = dataclasses.replace(config, optimizations=optimizations)
     black = chosen.absent_cameras == "black"
     shapes = Shapes(
         rows=max(1, serving.rows // serving.devices),
@@ -138,7 +138,7 @@ def keep_compiled_programs() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", KEEP_COMPILED_S)
 
 
-def load_words(chosen: Preset) -> Words:
+def load_words(chosen: Preset) -> PolicyTokenizers:
     """The tokenizers of a preset, fetched if need be.
 
     Raises:
@@ -152,12 +152,12 @@ def load_words(chosen: Preset) -> Words:
             f"{chosen.model.vocab_size} rows. Use the tokenizer that the model was trained with."
         )
     if chosen.action_tokens is None:
-        return Words(text)
+        return PolicyTokenizers(text)
     if isinstance(chosen.action_tokens, Path):
         actions = load_fast_actions(chosen.action_tokens)
     else:
         actions = fetch_fast_actions(chosen.action_tokens)
-    return Words(text, FastTokenizer(text, actions, chosen.model.max_token_len))
+    return PolicyTokenizers(text, FastTokenizer(text, actions, chosen.model.max_token_len))
 
 
 def _with_own_action_tokens(chosen: Preset, checkpoint: Path | None) -> Preset:

@@ -22,8 +22,8 @@ from jaxtyping import Float, Int32, UInt32
 
 from simloop.policies.inference.compilation import CompilerOptions, Programs
 from simloop.policies.inference.query_encoder import QueryEncoder, Row, RowShape
-from simloop.policies.inference.sampling import Spelling, answering
-from simloop.policies.interface import Answer, Chunk, Policy, PolicySpec, Preparation, Query
+from simloop.policies.inference.sampling import TokenConstraints, answering
+from simloop.policies.interface import Chunk, CompilationProgress, InferenceResult, Policy, PolicySpec, Query
 from simloop.policies.models.kernels import KernelChoice, Trial
 from simloop.policies.models.model_input import AnyArray, ModelInput
 from simloop.policies.models.parameters import Model, flatten
@@ -38,7 +38,7 @@ from simloop.policies.transforms.preprocessing import absolute_actions
 
 
 @dataclass(frozen=True)
-class Words:
+class PolicyTokenizers:
     """The tokenizers of a policy."""
 
     text: SentencePieceModel
@@ -55,7 +55,7 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class Assembled:
+class DeviceBatch:
     """Queries where the device finds them, by shape."""
 
     indices: tuple[list[int], ...]
@@ -64,7 +64,7 @@ class Assembled:
     queries: list[Query]
 
 
-class NetworkPolicy(Policy):
+class ModelPolicy(Policy):
     """Answers queries with one model, on one device or spread over several. Stateless between calls.
 
     Batches are always filled to the bucket, so one program answers them, and in it a row meets the
@@ -78,7 +78,7 @@ class NetworkPolicy(Policy):
         spec: PolicySpec,
         model: Model,
         stats: NormStats,
-        words: Words,
+        words: PolicyTokenizers,
         mesh: Mesh | None = None,
         *,
         keep_model: bool = True,
@@ -111,10 +111,10 @@ class NetworkPolicy(Policy):
         self.words = words
         self.encoder = QueryEncoder(preset, words.text, Normalizer(preset.normalization, stats.get("state")))
         self._actions = Normalizer(preset.normalization, stats.get("actions"))
-        grammar, spelling = None, None
+        grammar, token_constraints = None, None
         if words.answer is not None:
             sizes = preset.model
-            spelling = Spelling(words.answer.leading(), words.answer.candidates())
+            token_constraints = TokenConstraints(words.answer.leading(), words.answer.candidates())
             if preset.answers == "guided":
                 grammar = words.answer.grammar(sizes.action_horizon, sizes.action_dim, sizes.vocab_size)
         call = answering(
@@ -122,7 +122,7 @@ class NetworkPolicy(Policy):
             flow_steps=preset.flow_steps,
             answer_tokens=preset.answer_tokens,
             grammar=grammar,
-            spelling=spelling,
+            token_constraints=token_constraints,
             consume=not keep_model,
         )
         self.programs = Programs(call, program_text, compiler_options)
@@ -141,35 +141,39 @@ class NetworkPolicy(Policy):
             )
         return self._model
 
-    def prepare(self, bucket: int, told: Callable[[Preparation], None] | None = None) -> float:
-        """Compile and warm up for batches of `bucket` rows; returns the seconds it took.
+    def prepare(
+        self, batch_size: int, on_progress: Callable[[CompilationProgress], None] | None = None
+    ) -> float:
+        """Compile and warm up for batches of `batch_size` rows; returns the seconds it took.
 
         Covers queries with the cameras that the preset asks for, at each prompt length. Others, such as
         one that brings a camera more, compile when they first come.
         """
         started = time.perf_counter()
         batches = [
-            self.placed([self.encoder.blank_row(shape)] * bucket) for shape in self.encoder.usual_shapes()
+            self.placed([self.encoder.blank_row(shape)] * batch_size) for shape in self.encoder.usual_shapes()
         ]
-        self.programs.prepare(batches, told)
+        self.programs.prepare(batches, on_progress)
         for batch in batches:
             jax.block_until_ready(self.programs(*batch))
         return time.perf_counter() - started
 
-    def infer(self, queries: Sequence[Query], bucket: int) -> Answer:
-        """Answer 1 to `bucket` queries in one call, padded to exactly `bucket` rows.
+    def infer(self, queries: Sequence[Query], batch_size: int) -> InferenceResult:
+        """Answer 1 to `batch_size` queries in one call, padded to exactly `batch_size` rows.
 
         A row's answer depends neither on its place in the batch nor on its neighbours. Queries of
         different shapes (cameras, prompt lengths) are run one shape after the other.
 
         Raises:
           QueryError: If a query lacks a camera or its state has another size than the spec says.
-          ValueError: If there are no queries, or more than `bucket`.
+          ValueError: If there are no queries, or more than `batch_size`.
         """
-        if not 1 <= len(queries) <= bucket:
-            raise ValueError(f"infer takes 1 to {bucket} queries for bucket {bucket}; got {len(queries)}.")
+        if not 1 <= len(queries) <= batch_size:
+            raise ValueError(
+                f"infer takes 1 to {batch_size} queries for batch size {batch_size}; got {len(queries)}."
+            )
         begin = time.perf_counter()
-        batch = self.assemble([self.encode(query) for query in queries], bucket)
+        batch = self.assemble([self.encode(query) for query in queries], batch_size)
         host_s = time.perf_counter() - begin
         return dataclasses.replace(self.run(batch), host_s=host_s)
 
@@ -177,17 +181,18 @@ class NetworkPolicy(Policy):
         """The query's row: resized, normalised and tokenised."""
         return Encoded(query, self.encoder.encode(query))
 
-    def assemble(self, rows: Sequence[Encoded], bucket: int) -> Assembled:
+    def assemble(self, rows: Sequence[Encoded], batch_size: int) -> DeviceBatch:
         """Rows stacked by their shapes and copied to the device if it has its own memory, images as uint8."""
         by_shape: dict[RowShape, list[int]] = {}
         for i, one in enumerate(rows):
             by_shape.setdefault(one.row.shape, []).append(i)
         batches = [
-            self.placed(filled_rows([rows[i].row for i in indices], bucket)) for indices in by_shape.values()
+            self.placed(filled_rows([rows[i].row for i in indices], batch_size))
+            for indices in by_shape.values()
         ]
-        return Assembled(tuple(by_shape.values()), batches, [one.query for one in rows])
+        return DeviceBatch(tuple(by_shape.values()), batches, [one.query for one in rows])
 
-    def run(self, batch: Assembled) -> Answer:
+    def run(self, batch: DeviceBatch) -> InferenceResult:
         """Run every shape of an assembled batch, and decode what the model says."""
         begin = time.perf_counter()
         # All batches are on their way before the first is waited for.
@@ -199,7 +204,7 @@ class NetworkPolicy(Policy):
         }
         computed = time.perf_counter()
         chunks = [self.chunk_from(query, outputs[i]) for i, query in enumerate(batch.queries)]
-        return Answer(chunks, device_s=computed - begin, post_s=time.perf_counter() - computed)
+        return InferenceResult(chunks, device_s=computed - begin, post_s=time.perf_counter() - computed)
 
     def device(self) -> str:
         """What the policy computes on, for the provenance."""
@@ -264,9 +269,9 @@ class NetworkPolicy(Policy):
         return Chunk(actions[:, : self.preset.action_size].astype(np.float32))
 
 
-def filled_rows(rows: list[Row], bucket: int) -> list[Row]:
+def filled_rows(rows: list[Row], batch_size: int) -> list[Row]:
     """As many rows as the bucket has; the last one is repeated."""
-    return rows + [rows[-1]] * (bucket - len(rows))
+    return rows + [rows[-1]] * (batch_size - len(rows))
 
 
 def batch_of(rows: list[Row]) -> tuple[ModelInput, UInt32[np.ndarray, "b 2"]]:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float32, Int32, UInt32
 
 from simloop.policies.inference.flat_jit import compiled
 from simloop.policies.inference.fused_weights import with_joined_projections, with_kernels
-from simloop.policies.models.constrained_decoding import AnswerGrammar
+from simloop.policies.models.constrained_decoding import ActionGrammar
 from simloop.policies.models.model_input import ModelInput
 from simloop.policies.models.parameters import Model
 from simloop.policies.models.pi0 import Pi0, Schedule, noise_from_keys
@@ -23,7 +23,7 @@ from simloop.policies.models.pi0_fast import Pi0Fast
 
 
 @dataclass(frozen=True)
-class Spelling:
+class TokenConstraints:
     """What is known of answers in tokens before they are generated."""
 
     leading: tuple[int, ...] = ()
@@ -37,8 +37,8 @@ def answering(
     *,
     flow_steps: int,
     answer_tokens: int,
-    grammar: AnswerGrammar | None = None,
-    spelling: Spelling | None = None,
+    grammar: ActionGrammar | None = None,
+    token_constraints: TokenConstraints | None = None,
     consume: bool = False,
 ) -> functools.partial:
     """A jitted function of a batch and a key per row, uint32 [b, 2], that compiles once per shape.
@@ -54,17 +54,17 @@ def answering(
       consume: Delete weights of the model once they are laid out anew, so that memory need not hold them
         twice. The model is then of no use any more.
     """
-    savings = model.config.savings
+    optimizations = model.config.optimizations
     if isinstance(model, Pi0Fast):
         most = answer_tokens if grammar is None else grammar.most_tokens
-        spelling = spelling or Spelling()
-        spelling = Spelling(
-            spelling.leading if savings.leading_tokens else (),
-            spelling.candidates if savings.restricted_head and grammar is None else (),
+        token_constraints = token_constraints or TokenConstraints()
+        token_constraints = TokenConstraints(
+            token_constraints.leading if optimizations.leading_tokens else (),
+            token_constraints.candidates if optimizations.restricted_head and grammar is None else (),
         )
-        function = functools.partial(tokens, most, grammar, spelling)
+        function = functools.partial(tokens, most, grammar, token_constraints)
         return compiled_for_inference(model, function, consume=consume)
-    if not savings.schedule:
+    if not optimizations.schedule:
         return compiled_for_inference(
             model, lambda model, batch, keys: actions(model, flow_steps, batch, keys), consume=consume
         )
@@ -78,9 +78,9 @@ def compiled_for_inference(
     """`compiled`, with weights laid out and kernels taken as the model's config says."""
     config = model.config
     model = with_kernels(model, config.kernels)
-    if config.unroll_layers and config.savings.joined_projections:
+    if config.unroll_layers and config.optimizations.joined_projections:
         model = with_joined_projections(model, consume=consume)
-    separate = config.unroll_layers and config.savings.separate_layers
+    separate = config.unroll_layers and config.optimizations.separate_layers
     return compiled(model, function, separate_layers=separate, consume=consume)
 
 
@@ -95,8 +95,8 @@ def actions(
 
 def tokens(
     answer_tokens: int,
-    grammar: AnswerGrammar | None,
-    spelling: Spelling,
+    grammar: ActionGrammar | None,
+    token_constraints: TokenConstraints,
     model: Pi0Fast,
     batch: ModelInput,
     keys: UInt32[Array, "b 2"],
@@ -107,6 +107,6 @@ def tokens(
         batch,
         answer_tokens,
         grammar=grammar,
-        leading=spelling.leading,
-        candidates=spelling.candidates,
+        leading=token_constraints.leading,
+        candidates=token_constraints.candidates,
     ).tokens

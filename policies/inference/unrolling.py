@@ -18,5 +18,5 @@ def unrolled_where_it_pays(config: ModelConfig, platform: str) -> ModelConfig:
     """
     if platform == "cpu":
         return config
-    savings = dataclasses.replace(config.savings, unrolled_steps=True, aligned=True)
-    return dataclasses.replace(config, unroll_layers=True, savings=savings)
+    optimizations = dataclasses.replace(config.optimizations, unrolled_steps=True, aligned=True)
+    return dataclasses.replace(config, unroll_layers=True, optimizations=optimizations)

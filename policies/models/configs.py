@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from simloop.policies.models.kernels import Kernels
-from simloop.policies.models.optimizations import Savings
+from simloop.policies.models.optimizations import Optimizations
 
 Family = Literal["pi0", "pi05", "pi0_fast"]
 Dtype = Literal["float32", "bfloat16"]
@@ -124,7 +124,7 @@ class ModelConfig:
     unroll_layers: bool = False
     """Whether layers are compiled one after the other instead of as a loop over one: small models run
     faster, large ones take long to compile. Changes answers by rounding."""
-    savings: Savings = dataclasses.field(default_factory=Savings)
+    optimizations: Optimizations = dataclasses.field(default_factory=Optimizations)
     """Work that inference leaves out. Changes answers by rounding."""
     kernels: Kernels = dataclasses.field(default_factory=Kernels)
     """What computes attention and gated products at inference. Changes answers by rounding."""

@@ -19,7 +19,7 @@ from simloop.policies.models.pytrees import pytree
 
 
 @pytree
-class AnswerGrammar:
+class ActionGrammar:
     """The rules, as arrays."""
 
     coefficients: Int32[AnyArray, " v"]

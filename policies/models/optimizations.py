@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Savings:
+class Optimizations:
     """What inference leaves out, or does once instead of again and again.
 
     None of it changes answers by more than rounding (tests/policies/models/test_optimizations.py). Turn one off to
@@ -50,7 +50,7 @@ class Savings:
     """Flow steps are compiled one after the other instead of as a loop. Accelerators that replay recorded
     graphs cannot record a loop. Only with `schedule`; on CPUs it gains little and compiles for longer."""
 
-    def without(self, *names: str) -> Savings:
+    def without(self, *names: str) -> Optimizations:
         """These savings without the named ones.
 
         Raises:
@@ -61,4 +61,4 @@ class Savings:
             raise ValueError(
                 f"There is no saving {unknown[0]!r}; there are {', '.join(self.__dataclass_fields__)}."
             )
-        return Savings(**{**vars(self), **dict.fromkeys(names, False)})
+        return Optimizations(**{**vars(self), **dict.fromkeys(names, False)})

@@ -93,7 +93,7 @@ class Pi0(nnx.Module):
             rngs=rngs,
             recompute_layers=config.recompute_layers,
             unroll_layers=config.unroll_layers,
-            attend_in_place=config.savings.attention_in_place,
+            attend_in_place=config.optimizations.attention_in_place,
         )
         self.action_in_proj = Linear(action_dim, width, rngs=rngs)
         if config.state_as == "token":
@@ -173,7 +173,7 @@ class Pi0(nnx.Module):
             return (x + schedule.step_size * velocity.astype(jnp.float32), prefix), None
 
         steps = (schedule.time, schedule.effect)
-        return jax.lax.scan(step, (x, prefix), steps, unroll=self.config.savings.unrolled_steps)[0][0]
+        return jax.lax.scan(step, (x, prefix), steps, unroll=self.config.optimizations.unrolled_steps)[0][0]
 
     def euler_step(
         self,
@@ -193,7 +193,7 @@ class Pi0(nnx.Module):
 
     def read_prefix(self, batch: ModelInput) -> ReadPrefix:
         """Run the language expert over cameras and prompt; done once per query."""
-        return self.read(self.embed_prefix(batch), keys_only=self.config.savings.keys_only)
+        return self.read(self.embed_prefix(batch), keys_only=self.config.optimizations.keys_only)
 
     def read(self, prefix: Prefix, *, keys_only: bool) -> ReadPrefix:
         """Run the language expert over embedded cameras and prompt.
@@ -208,7 +208,7 @@ class Pi0(nnx.Module):
             slots=self._suffix_length() + tokens,
             dtype=jnp.dtype(self.config.dtype),
             separate=self.config.unroll_layers,
-            aligned=self.config.savings.aligned,
+            aligned=self.config.optimizations.aligned,
         )
         _, cache = self.transformer(
             [prefix.tokens, None],

@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int32
 
 from simloop.policies.models.attention import block_mask
 from simloop.policies.models.configs import ModelConfig
-from simloop.policies.models.constrained_decoding import AnswerGrammar
+from simloop.policies.models.constrained_decoding import ActionGrammar
 from simloop.policies.models.kv_cache import KVCache, empty_cache
 from simloop.policies.models.model_input import ModelInput
 from simloop.policies.models.prefix import Prefix, embed_prefix, positions_of_valid
@@ -82,7 +82,7 @@ class Pi0Fast(nnx.Module):
             rngs=rngs,
             recompute_layers=config.recompute_layers,
             unroll_layers=config.unroll_layers,
-            attend_in_place=config.savings.attention_in_place,
+            attend_in_place=config.optimizations.attention_in_place,
         )
 
     def sample_tokens(
@@ -93,7 +93,7 @@ class Pi0Fast(nnx.Module):
         temperature: float = 0.0,
         keys: Array | None = None,
         stop: Literal["each_row", "all_at_once"] = "each_row",
-        grammar: AnswerGrammar | None = None,
+        grammar: ActionGrammar | None = None,
         leading: Sequence[int] = (),
         candidates: Sequence[int] = (),
     ) -> GeneratedTokens:
@@ -286,7 +286,7 @@ class Pi0Fast(nnx.Module):
             slots=slots + max_tokens,
             dtype=jnp.dtype(self.config.dtype),
             separate=self.config.unroll_layers,
-            aligned=self.config.savings.aligned,
+            aligned=self.config.optimizations.aligned,
         )
         mask = jnp.pad(mask, ((0, 0), (0, 0), (0, cache.slots - slots)))
         positions = positions_of_valid(valid)
@@ -390,8 +390,8 @@ def align_right(
 
 
 def is_doubled(config: ModelConfig, rows: int) -> bool:
-    """Whether a batch is decoded as one of twice the rows; see `Savings.lone_rows_doubled`."""
-    return rows == 1 and config.dtype == "bfloat16" and config.savings.lone_rows_doubled
+    """Whether a batch is decoded as one of twice the rows; see `Optimizations.lone_rows_doubled`."""
+    return rows == 1 and config.dtype == "bfloat16" and config.optimizations.lone_rows_doubled
 
 
 def _doubled(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int32
 
-from simloop.policies.models.constrained_decoding import AnswerGrammar
+from simloop.policies.models.constrained_decoding import ActionGrammar
 from simloop.policies.tokenizers.action_pieces import find_action_tokens, piece_of_action_token
 from simloop.policies.tokenizers.decoded import DecodedActions, OnFailure, failed
 from simloop.policies.tokenizers.fast_actions import FastActionTokenizer
@@ -70,13 +70,13 @@ class FastTokenizer:
             return failed(generated, steps, size, on_failure)
         return DecodedActions(actions)
 
-    def grammar(self, steps: int, size: int, vocab_size: int) -> AnswerGrammar:
+    def grammar(self, steps: int, size: int, vocab_size: int) -> ActionGrammar:
         """What answers that spell chunks of `steps` x `size` look like, for a model with so many ids."""
         coefficients = np.zeros(vocab_size, np.int32)
         for token, spelled in enumerate(self.actions.coefficients_spelled()):
             coefficients[piece_of_action_token(token, self.model.pieces)] = spelled
         begin, end = self.model.encode(ACTIONS_BEGIN), self.model.encode(ACTIONS_END)
-        return AnswerGrammar(
+        return ActionGrammar(
             coefficients=coefficients,
             total=np.array(steps * size, np.int32),
             begin=np.array(begin, np.int32),

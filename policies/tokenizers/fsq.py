@@ -117,7 +117,7 @@ class Codebook(nnx.Module):
         """Nearest points of the grid. The first dimension is the least significant digit of a token."""
         z = jnp.tanh(self.proj_down(x))
         digits = jnp.round((z + 1.0) * self._steps() / 2.0).astype(jnp.int32)
-        return Code((digits * self._places()).sum(axis=-1, dtype=jnp.int32), z)
+        return Code((digits * self._slots()).sum(axis=-1, dtype=jnp.int32), z)
 
     def decode(self, tokens: Int32[Array, "b n"]) -> Float32[Array, "b n d"]:
         """Slots of tokens."""
@@ -130,13 +130,13 @@ class Codebook(nnx.Module):
 
     def point_of(self, tokens: Int32[Array, "b n"]) -> Float32[Array, "b n g"]:
         """Coordinates in [-1, 1]."""
-        digits = tokens[..., None] // self._places() % jnp.asarray(self.points, jnp.int32)[None, None]
+        digits = tokens[..., None] // self._slots() % jnp.asarray(self.points, jnp.int32)[None, None]
         return digits.astype(jnp.float32) / self._steps() * 2.0 - 1.0
 
     def _steps(self) -> Float32[Array, "1 1 g"]:
         return jnp.asarray(self.points, jnp.float32)[None, None] - 1.0
 
-    def _places(self) -> Int32[Array, "1 1 g"]:
+    def _slots(self) -> Int32[Array, "1 1 g"]:
         return jnp.asarray(np.cumprod((1, *self.points[:-1])), jnp.int32)[None, None]
 
 

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from simloop.policies.inference.model_policy import NetworkPolicy
+from simloop.policies.inference.model_policy import ModelPolicy
 from simloop.policies.inference.quantization import Kind, Quantization, QuantizationError
 from simloop.policies.inference.quantized_model import WatchedProduct, quantized, with_products
 from simloop.policies.interface import Chunk, Query
@@ -28,7 +28,7 @@ ROWS = 8
 
 
 @dataclass(frozen=True)
-class ActionError:
+class ActionDeviation:
     """What a policy in 8 bits answers, beside what it answered before, to the same queries with the same noise."""
 
     queries: int
@@ -58,10 +58,10 @@ def observations(data: PreparedData, count: int) -> list[Query]:
 
 
 def calibrate(
-    policy: NetworkPolicy,
+    policy: ModelPolicy,
     queries: Sequence[Query],
     kind: Kind,
-    told: Callable[[int], None] = lambda done: None,
+    on_progress: Callable[[int], None] = lambda done: None,
 ) -> Quantization:
     """Answer the queries, and note the largest inputs of every large product on the way.
 
@@ -89,13 +89,11 @@ def calibrate(
 
     # Every product has to run, those too of which nothing is read.
     config = policy.model.config
-    config = dataclasses.replace(config, savings=config.savings.without("keys_only"))
+    config = dataclasses.replace(config, optimizations=config.optimizations.without("keys_only"))
     whole = model_from(config, flatten(policy.model))
-    watched = NetworkPolicy(
-        policy.preset, policy.spec, with_products(whole, make), policy.stats, policy.words
-    )
+    watched = ModelPolicy(policy.preset, policy.spec, with_products(whole, make), policy.stats, policy.words)
     for done, _ in enumerate(_answers(watched, queries), start=1):
-        told(done)
+        on_progress(done)
     jax.effects_barrier()
     for (name, layer), reach in largest.items():
         if not np.isfinite(reach):
@@ -111,37 +109,37 @@ def calibrate(
     return Quantization(kind, ranges)
 
 
-def in_8_bits(policy: NetworkPolicy, quantization: Quantization) -> NetworkPolicy:
+def in_8_bits(policy: ModelPolicy, quantization: Quantization) -> ModelPolicy:
     """The same policy with quantised weights.
 
     Raises:
       QuantizationError: If the ranges are not those of its model.
     """
     model = quantized(policy.model, quantization)
-    return NetworkPolicy(policy.preset, policy.spec, model, policy.stats, policy.words)
+    return ModelPolicy(policy.preset, policy.spec, model, policy.stats, policy.words)
 
 
 def action_error(
-    policy: NetworkPolicy,
-    other: NetworkPolicy,
+    policy: ModelPolicy,
+    other: ModelPolicy,
     queries: Sequence[Query],
-    told: Callable[[int], None] = lambda done: None,
-) -> ActionError:
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> ActionDeviation:
     """How much another policy's actions differ from those of a policy.
 
-    `told` is told how many queries have been answered by both.
+    `on_progress` is told how many queries have been answered by both.
     """
     pairs: list[tuple[Chunk, Chunk]] = []
     for pair in zip(_answers(policy, queries), _answers(other, queries), strict=True):
         pairs.append(pair)
-        told(len(pairs))
+        on_progress(len(pairs))
     both = [pair for pair in pairs if all(chunk.undecodable is None for chunk in pair)]
     if not both:
-        return ActionError(len(pairs), 0, float("nan"), float("nan"))
+        return ActionDeviation(len(pairs), 0, float("nan"), float("nan"))
     before, after = (
         np.stack([chunk.actions for chunk in chunks]).astype(np.float64) for chunks in zip(*both, strict=True)
     )
-    return ActionError(len(pairs), len(both), *_difference(before, after))
+    return ActionDeviation(len(pairs), len(both), *_difference(before, after))
 
 
 def _difference(before: Float[np.ndarray, "n c a"], after: Float[np.ndarray, "n c a"]) -> tuple[float, float]:
@@ -157,6 +155,6 @@ def _difference(before: Float[np.ndarray, "n c a"], after: Float[np.ndarray, "n 
     return float(relative), float(cosine.mean())
 
 
-def _answers(policy: NetworkPolicy, queries: Sequence[Query]) -> Iterator[Chunk]:
+def _answers(policy: ModelPolicy, queries: Sequence[Query]) -> Iterator[Chunk]:
     for begin in range(0, len(queries), ROWS):
         yield from policy.infer(queries[begin : begin + ROWS], ROWS).chunks

@@ -12,13 +12,13 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from simloop.policies.training.layout import DatasetError
-from simloop.policies.training.prepared import Frames, PreparedData
+from simloop.policies.training.prepared import PreparedData, TrainingFrames
 
 
-class JoinedFrames:
+class ConcatenatedFrames:
     """Pictures of several files behind one another, each read where it lies."""
 
-    def __init__(self, files: Sequence[Frames]):
+    def __init__(self, files: Sequence[TrainingFrames]):
         """`files` hold pictures of one size."""
         self._files = files
         self._begins = np.cumsum([0, *(file.shape[0] for file in files)])
@@ -77,7 +77,9 @@ def joined(parts: Sequence[PreparedData]) -> PreparedData:
         episode_end=np.concatenate(
             [part.episode_end + begin for part, begin in zip(parts, begins, strict=False)]
         ),
-        frames={camera: JoinedFrames([part.frames[camera] for part in parts]) for camera in first.frames},
+        frames={
+            camera: ConcatenatedFrames([part.frames[camera] for part in parts]) for camera in first.frames
+        },
         instructions=instructions,
         seeds={
             task: tuple(dict.fromkeys(seed for part in parts for seed in part.seeds.get(task, ())))

@@ -13,7 +13,7 @@ METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 
 
-class Curves:
+class MetricWriters:
     """Writes points of curves. Points behind the step that a training goes on from are dropped."""
 
     def __init__(self, folder: Path, first_step: int, wandb_project: str = "", config: Any = None):
@@ -33,8 +33,8 @@ class Curves:
         kept = [line for line in _lines(file) if json.loads(line)["step"] <= first_step]
         file.write_text("".join(kept))
         self._file = file.open("a", encoding="utf-8")
-        self._board = _tensorboard(folder / TENSORBOARD, first_step)
-        if self._board is None:
+        self._timers = _tensorboard(folder / TENSORBOARD, first_step)
+        if self._timers is None:
             self.notes.append(f"tensorboardX is not installed: no TensorBoard files, only {METRICS}.")
         self._wandb = _wandb(wandb_project, folder, config) if wandb_project else None
 
@@ -42,18 +42,18 @@ class Curves:
         """Add a point to each curve."""
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
-        if self._board is not None:
+        if self._timers is not None:
             for name, value in values.items():
-                self._board.add_scalar(name, value, step)
-            self._board.flush()
+                self._timers.add_scalar(name, value, step)
+            self._timers.flush()
         if self._wandb is not None:
             self._wandb.log(dict(values), step=step)
 
     def close(self) -> None:
         """Flush everything."""
         self._file.close()
-        if self._board is not None:
-            self._board.close()
+        if self._timers is not None:
+            self._timers.close()
         if self._wandb is not None:
             self._wandb.finish()
 

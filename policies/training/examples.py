@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int32
 
-from simloop.policies.inference.model_policy import Words
+from simloop.policies.inference.model_policy import PolicyTokenizers
 from simloop.policies.models.model_input import ModelInput
 from simloop.policies.presets import Preset
 from simloop.policies.tokenizers import fast, paligemma
@@ -44,7 +44,13 @@ class Examples:
     """All frames of a dataset as examples for one preset."""
 
     def __init__(
-        self, data: PreparedData, preset: Preset, stats: NormStats, words: Words, *, locate: bool = False
+        self,
+        data: PreparedData,
+        preset: Preset,
+        stats: NormStats,
+        words: PolicyTokenizers,
+        *,
+        locate: bool = False,
     ):
         """Normalise states and tokenise everything. With `locate`, examples ask where things are.
 
@@ -104,7 +110,7 @@ class Examples:
         in_robot_units = chunks(self._data, frames, self._preset.model.action_horizon, self._preset.relative)
         return self._actions.normalize(in_robot_units)
 
-    def _tokenize(self, words: Words) -> tuple[Tokens, Int[np.ndarray, " _"]]:
+    def _tokenize(self, words: PolicyTokenizers) -> tuple[Tokens, Int[np.ndarray, " _"]]:
         ids, answers = self._prompts(words), None
         room = self._preset.prompt_lengths[-1]
         longest = max(range(len(ids)), key=lambda i: len(ids[i]))
@@ -136,7 +142,7 @@ class Examples:
             in_answer = mask & (np.arange(length)[None] >= np.array([len(p) for p in ids])[:, None])
         return Tokens(rows, mask, in_answer), np.flatnonzero(fits)
 
-    def _prompts(self, words: Words) -> list[list[int]]:
+    def _prompts(self, words: PolicyTokenizers) -> list[list[int]]:
         """Token ids of the prompt of every frame."""
         tasks, text = self._data.task_of_frame, words.text
         instructions = self._data.instructions
@@ -147,7 +153,7 @@ class Examples:
         write = fast.encode_prompt if self._preset.prompt == "fast" else paligemma.encode_prompt
         return [write(text, instructions[t], s) for t, s in zip(tasks, self._states, strict=True)]
 
-    def _answers(self, words: Words) -> list[list[int]]:
+    def _answers(self, words: PolicyTokenizers) -> list[list[int]]:
         """Token ids of the actions of every frame; empty where they cannot be written."""
         assert words.answer is not None
         written: list[list[int]] = []

@@ -67,7 +67,7 @@ def features(
       environment_size: Numbers of the state of the environment; 0 where it is not kept.
       cameras: Names behind `observation.images.`.
       image_hw: Size of the frames.
-      fps: Frames per second, whole.
+      fps: TrainingFrames per second, whole.
       video: Codec and pixel format, as `video.<name>`.
     """
     height, width = image_hw

@@ -28,7 +28,7 @@ from simloop.policies.models.sharding import (
     state_sharding,
 )
 from simloop.policies.training.config import TrainConfig
-from simloop.policies.training.curves import Curves
+from simloop.policies.training.curves import MetricWriters
 from simloop.policies.training.errors import TrainingError
 from simloop.policies.training.examples import Shuffle
 from simloop.policies.training.export import export, why_not
@@ -84,7 +84,7 @@ def _train(config: TrainConfig, evaluation: Evaluation | None, progress: Trainin
     first = int(state.step)
     if first:
         progress.say(f"Going on from step {first}.")
-    curves = Curves(config.out, first, config.wandb, config.decisive())
+    curves = MetricWriters(config.out, first, config.wandb, config.decisive())
     for note in (*curves.notes, why_not()):
         if note is not None:
             progress.say(note)
@@ -142,7 +142,7 @@ def _abstract_state(setup: Setup) -> TrainState:
     return jax.eval_shape(partial(initial_state, rules=setup.rules), trained, frozen)
 
 
-def _state(setup: Setup, mesh: Any, saver: Saver, told: Callable[[str], None]) -> TrainState:
+def _state(setup: Setup, mesh: Any, saver: Saver, on_progress: Callable[[str], None]) -> TrainState:
     if saver.latest() is not None:
         abstract = _abstract_state(setup)
         like = jax.tree.map(
@@ -151,7 +151,7 @@ def _state(setup: Setup, mesh: Any, saver: Saver, told: Callable[[str], None]) -
             state_sharding(abstract, mesh),
         )
         return saver.restore(like)
-    state = initial_state(*initial_parameters(setup, told), setup.rules)
+    state = initial_state(*initial_parameters(setup, on_progress), setup.rules)
     # A copy: the step gives away the memory of its state, which arrays of a checkpoint may share.
     return jax.device_put(jax.tree.map(lambda x: x.copy(), state), state_sharding(state, mesh))
 
@@ -175,7 +175,7 @@ def _batches(setup: Setup, first: int, placed: Any) -> Iterator[tuple[int, Train
 
 
 def written(
-    waiting: list[tuple[int, Metrics]], curves: Curves, progress: TrainingProgress, config: TrainConfig
+    waiting: list[tuple[int, Metrics]], curves: MetricWriters, progress: TrainingProgress, config: TrainConfig
 ) -> float:
     """Write a point of every curve from the steps since the last one; returns their mean loss.
 

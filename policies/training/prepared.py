@@ -34,7 +34,7 @@ FORMAT = 2
 
 
 @runtime_checkable
-class Frames(Protocol):
+class TrainingFrames(Protocol):
     """Pictures that are read when asked for."""
 
     @property
@@ -57,7 +57,7 @@ class PreparedData:
     task_of_frame: Int64[np.ndarray, " n"]
     episode_end: Int64[np.ndarray, " n"]
     """Row behind the last frame of each frame's episode."""
-    frames: Mapping[str, Frames]
+    frames: Mapping[str, TrainingFrames]
     """By model camera name; mapped from disk."""
     instructions: tuple[str, ...]
     seeds: Mapping[str, tuple[int, ...]]
@@ -79,7 +79,7 @@ def prepare(
     *,
     state_key: str = layout.STATE_KEY,
     action_key: str = layout.ACTION_KEY,
-    told: Callable[[str], None] = lambda message: None,
+    on_progress: Callable[[str], None] = lambda message: None,
 ) -> PreparedData:
     """Open what was prepared of a dataset, preparing it where that has not been done.
 
@@ -102,7 +102,7 @@ def prepare(
     name = hashlib.sha256(json.dumps([FORMAT, wanted, source], sort_keys=True).encode()).hexdigest()[:8]
     folder = data.with_name(f"{data.name}.prepared") / f"{image_size}px-{name}"
     if not folder.is_dir():
-        told(f"Decoding {len(dataset.states)} frames of {len(cameras)} cameras into {folder}")
+        on_progress(f"Decoding {len(dataset.states)} frames of {len(cameras)} cameras into {folder}")
         _make(folder, dataset, wanted, source)
     return _open(folder, wanted)
 

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from simloop.policies.inference.model_policy import Words
+from simloop.policies.inference.model_policy import PolicyTokenizers
 from simloop.policies.models.configs import LoraConfig, ModelConfig
 from simloop.policies.models.lora import ADAPTER_NAME, is_frozen
 from simloop.policies.models.parameters import flatten, random_model, shapes
@@ -55,7 +55,7 @@ class Setup:
     data: PreparedData
     stats: NormStats
     action_tokens: FastActionTokenizer | None
-    words: Words
+    words: PolicyTokenizers
     examples: Examples
     rules: StepRules
 
@@ -75,7 +75,7 @@ class Setup:
         return of_model
 
 
-def set_up(config: TrainConfig, told: Callable[[str], None]) -> Setup:
+def set_up(config: TrainConfig, on_progress: Callable[[str], None]) -> Setup:
     """Prepare the data, compute or find statistics and tokenizers, and check that all fits.
 
     Statistics and a fitted tokenizer are kept in the folder of the training and used again.
@@ -85,15 +85,15 @@ def set_up(config: TrainConfig, told: Callable[[str], None]) -> Setup:
       UnknownPresetError: If there is no such preset.
     """
     chosen = preset(config.preset)
-    data = joined([prepared(config, folder, told) for folder in config.data])
+    data = joined([prepared(config, folder, on_progress) for folder in config.data])
     _claim(config, data)
     chosen = dataclasses.replace(chosen, model=_trained_model(config, chosen.model))
     _check_sizes(chosen, data)
     stats = _statistics(config, chosen, data)
-    tokens = _action_tokens(config, chosen, data, stats, told)
+    tokens = _action_tokens(config, chosen, data, stats, on_progress)
     words = training_words(chosen, tokens)
     examples = Examples(data, chosen, stats, words, locate=config.locates)
-    told(
+    on_progress(
         f"{data.size} frames of {data.episodes} episodes, {len(data.instructions)} instructions"
         + (
             f"; {examples.left_out} frames left out, their actions take too many tokens"
@@ -101,11 +101,13 @@ def set_up(config: TrainConfig, told: Callable[[str], None]) -> Setup:
         )
     )
     if len(examples.usable) < config.batch:
-        told(f"A batch of {config.batch} holds some of the {len(examples.usable)} frames more than once.")
+        on_progress(
+            f"A batch of {config.batch} holds some of the {len(examples.usable)} frames more than once."
+        )
     return Setup(config, chosen, data, stats, tokens, words, examples, step_rules(config))
 
 
-def prepared(config: TrainConfig, folder: Path, told: Callable[[str], None]) -> PreparedData:
+def prepared(config: TrainConfig, folder: Path, on_progress: Callable[[str], None]) -> PreparedData:
     """What a training needs of one dataset, prepared where that has not been done.
 
     Raises:
@@ -119,7 +121,7 @@ def prepared(config: TrainConfig, folder: Path, told: Callable[[str], None]) -> 
         chosen.model.image_size,
         state_key=config.state_key,
         action_key=config.action_key,
-        told=told,
+        on_progress=on_progress,
     )
 
 
@@ -141,10 +143,10 @@ def step_rules(config: TrainConfig) -> StepRules:
     )
 
 
-def initial_parameters(setup: Setup, told: Callable[[str], None]) -> tuple[Parameters, Parameters]:
+def initial_parameters(setup: Setup, on_progress: Callable[[str], None]) -> tuple[Parameters, Parameters]:
     """Parameters to train, float32, and those that stay, in the dtype that the model computes in.
 
-    `told` hears which arrays are fresh where a checkpoint was to be started from.
+    `on_progress` hears which arrays are fresh where a checkpoint was to be started from.
 
     Raises:
       CheckpointError: If the checkpoint to start from does not fit.
@@ -159,7 +161,7 @@ def initial_parameters(setup: Setup, told: Callable[[str], None]) -> tuple[Param
         may_lack = anything or (ADAPTER_NAME.pattern if config.lora_rank else "")
         flat = open_checkpoint(config.init).load(expected, may_lack=may_lack, may_drop=anything)
         if lacking := sorted(set(expected) - set(flat)):
-            told(f"{len(flat)} arrays from {config.init}; {len(lacking)} fresh: {', '.join(lacking)}")
+            on_progress(f"{len(flat)} arrays from {config.init}; {len(lacking)} fresh: {', '.join(lacking)}")
     if len(flat) < len(shapes(model)):
         fresh = flatten(random_model(model, _init_seed(config.seed)))
         flat = {name: flat[name] if name in flat else jnp.asarray(x) for name, x in fresh.items()}
@@ -239,14 +241,18 @@ def _statistics(config: TrainConfig, chosen: Preset, data: PreparedData) -> Norm
 
 
 def _action_tokens(
-    config: TrainConfig, chosen: Preset, data: PreparedData, stats: NormStats, told: Callable[[str], None]
+    config: TrainConfig,
+    chosen: Preset,
+    data: PreparedData,
+    stats: NormStats,
+    on_progress: Callable[[str], None],
 ) -> FastActionTokenizer | None:
     if chosen.action_tokens is None:
         return None
     folder = config.out / FOLDER_IN_CHECKPOINT
     if not folder.exists():
         if config.action_tokens == "fit":
-            told("Fitting an action tokenizer")
+            on_progress("Fitting an action tokenizer")
             actions = Normalizer(chosen.normalization, stats["actions"])
             tokens = fit_action_tokens(
                 data, chosen, actions, vocabulary=config.action_vocabulary or None, scale=config.action_scale

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simloop.policies.inference.model_policy import Words
+from simloop.policies.inference.model_policy import PolicyTokenizers
 from simloop.policies.presets import Preset
 from simloop.policies.tokenizers.fast import FastTokenizer
 from simloop.policies.tokenizers.fast_actions import FastActionTokenizer
@@ -10,7 +10,7 @@ from simloop.policies.tokenizers.sentencepiece_model import load_sentencepiece
 from simloop.policies.training.errors import TrainingError
 
 
-def training_words(preset: Preset, actions: FastActionTokenizer | None) -> Words:
+def training_words(preset: Preset, actions: FastActionTokenizer | None) -> PolicyTokenizers:
     """The preset's text tokenizer, with this action tokenizer for models that answer in tokens.
 
     Raises:
@@ -23,5 +23,5 @@ def training_words(preset: Preset, actions: FastActionTokenizer | None) -> Words
             f"{preset.model.vocab_size} rows. Use the tokenizer that the model was made for."
         )
     if actions is None:
-        return Words(text)
-    return Words(text, FastTokenizer(text, actions, preset.model.max_token_len))
+        return PolicyTokenizers(text)
+    return PolicyTokenizers(text, FastTokenizer(text, actions, preset.model.max_token_len))

@@ -70,7 +70,7 @@ def join_videos(parts: Sequence[bytes], lengths: Sequence[int], fps: int, out: P
     Args:
       parts: mp4 files of one size, alike in every setting.
       lengths: Number of frames of each.
-      fps: Frames per second.
+      fps: TrainingFrames per second.
       out: Where to; an existing file is replaced.
     """
     import av

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Kind:
+class PerturbationKind:
     """One way to disturb."""
 
     says: str
@@ -21,27 +21,27 @@ class Kind:
     """What the strength counts, for the axis of a figure."""
 
 
-KINDS: Mapping[str, Kind] = {
-    "camera-noise": Kind(
+KINDS: Mapping[str, PerturbationKind] = {
+    "camera-noise": PerturbationKind(
         "Gaussian noise with a standard deviation of {s} of the full range was added to every pixel that a policy saw",
         "standard deviation, share of the pixel range",
     ),
-    "camera-dark": Kind(
+    "camera-dark": PerturbationKind(
         "every pixel that a policy saw was darkened by {s} of its value",
         "share of the light taken away",
     ),
-    "state-noise": Kind(
+    "state-noise": PerturbationKind(
         "Gaussian noise with a standard deviation of {s} was added to every number of the state that a policy was "
         "given, the simulator's own state included where a scripted policy reads it",
         "standard deviation, in each number's own unit",
     ),
-    "action-noise": Kind(
+    "action-noise": PerturbationKind(
         "Gaussian noise with a standard deviation of {s} of half its range was added to every entry of the actions "
         "before they were executed",
         "standard deviation, share of half the range",
     ),
     # M. C. Machado et al. (2018), doi:10.1613/jair.5699, who made the Arcade Learning Environment stochastic so.
-    "sticky-actions": Kind(
+    "sticky-actions": PerturbationKind(
         "at every step the robot repeated the action before with probability {s} instead of executing its next one",
         "probability of repeating an action",
     ),

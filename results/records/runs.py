@@ -23,20 +23,20 @@ from simloop.results.records.records import (
     look_up,
     policy_label,
 )
-from simloop.results.statistics.scores import Planned, planned
+from simloop.results.statistics.scores import PlannedEpisodes, planned
 
 KEY = ["policy", "suite", "protocol", "task", "episode"]
 
 
 @dataclass(frozen=True)
-class Source:
+class RunSource:
     """A run folder, and a name in front of its policies where runs share policy names."""
 
     folder: Path
     name: str = ""
 
     @classmethod
-    def parse(cls, text: str | Path) -> Source:
+    def parse(cls, text: str | Path) -> RunSource:
         """Read `FOLDER` or `NAME=FOLDER`; a folder that exists is a folder, whatever its name."""
         name, equals, folder = str(text).partition("=")
         if not equals or not name or Path(text).exists():
@@ -52,10 +52,10 @@ class Source:
 class Runs:
     """The finished episodes of some runs, policies named as their sources say."""
 
-    sources: tuple[Source, ...]
+    sources: tuple[RunSource, ...]
     episodes: pd.DataFrame
     """As from `simloop.results.records.records.load`, with a column `run` that counts the sources from 0."""
-    plans: tuple[Planned, ...]
+    plans: tuple[PlannedEpisodes, ...]
     configs: tuple[Mapping[str, Any], ...]
     provenance: tuple[Mapping[str, Any], ...]
 
@@ -97,7 +97,7 @@ class Runs:
         return len({*self.policies, *(name for plan in self.plans for name in plan.policies)})
 
 
-def load_runs(runs: str | Path | Source | Sequence[str | Path | Source]) -> Runs:
+def load_runs(runs: str | Path | RunSource | Sequence[str | Path | RunSource]) -> Runs:
     """Read run folders, `FOLDER` or `NAME=FOLDER` each, finished or not.
 
     Different protocols stay apart, by their column. One policy may be spread over several runs if
@@ -107,10 +107,10 @@ def load_runs(runs: str | Path | Source | Sequence[str | Path | Source]) -> Runs
       LedgerError: If a folder is not that of a run, its records were altered, two runs hold the same
         episode, or a policy is spread over runs that are not alike.
     """
-    several = [runs] if isinstance(runs, (str, Path, Source)) else list(runs)
+    several = [runs] if isinstance(runs, (str, Path, RunSource)) else list(runs)
     if not several:
         raise LedgerError("Wanted at least one run folder; got none.")
-    sources = tuple(run if isinstance(run, Source) else Source.parse(run) for run in several)
+    sources = tuple(run if isinstance(run, RunSource) else RunSource.parse(run) for run in several)
     frames = [_named(load(source.folder), source).assign(run=i) for i, source in enumerate(sources)]
     episodes = pd.concat(frames, ignore_index=True)
     _refuse_twice(episodes, sources)
@@ -151,20 +151,20 @@ def episode_frame(runs: Runs) -> pd.DataFrame:
     return frame.join(latencies, on=KEY).drop(columns="run")
 
 
-def _named(frame: pd.DataFrame, source: Source) -> pd.DataFrame:
+def _named(frame: pd.DataFrame, source: RunSource) -> pd.DataFrame:
     return frame.assign(policy=f"{source.name}:" + frame["policy"]) if source.name else frame
 
 
-def _plan(config: Mapping[str, Any], frame: pd.DataFrame, source: Source) -> Planned | None:
+def _plan(config: Mapping[str, Any], frame: pd.DataFrame, source: RunSource) -> PlannedEpisodes | None:
     plan = planned(config)
     if plan is None:
         return None
     protocol = plan.protocol or (frame["protocol"].iloc[0] if len(frame) else "")
     policies = tuple(map(source.policy, plan.policies))
-    return Planned(plan.suite, policies, plan.episodes, plan.tasks, protocol, plan.stops_early)
+    return PlannedEpisodes(plan.suite, policies, plan.episodes, plan.tasks, protocol, plan.stops_early)
 
 
-def _refuse_twice(episodes: pd.DataFrame, sources: Sequence[Source]) -> None:
+def _refuse_twice(episodes: pd.DataFrame, sources: Sequence[RunSource]) -> None:
     twice = episodes[episodes.duplicated(KEY, keep=False)]
     if twice.empty:
         return
@@ -179,7 +179,7 @@ def _refuse_twice(episodes: pd.DataFrame, sources: Sequence[Source]) -> None:
 
 
 def _refuse_unlike(
-    episodes: pd.DataFrame, sources: Sequence[Source], provenance: Sequence[Mapping[str, Any]]
+    episodes: pd.DataFrame, sources: Sequence[RunSource], provenance: Sequence[Mapping[str, Any]]
 ) -> None:
     """Refuse a policy whose episodes were not all played by the same weights and software."""
     for policy, of_policy in episodes.groupby("policy")["run"]:
@@ -195,7 +195,7 @@ def _refuse_unlike(
                 )
 
 
-def _identity(provenance: Mapping[str, Any], source: Source, policy: str) -> dict[str, Any]:
+def _identity(provenance: Mapping[str, Any], source: RunSource, policy: str) -> dict[str, Any]:
     own_name = policy.removeprefix(f"{source.name}:") if source.name else policy
     start = (provenance.get("starts") or [{}])[-1]
     software = {key: look_up(start, key) for key in DECIDING_SOFTWARE}

@@ -21,11 +21,11 @@ from simloop.results.report.figure_style import (
     styled,
 )
 from simloop.results.statistics.contrasts import MARGIN, Contrast
-from simloop.results.statistics.early_stopping import Answer
+from simloop.results.statistics.early_stopping import SequentialDecision
 from simloop.results.statistics.intervals import Interval, clustered_quantile_intervals, quantile
 from simloop.results.statistics.scores import MeanScore, Score
 from simloop.results.statistics.time_to_success import success_by_step
-from simloop.results.tables.perturbation_curves import Curves
+from simloop.results.tables.perturbation_curves import PerturbationCurves
 
 ROW_IN = 0.16  # Height of one policy on one task.
 LEGEND_ROW_IN = 0.14  # Height of one name in the legend; panels keep theirs.
@@ -193,7 +193,7 @@ def success_over_steps_figure(episodes: pd.DataFrame, labels: Mapping[str, str])
     return figure
 
 
-def perturbation_figure(curves: Curves, labels: Mapping[str, str]) -> Figure:
+def perturbation_figure(curves: PerturbationCurves, labels: Mapping[str, str]) -> Figure:
     """Mean success of every policy over the strength of a perturbation, with 95 % intervals."""
     strengths = sorted({point.strength for points in curves.of.values() for point in points})
     # Policies stand a little beside each other, so that equal rates do not hide one behind another.
@@ -223,7 +223,7 @@ def perturbation_figure(curves: Curves, labels: Mapping[str, str]) -> Figure:
     return figure
 
 
-def evidence_figure(answer: Answer) -> Figure:
+def evidence_figure(answer: SequentialDecision) -> Figure:
     """The e-value after every pair of a run with a stopping rule, and the level at which it stops."""
     with styled():
         figure, axes = one_panel(2.0)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from simloop.results.errors import ResultsError
 from simloop.results.records.records import look_up
-from simloop.results.records.runs import Runs, Source, load_runs
+from simloop.results.records.runs import Runs, RunSource, load_runs
 from simloop.results.report.figure_style import save
 from simloop.results.report.figures import (
     evidence_figure,
@@ -27,7 +27,7 @@ from simloop.results.report.figures import (
 )
 from simloop.results.report.methods import Methods, methods
 from simloop.results.statistics.contrasts import MARGIN, Contrast, contrasts
-from simloop.results.statistics.early_stopping import Answer, answer_sentence, answers
+from simloop.results.statistics.early_stopping import SequentialDecision, answer_sentence, answers
 from simloop.results.statistics.outcome_matrix import outcome_matrices
 from simloop.results.statistics.scores import score_means, score_tasks
 from simloop.results.tables.perturbation_curves import perturbation_curves
@@ -51,7 +51,7 @@ class _Drawn:
 
 
 def write_report(
-    runs: Sequence[str | Path | Source],
+    runs: Sequence[str | Path | RunSource],
     out: Path,
     *,
     margin: float = MARGIN,
@@ -97,7 +97,7 @@ def write_report(
         save(one.figure, out / "figures", one.name)
     plays = _plays(loaded, out / "videos")
     sections = {
-        "Answer": _answer(loaded, stopped, margin, alpha, looked_at),
+        "SequentialDecision": _answer(loaded, stopped, margin, alpha, looked_at),
         "Runs": _runs(loaded),
         "Tables": _tables(loaded, tables),
         "Figures": _figure_list(drawn),
@@ -121,7 +121,9 @@ def _clear(out: Path) -> None:
     out.mkdir(parents=True)
 
 
-def _figures(runs: Runs, found: Sequence[Contrast], stopped: Sequence[Answer], margin: float) -> list[_Drawn]:
+def _figures(
+    runs: Runs, found: Sequence[Contrast], stopped: Sequence[SequentialDecision], margin: float
+) -> list[_Drawn]:
     drawn = []
     scores = score_tasks(runs.episodes, runs.plans)
     means = score_means(scores)
@@ -207,7 +209,9 @@ def _count(number: int, thing: str) -> str:
     )
 
 
-def _answer(runs: Runs, stopped: Sequence[Answer], margin: float, alpha: float, looked_at: int | None) -> str:
+def _answer(
+    runs: Runs, stopped: Sequence[SequentialDecision], margin: float, alpha: float, looked_at: int | None
+) -> str:
     tried = max(looked_at or 0, runs.looked_at)
     matrices = outcome_matrices(runs.episodes, runs.policies)
     headlines = [

@@ -10,7 +10,7 @@ from simloop.results.records.perturbation_kinds import KINDS, split_label
 from simloop.results.records.records import look_up
 from simloop.results.records.runs import Runs
 from simloop.results.statistics.contrasts import Contrast, family_size
-from simloop.results.statistics.early_stopping import Answer
+from simloop.results.statistics.early_stopping import SequentialDecision
 from simloop.results.statistics.scores import MeanScore
 
 REFERENCES: Mapping[str, str] = {
@@ -121,7 +121,7 @@ def methods(
     runs: Runs,
     means: Sequence[MeanScore],
     found: Sequence[Contrast],
-    answers: Sequence[Answer],
+    answers: Sequence[SequentialDecision],
     looked_at: int,
 ) -> Methods:
     """What was done to come to these means, comparisons and answers; nothing else is mentioned."""

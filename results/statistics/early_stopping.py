@@ -26,7 +26,7 @@ Pair = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Answer:
+class SequentialDecision:
     """What a run with a stopping rule has come to."""
 
     a: str
@@ -81,7 +81,7 @@ def outcomes_in_order(
     return pairs[:, 0], pairs[:, 1], skipped
 
 
-def answers(runs: Runs) -> list[Answer]:
+def answers(runs: Runs) -> list[SequentialDecision]:
     """The answers of those of the runs that had a stopping rule, in their order."""
     found = []
     for number, (source, config) in enumerate(zip(runs.sources, runs.configs, strict=True)):
@@ -97,7 +97,9 @@ def answers(runs: Runs) -> list[Answer]:
     return found
 
 
-def _answer(episodes: pd.DataFrame, a: str, b: str, order: Sequence[Pair], rule: StoppingRule) -> Answer:
+def _answer(
+    episodes: pd.DataFrame, a: str, b: str, order: Sequence[Pair], rule: StoppingRule
+) -> SequentialDecision:
     names = ("policy", "task", "episode", "outcome")
     known = {
         (policy, task, episode): outcome
@@ -109,7 +111,7 @@ def _answer(episodes: pd.DataFrame, a: str, b: str, order: Sequence[Pair], rule:
         decision = "undecided"
     one, other = one[:used], other[:used]
     low, high = difference_sequence(one, other, confidence=1 - rule.alpha)
-    return Answer(
+    return SequentialDecision(
         a,
         b,
         str(episodes["suite"].iloc[0]),
@@ -127,7 +129,7 @@ def _answer(episodes: pd.DataFrame, a: str, b: str, order: Sequence[Pair], rule:
     )
 
 
-def answer_sentence(answer: Answer) -> str:
+def answer_sentence(answer: SequentialDecision) -> str:
     """What the rule found, after how many pairs, and what that saved."""
     a, b, rule = answer.a, answer.b, answer.rule
     if not answer.pairs:

@@ -22,7 +22,7 @@ BOOTSTRAP_SEED = 0  # The same records give the same interval.
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedEpisodes:
     """What a run was to play: each policy on each task, `episodes` times."""
 
     suite: str
@@ -188,7 +188,7 @@ class MeanScore:
         return task_bootstrap(successes, completed, rng, confidence=confidence)
 
 
-def planned(config: Mapping[str, Any]) -> Planned | None:
+def planned(config: Mapping[str, Any]) -> PlannedEpisodes | None:
     """What a run's `config.json` says was to be played; None if it does not say.
 
     Reads `suite`, `policies`, `episodes`, `stopping` and `limit` of its `experiment`, and beside it `tasks`, a list
@@ -197,7 +197,7 @@ def planned(config: Mapping[str, Any]) -> Planned | None:
     experiment = config.get("experiment", {})
     if not {"suite", "policies", "episodes"} <= experiment.keys():
         return None
-    return Planned(
+    return PlannedEpisodes(
         experiment["suite"],
         tuple(experiment["policies"]),
         experiment["episodes"],
@@ -207,7 +207,7 @@ def planned(config: Mapping[str, Any]) -> Planned | None:
     )
 
 
-def score_tasks(episodes: pd.DataFrame, plans: Sequence[Planned] = ()) -> list[Score]:
+def score_tasks(episodes: pd.DataFrame, plans: Sequence[PlannedEpisodes] = ()) -> list[Score]:
     """The score of every policy on every task of its suite and protocol.
 
     A task that only some policies have played so far gives the others a score of no episodes, so

@@ -75,7 +75,7 @@ def batch_grids(queries: pd.DataFrame) -> list[Grid]:
         groups = []
         for name, of_policy in _policies(called):
             rows = []
-            for (batch, bucket), of_batch in of_policy.groupby(["batch", "bucket"], sort=True):
+            for (batch, batch_size), of_batch in of_policy.groupby(["batch", "bucket"], sort=True):
                 shared_by = int(of_batch["batch"].iloc[0])
                 device, total = (
                     of_batch[f"{stage}_ms"].to_numpy(np.float64) for stage in ("device", "total")
@@ -89,7 +89,13 @@ def batch_grids(queries: pd.DataFrame) -> list[Grid]:
                     quantile(total, 0.95),
                 )
                 rows.append(
-                    (name, str(batch), str(bucket), str(len(of_batch)), *(f"{ms:.2f}" for ms in quantiles))
+                    (
+                        name,
+                        str(batch),
+                        str(batch_size),
+                        str(len(of_batch)),
+                        *(f"{ms:.2f}" for ms in quantiles),
+                    )
                 )
             groups.append(tuple(rows))
         columns = ("policy", "batch", "rows", "queries", "device p50", "per query", "p95", "total p50", "p95")

@@ -36,7 +36,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Curves:
+class PerturbationCurves:
     """All policies that were played under one kind of perturbation, under otherwise the same rules."""
 
     suite: str
@@ -52,7 +52,7 @@ class Curves:
         return KINDS[self.kind].unit
 
 
-def perturbation_curves(runs: Runs) -> list[Curves]:
+def perturbation_curves(runs: Runs) -> list[PerturbationCurves]:
     """The curves that the runs hold; none where nothing was disturbed."""
     found: dict[tuple[str, str, str], dict[str, dict[float, MeanScore]]] = {}
     undisturbed: dict[tuple[str, str, str], MeanScore] = {}
@@ -81,11 +81,11 @@ def perturbation_curves(runs: Runs) -> list[Curves]:
             )
             for policy, by_strength in policies.items()
         }
-        curves.append(Curves(suite, base, kind, of))
+        curves.append(PerturbationCurves(suite, base, kind, of))
     return curves
 
 
-def perturbation_grids(curves: Sequence[Curves], labels: Mapping[str, str]) -> list[Grid]:
+def perturbation_grids(curves: Sequence[PerturbationCurves], labels: Mapping[str, str]) -> list[Grid]:
     """A grid for each kind of perturbation: a group of rows per policy, a row per strength."""
     return [
         Grid(
@@ -106,7 +106,7 @@ def perturbation_grids(curves: Sequence[Curves], labels: Mapping[str, str]) -> l
     ]
 
 
-def perturbation_frame(curves: Sequence[Curves], labels: Mapping[str, str]) -> pd.DataFrame:
+def perturbation_frame(curves: Sequence[PerturbationCurves], labels: Mapping[str, str]) -> pd.DataFrame:
     """A row per policy and strength of every curve. Rates and changes are fractions."""
     rows = []
     for one in curves:

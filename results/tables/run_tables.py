@@ -11,7 +11,7 @@ from typing import Literal
 import pandas as pd
 
 from simloop.results.records.records import run_folder
-from simloop.results.records.runs import Runs, Source, load_runs
+from simloop.results.records.runs import Runs, RunSource, load_runs
 from simloop.results.statistics.outcome_matrix import outcome_matrices
 from simloop.results.statistics.scores import score_tasks
 from simloop.results.tables.latency_table import (
@@ -50,7 +50,7 @@ TYPESET: Mapping[str, Callable[[Grid], str]] = {
 
 
 def render(
-    runs: str | Path | Source | Sequence[str | Path | Source] | Runs,
+    runs: str | Path | RunSource | Sequence[str | Path | RunSource] | Runs,
     format: Format,
     table: Table | None = None,
     published: Sequence[Published] = PUBLISHED,

@@ -11,7 +11,7 @@ from simloop.results.records.records import policy_label
 from simloop.results.statistics.contrasts import Standing, family_size, standing
 from simloop.results.statistics.intervals import clopper_pearson, jeffreys
 from simloop.results.statistics.outcome_matrix import OutcomeMatrix
-from simloop.results.statistics.scores import MeanScore, Planned, Score, score_means
+from simloop.results.statistics.scores import MeanScore, PlannedEpisodes, Score, score_means
 from simloop.results.tables.typesetting import BELOW, NONE, Grid, head
 
 COLUMNS = (
@@ -24,7 +24,7 @@ COLUMNS = (
 
 def success_grids(
     scores: Sequence[Score],
-    plans: Sequence[Planned] = (),
+    plans: Sequence[PlannedEpisodes] = (),
     outcomes: Mapping[tuple[str, str], OutcomeMatrix] | None = None,
     looked_at: int | None = None,
 ) -> list[Grid]:
@@ -93,7 +93,7 @@ def _grid(
     suite: str,
     protocol: str,
     means: Sequence[MeanScore],
-    plans: Sequence[Planned],
+    plans: Sequence[PlannedEpisodes],
     outcomes: OutcomeMatrix | None,
     looked_at: int | None,
 ) -> Grid:
@@ -136,7 +136,7 @@ def _notes(
     suite: str,
     protocol: str,
     means: Sequence[MeanScore],
-    plans: Sequence[Planned],
+    plans: Sequence[PlannedEpisodes],
     lettered: bool,
     looked_at: int | None,
 ) -> list[str]:
@@ -157,11 +157,13 @@ def _notes(
             "its own); bold, where typeset: found to be better than every other."
         )
     new = {policy_label(mean.policy, mean.weights): mean.interval_for_new_tasks() for mean in means}
-    told = [f"{name} [{100 * ends.low:.1f}, {100 * ends.high:.1f}]" for name, ends in new.items() if ends]
-    if told:
+    on_progress = [
+        f"{name} [{100 * ends.low:.1f}, {100 * ends.high:.1f}]" for name, ends in new.items() if ends
+    ]
+    if on_progress:
         notes.append(
             f"Not these tasks but new ones like them (95 % bootstrap over tasks, too narrow for fewer than about 15): "
-            f"{', '.join(told)}."
+            f"{', '.join(on_progress)}."
         )
     for mean in means:
         name = policy_label(mean.policy, mean.weights)

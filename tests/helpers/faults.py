@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from simloop.envs.interface import RenderSettings
-from simloop.harness.actors.factories import Sources
+from simloop.harness.actors.factories import Factories
 from simloop.harness.adapters.base import Adapter
-from simloop.harness.serving.shm_channel import LocalLine
+from simloop.harness.serving.shm_channel import ShmChannel
 from simloop.harness.serving.stub_policy import Stub, StubPolicy
-from simloop.policies.interface import Serving
+from simloop.policies.interface import LoadOptions
 from tests.helpers.point_suite import PointEnv, point_task
 
 FOLDER = "SIMLOOP_TEST_FAULTS"
@@ -107,21 +107,21 @@ class FaultyEnv(PointEnv):
 class FaultyStub(StubPolicy):
     """Answers, now and then not."""
 
-    def infer(self, queries, bucket):
+    def infer(self, queries, batch_size):
         _happen(_claimed(IN_WORKER))
-        return super().infer(queries, bucket)
+        return super().infer(queries, batch_size)
 
 
 def _corrupt_next_frame() -> None:
-    write = LocalLine._write
+    write = ShmChannel._write
 
     def damage(self, query, block):
-        told = write(self, query, block)
+        on_progress = write(self, query, block)
         self._memory[(block or 0) * self._block + 1000] ^= 255
-        LocalLine._write = write
-        return told
+        ShmChannel._write = write
+        return on_progress
 
-    LocalLine._write = damage
+    ShmChannel._write = damage
 
 
 def make_faulty_env(suite: str, task: str, render: RenderSettings) -> FaultyEnv:
@@ -129,7 +129,7 @@ def make_faulty_env(suite: str, task: str, render: RenderSettings) -> FaultyEnv:
     return FaultyEnv(point_task(task), render)
 
 
-def load_faulty_stub(name: str, serving: Serving | None = None) -> FaultyStub:
+def load_faulty_stub(name: str, serving: LoadOptions | None = None) -> FaultyStub:
     return FaultyStub(POINT_STUB)
 
 
@@ -137,5 +137,5 @@ def point_adapter(suite: str, policy) -> Adapter:
     return POINT_ADAPTER
 
 
-FAULTY = Sources(make_faulty_env, load_faulty_stub, point_adapter)
+FAULTY = Factories(make_faulty_env, load_faulty_stub, point_adapter)
 """Simulations and a policy that break where a fault is due."""

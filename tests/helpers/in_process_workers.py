@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from simloop.harness.actors.factories import Sources
+from simloop.harness.actors.factories import Factories
 from simloop.harness.actors.policy_worker import PolicyWorker
 from simloop.policies.interface import Policy
 
@@ -19,8 +19,10 @@ class _Call:
 class InProcessWorker:
     """Has the methods that simulators call, each with its `remote`."""
 
-    def __init__(self, number: int, policy: Policy, bucket: int):
-        self.worker = PolicyWorker(policy.spec.name, [bucket], Sources(policy=lambda name, serving: policy))
+    def __init__(self, number: int, policy: Policy, batch_size: int):
+        self.worker = PolicyWorker(
+            policy.spec.name, [batch_size], Factories(policy=lambda name, serving: policy)
+        )
         self.address = _Call(self._prepared(self.worker.address))
         self.infer = _Call(self._prepared(self.worker.infer))
         self._actor_id = SimpleNamespace(hex=lambda: f"worker-{number}")

@@ -9,7 +9,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import ray
 
-from simloop.policies.interface import Answer, Chunk, Policy, PolicySpec, Preparation, Query, Serving
+from simloop.policies.interface import (
+    Chunk,
+    CompilationProgress,
+    InferenceResult,
+    LoadOptions,
+    Policy,
+    PolicySpec,
+    Query,
+)
 
 
 class PointPolicy(Policy):
@@ -40,14 +48,16 @@ class PointPolicy(Policy):
         self._undecodable_from = undecodable_from
         self.asked: list[Query] = []
 
-    def prepare(self, bucket: int, told: Callable[[Preparation], None] | None = None) -> float:
+    def prepare(
+        self, batch_size: int, on_progress: Callable[[CompilationProgress], None] | None = None
+    ) -> float:
         return 0.0
 
-    def infer(self, queries: Sequence[Query], bucket: int) -> Answer:
-        assert 1 <= len(queries) <= bucket
+    def infer(self, queries: Sequence[Query], batch_size: int) -> InferenceResult:
+        assert 1 <= len(queries) <= batch_size
         began = time.perf_counter()
         chunks = [self._chunk(query) for query in queries]
-        return Answer(chunks, device_s=time.perf_counter() - began)
+        return InferenceResult(chunks, device_s=time.perf_counter() - began)
 
     def _chunk(self, query: Query) -> Chunk:
         self.asked.append(query)
@@ -64,22 +74,24 @@ class PointPolicy(Policy):
 
 
 class FailingPolicy(PointPolicy):
-    def infer(self, queries: Sequence[Query], bucket: int) -> Answer:
+    def infer(self, queries: Sequence[Query], batch_size: int) -> InferenceResult:
         raise ValueError("cannot answer this")
 
 
 class SlowlyCompiledPolicy(PointPolicy):
     """Takes long enough to compile for others to hear of it."""
 
-    def prepare(self, bucket: int, told: Callable[[Preparation], None] | None = None) -> float:
-        assert told is not None
+    def prepare(
+        self, batch_size: int, on_progress: Callable[[CompilationProgress], None] | None = None
+    ) -> float:
+        assert on_progress is not None
         for done in range(2):
-            told(Preparation(done, 2, ("one", "other")[done:], 3.0 * done))
+            on_progress(CompilationProgress(done, 2, ("one", "other")[done:], 3.0 * done))
             time.sleep(3.0)
         return 6.0
 
 
-def load_point_policy(name: str, serving: Serving | None = None) -> Policy:
+def load_point_policy(name: str, serving: LoadOptions | None = None) -> Policy:
     """`exact-` steps straight to the goal, `noisy-` does not, `slow-` takes long to compile, `failing-` and `broken-`
     fail; then where it runs."""
     kind, place = name.rsplit("-", 1)

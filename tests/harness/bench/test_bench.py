@@ -8,16 +8,16 @@ import pytest
 from simloop.envs import registry
 from simloop.envs.metaworld.simulation import MetaWorldEnv
 from simloop.harness.actors.factories import make_env
-from simloop.harness.actors.heartbeat import ProcessHealth, SimulatorHealth, WorkerHealth
+from simloop.harness.actors.heartbeat import EnvActorHeartbeat, ProcessHeartbeat, WorkerHeartbeat
 from simloop.harness.bench.engine_throughput import _own_time, _Reading
 from simloop.harness.bench.workload import (
-    Workload,
+    EngineWorkload,
     _bare_episode,
     policy_alone,
     simulators_alone,
     stub_cpu_ms,
 )
-from simloop.harness.commands.bench import Played
+from simloop.harness.commands.bench import RolloutResult
 from simloop.harness.errors import SimloopError
 from simloop.harness.rollout.loop import run_episode
 from simloop.harness.rollout.phase_timer import PHASES, PhaseTotals
@@ -25,7 +25,7 @@ from simloop.harness.serving.batcher import Load
 from simloop.harness.serving.stub_policy import StubPolicy
 from simloop.policies.interface import Query
 
-WORK = Workload("metaworld", "reach-v3", images=False, max_steps=25, replan_steps=10, bucket=4)
+WORK = EngineWorkload("metaworld", "reach-v3", images=False, max_steps=25, replan_steps=10, batch_size=4)
 
 
 def test_the_bare_loop_makes_the_steps_and_queries_of_an_episode(monkeypatch):
@@ -48,7 +48,7 @@ def test_a_stub_takes_its_time_for_a_batch_whatever_is_in_it():
 
 
 def test_a_stub_answers_by_key_and_by_image():
-    policy = StubPolicy(Workload("metaworld", "reach-v3", True, 25, 10, 4).stub)
+    policy = StubPolicy(EngineWorkload("metaworld", "reach-v3", True, 25, 10, 4).stub)
 
     def asked(key: int, level: int):
         images = {name: np.full((224, 224, 3), level, np.uint8) for name in policy.spec.cameras}
@@ -63,12 +63,12 @@ def test_a_stub_answers_by_key_and_by_image():
 
 
 def test_the_cost_of_the_harness_is_taken_from_what_each_process_said_over_its_own_time():
-    def simulator(clock_s: float, cpu_s: float, simulated_s: float) -> SimulatorHealth:
+    def simulator(clock_s: float, cpu_s: float, simulated_s: float) -> EnvActorHeartbeat:
         totals = {phase: PhaseTotals() for phase in PHASES} | {"step": PhaseTotals(1, 0.0, simulated_s)}
-        return SimulatorHealth(ProcessHealth(1, "n", 0, cpu_s, clock_s, 0), (), totals)
+        return EnvActorHeartbeat(ProcessHeartbeat(1, "n", 0, cpu_s, clock_s, 0), (), totals)
 
-    def worker(clock_s: float, cpu_s: float) -> WorkerHealth:
-        return WorkerHealth(ProcessHealth(2, "n", 0, cpu_s, clock_s, 0), True, Load())
+    def worker(clock_s: float, cpu_s: float) -> WorkerHeartbeat:
+        return WorkerHeartbeat(ProcessHeartbeat(2, "n", 0, cpu_s, clock_s, 0), True, Load())
 
     before = _Reading({}, {}, clock_s=0.0, driver_s=5.0, ray_s=7.0)
     after = _Reading({}, {}, clock_s=10.0, driver_s=5.1, ray_s=7.2)
@@ -95,7 +95,7 @@ def test_every_suite_has_a_robot_to_measure_with(suite):
     if suite != "metaworld":
         pytest.importorskip({"libero": "libero", "aloha_sim": "gym_aloha"}[suite])
     task = registry.resolve_tasks(suite)[0].name
-    work = Workload(suite, task, images=True, max_steps=25, replan_steps=10, bucket=4)
+    work = EngineWorkload(suite, task, images=True, max_steps=25, replan_steps=10, batch_size=4)
     assert work.adapter.suite == suite
     assert set(work.stub.cameras) == set(work.adapter.cameras)
 
@@ -108,4 +108,4 @@ def test_a_simulation_that_fails_ends_the_measurement():
 @pytest.mark.parametrize(("task", "words"), [("reech-v3", "reach-v3"), ("MT10", "is 10 tasks; name one")])
 def test_a_task_that_is_none_is_told_before_anything_is_measured(task, words):
     with pytest.raises((SimloopError, registry.UnknownNameError), match=words):
-        Played(task=task).workload()
+        RolloutResult(task=task).workload()

@@ -10,7 +10,7 @@ import pytest
 
 from simloop.envs.interface import RenderSettings
 from simloop.harness.actors.env_actor import EnvActor, EpisodeResult
-from simloop.harness.actors.factories import Sources
+from simloop.harness.actors.factories import Factories
 from simloop.harness.adapters.base import AdapterError
 from simloop.harness.demonstrations.collect import CollectError, Collection, _next_round, _Parts
 from simloop.harness.demonstrations.expert import EXPERT, DemonstrationRecording, Demonstrator
@@ -19,7 +19,7 @@ from simloop.harness.planning.plan import make_plan
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.planning.seed_overlap import refuse_training_seeds
 from simloop.harness.planning.seeding import demonstration_seed, episode_seed
-from simloop.harness.rollout.loop import Played
+from simloop.harness.rollout.loop import RolloutResult
 from simloop.policies.interface import Query
 from simloop.policies.scripted import scripted_policy
 from simloop.policies.training.demonstration import demonstration_from
@@ -38,7 +38,7 @@ def recorded(chosen: Collection, number: int = 0) -> EpisodeResult:
     watched = chosen.watched()
     (task,) = chosen.task_specs()
     policy = watched.spec(task)
-    sources = Sources(
+    sources = Factories(
         policy=lambda name: Demonstrator(policy, chosen.noise),
         recording=functools.partial(DemonstrationRecording, watched=watched),
     )
@@ -125,7 +125,7 @@ def test_rounds_make_up_for_failures_and_do_not_depend_on_the_order(tmp_path):
 
     def finish(spec, success: bool) -> None:
         ended_by = "success" if success else "step_limit"
-        parts.add(spec, EpisodeResult(spec, Played(ended_by=ended_by), recording=b"something"))
+        parts.add(spec, EpisodeResult(spec, RolloutResult(ended_by=ended_by), recording=b"something"))
 
     first = _next_round(chosen, tasks, parts)
     assert [spec.episode for spec in first] == [0, 1, 2]
@@ -148,7 +148,7 @@ def test_an_expert_that_keeps_failing_is_an_error(tmp_path):
     for number in range(4):
         (spec,) = _next_round(chosen, tasks, parts)
         assert spec.episode == number
-        parts.add(spec, EpisodeResult(spec, Played()))
+        parts.add(spec, EpisodeResult(spec, RolloutResult()))
     with pytest.raises(CollectError, match=r"succeeded in 0 of 4 attempts.*Lower --noise \(now 3\)"):
         _next_round(chosen, tasks, parts)
 

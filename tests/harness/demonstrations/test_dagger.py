@@ -65,7 +65,7 @@ def test_a_network_looks_through_its_cameras_and_is_asked_once_per_chunk():
     asked = []
     env = rolled_in(roll_in)("metaworld", REACH, RENDER)
     infer = env._policy.infer
-    env._policy.infer = lambda queries, bucket: asked.append(queries[0]) or infer(queries, bucket)
+    env._policy.infer = lambda queries, batch_size: asked.append(queries[0]) or infer(queries, batch_size)
     seed = next(seed for seed in range(100) if roll_in.steps(seed) == 25)
     env.reset(seed)
     assert [sorted(query.images) for query in asked] == [["base_0_rgb", "left_wrist_0_rgb"]] * 3

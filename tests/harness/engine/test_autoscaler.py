@@ -4,20 +4,20 @@ from dataclasses import replace
 
 import pytest
 
-from simloop.harness.engine.autoscaler import BEYOND, START, Limits, Sizing
-from simloop.harness.engine.metrics import Figures
+from simloop.harness.engine.autoscaler import BEYOND, START, Autoscaler, Limits
+from simloop.harness.engine.metrics import EngineMetrics
 
 GIB = 2**30
 LIMITS = Limits(simulators=2, workers=1, total_bytes=100 * GIB)
-SEEN = Figures(
+SEEN = EngineMetrics(
     simulators=2, waiting=100, simulator_share=0.6, device_share=0.5, batch_fill=0.5, queries_per_s=30.0,
     sim_ms=40.0, call_ms=20.0, call_rows=4.0, env_bytes=GIB // 4, free_bytes=64 * GIB,
 )  # fmt: skip
 """Two simulators that are to be given more."""
 
 
-def sizing(**limits) -> Sizing:
-    return Sizing(replace(LIMITS, **limits))
+def autoscaler(**limits) -> Autoscaler:
+    return Autoscaler(replace(LIMITS, **limits))
 
 
 class Machine:
@@ -26,7 +26,7 @@ class Machine:
     def __init__(self, sim_s: float, call_s: float, rows: int = 4, unevenness: float = 0.0):
         self.sim_s, self.call_s, self.rows, self.unevenness = sim_s, call_s, rows, unevenness
 
-    def figures(self, chosen: Sizing) -> Figures:
+    def figures(self, chosen: Autoscaler) -> EngineMetrics:
         # Where times vary, rounds take longer than their parts.
         alone = chosen.simulators * chosen.places / (self.sim_s + (2 + self.unevenness) * self.call_s)
         rate = min(chosen.simulators / self.sim_s, chosen.workers * self.rows / self.call_s, alone)
@@ -37,7 +37,7 @@ class Machine:
             device_share=calls * self.call_s / chosen.workers, batch_fill=rate / calls / self.rows,
         )  # fmt: skip
 
-    def run(self, chosen: Sizing, rounds: int = 40) -> float:
+    def run(self, chosen: Autoscaler, rounds: int = 40) -> float:
         """Queries per second once it has been judged often."""
         for _ in range(rounds):
             chosen.judge(self.figures(chosen))
@@ -50,7 +50,7 @@ MACHINES = [(0.04, 0.01), (0.04, 0.2), (0.01, 0.1), (0.002, 0.05), (0.1, 0.1), (
 @pytest.mark.parametrize("unevenness", [0.0, 1.0])
 @pytest.mark.parametrize(("sim_s", "call_s"), MACHINES)
 def test_without_a_hand_the_scarcer_side_is_kept_busy_by_no_more_than_it_takes(sim_s, call_s, unevenness):
-    chosen = sizing()
+    chosen = autoscaler()
     rate = Machine(sim_s, call_s, unevenness=unevenness).run(chosen)
     assert rate >= 0.95 * min(2 / sim_s, 4 / call_s)
     enough = chosen.enough(1e3 * sim_s, 1e3 * call_s, 4.0)
@@ -58,7 +58,7 @@ def test_without_a_hand_the_scarcer_side_is_kept_busy_by_no_more_than_it_takes(s
 
 
 def test_what_is_enough_is_the_time_of_a_round_over_that_of_a_query():
-    chosen = sizing(simulators=4)
+    chosen = autoscaler(simulators=4)
     assert chosen.enough(40.0, 20.0, 64.0) == 2, "each waits for 40 ms while the other is simulated for 40"
     assert chosen.enough(40.0, 100.0, 64.0) == 6
     assert chosen.enough(10.0, 100.0, 4.0) == 3, (
@@ -68,7 +68,7 @@ def test_what_is_enough_is_the_time_of_a_round_over_that_of_a_query():
 
 
 def test_one_more_is_tried_while_somebody_waits_and_kept_only_if_queries_come_faster():
-    chosen = sizing()
+    chosen = autoscaler()
     assert "simulators waited 40% of the time, the policy 50%" in chosen.judge(SEEN)
     assert chosen.places == 3
     chosen.judge(replace(SEEN, queries_per_s=33.0))
@@ -83,7 +83,7 @@ def test_one_more_is_tried_while_somebody_waits_and_kept_only_if_queries_come_fa
 
 
 def test_noise_does_not_make_it_grow_without_end():
-    chosen = sizing()
+    chosen = autoscaler()
     rate = 30.0
     for _ in range(100):
         rate *= 1.05
@@ -92,7 +92,7 @@ def test_noise_does_not_make_it_grow_without_end():
 
 
 def test_times_that_change_while_it_runs_are_followed_both_ways():
-    chosen = sizing()
+    chosen = autoscaler()
     slow, quick = Machine(0.01, 0.1, rows=64), Machine(0.1, 0.01)
     slow.run(chosen)
     many = chosen.places
@@ -104,7 +104,7 @@ def test_times_that_change_while_it_runs_are_followed_both_ways():
 
 
 def test_half_empty_batches_of_a_busy_policy_are_a_reason_for_more_and_it_is_said():
-    chosen = sizing()
+    chosen = autoscaler()
     reason = chosen.judge(replace(SEEN, device_share=0.99, batch_fill=0.5))
     assert chosen.places > START
     assert reason == "simulators waited 40% of the time, the policy filled 50% of its rows"
@@ -112,27 +112,27 @@ def test_half_empty_batches_of_a_busy_policy_are_a_reason_for_more_and_it_is_sai
 
 def test_who_never_waits_gets_no_more():
     for busy in ({"simulator_share": 0.99}, {"device_share": 0.99, "batch_fill": 0.99}):
-        chosen = sizing()
+        chosen = autoscaler()
         assert chosen.judge(replace(SEEN, **busy)) == ""
         assert chosen.places == START
 
 
 def test_what_was_set_by_hand_stays():
-    chosen = sizing(places=3, workers=2, workers_by_hand=True, simulators_by_hand=True)
+    chosen = autoscaler(places=3, workers=2, workers_by_hand=True, simulators_by_hand=True)
     Machine(0.001, 0.5).run(chosen)
     chosen.judge(replace(SEEN, free_bytes=GIB))
     assert (chosen.simulators, chosen.places, chosen.workers) == (2, 3, 2)
 
 
 def test_one_environment_is_enough_where_nobody_is_asked():
-    chosen = sizing(asked_elsewhere=False)
+    chosen = autoscaler(asked_elsewhere=False)
     assert chosen.places == 1
     chosen.judge(replace(SEEN, call_ms=None))
     assert chosen.places == 1
 
 
 def test_another_worker_is_started_only_where_one_cannot_keep_up():
-    chosen = sizing(simulators=16, workers=8)
+    chosen = autoscaler(simulators=16, workers=8)
     chosen.judge(replace(SEEN, sim_ms=100.0, call_ms=20.0))
     assert chosen.workers == 1, "asked 160 times a second, one answers 200 but for a fifth to spare"
     assert "simulators can ask 400 times a second, and one worker answers 200" in chosen.judge(
@@ -145,7 +145,7 @@ def test_another_worker_is_started_only_where_one_cannot_keep_up():
 
 def test_memory_ends_it():
     tight = replace(SEEN, free_bytes=14 * GIB, env_bytes=GIB, call_ms=400.0, call_rows=64.0)
-    chosen = sizing()
+    chosen = autoscaler()
     chosen.judge(tight)
     assert chosen.places == START + 1, "two more GiB can be planned with"
     chosen.judge(replace(tight, free_bytes=12 * GIB))
@@ -153,17 +153,17 @@ def test_memory_ends_it():
 
 
 def test_more_simulators_follow_where_memory_turns_out_to_have_room():
-    chosen = Sizing(replace(LIMITS, simulators=64), room=5)
+    chosen = Autoscaler(replace(LIMITS, simulators=64), room=5)
     assert chosen.simulators == 5, "as many as a guess allows"
     assert chosen.judge(replace(SEEN, free_bytes=42 * GIB, env_bytes=GIB)) == (
         "memory has room for more simulators"
     )
     assert chosen.simulators == 5 + 15, "two environments each in 30 GiB"
-    assert Sizing(LIMITS, room=0).simulators == 1
+    assert Autoscaler(LIMITS, room=0).simulators == 1
 
 
 def test_a_machine_that_runs_short_gets_less_and_does_not_go_straight_back():
-    chosen = sizing(simulators=3)
+    chosen = autoscaler(simulators=3)
     short = replace(SEEN, free_bytes=3 * GIB)
     assert chosen.short_of_memory(short)
     assert chosen.judge(short) == "the machine runs short of memory"
@@ -175,7 +175,7 @@ def test_a_machine_that_runs_short_gets_less_and_does_not_go_straight_back():
 
 
 def test_nothing_is_judged_before_anything_is_measured_or_while_there_is_too_little_to_do():
-    for seen in (Figures(), replace(SEEN, waiting=0)):
-        chosen = sizing()
+    for seen in (EngineMetrics(), replace(SEEN, waiting=0)):
+        chosen = autoscaler()
         assert chosen.judge(seen) == ""
         assert (chosen.simulators, chosen.places, chosen.workers) == (2, START, 1)

@@ -6,7 +6,7 @@ import threading
 import pytest
 import ray
 
-from simloop.harness.actors.factories import REGISTERED, Sources
+from simloop.harness.actors.factories import REGISTERED, Factories
 from simloop.harness.engine import checkpoint_transfer
 from simloop.harness.engine.checkpoint_transfer import (
     FetchedPolicies,
@@ -123,7 +123,7 @@ def test_only_policies_with_a_folder_have_one_sent(checkpoint, tmp_path, monkeyp
     assert isinstance(sources.policy, FetchedPolicies)
     assert set(sources.policy.checkpoints) == {"pi0-tiny@checkpoint"}
     assert sources.policy("expert").spec.name == "expert"
-    own = Sources(policy=lambda name, serving: None)
+    own = Factories(policy=lambda name, serving: None)
     assert travelling(own, dict.fromkeys(names)) == (own, [])
 
 

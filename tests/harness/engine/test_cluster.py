@@ -16,7 +16,7 @@ from simloop.envs.registry import resolve_tasks
 from simloop.harness.actors.factories import make_env
 from simloop.harness.adapters.registry import find_adapter
 from simloop.harness.engine import ray_cluster
-from simloop.harness.engine.engine import Engine, Listener
+from simloop.harness.engine.engine import Engine, EngineCallbacks
 from simloop.harness.engine.ray_cluster import installed, require_alike_nodes
 from simloop.harness.engine.resources import EngineError, Resources
 from simloop.harness.planning.plan import make_plan
@@ -24,7 +24,7 @@ from simloop.harness.planning.policy_names import load, policy_spec
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.rollout.loop import run_episode
 from simloop.policies.presets import PRESETS
-from tests.harness.engine.test_faults import PROTOCOL, TASKS, told, undisturbed
+from tests.harness.engine.test_faults import PROTOCOL, TASKS, on_progress, undisturbed
 from tests.helpers.faults import FAULTY, POINT_STUB
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -44,21 +44,21 @@ def test_a_machine_that_is_lost_costs_only_the_episodes_under_way_on_it(cluster)
     cluster.add_node(num_cpus=1, object_store_memory=10**8)
     plan = make_plan(["stub"], TASKS, PROTOCOL, 200, seed=8)
     notes, retried, results = [], [], {}
-    listener = Listener(note=notes.append, retry=lambda attempt, error: retried.append(error))
+    callbacks = EngineCallbacks(note=notes.append, retry=lambda attempt, error: retried.append(error))
     resources = Resources(max_attempts=1, ray_address=cluster.address)
-    with Engine(PROTOCOL, {"stub": POINT_STUB.spec()}, 4, resources, None, listener, FAULTY) as engine:
+    with Engine(PROTOCOL, {"stub": POINT_STUB.spec()}, 4, resources, None, callbacks, FAULTY) as engine:
         nodes = set()
         for attempt, result in engine.results(plan.episodes):
             assert attempt.spec.id not in results
             results[attempt.spec.id] = result
-            nodes |= {health.process.node for health in engine.healths()[0]}
+            nodes |= {heartbeat.process.node for heartbeat in engine.healths()[0]}
             if len(results) == 100 and doomed is not None:
                 cluster.remove_node(doomed, allow_graceful=False)
                 doomed = None
     assert len(nodes) == 3, "every machine has simulated, by a process for each core"
     assert not retried, "nobody is charged for a machine"
     assert any("its machine was lost" in note for note in notes)
-    assert {key: told(result.played) for key, result in results.items()} == undisturbed(plan)
+    assert {key: on_progress(result.played) for key, result in results.items()} == undisturbed(plan)
 
 
 @contextlib.contextmanager
@@ -107,7 +107,7 @@ def test_a_checkpoint_that_only_the_driver_can_see_is_played_elsewhere_with_the_
         with Engine(protocol, {name: policy_spec(name)}, 1, resources, None) as engine:
             for attempt, result in engine.results(plan.episodes):
                 assert result.played is not None, result.error
-                results[attempt.spec.id] = told(result.played)
+                results[attempt.spec.id] = on_progress(result.played)
             (worker,) = engine.healths()[1]
             assert worker.process.node != ray.get_runtime_context().get_node_id()
     (kept,) = (path for path in (home / "checkpoints").iterdir() if path.is_dir())
@@ -118,7 +118,7 @@ def test_a_checkpoint_that_only_the_driver_can_see_is_played_elsewhere_with_the_
     env = make_env("metaworld", "reach-v3", protocol.render)
     for episode in plan.episodes:
         played = run_episode(env, episode, policy, find_adapter("metaworld", spec), protocol)
-        assert results[episode.id] == told(played)
+        assert results[episode.id] == on_progress(played)
 
 
 def wait_for_gpu(address: str, node: subprocess.Popen) -> None:

@@ -5,8 +5,8 @@ import ray
 
 from simloop.envs.interface import RenderSettings
 from simloop.harness.actors.env_actor import VideoSettings
-from simloop.harness.actors.factories import Sources
-from simloop.harness.engine.engine import Engine, Listener
+from simloop.harness.actors.factories import Factories
+from simloop.harness.engine.engine import Engine, EngineCallbacks
 from simloop.harness.engine.ray_cluster import start_ray
 from simloop.harness.engine.resources import EngineError, Resources
 from simloop.harness.planning.plan import make_plan
@@ -17,7 +17,7 @@ from tests.helpers.point_policies import PointPolicy, load_point_policy
 from tests.helpers.point_suite import FOLDER_VARIABLE, make_point_env, point_task
 
 PROTOCOL = Protocol("points", render=RenderSettings("fast", 16, 16), replan_steps=3)
-SOURCES = Sources(make_point_env, load_point_policy)
+SOURCES = Factories(make_point_env, load_point_policy)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -29,13 +29,15 @@ def one_ray(tmp_path_factory):
     ray.shutdown()
 
 
-def play_all(policies, tasks, *, episodes=3, env_actors=2, bucket=2, video=None, on_retry=lambda *_: None):
+def play_all(
+    policies, tasks, *, episodes=3, env_actors=2, batch_size=2, video=None, on_retry=lambda *_: None
+):
     plan = make_plan(policies, [point_task(name) for name in tasks], PROTOCOL, episodes, seed=3)
     specs = {name: load_point_policy(name).spec for name in policies}
     reports = []
     resources = Resources(env_actors=env_actors)
     with Engine(
-        PROTOCOL, specs, bucket, resources, video, Listener(reports.append, on_retry), SOURCES
+        PROTOCOL, specs, batch_size, resources, video, EngineCallbacks(reports.append, on_retry), SOURCES
     ) as engine:
         results = {attempt.spec.id: (attempt, result) for attempt, result in engine.results(plan.episodes)}
     assert results.keys() == {spec.id for spec in plan.episodes}
@@ -51,8 +53,8 @@ def outcomes(results):
 
 def test_outcomes_and_actions_do_not_depend_on_the_number_of_simulators_or_the_batch():
     policies, tasks = ["noisy-worker", "noisy-actor"], ["left", "right"]
-    one, _ = play_all(policies, tasks, env_actors=1, bucket=1)
-    two, reports = play_all(policies, tasks, env_actors=2, bucket=3)
+    one, _ = play_all(policies, tasks, env_actors=1, batch_size=1)
+    two, reports = play_all(policies, tasks, env_actors=2, batch_size=3)
     assert outcomes(one) == outcomes(two)
     assert [report.spec.name for report in reports] == ["noisy-worker"]
     for (policy, *rest), outcome in outcomes(two).items():
@@ -60,7 +62,7 @@ def test_outcomes_and_actions_do_not_depend_on_the_number_of_simulators_or_the_b
         assert outcomes(two)[other, *rest] == outcome, "a policy answers alike wherever it runs"
     queries = [row for _, result in two.values() for row in result.played.queries]
     assert all(row.total_ms >= row.device_ms > 0 for row in queries)
-    assert {row.bucket for row in queries} == {1, 3}
+    assert {row.batch_size for row in queries} == {1, 3}
 
 
 def test_faults_become_errors_after_a_retry_and_the_rest_goes_on():
@@ -144,12 +146,12 @@ def test_who_watches_is_told_what_a_policy_does_until_it_can_answer(tmp_path):
     status = RunStatus(tmp_path, {"slow-worker": 1}, [])
     lines = []
 
-    def on_figures(figures):
+    def on_metrics(figures):
         status.figures(figures)
         lines.append(status_line(read_status(tmp_path)))
 
-    listener = Listener(figures=on_figures)
-    with Engine(PROTOCOL, specs, 1, Resources(env_actors=1), None, listener, SOURCES) as engine:
+    callbacks = EngineCallbacks(figures=on_metrics)
+    with Engine(PROTOCOL, specs, 1, Resources(env_actors=1), None, callbacks, SOURCES) as engine:
         assert len(list(engine.results(plan.episodes))) == 1
-    told = [line for line in lines if "slow-worker: compiling, 1 of 2 programs done, " in line]
-    assert told, lines
+    on_progress = [line for line in lines if "slow-worker: compiling, 1 of 2 programs done, " in line]
+    assert on_progress, lines

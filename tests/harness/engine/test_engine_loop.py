@@ -9,14 +9,14 @@ import pytest
 
 from simloop.envs.interface import RenderSettings
 from simloop.harness.actors.env_actor import EpisodeResult
-from simloop.harness.actors.heartbeat import ProcessHealth, SimulatorHealth
+from simloop.harness.actors.heartbeat import EnvActorHeartbeat, ProcessHeartbeat
 from simloop.harness.engine import engine as engine_module
 from simloop.harness.engine.engine import Engine
 from simloop.harness.engine.gpu_allocation import WorkerGpus
 from simloop.harness.engine.resources import EngineError, Resources
 from simloop.harness.planning.plan import make_plan
 from simloop.harness.planning.protocol import Protocol
-from simloop.harness.rollout.loop import Played
+from simloop.harness.rollout.loop import RolloutResult
 from simloop.harness.rollout.phase_timer import PHASES, PhaseTotals
 from simloop.policies.models.kernels import Kernels
 from simloop.policies.scripted import scripted_policy
@@ -36,22 +36,22 @@ class Actor:
     def __init__(self, breaking):
         self._breaking = breaking
         self.play = SimpleNamespace(remote=lambda *args: self._later(self._play, *args))
-        self.meet = SimpleNamespace(remote=lambda *told: None)
-        self.health = SimpleNamespace(remote=lambda: self._later(self._health))
+        self.meet = SimpleNamespace(remote=lambda *on_progress: None)
+        self.heartbeat = SimpleNamespace(remote=lambda: self._later(self._heartbeat))
 
     def _later(self, work, *args):
         future: Future = self.pool.submit(work, *args)
         return SimpleNamespace(future=lambda: future)
 
-    def _play(self, spec, ticket):
+    def _play(self, spec, attempt_id):
         time.sleep(0.001)
         if self._breaking.pop((spec.task, spec.episode), None):
             return EpisodeResult(spec, None, error="broke")
-        return EpisodeResult(spec, Played(wall_s=0.01))
+        return EpisodeResult(spec, RolloutResult(wall_s=0.01))
 
-    def _health(self):
-        process = ProcessHealth(1, "n", 10**6, 0.0, time.perf_counter(), 10**12)
-        return SimulatorHealth(process, (), {phase: PhaseTotals() for phase in PHASES})
+    def _heartbeat(self):
+        process = ProcessHeartbeat(1, "n", 10**6, 0.0, time.perf_counter(), 10**12)
+        return EnvActorHeartbeat(process, (), {phase: PhaseTotals() for phase in PHASES})
 
 
 @pytest.fixture
@@ -79,17 +79,17 @@ def test_every_episode_is_yielded_once_whatever_breaks_on_the_way(engine):
 
 def test_a_second_plan_is_played_by_the_same_simulators(engine):
     first = list(engine.results(PLAN.episodes[:5]))
-    simulators = list(engine._simulators.all)
+    simulators = list(engine._env_pool.all)
     second = list(engine.results(PLAN.episodes[5:]))
     assert (len(first), len(second)) == (5, 15)
-    assert engine._simulators.all == simulators
+    assert engine._env_pool.all == simulators
 
 
 def test_a_reader_who_is_slow_does_not_hold_up_the_simulators(engine):
     for count, _ in enumerate(engine.results(PLAN.episodes), start=1):
         if count == 1:
             deadline = time.monotonic() + 60
-            while engine._simulators.running or len(engine._agenda):
+            while engine._env_pool.running or len(engine._queue):
                 assert time.monotonic() < deadline, "the rest is not played while the first is written down"
                 time.sleep(0.01)
     assert count == len(PLAN.episodes)
@@ -99,7 +99,7 @@ def test_in_order_nothing_is_begun_before_what_came_has_been_looked_at(engine):
     begun_too_early = []
     for count, _ in enumerate(engine.results(PLAN.episodes, in_order=True), start=1):
         time.sleep(0.01)
-        taken = len(PLAN.episodes) - len(engine._agenda)
+        taken = len(PLAN.episodes) - len(engine._queue)
         begun_too_early.append(taken > count + 2)
     assert count == len(PLAN.episodes)
     assert not any(begun_too_early), "at most those under way on two simulators"

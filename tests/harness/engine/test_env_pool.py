@@ -7,15 +7,15 @@ from types import SimpleNamespace
 import pytest
 from ray.exceptions import RayActorError
 
-from simloop.harness.actors.heartbeat import Doing, ProcessHealth, SimulatorHealth
-from simloop.harness.engine.autoscaler import Limits, Sizing
-from simloop.harness.engine.env_pool import PATIENCE_S, STILLBORN, Simulators
+from simloop.harness.actors.heartbeat import Activity, EnvActorHeartbeat, ProcessHeartbeat
+from simloop.harness.engine.autoscaler import Autoscaler, Limits
+from simloop.harness.engine.env_pool import PATIENCE_S, STILLBORN, EnvPool
 from simloop.harness.engine.env_pool import _node_is_lost as node_is_lost
 from simloop.harness.engine.episode_queue import Attempt
 from simloop.harness.engine.resources import EngineError, Floors
-from simloop.harness.engine.supervisor import Caretaker
-from simloop.harness.engine.timeouts import Deadlines
-from simloop.harness.engine.worker_pool import Workforce
+from simloop.harness.engine.supervisor import Supervisor
+from simloop.harness.engine.timeouts import Timeouts
+from simloop.harness.engine.worker_pool import WorkerPool
 from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.serving.stub_policy import Stub
 
@@ -29,9 +29,9 @@ class Handle:
 
     def __init__(self):
         call = SimpleNamespace(remote=lambda *_: SimpleNamespace(future=Future))
-        self.health = self.play = call
-        self.told = []
-        self.meet = SimpleNamespace(remote=lambda *told: self.told.append(told))
+        self.heartbeat = self.play = call
+        self.on_progress = []
+        self.meet = SimpleNamespace(remote=lambda *on_progress: self.on_progress.append(on_progress))
 
 
 @pytest.fixture
@@ -48,19 +48,19 @@ def attempt(episode: int) -> Attempt:
     return Attempt(EpisodeSpec("stub", "s", "s/p", "t", episode, 0, 0))
 
 
-def health(*doing: Doing, rss: int = GIB // 4) -> SimulatorHealth:
-    return SimulatorHealth(ProcessHealth(1, "node", rss, 0.0, 0.0, 64 * GIB), doing)
+def heartbeat(*doing: Activity, rss: int = GIB // 4) -> EnvActorHeartbeat:
+    return EnvActorHeartbeat(ProcessHeartbeat(1, "node", rss, 0.0, 0.0, 64 * GIB), doing)
 
 
-def simulators(count: int = 1, floors: Floors | None = None) -> Simulators:
-    made = Simulators(Handle, lambda *_: None, Deadlines(floors or Floors()))
+def simulators(count: int = 1, floors: Floors | None = None) -> EnvPool:
+    made = EnvPool(Handle, lambda *_: None, Timeouts(floors or Floors()))
     made.have(count)
     for simulator in made.all:
-        simulator.health = health()
+        simulator.heartbeat = heartbeat()
     return made
 
 
-def play(made: Simulators, episodes: int):
+def play(made: EnvPool, episodes: int):
     (simulator, *_) = made.all
     for i in range(episodes):
         made.play(simulator, attempt(i), Stub().spec(), ())
@@ -72,7 +72,7 @@ def test_a_simulator_is_told_of_a_policy_once_and_again_when_it_has_more_workers
     simulator, spec = made.all[0], Stub().spec()
     for workers in (("a",), ("a",), ("a", "b"), ("a", "b")):
         made.play(simulator, attempt(0), spec, workers)
-    assert simulator.handle.told == [("stub", spec, ("a",)), ("stub", spec, ("a", "b"))]
+    assert simulator.handle.on_progress == [("stub", spec, ("a",)), ("stub", spec, ("a", "b"))]
 
 
 def test_an_attempt_that_was_alone_with_a_dying_process_is_charged(killed):
@@ -91,7 +91,7 @@ def test_of_several_each_is_played_alone_and_none_is_charged_yet(killed):
     assert [a.spec.episode for a in new.alone] == [0, 1, 2]
     assert all(a.alone and a.number == 1 for a in new.alone)
     assert made.running == 3
-    new.health = health()
+    new.heartbeat = heartbeat()
     assert new.room(8) == 1
     made.play(new, new.alone.popleft(), Stub().spec(), ())
     assert new.room(8) == 0, "no neighbours"
@@ -103,8 +103,10 @@ def test_one_that_hangs_is_charged_and_its_neighbours_are_not(killed):
     made = simulators(floors=Floors(step=1.0))
     simulator = play(made, 3)
     guilty = list(simulator.running)[1]
-    waiting = [Doing(ticket, "query", 50.0) for ticket in simulator.running if ticket != guilty]
-    simulator.health = health(*waiting, Doing(guilty, "step", 50.0))
+    waiting = [
+        Activity(attempt_id, "query", 50.0) for attempt_id in simulator.running if attempt_id != guilty
+    ]
+    simulator.heartbeat = heartbeat(*waiting, Activity(guilty, "step", 50.0))
     (death,) = made.judge(simulator.heard, answers_due=False)
     assert death.charged == (attempt(1),)
     assert death.uncharged == (attempt(0), attempt(2))
@@ -169,8 +171,8 @@ def test_processes_that_all_die_at_birth_end_the_run(killed):
         die_at_birth(made)
 
 
-def die_at_birth(made: Simulators):
-    made.all[0].health = None
+def die_at_birth(made: EnvPool):
+    made.all[0].heartbeat = None
     future: Future = Future()
     future.set_exception(RayActorError(error_msg="no such module"))
     made.heard(made.all[0], future)
@@ -183,7 +185,7 @@ def test_more_are_started_and_those_too_many_leave_when_their_episodes_have_ende
     assert made.all == [playing], "who had nothing to do has gone"
     assert len(killed) == 2
     made.have(2)
-    made.all[1].health = health()
+    made.all[1].heartbeat = heartbeat()
     other = made.all[1]
     made.play(other, attempt(5), Stub().spec(), ())
     made.have(1)
@@ -199,24 +201,24 @@ def test_more_are_started_and_those_too_many_leave_when_their_episodes_have_ende
 
 def test_where_nothing_can_be_started_the_run_ends(killed):
     made = simulators(floors=Floors(start=10.0))
-    made.all[0].health = None
+    made.all[0].heartbeat = None
     assert made.judge(made.all[0].born + 5, answers_due=True) == []
     with pytest.raises(EngineError, match="No simulator could be started in 11 s"):
         made.judge(made.all[0].born + 11, answers_due=True)
 
 
-def caretaker(made: Simulators, memory_gib: float | None) -> Caretaker:
-    deadlines = Deadlines(Floors())
-    workforce = Workforce(lambda policy: None, lambda *_: None, deadlines)
-    sizing = Sizing(Limits(simulators=2, workers=1, total_bytes=100 * GIB))
-    return Caretaker(made, workforce, deadlines, sizing, memory_gib)
+def supervisor(made: EnvPool, memory_gib: float | None) -> Supervisor:
+    timeouts = Timeouts(Floors())
+    worker_pool = WorkerPool(lambda policy: None, lambda *_: None, timeouts)
+    autoscaler = Autoscaler(Limits(simulators=2, workers=1, total_bytes=100 * GIB))
+    return Supervisor(made, worker_pool, timeouts, autoscaler, memory_gib)
 
 
 def test_a_process_that_has_grown_is_replaced_when_its_episodes_have_ended(killed):
     made = simulators(2)
     simulator = play(made, 1)
-    simulator.health = health(rss=5 * GIB)
-    deaths, _ = caretaker(made, 4.0).look_after(simulator.heard, waiting=9)
+    simulator.heartbeat = heartbeat(rss=5 * GIB)
+    deaths, _ = supervisor(made, 4.0).look_after(simulator.heard, waiting=9)
     assert deaths == []
     assert simulator.leaving
     assert simulator.room(8) == 0
@@ -229,8 +231,8 @@ def test_a_process_that_has_grown_is_replaced_when_its_episodes_have_ended(kille
 def test_one_that_has_grown_far_too_large_is_not_waited_for(killed):
     made = simulators(2)
     simulator = play(made, 2)
-    simulator.health = health(rss=7 * GIB)
-    (death,), _ = caretaker(made, 4.0).look_after(simulator.heard, waiting=9)
+    simulator.heartbeat = heartbeat(rss=7 * GIB)
+    (death,), _ = supervisor(made, 4.0).look_after(simulator.heard, waiting=9)
     assert death.reason == "it has grown to 7.0 GiB"
     assert len(made.all[-1].alone) == 2
     assert killed == [simulator.handle]
@@ -239,6 +241,6 @@ def test_one_that_has_grown_far_too_large_is_not_waited_for(killed):
 def test_size_alone_is_no_reason_while_there_is_memory(killed):
     made = simulators(2)
     simulator = play(made, 1)
-    simulator.health = health(rss=7 * GIB)
-    assert caretaker(made, None).look_after(simulator.heard, waiting=9)[0] == []
+    simulator.heartbeat = heartbeat(rss=7 * GIB)
+    assert supervisor(made, None).look_after(simulator.heard, waiting=9)[0] == []
     assert not simulator.leaving

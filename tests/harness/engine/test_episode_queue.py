@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simloop.harness.engine.episode_queue import Agenda, Attempt
+from simloop.harness.engine.episode_queue import Attempt, EpisodeQueue
 from simloop.harness.planning.plan import EpisodeSpec
 
 
@@ -17,9 +17,9 @@ def always(policy: str) -> bool:
     return True
 
 
-def drain(agenda, playable=always, few=0):
+def drain(episode_queue, playable=always, few=0):
     taken = []
-    while attempt := agenda.next(playable, few=few):
+    while attempt := episode_queue.next(playable, few=few):
         taken.append(attempt.spec)
     return taken
 
@@ -34,16 +34,16 @@ def test_every_episode_is_handed_out_once_whatever_is_put_back_and_whoever_is_re
     names, in_order, few, data
 ):
     specs = [spec(policy, task, i) for i, (policy, task) in enumerate(names)]
-    agenda = Agenda(specs, in_order=in_order)
+    episode_queue = EpisodeQueue(specs, in_order=in_order)
     taken = []
-    while len(agenda):
+    while len(episode_queue):
         ready = data.draw(st.sampled_from(["a", "b", "ab"]))
-        attempt = agenda.next(lambda policy, ready=ready: policy in ready, few=few)
+        attempt = episode_queue.next(lambda policy, ready=ready: policy in ready, few=few)
         if attempt is None:
-            attempt = agenda.next(always, few=few)
+            attempt = episode_queue.next(always, few=few)
         assert attempt is not None
         if attempt.number == 1 and data.draw(st.booleans()):
-            agenda.put_back(attempt.again())
+            episode_queue.put_back(attempt.again())
         else:
             taken.append(attempt.spec)
     assert Counter(taken) == Counter(specs)
@@ -51,47 +51,47 @@ def test_every_episode_is_handed_out_once_whatever_is_put_back_and_whoever_is_re
 
 def test_episodes_come_in_the_order_of_the_plan():
     specs = [spec("a", "x", i) for i in range(3)] + [spec("b", "x", i) for i in range(2)]
-    assert drain(Agenda(specs)) == specs
+    assert drain(EpisodeQueue(specs)) == specs
 
 
 def test_a_policy_that_is_not_ready_holds_up_nobody_else_unless_order_counts():
     specs = [spec("slow"), spec("quick")]
-    assert drain(Agenda(specs), lambda policy: policy == "quick") == [spec("quick")]
-    assert drain(Agenda(specs, in_order=True), lambda policy: policy == "quick") == []
+    assert drain(EpisodeQueue(specs), lambda policy: policy == "quick") == [spec("quick")]
+    assert drain(EpisodeQueue(specs, in_order=True), lambda policy: policy == "quick") == []
 
 
 def test_where_few_are_left_the_longest_goes_first_and_the_unknown_before_it():
     specs = [spec(task=task) for task in ("short", "long", "new")]
-    agenda = Agenda(specs)
-    agenda.expected.learn(spec(task="short", episode=9), 1.0)
-    agenda.expected.learn(spec(task="long", episode=9), 5.0)
-    assert [s.task for s in drain(agenda, few=3)] == ["new", "long", "short"]
+    episode_queue = EpisodeQueue(specs)
+    episode_queue.expected.learn(spec(task="short", episode=9), 1.0)
+    episode_queue.expected.learn(spec(task="long", episode=9), 5.0)
+    assert [s.task for s in drain(episode_queue, few=3)] == ["new", "long", "short"]
 
 
 def test_another_policys_time_for_the_task_is_the_best_guess_there_is():
-    agenda = Agenda([])
-    agenda.expected.learn(spec("a", "x"), 2.0)
-    agenda.expected.learn(spec("a", "x"), 4.0)
-    assert agenda.expected.seconds(spec("b", "x")) == 3.0
-    assert agenda.expected.seconds(spec("b", "y")) == float("inf")
+    episode_queue = EpisodeQueue([])
+    episode_queue.expected.learn(spec("a", "x"), 2.0)
+    episode_queue.expected.learn(spec("a", "x"), 4.0)
+    assert episode_queue.expected.seconds(spec("b", "x")) == 3.0
+    assert episode_queue.expected.seconds(spec("b", "y")) == float("inf")
 
 
 def test_an_attempt_that_is_made_again_comes_before_the_rest():
-    agenda = Agenda([spec(episode=i) for i in range(3)])
-    first = agenda.next(always)
-    agenda.put_back(first.again())
-    again = agenda.next(always)
+    episode_queue = EpisodeQueue([spec(episode=i) for i in range(3)])
+    first = episode_queue.next(always)
+    episode_queue.put_back(first.again())
+    again = episode_queue.next(always)
     assert again == Attempt(spec(episode=0), number=2)
 
 
 def test_policies_are_named_in_the_order_in_which_they_will_be_asked_for():
     specs = [spec("a", episode=0), spec("b"), spec("a", episode=1), spec("c")]
-    assert list(Agenda(specs).policies()) == ["a", "b", "c"]
-    assert list(Agenda(specs, in_order=True).policies()) == ["a", "b", "c"]
+    assert list(EpisodeQueue(specs).policies()) == ["a", "b", "c"]
+    assert list(EpisodeQueue(specs, in_order=True).policies()) == ["a", "b", "c"]
 
 
 def test_nothing_is_left_after_it_was_cleared():
-    agenda = Agenda([spec(episode=i) for i in range(3)])
-    agenda.clear()
-    assert len(agenda) == 0
-    assert agenda.next(always) is None
+    episode_queue = EpisodeQueue([spec(episode=i) for i in range(3)])
+    episode_queue.clear()
+    assert len(episode_queue) == 0
+    assert episode_queue.next(always) is None

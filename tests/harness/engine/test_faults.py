@@ -7,7 +7,7 @@ import pytest
 import ray
 
 from simloop.envs.interface import RenderSettings
-from simloop.harness.engine.engine import Engine, Listener
+from simloop.harness.engine.engine import Engine, EngineCallbacks
 from simloop.harness.engine.ray_cluster import start_ray
 from simloop.harness.engine.resources import Floors, Resources
 from simloop.harness.planning.plan import make_plan
@@ -37,7 +37,7 @@ def one_ray(fault_folder):
     ray.shutdown()
 
 
-def told(played):
+def on_progress(played):
     return (played.ended_by, played.steps, played.reward, played.actions_sha256, played.final_state_sha256)
 
 
@@ -46,15 +46,17 @@ def undisturbed(plan):
     records = {}
     for spec in plan.episodes:
         env = make_point_env("points", spec.task, PROTOCOL.render)
-        records[spec.id] = told(run_episode(env, spec, StubPolicy(POINT_STUB), POINT_ADAPTER, PROTOCOL))
+        records[spec.id] = on_progress(
+            run_episode(env, spec, StubPolicy(POINT_STUB), POINT_ADAPTER, PROTOCOL)
+        )
     return records
 
 
 def play(plan, *, max_attempts, env_actors=2, envs_per_actor=3, workers=2, floors=QUICK, **options):
-    resources = Resources(env_actors, envs_per_actor, workers, max_attempts, deadlines=floors, **options)
+    resources = Resources(env_actors, envs_per_actor, workers, max_attempts, timeouts=floors, **options)
     notes, results = [], {}
-    listener = Listener(note=notes.append)
-    with Engine(PROTOCOL, {"stub": POINT_STUB.spec()}, 4, resources, None, listener, FAULTY) as engine:
+    callbacks = EngineCallbacks(note=notes.append)
+    with Engine(PROTOCOL, {"stub": POINT_STUB.spec()}, 4, resources, None, callbacks, FAULTY) as engine:
         for attempt, result in engine.results(plan.episodes):
             assert attempt.spec.id not in results, "counted twice"
             results[attempt.spec.id] = result
@@ -68,7 +70,7 @@ def disturbed(plan, folder, counts, **options):
     assert results.keys() == {spec.id for spec in plan.episodes}, "lost"
     broken = {key: result.error for key, result in results.items() if result.played is None}
     assert not broken
-    assert {key: told(result.played) for key, result in results.items()} == undisturbed(plan)
+    assert {key: on_progress(result.played) for key, result in results.items()} == undisturbed(plan)
     assert faults.left(folder).total() == 0, "every fault has happened"
     return notes
 

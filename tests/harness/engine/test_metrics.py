@@ -2,7 +2,7 @@
 
 import pytest
 
-from simloop.harness.actors.heartbeat import ProcessHealth, SimulatorHealth, WorkerHealth
+from simloop.harness.actors.heartbeat import EnvActorHeartbeat, ProcessHeartbeat, WorkerHeartbeat
 from simloop.harness.engine.metrics import simulator_figures, worker_figures
 from simloop.harness.rollout.phase_timer import PHASES, PhaseTotals
 from simloop.harness.serving.batcher import Load
@@ -10,17 +10,19 @@ from simloop.harness.serving.batcher import Load
 GIB = 2**30
 
 
-def simulator(clock_s: float, idle_s: float, queries: int, environments: int = 2) -> SimulatorHealth:
-    process = ProcessHealth(1, "n", 3 * GIB, 0.0, clock_s, 8 * GIB)
+def simulator(clock_s: float, idle_s: float, queries: int, environments: int = 2) -> EnvActorHeartbeat:
+    process = ProcessHeartbeat(1, "n", 3 * GIB, 0.0, clock_s, 8 * GIB)
     totals = {phase: PhaseTotals() for phase in PHASES} | {
         "query": PhaseTotals(queries), "step": PhaseTotals(10 * queries, 0.02 * queries),
     }  # fmt: skip
-    return SimulatorHealth(process, (), totals, idle_s, environments)
+    return EnvActorHeartbeat(process, (), totals, idle_s, environments)
 
 
-def worker(clock_s: float, calls: int, rows: int, busy_s: float, running_for_s: float = 0.0) -> WorkerHealth:
+def worker(
+    clock_s: float, calls: int, rows: int, busy_s: float, running_for_s: float = 0.0
+) -> WorkerHeartbeat:
     load = Load(3, calls, rows, 4 * calls, busy_s, running_for_s)
-    return WorkerHealth(ProcessHealth(2, "n", 0, 0.0, clock_s, 0), True, load)
+    return WorkerHeartbeat(ProcessHeartbeat(2, "n", 0, 0.0, clock_s, 0), True, load)
 
 
 def test_simulators_are_summed_over_the_time_that_each_was_watched():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from simloop.envs.interface import RenderSettings
 from simloop.harness.actors.env_actor import EnvActor
-from simloop.harness.actors.factories import Sources
+from simloop.harness.actors.factories import Factories
 from simloop.harness.adapters.base import Adapter
 from simloop.harness.planning.plan import make_plan
 from simloop.harness.planning.protocol import Protocol
@@ -31,7 +31,7 @@ class Schedule:
     env_actors: int
     places: int
     workers: int
-    bucket: int
+    batch_size: int
     pauses_ms: tuple[int, ...]
     order: tuple[int, ...]
 
@@ -45,14 +45,14 @@ class Unsteady(StubPolicy):
         self._calls = 0
         self.sizes = []
 
-    def infer(self, queries, bucket):
+    def infer(self, queries, batch_size):
         time.sleep(self._pauses_ms[self._calls % len(self._pauses_ms)] / 1e3)
         self._calls += 1
         self.sizes.append(len(queries))
-        return super().infer(queries, bucket)
+        return super().infer(queries, batch_size)
 
 
-def told(played):
+def on_progress(played):
     return (played.ended_by, played.steps, played.reward, played.actions_sha256, played.final_state_sha256)
 
 
@@ -61,31 +61,31 @@ def alone():
     records = {}
     for spec in PLAN.episodes:
         env = make_point_env("points", spec.task, PROTOCOL.render)
-        records[spec.id] = told(run_episode(env, spec, StubPolicy(STUB), ADAPTER, PROTOCOL))
+        records[spec.id] = on_progress(run_episode(env, spec, StubPolicy(STUB), ADAPTER, PROTOCOL))
     return records
 
 
 async def play_by(schedule: Schedule):
-    sources = Sources(env=make_point_env, adapter=lambda suite, policy: ADAPTER)
+    sources = Factories(env=make_point_env, adapter=lambda suite, policy: ADAPTER)
     actors = [EnvActor(PROTOCOL, None, sources) for _ in range(schedule.env_actors)]
     policies = [Unsteady(schedule.pauses_ms) for _ in range(schedule.workers)]
-    workers = [InProcessWorker(i, policy, schedule.bucket) for i, policy in enumerate(policies)]
+    workers = [InProcessWorker(i, policy, schedule.batch_size) for i, policy in enumerate(policies)]
     waiting = [PLAN.episodes[i] for i in schedule.order]
     results = {}
 
-    async def pull(actor: EnvActor, ticket: int) -> None:
+    async def pull(actor: EnvActor, attempt_id: int) -> None:
         while waiting:
             spec = waiting.pop(0)
-            result = await actor.play(spec, ticket)
+            result = await actor.play(spec, attempt_id)
             assert result.played is not None, result.trace
             results[spec.id] = result.played
 
     try:
         for actor in actors:
             await actor.meet(STUB.name, STUB.spec(), tuple(workers))
-        pulls = [pull(actor, ticket) for actor in actors for ticket in range(schedule.places)]
+        pulls = [pull(actor, attempt_id) for actor in actors for attempt_id in range(schedule.places)]
         await asyncio.gather(*pulls)
-        sent = sum([(await actor.health()).bytes_sent for actor in actors])
+        sent = sum([(await actor.heartbeat()).bytes_sent for actor in actors])
     finally:
         for worker in workers:
             worker.close()
@@ -97,7 +97,7 @@ schedules = st.builds(
     env_actors=st.integers(1, 3),
     places=st.integers(1, 4),
     workers=st.integers(1, 2),
-    bucket=st.integers(1, 4),
+    batch_size=st.integers(1, 4),
     pauses_ms=st.lists(st.integers(0, 4), min_size=1, max_size=6).map(tuple),
     order=st.permutations(range(len(PLAN.episodes))).map(tuple),
 )
@@ -107,7 +107,7 @@ schedules = st.builds(
 @given(schedules)
 def test_records_depend_neither_on_neighbours_nor_on_places_nor_on_the_order_of_answers(schedule):
     results, _, _ = asyncio.run(play_by(schedule))
-    assert {key: told(played) for key, played in results.items()} == alone()
+    assert {key: on_progress(played) for key, played in results.items()} == alone()
 
 
 def test_while_one_environment_waits_another_is_simulated_and_their_queries_share_calls():

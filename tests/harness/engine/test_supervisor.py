@@ -3,13 +3,13 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
-from simloop.harness.actors.heartbeat import ProcessHealth, SimulatorHealth, WorkerHealth
-from simloop.harness.engine.autoscaler import START, Limits, Sizing
+from simloop.harness.actors.heartbeat import EnvActorHeartbeat, ProcessHeartbeat, WorkerHeartbeat
+from simloop.harness.engine.autoscaler import START, Autoscaler, Limits
 from simloop.harness.engine.episode_queue import Attempt
 from simloop.harness.engine.resources import Floors
-from simloop.harness.engine.supervisor import LONGEST_WINDOW_S, WINDOW_S, Caretaker
-from simloop.harness.engine.timeouts import Deadlines
-from simloop.harness.engine.worker_pool import Workforce
+from simloop.harness.engine.supervisor import LONGEST_WINDOW_S, WINDOW_S, Supervisor
+from simloop.harness.engine.timeouts import Timeouts
+from simloop.harness.engine.worker_pool import WorkerPool
 from simloop.harness.rollout.phase_timer import PHASES, PhaseTotals
 from simloop.harness.serving.batcher import Load
 from simloop.harness.serving.stub_policy import Stub
@@ -24,33 +24,33 @@ class Run:
 
     def __init__(self, queries_per_s: float = 20.0):
         self.simulators = simulators(1)
-        self.workforce = Workforce(lambda policy: Endless(), lambda *_: None, Deadlines(Floors()))
-        self.workforce.have(["stub"], 1)
-        self.sizing = Sizing(Limits(simulators=1, workers=1, total_bytes=100 * GIB))
-        self.caretaker = Caretaker(
-            self.simulators, self.workforce, Deadlines(Floors()), self.sizing, actor_memory_gib=None
+        self.worker_pool = WorkerPool(lambda policy: Endless(), lambda *_: None, Timeouts(Floors()))
+        self.worker_pool.have(["stub"], 1)
+        self.autoscaler = Autoscaler(Limits(simulators=1, workers=1, total_bytes=100 * GIB))
+        self.supervisor = Supervisor(
+            self.simulators, self.worker_pool, Timeouts(Floors()), self.autoscaler, actor_memory_gib=None
         )
         self.rate, self.now, self.environments, self.notes = queries_per_s, 0.0, 0, []
         self.free_bytes = 64 * GIB
         play(self.simulators, 8)
-        self.simulators.all[0].health = None
+        self.simulators.all[0].heartbeat = None
 
     def go_on(self, seconds: float) -> None:
         for _ in range(round(2 * seconds)):
             self.now += 0.5
-            simulator, (worker,) = self.simulators.all[0], self.workforce.all
-            process = ProcessHealth(1, "node", GIB, 0.0, self.now, self.free_bytes)
+            simulator, (worker,) = self.simulators.all[0], self.worker_pool.all
+            process = ProcessHeartbeat(1, "node", GIB, 0.0, self.now, self.free_bytes)
             count = int(self.rate * self.now)
             totals = {phase: PhaseTotals() for phase in PHASES} | {"query": PhaseTotals(count)}
             idle_s = self.now * (1 - self.rate * SIM_S)
-            simulator.before, simulator.health = (
-                simulator.health,
-                SimulatorHealth(process, (), totals, idle_s, self.environments),
+            simulator.before, simulator.heartbeat = (
+                simulator.heartbeat,
+                EnvActorHeartbeat(process, (), totals, idle_s, self.environments),
             )
             load = Load(batches=count, rows=count, places=4 * count, busy_s=count * CALL_S)
-            worker.before, worker.health = worker.health, WorkerHealth(process, True, load)
+            worker.before, worker.heartbeat = worker.heartbeat, WorkerHeartbeat(process, True, load)
             simulator.heard = worker.heard = self.now
-            self.notes += self.caretaker.look_after(self.now, waiting=100)[1]
+            self.notes += self.supervisor.look_after(self.now, waiting=100)[1]
 
 
 class Endless:

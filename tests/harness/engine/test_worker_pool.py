@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from simloop.harness.actors.heartbeat import ProcessHealth, WorkerHealth
+from simloop.harness.actors.heartbeat import ProcessHeartbeat, WorkerHeartbeat
 from simloop.harness.actors.policy_worker import WorkerReport
 from simloop.harness.engine.resources import Floors
-from simloop.harness.engine.timeouts import Deadlines
-from simloop.harness.engine.worker_pool import Workforce
+from simloop.harness.engine.timeouts import Timeouts
+from simloop.harness.engine.worker_pool import WorkerPool
 from simloop.harness.serving.batcher import Load
 from simloop.harness.serving.stub_policy import Stub
 from simloop.policies.models.kernels import KernelChoice, Kernels
@@ -25,35 +25,35 @@ def killed(monkeypatch):
     return handles
 
 
-def workforce(told: list | None = None) -> tuple[Workforce, list[str]]:
-    """Workers, and their policies as they are started; `told` gets what each is told when it is to prepare itself."""
+def worker_pool(on_progress: list | None = None) -> tuple[WorkerPool, list[str]]:
+    """Workers, and their policies as they are started; `on_progress` gets what each is told when it is to prepare itself."""
     started: list[str] = []
-    told = [] if told is None else told
+    on_progress = [] if on_progress is None else on_progress
 
     def start(policy: str):
         started.append(policy)
 
         def prepare(kernels):
-            told.append((policy, kernels))
+            on_progress.append((policy, kernels))
             return SimpleNamespace(future=Future)
 
         return SimpleNamespace(
             number=len(started),
             prepare=SimpleNamespace(remote=prepare),
-            health=SimpleNamespace(remote=lambda: SimpleNamespace(future=Future)),
+            heartbeat=SimpleNamespace(remote=lambda: SimpleNamespace(future=Future)),
         )
 
-    return Workforce(start, lambda *_: None, Deadlines(Floors())), started
+    return WorkerPool(start, lambda *_: None, Timeouts(Floors())), started
 
 
-def prepared(made: Workforce, number: int, report: WorkerReport = REPORT) -> WorkerReport | None:
+def prepared(made: WorkerPool, number: int, report: WorkerReport = REPORT) -> WorkerReport | None:
     done: Future = Future()
     done.set_result(report)
     return made.prepared(made.all[number], done)
 
 
 def test_more_workers_join_those_that_are_there_and_are_asked_once_they_are_ready(killed):
-    made, started = workforce()
+    made, started = worker_pool()
     made.have(["a"], 1)
     assert made.ready("a") == ()
     assert prepared(made, 0) == REPORT
@@ -70,9 +70,11 @@ def test_more_workers_join_those_that_are_there_and_are_asked_once_they_are_read
     assert made.ready("a") == ()
 
 
-def said(made: Workforce, doing: str, steps: int, *, number: int = 0, pid: int = 1) -> None:
+def said(made: WorkerPool, doing: str, steps: int, *, number: int = 0, pid: int = 1) -> None:
     done: Future = Future()
-    done.set_result(WorkerHealth(ProcessHealth(pid, "here", 0, 0.0, 0.0, 0), False, Load(), doing, steps))
+    done.set_result(
+        WorkerHeartbeat(ProcessHeartbeat(pid, "here", 0, 0.0, 0.0, 0), False, Load(), doing, steps)
+    )
     made.heard(made.all[number], done)
 
 
@@ -82,7 +84,7 @@ def test_a_worker_has_its_time_for_every_step_and_not_for_all_of_them(killed, mo
     monkeypatch.setattr(
         "simloop.harness.engine.worker_pool.kill_process", lambda process: killed.append(process)
     )
-    made, _ = workforce()
+    made, _ = worker_pool()
     made.have(["a"], 1)
     assert made.starting() == "a: starting a process"
     for steps in range(4):
@@ -100,7 +102,7 @@ def test_a_worker_has_its_time_for_every_step_and_not_for_all_of_them(killed, mo
 
 
 def test_nothing_is_said_of_workers_that_can_answer(killed):
-    made, _ = workforce()
+    made, _ = worker_pool()
     made.have(["a", "b"], 1)
     said(made, "loading weights, 3 s", 1)
     assert made.starting() == "a: loading weights, 3 s; b: starting a process"
@@ -112,31 +114,31 @@ CUDNN = Kernels(prompt_attention="cudnn")
 
 
 def test_the_first_worker_chooses_kernels_and_the_others_wait_for_its_choice(killed):
-    told: list = []
-    made, started = workforce(told)
+    on_progress: list = []
+    made, started = worker_pool(on_progress)
     made.have(["a"], 3)
     assert started == ["a"] * 3, "their processes start at once"
-    assert told == [("a", None)]
+    assert on_progress == [("a", None)]
     said(made, "", 0, number=1)
-    assert told == [("a", None)], "still chosen"
+    assert on_progress == [("a", None)], "still chosen"
     prepared(made, 0, dataclasses.replace(REPORT, kernels=KernelChoice(CUDNN)))
     said(made, "", 0, number=1)
     said(made, "", 0, number=2)
-    assert told[1:] == [("a", CUDNN)] * 2
+    assert on_progress[1:] == [("a", CUDNN)] * 2
 
 
 def test_a_process_that_is_started_again_goes_on_with_the_kernels_of_before(killed):
-    told: list = []
-    made, _ = workforce(told)
+    on_progress: list = []
+    made, _ = worker_pool(on_progress)
     made.have(["a"], 1)
     prepared(made, 0, dataclasses.replace(REPORT, kernels=KernelChoice(CUDNN)))
     said(made, "", 0, pid=2)
-    assert told == [("a", None), ("a", CUDNN)]
+    assert on_progress == [("a", None), ("a", CUDNN)]
 
 
 def test_settled_kernels_are_nobodys_choice(killed):
-    told: list = []
-    made, _ = workforce(told)
+    on_progress: list = []
+    made, _ = worker_pool(on_progress)
     made.settle({"a": CUDNN})
     made.have(["a"], 2)
-    assert told == [("a", CUDNN)] * 2
+    assert on_progress == [("a", CUDNN)] * 2

@@ -3,13 +3,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from simloop.harness.parity.comparison import Comparison
+from simloop.harness.parity.comparison import ArrayComparison
 from simloop.harness.parity.runner import line
 
 
 def losses(difference, limit):
     wanted = np.array([8.0, 9.0], np.float32)
-    return Comparison("loss", wanted, wanted + np.float32(difference), limit, "rms_absolute")
+    return ArrayComparison("loss", wanted, wanted + np.float32(difference), limit, "rms_absolute")
 
 
 def test_arrays_of_few_numbers_are_judged_together():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from simloop.harness.planning.early_stop import Question
+from simloop.harness.planning.early_stop import EarlyStop
 from simloop.harness.planning.plan import make_plan
 from simloop.harness.planning.protocol import Protocol
 from simloop.results.statistics.sequential import StoppingRule
@@ -36,7 +36,7 @@ def a_wins(policy, pair):
 
 @pytest.fixture
 def question():
-    return Question(StoppingRule(max_pairs=40), PLAN, ("a", "b"))
+    return EarlyStop(StoppingRule(max_pairs=40), PLAN, ("a", "b"))
 
 
 def test_a_clear_difference_is_answered_before_the_end(question):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from simloop.envs.interface import RenderSettings
 from simloop.harness.adapters.base import Adapter
-from simloop.harness.planning.perturbation import Disturbance, Perturbation, PerturbationError
+from simloop.harness.planning.perturbation import Perturbation, PerturbationError, Perturber
 from simloop.harness.planning.plan import make_plan
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.rollout.loop import run_episode
@@ -23,8 +23,8 @@ IMAGES = {"base": np.full((64, 64, 3), 128, np.uint8), "hand": np.full((64, 64, 
 QUERY = Query("point", "move", 5, np.zeros(1000, np.float32), IMAGES, np.zeros(1000))
 
 
-def disturbance(kind, strength, key=7):
-    return Disturbance(Perturbation(kind, strength), key)
+def perturber(kind, strength, key=7):
+    return Perturber(Perturbation(kind, strength), key)
 
 
 def played(perturbation=None, key=None, **policy):
@@ -38,69 +38,69 @@ def played(perturbation=None, key=None, **policy):
 
 
 def test_camera_noise_has_the_strength_as_its_standard_deviation_and_pictures_stay_pictures():
-    seen = disturbance("camera-noise", 0.05).query(QUERY, 0)
+    seen = perturber("camera-noise", 0.05).query(QUERY, 0)
     for name, image in seen.images.items():
         assert image.dtype == np.uint8
         off = image.astype(float) - IMAGES[name]
         assert off.std() == pytest.approx(0.05 * 255, rel=0.05)
         assert abs(off.mean()) < 0.5
     np.testing.assert_array_equal(seen.state, QUERY.state)
-    saturated = disturbance("camera-noise", 1.0).query(QUERY, 0).images["base"]
+    saturated = perturber("camera-noise", 1.0).query(QUERY, 0).images["base"]
     assert {0, 255} <= set(saturated.ravel())
 
 
 def test_cameras_and_moments_have_noise_of_their_own_whatever_else_is_looked_at():
-    both = disturbance("camera-noise", 0.1)
+    both = perturber("camera-noise", 0.1)
     first, second = both.query(QUERY, 0), both.query(QUERY, 1)
     assert not np.array_equal(first.images["base"], second.images["base"])
     assert not np.array_equal(first.images["base"].astype(int) - 128, first.images["hand"].astype(int) - 200)
     alone = dataclasses.replace(QUERY, images={"hand": IMAGES["hand"]})
-    seen = disturbance("camera-noise", 0.1).query(alone, 0)
+    seen = perturber("camera-noise", 0.1).query(alone, 0)
     np.testing.assert_array_equal(seen.images["hand"], first.images["hand"])
 
 
 @pytest.mark.parametrize(("strength", "value"), [(0.25, 96), (0.5, 64), (1.0, 0)])
 def test_darkness_takes_that_share_of_the_light(strength, value):
-    seen = disturbance("camera-dark", strength).query(QUERY, 0)
+    seen = perturber("camera-dark", strength).query(QUERY, 0)
     assert set(seen.images["base"].ravel()) == {value}
     assert seen.images["base"].dtype == np.uint8
 
 
 def test_state_noise_reaches_the_robot_state_and_the_simulators():
-    seen = disturbance("state-noise", 0.02).query(QUERY, 0)
+    seen = perturber("state-noise", 0.02).query(QUERY, 0)
     assert seen.state.std() == pytest.approx(0.02, rel=0.1)
     assert seen.state.dtype == np.float32
     assert seen.privileged.std() == pytest.approx(0.02, rel=0.1)
     assert seen.images is QUERY.images
     blind = dataclasses.replace(QUERY, privileged=None)
-    assert disturbance("state-noise", 0.02).query(blind, 0).privileged is None
+    assert perturber("state-noise", 0.02).query(blind, 0).privileged is None
 
 
 def test_action_noise_is_in_half_ranges_and_stays_within_the_bounds():
     task = dataclasses.replace(
         TASK, action_names=("a",) * 2000, action_low=(0.0,) * 2000, action_high=(4.0,) * 2000
     )
-    small = disturbance("action-noise", 0.1).action(task, np.full(2000, 2.0, np.float32), 0)
+    small = perturber("action-noise", 0.1).action(task, np.full(2000, 2.0, np.float32), 0)
     assert small.std() == pytest.approx(0.2, rel=0.1)
-    large = disturbance("action-noise", 1.0).action(task, np.full(2000, 2.0, np.float32), 0)
+    large = perturber("action-noise", 1.0).action(task, np.full(2000, 2.0, np.float32), 0)
     assert (large.min(), large.max()) == (0.0, 4.0)
     assert large.dtype == np.float32
 
 
 def test_sticky_actions_repeat_the_action_before_that_often_and_never_start_with_a_repeat():
-    sticky = disturbance("sticky-actions", 0.25)
+    sticky = perturber("sticky-actions", 0.25)
     wanted = np.arange(4000, dtype=np.float32)
     executed = np.array([sticky.action(TASK, wanted[i : i + 1], i)[0] for i in range(4000)])
     assert executed[0] == 0
     repeated = executed != wanted
     assert repeated.mean() == pytest.approx(0.25, abs=0.03)
     assert all(executed[i] == executed[i - 1] for i in np.flatnonzero(repeated))
-    assert set(disturbance("sticky-actions", 1.0).action(TASK, wanted[:1], 0)) == {0.0}
+    assert set(perturber("sticky-actions", 1.0).action(TASK, wanted[:1], 0)) == {0.0}
 
 
 @given(st.sampled_from(sorted(KINDS)), st.floats(0.001, 1.0), st.integers(0, 2**64 - 1), st.integers(0, 500))
 def test_the_same_moment_of_the_same_episode_is_disturbed_alike(kind, strength, key, index):
-    one, other = disturbance(kind, strength, key), disturbance(kind, strength, key)
+    one, other = perturber(kind, strength, key), perturber(kind, strength, key)
     small = dataclasses.replace(QUERY, images={"base": IMAGES["base"][:4, :4]})
     first, second = one.query(small, index), other.query(small, index)
     np.testing.assert_array_equal(first.images["base"], second.images["base"])
@@ -110,7 +110,7 @@ def test_the_same_moment_of_the_same_episode_is_disturbed_alike(kind, strength, 
 
 
 def test_nothing_is_changed_without_a_perturbation():
-    plain = Disturbance(None, 7)
+    plain = Perturber(None, 7)
     action = np.array([0.5, -0.5], np.float32)
     assert plain.query(QUERY, 0) is QUERY
     assert plain.action(TASK, action, 0) is action

@@ -162,7 +162,7 @@ def test_experiments_survive_the_way_through_json():
     ("changes", "message"),
     [
         ({"episodes": 0}, "at least 1; got 0"),
-        ({"bucket": 0}, "at least 1; got 0"),
+        ({"batch_size": 0}, "at least 1; got 0"),
         ({"policies": ()}, "names no policy"),
         ({"tasks": ()}, "names no task"),
         ({"policies": ("hold", "hold")}, "hold twice"),

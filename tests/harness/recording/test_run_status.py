@@ -8,9 +8,9 @@ import urllib.request
 import pytest
 from rich.console import Console
 
-from simloop.harness.engine.metrics import Figures
+from simloop.harness.engine.metrics import EngineMetrics
 from simloop.harness.errors import SimloopError
-from simloop.harness.recording.dashboards import WatcherError, make_watcher
+from simloop.harness.recording.dashboards import DashboardError, make_dashboard
 from simloop.harness.recording.run_progress import status_line
 from simloop.harness.recording.run_status import (
     FIGURES_EVERY_S,
@@ -22,7 +22,7 @@ from simloop.harness.recording.run_status import (
 from simloop.harness.recording.show_status import show
 from tests.helpers.run_folders import EPISODE, broken, episodes, failed
 
-ENGINE = Figures(
+ENGINE = EngineMetrics(
     simulators=2, places=3, workers=1, queue=5, simulator_share=0.91, device_share=0.42, batch_fill=0.75,
     retried=1, slow="a reset for 40 s", phase_ms={"step": 0.5},
 )  # fmt: skip
@@ -132,7 +132,7 @@ def test_a_folder_without_a_status_is_said_in_a_sentence(tmp_path):
 def test_tensorboard_is_told_every_number(tmp_path, clock):
     from tensorboardX import SummaryWriter  # noqa: F401  (its absence is a fault of the installation)
 
-    run = started(tmp_path, clock, watchers=[make_watcher("tensorboard", tmp_path)])
+    run = started(tmp_path, clock, dashboards=[make_dashboard("tensorboard", tmp_path)])
     run.figures(ENGINE)
     run.end("complete")
     (events,) = (tmp_path / "tensorboard").iterdir()
@@ -148,7 +148,7 @@ def test_prometheus_reads_every_number(tmp_path, clock):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    run = started(tmp_path, clock, watchers=[make_watcher(f"prometheus:{port}", tmp_path)])
+    run = started(tmp_path, clock, dashboards=[make_dashboard(f"prometheus:{port}", tmp_path)])
     run.figures(ENGINE)
     text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30).read().decode()
     assert 'simloop_success{policy="expert"} 1.0' in text
@@ -157,7 +157,7 @@ def test_prometheus_reads_every_number(tmp_path, clock):
 
 
 def test_dashboards_that_do_not_exist_are_refused(tmp_path):
-    with pytest.raises(WatcherError, match="takes tensorboard, wandb or prometheus"):
-        make_watcher("grafana", tmp_path)
-    with pytest.raises(WatcherError, match="takes a number"):
-        make_watcher("prometheus:http", tmp_path)
+    with pytest.raises(DashboardError, match="takes tensorboard, wandb or prometheus"):
+        make_dashboard("grafana", tmp_path)
+    with pytest.raises(DashboardError, match="takes a number"):
+        make_dashboard("prometheus:http", tmp_path)

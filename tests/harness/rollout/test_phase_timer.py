@@ -4,17 +4,17 @@ import time
 
 import pytest
 
-from simloop.harness.rollout.phase_timer import Board
+from simloop.harness.rollout.phase_timer import PhaseTimers
 
 
 def test_a_phase_counts_when_it_has_come_to_its_end():
-    board = Board()
-    place = board.place()
+    timers = PhaseTimers()
+    place = timers.place()
     with place.doing("step"):
         assert place.phase == "step"
-        assert board.read()["step"].count == 0
+        assert timers.read()["step"].count == 0
         time.sleep(0.01)
-    totals = board.read()["step"]
+    totals = timers.read()["step"]
     assert place.phase is None
     assert totals.count == 1
     assert totals.wall_s == totals.longest_s >= 0.01
@@ -22,30 +22,30 @@ def test_a_phase_counts_when_it_has_come_to_its_end():
 
 
 def test_what_broke_does_not_count():
-    board = Board()
-    place = board.place()
+    timers = PhaseTimers()
+    place = timers.place()
     with pytest.raises(ValueError, match="broken"), place.doing("reset"):
         raise ValueError("broken")
-    assert board.read()["reset"].count == 0
+    assert timers.read()["reset"].count == 0
     assert place.phase is None
 
 
 def test_a_process_is_idle_while_all_its_environments_wait():
-    board = Board()
+    timers = PhaseTimers()
     time.sleep(0.01)
-    assert board.idle_s() >= 0.01
-    one, two = board.place(), board.place()
-    before = board.idle_s()
+    assert timers.idle_s() >= 0.01
+    one, two = timers.place(), timers.place()
+    before = timers.idle_s()
     with one.doing("query"), two.doing("step"):
         time.sleep(0.01)
-    assert board.idle_s() == before, "the other one was simulated"
+    assert timers.idle_s() == before, "the other one was simulated"
     with one.doing("query"), two.doing("query"):
         time.sleep(0.01)
-    assert 0.01 <= board.idle_s() - before < 0.1
-    between = board.idle_s()
+    assert 0.01 <= timers.idle_s() - before < 0.1
+    between = timers.idle_s()
     time.sleep(0.005)
-    assert board.idle_s() == between
-    board.leave()
-    board.leave()
+    assert timers.idle_s() == between
+    timers.leave()
+    timers.leave()
     time.sleep(0.005)
-    assert board.idle_s() >= between + 0.005
+    assert timers.idle_s() >= between + 0.005

@@ -7,7 +7,7 @@ import pytest
 
 from simloop.envs.interface import RenderSettings
 from simloop.harness.adapters.base import Adapter
-from simloop.harness.rollout.loop import Frames, run_episode
+from simloop.harness.rollout.loop import CameraFrames, run_episode
 from simloop.harness.rollout.video import VideoRecorder
 from tests.harness.rollout.test_loop import one_spec, protocol
 from tests.helpers.point_policies import PointPolicy
@@ -40,6 +40,6 @@ def test_odd_sizes_are_cut_to_what_the_codec_takes():
     env = PointEnv(point_task(), RenderSettings("fast", 31, 45))
     env.reset(0)
     recorder = VideoRecorder(("top",), 1, 20.0)
-    recorder.see(Frames(env), 0, True)
+    recorder.see(CameraFrames(env), 0, True)
     frames, _ = frames_of(recorder.finish())
     assert frames[0].shape == (30, 44, 3)

@@ -15,14 +15,14 @@ class Device(StubPolicy):
         self.now, self.share = 0.0, 0.0
         self.compiled = []
 
-    def prepare(self, bucket, told=None):
-        if bucket > self._most:
+    def prepare(self, batch_size, on_progress=None):
+        if batch_size > self._most:
             raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 12 GiB.")
-        took = self._base_s + self._row_s * bucket
-        if bucket not in self.compiled:
-            self.compiled.append(bucket)
+        took = self._base_s + self._row_s * batch_size
+        if batch_size not in self.compiled:
+            self.compiled.append(batch_size)
             took += 10.0
-        self.share = bucket / self._memory
+        self.share = batch_size / self._memory
         self.now += took
         return took
 
@@ -40,8 +40,8 @@ def test_a_larger_bucket_is_kept_only_where_it_answers_more_in_the_same_time():
 
 def test_compiling_is_not_taken_for_a_slow_call_and_is_told():
     device = Device(0.02, 0.001)
-    buckets, compile_s = choose(device, (1, 4), lambda: None, lambda: device.now)
-    assert buckets == (1, 4)
+    batch_sizes, compile_s = choose(device, (1, 4), lambda: None, lambda: device.now)
+    assert batch_sizes == (1, 4)
     assert compile_s == pytest.approx(20.0, abs=0.1)
 
 
@@ -58,10 +58,10 @@ def test_what_the_smallest_raises_is_raised():
         Device(0.02, 0.001, most_rows=2).choose(4, 8)
 
     class Broken(Device):
-        def prepare(self, bucket, told=None):
-            if bucket == 8:
+        def prepare(self, batch_size, on_progress=None):
+            if batch_size == 8:
                 raise ValueError("no such shape")
-            return super().prepare(bucket, told)
+            return super().prepare(batch_size, on_progress)
 
     with pytest.raises(ValueError, match="no such shape"):
         Broken(0.02, 0.001).choose(4, 8)

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 from simloop.harness.serving.batcher import Batcher
 from simloop.harness.serving.stub_policy import Stub, StubPolicy
-from simloop.policies.interface import Answer, Chunk, Query
+from simloop.policies.interface import Chunk, InferenceResult, Query
 
 
 def query(number: int) -> Query:
     return Query(task="t", instruction="i", key=number, state=np.zeros(1, np.float32))
 
 
-def answer_with_keys(queries) -> Answer:
+def answer_with_keys(queries) -> InferenceResult:
     chunks = [Chunk(np.full((1, 1), q.key, np.float32)) for q in queries]
-    return Answer(chunks, host_s=0.1, device_s=0.2, post_s=0.3)
+    return InferenceResult(chunks, host_s=0.1, device_s=0.2, post_s=0.3)
 
 
 class Told(StubPolicy):
@@ -29,15 +29,15 @@ class Told(StubPolicy):
 
     def __init__(self, infer):
         super().__init__(Stub())
-        self._told = infer
+        self._on_progress = infer
 
-    def infer(self, queries, bucket):
-        return self._told(queries)
+    def infer(self, queries, batch_size):
+        return self._on_progress(queries)
 
 
-def run(buckets, infer, scenario):
+def run(batch_sizes, infer, scenario):
     async def main():
-        batcher = Batcher(infer if isinstance(infer, StubPolicy) else Told(infer), buckets)
+        batcher = Batcher(infer if isinstance(infer, StubPolicy) else Told(infer), batch_sizes)
         try:
             return await scenario(batcher)
         finally:
@@ -48,7 +48,7 @@ def run(buckets, infer, scenario):
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.integers(1, 7))
-def test_every_query_gets_its_own_answer_whatever_the_order_of_arrival(pauses, bucket):
+def test_every_query_gets_its_own_answer_whatever_the_order_of_arrival(pauses, batch_size):
     sizes = []
 
     def infer(queries):
@@ -63,11 +63,11 @@ def test_every_query_gets_its_own_answer_whatever_the_order_of_arrival(pauses, b
     async def scenario(batcher):
         return await asyncio.gather(*(ask(batcher, i, pause) for i, pause in enumerate(pauses)))
 
-    replies = run([bucket], infer, scenario)
+    replies = run([batch_size], infer, scenario)
     assert [reply.chunk.actions.item() for reply in replies] == list(range(len(pauses)))
-    assert max(sizes) <= bucket
+    assert max(sizes) <= batch_size
     assert sum(sizes) == len(pauses)
-    assert {reply.bucket for reply in replies} == {bucket}
+    assert {reply.batch_size for reply in replies} == {batch_size}
 
 
 def test_queries_that_wait_while_the_model_works_share_the_next_call():
@@ -91,7 +91,7 @@ def test_queries_that_wait_while_the_model_works_share_the_next_call():
     replies, load = run([4], infer, scenario)
     assert sizes == [1, 4, 1]
     assert [reply.batch for reply in replies] == [1, 4, 4, 4, 4, 1]
-    assert {reply.bucket for reply in replies} == {4}
+    assert {reply.batch_size for reply in replies} == {4}
     assert replies[1].queue_s > 0
     assert (replies[1].device_s, replies[1].post_s) == (0.2, 0.3)
     assert replies[1].host_s == pytest.approx(0.1, abs=0.05)
@@ -107,9 +107,9 @@ def test_the_next_batch_is_encoded_stacked_and_copied_while_the_model_runs():
             steps.append(("encode", query.key))
             return query
 
-        def assemble(self, rows, bucket):
+        def assemble(self, rows, batch_size):
             steps.append(("assemble", [row.key for row in rows]))
-            return list(rows), bucket
+            return list(rows), batch_size
 
         def run(self, batch):
             steps.append(("run", [row.key for row in batch[0]]))
@@ -151,7 +151,7 @@ def test_free_buckets_are_the_smallest_that_hold_what_waits():
         return await asyncio.gather(first, *rest)
 
     replies = run([1, 4, 8], infer, scenario)
-    assert [(reply.batch, reply.bucket) for reply in replies] == [(1, 1), (3, 4), (3, 4), (3, 4)]
+    assert [(reply.batch, reply.batch_size) for reply in replies] == [(1, 1), (3, 4), (3, 4), (3, 4)]
 
 
 @pytest.mark.parametrize("part", ["encode", "assemble", "run"])

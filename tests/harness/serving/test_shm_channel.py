@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from simloop.harness.rollout.loop import Reply
 from simloop.harness.serving import shm_channel
-from simloop.harness.serving.shm_channel import Damaged, LineCut, LocalLine
-from simloop.harness.serving.shm_server import Desk
+from simloop.harness.serving.shm_channel import ChannelClosed, Damaged, ShmChannel
+from simloop.harness.serving.shm_server import ShmServer
 from simloop.policies.interface import Chunk, Query
 
 
@@ -38,7 +38,7 @@ def echo(query: Query) -> Reply:
     return Reply(Chunk(np.concatenate([*parts, [query.key]]).astype(np.float32)[None]))
 
 
-def told(query: Query) -> np.ndarray:
+def on_progress(query: Query) -> np.ndarray:
     return echo(query).chunk.actions
 
 
@@ -47,8 +47,8 @@ def put(query: Query, done) -> None:
 
 
 @pytest.fixture
-def desk():
-    made = Desk(put)
+def shm_server():
+    made = ShmServer(put)
     yield made.open()
     made.close()
 
@@ -60,24 +60,24 @@ def desk():
 def test_every_query_arrives_whole_and_gets_its_own_answer_in_any_order(shapes):
     queries = [query(*shape) for shape in shapes]  # Some larger than the first, for which blocks are made.
 
-    desk = Desk(lambda asked, done: Timer((asked.key % 4) / 1e3, lambda: put(asked, done)).start())
+    shm_server = ShmServer(lambda asked, done: Timer((asked.key % 4) / 1e3, lambda: put(asked, done)).start())
 
     async def main():
-        line = await LocalLine.open(desk.open(), queries[0])
+        line = await ShmChannel.open(shm_server.open(), queries[0])
         answers = await asyncio.gather(*(line.ask(q) for q in queries))
         line.close()
         return answers
 
     for asked, (reply, spent_s, _) in zip(queries, asyncio.run(main()), strict=True):
-        np.testing.assert_array_equal(reply.chunk.actions, told(asked))
+        np.testing.assert_array_equal(reply.chunk.actions, on_progress(asked))
         assert spent_s >= 0
 
 
-def test_images_travel_once_through_memory_and_not_through_the_socket(desk):
+def test_images_travel_once_through_memory_and_not_through_the_socket(shm_server):
     written = []
 
     async def main():
-        line = await LocalLine.open(desk, query(size=64))
+        line = await ShmChannel.open(shm_server, query(size=64))
         send = line._messages._send
         line._messages._send = lambda data: (written.append(len(data)), send(data))[1]
         await line.ask(query(size=64))
@@ -88,35 +88,35 @@ def test_images_travel_once_through_memory_and_not_through_the_socket(desk):
     assert sum(written) < 1500
 
 
-def test_more_queries_than_blocks_are_answered_too(monkeypatch, desk):
+def test_more_queries_than_blocks_are_answered_too(monkeypatch, shm_server):
     monkeypatch.setattr(shm_channel, "BLOCKS", 2)
 
     async def main():
-        line = await LocalLine.open(desk, query())
+        line = await ShmChannel.open(shm_server, query())
         return await asyncio.gather(*(line.ask(query(i)) for i in range(9)))
 
     for i, (reply, _, _) in enumerate(asyncio.run(main())):
-        np.testing.assert_array_equal(reply.chunk.actions, told(query(i)))
+        np.testing.assert_array_equal(reply.chunk.actions, on_progress(query(i)))
 
 
-def test_a_query_too_large_for_a_block_travels_through_the_socket_piece_by_piece(desk):
+def test_a_query_too_large_for_a_block_travels_through_the_socket_piece_by_piece(shm_server):
     large = query(3, size=700, cameras=3)
 
     async def main():
-        line = await LocalLine.open(desk, query())
+        line = await ShmChannel.open(shm_server, query())
         return await asyncio.gather(line.ask(large), line.ask(query(1)))
 
     (reply, *_), (small, *_) = asyncio.run(main())
-    np.testing.assert_array_equal(reply.chunk.actions, told(large))
-    np.testing.assert_array_equal(small.chunk.actions, told(query(1)))
+    np.testing.assert_array_equal(reply.chunk.actions, on_progress(large))
+    np.testing.assert_array_equal(small.chunk.actions, on_progress(query(1)))
 
 
 def test_a_simulator_that_does_not_read_its_answers_holds_up_nobody_else_and_loses_none():
     long = Reply(Chunk(np.zeros((1000, 32), np.float32)))
-    desk = Desk(lambda asked, done: done(long))
+    shm_server = ShmServer(lambda asked, done: done(long))
 
     async def main():
-        stuck, other = [await LocalLine.open(desk.open(), query()) for _ in range(2)]
+        stuck, other = [await ShmChannel.open(shm_server.open(), query()) for _ in range(2)]
         descriptor = stuck._messages.socket.fileno()
         asyncio.get_running_loop().remove_reader(descriptor)
         waiting = [asyncio.create_task(stuck.ask(query(i))) for i in range(20)]  # 2.5 MB of answers.
@@ -127,18 +127,18 @@ def test_a_simulator_that_does_not_read_its_answers_holds_up_nobody_else_and_los
         return await asyncio.wait_for(asyncio.gather(*waiting), 60)
 
     assert len(asyncio.run(main())) == 20
-    desk.close()
+    shm_server.close()
 
 
-def test_nonsense_from_one_simulator_is_the_end_of_its_line_alone(desk, capfd):
+def test_nonsense_from_one_simulator_is_the_end_of_its_line_alone(shm_server, capfd):
     async def main():
-        bad, good = [await LocalLine.open(desk, query()) for _ in range(2)]
+        bad, good = [await ShmChannel.open(shm_server, query()) for _ in range(2)]
         bad._messages.send(b"nonsense")
-        with pytest.raises(LineCut):
+        with pytest.raises(ChannelClosed):
             await bad.ask(query())
         return await good.ask(query(1))
 
-    np.testing.assert_array_equal(asyncio.run(main())[0].chunk.actions, told(query(1)))
+    np.testing.assert_array_equal(asyncio.run(main())[0].chunk.actions, on_progress(query(1)))
     assert "UnpicklingError" in capfd.readouterr().err
 
 
@@ -151,7 +151,7 @@ def test_what_answering_raises_is_raised_where_it_was_asked():
         done(ValueError("no such camera") if asked.key == 0 else Unportable("no such state"))
 
     async def main():
-        line = await LocalLine.open(Desk(refuse).open(), query())
+        line = await ShmChannel.open(ShmServer(refuse).open(), query())
         with pytest.raises(ValueError, match="no such camera"):
             await line.ask(query(0))
         with pytest.raises(RuntimeError, match="Unportable: no such state"):
@@ -163,16 +163,16 @@ def test_what_answering_raises_is_raised_where_it_was_asked():
 @given(st.integers(0, 2 * 32 * 32 * 3 + 16 - 1), st.integers(1, 255))
 @settings(max_examples=30, deadline=None)
 def test_a_byte_that_changes_on_the_way_is_noticed(place, flip):
-    desk = Desk(put).open()
+    shm_server = ShmServer(put).open()
 
     async def main():
-        line = await LocalLine.open(desk, query())
+        line = await ShmChannel.open(shm_server, query())
         write = line._write
 
         def damage(asked, block):
-            told = write(asked, block)
+            on_progress = write(asked, block)
             line._memory[block * line._block + place] ^= flip
-            return told
+            return on_progress
 
         line._write = damage
         with pytest.raises(Damaged):
@@ -198,13 +198,13 @@ def test_a_worker_that_dies_is_noticed_by_all_who_wait_and_leaves_nothing_behind
     address = eval(process.stdout.readline())  # The literal that it has printed.
 
     async def main():
-        line = await LocalLine.open(address, query())
+        line = await ShmChannel.open(address, query())
         asked = [asyncio.create_task(line.ask(query(i))) for i in range(3)]
         done, _ = await asyncio.wait(asked, timeout=120)
         assert len(done) == 3
-        assert {type(task.exception()) for task in done} == {LineCut}
+        assert {type(task.exception()) for task in done} == {ChannelClosed}
         assert not line.alive
-        with pytest.raises(LineCut):
+        with pytest.raises(ChannelClosed):
             await line.ask(query(9))
 
     asyncio.run(main())
@@ -214,7 +214,7 @@ def test_a_worker_that_dies_is_noticed_by_all_who_wait_and_leaves_nothing_behind
         caller.connect(address)
 
 
-def test_strangers_are_not_listened_to(monkeypatch, desk):
+def test_strangers_are_not_listened_to(monkeypatch, shm_server):
     class Evil:
         def __reduce__(self):
             return (os.abort, ())
@@ -225,16 +225,16 @@ def test_strangers_are_not_listened_to(monkeypatch, desk):
 
     monkeypatch.setattr(os, "getuid", lambda: 12345)
     with socket.socket(socket.AF_UNIX) as caller:
-        caller.connect(desk)
+        caller.connect(shm_server)
         caller.settimeout(60)
         with pytest.raises(ConnectionError):  # Hung up on, with what was sent unread.
             call()
 
 
-def test_nobody_asks_a_strangers_desk(monkeypatch, desk):
+def test_nobody_asks_a_strangers_desk(monkeypatch, shm_server):
     async def main():
         monkeypatch.setattr(os, "getuid", lambda: 12345)
         with pytest.raises(PermissionError, match="belongs to user"):
-            await LocalLine.open(desk, query())
+            await ShmChannel.open(shm_server, query())
 
     asyncio.run(main())

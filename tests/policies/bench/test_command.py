@@ -143,7 +143,7 @@ def test_accelerators_are_measured_with_what_policies_run_there_unless_told_othe
             PRESETS["pi05_libero"], BenchConfig(random_weights=True, **options), platform
         )
         assert work.config == chosen.model
-        return chosen.model.unroll_layers, chosen.model.savings.unrolled_steps
+        return chosen.model.unroll_layers, chosen.model.optimizations.unrolled_steps
 
     assert unrolled("cpu") == (False, False)
     assert unrolled("gpu") == (True, True)

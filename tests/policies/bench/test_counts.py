@@ -3,16 +3,16 @@ import dataclasses
 import pytest
 
 from simloop.policies.bench.counts import count_actions, counts
-from simloop.policies.bench.roofline import Workload, query_flops, stages
+from simloop.policies.bench.roofline import QueryWorkload, query_flops, stages
 from simloop.policies.models import configs
 from simloop.policies.models.configs import GemmaConfig, ImageEncoderConfig
 
 WITHIN = 0.03
 
 FULL_SIZE = {
-    "pi0": Workload(configs.pi0(), 3, 48),
-    "pi05": Workload(configs.pi05(action_horizon=10), 2, 32),
-    "pi0_fast": Workload(configs.pi0_fast(), 3, 180, answer_tokens=60),
+    "pi0": QueryWorkload(configs.pi0(), 3, 48),
+    "pi05": QueryWorkload(configs.pi05(action_horizon=10), 2, 32),
+    "pi0_fast": QueryWorkload(configs.pi0_fast(), 3, 180, answer_tokens=60),
 }
 
 # Wide enough that what lies between the products of matrices counts for little.
@@ -33,9 +33,9 @@ def test_xla_counts_at_full_size_what_the_floor_counts(family):
     assert total == pytest.approx(query_flops(work, 1), rel=WITHIN)
 
 
-def small(make, **sizes) -> Workload:
+def small(make, **sizes) -> QueryWorkload:
     config = make(LANGUAGE, EXPERT, image_encoder=IMAGES, vocab_size=64, dtype="float32", **sizes)
-    return Workload(dataclasses.replace(config, image_size=56), 2, 16, flow_steps=2)
+    return QueryWorkload(dataclasses.replace(config, image_size=56), 2, 16, flow_steps=2)
 
 
 @pytest.mark.parametrize("make", [configs.pi0, configs.pi05])
@@ -49,7 +49,7 @@ def test_what_savings_save_is_seen_in_the_counts():
     model = work.config
 
     def flops(*without: str) -> float:
-        changed = dataclasses.replace(model, savings=model.savings.without(*without))
+        changed = dataclasses.replace(model, optimizations=model.optimizations.without(*without))
         return counts(dataclasses.replace(work, config=changed), 1)["prefill"].flops
 
     # Most of the last layer is dead code that JAX removes before it counts; what is joined to its keys is not.

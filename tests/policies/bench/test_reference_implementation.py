@@ -3,7 +3,7 @@ import pytest
 
 from simloop.policies.bench import reference_implementation
 from simloop.policies.bench.reference_implementation import padded
-from simloop.policies.bench.roofline import Workload
+from simloop.policies.bench.roofline import QueryWorkload
 from simloop.policies.bench.stages import random_batch
 from simloop.policies.models.pi0 import Pi0
 from tests.helpers.small_models import random_noise, relative, run, small_config, small_model
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("strict_promotion")
 @pytest.mark.parametrize("family", ["pi0", "pi05"])
 def test_answers_are_those_of_the_transcription_of_the_reference(family):
     config = small_config(family)
-    work = Workload(config, cameras=2, prompt_tokens=6)
+    work = QueryWorkload(config, cameras=2, prompt_tokens=6)
     model, batch, noise = small_model(config), random_batch(work, 2), random_noise(config, 2)
     asked = padded(work, batch)
     assert len(asked.images) == 3
@@ -35,7 +35,7 @@ def test_answers_are_those_of_the_transcription_of_the_reference(family):
 
 def test_tokens_are_those_of_the_transcription_of_the_reference():
     config = small_config("pi0_fast", unroll_layers=True)
-    work = Workload(config, cameras=3, prompt_tokens=6)
+    work = QueryWorkload(config, cameras=3, prompt_tokens=6)
     model, batch = small_model(config), random_batch(work, 2)
     ours = run(model, lambda model, batch: model.sample_tokens(batch, 8, stop="all_at_once").tokens, batch)
     theirs = run(

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from simloop.policies.bench.roofline import Ceilings, Workload, query_flops, query_seconds, stages
+from simloop.policies.bench.roofline import Ceilings, QueryWorkload, query_flops, query_seconds, stages
 from simloop.policies.models import configs
 from simloop.policies.presets import PRESETS
 
@@ -28,34 +28,34 @@ MILLISECONDS = [
 
 @pytest.mark.parametrize(("config", "cameras", "prompt", "teraflops"), TERAFLOPS)
 def test_full_size_queries_have_the_flops_that_were_counted_by_hand(config, cameras, prompt, teraflops):
-    assert query_flops(Workload(config, cameras, prompt), 1) / 1e12 == pytest.approx(teraflops, rel=2e-3)
+    assert query_flops(QueryWorkload(config, cameras, prompt), 1) / 1e12 == pytest.approx(teraflops, rel=2e-3)
 
 
 @pytest.mark.parametrize(("config", "cameras", "prompt", "answer", "batch", "ms"), MILLISECONDS)
 def test_full_size_queries_take_at_least_as_long_as_the_roofline_says(
     config, cameras, prompt, answer, batch, ms
 ):
-    work = Workload(config, cameras, prompt, answer_tokens=answer)
+    work = QueryWorkload(config, cameras, prompt, answer_tokens=answer)
     assert 1e3 * query_seconds(work, batch, H200) == pytest.approx(ms, rel=0.01)
 
 
 @pytest.mark.parametrize(("cameras", "ms"), [(1, 12.8), (2, 19.4), (3, 26.2)])
 def test_the_published_roofline_of_an_rtx_4090_comes_out(cameras, ms):
-    work = Workload(configs.pi0(action_horizon=63), cameras, prompt_tokens=0)
+    work = QueryWorkload(configs.pi0(action_horizon=63), cameras, prompt_tokens=0)
     assert 1e3 * query_seconds(work, 1, Ceilings(182.8e12, 1.01e12, "")) == pytest.approx(ms, rel=0.02)
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_has_a_floor_and_batches_cost_more_but_read_weights_once(name):
     preset = PRESETS[name]
-    work = Workload(preset.model, len(preset.cameras), preset.prompt_lengths[0], answer_tokens=9)
+    work = QueryWorkload(preset.model, len(preset.cameras), preset.prompt_lengths[0], answer_tokens=9)
     for one, eight in zip(stages(work, 1), stages(work, 8), strict=True):
         assert eight.flops == pytest.approx(8 * one.flops)
         assert one.bytes <= eight.bytes < 8 * one.bytes
 
 
 def test_a_stage_is_bound_by_whichever_takes_longer():
-    (encoder, *_) = stages(Workload(PI0, 1, 1), 1)
+    (encoder, *_) = stages(QueryWorkload(PI0, 1, 1), 1)
     bound_by_memory = Ceilings(1e30, 1e9, "")
     bound_by_arithmetic = dataclasses.replace(bound_by_memory, flops_per_s=1e9, bytes_per_s=1e30)
     assert encoder.seconds(bound_by_memory) == encoder.bytes / 1e9

@@ -39,12 +39,12 @@ def test_each_array_takes_the_dtype_expected_of_it_unless_one_is_given(tmp_path)
 
 def test_progress_is_told_after_every_array_the_largest_first(tmp_path):
     flat = tiny_parameters("pi0_fast")
-    told = []
-    write(tmp_path / "c", flat).load(expecting(flat), dtype=jnp.bfloat16, progress=told.append)
-    assert {progress.name for progress in told} == flat.keys()
-    sizes = np.diff([0, *(progress.bytes_done for progress in told)])
+    on_progress = []
+    write(tmp_path / "c", flat).load(expecting(flat), dtype=jnp.bfloat16, progress=on_progress.append)
+    assert {progress.name for progress in on_progress} == flat.keys()
+    sizes = np.diff([0, *(progress.bytes_done for progress in on_progress)])
     assert list(sizes) == sorted((array.nbytes // 2 for array in flat.values()), reverse=True)
-    assert {progress.bytes_total for progress in told} == {told[-1].bytes_done}
+    assert {progress.bytes_total for progress in on_progress} == {on_progress[-1].bytes_done}
 
 
 def test_the_bar_ends_full(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from simloop.policies.inference.loading import load_words
-from simloop.policies.inference.model_policy import NetworkPolicy
+from simloop.policies.inference.model_policy import ModelPolicy
 from simloop.policies.interface import Query
 from simloop.policies.models.parameters import flatten
 from simloop.policies.presets import PRESETS
@@ -30,12 +30,12 @@ def small(name):
     )
     preset = dataclasses.replace(whole, model=model, answer_tokens=12)
     stats = load_norm_stats(whole.untrained_stats)
-    return NetworkPolicy(preset, preset.spec(), small_model(model), stats, load_words(preset))
+    return ModelPolicy(preset, preset.spec(), small_model(model), stats, load_words(preset))
 
 
 def with_preset(policy, **changes):
     preset = dataclasses.replace(policy.preset, **changes)
-    return NetworkPolicy(preset, policy.spec, policy.model, policy.stats, policy.words)
+    return ModelPolicy(preset, policy.spec, policy.model, policy.stats, policy.words)
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -117,20 +117,20 @@ def test_preparing_leaves_nothing_to_compile(pi0):
 
 
 def test_no_mix_of_buckets_and_prompt_lengths_compiles_after_warm_up(two_lengths):
-    buckets = (1, BUCKET)
-    for bucket in buckets:
-        two_lengths.prepare(bucket)
+    batch_sizes = (1, BUCKET)
+    for batch_size in batch_sizes:
+        two_lengths.prepare(batch_size)
     assert len(two_lengths.programs) == 4
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: compiled.append(event))
     rng = np.random.default_rng(0)
     for _ in range(12):
-        bucket = int(rng.choice(buckets))
-        asked = queries(int(rng.integers(1, bucket + 1)), seed=int(rng.integers(99)))
+        batch_size = int(rng.choice(batch_sizes))
+        asked = queries(int(rng.integers(1, batch_size + 1)), seed=int(rng.integers(99)))
         words = [("go", "go " * 10)[rng.integers(2)] for _ in asked]
         two_lengths.infer(
             [dataclasses.replace(query, instruction=text) for query, text in zip(asked, words, strict=True)],
-            bucket,
+            batch_size,
         )
     assert len(two_lengths.programs) == 4
     assert not [event for event in compiled if "compile" in event or "trace" in event], (
@@ -139,21 +139,25 @@ def test_no_mix_of_buckets_and_prompt_lengths_compiles_after_warm_up(two_lengths
 
 
 def test_it_tells_how_far_compiling_is(two_lengths):
-    told = []
-    two_lengths.prepare(2, told.append)
-    assert [(one.done, one.programs, len(one.under_way)) for one in told] == [(0, 2, 2), (1, 2, 1), (2, 2, 0)]
-    assert "2 rows with 2 cameras and prompts of 24 tokens" in told[0].under_way
-    assert str(told[1]) == "compiling, 1 of 2 programs done"
-    told.clear()
-    two_lengths.prepare(2, told.append)
-    assert not told, "all is there"
+    on_progress = []
+    two_lengths.prepare(2, on_progress.append)
+    assert [(one.done, one.programs, len(one.under_way)) for one in on_progress] == [
+        (0, 2, 2),
+        (1, 2, 1),
+        (2, 2, 0),
+    ]
+    assert "2 rows with 2 cameras and prompts of 24 tokens" in on_progress[0].under_way
+    assert str(on_progress[1]) == "compiling, 1 of 2 programs done"
+    on_progress.clear()
+    two_lengths.prepare(2, on_progress.append)
+    assert not on_progress, "all is there"
 
 
 def test_a_camera_more_than_usual_is_answered_and_said(pi0, caplog):
     pi0.prepare(1)
     (query,) = queries(1)
     more = dataclasses.replace(pi0.preset.model, cameras=(*pi0.preset.model.cameras, "right_wrist_0_rgb"))
-    policy = NetworkPolicy(
+    policy = ModelPolicy(
         dataclasses.replace(pi0.preset, model=more), pi0.spec, small_model(more), pi0.stats, pi0.words
     )
     policy.prepare(1)
@@ -173,7 +177,7 @@ def test_a_policy_that_does_not_keep_its_model_answers_and_calls_itself_the_same
         # Laid out anew as on an accelerator: joined, and in arrays for each layer.
         model = small_model(small(name).preset.model)
         policy = small(name)
-        return NetworkPolicy(policy.preset, policy.spec, model, policy.stats, policy.words, **options), model
+        return ModelPolicy(policy.preset, policy.spec, model, policy.stats, policy.words, **options), model
 
     (keeps, model), (consumes, gone) = made(), made(keep_model=False)
     asked = queries(1)
@@ -227,7 +231,7 @@ def test_guided_answers_of_random_weights_are_whole_chunks():
 def test_relative_entries_are_added_to_the_state(pi0):
     stats = {"state": identity_stats(4), "actions": identity_stats(4)}
     relative = dataclasses.replace(pi0.preset, relative=(True, True, False))
-    policy = NetworkPolicy(relative, pi0.spec, pi0.model, stats, pi0.words)
+    policy = ModelPolicy(relative, pi0.spec, pi0.model, stats, pi0.words)
     (query,) = queries(1)
     steps = policy.spec.chunk_steps
     output = np.full((steps, 4), 0.25, np.float32)
@@ -251,7 +255,7 @@ def test_generated_actions_are_unnormalised_and_bad_tokens_handed_back():
 
 
 def test_more_queries_than_the_bucket_are_refused(pi0):
-    with pytest.raises(ValueError, match=r"1 to 2 queries for bucket 2; got 3"):
+    with pytest.raises(ValueError, match=r"1 to 2 queries for batch size 2; got 3"):
         pi0.infer(queries(3), 2)
     with pytest.raises(ValueError, match="got 0"):
         pi0.infer([], 2)
@@ -259,7 +263,7 @@ def test_more_queries_than_the_bucket_are_refused(pi0):
 
 def test_fingerprints_tell_weights_statistics_and_presets_apart(pi0):
     def variant(model=pi0.model, stats=pi0.stats):
-        return NetworkPolicy(pi0.preset, pi0.spec, model, stats, pi0.words)
+        return ModelPolicy(pi0.preset, pi0.spec, model, stats, pi0.words)
 
     one = pi0.fingerprint()
     changed = {

@@ -49,8 +49,11 @@ def answers(model, batch):
 @functools.cache
 def reaches(config, rows=ROWS):
     """Largest inputs of every product, by name and layer, and the answers on the way."""
-    savings = config.savings.without("keys_only")
-    model, batch = small_model(dataclasses.replace(config, savings=savings)), random_batch(config, rows)
+    optimizations = config.optimizations.without("keys_only")
+    model, batch = (
+        small_model(dataclasses.replace(config, optimizations=optimizations)),
+        random_batch(config, rows),
+    )
     seen = {}
 
     def watch(name, layer, largest):

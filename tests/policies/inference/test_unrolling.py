@@ -13,8 +13,8 @@ def test_everything_is_unrolled_on_accelerators_and_on_processors_what_the_prese
     for platform in ("gpu", "tpu"):
         unrolled = unrolled_where_it_pays(config, platform)
         assert unrolled.unroll_layers
-        assert unrolled.savings.unrolled_steps
-        assert unrolled.savings.aligned
+        assert unrolled.optimizations.unrolled_steps
+        assert unrolled.optimizations.aligned
         assert unrolled_where_it_pays(unrolled, platform) == unrolled
 
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simloop.policies.models.constrained_decoding import AnswerGrammar
+from simloop.policies.models.constrained_decoding import ActionGrammar
 from simloop.policies.models.pi0_fast import END_TOKEN, Pi0Fast
 from simloop.policies.presets import ROBOT_ASSETS
 from simloop.policies.tokenizers.fast import FastTokenizer
@@ -23,11 +23,11 @@ def tokenizer() -> FastTokenizer:
 
 
 @pytest.fixture(scope="module")
-def grammar(tokenizer) -> AnswerGrammar:
+def grammar(tokenizer) -> ActionGrammar:
     return tokenizer.grammar(STEPS, SIZE, tokenizer.model.pieces)
 
 
-def answers(grammar: AnswerGrammar, logits_of_step) -> np.ndarray:
+def answers(grammar: ActionGrammar, logits_of_step) -> np.ndarray:
     """What is generated from these logits, one step after the other."""
     rows = logits_of_step(0).shape[0]
     spelled, ended = jnp.zeros(rows, jnp.int32), np.zeros(rows, bool)
@@ -81,8 +81,8 @@ def test_tokens_that_hold_half_a_character_are_never_considered():
             assert tokenizer.decode([token], steps=count, size=1) is not None
 
 
-def rules_of(config) -> AnswerGrammar:
-    return AnswerGrammar(
+def rules_of(config) -> ActionGrammar:
+    return ActionGrammar(
         coefficients=np.array([0, 0, 1, 2, 5] + [0] * (config.vocab_size - 5), np.int32),
         total=np.array(7, np.int32),
         begin=np.array([9, 8], np.int32),
@@ -119,13 +119,13 @@ def test_guided_answers_need_neither_the_whole_head_nor_passes_for_their_first_w
 
     short = run(model, guided((9, 8)), batch)
     everything = np.arange(config.vocab_size, dtype=np.int32)
-    monkeypatch.setattr(AnswerGrammar, "action_ids", lambda self: everything)
+    monkeypatch.setattr(ActionGrammar, "action_ids", lambda self: everything)
     np.testing.assert_array_equal(short, run(model, guided(()), batch))
 
 
 def test_the_published_loop_has_no_grammar():
     config = small_config("pi0_fast")
-    rules = AnswerGrammar(
+    rules = ActionGrammar(
         np.ones(config.vocab_size, np.int32), np.array(1, np.int32), *np.ones((2, 1), np.int32)
     )
     with pytest.raises(ValueError, match="each_row"):

@@ -119,9 +119,9 @@ def test_kernels_are_timed_in_the_shapes_that_programs_have(monkeypatch, family,
 
     monkeypatch.setattr(jax.nn, "dot_product_attention", noted)
     config = small_config(family, unroll_layers=True, dtype="bfloat16")
-    aligned = dataclasses.replace(config.savings, aligned=True)
+    aligned = dataclasses.replace(config.optimizations, aligned=True)
     attention = dataclasses.replace(CUDNN, image_attention="xla")
-    config = dataclasses.replace(config, savings=aligned, kernels=attention)
+    config = dataclasses.replace(config, optimizations=aligned, kernels=attention)
     batch = take_rows(queries(config), list(range(rows)))
     call = answering(small_model(config), flow_steps=2, answer_tokens=LENGTH)
     call.func.trace(*call.args, batch, np.zeros((rows, 2), np.uint32))

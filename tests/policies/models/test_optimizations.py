@@ -10,7 +10,7 @@ from flax import nnx
 from simloop.policies.inference.flat_jit import compiled
 from simloop.policies.inference.fused_weights import with_joined_projections
 from simloop.policies.inference.sampling import answering
-from simloop.policies.models.optimizations import Savings
+from simloop.policies.models.optimizations import Optimizations
 from simloop.policies.models.parameters import flatten
 from simloop.policies.models.pi0 import Pi0
 from simloop.policies.models.projections import ALIGNED_TO
@@ -42,7 +42,7 @@ def generated(model, batch):
 
 
 def with_savings(config, **changes):
-    return dataclasses.replace(config, savings=dataclasses.replace(config.savings, **changes))
+    return dataclasses.replace(config, optimizations=dataclasses.replace(config.optimizations, **changes))
 
 
 @pytest.mark.parametrize(("family", "unrolled"), [("pi0", False), ("pi05", True)])
@@ -174,13 +174,15 @@ def test_loops_write_into_the_cache_in_place_and_read_weights_where_they_lie(fam
 def test_policies_answer_alike_with_and_without_savings():
     config = small_config("pi05", unroll_layers=True)
     batch, keys = random_batch(config, ROWS), np.arange(2 * ROWS, dtype=np.uint32).reshape(ROWS, 2)
-    nothing = Savings(**dict.fromkeys(vars(Savings()), False))
+    nothing = Optimizations(**dict.fromkeys(vars(Optimizations()), False))
     with jax.numpy_dtype_promotion("standard"):
         spared, plain = (
             answering(
-                small_model(dataclasses.replace(config, savings=savings)), flow_steps=3, answer_tokens=1
+                small_model(dataclasses.replace(config, optimizations=optimizations)),
+                flow_steps=3,
+                answer_tokens=1,
             )(batch, keys)
-            for savings in (Savings(), nothing)
+            for optimizations in (Optimizations(), nothing)
         )
     assert relative(spared, plain) < 2e-6
 
@@ -236,7 +238,7 @@ def test_what_is_filled_up_leaves_the_model_as_it_was():
 
 
 def test_savings_are_turned_off_by_name():
-    assert not Savings().without("schedule").schedule
-    assert Savings().without("schedule").keys_only
+    assert not Optimizations().without("schedule").schedule
+    assert Optimizations().without("schedule").keys_only
     with pytest.raises(ValueError, match=r"no saving 'sleep'; there are keys_only, schedule"):
-        Savings().without("sleep")
+        Optimizations().without("sleep")

@@ -148,8 +148,8 @@ def test_a_lone_row_in_bfloat16_is_decoded_as_one_of_two(monkeypatch, unrolled, 
 
 def test_a_lone_row_stays_alone_where_that_is_wanted(monkeypatch):
     config = small_config("pi0_fast", dtype="bfloat16")
-    savings = config.savings.without("lone_rows_doubled")
-    config, rows = dataclasses.replace(config, savings=savings), []
+    optimizations = config.optimizations.without("lone_rows_doubled")
+    config, rows = dataclasses.replace(config, optimizations=optimizations), []
     decode = Pi0Fast.decode_out
     monkeypatch.setattr(
         Pi0Fast, "decode_out", lambda model, *of: rows.append(of[1].shape[0]) or decode(model, *of)

@@ -136,10 +136,10 @@ def test_entries_that_hardly_ever_change_stay_within_reach(tmp_path):
 
 
 def test_data_are_decoded_once_and_travel_without_the_dataset(data, tmp_path):
-    told: list[str] = []
-    prepared = prepare(data, KEYS, 32, told=told.append)
-    again = prepare(data, KEYS, 32, told=told.append)
-    assert len(told) == 1
+    on_progress: list[str] = []
+    prepared = prepare(data, KEYS, 32, on_progress=on_progress.append)
+    again = prepare(data, KEYS, 32, on_progress=on_progress.append)
+    assert len(on_progress) == 1
     assert again.sha256 == prepared.sha256
     moved = prepared.folder.rename(tmp_path / "elsewhere")
     alone = prepare(moved, KEYS, 32)

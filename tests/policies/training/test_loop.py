@@ -20,7 +20,7 @@ from simloop.policies.presets import PRESETS
 from simloop.policies.training import loop, setup
 from simloop.policies.training.command import main
 from simloop.policies.training.config import TrainConfig
-from simloop.policies.training.curves import Curves
+from simloop.policies.training.curves import MetricWriters
 from simloop.policies.training.errors import TrainingError
 from simloop.policies.training.loop import train
 from simloop.policies.training.prepared import prepare
@@ -175,8 +175,10 @@ def test_what_does_not_fit_is_said_before_the_first_step(data, tmp_path):
     with pytest.raises(TrainingError, match=r"has state of 4 numbers .*; the dataset has 5"):
         train(config(wide, tmp_path / "b"))
     wordy = tmp_path / "wordy"
-    told = dataclasses.replace(demonstration(0), instruction="Push the puck slowly to the far goal " * 4)
-    write_dataset(wordy, header(), [told])
+    on_progress = dataclasses.replace(
+        demonstration(0), instruction="Push the puck slowly to the far goal " * 4
+    )
+    write_dataset(wordy, header(), [on_progress])
     with pytest.raises(TrainingError, match=r"takes \d+ tokens; pi0-tiny has room for 16"):
         train(config(wordy, tmp_path / "c"))
 
@@ -197,7 +199,7 @@ def test_a_folder_belongs_to_one_training(data, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_training_with_what_to_do(data, tmp_path):
     chosen = config(data, tmp_path)
-    curves, progress = Curves(tmp_path, 0), TrainingProgress(8, 0, 4)
+    curves, progress = MetricWriters(tmp_path, 0), TrainingProgress(8, 0, 4)
     fine, broken = (Metrics(*map(jnp.float32, (loss, 0.0, 1.0, 1.0, 1e-3))) for loss in (0.5, np.nan))
     assert loop.written([(1, fine)], curves, progress, chosen) == 0.5
     with pytest.raises(TrainingError, match=r"At step 3 the loss is nan.*Lower learning_rate \(now 0.0005\)"):

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from simloop.results.records.ledger import LedgerError
-from simloop.results.records.runs import Source, episode_frame, load_runs
+from simloop.results.records.runs import RunSource, episode_frame, load_runs
 from simloop.results.statistics.scores import score_tasks
 from tests.helpers.run_folders import episodes, with_queries, write_run
 
@@ -62,11 +62,11 @@ def test_one_policy_of_unlike_runs_is_refused(tmp_path, other, message):
 
 
 def test_sources_are_folders_with_or_without_a_name(tmp_path):
-    assert Source.parse("runs/demo") == Source(tmp_path.__class__("runs/demo"))
-    assert Source.parse("a=runs/demo").name == "a"
+    assert RunSource.parse("runs/demo") == RunSource(tmp_path.__class__("runs/demo"))
+    assert RunSource.parse("a=runs/demo").name == "a"
     folder = tmp_path / "lr=0.1"
     folder.mkdir()
-    assert Source.parse(folder) == Source(folder)
+    assert RunSource.parse(folder) == RunSource(folder)
     with pytest.raises(LedgerError, match="at least one run folder"):
         load_runs([])
 

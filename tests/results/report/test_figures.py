@@ -17,12 +17,12 @@ from simloop.results.report.figures import (
     success_over_steps_figure,
 )
 from simloop.results.statistics.contrasts import contrasts
-from simloop.results.statistics.early_stopping import Answer
+from simloop.results.statistics.early_stopping import SequentialDecision
 from simloop.results.statistics.intervals import Interval
 from simloop.results.statistics.outcome_matrix import outcome_matrices
 from simloop.results.statistics.scores import score_means, score_tasks
 from simloop.results.statistics.sequential import StoppingRule
-from simloop.results.tables.perturbation_curves import Curves, Point
+from simloop.results.tables.perturbation_curves import PerturbationCurves, Point
 from tests.helpers.run_folders import broken, episodes, with_queries, write_run
 
 
@@ -47,10 +47,12 @@ def all_figures(runs):
     yield latency_figure(runs.queries, runs.labels)
     yield success_over_steps_figure(runs.episodes, runs.labels)
     of = {mean.policy: (Point(0.0, mean, None, None), Point(0.1, mean, None, None)) for mean in means}
-    yield perturbation_figure(Curves("s", "p", "camera-noise", of), runs.labels)
+    yield perturbation_figure(PerturbationCurves("s", "p", "camera-noise", of), runs.labels)
     rule = StoppingRule()
     yield evidence_figure(
-        Answer("a", "b", "s", "p", rule, "differ", 2, 0, 1.0, 0.0, (1.0, 30.0), Interval(0.1, 1.0), 10, 4)
+        SequentialDecision(
+            "a", "b", "s", "p", rule, "differ", 2, 0, 1.0, 0.0, (1.0, 30.0), Interval(0.1, 1.0), 10, 4
+        )
     )
 
 

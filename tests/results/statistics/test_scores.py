@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simloop.results.statistics.intervals import Interval, mover_wilson, pooled_wilson, wilson
-from simloop.results.statistics.scores import Planned, planned, score_means, score_tasks
+from simloop.results.statistics.scores import PlannedEpisodes, planned, score_means, score_tasks
 from simloop.results.tables.success_table import success_frame, success_grids
 from tests.helpers.run_folders import episodes
 
@@ -90,7 +90,7 @@ def test_a_task_that_a_policy_has_not_played_keeps_it_from_a_mean():
 
 
 def test_planned_episodes_that_did_not_finish_are_counted():
-    plan = Planned("metaworld", ("pi0", "expert"), 12, ("push-v3", "reach-v3"))
+    plan = PlannedEpisodes("metaworld", ("pi0", "expert"), 12, ("push-v3", "reach-v3"))
     table = frame(episodes(9, 1, 1), episodes(2, policy="pi0", weights="trained"))
     scores = score_tasks(table, [plan])
     assert [(score.policy, score.task, score.missing) for score in scores] == [
@@ -106,8 +106,8 @@ def test_planned_episodes_that_did_not_finish_are_counted():
 
 def test_plans_are_read_from_the_config_of_a_run():
     experiment = {"suite": "metaworld", "policies": ["expert"], "episodes": 5, "tasks": ["MT10"]}
-    assert planned({"experiment": experiment}) == Planned("metaworld", ("expert",), 5)
-    assert planned({"experiment": experiment, "tasks": ["reach-v3"]}) == Planned(
+    assert planned({"experiment": experiment}) == PlannedEpisodes("metaworld", ("expert",), 5)
+    assert planned({"experiment": experiment, "tasks": ["reach-v3"]}) == PlannedEpisodes(
         "metaworld", ("expert",), 5, ("reach-v3",)
     )
     assert planned({}) is None
