@@ -60,7 +60,7 @@ class PolicyClient:
         """The reply, with what travelling took. Raises what answering raised.
 
         Raises:
-          WorkerGone: If the worker has died for good, or at this query again and again.
+          WorkerLost: If the worker has died for good, or at this query again and again.
         """
         self.waiting += 1
         try:

@@ -169,7 +169,7 @@ class ShmChannel:
         """The reply, the seconds it spent at the worker, and when it left there (`time.perf_counter`).
 
         Raises:
-          LineCut: If the worker goes before it has answered.
+          ChannelClosed: If the worker goes before it has answered.
           Exception: What answering raised.
         """
         if not self.alive:

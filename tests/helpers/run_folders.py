@@ -44,7 +44,7 @@ QUERY = QueryRecord(
     post_ms=1.0,
     total_ms=25.0,
     batch=3,
-    batch_size=4,
+    bucket=4,
 )
 
 

@@ -186,9 +186,9 @@ def test_a_byte_that_changes_on_the_way_is_noticed(place, flip):
 
 WORKER = """
 import os, time
-from simloop.harness.serving.shm_server import Desk
+from simloop.harness.serving.shm_server import ShmServer
 
-print(repr(Desk(lambda query, done: os._exit(9)).open()), flush=True)
+print(repr(ShmServer(lambda query, done: os._exit(9)).open()), flush=True)
 time.sleep(300)
 """
 
