@@ -144,6 +144,8 @@ class CameraError(ValueError):
 class SuiteNotInstalledError(ImportError):
     """A suite whose packages are not installed; the text says the one command that installs them."""
 
+    user_facing = True
+
 
 NOT_INSTALLED = "not installed"
 

@@ -22,6 +22,8 @@ SUITES = {
 class UnknownNameError(LookupError):
     """A suite, task or group that does not exist."""
 
+    user_facing = True
+
     def __init__(self, kind: str, name: str, known: Iterable[str], advice: str = "") -> None:
         known = tuple(known)
         by_folded = {candidate.casefold(): candidate for candidate in known}

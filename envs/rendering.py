@@ -53,6 +53,8 @@ INSTALL_HINT = (
 class RenderingError(RuntimeError):
     """No picture can be drawn on this machine."""
 
+    user_facing = True
+
 
 def _loads(library: str) -> bool:
     try:

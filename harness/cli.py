@@ -35,30 +35,13 @@ app.command(looking.parity)
 
 
 def main() -> None:
-    """Entry point: what a user did wrong is said in a sentence, without a trace of our insides."""
+    """Run the command line; exceptions marked `user_facing` are printed as one sentence without a traceback."""
     try:
         sys.exit(app.cli(prog="simloop", description=__doc__, config=(tyro.conf.AvoidSubcommands,)))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception as error:
-        if not isinstance(error, _spoken_errors()):
+        if not getattr(error, "user_facing", False):
             raise
         Console(stderr=True).print(f"simloop: {error}", highlight=False, markup=False, soft_wrap=True)
         sys.exit(MISUSED)
-
-
-def _spoken_errors() -> tuple[type[Exception], ...]:
-    """Errors whose text is written for the person at the keyboard. Imported when there is one."""
-    from simloop.envs.interface import SuiteNotInstalledError
-    from simloop.envs.registry import UnknownNameError
-    from simloop.envs.rendering import RenderingError
-    from simloop.harness.errors import SimloopError
-    from simloop.policies.bench.bench_config import BenchError
-    from simloop.policies.presets import UnknownPresetError
-    from simloop.policies.training.errors import TrainingError
-    from simloop.policies.training.layout import DatasetError
-    from simloop.results.errors import ResultsError
-    from simloop.results.records.ledger import LedgerError
-
-    spoken = (SimloopError, LedgerError, ResultsError, RenderingError, UnknownNameError)
-    return (*spoken, TrainingError, DatasetError, SuiteNotInstalledError, BenchError, UnknownPresetError)

@@ -1,5 +1,8 @@
-"""Errors whose text is written for the person at the keyboard."""
+"""Base class of the errors that the harness reports to its user."""
 
 
 class SimloopError(Exception):
-    """What was wanted, what came, what to do: shown without a traceback by the command line."""
+    """State what was wanted, what was found and what to do about it."""
+
+    user_facing = True
+    """The command line prints the message of such an exception without a traceback."""

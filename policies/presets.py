@@ -136,6 +136,8 @@ class Preset:
 class UnknownPresetError(LookupError):
     """A preset that does not exist."""
 
+    user_facing = True
+
 
 def preset(name: str) -> Preset:
     """The preset of that name.

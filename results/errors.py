@@ -1,5 +1,7 @@
-"""What is asked of records that they cannot answer."""
+"""Errors raised when a requested analysis is impossible."""
 
 
 class ResultsError(ValueError):
-    """A question without an answer in these records; the text says what was wanted and what there is."""
+    """The records cannot answer the question; the text states what was wanted and what was found."""
+
+    user_facing = True

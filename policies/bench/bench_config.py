@@ -21,6 +21,8 @@ Target = Literal["h100", "h200"]
 class BenchError(ValueError):
     """What was asked cannot be measured."""
 
+    user_facing = True
+
 
 @dataclass(frozen=True)
 class BenchConfig:

@@ -3,3 +3,5 @@
 
 class TrainingError(Exception):
     """What was wanted, what came, what to do."""
+
+    user_facing = True

@@ -49,6 +49,8 @@ INDEX_FEATURES: dict[str, dict[str, Any]] = {
 class DatasetError(ValueError):
     """A dataset that cannot be read or written as asked."""
 
+    user_facing = True
+
 
 def features(
     state_names: Sequence[str],

@@ -27,6 +27,8 @@ _LINE = re.compile(rf'(\{{.+), "checksum": "([0-9a-f]{{{CHECKSUM_DIGITS}}})"\}}'
 class LedgerError(ValueError):
     """A ledger holds something other than what its writer wrote; the text says where and what."""
 
+    user_facing = True
+
 
 class TornTail(UserWarning):
     """The last line of a ledger has no end: it is being written, or its writer was killed."""
