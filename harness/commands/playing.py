@@ -107,7 +107,8 @@ def run(
     from simloop.harness.planning.protocol import DEFAULT, named_protocol
     from simloop.harness.run import run as run_experiment
     from simloop.results.records.runs import load_runs
-    from simloop.results.statistics.early_stopping import answer_sentence, answers
+    from simloop.results.statistics.early_stopping import sequential_decisions
+    from simloop.results.tables.decisions import decision_sentence
     from simloop.results.tables.published import reproductions
     from simloop.results.tables.run_tables import render as render_tables
 
@@ -183,8 +184,8 @@ def run(
         )
         return INTERRUPTED
     runs = load_runs(result.folder)
-    for answer in answers(runs):
-        console.print(answer_sentence(answer), highlight=False, markup=False)
+    for answer in sequential_decisions(runs):
+        console.print(decision_sentence(answer), highlight=False, markup=False)
     if reproductions(runs):
         console.print(
             render_tables(result.folder, "terminal", "published"),

@@ -69,15 +69,16 @@ def compare(
       by_task: Show every pair task by task, too.
     """
     from simloop.results.records.runs import load_runs
-    from simloop.results.statistics.early_stopping import answer_sentence, answers
+    from simloop.results.statistics.early_stopping import sequential_decisions
     from simloop.results.statistics.outcome_matrix import outcome_matrices
+    from simloop.results.tables.decisions import decision_sentence
     from simloop.results.tables.statements import comparison, task_grid
     from simloop.results.tables.typesetting import to_text
 
     console, runs = Console(), load_runs(list(run))
-    for answer in answers(runs):
+    for answer in sequential_decisions(runs):
         if not policies or {answer.a, answer.b} <= set(policies):
-            console.print(f"{answer_sentence(answer)}\n", highlight=False, markup=False)
+            console.print(f"{decision_sentence(answer)}\n", highlight=False, markup=False)
             console.print(
                 "The run stopped by its rule: quote this, for p-values and intervals below suppose a number of "
                 "episodes fixed beforehand.\n",

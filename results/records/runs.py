@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from simloop.results.records.ledger import LedgerError, TornTail
+from simloop.results.records.planned import PlannedEpisodes
 from simloop.results.records.records import (
     CONFIG,
     DECIDING_SOFTWARE,
@@ -23,7 +24,6 @@ from simloop.results.records.records import (
     look_up,
     policy_label,
 )
-from simloop.results.statistics.scores import PlannedEpisodes, planned
 
 KEY = ["policy", "suite", "protocol", "task", "episode"]
 
@@ -156,7 +156,7 @@ def _named(frame: pd.DataFrame, source: RunSource) -> pd.DataFrame:
 
 
 def _plan(config: Mapping[str, Any], frame: pd.DataFrame, source: RunSource) -> PlannedEpisodes | None:
-    plan = planned(config)
+    plan = PlannedEpisodes.from_config(config)
     if plan is None:
         return None
     protocol = plan.protocol or (frame["protocol"].iloc[0] if len(frame) else "")

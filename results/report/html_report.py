@@ -27,9 +27,10 @@ from simloop.results.report.figures import (
 )
 from simloop.results.report.methods import Methods, methods
 from simloop.results.statistics.contrasts import MARGIN, Contrast, contrasts
-from simloop.results.statistics.early_stopping import SequentialDecision, answer_sentence, answers
+from simloop.results.statistics.early_stopping import SequentialDecision, sequential_decisions
 from simloop.results.statistics.outcome_matrix import outcome_matrices
 from simloop.results.statistics.scores import score_means, score_tasks
+from simloop.results.tables.decisions import decision_sentence
 from simloop.results.tables.perturbation_curves import perturbation_curves
 from simloop.results.tables.published import PUBLISHED, reproductions
 from simloop.results.tables.run_tables import Table, render
@@ -79,7 +80,7 @@ def write_report(
         for outcomes in outcome_matrices(loaded.episodes, loaded.policies).values()
         for one in contrasts(outcomes, margin=margin, alpha=alpha)
     ]
-    stopped = answers(loaded)
+    stopped = sequential_decisions(loaded)
     means = score_means(score_tasks(loaded.episodes, loaded.plans))
     described = methods(loaded, means, found, stopped, tried)
     (out / "methods.tex").write_text(described.tex(escape_tex), encoding="utf-8")
@@ -220,7 +221,7 @@ def _answer(
         for (_, protocol), outcomes in matrices.items()
     ]
     parts = [f'<p class="headline">{html.escape(text)}</p>' for text in headlines]
-    parts += [f'<p class="answer">{html.escape(answer_sentence(answer))}</p>' for answer in stopped]
+    parts += [f'<p class="answer">{html.escape(decision_sentence(answer))}</p>' for answer in stopped]
     try:
         compared = comparison(runs, margin=margin, alpha=alpha, looked_at=looked_at)
     except ResultsError as error:

@@ -19,7 +19,6 @@ from simloop.results.records.records import Outcome
 from simloop.results.records.runs import Runs
 from simloop.results.statistics.intervals import Interval
 from simloop.results.statistics.sequential import Decision, StoppingRule, difference_sequence, e_process
-from simloop.results.tables.statements import percent, signed
 
 Pair = tuple[str, int]
 """(task, episode): one episode of either policy."""
@@ -81,8 +80,8 @@ def outcomes_in_order(
     return pairs[:, 0], pairs[:, 1], skipped
 
 
-def answers(runs: Runs) -> list[SequentialDecision]:
-    """The answers of those of the runs that had a stopping rule, in their order."""
+def sequential_decisions(runs: Runs) -> list[SequentialDecision]:
+    """The decisions of the runs that had a stopping rule, in their order."""
     found = []
     for number, (source, config) in enumerate(zip(runs.sources, runs.configs, strict=True)):
         experiment = config.get("experiment", {})
@@ -93,11 +92,11 @@ def answers(runs: Runs) -> list[SequentialDecision]:
             continue
         a, b = map(source.policy, experiment["policies"])
         order = [(str(task), int(episode)) for task, episode in config["pairs"]]
-        found.append(_answer(episodes, a, b, order, StoppingRule(**experiment["stopping"])))
+        found.append(_decision(episodes, a, b, order, StoppingRule(**experiment["stopping"])))
     return found
 
 
-def _answer(
+def _decision(
     episodes: pd.DataFrame, a: str, b: str, order: Sequence[Pair], rule: StoppingRule
 ) -> SequentialDecision:
     names = ("policy", "task", "episode", "outcome")
@@ -127,34 +126,3 @@ def _answer(
         2 * len(order),
         len(episodes),
     )
-
-
-def answer_sentence(answer: SequentialDecision) -> str:
-    """What the rule found, after how many pairs, and what that saved."""
-    a, b, rule = answer.a, answer.b, answer.rule
-    if not answer.pairs:
-        return f"{a} and {b}: no pair of episodes has been completed yet."
-    if answer.rate_b > answer.rate_a:
-        better, worse = b, a
-    else:
-        better, worse = a, b
-    level = f"at level {rule.alpha:g}, valid at every look"
-    after = f"after {answer.pairs} of at most {rule.max_pairs} pairs"
-    numbers = (
-        f"{a} {percent(answer.rate_a)}, {b} {percent(answer.rate_b)}, {a} less {b} between "
-        f"{signed(answer.interval.low)} and {signed(answer.interval.high)} points at any time, "
-        f"e-value {answer.e_values[-1]:.3g}"
-    )
-    margin = f"± {100 * rule.margin:g} points"
-    said = {
-        "differ": f"{better} succeeds more often than {worse}: decided {after}, {level}; {numbers}.",
-        "equivalent": f"{a} and {b} are equivalent within {margin}: decided {after}, {level}; {numbers}.",
-        "undecided": f"{a} and {b}: undecided {after}; neither a difference nor equivalence within {margin} was "
-        f"shown; {numbers}.",
-        "continue": f"{a} and {b}: not decided yet, {after}; {numbers}.",
-    }[answer.decision]
-    if answer.left_out:
-        said += f" {answer.left_out} pairs with an error are left out."
-    if answer.saved:
-        said += f" {answer.saved} of {answer.planned} planned episodes were not needed."
-    return said

@@ -7,42 +7,18 @@ episodes; but errors stay in the counts, and `bounds` says what they could have 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from simloop.results.records.records import policy_label
+from simloop.results.records.planned import PlannedEpisodes
 from simloop.results.statistics.intervals import Interval, mean_method, suite_mean, task_bootstrap, wilson
 
 MIN_TASKS = 5  # Fewer say next to nothing of how tasks differ.
 BOOTSTRAP_SEED = 0  # The same records give the same interval.
-
-
-@dataclass(frozen=True)
-class PlannedEpisodes:
-    """What a run was to play: each policy on each task, `episodes` times."""
-
-    suite: str
-    policies: tuple[str, ...]
-    episodes: int
-    tasks: tuple[str, ...] = ()
-    """Empty where only those tasks are known of which an episode has finished."""
-    protocol: str = ""
-    """Empty where it is not known."""
-    stops_early: Literal["", "rule", "limit"] = ""
-    """What ends the run before all episodes, if anything does: what was not played then is not missing."""
-
-    def covers(self, policy: str, suite: str, protocol: str, task: str) -> bool:
-        """Whether episodes of a policy on a task were planned."""
-        return (
-            policy in self.policies
-            and suite == self.suite
-            and self.protocol in ("", protocol)
-            and (not self.tasks or task in self.tasks)
-        )
 
 
 @dataclass(frozen=True)
@@ -188,25 +164,6 @@ class MeanScore:
         return task_bootstrap(successes, completed, rng, confidence=confidence)
 
 
-def planned(config: Mapping[str, Any]) -> PlannedEpisodes | None:
-    """What a run's `config.json` says was to be played; None if it does not say.
-
-    Reads `suite`, `policies`, `episodes`, `stopping` and `limit` of its `experiment`, and beside it `tasks`, a list
-    of full names, and `protocol`.
-    """
-    experiment = config.get("experiment", {})
-    if not {"suite", "policies", "episodes"} <= experiment.keys():
-        return None
-    return PlannedEpisodes(
-        experiment["suite"],
-        tuple(experiment["policies"]),
-        experiment["episodes"],
-        tuple(config.get("tasks", ())),
-        config.get("protocol", ""),
-        "rule" if experiment.get("stopping") else "limit" if experiment.get("limit") else "",
-    )
-
-
 def score_tasks(episodes: pd.DataFrame, plans: Sequence[PlannedEpisodes] = ()) -> list[Score]:
     """The score of every policy on every task of its suite and protocol.
 
@@ -252,18 +209,6 @@ def score_tasks(episodes: pd.DataFrame, plans: Sequence[PlannedEpisodes] = ()) -
                     )
                 )
     return scores
-
-
-def success_matrices(scores: Sequence[Score]) -> dict[tuple[str, str], pd.DataFrame]:
-    """For each (suite, protocol) the rates of policies (columns) on tasks (rows), nan where unknown."""
-    matrices: dict[tuple[str, str], dict[str, dict[str, float | None]]] = {}
-    for score in scores:
-        rates = matrices.setdefault((score.suite, score.protocol), {})
-        rates.setdefault(policy_label(score.policy, score.weights), {})[score.task] = score.rate
-    return {
-        key: pd.DataFrame(rates, dtype="float64").rename_axis(index="task", columns="policy")
-        for key, rates in matrices.items()
-    }
 
 
 def score_means(scores: Sequence[Score]) -> list[MeanScore]:

@@ -7,11 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from simloop.results.records.planned import PlannedEpisodes
 from simloop.results.records.records import policy_label
 from simloop.results.statistics.contrasts import Standing, family_size, standing
 from simloop.results.statistics.intervals import clopper_pearson, jeffreys
 from simloop.results.statistics.outcome_matrix import OutcomeMatrix
-from simloop.results.statistics.scores import MeanScore, PlannedEpisodes, Score, score_means
+from simloop.results.statistics.scores import MeanScore, Score, score_means
 from simloop.results.tables.typesetting import BELOW, NONE, Grid, head
 
 COLUMNS = (

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from simloop.results.records.runs import load_runs
-from simloop.results.statistics.early_stopping import answer_sentence, answers
+from simloop.results.statistics.early_stopping import sequential_decisions
+from simloop.results.tables.decisions import decision_sentence
 from tests.helpers.run_folders import EPISODE, broken, failed, write_run
 
 RULE = {"alpha": 0.05, "margin": 0.3, "max_pairs": 60}
@@ -29,8 +30,8 @@ def run(folder, outcomes, rule=RULE, pairs=60):
 
 
 def said(tmp_path, outcomes, **fields):
-    (answer,) = answers(run(tmp_path, outcomes, **fields))
-    return answer, answer_sentence(answer)
+    (answer,) = sequential_decisions(run(tmp_path, outcomes, **fields))
+    return answer, decision_sentence(answer)
 
 
 def test_a_difference_is_said_with_what_it_saved(tmp_path):
@@ -71,12 +72,12 @@ def test_errors_are_left_out_and_said(tmp_path):
 
 
 def test_runs_without_a_rule_have_no_such_answer(tmp_path):
-    assert answers(load_runs(write_run(tmp_path, [EPISODE]))) == []
+    assert sequential_decisions(load_runs(write_run(tmp_path, [EPISODE]))) == []
 
 
 @pytest.mark.parametrize("name", ["", "x="])
 def test_named_runs_answer_under_their_names(tmp_path, name):
     run(tmp_path, [(True, False)] * 8)
-    (answer,) = answers(load_runs([f"{name}{tmp_path}"]))
+    (answer,) = sequential_decisions(load_runs([f"{name}{tmp_path}"]))
     assert answer.decision == "differ"
     assert answer.a == ("x:a" if name else "a")

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from simloop.results.records.planned import PlannedEpisodes
 from simloop.results.statistics.intervals import Interval, mover_wilson, pooled_wilson, wilson
-from simloop.results.statistics.scores import PlannedEpisodes, planned, score_means, score_tasks
+from simloop.results.statistics.scores import score_means, score_tasks
 from simloop.results.tables.success_table import success_frame, success_grids
 from tests.helpers.run_folders import episodes
 
@@ -102,15 +103,6 @@ def test_planned_episodes_that_did_not_finish_are_counted():
     assert [mean.missing for mean in score_means(scores)] == [22, 13]
     assert score_tasks(table)[0].missing is None
     assert score_means(score_tasks(table))[0].missing is None
-
-
-def test_plans_are_read_from_the_config_of_a_run():
-    experiment = {"suite": "metaworld", "policies": ["expert"], "episodes": 5, "tasks": ["MT10"]}
-    assert planned({"experiment": experiment}) == PlannedEpisodes("metaworld", ("expert",), 5)
-    assert planned({"experiment": experiment, "tasks": ["reach-v3"]}) == PlannedEpisodes(
-        "metaworld", ("expert",), 5, ("reach-v3",)
-    )
-    assert planned({}) is None
 
 
 def test_episodes_with_undecodable_tokens_are_counted_once_each():
