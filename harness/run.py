@@ -19,7 +19,7 @@ from simloop.harness.actors.policy_worker import WorkerReport
 from simloop.harness.adapters.registry import checked_adapter
 from simloop.harness.engine.engine import Engine, EngineCallbacks
 from simloop.harness.engine.episode_queue import Attempt
-from simloop.harness.engine.metrics import EngineMetrics
+from simloop.harness.recording.engine_metrics import EngineMetrics
 from simloop.harness.engine.resources import Resources
 from simloop.harness.planning.early_stop import EarlyStop
 from simloop.harness.planning.experiment import Experiment, ExperimentError

@@ -16,14 +16,9 @@ from simloop.harness.actors.heartbeat import EnvActorHeartbeat, ProcessHeartbeat
 from simloop.harness.bench.lock_step import lock_step
 from simloop.harness.bench.workload import EngineWorkload, policy_alone, simulators_alone, stub_cpu_ms
 from simloop.harness.engine.engine import Engine, EngineCallbacks
-from simloop.harness.engine.metrics import (
-    EngineMetrics,
-    Readings,
-    WorkerReadings,
-    simulator_figures,
-    worker_figures,
-)
+from simloop.harness.engine.metrics import EnvActorPairs, WorkerPairs, env_actor_metrics, worker_metrics
 from simloop.harness.engine.resources import EngineError, Resources, usable_cores
+from simloop.harness.recording.engine_metrics import EngineMetrics
 from simloop.harness.rollout.loop import RolloutResult
 from simloop.harness.rollout.phase_timer import Phase
 from simloop.results.tables.typesetting import Grid, to_markdown
@@ -128,17 +123,17 @@ def _achieved(
 ) -> Achieved:
     pairs = [(a, last.simulators[pid]) for pid, a in first.simulators.items() if pid in last.simulators]
     workers = [(a, last.workers[pid]) for pid, a in first.workers.items() if pid in last.workers]
-    simulated, served = simulator_figures(pairs), worker_figures(workers)
+    simulated, served = env_actor_metrics(pairs), worker_metrics(workers)
     queries = [query for one in played for query in one.queries]
     return Achieved(
-        queries_per_s=simulated["queries_per_s"],
-        steps_per_s=simulated["steps_per_s"],
+        queries_per_s=simulated.queries_per_s or 0.0,
+        steps_per_s=simulated.steps_per_s or 0.0,
         environments=len(pairs) * places,
         overhead_ms=statistics.median(q.total_ms - q.render_ms - q.device_ms - q.queue_ms for q in queries),
-        own=_own_time(first, last, pairs, workers, simulated["queries_per_s"], stub_ms),
-        simulator_share=simulated["simulator_share"],
-        device_share=served.get("device_share", 0.0),
-        batch_fill=served.get("batch_fill", 0.0),
+        own=_own_time(first, last, pairs, workers, simulated.queries_per_s or 0.0, stub_ms),
+        simulator_share=simulated.simulator_share or 0.0,
+        device_share=served.device_share or 0.0,
+        batch_fill=served.batch_fill or 0.0,
         renders_per_query=sum(one.renders for one in played) / max(1, len(queries)),
     )
 
@@ -146,8 +141,8 @@ def _achieved(
 def _own_time(
     first: _Reading,
     last: _Reading,
-    pairs: Readings,
-    workers: WorkerReadings,
+    pairs: EnvActorPairs,
+    workers: WorkerPairs,
     queries_per_s: float,
     stub_ms: float,
 ) -> OwnTime:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from simloop.harness.engine.metrics import EngineMetrics
+from simloop.harness.recording.engine_metrics import EngineMetrics
 
 START = 2  # Environments of a simulator before anything is measured: one is simulated while the other waits.
 CALLS_OF_A_ROUND = 2  # The one that is running when a query arrives, and its own.

@@ -31,7 +31,7 @@ from simloop.harness.engine.checkpoint_transfer import travelling
 from simloop.harness.engine.env_pool import Death, EnvActorHandle, EnvPool, first_line
 from simloop.harness.engine.episode_queue import Attempt, EpisodeQueue
 from simloop.harness.engine.gpu_allocation import WorkerGpus
-from simloop.harness.engine.metrics import EngineMetrics
+from simloop.harness.recording.engine_metrics import EngineMetrics
 from simloop.harness.engine.ray_cluster import RayConnection
 from simloop.harness.engine.resources import EngineError, Resources
 from simloop.harness.engine.supervisor import Supervisor

@@ -1,130 +1,79 @@
-"""How a run is doing: what its processes said of themselves, put into a few numbers. Pure."""
+"""Compute engine metrics from pairs of successive heartbeats. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 from simloop.harness.actors.heartbeat import EnvActorHeartbeat, WorkerHeartbeat
+from simloop.harness.recording.engine_metrics import EnvActorMetrics, WorkerMetrics
 from simloop.harness.rollout.phase_timer import PHASES, Phase, PhaseTotals
 
-Readings = Sequence[tuple[EnvActorHeartbeat, EnvActorHeartbeat]]
-"""Two successive ones of every simulator."""
-WorkerReadings = Sequence[tuple[WorkerHeartbeat, WorkerHeartbeat]]
+EnvActorPairs = Sequence[tuple[EnvActorHeartbeat, EnvActorHeartbeat]]
+"""An earlier and a later heartbeat of each env actor."""
+WorkerPairs = Sequence[tuple[WorkerHeartbeat, WorkerHeartbeat]]
+"""An earlier and a later heartbeat of each policy worker."""
 
 
-@dataclass(frozen=True)
-class EngineMetrics:
-    """The engine over the last seconds. None where there is nothing to take it from."""
-
-    simulators: int = 0
-    """Processes that simulate."""
-    places: int = 1
-    """Environments that each may have under way."""
-    running: int = 0
-    """Episodes under way."""
-    waiting: int = 0
-    """Episodes that have not been begun."""
-    workers: int = 0
-    queue: int = 0
-    """Queries that wait for a policy."""
-    simulator_share: float | None = None
-    """Share of the time in which simulators had something to simulate."""
-    device_share: float | None = None
-    """Share of the time in which policies computed."""
-    batch_fill: float | None = None
-    """Share of the rows of all calls that held a query."""
-    queries_per_s: float | None = None
-    steps_per_s: float | None = None
-    phase_ms: dict[str, float] = field(default_factory=dict)
-    """Mean time of each phase."""
-    sim_ms: float | None = None
-    """What a simulator does for one query: steps, frames, and its part of resets and starts."""
-    call_ms: float | None = None
-    """One call of a policy."""
-    call_rows: float = 1.0
-    """Queries that a call had room for."""
-    env_bytes: int | None = None
-    """Memory of one environment, where it is largest."""
-    free_bytes: int | None = None
-    """Memory that is left, on the machine where it is least."""
-    retried: int = 0
-    """Attempts so far that had to be made again."""
-    replaced: int = 0
-    """Processes so far that had to be replaced."""
-    starting: str = ""
-    """What policy workers do that cannot answer yet."""
-    slow: str = ""
-    """What is taking long at this moment."""
-
-
-def simulator_figures(readings: Readings) -> dict[str, Any]:
-    """The part of the figures that simulators decide."""
+def env_actor_metrics(pairs: EnvActorPairs) -> EnvActorMetrics:
+    """Return rates, shares and mean durations over the time between the heartbeats of each pair."""
     wall = idle = 0.0
     totals = {phase: PhaseTotals() for phase in PHASES}
-    for before, now in readings:
+    for before, now in pairs:
         wall += now.process.clock_s - before.process.clock_s
         idle += now.idle_s - before.idle_s
         for phase in PHASES:
             totals[phase] += now.totals[phase].since(before.totals[phase])
     if wall <= 0:
-        return {}
-    per_process = wall / len(readings)
+        return EnvActorMetrics()
+    per_process = wall / len(pairs)
     queries = totals["query"].count
-    return {
-        "simulator_share": max(0.0, 1 - idle / wall),
-        "steps_per_s": totals["step"].count / per_process,
-        "queries_per_s": queries / per_process,
-        "sim_ms": round(1e3 * max(0.0, wall - idle) / queries, 3) if queries else None,
-        "phase_ms": {p: round(_mean_ms(totals[p]), 3) for p in PHASES if totals[p].count},
-        "env_bytes": env_bytes([now for _, now in readings]),
-        "free_bytes": min(now.process.free_bytes for _, now in readings),
-    }
+    return EnvActorMetrics(
+        simulator_share=max(0.0, 1 - idle / wall),
+        queries_per_s=queries / per_process,
+        steps_per_s=totals["step"].count / per_process,
+        phase_ms={p: round(1e3 * t.wall_s / t.count, 3) for p, t in totals.items() if t.count},
+        sim_ms=round(1e3 * max(0.0, wall - idle) / queries, 3) if queries else None,
+        env_bytes=_env_bytes([now for _, now in pairs]),
+        free_bytes=min(now.process.free_bytes for _, now in pairs),
+    )
 
 
-def worker_figures(readings: WorkerReadings) -> dict[str, Any]:
-    """The part of the figures that policy workers decide."""
+def worker_metrics(pairs: WorkerPairs) -> WorkerMetrics:
+    """Return queue length, utilization and batch statistics over the time between the heartbeats of each pair."""
     wall = busy = 0.0
-    rows = places = queue = calls = 0
-    for before, now in readings:
+    rows = places = batches = 0
+    for before, now in pairs:
         wall += now.process.clock_s - before.process.clock_s
-        busy += busy_s(now) - busy_s(before)
+        busy += _busy_s(now) - _busy_s(before)
         rows += now.load.rows - before.load.rows
         places += now.load.places - before.load.places
-        calls += now.load.batches - before.load.batches
-        queue += now.load.waiting
-    found: dict[str, Any] = {"queue": queue}
-    if wall > 0:
-        found["device_share"] = min(1.0, busy / wall)
-    if calls:
-        found["batch_fill"] = rows / places
-        found["call_ms"] = round(1e3 * busy / calls, 3)
-        found["call_rows"] = places / calls
-    return found
+        batches += now.load.batches - before.load.batches
+    return WorkerMetrics(
+        queue=sum(now.load.waiting for _, now in pairs),
+        device_share=min(1.0, busy / wall) if wall > 0 else None,
+        batch_fill=rows / places if batches else None,
+        call_ms=round(1e3 * busy / batches, 3) if batches else None,
+        call_rows=places / batches if batches else 1.0,
+    )
 
 
-def busy_s(heartbeat: WorkerHeartbeat) -> float:
-    """Seconds in which a policy computed, the present call included."""
+def _busy_s(heartbeat: WorkerHeartbeat) -> float:
+    """Seconds in which a policy computed, including the current batch."""
     return heartbeat.load.busy_s + heartbeat.load.running_for_s
 
 
-def env_bytes(healths: Sequence[EnvActorHeartbeat]) -> int | None:
-    """Memory of one environment, taken as all that its process has grown to: more than it is, never less."""
-    sizes = [h.process.rss_bytes // h.environments for h in healths if h.environments]
+def _env_bytes(heartbeats: Sequence[EnvActorHeartbeat]) -> int | None:
+    """An upper bound of an environment's memory: the process's memory divided by its environments."""
+    sizes = [h.process.rss_bytes // h.environments for h in heartbeats if h.environments]
     return max(sizes, default=None)
-
-
-def _mean_ms(totals: PhaseTotals) -> float:
-    return 1e3 * totals.wall_s / totals.count
 
 
 def phase_text(phase: Phase) -> str:
     """How sentences speak of a phase."""
     return {
-        "make": "starting a simulation",
+        "make": "creating an environment",
         "reset": "a reset",
         "step": "a step",
-        "render": "drawing a camera",
-        "query": "an answer of the policy",
+        "render": "rendering a camera",
+        "query": "a policy query",
     }[phase]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from simloop.harness.actors.heartbeat import EnvActorHeartbeat, WorkerHeartbeat
 from simloop.harness.engine.autoscaler import Autoscaler
 from simloop.harness.engine.env_pool import Death, EnvActorHandle, EnvPool
-from simloop.harness.engine.metrics import EngineMetrics, phase_text, simulator_figures, worker_figures
+from simloop.harness.engine.metrics import env_actor_metrics, phase_text, worker_metrics
 from simloop.harness.engine.timeouts import Timeouts
 from simloop.harness.engine.worker_pool import Worker, WorkerPool
+from simloop.harness.recording.engine_metrics import EngineMetrics
 
 HEALTH_S = 2.0
 """Between two questions after the health of a process, each of which costs some milliseconds on cores; of many
@@ -127,7 +128,7 @@ class Supervisor:
             for w in self._worker_pool.all
             if w in window.workers and w.heartbeat
         ]
-        return simulator_figures(simulators) | worker_figures(workers)
+        return asdict(env_actor_metrics(simulators)) | asdict(worker_metrics(workers))
 
     def _without_the_largest(self) -> Death | None:
         """Replace a simulator that has grown beyond what it may have, or far beyond the others."""
@@ -160,6 +161,6 @@ class Supervisor:
             retried=self.retried,
             replaced=self.replaced,
             slow=f"{phase_text(slow.phase)} for {slow.for_s:.0f} s" if slow and slow.phase else "",
-            **simulator_figures(simulators),
-            **worker_figures(workers),
+            **asdict(env_actor_metrics(simulators)),
+            **asdict(worker_metrics(workers)),
         )

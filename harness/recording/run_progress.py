@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from simloop.harness.engine.metrics import EngineMetrics
+from simloop.harness.recording.engine_metrics import EngineMetrics
 from simloop.harness.recording.run_status import Status
 
 PLAIN_EVERY_S = 10.0  # Between two lines where nobody watches a terminal, such as a log file.

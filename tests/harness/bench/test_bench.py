@@ -17,11 +17,11 @@ from simloop.harness.bench.workload import (
     simulators_alone,
     stub_cpu_ms,
 )
-from simloop.harness.commands.bench import RolloutResult
+from simloop.harness.commands.bench import EpisodeOptions
 from simloop.harness.errors import SimloopError
 from simloop.harness.rollout.loop import run_episode
 from simloop.harness.rollout.phase_timer import PHASES, PhaseTotals
-from simloop.harness.serving.batcher import Load
+from simloop.harness.serving.batcher import WorkerLoad
 from simloop.harness.serving.stub_policy import StubPolicy
 from simloop.policies.interface import Query
 
@@ -68,7 +68,7 @@ def test_the_cost_of_the_harness_is_taken_from_what_each_process_said_over_its_o
         return EnvActorHeartbeat(ProcessHeartbeat(1, "n", 0, cpu_s, clock_s, 0), (), totals)
 
     def worker(clock_s: float, cpu_s: float) -> WorkerHeartbeat:
-        return WorkerHeartbeat(ProcessHeartbeat(2, "n", 0, cpu_s, clock_s, 0), True, Load())
+        return WorkerHeartbeat(ProcessHeartbeat(2, "n", 0, cpu_s, clock_s, 0), True, WorkerLoad())
 
     before = _Reading({}, {}, clock_s=0.0, driver_s=5.0, ray_s=7.0)
     after = _Reading({}, {}, clock_s=10.0, driver_s=5.1, ray_s=7.2)
@@ -108,4 +108,4 @@ def test_a_simulation_that_fails_ends_the_measurement():
 @pytest.mark.parametrize(("task", "words"), [("reech-v3", "reach-v3"), ("MT10", "is 10 tasks; name one")])
 def test_a_task_that_is_none_is_told_before_anything_is_measured(task, words):
     with pytest.raises((SimloopError, registry.UnknownNameError), match=words):
-        RolloutResult(task=task).workload()
+        EpisodeOptions(task=task).workload()

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from simloop.harness.engine.autoscaler import BEYOND, START, Autoscaler, Limits
-from simloop.harness.engine.metrics import EngineMetrics
+from simloop.harness.recording.engine_metrics import EngineMetrics
 
 GIB = 2**30
 LIMITS = Limits(simulators=2, workers=1, total_bytes=100 * GIB)

@@ -11,7 +11,7 @@ from simloop.harness.engine.supervisor import LONGEST_WINDOW_S, WINDOW_S, Superv
 from simloop.harness.engine.timeouts import Timeouts
 from simloop.harness.engine.worker_pool import WorkerPool
 from simloop.harness.rollout.phase_timer import PHASES, PhaseTotals
-from simloop.harness.serving.batcher import Load
+from simloop.harness.serving.batcher import WorkerLoad
 from simloop.harness.serving.stub_policy import Stub
 from tests.harness.engine.test_env_pool import attempt, play, simulators
 
@@ -47,7 +47,7 @@ class Run:
                 simulator.heartbeat,
                 EnvActorHeartbeat(process, (), totals, idle_s, self.environments),
             )
-            load = Load(batches=count, rows=count, places=4 * count, busy_s=count * CALL_S)
+            load = WorkerLoad(batches=count, rows=count, places=4 * count, busy_s=count * CALL_S)
             worker.before, worker.heartbeat = worker.heartbeat, WorkerHeartbeat(process, True, load)
             simulator.heard = worker.heard = self.now
             self.notes += self.supervisor.look_after(self.now, waiting=100)[1]

@@ -11,7 +11,7 @@ from simloop.harness.actors.policy_worker import WorkerReport
 from simloop.harness.engine.resources import Floors
 from simloop.harness.engine.timeouts import Timeouts
 from simloop.harness.engine.worker_pool import WorkerPool
-from simloop.harness.serving.batcher import Load
+from simloop.harness.serving.batcher import WorkerLoad
 from simloop.harness.serving.stub_policy import Stub
 from simloop.policies.models.kernels import KernelChoice, Kernels
 
@@ -73,7 +73,7 @@ def test_more_workers_join_those_that_are_there_and_are_asked_once_they_are_read
 def said(made: WorkerPool, doing: str, steps: int, *, number: int = 0, pid: int = 1) -> None:
     done: Future = Future()
     done.set_result(
-        WorkerHeartbeat(ProcessHeartbeat(pid, "here", 0, 0.0, 0.0, 0), False, Load(), doing, steps)
+        WorkerHeartbeat(ProcessHeartbeat(pid, "here", 0, 0.0, 0.0, 0), False, WorkerLoad(), doing, steps)
     )
     made.heard(made.all[number], done)
 

@@ -8,7 +8,7 @@ import urllib.request
 import pytest
 from rich.console import Console
 
-from simloop.harness.engine.metrics import EngineMetrics
+from simloop.harness.recording.engine_metrics import EngineMetrics
 from simloop.harness.errors import SimloopError
 from simloop.harness.recording.dashboards import DashboardError, make_dashboard
 from simloop.harness.recording.run_progress import status_line
