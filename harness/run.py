@@ -19,7 +19,6 @@ from simloop.harness.actors.policy_worker import WorkerReport
 from simloop.harness.adapters.registry import checked_adapter
 from simloop.harness.engine.engine import Engine, EngineCallbacks
 from simloop.harness.engine.episode_queue import Attempt
-from simloop.harness.recording.engine_metrics import EngineMetrics
 from simloop.harness.engine.resources import Resources
 from simloop.harness.planning.early_stop import EarlyStop
 from simloop.harness.planning.experiment import Experiment, ExperimentError
@@ -27,6 +26,7 @@ from simloop.harness.planning.plan import Plan
 from simloop.harness.planning.policy_names import require_weights
 from simloop.harness.planning.seed_overlap import refuse_training_seeds
 from simloop.harness.recording.dashboards import make_dashboard
+from simloop.harness.recording.engine_metrics import EngineMetrics
 from simloop.harness.recording.provenance import Provenance
 from simloop.harness.recording.run_folder import RunFolder, video_path
 from simloop.harness.recording.run_progress import RunProgress

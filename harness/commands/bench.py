@@ -54,7 +54,9 @@ class EpisodeOptions:
 
 
 @bench.command(name="engine")
-def engine(played: Annotated[EpisodeOptions, arg(name="")], *, seconds: Seconds = 20.0, compare: bool = True) -> int:
+def engine(
+    played: Annotated[EpisodeOptions, arg(name="")], *, seconds: Seconds = 20.0, compare: bool = True
+) -> int:
     """Measure how much of this machine the engine makes use of, and what it costs.
 
     Prints, as Markdown: queries per second of the simulators alone, of the policy alone and of both together,

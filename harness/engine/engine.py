@@ -31,7 +31,6 @@ from simloop.harness.engine.checkpoint_transfer import travelling
 from simloop.harness.engine.env_pool import Death, EnvActorHandle, EnvPool, first_line
 from simloop.harness.engine.episode_queue import Attempt, EpisodeQueue
 from simloop.harness.engine.gpu_allocation import WorkerGpus
-from simloop.harness.recording.engine_metrics import EngineMetrics
 from simloop.harness.engine.ray_cluster import RayConnection
 from simloop.harness.engine.resources import EngineError, Resources
 from simloop.harness.engine.supervisor import Supervisor
@@ -39,6 +38,7 @@ from simloop.harness.engine.timeouts import Timeouts
 from simloop.harness.engine.worker_pool import WorkerPool
 from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.planning.protocol import Protocol
+from simloop.harness.recording.engine_metrics import EngineMetrics
 from simloop.policies.interface import PolicySpec
 from simloop.policies.models.kernels import Kernels
 

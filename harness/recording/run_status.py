@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from simloop.harness.recording.engine_metrics import EngineMetrics
 from simloop.harness.errors import SimloopError
+from simloop.harness.recording.engine_metrics import EngineMetrics
 from simloop.harness.recording.run_folder import write_atomically
 from simloop.results.records.records import EpisodeRecord, run_folder
 from simloop.results.statistics.intervals import wilson

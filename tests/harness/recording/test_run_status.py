@@ -8,9 +8,9 @@ import urllib.request
 import pytest
 from rich.console import Console
 
-from simloop.harness.recording.engine_metrics import EngineMetrics
 from simloop.harness.errors import SimloopError
 from simloop.harness.recording.dashboards import DashboardError, make_dashboard
+from simloop.harness.recording.engine_metrics import EngineMetrics
 from simloop.harness.recording.run_progress import status_line
 from simloop.harness.recording.run_status import (
     FIGURES_EVERY_S,
