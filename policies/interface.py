@@ -1,6 +1,6 @@
-"""What every policy looks like from outside: queries in, chunks of actions out.
+"""Interfaces of policies: queries in, chunks of actions out.
 
-Neither JAX nor a simulator is needed to import this file.
+Importing this module needs neither JAX nor a simulator.
 
 Axis letters: h image height, w image width, s state size, t actions per chunk, a action size.
 """
@@ -8,9 +8,10 @@ Axis letters: h image height, w image width, s state size, t actions per chunk, 
 from __future__ import annotations
 
 import abc
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
@@ -22,91 +23,95 @@ Weights = Literal["scripted", "untrained", "trained"]
 
 @dataclass(frozen=True)
 class PolicySpec:
-    """What a policy needs to be asked and what it answers; known before any weight is loaded."""
+    """Inputs and outputs of a policy, known before its weights are loaded."""
 
     name: str
     robot: str
-    """The convention of cameras, state and actions that the policy was made for, e.g. `metaworld`.
+    """Convention of cameras, state and actions that the policy was trained for, e.g. `metaworld`.
     The harness looks up the adapter for (suite, robot). `any` for scripted policies."""
     weights: Weights
     cameras: tuple[str, ...]
-    """Model camera names, in the model's order. A query must hold each of them."""
+    """Model camera names, in the model's order. A query must hold an image of each."""
     image_hw: tuple[int, int] | None
-    """Size the policy resizes images to; rendering larger is wasted. None where it takes no images."""
+    """Height and width that the policy resizes images to; None if it takes no images."""
     state_size: int | None
-    """Length of the robot state, unpadded. None where the state is not used."""
+    """Length of the robot state, unpadded; None if the state is not used."""
     action_size: int | None
-    """Length of an action, unpadded. None where the policy follows the task."""
+    """Length of an action, unpadded; None if it is that of the task."""
     chunk_steps: int
     """Actions per chunk."""
     runs_in: Literal["worker", "actor"] = "worker"
-    """Whether queries travel to a policy worker or are answered where the simulator runs."""
+    """Whether a policy worker answers the queries, or the env actor itself."""
     uses_privileged: bool = False
-    """Whether the policy looks at the simulator's own state, as a scripted expert does."""
+    """Whether the policy reads the state of the simulator, as a scripted expert does."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """One question of one episode, in robot units."""
+    """Request for one chunk of actions, in robot units."""
 
     task: str
     """Name of the task. Learned policies ignore it and read the instruction."""
     instruction: str
     key: int
-    """64-bit key of this query's randomness, derived from the episode: the answer depends on
-    nothing else that is random."""
+    """64-bit key of the randomness in the answer, derived from the episode. Nothing else is random."""
     state: Float32[np.ndarray, "s"]
     """Proprioceptive state, neither normalised nor padded."""
     images: Mapping[str, UInt8[np.ndarray, "h w 3"]] = field(default_factory=dict)
-    """By model camera name. A camera that the robot does not have is absent here and masked."""
+    """Images by model camera name. A camera that the robot lacks is absent here and masked in the model."""
     privileged: Float64[np.ndarray, "_"] | None = None
+    """State of the simulator, for policies with `uses_privileged`."""
     action_low: Float64[np.ndarray, "a"] | None = None
-    """Bounds of the task's actions, for policies that follow the task (`random`, `hold`)."""
+    """Lower bounds of the task's actions, for policies that adapt to the task (`random`, `hold`)."""
     action_high: Float64[np.ndarray, "a"] | None = None
+    """Upper bounds of the task's actions."""
+    episode: str = ""
+    """Stable id of the episode, equal for all its queries and attempts."""
+    step: int = 0
+    """Control steps that the episode has executed so far."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """The answer to one query: actions in robot units, the first to be executed first."""
+    """Answer to one query: actions in robot units, in the order of execution."""
 
     actions: Float32[np.ndarray, "t a"]
     undecodable: tuple[int, ...] | None = None
-    """The generated tokens, where they do not spell a valid action chunk. `actions` is then empty
-    (t = 0): what happens next is the protocol's decision, not the policy's."""
+    """Generated tokens that do not decode to a valid chunk. `actions` is then empty (t = 0), and the
+    protocol decides how the episode continues."""
 
 
 @dataclass(frozen=True)
 class InferenceResult:
-    """What one batched call returned, with the time it took by stage.
+    """Chunks of one batched call, with the time of each stage.
 
-    The stages are measured on the host clock; `device_s` ends after the results have arrived, not
-    after dispatch.
+    Stages are measured on the host clock; `device_s` ends when the results are on the host.
     """
 
     chunks: Sequence[Chunk]
     host_s: float = 0.0
-    """Resizing, normalising, tokenising and padding on the host."""
+    """Seconds spent on resizing, normalising, tokenising and padding."""
     device_s: float = 0.0
-    """Copy to the device, the model, and the copy back."""
+    """Seconds from the copy to the device to the copy back."""
     post_s: float = 0.0
-    """Unnormalising and decoding of actions."""
+    """Seconds spent on unnormalising and decoding actions."""
 
 
 @dataclass(frozen=True)
 class CompilationProgress:
-    """How far a policy is with compiling."""
+    """Progress of compiling a policy."""
 
     done: int
     """Programs that are compiled."""
     programs: int
-    """All that are to be compiled now."""
+    """Programs to compile."""
     under_way: tuple[str, ...]
-    """What the others answer, in words."""
+    """Descriptions of the remaining programs."""
     seconds: float
-    """Since the first was begun."""
+    """Time since compilation started."""
 
     def __str__(self) -> str:
-        """As in a line that goes on with the time."""
+        """Progress without the time, which callers append."""
         return f"compiling, {self.done} of {self.programs} programs done"
 
 
@@ -122,49 +127,71 @@ class LoadOptions:
     """What computes what libraries have kernels for; what is found to be fastest if it is not said."""
 
 
-class Policy(abc.ABC):
-    """Answers batches of queries. Stateless between calls: equal queries get equal answers."""
+@runtime_checkable
+class Policy(Protocol):
+    """Minimal policy: a spec and a function from queries to chunks.
+
+    Equal queries must get equal chunks, whatever was asked before.
+    """
 
     spec: PolicySpec
 
-    @abc.abstractmethod
+    def infer(self, queries: Sequence[Query]) -> Sequence[Chunk]:
+        """Return one chunk per query, in their order.
+
+        Raises:
+          QueryError: If a query lacks an input that the policy needs.
+        """
+
+
+class BatchedPolicy(abc.ABC):
+    """Policy as the engine drives it: in batches of fixed sizes, with stages that may overlap.
+
+    Stateless between calls: equal queries get equal chunks.
+    """
+
+    spec: PolicySpec
+
     def prepare(
         self, batch_size: int, on_progress: Callable[[CompilationProgress], None] | None = None
     ) -> float:
-        """Compile and warm up for batches of `batch_size` rows; returns the seconds it took.
+        """Compile and warm up for batches of `batch_size` rows; return the seconds this took.
 
         Args:
-          told: Told how far it is, before the first program and after each; never where nothing is compiled.
+          batch_size: Rows of a batch.
+          on_progress: Called before the first program and after each. Never called if nothing is compiled.
         """
+        return 0.0
 
     @abc.abstractmethod
     def infer(self, queries: Sequence[Query], batch_size: int) -> InferenceResult:
         """Answer 1 to `batch_size` queries in one call, padded to exactly `batch_size` rows.
 
-        A row's answer depends neither on its place in the batch nor on its neighbours.
+        The chunk of a row depends neither on its index in the batch nor on the other rows.
 
         Raises:
-          QueryError: If a query lacks a camera or its state has another size than the spec says.
+          QueryError: If a query lacks a camera or its state differs in size from the spec.
+          ValueError: If there are no queries, or more than `batch_size`.
         """
 
     def encode(self, query: Query) -> Any:
-        """What the host can do for one query before its neighbours are known: its row of a batch.
+        """Preprocess one query into a row of a batch, on the host.
 
-        `encode`, `assemble` and `run` are `infer` in three parts, of which the first two may be called while
-        another thread runs an earlier batch. Policies that gain nothing by that leave them as they are.
+        `encode`, `assemble` and `run` together are `infer`. The first two may be called while another thread
+        runs an earlier batch. Policies that gain nothing by that keep these defaults.
         """
         return query
 
     def assemble(self, rows: Sequence[Any], batch_size: int) -> Any:
-        """Rows as one batch, padded to `batch_size`, on its way to the device."""
+        """Stack rows to a batch, padded to `batch_size` rows, and start copying it to the device."""
         return list(rows), batch_size
 
     def run(self, batch: Any) -> InferenceResult:
-        """Answer an assembled batch. `host_s` is what was spent in here alone."""
+        """Answer an assembled batch. `host_s` covers this call alone."""
         return self.infer(*batch)
 
     def device(self) -> str:
-        """What the policy computes on, for the provenance."""
+        """Device that computes the answers, for the provenance."""
         return "cpu"
 
     def kernels(self) -> KernelChoice | None:
@@ -172,8 +199,33 @@ class Policy(abc.ABC):
         return None
 
     def fingerprint(self) -> dict[str, str]:
-        """Hashes of everything that decides the answers (weights, statistics, tokenizers)."""
+        """Hashes of everything that determines the answers: weights, statistics, tokenizers."""
         return {}
+
+
+class _Batched(BatchedPolicy):
+    """Adapter from `Policy` to `BatchedPolicy`; nothing is padded or compiled."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.spec = policy.spec
+        self._policy = policy
+
+    def infer(self, queries: Sequence[Query], batch_size: int) -> InferenceResult:
+        require_fitting(queries, batch_size)
+        start = time.perf_counter()
+        chunks = self._policy.infer(queries)
+        return InferenceResult(chunks, host_s=time.perf_counter() - start)
+
+
+def batched(policy: Policy | BatchedPolicy) -> BatchedPolicy:
+    """Return a policy in the interface of the engine; a `BatchedPolicy` is returned unchanged."""
+    return policy if isinstance(policy, BatchedPolicy) else _Batched(policy)
+
+
+def require_fitting(queries: Sequence[Query], batch_size: int) -> None:
+    """Raise `ValueError` unless there are 1 to `batch_size` queries."""
+    if not 1 <= len(queries) <= batch_size:
+        raise ValueError(f"A batch of {batch_size} rows holds 1 to {batch_size} queries; got {len(queries)}.")
 
 
 class QueryError(ValueError):

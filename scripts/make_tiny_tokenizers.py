@@ -188,7 +188,7 @@ def expert_episodes() -> tuple[list[np.ndarray], list[np.ndarray]]:
             success = False
             while not success and len(episode) < task.max_steps:
                 query: Query = adapter.query(env, expert.spec, {}, task.instruction, key=0)
-                action = expert.infer([query], batch_size=1).chunks[0].actions[0]
+                action = expert.act(query)
                 episode.append((query.state, action))
                 success = env.step(adapter.action(task, action)).success
             states.append(np.stack([state for state, _ in episode]))

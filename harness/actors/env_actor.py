@@ -19,7 +19,7 @@ from simloop.harness.planning.protocol import Protocol
 from simloop.harness.rollout.loop import Reply, RolloutResult, ask_here, play
 from simloop.harness.rollout.phase_timer import PhaseTimer, PhaseTimers
 from simloop.harness.rollout.video import VideoRecorder
-from simloop.policies.interface import Policy, PolicySpec, Query
+from simloop.policies.interface import BatchedPolicy, PolicySpec, Query
 
 MOST_AT_ONCE = 256
 MEETING_S = 60.0  # For what is told of a policy to arrive, should Ray deliver an episode before it.
@@ -97,7 +97,7 @@ class EnvActor:
         self._sources = sources
         self._environments = Environments(sources, protocol.render)
         self._met: dict[str, tuple[PolicySpec, tuple[Any, ...]]] = {}
-        self._policies: dict[str, Policy] = {}
+        self._policies: dict[str, BatchedPolicy] = {}
         self._timers = PhaseTimers()
         self._workers = Workers(self._timers)
         self._slots: dict[int, PhaseTimer] = {}

@@ -13,7 +13,7 @@ from simloop.harness.adapters.registry import find_adapter
 from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.planning.policy_names import load
 from simloop.harness.rollout.loop import Reply, RolloutResult
-from simloop.policies.interface import Policy, PolicySpec, Query
+from simloop.policies.interface import BatchedPolicy, PolicySpec, Query
 
 
 def make_env(suite: str, task: str, render: RenderSettings) -> Env:
@@ -39,7 +39,7 @@ class Factories:
 
     env: Callable[[str, str, RenderSettings], Env] = make_env
     """Starts a simulation of (suite, task)."""
-    policy: Callable[..., Policy] = load
+    policy: Callable[..., BatchedPolicy] = load
     """Loads a policy by its name in the experiment; told, where it answers in a worker, how (`LoadOptions`)."""
     adapter: Callable[[str, PolicySpec], Adapter] = find_adapter
     """Joins (suite, policy)."""

@@ -18,7 +18,7 @@ from simloop.harness.rollout.loop import Reply
 from simloop.harness.serving.batch_sizes import choose
 from simloop.harness.serving.batcher import Batcher, WorkerLoad
 from simloop.harness.serving.shm_server import Done, ShmServer
-from simloop.policies.interface import CompilationProgress, LoadOptions, Policy, PolicySpec, Query
+from simloop.policies.interface import BatchedPolicy, CompilationProgress, LoadOptions, PolicySpec, Query
 from simloop.policies.models.kernels import KernelChoice, Kernels
 
 
@@ -45,7 +45,7 @@ class PolicyWorker:
         self._devices = devices
         self._batch_sizes = tuple(batch_sizes)
         self._sources = sources
-        self._policy: Policy | None = None
+        self._policy: BatchedPolicy | None = None
         # Two workers share a GPU while one policy takes over from another; neither may take all its memory.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         self._batcher: Batcher | None = None

@@ -39,7 +39,7 @@ from simloop.harness.planning.seeding import demonstration_key, demonstration_se
 from simloop.harness.recording.run_folder import write_atomically
 from simloop.harness.recording.run_progress import PLAIN_EVERY_S
 from simloop.harness.run import sigterm_as_interrupt
-from simloop.policies.interface import PolicySpec
+from simloop.policies.interface import BatchedPolicy, PolicySpec, batched
 from simloop.policies.scripted import scripted_policy
 from simloop.policies.training.demonstration import Demonstration, demonstration_from
 from simloop.policies.training.video import CRF
@@ -307,9 +307,9 @@ class _Parts:
         return self._folder / f"{task}-{number:05d}.demonstration"
 
 
-def _demonstrator(spec: PolicySpec, noise: float, name: str) -> Demonstrator:
+def _demonstrator(spec: PolicySpec, noise: float, name: str) -> BatchedPolicy:
     assert name == EXPERT
-    return Demonstrator(spec, noise)
+    return batched(Demonstrator(spec, noise))
 
 
 @contextlib.contextmanager

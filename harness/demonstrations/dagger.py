@@ -29,7 +29,7 @@ from simloop.harness.planning.protocol import Protocol
 from simloop.harness.planning.seed_overlap import MANIFEST
 from simloop.harness.planning.seeding import derive
 from simloop.harness.rollout.loop import RolloutResult, run_episode
-from simloop.policies.interface import Policy
+from simloop.policies.interface import BatchedPolicy
 
 Make: TypeAlias = Callable[[str, str, RenderSettings], Env]
 
@@ -63,7 +63,7 @@ class RolledInEnv(Env):
     something left to show.
     """
 
-    def __init__(self, env: Env, policy: Policy, adapter: Adapter, roll_in: RollIn):
+    def __init__(self, env: Env, policy: BatchedPolicy, adapter: Adapter, roll_in: RollIn):
         """`env` belongs to this one from now on."""
         self._env, self._policy, self._adapter, self._roll_in = env, policy, adapter, roll_in
         self.spec = dataclasses.replace(env.spec, max_steps=env.spec.max_steps - roll_in.most_steps)
@@ -121,7 +121,7 @@ def _make(roll_in: RollIn, make: Make, suite: str, task: str, render: RenderSett
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(name: str) -> Policy:
+def _loaded(name: str) -> BatchedPolicy:
     """The policy, once per process."""
     policy = load(name)
     policy.prepare(1)

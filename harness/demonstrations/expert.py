@@ -6,8 +6,7 @@ Axis letters: a action size.
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ from simloop.envs.interface import TaskSpec
 from simloop.harness.actors.factories import Recording
 from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.rollout.loop import Reply, RolloutResult
-from simloop.policies.interface import Chunk, CompilationProgress, InferenceResult, Policy, PolicySpec, Query
+from simloop.policies.interface import Chunk, PolicySpec, Query
 from simloop.policies.scripted import scripted_policy
 from simloop.policies.training.demonstration import IMAGE_STATS_EVERY, Demonstration, image_stats
 from simloop.policies.training.video import VideoEncoder
@@ -54,7 +53,7 @@ class Watched:
         )
 
 
-class Demonstrator(Policy):
+class Demonstrator:
     """The expert, with noise on what it does. Noise is drawn from the key of each query."""
 
     def __init__(self, spec: PolicySpec, noise: float):
@@ -62,20 +61,12 @@ class Demonstrator(Policy):
         self._noise = noise
         self._expert = scripted_policy(EXPERT)
 
-    def prepare(
-        self, batch_size: int, on_progress: Callable[[CompilationProgress], None] | None = None
-    ) -> float:
-        """Nothing to compile."""
-        return 0.0
-
-    def infer(self, queries: Sequence[Query], batch_size: int) -> InferenceResult:
-        """Answer with one action for each query."""
-        started = time.perf_counter()
-        clean = self._expert.infer(queries, batch_size).chunks
-        chunks = [
+    def infer(self, queries: Sequence[Query]) -> list[Chunk]:
+        """Return a chunk of one action per query."""
+        clean = self._expert.infer(queries)
+        return [
             Chunk(self._disturbed(query, chunk.actions)) for query, chunk in zip(queries, clean, strict=True)
         ]
-        return InferenceResult(chunks, host_s=time.perf_counter() - started)
 
     def _disturbed(self, query: Query, actions: np.ndarray) -> np.ndarray:
         if self._noise == 0.0 or query.action_low is None or query.action_high is None:
@@ -112,7 +103,7 @@ class DemonstrationRecording(Recording):
         self._states.append(query.state)
         if query.privileged is not None and self._watched.environment_size:
             self._environment_states.append(query.privileged.astype(np.float32))
-        self._actions.append(self._expert.infer([query], 1).chunks[0].actions[0])
+        self._actions.append(self._expert.act(query))
 
     def finish(self, played: RolloutResult) -> bytes:
         """The demonstration as one file."""

@@ -25,7 +25,7 @@ from simloop.harness.actors.factories import Factories
 from simloop.harness.errors import SimloopError
 from simloop.harness.planning.policy_names import load, parse
 from simloop.policies.files.cache_folder import simloop_home
-from simloop.policies.interface import LoadOptions, Policy
+from simloop.policies.interface import BatchedPolicy, LoadOptions
 
 PIECE_BYTES = 32 * 2**20
 AHEAD = 3  # Pieces under way at once, so that reading, sending and writing go on together.
@@ -113,7 +113,7 @@ class FetchedPolicies:
     checkpoints: Mapping[str, tuple[Listing, Any]]
     """What is in each policy's folder, and who sends it."""
 
-    def __call__(self, name: str, serving: LoadOptions | None = None) -> Policy:
+    def __call__(self, name: str, serving: LoadOptions | None = None) -> BatchedPolicy:
         """The policy of that name in the experiment."""
         if name not in self.checkpoints:
             return load(name, serving)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from simloop.harness.errors import SimloopError
 from simloop.policies.checkpoints.manifest import settings_of
 from simloop.policies.inference.quantization import KINDS, SETTING, Kind
-from simloop.policies.interface import LoadOptions, Policy, PolicySpec
+from simloop.policies.interface import BatchedPolicy, LoadOptions, PolicySpec, batched
 from simloop.policies.presets import PRESETS
 from simloop.policies.scripted import SCRIPTED, scripted_policy
 
@@ -65,7 +65,7 @@ def require_weights(name: str) -> None:
         raise UnknownPolicyError(PRESETS[named.base].where_to_get_weights())
 
 
-def load(name: str, serving: LoadOptions | None = None, *, checkpoint: Path | None = None) -> Policy:
+def load(name: str, serving: LoadOptions | None = None, *, checkpoint: Path | None = None) -> BatchedPolicy:
     """The policy itself, weights included; imports JAX for the learned ones.
 
     Args:
@@ -77,7 +77,7 @@ def load(name: str, serving: LoadOptions | None = None, *, checkpoint: Path | No
     else:
         named = NamedPolicy(_unquantized(name.partition("@")[0])[0], checkpoint)
     if named.base in SCRIPTED:
-        return scripted_policy(named.base)
+        return batched(scripted_policy(named.base))
     from simloop.policies.inference.loading import load_policy
 
     policy = load_policy(

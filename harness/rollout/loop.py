@@ -23,7 +23,7 @@ from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.planning.seeding import query_key
 from simloop.harness.rollout.phase_timer import PhaseTimer, PhaseTimers
-from simloop.policies.interface import Chunk, Policy, PolicySpec, Query
+from simloop.policies.interface import BatchedPolicy, Chunk, PolicySpec, Query
 from simloop.results.records.records import EndedBy, EpisodeRecord, QueryRecord
 
 Clock = Callable[[], float]
@@ -207,7 +207,7 @@ def play(
 def run_episode(
     env: Env,
     spec: EpisodeSpec,
-    policy: Policy,
+    policy: BatchedPolicy,
     adapter: Adapter,
     protocol: Protocol,
     observers: Sequence[Observer] = (),
@@ -222,7 +222,7 @@ def run_episode(
         return stop.value
 
 
-def ask_here(policy: Policy, query: Query) -> Reply:
+def ask_here(policy: BatchedPolicy, query: Query) -> Reply:
     """Ask a policy of this process one question."""
     answer = policy.infer([query], batch_size=1)
     return Reply(answer.chunks[0], host_s=answer.host_s, device_s=answer.device_s, post_s=answer.post_s)

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from simloop.policies.interface import CompilationProgress, Policy
+from simloop.policies.interface import BatchedPolicy, CompilationProgress
 
 GAIN = 1.05
 """Factor by which a larger bucket must answer more queries per second, or it only makes them wait."""
@@ -19,7 +19,7 @@ FULL = 0.9
 
 
 def choose(
-    policy: Policy,
+    policy: BatchedPolicy,
     candidates: Sequence[int],
     memory_share: Callable[[], float | None] | None = None,
     clock: Callable[[], float] = time.perf_counter,

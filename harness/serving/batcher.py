@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simloop.harness.rollout.loop import Reply
-from simloop.policies.interface import InferenceResult, Policy, Query
+from simloop.policies.interface import BatchedPolicy, InferenceResult, Query
 
 
 @dataclass(eq=False)
@@ -64,7 +64,7 @@ class Batcher:
         alone makes answers independent of what else is waiting.
     """
 
-    def __init__(self, policy: Policy, batch_sizes: Sequence[int]):
+    def __init__(self, policy: BatchedPolicy, batch_sizes: Sequence[int]):
         self._policy = policy
         self._batch_sizes = tuple(sorted(batch_sizes))
         self._lock = threading.Lock()

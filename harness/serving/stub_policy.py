@@ -7,12 +7,19 @@ and what it answers shows at once whether somebody got another one's answer.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from simloop.policies.interface import Chunk, CompilationProgress, InferenceResult, Policy, PolicySpec, Query
+from simloop.policies.interface import (
+    BatchedPolicy,
+    Chunk,
+    InferenceResult,
+    PolicySpec,
+    Query,
+    require_fitting,
+)
 
 
 @dataclass(frozen=True)
@@ -41,25 +48,16 @@ class Stub:
         )
 
 
-class StubPolicy(Policy):
+class StubPolicy(BatchedPolicy):
     """Sleeps, then answers each query with actions drawn from its key and from its images."""
 
     def __init__(self, stub: Stub):
         self.spec = stub.spec()
         self._stub = stub
 
-    def prepare(
-        self, batch_size: int, on_progress: Callable[[CompilationProgress], None] | None = None
-    ) -> float:
-        """Nothing to compile."""
-        return 0.0
-
     def infer(self, queries: Sequence[Query], batch_size: int) -> InferenceResult:
         """Answer 1 to `batch_size` queries."""
-        if not 1 <= len(queries) <= batch_size:
-            raise ValueError(
-                f"A batch of {batch_size} rows holds 1 to {batch_size} queries; got {len(queries)}."
-            )
+        require_fitting(queries, batch_size)
         began = time.perf_counter()
         chunks = [Chunk(self._actions(query)) for query in queries]
         time.sleep(max(0.0, self._stub.service_s - (time.perf_counter() - began)))

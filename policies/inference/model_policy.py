@@ -23,7 +23,15 @@ from jaxtyping import Float, Int32, UInt32
 from simloop.policies.inference.compilation import CompilerOptions, Programs
 from simloop.policies.inference.query_encoder import QueryEncoder, Row, RowShape
 from simloop.policies.inference.sampling import TokenConstraints, answering
-from simloop.policies.interface import Chunk, CompilationProgress, InferenceResult, Policy, PolicySpec, Query
+from simloop.policies.interface import (
+    BatchedPolicy,
+    Chunk,
+    CompilationProgress,
+    InferenceResult,
+    PolicySpec,
+    Query,
+    require_fitting,
+)
 from simloop.policies.models.kernels import KernelChoice, Trial
 from simloop.policies.models.model_input import AnyArray, ModelInput
 from simloop.policies.models.parameters import Model, flatten
@@ -64,7 +72,7 @@ class DeviceBatch:
     queries: list[Query]
 
 
-class ModelPolicy(Policy):
+class ModelPolicy(BatchedPolicy):
     """Answers queries with one model, on one device or spread over several. Stateless between calls.
 
     Batches are always filled to the bucket, so one program answers them, and in it a row meets the
@@ -168,10 +176,7 @@ class ModelPolicy(Policy):
           QueryError: If a query lacks a camera or its state has another size than the spec says.
           ValueError: If there are no queries, or more than `batch_size`.
         """
-        if not 1 <= len(queries) <= batch_size:
-            raise ValueError(
-                f"infer takes 1 to {batch_size} queries for batch size {batch_size}; got {len(queries)}."
-            )
+        require_fitting(queries, batch_size)
         begin = time.perf_counter()
         batch = self.assemble([self.encode(query) for query in queries], batch_size)
         host_s = time.perf_counter() - begin

@@ -8,7 +8,7 @@ from typing import Any
 
 from simloop.harness.actors.factories import Factories
 from simloop.harness.actors.policy_worker import PolicyWorker
-from simloop.policies.interface import Policy
+from simloop.policies.interface import BatchedPolicy
 
 
 class _Call:
@@ -19,7 +19,7 @@ class _Call:
 class InProcessWorker:
     """Has the methods that simulators call, each with its `remote`."""
 
-    def __init__(self, number: int, policy: Policy, batch_size: int):
+    def __init__(self, number: int, policy: BatchedPolicy, batch_size: int):
         self.worker = PolicyWorker(
             policy.spec.name, [batch_size], Factories(policy=lambda name, serving: policy)
         )

@@ -10,17 +10,17 @@ import numpy as np
 import ray
 
 from simloop.policies.interface import (
+    BatchedPolicy,
     Chunk,
     CompilationProgress,
     InferenceResult,
     LoadOptions,
-    Policy,
     PolicySpec,
     Query,
 )
 
 
-class PointPolicy(Policy):
+class PointPolicy(BatchedPolicy):
     """Steps towards the goal, with a little noise from the query's key."""
 
     def __init__(
@@ -47,11 +47,6 @@ class PointPolicy(Policy):
         self._noise = noise
         self._undecodable_from = undecodable_from
         self.asked: list[Query] = []
-
-    def prepare(
-        self, batch_size: int, on_progress: Callable[[CompilationProgress], None] | None = None
-    ) -> float:
-        return 0.0
 
     def infer(self, queries: Sequence[Query], batch_size: int) -> InferenceResult:
         assert 1 <= len(queries) <= batch_size
@@ -91,7 +86,7 @@ class SlowlyCompiledPolicy(PointPolicy):
         return 6.0
 
 
-def load_point_policy(name: str, serving: LoadOptions | None = None) -> Policy:
+def load_point_policy(name: str, serving: LoadOptions | None = None) -> BatchedPolicy:
     """`exact-` steps straight to the goal, `noisy-` does not, `slow-` takes long to compile, `failing-` and `broken-`
     fail; then where it runs."""
     kind, place = name.rsplit("-", 1)

@@ -1,4 +1,4 @@
-"""Policies without weights, on real tasks where that is what they are for."""
+"""Policies without weights, on the tasks of Meta-World."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ QUERY = Query(
 
 
 def ask(policy: Policy, *queries: Query) -> list[np.ndarray]:
-    return [chunk.actions for chunk in policy.infer(queries, len(queries)).chunks]
+    return [chunk.actions for chunk in policy.infer(queries)]
 
 
 def solves(env: Env, seed: int, policy: Policy) -> bool:
@@ -53,10 +53,9 @@ def success_rate(group: str, seeds: range, policy: Policy) -> float:
 
 
 @pytest.mark.parametrize("name", SCRIPTED)
-def test_a_scripted_policy_answers_every_query_with_one_float32_action_within_bounds(name):
+def test_answers_every_query_with_one_float32_action_within_bounds(name):
     policy = scripted_policy(name)
     assert (policy.spec.name, policy.spec.weights, policy.spec.runs_in) == (name, "scripted", "actor")
-    assert policy.prepare(4) == 0
     unit = dataclasses.replace(QUERY, action_low=-np.ones(4), action_high=np.ones(4))
     for actions in ask(policy, unit, dataclasses.replace(unit, key=2)):
         assert actions.shape == (policy.spec.chunk_steps, 4)
@@ -64,7 +63,7 @@ def test_a_scripted_policy_answers_every_query_with_one_float32_action_within_bo
         assert np.all(np.abs(actions) <= 1)
 
 
-def test_random_actions_follow_the_key_alone():
+def test_draws_random_actions_from_the_key_alone():
     policy = scripted_policy("random")
     other = dataclasses.replace(QUERY, key=2**64 - 1)
     one, two = ask(policy, QUERY, other)
@@ -73,7 +72,7 @@ def test_random_actions_follow_the_key_alone():
     assert np.array_equal(ask(scripted_policy("random"), QUERY)[0], one)
 
 
-def test_random_actions_fill_the_bounds_evenly():
+def test_draws_random_actions_uniformly_within_bounds():
     queries = [dataclasses.replace(QUERY, key=key) for key in range(2000)]
     actions = np.concatenate(ask(scripted_policy("random"), *queries))
     unit = (actions - QUERY.action_low) / (QUERY.action_high - QUERY.action_low)
@@ -82,11 +81,11 @@ def test_random_actions_fill_the_bounds_evenly():
     )
 
 
-def test_holding_is_the_zero_action():
+def test_holds_with_the_zero_action():
     assert not np.any(ask(scripted_policy("hold"), QUERY)[0])
 
 
-def test_the_expert_needs_the_simulators_state_and_a_task_it_knows():
+def test_expert_rejects_a_query_without_simulator_state_or_with_an_unknown_task():
     expert = scripted_policy("expert")
     assert expert.spec.uses_privileged
     with pytest.raises(QueryError, match="Fill privileged"):
@@ -96,22 +95,17 @@ def test_the_expert_needs_the_simulators_state_and_a_task_it_knows():
 
 
 @pytest.mark.parametrize("name", SCRIPTED)
-def test_a_query_without_the_bounds_of_the_actions_is_refused(name):
+def test_rejects_a_query_without_action_bounds(name):
     with pytest.raises(QueryError, match="action_low"):
         ask(scripted_policy(name), dataclasses.replace(QUERY, action_low=None))
 
 
-def test_more_queries_than_the_bucket_holds_are_refused():
-    with pytest.raises(ValueError, match="1 to 1 queries; got 2"):
-        scripted_policy("hold").infer([QUERY, QUERY], 1)
-
-
-def test_an_unknown_name_is_answered_with_the_known_ones():
+def test_error_for_an_unknown_name_lists_the_known_names():
     with pytest.raises(ValueError, match="expert, random, hold; got 'expertt'"):
         scripted_policy("expertt")
 
 
-def test_the_expert_solves_a_task_that_a_still_arm_does_not():
+def test_expert_solves_a_task_that_hold_does_not():
     env = registry.suite("metaworld").make("drawer-close-v3", RenderSettings())
     assert solves(env, 0, scripted_policy("expert"))
     assert not solves(env, 0, scripted_policy("hold"))
@@ -120,5 +114,5 @@ def test_the_expert_solves_a_task_that_a_still_arm_does_not():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("group", "seeds"), [("MT10", range(5)), ("MT50", range(2))])
-def test_the_experts_solve_nine_episodes_of_ten(group, seeds):
+def test_experts_solve_nine_of_ten_episodes(group, seeds):
     assert success_rate(group, seeds, scripted_policy("expert")) >= 0.9

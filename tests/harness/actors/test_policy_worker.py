@@ -6,7 +6,7 @@ import threading
 from simloop.harness.actors.factories import Factories
 from simloop.harness.actors.policy_worker import PolicyWorker
 from simloop.harness.serving.stub_policy import Stub, StubPolicy
-from simloop.policies.interface import CompilationProgress, LoadOptions
+from simloop.policies.interface import CompilationProgress, LoadOptions, batched
 from simloop.policies.models.kernels import Kernels
 from simloop.policies.scripted import scripted_policy
 
@@ -18,7 +18,7 @@ def test_a_policy_is_told_how_it_is_to_answer():
 
     def load(name, serving):
         on_progress.append((name, serving))
-        return scripted_policy("hold")
+        return batched(scripted_policy("hold"))
 
     async def prepared():
         worker = PolicyWorker("somebody", (2, 1), Factories(policy=load), devices=3)
@@ -85,7 +85,7 @@ def test_a_process_that_was_started_again_waits_until_it_is_told_its_kernels():
 
     def load(name, serving):
         on_progress.append(serving.kernels)
-        return scripted_policy("hold")
+        return batched(scripted_policy("hold"))
 
     async def asked_too_early():
         worker = PolicyWorker("somebody", (1,), Factories(policy=load))

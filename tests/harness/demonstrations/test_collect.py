@@ -20,7 +20,7 @@ from simloop.harness.planning.protocol import Protocol
 from simloop.harness.planning.seed_overlap import refuse_training_seeds
 from simloop.harness.planning.seeding import demonstration_seed, episode_seed
 from simloop.harness.rollout.loop import RolloutResult
-from simloop.policies.interface import Query
+from simloop.policies.interface import Query, batched
 from simloop.policies.scripted import scripted_policy
 from simloop.policies.training.demonstration import demonstration_from
 from simloop.policies.training.reading import open_dataset
@@ -39,7 +39,7 @@ def recorded(chosen: Collection, number: int = 0) -> EpisodeResult:
     (task,) = chosen.task_specs()
     policy = watched.spec(task)
     sources = Factories(
-        policy=lambda name: Demonstrator(policy, chosen.noise),
+        policy=lambda name: batched(Demonstrator(policy, chosen.noise)),
         recording=functools.partial(DemonstrationRecording, watched=watched),
     )
 
@@ -108,10 +108,10 @@ def test_noise_is_the_same_for_the_same_query_and_stays_in_bounds():
         )
         for key in range(200)
     ]
-    actions = np.stack([chunk.actions[0] for chunk in policy.infer(queries, 200).chunks])
-    again = policy.infer(queries[5:6], 1).chunks[0].actions[0]
+    actions = np.stack([chunk.actions[0] for chunk in policy.infer(queries)])
+    again = policy.infer(queries[5:6])[0].actions[0]
     np.testing.assert_array_equal(actions[5], again)
-    expert = scripted_policy(EXPERT).infer(queries[:1], 1).chunks[0].actions[0]
+    expert = scripted_policy(EXPERT).act(queries[0])
     free = np.abs(expert) < 0.2
     assert np.abs(actions).max() <= 1.0
     assert free.any()

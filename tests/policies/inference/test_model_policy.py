@@ -255,7 +255,7 @@ def test_generated_actions_are_unnormalised_and_bad_tokens_handed_back():
 
 
 def test_more_queries_than_the_bucket_are_refused(pi0):
-    with pytest.raises(ValueError, match=r"1 to 2 queries for batch size 2; got 3"):
+    with pytest.raises(ValueError, match=r"1 to 2 queries; got 3"):
         pi0.infer(queries(3), 2)
     with pytest.raises(ValueError, match="got 0"):
         pi0.infer([], 2)
