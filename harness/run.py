@@ -32,7 +32,7 @@ from simloop.harness.recording.run_folder import RunFolder, video_path
 from simloop.harness.recording.run_progress import RunProgress
 from simloop.harness.recording.run_status import RunStatus, State
 from simloop.policies.interface import PolicySpec
-from simloop.policies.models.kernels import KernelChoice
+from simloop.policies.models.kernels import Kernels
 from simloop.results.records.records import EpisodeRecord
 from simloop.results.tables.run_tables import write_tables
 
@@ -192,8 +192,8 @@ def run(
         return RunResult(out, len(folder.done), len(plan.episodes), interrupted)
 
 
-def _by_libraries(kernels: KernelChoice | None) -> str:
-    named = {} if kernels is None else kernels.kernels.names()
+def _by_libraries(kernels: Kernels | None) -> str:
+    named = {} if kernels is None else kernels.names()
     on_progress = [
         f"{operation.replace('_', ' ')} by {name}" for operation, name in named.items() if name != "xla"
     ]

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-from simloop.policies.models.kernels import KernelChoice, Kernels
+from simloop.policies.models.kernels import Kernels
 
 Weights = Literal["scripted", "untrained", "trained"]
 
@@ -115,18 +115,6 @@ class CompilationProgress:
         return f"compiling, {self.done} of {self.programs} programs done"
 
 
-@dataclass(frozen=True)
-class LoadOptions:
-    """How a policy is to answer where it is loaded. Changes answers by rounding at most."""
-
-    devices: int = 1
-    """How many it is spread over."""
-    rows: int = 1
-    """Rows of its batches, of the largest where they differ."""
-    kernels: Kernels | None = None
-    """What computes what libraries have kernels for; what is found to be fastest if it is not said."""
-
-
 @runtime_checkable
 class Policy(Protocol):
     """Minimal policy: a spec and a function from queries to chunks.
@@ -194,8 +182,8 @@ class BatchedPolicy(abc.ABC):
         """Device that computes the answers, for the provenance."""
         return "cpu"
 
-    def kernels(self) -> KernelChoice | None:
-        """What computes the operations that libraries have kernels for; None where nothing of it is used."""
+    def kernels(self) -> Kernels | None:
+        """Implementations of attention and gated products; None if the policy has no such operations."""
         return None
 
     def fingerprint(self) -> dict[str, str]:

@@ -40,7 +40,7 @@ class Factories:
     env: Callable[[str, str, RenderSettings], Env] = make_env
     """Starts a simulation of (suite, task)."""
     policy: Callable[..., BatchedPolicy] = load
-    """Loads a policy by its name in the experiment; told, where it answers in a worker, how (`LoadOptions`)."""
+    """Loads a policy by its name in the experiment; for a policy that runs in a worker, with an `InferencePlan`."""
     adapter: Callable[[str, PolicySpec], Adapter] = find_adapter
     """Joins (suite, policy)."""
     recording: Callable[[EpisodeSpec], Recording] | None = None

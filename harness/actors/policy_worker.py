@@ -18,8 +18,9 @@ from simloop.harness.rollout.loop import Reply
 from simloop.harness.serving.batch_sizes import choose
 from simloop.harness.serving.batcher import Batcher, WorkerLoad
 from simloop.harness.serving.shm_server import Done, ShmServer
-from simloop.policies.interface import BatchedPolicy, CompilationProgress, LoadOptions, PolicySpec, Query
-from simloop.policies.models.kernels import KernelChoice, Kernels
+from simloop.policies.interface import BatchedPolicy, CompilationProgress, PolicySpec, Query
+from simloop.policies.models.inference_plan import InferencePlan
+from simloop.policies.models.kernels import Kernels
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class WorkerReport:
     fingerprint: dict[str, str]
     batch_sizes: tuple[int, ...]
     """Rows that its calls have: those of the experiment, or those that were found to be worth having."""
-    kernels: KernelChoice | None = None
+    kernels: Kernels | None = None
     """What computes the operations that libraries have kernels for."""
 
 
@@ -76,7 +77,7 @@ class PolicyWorker:
     def _load(self, kernels: Kernels | None) -> WorkerReport:
         started = time.perf_counter()
         self._now("loading weights", started)
-        policy = self._sources.policy(self._name, LoadOptions(self._devices, max(self._batch_sizes), kernels))
+        policy = self._sources.policy(self._name, InferencePlan(self._devices, kernels or Kernels()))
         load_s = time.perf_counter() - started
         self._now("compiling", time.perf_counter())
         batch_sizes, compile_s = choose(policy, self._batch_sizes, on_progress=self._on_progress)

@@ -22,7 +22,8 @@ from simloop.harness.errors import SimloopError
 from simloop.harness.planning.plan import EpisodeSpec, Plan, make_plan
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.serving.stub_policy import Stub, StubPolicy
-from simloop.policies.interface import LoadOptions, Query
+from simloop.policies.interface import Query
+from simloop.policies.models.inference_plan import InferencePlan
 
 MANY = 100_000  # Episodes: more than any measurement plays.
 
@@ -84,7 +85,7 @@ class EngineWorkload:
 class _Load:
     stub: Stub
 
-    def __call__(self, name: str, serving: LoadOptions | None = None) -> StubPolicy:
+    def __call__(self, name: str, plan: InferencePlan | None = None) -> StubPolicy:
         return StubPolicy(self.stub)
 
 

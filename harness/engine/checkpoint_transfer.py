@@ -25,7 +25,8 @@ from simloop.harness.actors.factories import Factories
 from simloop.harness.errors import SimloopError
 from simloop.harness.planning.policy_names import load, parse
 from simloop.policies.files.cache_folder import simloop_home
-from simloop.policies.interface import BatchedPolicy, LoadOptions
+from simloop.policies.interface import BatchedPolicy
+from simloop.policies.models.inference_plan import InferencePlan
 
 PIECE_BYTES = 32 * 2**20
 AHEAD = 3  # Pieces under way at once, so that reading, sending and writing go on together.
@@ -113,13 +114,13 @@ class FetchedPolicies:
     checkpoints: Mapping[str, tuple[Listing, Any]]
     """What is in each policy's folder, and who sends it."""
 
-    def __call__(self, name: str, serving: LoadOptions | None = None) -> BatchedPolicy:
+    def __call__(self, name: str, plan: InferencePlan | None = None) -> BatchedPolicy:
         """The policy of that name in the experiment."""
         if name not in self.checkpoints:
-            return load(name, serving)
+            return load(name, plan)
         listing, sender = self.checkpoints[name]
         folder = fetched(listing, sender.read.remote, simloop_home() / "checkpoints")
-        return load(name, serving, checkpoint=folder)
+        return load(name, plan, checkpoint=folder)
 
 
 def travelling(sources: Factories, policies: Mapping[str, Any]) -> tuple[Factories, list[Any]]:

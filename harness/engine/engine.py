@@ -352,12 +352,12 @@ class Engine:
         """Kernels by policy, as far as nobody has to choose them: said by hand, used before, or without a choice."""
         said = Kernels.from_words(self._resources.kernels)
         if not any(self._gpus.of_machines):
-            if said not in (None, Kernels()):
+            if said != Kernels():
                 raise EngineError(
                     f"--kernels {' '.join(self._resources.kernels)} needs a GPU; there is none."
                 )
             return dict.fromkeys(self._policies, Kernels())
-        settled = {} if said is None else dict.fromkeys(self._policies, said)
+        settled = dict.fromkeys(self._policies, said)
         return settled if self._resources.kernels else {**settled, **self._kernels}
 
     def _start_worker(self, policy: str) -> Any:

@@ -106,7 +106,7 @@ class WorkerPool:
         first = worker.report is None
         worker.report = report
         if report.kernels is not None:
-            self._kernels.setdefault(worker.policy, report.kernels.kernels)
+            self._kernels.setdefault(worker.policy, report.kernels)
         return report if first else None
 
     def ask_all(self, now: float, every_s: float) -> None:

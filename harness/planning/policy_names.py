@@ -10,7 +10,8 @@ from typing import NamedTuple
 from simloop.harness.errors import SimloopError
 from simloop.policies.checkpoints.manifest import settings_of
 from simloop.policies.inference.quantization import KINDS, SETTING, Kind
-from simloop.policies.interface import BatchedPolicy, LoadOptions, PolicySpec, batched
+from simloop.policies.interface import BatchedPolicy, PolicySpec, batched
+from simloop.policies.models.inference_plan import InferencePlan
 from simloop.policies.presets import PRESETS
 from simloop.policies.scripted import SCRIPTED, scripted_policy
 
@@ -65,11 +66,11 @@ def require_weights(name: str) -> None:
         raise UnknownPolicyError(PRESETS[named.base].where_to_get_weights())
 
 
-def load(name: str, serving: LoadOptions | None = None, *, checkpoint: Path | None = None) -> BatchedPolicy:
+def load(name: str, plan: InferencePlan | None = None, *, checkpoint: Path | None = None) -> BatchedPolicy:
     """The policy itself, weights included; imports JAX for the learned ones.
 
     Args:
-      serving: How a learned policy is to answer.
+      plan: How a learned policy is executed.
       checkpoint: Where the folder that the name says is found on this machine, if elsewhere.
     """
     if checkpoint is None:
@@ -81,7 +82,7 @@ def load(name: str, serving: LoadOptions | None = None, *, checkpoint: Path | No
     from simloop.policies.inference.loading import load_policy
 
     policy = load_policy(
-        named.base, named.checkpoint, random_weights=named.random, serving=serving, keep_model=False
+        named.base, named.checkpoint, random_weights=named.random, plan=plan, keep_model=False
     )
     policy.spec = dataclasses.replace(policy.spec, name=name)
     return policy

@@ -16,7 +16,7 @@ import psutil
 
 from simloop.envs import registry
 from simloop.harness.recording.run_folder import RunFolderError, write_atomically
-from simloop.policies.models.kernels import KernelChoice, Kernels
+from simloop.policies.models.kernels import Kernels
 from simloop.results.records.records import DECIDING_SOFTWARE, PROVENANCE, look_up
 
 PACKAGES = (
@@ -108,7 +108,7 @@ class Provenance:
         load_s: float,
         compile_s: float,
         batch_sizes: Sequence[int] = (),
-        kernels: KernelChoice | None = None,
+        kernels: Kernels | None = None,
     ) -> None:
         """Note a policy's hashes; refuse weights, devices and kernels that differ from those the run was started with.
 
@@ -126,7 +126,7 @@ class Provenance:
                 f"Policy {name!r} answered on {before} when {self._file.parent} was started and would now on "
                 f"{device}, whose answers differ by rounding. Go on where it was started, or use another --out folder."
             )
-        said = None if kernels is None else kernels.kernels.names()
+        said = None if kernels is None else kernels.names()
         if said is not None and self._kernels_before.get(name, said) != said:
             raise RunFolderError(
                 f"Policy {name!r} answered by the kernels {self._kernels_before[name]} when {self._file.parent} was "
@@ -141,8 +141,6 @@ class Provenance:
         }
         if kernels is not None:
             self._content["policies"][name]["kernels"] = said
-            before = known.get("kernel_trials", []) if known else []
-            self._content["policies"][name]["kernel_trials"] = [vars(one) for one in kernels.trials] or before
         self._content["compile_s"].setdefault(name, round(compile_s, 3))
         self._write()
 

@@ -30,12 +30,11 @@ from simloop.policies.bench.roofline import QueryWorkload
 from simloop.policies.bench.table import grid, markdown
 from simloop.policies.checkpoints.manifest import settings_of
 from simloop.policies.files.dataclass_cli import add_options
-from simloop.policies.inference.kernel_autotuning import Shapes, choose_kernels
 from simloop.policies.inference.model_policy import ModelPolicy
 from simloop.policies.inference.placement import made_on, weights_bytes
 from simloop.policies.inference.quantization import SETTING
-from simloop.policies.interface import LoadOptions
-from simloop.policies.models.kernels import KernelChoice, Kernels
+from simloop.policies.models.inference_plan import InferencePlan
+from simloop.policies.models.kernels import Kernels
 from simloop.policies.models.parameters import flatten, model_from, shapes
 from simloop.policies.models.sharding import DevicesError, make_mesh, serving_mesh
 from simloop.policies.presets import Preset, UnknownPresetError, preset
@@ -75,7 +74,7 @@ def bench(name: str, config: BenchConfig) -> int:
             return _compiled_elsewhere(name, config, config.compile_for)
         return _measured_here(name, config)
     except (NotImplementedError, ImportError, RuntimeError) as error:
-        of_libraries = set((Kernels.from_words(config.kernels) or Kernels()).names().values()) - {"xla"}
+        of_libraries = set(Kernels.from_words(config.kernels).names().values()) - {"xla"}
         if not of_libraries or isinstance(error, jax.errors.JaxRuntimeError):
             raise
         raise BenchError(f"With --kernels {' '.join(config.kernels)}: {error}") from error
@@ -83,8 +82,8 @@ def bench(name: str, config: BenchConfig) -> int:
 
 def _measured_here(name: str, config: BenchConfig) -> int:
     chosen, work = measured_preset(preset(name), config, jax.default_backend())
-    choice = _kernels(chosen, work, config)
-    chosen = dataclasses.replace(chosen, model=dataclasses.replace(chosen.model, kernels=choice.kernels))
+    kernels = Kernels.from_words(config.kernels)
+    chosen = dataclasses.replace(chosen, model=dataclasses.replace(chosen.model, kernels=kernels))
     policy = _policy(name, chosen, config, work.prompt_tokens)
     limits = ceilings(chosen.model.dtype)
     head = [
@@ -96,7 +95,7 @@ def _measured_here(name: str, config: BenchConfig) -> int:
         head.append(f"The floor is that of {chosen.model.dtype}.")
     if policy.mesh is not None:
         head.append(f"Spread over {policy.device()}.")
-    head += _by_libraries(choice)
+    head += _by_libraries(kernels)
     say("\n".join(head))
     done: list[BatchTime] = []
     ratios: list[Versus] = []
@@ -145,11 +144,11 @@ def show(text: str, config: BenchConfig) -> None:
 
 def _compiled_elsewhere(name: str, config: BenchConfig, target: Target) -> int:
     chosen, work = measured_preset(preset(name), config, "gpu")
-    kernels = Kernels.from_words(config.kernels) or Kernels()
+    kernels = Kernels.from_words(config.kernels)
     work = dataclasses.replace(work, config=dataclasses.replace(work.config, kernels=kernels))
     head = [
         *_head(name, chosen, work, config),
-        *_by_libraries(KernelChoice(kernels)),
+        *_by_libraries(kernels),
     ]
     say("\n".join(head))
     options = compiler_options(config)
@@ -221,7 +220,7 @@ def _policy(name: str, chosen: Preset, config: BenchConfig, prompt_tokens: int) 
             f"{config.checkpoint} is quantised; measure what it was made of with --quantized KIND."
         )
     try:
-        loaded = load_policy(name, config.checkpoint, serving=LoadOptions(kernels=chosen.model.kernels))
+        loaded = load_policy(name, config.checkpoint, plan=InferencePlan(kernels=chosen.model.kernels))
     except NoWeightsError as error:
         raise BenchError(
             f"{name} needs trained weights: give --checkpoint FOLDER or --random-weights."
@@ -234,25 +233,10 @@ def _policy(name: str, chosen: Preset, config: BenchConfig, prompt_tokens: int) 
     return ModelPolicy(chosen, loaded.spec, model, loaded.stats, loaded.words, mesh, compiler_options=options)
 
 
-def _kernels(chosen: Preset, work: QueryWorkload, config: BenchConfig) -> KernelChoice:
-    said = Kernels.from_words(config.kernels)
-    if said is not None:
-        return KernelChoice(said)
-    rows = max(1, max(config.batches) // config.devices)
-    shapes = Shapes(rows, work.cameras, work.prompt_tokens, work.answer_tokens, config.devices)
-    return choose_kernels(chosen.model, shapes)
-
-
-def _by_libraries(choice: KernelChoice) -> list[str]:
-    """What computes what, and what was tried; nothing where everything is as plain as always."""
-    named = [f"{operation} by {name}" for operation, name in choice.kernels.names().items() if name != "xla"]
-    lines = [f"Kernels: {', '.join(named)}."] if named else []
-    tried = [
-        f"{trial.operation} by {trial.implementation} "
-        + (trial.hindrance if trial.milliseconds is None else f"{trial.milliseconds:.3g} ms")
-        for trial in choice.trials
-    ]
-    return lines + ([f"Tried for the largest batch: {'; '.join(tried)}."] if tried else [])
+def _by_libraries(kernels: Kernels) -> list[str]:
+    """Kernels other than XLA's, if any."""
+    named = [f"{operation} by {name}" for operation, name in kernels.names().items() if name != "xla"]
+    return [f"Kernels: {', '.join(named)}."] if named else []
 
 
 def _mesh(chosen: Preset, config: BenchConfig) -> Mesh | None:

@@ -15,7 +15,6 @@ from simloop.policies.inference.placement import made_on
 from simloop.policies.inference.quantization import Kind, Quantization
 from simloop.policies.inference.quantized_model import WatchedProduct, quantized, with_products
 from simloop.policies.interface import Query
-from simloop.policies.models.kernels import Trial
 from simloop.policies.models.parameters import Model, flatten, model_from, random_model
 from simloop.policies.models.projections import Product
 from simloop.policies.presets import Preset
@@ -81,7 +80,6 @@ def random_policy(
     keep_model: bool = True,
     compiler_options: CompilerOptions | None = None,
     kind: Kind | None = None,
-    trials: Sequence[Trial] = (),
 ) -> ModelPolicy:
     """A preset with weights drawn at random, whose prompts have so many tokens; in 8 bits of a `kind`, if
     that is given; the rest as for `ModelPolicy`."""
@@ -100,7 +98,6 @@ def random_policy(
         mesh,
         keep_model=keep_model,
         compiler_options=compiler_options,
-        trials=trials,
     )
 
 

@@ -12,15 +12,14 @@ from jax.sharding import Mesh
 from simloop.policies.checkpoints import Checkpoint, CheckpointError, open_checkpoint, progress_bar
 from simloop.policies.checkpoints.manifest import settings_of
 from simloop.policies.files.cache_folder import simloop_home
-from simloop.policies.inference.kernel_autotuning import Shapes, choose_kernels
 from simloop.policies.inference.model_policy import ModelPolicy, PolicyTokenizers
 from simloop.policies.inference.placement import made_on, weights_bytes
 from simloop.policies.inference.quantization import SETTING, Quantization, QuantizationError
 from simloop.policies.inference.quantized_model import quantized
 from simloop.policies.inference.unrolling import unrolled_where_it_pays
-from simloop.policies.interface import LoadOptions, Weights
+from simloop.policies.interface import Weights
 from simloop.policies.models.configs import ModelConfig
-from simloop.policies.models.kernels import KernelChoice
+from simloop.policies.models.inference_plan import InferencePlan
 from simloop.policies.models.parameters import Model, model_from, random_model, shapes
 from simloop.policies.models.sharding import serving_mesh, state_sharding
 from simloop.policies.presets import Preset, preset
@@ -46,7 +45,7 @@ def load_policy(
     seed: int = 0,
     *,
     random_weights: bool = False,
-    serving: LoadOptions | None = None,
+    plan: InferencePlan | None = None,
     keep_model: bool = True,
 ) -> ModelPolicy:
     """Load a policy onto the default device, or onto several.
@@ -57,7 +56,7 @@ def load_policy(
         Without one, the weights that come with simloop, for presets that have some.
       seed: Of weights that are drawn.
       random_weights: Draw weights for any preset. Its actions mean nothing; its speed does.
-      serving: How it is to answer. Over several devices, rows of a batch are split over all of them where
+      plan: How it is executed. Over several devices, rows of a batch are split over all of them where
         their number divides the batch, and the weights over as few as can hold them.
       keep_model: As `ModelPolicy` takes it; without, memory holds the weights once.
 
@@ -78,11 +77,13 @@ def load_policy(
     words = load_words(_with_own_action_tokens(chosen, checkpoint))
     # What the policy is stays the preset's; how it is compiled is up to the device.
     config = unrolled_where_it_pays(chosen.model, jax.default_backend())
-    serving = serving or LoadOptions()
-    mesh = serving_mesh(serving.devices, weights_bytes(config))
+    plan = plan or InferencePlan()
+    mesh = serving_mesh(plan.devices, weights_bytes(config))
     recorded = None if checkpoint is None else settings_of(checkpoint).get(SETTING)
-    choice = _kernels(chosen, config, serving, quantized=recorded is not None)
-    config = dataclasses.replace(config, kernels=choice.kernels)
+    kernels = plan.kernels
+    if recorded is not None or not (config.unroll_layers and config.optimizations.joined_projections):
+        kernels = dataclasses.replace(kernels, gated_product="xla")  # It takes fused weights.
+    config = dataclasses.replace(config, kernels=kernels)
     weights: Weights
     if checkpoint is None:
         weights = "untrained"
@@ -101,27 +102,7 @@ def load_policy(
         if (quantization := opened.settings.get(SETTING)) is not None:
             model = _quantized(model, quantization, opened.path)
     spec = dataclasses.replace(chosen.spec(), weights=weights)
-    return ModelPolicy(chosen, spec, model, stats, words, mesh, keep_model=keep_model, trials=choice.trials)
-
-
-def _kernels(chosen: Preset, config: ModelConfig, serving: LoadOptions, *, quantized: bool) -> KernelChoice:
-    """What was said, or what is fastest for the batches that one device gets, as far as it is used."""
-    if serving.kernels is not None:
-        joined = config.unroll_layers and config.optimizations.joined_projections and not quantized
-        used = serving.kernels if joined else dataclasses.replace(serving.kernels, gated_product="xla")
-        return KernelChoice(used)
-    if quantized:  # Its gated products are no library's.
-        optimizations = dataclasses.replace(config.optimizations, joined_projections=False)
-        config = dataclasses.replace(config, optimizations=optimizations)
-    black = chosen.absent_cameras == "black"
-    shapes = Shapes(
-        rows=max(1, serving.rows // serving.devices),
-        cameras=len(config.cameras if black else chosen.cameras),
-        prompt_tokens=chosen.prompt_lengths[0],
-        answer_tokens=chosen.answer_tokens if chosen.action_tokens is not None else 0,
-        devices=serving.devices,
-    )
-    return choose_kernels(config, shapes)
+    return ModelPolicy(chosen, spec, model, stats, words, mesh, keep_model=keep_model)
 
 
 def _quantized(model: Model, quantization: object, path: Path) -> Model:

@@ -32,7 +32,7 @@ from simloop.policies.interface import (
     Query,
     require_fitting,
 )
-from simloop.policies.models.kernels import KernelChoice, Trial
+from simloop.policies.models.kernels import Kernels
 from simloop.policies.models.model_input import AnyArray, ModelInput
 from simloop.policies.models.parameters import Model, flatten
 from simloop.policies.models.pi0_fast import END_TOKEN
@@ -91,7 +91,6 @@ class ModelPolicy(BatchedPolicy):
         *,
         keep_model: bool = True,
         compiler_options: CompilerOptions | None = None,
-        trials: Sequence[Trial] = (),
     ):
         """Make a policy of a model.
 
@@ -106,10 +105,9 @@ class ModelPolicy(BatchedPolicy):
           keep_model: Whether the model stays of use. Without, its weights are deleted as they are laid out
             for answering, so that memory holds them once; nobody else may use them any more.
           compiler_options: For XLA, as `Programs` takes them.
-          trials: Of the kernels that the config of the model has.
         """
         self.mesh = mesh
-        self._kernels = KernelChoice(model.config.kernels, tuple(trials))
+        self._kernels = model.config.kernels
         self._copies = mesh is not None or jax.default_backend() != "cpu"
         self.spec = spec
         self.preset = preset
@@ -219,7 +217,7 @@ class ModelPolicy(BatchedPolicy):
         per_copy = self.mesh.shape[FSDP]
         return f"{self.mesh.size} x {kind}" + f", {per_copy} to a copy of the weights" * (per_copy > 1)
 
-    def kernels(self) -> KernelChoice:
+    def kernels(self) -> Kernels:
         """What computes the operations that libraries have kernels for."""
         return self._kernels
 

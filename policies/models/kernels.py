@@ -1,4 +1,4 @@
-"""Which implementation computes the operations that libraries have kernels for. Needs no JAX."""
+"""Implementations of the operations that libraries have kernels for. Needs no JAX."""
 
 from __future__ import annotations
 
@@ -13,53 +13,51 @@ GatedProduct = Literal["xla", "tokamax"]
 
 @dataclass(frozen=True)
 class Kernels:
-    """An implementation for each operation; answers differ by rounding.
+    """One implementation per operation; answers differ by rounding.
 
-    `xla` is written in JAX and works everywhere. `cudnn` is NVIDIA's fused attention, through JAX. `tokamax`
+    `xla` is written in JAX and runs everywhere. `cudnn` is NVIDIA's fused attention, called through JAX. `tokamax`
     is a library of fused kernels that has to be installed.
     """
 
     image_attention: Attention = "xla"
-    """In the image encoder."""
+    """Attention in the image encoder."""
     prompt_attention: Attention = "xla"
-    """Of cameras and prompt to each other, before the actions."""
+    """Attention among cameras and prompt."""
     action_attention: Attention = "xla"
-    """In every flow step or token."""
+    """Attention in every flow step or generated token."""
     gated_product: GatedProduct = "xla"
-    """gelu(x·W0) · (x·W1) of the language expert on cameras and prompt; where weights are joined."""
+    """gelu(x·W0) · (x·W1) of the language expert on cameras and prompt, with fused projections."""
 
     @staticmethod
     def of(chosen: Mapping[str, str]) -> Kernels:
-        """From names as they are written down; operations that are not named stay with `xla`.
+        """Read implementation names by operation; `xla` computes the other operations.
 
         Raises:
           ValueError: If there is no such operation, or no such implementation of it.
         """
         for operation, implementation in chosen.items():
-            there_are = IMPLEMENTATIONS.get(operation)
-            if there_are is None:
+            known = IMPLEMENTATIONS.get(operation)
+            if known is None:
                 raise ValueError(
                     f"There is no operation {operation!r}; there are {', '.join(IMPLEMENTATIONS)}."
                 )
-            if implementation not in there_are:
+            if implementation not in known:
                 raise ValueError(
-                    f"{operation} can be computed by {', '.join(there_are)}; got {implementation!r}."
+                    f"{operation} can be computed by {', '.join(known)}; got {implementation!r}."
                 )
         return Kernels(**chosen)  # type: ignore[arg-type]
 
     def names(self) -> dict[str, str]:
-        """Implementation by operation."""
+        """Implementation name by operation."""
         return dataclasses.asdict(self)
 
     @staticmethod
-    def from_words(words: Sequence[str]) -> Kernels | None:
-        """From OPERATION=IMPLEMENTATION each, or `xla` alone; None where nothing is said.
+    def from_words(words: Sequence[str]) -> Kernels:
+        """Read OPERATION=IMPLEMENTATION pairs, or `xla` alone; no words mean `xla`.
 
         Raises:
-          ValueError: If it is something else, or there is no such operation or implementation.
+          ValueError: If a word is not of that form, or names no operation or implementation.
         """
-        if not words:
-            return None
         if list(words) == ["xla"]:
             return Kernels()
         pairs = [word.partition("=") for word in words]
@@ -76,24 +74,4 @@ IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
     "action_attention": ("xla", "cudnn", "tokamax"),
     "gated_product": ("xla", "tokamax"),
 }
-"""What there is for each operation; `xla` first."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One implementation of one operation, timed."""
-
-    operation: str
-    implementation: str
-    milliseconds: float | None
-    """Of one run; None where it cannot be used here."""
-    hindrance: str = ""
-    """Why not, in its own words."""
-
-
-@dataclass(frozen=True)
-class KernelChoice:
-    """What was chosen, and what for."""
-
-    kernels: Kernels
-    trials: tuple[Trial, ...] = ()
+"""Implementations of each operation, `xla` first."""

@@ -19,7 +19,7 @@ from simloop.harness.actors.factories import Factories
 from simloop.harness.adapters.base import Adapter
 from simloop.harness.serving.shm_channel import ShmChannel
 from simloop.harness.serving.stub_policy import Stub, StubPolicy
-from simloop.policies.interface import LoadOptions
+from simloop.policies.models.inference_plan import InferencePlan
 from tests.helpers.point_suite import PointEnv, point_task
 
 FOLDER = "SIMLOOP_TEST_FAULTS"
@@ -129,7 +129,7 @@ def make_faulty_env(suite: str, task: str, render: RenderSettings) -> FaultyEnv:
     return FaultyEnv(point_task(task), render)
 
 
-def load_faulty_stub(name: str, serving: LoadOptions | None = None) -> FaultyStub:
+def load_faulty_stub(name: str, plan: InferencePlan | None = None) -> FaultyStub:
     return FaultyStub(POINT_STUB)
 
 

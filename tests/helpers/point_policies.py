@@ -14,10 +14,10 @@ from simloop.policies.interface import (
     Chunk,
     CompilationProgress,
     InferenceResult,
-    LoadOptions,
     PolicySpec,
     Query,
 )
+from simloop.policies.models.inference_plan import InferencePlan
 
 
 class PointPolicy(BatchedPolicy):
@@ -86,7 +86,7 @@ class SlowlyCompiledPolicy(PointPolicy):
         return 6.0
 
 
-def load_point_policy(name: str, serving: LoadOptions | None = None) -> BatchedPolicy:
+def load_point_policy(name: str, plan: InferencePlan | None = None) -> BatchedPolicy:
     """`exact-` steps straight to the goal, `noisy-` does not, `slow-` takes long to compile, `failing-` and `broken-`
     fail; then where it runs."""
     kind, place = name.rsplit("-", 1)

@@ -6,7 +6,8 @@ import threading
 from simloop.harness.actors.factories import Factories
 from simloop.harness.actors.policy_worker import PolicyWorker
 from simloop.harness.serving.stub_policy import Stub, StubPolicy
-from simloop.policies.interface import CompilationProgress, LoadOptions, batched
+from simloop.policies.interface import CompilationProgress, batched
+from simloop.policies.models.inference_plan import InferencePlan
 from simloop.policies.models.kernels import Kernels
 from simloop.policies.scripted import scripted_policy
 
@@ -29,7 +30,7 @@ def test_a_policy_is_told_how_it_is_to_answer():
             worker._shm_server.close()
 
     report = asyncio.run(prepared())
-    assert on_progress == [("somebody", LoadOptions(devices=3, rows=2, kernels=CUDNN))]
+    assert on_progress == [("somebody", InferencePlan(devices=3, kernels=CUDNN))]
     assert report.kernels is None
 
 

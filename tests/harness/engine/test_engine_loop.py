@@ -114,7 +114,7 @@ def test_leaving_early_ends_the_thread(engine):
 @pytest.mark.parametrize(
     ("said", "before", "gpus", "settled"),
     [
-        ((), {}, (1,), {}),
+        ((), {}, (1,), {"random": Kernels()}),
         ((), {"random": CUDNN}, (1,), {"random": CUDNN}),
         (("xla",), {"random": CUDNN}, (1,), {"random": Kernels()}),
         ((), {"random": CUDNN}, (0, 0), {"random": Kernels()}),

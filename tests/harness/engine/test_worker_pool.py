@@ -13,7 +13,7 @@ from simloop.harness.engine.timeouts import Timeouts
 from simloop.harness.engine.worker_pool import WorkerPool
 from simloop.harness.serving.batcher import WorkerLoad
 from simloop.harness.serving.stub_policy import Stub
-from simloop.policies.models.kernels import KernelChoice, Kernels
+from simloop.policies.models.kernels import Kernels
 
 REPORT = WorkerReport(Stub().spec(), 0.0, 0.0, "cpu", {}, (4,))
 
@@ -121,7 +121,7 @@ def test_the_first_worker_chooses_kernels_and_the_others_wait_for_its_choice(kil
     assert on_progress == [("a", None)]
     said(made, "", 0, number=1)
     assert on_progress == [("a", None)], "still chosen"
-    prepared(made, 0, dataclasses.replace(REPORT, kernels=KernelChoice(CUDNN)))
+    prepared(made, 0, dataclasses.replace(REPORT, kernels=CUDNN))
     said(made, "", 0, number=1)
     said(made, "", 0, number=2)
     assert on_progress[1:] == [("a", CUDNN)] * 2
@@ -131,7 +131,7 @@ def test_a_process_that_is_started_again_goes_on_with_the_kernels_of_before(kill
     on_progress: list = []
     made, _ = worker_pool(on_progress)
     made.have(["a"], 1)
-    prepared(made, 0, dataclasses.replace(REPORT, kernels=KernelChoice(CUDNN)))
+    prepared(made, 0, dataclasses.replace(REPORT, kernels=CUDNN))
     said(made, "", 0, pid=2)
     assert on_progress == [("a", None), ("a", CUDNN)]
 

@@ -6,7 +6,7 @@ import pytest
 
 from simloop.harness.recording.provenance import Provenance
 from simloop.harness.recording.run_folder import RunFolderError
-from simloop.policies.models.kernels import KernelChoice, Kernels, Trial
+from simloop.policies.models.kernels import Kernels
 
 
 def start(folder, renderer="software GL"):
@@ -68,28 +68,22 @@ def test_a_run_is_not_continued_on_another_device(tmp_path):
 
 
 def test_a_run_goes_on_with_the_kernels_that_it_was_started_with(tmp_path):
-    trials = (Trial("prompt_attention", "xla", 1.0), Trial("prompt_attention", "cudnn", 0.5))
-    chosen = KernelChoice(Kernels(prompt_attention="cudnn"), trials)
+    chosen = Kernels(prompt_attention="cudnn")
     first = start(tmp_path)
     assert first.kernels_before() == {}
     first.add_policy("pi0", "H200", {}, 1.0, 1.0, kernels=chosen)
     first.add_policy("hold", "cpu", {}, 0.0, 0.0)
     again = start(tmp_path)
-    assert again.kernels_before()["pi0"] == chosen.kernels
-    again.add_policy("pi0", "H200", {}, 1.0, 1.0, kernels=KernelChoice(chosen.kernels))
+    assert again.kernels_before()["pi0"] == chosen
+    again.add_policy("pi0", "H200", {}, 1.0, 1.0, kernels=chosen)
     written = read(tmp_path)["policies"]["pi0"]
     assert written["kernels"]["prompt_attention"] == "cudnn"
-    assert [trial["milliseconds"] for trial in written["kernel_trials"]] == [1.0, 0.5], (
-        "what it was chosen for stays"
-    )
     with pytest.raises(RunFolderError, match=r"by the kernels .*cudnn.* Leave --kernels out"):
-        start(tmp_path).add_policy("pi0", "H200", {}, 1.0, 1.0, kernels=KernelChoice(Kernels()))
+        start(tmp_path).add_policy("pi0", "H200", {}, 1.0, 1.0, kernels=Kernels())
 
 
 def test_a_run_from_before_kernels_were_chosen_goes_on_without_any(tmp_path):
     start(tmp_path).add_policy("pi0", "H200", {}, 1.0, 1.0)
     assert start(tmp_path).kernels_before() == {"pi0": Kernels()}
     with pytest.raises(RunFolderError, match="would now by"):
-        start(tmp_path).add_policy(
-            "pi0", "H200", {}, 1.0, 1.0, kernels=KernelChoice(Kernels(action_attention="cudnn"))
-        )
+        start(tmp_path).add_policy("pi0", "H200", {}, 1.0, 1.0, kernels=Kernels(action_attention="cudnn"))

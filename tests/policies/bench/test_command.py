@@ -7,7 +7,6 @@ import pytest
 from simloop.policies.bench.bench_config import BenchConfig, BenchError, compiler_options, measured_preset
 from simloop.policies.bench.command import main
 from simloop.policies.checkpoints.manifest import MANIFEST
-from simloop.policies.models.kernels import KernelChoice, Kernels, Trial
 from simloop.policies.presets import PRESETS
 from tests.helpers.fresh_python import run_python
 
@@ -186,29 +185,6 @@ def test_speed_in_8_bits_needs_no_observations(one_layer, capsys):
     assert "Large products in int8 of made-up ranges." in printed
     assert "The floor is that of float32." in printed
     assert "Kernels" not in printed
-
-
-def test_kernels_that_were_tried_are_told(one_layer, capsys, monkeypatch):
-    chosen = KernelChoice(
-        Kernels(gated_product="tokamax"),
-        (Trial("gated_product", "xla", 2.0), Trial("gated_product", "cudnn", None, "ValueError: no")),
-    )
-    asked = []
-
-    def choose(config, shapes):
-        asked.append(shapes)
-        return chosen
-
-    monkeypatch.setattr("simloop.policies.bench.command.choose_kernels", choose)
-    arguments = ["one-layer", "--random-weights", "--batches", "1", "2", "--seconds", "0", "--count", "no"]
-    assert main(arguments) == 0
-    printed = capsys.readouterr().out
-    assert "Kernels: gated_product by tokamax." in printed
-    assert (
-        "Tried for the largest batch: gated_product by xla 2 ms; gated_product by cudnn ValueError: no."
-        in printed
-    )
-    assert [shapes.rows for shapes in asked] == [2]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simloop.policies.inference.kernel_autotuning import Shapes, _operation
-from simloop.policies.inference.sampling import answering, compiled_for_inference
+from simloop.policies.inference.sampling import compiled_for_inference
 from simloop.policies.models.attention import attend, attend_by_library
 from simloop.policies.models.experts import gated_product, gated_product_by_library
 from simloop.policies.models.kernels import IMPLEMENTATIONS, Kernels
@@ -21,7 +20,6 @@ from tests.helpers.small_models import (
     relative,
     small_config,
     small_model,
-    take_rows,
 )
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
@@ -108,34 +106,6 @@ def test_all_cameras_are_as_good_as_masks_that_say_so():
     np.testing.assert_array_equal(answers(config, batch), answers(config, queries(config)))
 
 
-@pytest.mark.parametrize("rows", [1, ROWS])
-@pytest.mark.parametrize("family", ["pi0", "pi05", "pi0_fast"])
-def test_kernels_are_timed_in_the_shapes_that_programs_have(monkeypatch, family, rows):
-    calls = set()
-
-    def noted(q, k, v, **options):
-        calls.add((q.shape, k.shape, "key_value_seq_lengths" in options))
-        return q
-
-    monkeypatch.setattr(jax.nn, "dot_product_attention", noted)
-    config = small_config(family, unroll_layers=True, dtype="bfloat16")
-    aligned = dataclasses.replace(config.optimizations, aligned=True)
-    attention = dataclasses.replace(CUDNN, image_attention="xla")
-    config = dataclasses.replace(config, optimizations=aligned, kernels=attention)
-    batch = take_rows(queries(config), list(range(rows)))
-    call = answering(small_model(config), flow_steps=2, answer_tokens=LENGTH)
-    call.func.trace(*call.args, batch, np.zeros((rows, 2), np.uint32))
-    in_programs = set(calls)
-    calls.clear()
-    room = LENGTH if config.action_expert is None else 0
-    shapes = Shapes(rows, len(config.cameras), config.max_token_len, room)
-    for operation in ("prompt_attention", "action_attention"):
-        step, arguments = _operation(operation, "cudnn", config, shapes)
-        jax.eval_shape(step, *arguments)
-    assert len(calls) == 2
-    assert calls == in_programs
-
-
 def test_cudnn_takes_the_shapes_of_the_full_size(monkeypatch):
     """Lowered for an NVIDIA GPU that can do what the H100 can; its library checks shapes, types and layout."""
     from jax._src.cudnn import fused_attention_stablehlo as library
@@ -216,7 +186,7 @@ def test_names_say_what_there_is():
 
 
 def test_words_of_the_command_line():
-    assert Kernels.from_words(()) is None
+    assert Kernels.from_words(()) == Kernels()
     assert Kernels.from_words(("xla",)) == Kernels()
     assert Kernels.from_words(("image_attention=cudnn", "gated_product=tokamax")) == Kernels(
         image_attention="cudnn", gated_product="tokamax"
