@@ -18,6 +18,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
+from simloop.envs.env_state import EnvState
+
 RenderProfile = Literal["official", "fast"]
 
 
@@ -122,7 +124,25 @@ class Env(abc.ABC):
 
     @abc.abstractmethod
     def snapshot(self) -> Float64[np.ndarray, "_"]:
-        """Everything that the simulator integrates, from which the episode could go on."""
+        """The simulator's integration state, by which two runs of an episode are compared.
+
+        An episode cannot be continued from it alone, because suites keep more in Python; see `save`.
+        """
+
+    @abc.abstractmethod
+    def save(self) -> EnvState:
+        """Everything that the next steps of this episode depend on, independent of later steps."""
+
+    @abc.abstractmethod
+    def restore(self, state: EnvState) -> None:
+        """Continue the episode of a saved state, whatever this environment simulated before.
+
+        Steps, rewards, states and images are those that would have followed `save`, bit for bit on the same
+        machine. The environment need not have been reset, and the state may come from another process.
+
+        Raises:
+          StateError: If the state was saved by another task, suite or version. Nothing has changed then.
+        """
 
     @abc.abstractmethod
     def close(self) -> None:

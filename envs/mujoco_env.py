@@ -9,11 +9,15 @@ Axis letters: h image height, w image width, s state size, a action size, p priv
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
+from typing import ClassVar
 
 import mujoco
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
+from simloop.envs import registry
+from simloop.envs.env_state import EnvState, Value
 from simloop.envs.interface import (
     Env,
     RenderSettings,
@@ -33,8 +37,19 @@ UNSTABLE = (
 )
 
 
+# Computed before each integration, so that they may lag behind the integration state: cameras and observations read
+# them as they are.
+POSITIONS = (
+    "xpos", "xquat", "xmat", "xipos", "ximat", "geom_xpos", "geom_xmat", "site_xpos", "site_xmat",
+    "cam_xpos", "cam_xmat", "light_xpos", "light_xdir",
+)  # fmt: skip
+
+
 class MujocoEnv(Env):
-    """A task on one MuJoCo model. Suites write the methods that begin with an underscore."""
+    """A task on one MuJoCo model. Suites implement the methods that begin with an underscore."""
+
+    _changed_in_model: ClassVar[tuple[str, ...]] = ()
+    """Arrays of the compiled model that episodes change."""
 
     def __init__(self, spec: TaskSpec, render: RenderSettings) -> None:
         """`render` is how cameras are drawn; the first picture makes the GL context."""
@@ -66,6 +81,14 @@ class MujocoEnv(Env):
     def _privileged(self) -> Float64[np.ndarray, "p"]:
         """As `privileged`."""
 
+    @abc.abstractmethod
+    def _save(self) -> dict[str, Value]:
+        """What the suite keeps in Python that later steps and observations depend on."""
+
+    @abc.abstractmethod
+    def _restore(self, values: Mapping[str, Value]) -> None:
+        """Set what `_save` returned, in a simulation that has been reset with any seed."""
+
     def _new_renderer(self, model: mujoco.MjModel, settings: RenderSettings) -> Renderer:
         return Renderer(model, settings)
 
@@ -77,8 +100,7 @@ class MujocoEnv(Env):
         """Free the simulation. Called once."""
 
     def reset(self, seed: int) -> None:
-        if self._closed:
-            raise RuntimeError(f"{self._name} has been closed; make a new one.")
+        self._require_open()
         self._ready = False
         self._reset(seed)
         self._check_physics("while the scene was built")
@@ -123,6 +145,36 @@ class MujocoEnv(Env):
         mujoco.mj_getState(model, data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
         return state
 
+    def save(self) -> EnvState:
+        physics, (model, data) = self.snapshot(), self._physics
+        values = {f"model.{name}": getattr(model, name).copy() for name in self._changed_in_model}
+        values |= {f"data.{name}": getattr(data, name).copy() for name in POSITIONS}
+        version = registry.suite(self.spec.suite).source
+        values |= {f"suite.{name}": value for name, value in self._save().items()}
+        return EnvState(self.spec.suite, self.spec.name, version, self._steps, physics, values)
+
+    def restore(self, state: EnvState) -> None:
+        self._require_open()
+        state.require(self.spec.suite, self.spec.name, registry.suite(self.spec.suite).source)
+        if not self._ready:
+            self.reset(0)
+        self._restore(
+            {name[6:]: value for name, value in state.values.items() if name.startswith("suite.")}
+        )
+        model, data = self._physics
+        for name in self._changed_in_model:
+            getattr(model, name)[:] = state.values[f"model.{name}"]
+        mujoco.mj_resetData(model, data)
+        self._set_integration_state(state.physics)
+        mujoco.mj_forward(model, data)
+        self._set_integration_state(state.physics)  # `mj_forward` has moved the solver's starting point.
+        for name in POSITIONS:
+            getattr(data, name)[:] = state.values[f"data.{name}"]
+        self._steps = state.steps
+
+    def _set_integration_state(self, state: Float64[np.ndarray, "_"]) -> None:
+        mujoco.mj_setState(*self._physics, state, mujoco.mjtState.mjSTATE_INTEGRATION)
+
     def close(self) -> None:
         if self._closed:
             return
@@ -142,6 +194,10 @@ class MujocoEnv(Env):
     def _check_physics(self, when: str) -> None:
         if any(self._physics[1].warning[kind].number for kind in UNSTABLE):
             raise self._lost(when, "NaN, infinite or huge state; it starts over from the initial one")
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise RuntimeError(f"{self._name} has been closed; make a new one.")
 
     def _require_reset(self, call: str) -> None:
         if not self._ready:

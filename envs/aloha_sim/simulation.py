@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import simloop.envs.rendering  # noqa: F401  # isort: skip  (Chooses the OpenGL that dm_control would otherwise choose while imported.)
 
+from collections.abc import Mapping
+
 import mujoco
 import numpy as np
 from dm_control import mujoco as dm_mujoco
@@ -16,6 +18,7 @@ from gym_aloha.tasks.sim import BimanualViperXTask, InsertionTask, TransferCubeT
 from gym_aloha.utils import sample_box_pose, sample_insertion_pose
 from jaxtyping import Float32, Float64
 
+from simloop.envs.env_state import Value, set_attributes
 from simloop.envs.interface import RenderSettings, StepResult, TaskSpec
 from simloop.envs.mujoco_env import MujocoEnv
 
@@ -96,6 +99,12 @@ class AlohaEnv(MujocoEnv):
     def _privileged(self) -> Float64[np.ndarray, "p"]:
         """Position (m) and quaternion (w first) of the cube, or of the peg and then the socket."""
         return self._task.get_env_state(self._sim.physics)
+
+    def _save(self) -> dict[str, Value]:
+        return {"_step_count": self._sim._step_count}
+
+    def _restore(self, values: Mapping[str, Value]) -> None:
+        set_attributes(self._sim, values)
 
     def _free(self) -> None:
         self._sim.close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,14 @@ import mujoco
 import numpy as np
 from jaxtyping import Float64
 
+from simloop.envs.env_state import Value
 from simloop.envs.libero.package import PROBLEMS, Observable, load_controller_config, problem_info, sensor
+from simloop.envs.mujoco_env import POSITIONS
 
 # What LIBERO changes in a compiled model while it runs: places of fixtures, and sites that are shown or hidden.
 CHANGED_IN_MODEL = ("body_pos", "body_quat", "site_rgba")
 
-# All that is read to draw a scene, and that robosuite's observations of the hand are made of.
-OBSERVED = (
-    "qpos", "xpos", "xquat", "xmat", "xipos", "ximat", "geom_xpos", "geom_xmat", "site_xpos", "site_xmat",
-    "cam_xpos", "cam_xmat", "light_xpos", "light_xdir",
-)  # fmt: skip
+OBSERVED = ("qpos", *POSITIONS)  # All that cameras and robosuite's observations of the hand are computed from.
 
 
 class Problem:
@@ -58,6 +56,34 @@ class Problem:
         self._check_success()  # type: ignore[attr-defined]  # It moves what is shown of stoves.
         self._post_process()  # type: ignore[attr-defined]
         self._update_observables(force=True)  # type: ignore[attr-defined]
+
+    @property
+    def _stateful(self) -> dict[str, tuple[object, tuple[str, ...]]]:
+        """Objects of robosuite that carry state from step to step, and the attributes that hold it."""
+        robot = self.robots[0]
+        return {
+            "problem": (self, ("cur_time", "timestep", "done")),
+            "controller": (robot.controller, ("goal_pos", "goal_ori", "initial_joint", "new_update")),
+            "gripper": (robot.gripper, ("current_action",)),
+            "sensor": (self._observables["moment"], ("_time_since_last_sample", "_sampled")),  # type: ignore[attr-defined]
+        }
+
+    def save(self) -> dict[str, Value]:
+        """Copies of all that LIBERO and robosuite keep in Python from one step to the next."""
+        values = {f"observed.{name}": getattr(self._observed, name) for name in OBSERVED}
+        values["observed_site_rgba"] = self._observed_site_rgba
+        for part, (owner, names) in self._stateful.items():
+            values |= {f"{part}.{name}": getattr(owner, name) for name in names}
+        return copy.deepcopy(values)
+
+    def restore(self, values: Mapping[str, Value]) -> None:
+        """Set what `save` returned."""
+        for name in OBSERVED:
+            getattr(self._observed, name)[:] = values[f"observed.{name}"]
+        self._observed_site_rgba[:] = values["observed_site_rgba"]
+        for part, (owner, names) in self._stateful.items():
+            for name in names:
+                setattr(owner, name, copy.deepcopy(values[f"{part}.{name}"]))
 
     def hand_state(self) -> Float64[np.ndarray, "9"]:
         """Position (m) and quaternion (x first) of the hand, and both fingers (m), as observed."""

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import mujoco
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
+from simloop.envs.env_state import Value
 from simloop.envs.interface import RenderSettings, SimulationError, StepResult, TaskSpec
 from simloop.envs.libero.initial_states import initial_states
 from simloop.envs.libero.package import BDDL_FILES, RandomizationError
-from simloop.envs.libero.problem import make_problem
+from simloop.envs.libero.problem import CHANGED_IN_MODEL, make_problem
 from simloop.envs.libero.tasks import GROUP_OF_TASK
 from simloop.envs.mujoco_env import MujocoEnv
 from simloop.envs.rendering import Renderer
@@ -39,6 +40,8 @@ class LiberoEnv(MujocoEnv):
     openpi's evaluation, whatever came before. What is observed is what robosuite's own observations would show:
     they lag two physics steps of 2 ms behind the end of a control step.
     """
+
+    _changed_in_model = CHANGED_IN_MODEL
 
     def __init__(self, spec: TaskSpec, render: RenderSettings) -> None:
         super().__init__(spec, render)
@@ -76,6 +79,12 @@ class LiberoEnv(MujocoEnv):
 
     def _privileged(self) -> Float64[np.ndarray, "p"]:
         return self._sim.hand_and_things()
+
+    def _save(self) -> dict[str, Value]:
+        return self._sim.save()
+
+    def _restore(self, values: Mapping[str, Value]) -> None:
+        self._sim.restore(values)
 
     def _new_renderer(self, model: mujoco.MjModel, settings: RenderSettings) -> Renderer:
         return Renderer(model, settings, hidden_geom_groups=(COLLISION_GROUP,))

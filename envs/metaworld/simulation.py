@@ -5,11 +5,14 @@ Axis letters: s state size, a action size, p privileged size.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import metaworld.env_dict
 import mujoco
 import numpy as np
 from jaxtyping import Float32, Float64
 
+from simloop.envs.env_state import Value, attributes, set_attributes
 from simloop.envs.interface import RenderSettings, StepResult, TaskSpec
 from simloop.envs.metaworld.tasks import UPSIDE_DOWN_CAMERAS
 from simloop.envs.mujoco_env import MujocoEnv
@@ -22,6 +25,8 @@ class MetaWorldEnv(MujocoEnv):
     What is not theirs is the choice of the initial state, which follows the seed alone, and rendering.
     """
 
+    _changed_in_model = ("body_pos", "site_pos")  # Where a reset puts fixtures and goals.
+
     def __init__(self, spec: TaskSpec, render: RenderSettings) -> None:
         super().__init__(spec, render)
         self._sim = metaworld.env_dict.ALL_V3_ENVIRONMENTS[spec.name]()
@@ -30,9 +35,7 @@ class MetaWorldEnv(MujocoEnv):
         self._sim._partially_observable = False
         del self._sim.sawyer_observation_space
         self._sim._set_task_called = True  # Meta-World's own way is a pickled Task; `reset` does its work.
-        # A reset moves bodies and sites of the model itself; these are the places they start from.
-        self._body_pos = self._sim.model.body_pos.copy()
-        self._site_pos = self._sim.model.site_pos.copy()
+        self._compiled = {name: getattr(self._sim.model, name).copy() for name in self._changed_in_model}
         self._observation = np.zeros(0)
         """The latest, of 39 numbers."""
 
@@ -50,8 +53,8 @@ class MetaWorldEnv(MujocoEnv):
         `set_task` and `reset` build in a new simulation.
         """
         sim = self._sim
-        sim.model.body_pos[:] = self._body_pos
-        sim.model.site_pos[:] = self._site_pos
+        for name, compiled in self._compiled.items():
+            getattr(sim.model, name)[:] = compiled
         mujoco.mj_resetData(sim.model, sim.data)
         sim.np_random = np.random.Generator(np.random.PCG64(seed))
         sim.seeded_rand_vec, sim._freeze_rand_vec = True, False  # Draw from np_random,
@@ -79,6 +82,15 @@ class MetaWorldEnv(MujocoEnv):
 
     def _privileged(self) -> Float64[np.ndarray, "p"]:
         return self._observation.copy()
+
+    def _save(self) -> dict[str, Value]:
+        # Tasks keep what they need for rewards in attributes of their own choice: initial poses, stages, distances.
+        return {**attributes(self._sim), "observation": self._observation.copy()}
+
+    def _restore(self, values: Mapping[str, Value]) -> None:
+        kept = dict(values)
+        self._observation = np.array(kept.pop("observation"))
+        set_attributes(self._sim, kept)
 
     def _new_renderer(self, model: mujoco.MjModel, settings: RenderSettings) -> Renderer:
         return Renderer(model, settings, upside_down=UPSIDE_DOWN_CAMERAS)

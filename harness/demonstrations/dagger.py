@@ -19,6 +19,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
+from simloop.envs.env_state import EnvState
 from simloop.envs.interface import Env, RenderSettings, StepResult
 from simloop.harness.actors.factories import make_env
 from simloop.harness.adapters.base import Adapter
@@ -87,6 +88,12 @@ class RolledInEnv(Env):
 
     def snapshot(self) -> Float64[np.ndarray, "_"]:
         return self._env.snapshot()
+
+    def save(self) -> EnvState:
+        return self._env.save()
+
+    def restore(self, state: EnvState) -> None:
+        self._env.restore(state)
 
     def close(self) -> None:
         self._env.close()

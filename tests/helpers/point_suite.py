@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from simloop.envs.env_state import EnvState
 from simloop.envs.interface import Env, RenderSettings, StepResult, TaskSpec, check_action, check_camera
 
 FOLDER_VARIABLE = "POINT_SUITE_FOLDER"
@@ -79,6 +80,13 @@ class PointEnv(Env):
 
     def snapshot(self) -> np.ndarray:
         return np.concatenate([self._position, self._goal])
+
+    def save(self) -> EnvState:
+        return EnvState("points", self.spec.name, "1", 0, self.snapshot(), {})
+
+    def restore(self, state: EnvState) -> None:
+        state.require("points", self.spec.name, "1")
+        self._position, self._goal = state.physics[:2].copy(), state.physics[2:].copy()
 
     def close(self) -> None:
         self.closed = True

@@ -1,0 +1,185 @@
+"""Saved states: an episode continues from them as if nothing had happened."""
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from simloop.envs import registry
+from simloop.envs.env_state import EnvState, StateError
+from simloop.envs.interface import Env, RenderSettings, TaskSpec
+
+FAST_LIBERO = registry.suite("libero").golden_tasks[0]
+STEPS = 30  # Before the state is saved, and after.
+IMAGES = RenderSettings("fast", 48, 64)
+
+
+def is_fast(suite: str, task: str) -> bool:
+    return task in registry.suite(suite).golden_tasks and (suite != "libero" or task == FAST_LIBERO)
+
+
+TASKS = [
+    pytest.param(
+        task, id=f"{suite}/{task.name}", marks=() if is_fast(suite, task.name) else (pytest.mark.slow,)
+    )
+    for suite in registry.suites()
+    for task in registry.suite(suite).tasks()
+]
+
+
+@pytest.fixture
+def make(request: pytest.FixtureRequest) -> Iterator:
+    envs: list[Env] = []
+
+    def make(task: TaskSpec) -> Env:
+        envs.append(registry.suite(task.suite).make(task.name, IMAGES))
+        return envs[-1]
+
+    yield make
+    for env in envs:
+        env.close()
+
+
+def some_actions(spec: TaskSpec, seed: int) -> np.ndarray:
+    generator = np.random.Generator(np.random.PCG64(seed))
+    return 0.8 * generator.uniform(spec.action_low, spec.action_high, (STEPS, spec.action_size))
+
+
+def observe(env: Env, *, images: bool) -> list[np.ndarray]:
+    seen = [env.snapshot(), env.state(), env.privileged()]
+    return seen + [env.render(camera) for camera in env.spec.cameras[:2] if images]
+
+
+def play(env: Env, seed: int) -> list[np.ndarray]:
+    """Everything that can be observed of some steps, with images at the start and at the end."""
+    golden = env.spec.name in registry.suite(env.spec.suite).golden_tasks
+    seen = observe(env, images=golden)
+    for action in some_actions(env.spec, seed):
+        result = env.step(action)
+        seen += [np.array([result.reward, result.success]), *observe(env, images=False)]
+    return seen + observe(env, images=golden)
+
+
+def equal(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
+    return len(one) == len(other) and all(map(np.array_equal, one, other))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_an_episode_continues_from_a_saved_state_bit_for_bit(make, task: TaskSpec):
+    env = make(task)
+    env.reset(1)
+    play(env, seed=1)
+    saved = EnvState.from_bytes(env.save().to_bytes())
+    continued = play(env, seed=2)
+
+    env.reset(2)
+    play(env, seed=3)
+    env.restore(saved)
+    assert env.save() == saved
+    assert equal(play(env, seed=2), continued)
+
+    other = make(task)  # Never reset.
+    other.restore(saved)
+    assert equal(play(other, seed=2), continued)
+
+
+@pytest.mark.parametrize("task", [task for task in TASKS if not task.marks])
+def test_a_state_saved_at_the_start_of_an_episode_restores_it(make, task: TaskSpec):
+    env = make(task)
+    env.reset(1)
+    saved = env.save()
+    continued = play(env, seed=2)
+    env.restore(saved)
+    assert equal(play(env, seed=2), continued)
+
+
+@pytest.fixture(scope="module")
+def reach() -> Iterator[Env]:
+    env = registry.suite("metaworld").make("reach-v3", IMAGES)
+    env.reset(1)
+    yield env
+    env.close()
+
+
+def test_another_process_continues_the_episode(make, tmp_path, reach: Env):
+    program = """
+import pathlib, sys
+from simloop.envs.env_state import EnvState
+from tests.envs.test_env_state import IMAGES, play, registry
+state = EnvState.from_bytes(pathlib.Path(sys.argv[1]).read_bytes())
+env = registry.suite(state.suite).make(state.task, IMAGES)
+env.restore(state)
+print(*(seen.tobytes().hex() for seen in play(env, seed=2)))
+"""
+    file = tmp_path / "state"
+    file.write_bytes(reach.save().to_bytes())
+    done = subprocess.run([sys.executable, "-c", program, file], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [seen.tobytes().hex() for seen in play(reach, seed=2)]
+
+
+def test_a_saved_state_is_independent_of_later_steps(reach: Env):
+    reach.reset(1)
+    saved = reach.save()
+    content = saved.to_bytes()
+    play(reach, seed=1)
+    reach.restore(saved)
+    play(reach, seed=1)
+    assert saved.to_bytes() == content
+
+
+def test_bytes_keep_content_types_and_digest(reach: Env):
+    saved = reach.save()
+    read = EnvState.from_bytes(saved.to_bytes())
+    assert read == saved
+    assert hash(read) == hash(saved)
+    assert read.to_bytes() == saved.to_bytes()
+    assert {name: type(value) for name, value in read.values.items()} == {
+        name: type(value) for name, value in saved.values.items()
+    }
+    assert dataclasses.replace(saved, steps=saved.steps + 1) != saved
+
+
+def test_restoring_counts_the_steps_of_the_saved_episode(reach: Env):
+    reach.reset(1)
+    for _ in range(reach.spec.max_steps - 1):
+        reach.step(np.zeros(4))
+    saved = reach.save()
+    reach.reset(2)
+    reach.restore(saved)
+    reach.step(np.zeros(4))
+    with pytest.raises(RuntimeError, match="ends after 500 steps"):
+        reach.step(np.zeros(4))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"suite": "libero"}, r"states of its own task; got one of libero/reach-v3\. Make an environment"),
+        ({"task": "push-v3"}, r"got one of metaworld/push-v3\. Make an environment"),
+        ({"version": "mujoco 9"}, r"runs with .*mujoco 3.* saved with mujoco 9.* Install those versions"),
+    ],
+)
+def test_refuses_a_state_of_another_suite_task_or_version(reach: Env, change: dict[str, str], message: str):
+    reach.reset(1)
+    before = reach.save()
+    with pytest.raises(StateError, match=message):
+        reach.restore(dataclasses.replace(before, **change))
+    assert reach.save() == before
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-200], lambda content: b"", lambda content: b"{}"])
+def test_refuses_damaged_bytes(reach: Env, damage):
+    with pytest.raises(StateError, match="cannot be read .* Save the state again"):
+        EnvState.from_bytes(damage(reach.save().to_bytes()))
+
+
+def test_saving_needs_a_scene_and_restoring_an_open_environment(make, reach: Env):
+    env = make(reach.spec)
+    with pytest.raises(RuntimeError, match="call reset"):
+        env.save()
+    env.close()
+    with pytest.raises(RuntimeError, match="make a new one"):
+        env.restore(reach.save())
