@@ -89,7 +89,9 @@ class EnvState:
                 values = header.pop("values")
                 for name in archive.files:
                     if name.startswith("array/"):
-                        values[name.removeprefix("array/")] = archive[name][()]  # Arrays without axes are scalars.
+                        values[name.removeprefix("array/")] = archive[name][
+                            ()
+                        ]  # Arrays without axes are scalars.
                 return EnvState(**header, physics=archive["physics"], values=values)
         except Exception as error:  # zipfile, json and NumPy fail in many ways on damaged bytes.
             raise StateError(

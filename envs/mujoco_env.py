@@ -158,9 +158,7 @@ class MujocoEnv(Env):
         state.require(self.spec.suite, self.spec.name, registry.suite(self.spec.suite).source)
         if not self._ready:
             self.reset(0)
-        self._restore(
-            {name[6:]: value for name, value in state.values.items() if name.startswith("suite.")}
-        )
+        self._restore({name[6:]: value for name, value in state.values.items() if name.startswith("suite.")})
         model, data = self._physics
         for name in self._changed_in_model:
             getattr(model, name)[:] = state.values[f"model.{name}"]

@@ -25,7 +25,10 @@ from simloop.envs.mujoco_env import POSITIONS
 # What LIBERO changes in a compiled model while it runs: places of fixtures, and sites that are shown or hidden.
 CHANGED_IN_MODEL = ("body_pos", "body_quat", "site_rgba")
 
-OBSERVED = ("qpos", *POSITIONS)  # All that cameras and robosuite's observations of the hand are computed from.
+OBSERVED = (
+    "qpos",
+    *POSITIONS,
+)  # All that cameras and robosuite's observations of the hand are computed from.
 
 
 class Problem:

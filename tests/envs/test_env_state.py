@@ -170,7 +170,9 @@ def test_refuses_a_state_of_another_suite_task_or_version(reach: Env, change: di
     assert reach.save() == before
 
 
-@pytest.mark.parametrize("damage", [lambda content: content[:-200], lambda content: b"", lambda content: b"{}"])
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-200], lambda content: b"", lambda content: b"{}"]
+)
 def test_refuses_damaged_bytes(reach: Env, damage):
     with pytest.raises(StateError, match="cannot be read .* Save the state again"):
         EnvState.from_bytes(damage(reach.save().to_bytes()))
