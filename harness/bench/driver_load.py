@@ -23,7 +23,8 @@ from simloop.harness.recording.run_folder import RunFolder, video_path
 from simloop.harness.rollout.loop import RolloutResult
 from simloop.harness.rollout.phase_timer import PHASES, PhaseTotals
 from simloop.results.records.records import QueryRecord
-from simloop.results.tables.typesetting import Grid, to_markdown
+from simloop.results.tables.grid import Grid
+from simloop.results.tables.typesetting import to_markdown
 
 QUERIES = 50  # Of an episode: 500 steps, replanned every 10.
 VIDEO_BYTES = 150_000

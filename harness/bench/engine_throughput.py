@@ -21,7 +21,8 @@ from simloop.harness.engine.resources import EngineError, Resources, usable_core
 from simloop.harness.recording.engine_metrics import EngineMetrics
 from simloop.harness.rollout.loop import RolloutResult
 from simloop.harness.rollout.phase_timer import Phase
-from simloop.results.tables.typesetting import Grid, to_markdown
+from simloop.results.tables.grid import Grid
+from simloop.results.tables.typesetting import to_markdown
 
 SIMULATING: tuple[Phase, ...] = ("make", "reset", "step", "render")
 WARM_UP_S = 20.0  # Until processes are there and compiled, and sizes were judged twice without a change.

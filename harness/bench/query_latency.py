@@ -22,7 +22,8 @@ from simloop.harness.actors.policy_worker import PolicyWorker
 from simloop.harness.bench.workload import EngineWorkload
 from simloop.harness.rollout.loop import RolloutResult
 from simloop.harness.rollout.phase_timer import Phase
-from simloop.results.tables.typesetting import Grid, to_markdown
+from simloop.results.tables.grid import Grid
+from simloop.results.tables.typesetting import to_markdown
 
 ENVIRONMENTS = 8
 SIMULATING: tuple[Phase, ...] = ("make", "reset", "step", "render")

@@ -229,7 +229,7 @@ def _answer(
     for title, sentences, grid in compared:
         said = "\n".join(f'<p class="answer">{html.escape(sentence)}</p>' for sentence in sentences)
         parts.append(f"<h3>{html.escape(title)}</h3>")
-        parts.append(f'<div class="scroll">{to_html(grid)}</div>')
+        parts.append(f"{to_html(grid)}")
         if len(sentences) > SENTENCES_SHOWN:
             said = f"<details><summary>All comparisons in sentences</summary>\n{said}</details>"
         parts.append(said)
@@ -260,7 +260,7 @@ def _tables(runs: Runs, tables: Sequence[Table]) -> str:
             f'<a href="tables/{table}.{format}">{format}</a>' for format in ("md", "csv", "tex")
         )
         body = render(runs, "html", table)
-        parts.append(f'<div class="scroll">{body}</div>\n<p class="small">{table}: {files}</p>')
+        parts.append(f'{body}\n<p class="small">{table}: {files}</p>')
     return "\n".join(parts)
 
 

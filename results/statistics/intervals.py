@@ -34,6 +34,10 @@ class Interval:
         """From one end to the other."""
         return self.high - self.low
 
+    def scaled(self, factor: float) -> Interval:
+        """The interval of the value times a factor, which may be negative."""
+        return Interval(*sorted((factor * self.low, factor * self.high)))
+
     def __contains__(self, value: float) -> bool:
         """Whether a value lies between the ends."""
         return bool(self.low <= value <= self.high)

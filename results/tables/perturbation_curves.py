@@ -1,4 +1,4 @@
-"""How much success is left under a perturbation, strength by strength, and what that is less than undisturbed."""
+"""Success rate against perturbation strength, with paired differences to the unperturbed episodes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from simloop.results.records.runs import Runs
 from simloop.results.statistics.contrasts import Contrast, adjusted, contrast
 from simloop.results.statistics.outcome_matrix import outcome_matrices
 from simloop.results.statistics.scores import MeanScore, score_means, score_tasks
-from simloop.results.tables.statements import p_text, signed
-from simloop.results.tables.typesetting import BELOW, NONE, Grid
+from simloop.results.tables.grid import DEFAULT_STYLE, NONE, Grid, Row, TableStyle, percent_cell
+from simloop.results.tables.statements import p_text
+from simloop.results.tables.success_table import counts_text
 
 COLUMNS = (
     "suite", "protocol", "perturbation", "policy", "strength", "completed", "successes", "errors", "rate",
@@ -26,47 +27,47 @@ class Point:
     """A policy at one strength."""
 
     strength: float
-    """0 for undisturbed."""
+    """0 for unperturbed episodes."""
     mean: MeanScore
     change: Contrast | None
-    """Against the same policy undisturbed, in the same episodes where both were played; None for the undisturbed
-    episodes themselves and where there are none."""
+    """Perturbed against unperturbed episodes of the policy, paired where both were played; None at strength 0 and
+    if there are no unperturbed episodes."""
     p_holm: float | None
-    """p-value of the change among all changes of the figure, after Holm."""
+    """p-value of the change, adjusted by Holm over all changes of the curves."""
 
 
 @dataclass(frozen=True)
 class PerturbationCurves:
-    """All policies that were played under one kind of perturbation, under otherwise the same rules."""
+    """The curves of all policies that were evaluated under one kind of perturbation and one protocol."""
 
     suite: str
     protocol: str
-    """Label of the undisturbed protocol."""
+    """Label of the unperturbed protocol."""
     kind: str
     of: Mapping[str, tuple[Point, ...]]
     """By policy, strengths ascending."""
 
     @property
     def unit(self) -> str:
-        """What strengths count."""
+        """Unit of the strengths."""
         return KINDS[self.kind].unit
 
 
 def perturbation_curves(runs: Runs) -> list[PerturbationCurves]:
-    """The curves that the runs hold; none where nothing was disturbed."""
+    """The curves of the runs, sorted by suite, protocol and kind; none if no episode was perturbed."""
     found: dict[tuple[str, str, str], dict[str, dict[float, MeanScore]]] = {}
-    undisturbed: dict[tuple[str, str, str], MeanScore] = {}
+    unperturbed: dict[tuple[str, str, str], MeanScore] = {}
     for mean in score_means(score_tasks(runs.episodes, runs.plans)):
         base, kind, strength = split_label(mean.protocol)
         if kind:
             found.setdefault((mean.suite, base, kind), {}).setdefault(mean.policy, {})[strength] = mean
         else:
-            undisturbed[mean.suite, mean.protocol, mean.policy] = mean
+            unperturbed[mean.suite, mean.protocol, mean.policy] = mean
     curves = []
     for (suite, base, kind), policies in sorted(found.items()):
         for policy, by_strength in policies.items():
-            if (suite, base, policy) in undisturbed:
-                by_strength[0.0] = undisturbed[suite, base, policy]
+            if (suite, base, policy) in unperturbed:
+                by_strength[0.0] = unperturbed[suite, base, policy]
         changes = {
             (policy, strength): change
             for policy, by_strength in policies.items()
@@ -85,8 +86,11 @@ def perturbation_curves(runs: Runs) -> list[PerturbationCurves]:
     return curves
 
 
-def perturbation_grids(curves: Sequence[PerturbationCurves], labels: Mapping[str, str]) -> list[Grid]:
+def perturbation_grids(
+    curves: Sequence[PerturbationCurves], labels: Mapping[str, str], style: TableStyle = DEFAULT_STYLE
+) -> list[Grid]:
     """A grid for each kind of perturbation: a group of rows per policy, a row per strength."""
+    legend = style.legend("95 % interval", "successes / completed episodes")
     return [
         Grid(
             f"Success in % under {one.kind}, protocol {one.protocol}",
@@ -95,12 +99,10 @@ def perturbation_grids(curves: Sequence[PerturbationCurves], labels: Mapping[str
                 tuple(_row(labels[policy], point) for point in points) for policy, points in one.of.items()
             ),
             (
-                f"Strength: {one.unit}. Success: mean over tasks, its 95 % interval for these tasks, successes / "
-                "completed episodes. Change: in points, with its 95 % interval, against the same policy undisturbed, "
-                + _how([point.change for points in one.of.values() for point in points])
-                + ".",
+                f"strength: {one.unit}; success: mean over these tasks; change: in points, perturbed less unperturbed "
+                f"episodes of the same policy, {_tests(one)}. {legend}".rstrip(),
             ),
-            labels=1,
+            style=style,
         )
         for one in curves
     ]
@@ -140,43 +142,36 @@ def perturbation_frame(curves: Sequence[PerturbationCurves], labels: Mapping[str
 def _change(
     episodes: pd.DataFrame, policy: str, by_strength: Mapping[float, MeanScore], strength: float
 ) -> Contrast | None:
-    """A policy at a strength against itself undisturbed, as if these were two policies under one protocol."""
+    """Compare a policy at a strength with itself unperturbed, as if these were two policies under one protocol."""
     if 0.0 not in by_strength:
         return None
-    disturbed, plain = by_strength[strength], by_strength[0.0]
+    perturbed, plain = by_strength[strength], by_strength[0.0]
     own = episodes[
         (episodes["policy"] == policy)
         & (episodes["suite"] == plain.suite)
-        & episodes["protocol"].isin([disturbed.protocol, plain.protocol])
+        & episodes["protocol"].isin([perturbed.protocol, plain.protocol])
     ]
     renamed = own.assign(policy=own["protocol"], protocol=plain.protocol)
     (outcomes,) = outcome_matrices(renamed).values()
-    return contrast(outcomes, disturbed.protocol, plain.protocol)
+    return contrast(outcomes, perturbed.protocol, plain.protocol)
 
 
-def _row(label: str, point: Point) -> tuple[str, ...]:
-    mean, change, interval = point.mean, point.change, point.mean.interval()
-    counts = f"{mean.successes}/{mean.completed}" + (f" +{mean.errors} err" if mean.errors else "")
-    if mean.rate is None or interval is None:
-        success = f"{NONE}{BELOW}{counts}"
-    else:
-        ends = f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
-        success = f"{100 * mean.rate:.1f}{BELOW}{ends} {counts}"
+def _row(label: str, point: Point) -> Row:
+    mean, change = point.mean, point.change
     return (
         label,
         f"{point.strength:g}",
-        success,
-        NONE
-        if change is None
-        else f"{signed(change.difference)}{BELOW}[{signed(change.interval.low)}, {signed(change.interval.high)}]",
+        percent_cell(mean.rate, mean.interval(), counts_text(mean)),
+        NONE if change is None else percent_cell(change.difference, change.interval, signed=True),
         NONE if point.p_holm is None else p_text(point.p_holm),
     )
 
 
-def _how(changes: Sequence[Contrast | None]) -> str:
-    """How changes were tested, in the words of those that there are."""
-    made = [change for change in changes if change is not None]
+def _tests(curves: PerturbationCurves) -> str:
+    """How the changes were tested."""
+    made = [point.change for points in curves.of.values() for point in points if point.change is not None]
     if not made:
-        return "which these runs do not hold"
-    tests = dict.fromkeys(f"{change.test} and {change.interval_method}'s interval" for change in made)
-    return "by " + " or ".join(tests)
+        return "not available without unperturbed episodes"
+    return "by " + " or ".join(
+        dict.fromkeys(f"{change.test} and {change.interval_method}'s interval" for change in made)
+    )

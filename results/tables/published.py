@@ -1,8 +1,8 @@
-"""Published success rates, each with where it comes from, and how ours compare with them.
+"""Published success rates with their sources, and comparisons of measured rates with them.
 
-A published number is one run's, with an error of its own. So it is compared like a second policy
-that met other episodes: what counts is whether the two are equivalent within a margin, not whether
-ours reaches the number.
+A published rate comes from one run and has a sampling error of its own. It is therefore compared like a second
+policy on other episodes, and the verdict says whether the two are equivalent within a margin, not whether the
+measured rate reaches the published one.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from simloop.results.statistics.contrasts import MARGIN
 from simloop.results.statistics.intervals import Interval
 from simloop.results.statistics.scores import MeanScore, score_means, score_tasks
 from simloop.results.statistics.unpaired import margin_p_value, miettinen_nurminen, unpaired_p_value
-from simloop.results.tables.statements import p_text, signed
-from simloop.results.tables.typesetting import Grid
+from simloop.results.tables.grid import DEFAULT_STYLE, Cell, Grid, TableStyle, percent_cell
+from simloop.results.tables.statements import counted, p_text, signed, signed_interval
 
-Verdict = Literal["equivalent", "lower", "higher", "open", "other rules"]
+Verdict = Literal["equivalent", "lower", "higher", "inconclusive", "other protocol"]
 
 
 @dataclass(frozen=True)
@@ -32,25 +32,26 @@ class Published:
     """One published success rate.
 
     Raises:
-      ResultsError: If the rate or the number of episodes cannot be.
+      ResultsError: If the rate is not in [0, 1], or there are no episodes.
     """
 
     policy: str
-    """The preset, without the folder of a checkpoint."""
+    """Name of the preset, without the folder of a checkpoint."""
     tasks: str
-    """A suite, or a group of its tasks, as in the `tasks` of an experiment."""
+    """Name of a suite, or of a group of its tasks as in the `tasks` of an experiment."""
     rate: float
     """Mean over the tasks, in [0, 1]."""
     episodes: int
     """Over all tasks."""
     protocol: str
+    """The protocol in the words of the source."""
     source: str
     rules: str = ""
-    """Label of the protocol of ours that follows these rules, such as `libero/openpi-v1`; empty where none is
-    known to. Rates by other rules get no verdict."""
+    """Label of the simloop protocol that reproduces it, such as `libero/openpi-v1`; empty if unknown. Rates
+    measured under another protocol get no verdict."""
 
     def __post_init__(self) -> None:
-        """Refuse rates that are none."""
+        """Check the rate and the number of episodes."""
         if not 0 <= self.rate <= 1 or self.episodes < 1:
             raise ResultsError(
                 f"A published rate lies in [0, 1], of at least 1 episode; got {self.rate} of {self.episodes} for "
@@ -84,12 +85,12 @@ PUBLISHED: tuple[Published, ...] = (
     *_libero("pi0_fast_libero", _OPENPI_BEFORE, 96.4, 96.8, 88.6, 60.2),
     *_libero("pi05_libero", _OPENPI_README, 98.8, 98.2, 98.0, 92.4),
 )
-"""Ten tasks with 50 initial states each per row."""
+"""Each rate is over ten tasks with 50 initial states each."""
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """Our rate beside a published one."""
+    """A measured rate and a published one."""
 
     published: Published
     policy: str
@@ -98,23 +99,23 @@ class Reproduction:
     episodes: int
     errors: int
     interval: Interval
-    """95 % interval of the difference, ours less published."""
+    """95 % interval of the difference, measured less published."""
     p_value: float
-    """Two-sided, of equal rates."""
+    """Two-sided p-value of equal rates."""
     equivalence_p_value: float
     verdict: Verdict
 
     @property
     def difference(self) -> float:
-        """Ours less published."""
+        """Measured less published rate."""
         return self.successes / self.episodes - self.published.successes / self.published.episodes
 
 
 def read_published(path: str | Path) -> tuple[Published, ...]:
-    """Published rates from a CSV file with the columns policy, tasks, rate, episodes, protocol, source.
+    """Read published rates from a CSV file with the columns policy, tasks, rate, episodes, protocol, source.
 
     Raises:
-      ResultsError: If the file is not there, or a row is not of that kind, naming the line.
+      ResultsError: If the file cannot be read, or a row is invalid; names the line.
     """
     wanted = [field.name for field in fields(Published) if field.default is MISSING]
     try:
@@ -143,10 +144,10 @@ def read_published(path: str | Path) -> tuple[Published, ...]:
 def reproductions(
     runs: Runs, published: Iterable[Published] = PUBLISHED, *, margin: float = MARGIN, alpha: float = 0.05
 ) -> list[Reproduction]:
-    """Our rates beside the published ones of the same presets on the same tasks, as far as there are any.
+    """Compare measured rates with the published ones of the same presets on the same tasks.
 
-    A run is of the same tasks if its suite or its experiment's only task or group has the published name.
-    Policies with a task of which no episode was completed are left out: they have no mean.
+    The tasks of a run are the published ones if its suite, or the only task or group of its experiment, has the
+    published name. Policies without a completed episode of some task are skipped, since they have no mean.
     """
     found = []
     groups = _groups(runs)
@@ -161,26 +162,29 @@ def reproductions(
 
 
 def reproduction_grid(
-    found: Sequence[Reproduction], labels: Mapping[str, str], margin: float = MARGIN
+    found: Sequence[Reproduction],
+    labels: Mapping[str, str],
+    margin: float = MARGIN,
+    style: TableStyle = DEFAULT_STYLE,
 ) -> Grid:
-    """Measured beside published rates, with what may be said of the two."""
+    """A row per pair of a measured and a published rate, with the verdict on the two."""
     rows = tuple(
         (
             labels[one.policy],
             one.published.tasks,
-            f"{100 * one.successes / one.episodes:.1f} ({one.successes}/{one.episodes})",
-            f"{100 * one.published.rate:.1f} ({one.published.successes}/{one.published.episodes})",
+            _rate(one.successes / one.episodes, one.successes, one.episodes),
+            _rate(one.published.rate, one.published.successes, one.published.episodes),
             signed(one.difference),
-            f"[{signed(one.interval.low)}, {signed(one.interval.high)}]",
+            signed_interval(one.interval),
             p_text(one.p_value),
             one.verdict,
         )
         for one in found
     )
     notes = [
-        f"Difference: measured less published, in points, with its 95 % interval (Miettinen-Nurminen, unpaired); p "
-        f"of equal rates. Equivalent: within ± {100 * margin:g} points by two one-sided tests at the 5 % level; "
-        "open: neither equivalent nor found to differ; other rules: by another protocol, so not to be compared."
+        "difference: measured less published, in points, with its 95 % interval (Miettinen-Nurminen, unpaired); p: of "
+        f"equal rates; equivalent: within ± {100 * margin:g} points by two one-sided tests at the 5 % level; "
+        "inconclusive: neither equivalent nor significantly different; other protocol: not comparable."
     ]
     for protocol, source in dict.fromkeys((one.published.protocol, one.published.source) for one in found):
         notes.append(f"Published: {source}; protocol: {protocol}.")
@@ -188,13 +192,13 @@ def reproduction_grid(
         notes.append(f"Measured: protocol {protocol}.")
     errors = sum(one.errors for one in found)
     if errors:
-        notes.append(f"{errors} measured episodes ended in an error and are in no rate.")
+        notes.append(f"Excluded from the measured rates: {counted(errors, 'episode')} with an error.")
     columns = ("policy", "tasks", "measured %", "published %", "difference", "95 % interval", "p", "verdict")
-    return Grid("Measured and published success", columns, (rows,), tuple(notes), labels=2)
+    return Grid("Measured and published success", columns, (rows,), tuple(notes), labels=2, style=style)
 
 
 def reproduction_frame(found: Sequence[Reproduction], labels: Mapping[str, str]) -> pd.DataFrame:
-    """A row per pair of a measured and a published rate, to compute with; rates are fractions."""
+    """A row per pair of a measured and a published rate. Rates and differences are fractions."""
     columns = (
         "policy", "tasks", "protocol", "successes", "episodes", "errors", "published_rate", "published_episodes",
         "difference", "low", "high", "p", "equivalence_p", "verdict", "published_protocol", "source",
@@ -223,8 +227,12 @@ def reproduction_frame(found: Sequence[Reproduction], labels: Mapping[str, str])
     return pd.DataFrame(rows, columns=columns)
 
 
+def _rate(rate: float, successes: int, episodes: int) -> Cell:
+    return percent_cell(rate, counts=f"{successes}/{episodes}")
+
+
 def _groups(runs: Runs) -> dict[tuple[str, str], set[str]]:
-    """For every (policy, suite) the names by which the tasks it played are known."""
+    """For every (policy, suite), the names of the sets of tasks that it was evaluated on."""
     names: dict[tuple[str, str], set[str]] = {}
     configs = [config.get("experiment", {}) for config in runs.configs]
     for policy, suite, run in (
@@ -241,9 +249,9 @@ def _reproduction(published: Published, mean: MeanScore, margin: float, alpha: f
     table = (mean.successes, mean.completed, published.successes, published.episodes)
     p_value, same = unpaired_p_value(*table), margin_p_value(*table, margin)
     difference = mean.successes / mean.completed - published.successes / published.episodes
-    verdict: Verdict = "open"
+    verdict: Verdict = "inconclusive"
     if published.rules not in ("", mean.protocol):
-        verdict = "other rules"
+        verdict = "other protocol"
     elif same < alpha:
         verdict = "equivalent"
     elif p_value < alpha:

@@ -1,4 +1,4 @@
-"""The tables of one run or several, as text and as files beside the records."""
+"""The tables of one run or several, as text or as files in the run folder."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from simloop.results.records.records import run_folder
 from simloop.results.records.runs import Runs, RunSource, load_runs
 from simloop.results.statistics.outcome_matrix import outcome_matrices
 from simloop.results.statistics.scores import score_tasks
+from simloop.results.tables.grid import DEFAULT_STYLE, Grid, TableStyle
 from simloop.results.tables.latency_table import (
     batch_grids,
     compact_latency_grids,
@@ -34,7 +35,7 @@ from simloop.results.tables.published import (
 )
 from simloop.results.tables.success_table import success_frame, success_grids
 from simloop.results.tables.time_table import time_frame, time_grids
-from simloop.results.tables.typesetting import Grid, to_html, to_markdown, to_tex, to_text
+from simloop.results.tables.typesetting import to_html, to_markdown, to_tex, to_text
 
 Format = Literal["terminal", "md", "csv", "tex", "html"]
 Table = Literal["success", "latency", "time", "published", "perturbations"]
@@ -54,39 +55,40 @@ def render(
     format: Format,
     table: Table | None = None,
     published: Sequence[Published] = PUBLISHED,
+    style: TableStyle = DEFAULT_STYLE,
 ) -> str:
-    """The tables of some runs, finished or not: success and latency, unless one is named.
+    """Render tables of runs, finished or not: success and latency, unless one is named.
 
-    As `csv` there is a tidy row per score or stage, with intervals; as two tables are no CSV file,
-    it is the success table unless the other is named. On the `terminal` and as
-    `html` latencies are short: a row per policy rather than per stage.
+    `csv` has a tidy row per score or stage with intervals; since two tables are no CSV file, it is the success
+    table by default. `terminal` and `html` have the short form of the latency table: a row per policy rather than
+    per stage.
 
     Args:
       runs: Folders, each as `FOLDER` or `NAME=FOLDER`; several become columns of one table.
-      published: Rates to set beside ours in the table `published`.
+      published: Rates to compare with in the table `published`.
+      style: Which parts of a measured value to show; has no effect on `csv`.
 
     Raises:
       LedgerError: If a folder is not that of a run, its records were altered, or runs cannot be joined.
+      ResultsError: If the style selects columns and a table has none of them.
     """
     loaded = runs if isinstance(runs, Runs) else load_runs(runs)
     if format == "csv":
-        return _contents(table or "success", loaded, published).text("csv")
-    return "\n".join(
-        _contents(name, loaded, published).text(format) for name in ([table] if table else WRITTEN)
-    )
+        return _contents(table or "success", loaded, published, style).text("csv")
+    names = [table] if table else WRITTEN
+    return "\n".join(_contents(name, loaded, published, style).text(format) for name in names)
 
 
-def write_tables(run: str | Path) -> list[Path]:
-    """Write `success` and `latency` as .md, .csv and .tex into the folder of a run; returns the files.
+def write_tables(run: str | Path, style: TableStyle = DEFAULT_STYLE) -> list[Path]:
+    """Write the tables `success` and `latency` as .md, .csv and .tex into the run folder; returns the files.
 
     Raises:
       LedgerError: If the folder is not that of a run, or its records were altered.
     """
-    folder = run_folder(run)
-    loaded = load_runs(run)
+    folder, loaded = run_folder(run), load_runs(run)
     written = []
     for name in WRITTEN:
-        contents = _contents(name, loaded, PUBLISHED)
+        contents = _contents(name, loaded, PUBLISHED, style)
         for format in FILES:
             file = folder / f"{name}.{format}"
             part = file.with_name(f".{file.name}.part")
@@ -102,7 +104,7 @@ class _Contents:
 
     grids: Callable[[Format], list[Grid]]
     frame: Callable[[], pd.DataFrame]
-    """Made when asked for: its intervals take a while."""
+    """Computed on demand, since intervals take a while."""
     if_empty: str
 
     def text(self, format: Format) -> str:
@@ -115,69 +117,53 @@ class _Contents:
         return "\n".join(TYPESET[format](grid) for grid in grids)
 
 
-def _contents(table: Table, runs: Runs, published: Sequence[Published]) -> _Contents:
+def _contents(table: Table, runs: Runs, published: Sequence[Published], style: TableStyle) -> _Contents:
     match table:
         case "success":
-            return _success(runs)
+            scores = score_tasks(runs.episodes, runs.plans)
+            return _Contents(
+                lambda format: success_grids(
+                    scores,
+                    runs.plans,
+                    outcome_matrices(runs.episodes, runs.policies),
+                    runs.looked_at,
+                    style,
+                ),
+                lambda: success_frame(scores),
+                "No success rates yet: no episode has finished.",
+            )
         case "latency":
-            return _latency(runs)
+            return _Contents(
+                lambda format: _latency_grids(runs, format, style),
+                lambda: latency_frame(runs.queries),
+                "No latencies yet: no finished episode has queried a policy.",
+            )
         case "time":
-            return _time(runs)
+            tasks = [task for plan in runs.plans for task in plan.tasks]
+            return _Contents(
+                lambda format: time_grids(runs.episodes, runs.labels, tasks, style),
+                lambda: time_frame(runs.episodes, runs.labels),
+                "No times yet: no episode has been completed.",
+            )
         case "published":
-            return _published(runs, published)
+            found = reproductions(runs, published)
+            return _Contents(
+                lambda format: [reproduction_grid(found, runs.labels, style=style)] if found else [],
+                lambda: reproduction_frame(found, runs.labels),
+                "No published rates are known for these policies and tasks.",
+            )
         case "perturbations":
-            return _perturbations(runs)
+            curves = perturbation_curves(runs)
+            return _Contents(
+                lambda format: perturbation_grids(curves, runs.labels, style),
+                lambda: perturbation_frame(curves, runs.labels),
+                "These runs have no perturbed episodes; simloop run --perturb plays them.",
+            )
 
 
-def _success(runs: Runs) -> _Contents:
-    scores = score_tasks(runs.episodes, runs.plans)
-    return _Contents(
-        lambda format: success_grids(
-            scores, runs.plans, outcome_matrices(runs.episodes, runs.policies), runs.looked_at
-        ),
-        lambda: success_frame(scores),
-        "No success rates yet: no episode has finished.",
-    )
-
-
-def _latency(runs: Runs) -> _Contents:
-    def grids(format: Format) -> list[Grid]:
-        if format == "terminal":
-            return compact_latency_grids(runs.queries, runs.compile_s)
-        if format == "html":
-            return compact_latency_grids(runs.queries, runs.compile_s) + batch_grids(runs.queries)
-        return latency_grids(runs.queries, runs.compile_s) + batch_grids(runs.queries)
-
-    return _Contents(
-        grids,
-        lambda: latency_frame(runs.queries),
-        "No latencies yet: no finished episode has asked a policy.",
-    )
-
-
-def _time(runs: Runs) -> _Contents:
-    return _Contents(
-        lambda format: time_grids(
-            runs.episodes, runs.labels, [task for plan in runs.plans for task in plan.tasks]
-        ),
-        lambda: time_frame(runs.episodes, runs.labels),
-        "No times yet: no episode has been completed.",
-    )
-
-
-def _published(runs: Runs, published: Sequence[Published]) -> _Contents:
-    found = reproductions(runs, published)
-    return _Contents(
-        lambda format: [reproduction_grid(found, runs.labels)] if found else [],
-        lambda: reproduction_frame(found, runs.labels),
-        "No rates are known to be published for these policies and tasks.",
-    )
-
-
-def _perturbations(runs: Runs) -> _Contents:
-    found = perturbation_curves(runs)
-    return _Contents(
-        lambda format: perturbation_grids(found, runs.labels),
-        lambda: perturbation_frame(found, runs.labels),
-        "Nothing was disturbed in these runs: simloop run --perturb does it.",
-    )
+def _latency_grids(runs: Runs, format: Format, style: TableStyle) -> list[Grid]:
+    queries, compile_s = runs.queries, runs.compile_s
+    if format == "terminal":
+        return compact_latency_grids(queries, compile_s, style)
+    grids = (compact_latency_grids if format == "html" else latency_grids)(queries, compile_s, style)
+    return grids + batch_grids(queries, style)

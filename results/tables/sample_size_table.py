@@ -1,4 +1,4 @@
-"""Tables to plan with: episodes for a difference, and differences for so many episodes."""
+"""Tables for planning an evaluation: episodes for a difference, and differences for a number of episodes."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from simloop.results.statistics.sample_size import (
     sequential_outlook,
     unpaired_episodes,
 )
-from simloop.results.tables.typesetting import NONE, Grid
+from simloop.results.tables.grid import NONE, Grid, number_text
 
-EPISODES = (10, 20, 50, 100, 200, 500, 1000, 2000)  # What tables of benchmarks have, per task or over all.
+EPISODES = (10, 20, 50, 100, 200, 500, 1000, 2000)  # As benchmarks report, per task or over all tasks.
 
 
 def difference_grid(design: Design, difference: float, tasks: int) -> Grid:
-    """What finding a difference takes: a row per design of the comparison.
+    """Number of episodes needed to detect a difference: a row per design of the comparison.
 
     Raises:
       ResultsError: If the difference is not between 0 and the base rate.
     """
     if not 0 < difference <= design.base:
         raise ResultsError(
-            f"A difference from the base rate {design.base:g} lies above 0 and not above that; got {difference:g}."
+            f"Wanted a difference above 0 and not above the base rate {design.base:g}; got {difference:g}."
         )
     unpaired, paired = unpaired_episodes(design, difference), paired_episodes(design, difference)
     outlook = sequential_outlook(design, difference)
@@ -46,7 +46,7 @@ def difference_grid(design: Design, difference: float, tasks: int) -> Grid:
         ),
     ]
     return Grid(
-        f"Episodes per policy to find {100 * design.base:g} % against "
+        f"Episodes per policy to detect {100 * design.base:g} % against "
         f"{100 * (design.base - difference):g} % with power {design.power:g}",
         ("design", "episodes", "per task", "on average"),
         (tuple(rows),),
@@ -55,7 +55,7 @@ def difference_grid(design: Design, difference: float, tasks: int) -> Grid:
 
 
 def detectable_grid(design: Design, episodes: Sequence[int] = EPISODES) -> Grid:
-    """What so many episodes can find: a row per number of episodes, differences in points."""
+    """Smallest detectable difference in points: a row per number of episodes."""
     rows = []
     for count in episodes:
         fixed = [detectable_difference(design, count, paired=paired) for paired in (False, True)]
@@ -63,7 +63,7 @@ def detectable_grid(design: Design, episodes: Sequence[int] = EPISODES) -> Grid:
             (str(count), *map(_points, fixed), _points(sequential_detectable_difference(design, count)))
         )
     return Grid(
-        f"Smallest difference from {100 * design.base:g} % that is found with power {design.power:g}, in points",
+        f"Smallest difference from {100 * design.base:g} % that is detected with power {design.power:g}, in points",
         ("episodes per policy", "unpaired, fixed", "paired, fixed", "paired, until decided"),
         (tuple(rows),),
         (*_notes(design), f"{NONE}: no difference is large enough."),
@@ -71,7 +71,7 @@ def detectable_grid(design: Design, episodes: Sequence[int] = EPISODES) -> Grid:
 
 
 def equivalence_grid(design: Design, margin: float, tasks: int) -> Grid:
-    """What showing that two equal policies differ by less than a margin takes."""
+    """Number of episodes needed to show that two equal policies differ by less than a margin."""
     return Grid(
         f"Episodes per policy to show that two policies at {100 * design.base:g} % are equivalent within "
         f"± {100 * margin:g} points with power {design.power:g}",
@@ -89,13 +89,13 @@ def _many(episodes: float | int) -> str:
 
 
 def _points(difference: float | None) -> str:
-    return NONE if difference is None else f"{100 * difference:.1f}"
+    return NONE if difference is None else number_text(100 * difference)
 
 
 def _notes(design: Design) -> tuple[str, ...]:
     several = f", divided among {design.comparisons} comparisons" if design.comparisons > 1 else ""
     return (
-        f"Two-sided level {design.alpha:g}{several}; paired outcomes correlate by {design.correlation:g}. Over all "
-        "tasks together; fixed designs by normal approximations, which fit from about 50 episodes on. Until decided: "
-        "looking after every pair and stopping when the e-value suffices, by simulation.",
+        f"Two-sided level {design.alpha:g}{several}; correlation of paired outcomes {design.correlation:g}; episodes "
+        "over all tasks together. Fixed designs by normal approximations, which hold from about 50 episodes on. Until "
+        "decided: a sequential test after every pair, simulated.",
     )

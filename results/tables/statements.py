@@ -1,4 +1,4 @@
-"""Comparisons as sentences, for people who will quote them."""
+"""Comparisons of policies as sentences to quote, with the tables behind them."""
 
 from __future__ import annotations
 
@@ -18,34 +18,14 @@ from simloop.results.statistics.contrasts import (
     family_size,
     standing,
 )
+from simloop.results.statistics.intervals import Interval
 from simloop.results.statistics.multiplicity import compact_letters
 from simloop.results.statistics.outcome_matrix import OutcomeMatrix, outcome_matrices
-from simloop.results.statistics.ranks import rank_intervals
+from simloop.results.statistics.ranks import Rank, rank_intervals
 from simloop.results.statistics.scores import MeanScore, score_means, score_tasks
-from simloop.results.tables.typesetting import NONE, Grid
+from simloop.results.tables.grid import NONE, Grid, number_text
 
 BOOTSTRAP_SEED = 0  # The same records give the same statements.
-
-
-def check_comparable(runs: Runs, policies: Sequence[str], margin: float, alpha: float) -> None:
-    """Refuse what cannot be compared.
-
-    Raises:
-      ResultsError: If a policy has no episode in the runs, fewer than two are left, or a level or margin is
-        not in (0, 1).
-    """
-    absent = [policy for policy in policies if policy not in runs.policies]
-    if absent:
-        raise ResultsError(
-            f"No episodes of {', '.join(map(repr, absent))} in these runs; there are "
-            f"{', '.join(runs.policies)}."
-        )
-    if len(set(policies)) < 2:
-        raise ResultsError(
-            f"A comparison takes two policies with episodes; got {', '.join(policies) or 'none'}."
-        )
-    if not (0 < margin < 1 and 0 < alpha < 1):
-        raise ResultsError(f"Margin and alpha lie in (0, 1), as rates do; got {margin} and {alpha}.")
 
 
 def comparison(
@@ -56,20 +36,20 @@ def comparison(
     alpha: float = 0.05,
     looked_at: int | None = None,
 ) -> list[tuple[str, list[str], Grid]]:
-    """What the runs say of all pairs of some policies.
-
-    For each suite and protocol: a title, sentences, and a grid of means, letters and ranks.
+    """Compare all pairs of policies, for each suite and protocol: a title, sentences, and a grid of the means.
 
     Args:
-      policies: Default: all of the runs.
-      margin: Differences of rates below this do not matter.
-      looked_at: Policies and checkpoints tried before these were chosen; at least those of the runs.
+      policies: Default: all policies of the runs.
+      margin: Differences of success rates below it are irrelevant.
+      alpha: Familywise significance level.
+      looked_at: Number of policies and checkpoints evaluated before these were chosen; at least that of the runs.
 
     Raises:
-      ResultsError: If there is nothing to compare.
+      ResultsError: If a policy has no episode in the runs, there are fewer than two policies, no two of them share a
+        suite and protocol, or `margin` or `alpha` is not in (0, 1).
     """
     chosen = list(policies or runs.policies)
-    check_comparable(runs, chosen, margin, alpha)
+    _check_comparable(runs, chosen, margin, alpha)
     tried = max(looked_at or 0, runs.looked_at)
     means = score_means(score_tasks(runs.episodes, runs.plans))
     found = []
@@ -81,8 +61,9 @@ def comparison(
         p_values = adjusted(made, tried)
         sentences = [statement(one, p, alpha, runs.labels) for one, p in zip(made, p_values, strict=True)]
         sentences += _cautions(made, outcomes, len(chosen), tried)
+        differ = [(one.a, one.b) for one, p in zip(made, p_values, strict=True) if p < alpha]
         title = f"Success on {_tasks(outcomes.tasks)} of {suite}, protocol {protocol}"
-        found.append((title, sentences, _standings(outcomes, here, made, p_values, alpha)))
+        found.append((title, sentences, _mean_grid(outcomes, here, differ)))
     if not found:
         raise ResultsError("No two of these policies have episodes of one suite under one protocol.")
     return found
@@ -91,94 +72,84 @@ def comparison(
 def headline(
     outcomes: OutcomeMatrix, labels: Mapping[str, str], *, alpha: float = 0.05, looked_at: int | None = None
 ) -> str:
-    """The answer in a sentence: which policy is best, or among which that is open."""
+    """State in a sentence which policy is best, or which policies may be."""
     found = standing(outcomes, looked_at=looked_at, alpha=alpha)
     if not found.letters:
-        return "One policy alone leaves nothing to compare."
+        return "There is only one policy, so nothing to compare."
     where = f"on {_tasks(outcomes.tasks)} of {outcomes.suite}"
     if found.best is not None:
-        return f"{labels[found.best]} succeeds most often {where}, more than every other policy here."
+        return f"{labels[found.best]} has the highest success rate {where}, significantly above every other policy."
     top, *_ = found.letters.values()
-    open_ = [labels[policy] for policy, letters in found.letters.items() if set(letters) & set(top)]
-    listed = " and ".join(filter(None, (", ".join(open_[:-1]), open_[-1])))
-    return f"It is open which policy is best {where}: {listed} were not found to differ."
+    leading = [labels[policy] for policy, letters in found.letters.items() if set(letters) & set(top)]
+    listed = " and ".join(filter(None, (", ".join(leading[:-1]), leading[-1])))
+    return f"The best policy {where} is undetermined: {listed} do not differ significantly."
 
 
 def statement(
     one: Contrast, p_adjusted: float, alpha: float = 0.05, labels: Mapping[str, str] | None = None
 ) -> str:
-    """What a comparison shows, and what it does not: a few sentences, the better policy first.
+    """State what a comparison shows and what it leaves undecided, the better policy first.
 
     Args:
-      p_adjusted: Its p-value among all comparisons that could have been reported.
-      labels: How policies are to be named; default: by their names.
+      p_adjusted: p-value of the comparison, adjusted for all comparisons that could have been reported.
+      labels: Names to show, by policy; default: the names of the policies.
     """
     if one.better == one.b:
         one = one.mirrored
     a, b = ((labels or {}).get(name, name) for name in (one.a, one.b))
-    found, same = one.interval, one.equivalence
+    same = one.equivalence
     if one.pairs is not None:
         where = f"in the same {one.episodes_a} episodes"
         tests = f"{one.test}; exact {p_phrase(one.exact_p_value or 0.0)}"
     else:
-        where = f"of {one.episodes_a} and {one.episodes_b} episodes, unpaired because {one.unpaired_because}"
+        where = f"in {one.episodes_a} and {one.episodes_b} episodes, unpaired because {one.unpaired_because}"
         tests = one.test
     holm = "" if p_adjusted == one.p_value else f"; after Holm {p_phrase(p_adjusted)}"
     numbers = (
         f"{percent(one.rate_a)} against {percent(one.rate_b)} {where}, {signed(one.difference)} points (95 % "
-        f"interval {signed(found.low)} to {signed(found.high)}, {one.interval_method}), "
-        f"{p_phrase(one.p_value)} ({tests}){holm}"
+        f"interval {_from_to(one.interval)}, {one.interval_method}), {p_phrase(one.p_value)} ({tests}){holm}"
     )
     margin = f"± {100 * same.margin:g} points"
-    inner = (
-        f"{100 * (1 - 2 * alpha):g} % interval {signed(same.interval.low)} to {signed(same.interval.high)}"
-    )
+    inner = f"{100 * (1 - 2 * alpha):g} % interval {_from_to(same.interval)}"
     if p_adjusted < alpha:
         verdict = f"{a} succeeds more often than {b}: {numbers}."
         if same.equivalent:
-            verdict += f" Yet the difference is smaller than {margin} ({inner})."
+            verdict += f" The difference is nevertheless smaller than {margin} ({inner})."
     elif same.equivalent:
-        verdict = (
-            f"{a} and {b} are equivalent within {margin} ({inner}, TOST {p_phrase(same.p_value)}): {numbers}."
-        )
+        tost = p_phrase(same.p_value)
+        verdict = f"{a} and {b} are equivalent within {margin} ({inner}, TOST {tost}): {numbers}."
     else:
         verdict = (
-            f"{a} and {b}: no difference was found, and none was ruled out: {numbers}; the {inner} does not "
-            f"lie within {margin}."
+            f"{a} and {b}: inconclusive, neither different nor equivalent: {numbers}; the {inner} does not lie within "
+            f"{margin}."
         )
     if one.left_out:
-        verdict += f" {one.left_out} completed episodes without a partner are left out."
+        verdict += f" Left out: {counted(one.left_out, 'completed episode')} without a partner."
     return verdict
 
 
 def task_grid(outcomes: OutcomeMatrix, a: str, b: str) -> Grid:
-    """Two policies task by task, p-values adjusted over the tasks (Holm)."""
+    """Two policies compared task by task, p-values adjusted over the tasks by Holm."""
     found = [contrast(outcomes.of_tasks([task]), a, b) for task in outcomes.tasks]
     made = [one for one in found if one is not None]
-    p_values = adjusted(made, 2)
-    rows = tuple(
-        (
-            one.tasks[0],
-            *(
-                (str(one.pairs.both), str(one.pairs.only_a), str(one.pairs.only_b), str(one.pairs.neither))
-                if one.pairs is not None
-                else (NONE,) * 4
-            ),
-            signed(one.difference),
-            f"[{signed(one.interval.low)}, {signed(one.interval.high)}]",
-            p_text(one.p_value),
-            p_text(p),
-        )
-        for one, p in zip(made, p_values, strict=True)
-    )
-    notes = ["Episodes in which both, only one or neither succeeded; a dash where episodes are not paired."]
+    rows = []
+    for one, p in zip(made, adjusted(made, 2), strict=True):
+        pairs = one.pairs
+        counts = [NONE] * 4
+        if pairs is not None:
+            counts = [str(n) for n in (pairs.both, pairs.only_a, pairs.only_b, pairs.neither)]
+        difference = (signed(one.difference), signed_interval(one.interval))
+        rows.append((one.tasks[0], *counts, *difference, p_text(one.p_value), p_text(p)))
+    notes = [
+        "Episodes in which both, only one or neither policy succeeded; a dash if episodes are not paired."
+    ]
     left = [task for task, one in zip(outcomes.tasks, found, strict=True) if one is None]
     if left:
-        notes.append(f"Not completed by both: {', '.join(left)}.")
+        notes.append(f"Tasks that not both policies completed: {', '.join(left)}.")
     return Grid(
         f"{a} less {b}, in points",
         ("task", "both", f"only {a}", f"only {b}", "neither", "difference", "95 % interval", "p", "p (Holm)"),
-        (rows,),
+        (tuple(rows),),
         tuple(notes),
     )
 
@@ -189,9 +160,18 @@ def percent(rate: float) -> str:
 
 
 def signed(difference: float) -> str:
-    """A difference of rates in points with its sign, `+3.1`; a minus as long as a plus."""
-    points = round(100 * difference, 1)
-    return "0.0" if points == 0 else f"{points:+.1f}".replace("-", "−")
+    """A difference of rates in points with its sign, `+3.1`."""
+    return number_text(100 * difference, signed=True)
+
+
+def signed_interval(interval: Interval) -> str:
+    """An interval of a difference of rates in points, `[−1.2, +3.1]`."""
+    return f"[{signed(interval.low)}, {signed(interval.high)}]"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 episode` or `3 episodes`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def p_text(p: float) -> str:
@@ -204,37 +184,53 @@ def p_phrase(p: float) -> str:
     return f"p {p_text(p)}" if p < 0.0001 else f"p = {p_text(p)}"
 
 
+def _from_to(interval: Interval) -> str:
+    return f"{signed(interval.low)} to {signed(interval.high)}"
+
+
 def _tasks(tasks: Sequence[str]) -> str:
     return f"task {tasks[0]}" if len(tasks) == 1 else f"{len(tasks)} tasks"
 
 
+def _check_comparable(runs: Runs, policies: Sequence[str], margin: float, alpha: float) -> None:
+    absent = [policy for policy in policies if policy not in runs.policies]
+    if absent:
+        raise ResultsError(
+            f"No episodes of {', '.join(map(repr, absent))} in these runs; there are {', '.join(runs.policies)}."
+        )
+    if len(set(policies)) < 2:
+        raise ResultsError(
+            f"A comparison takes two policies with episodes; got {', '.join(policies) or 'none'}."
+        )
+    if not (0 < margin < 1 and 0 < alpha < 1):
+        raise ResultsError(f"Margin and alpha lie in (0, 1), as rates do; got {margin} and {alpha}.")
+
+
 def _cautions(made: Sequence[Contrast], outcomes: OutcomeMatrix, chosen: int, tried: int) -> list[str]:
-    found = [
-        f"{tried} policies were looked at, which makes {family_size(tried)} "
-        + ("pair." if tried == 2 else "pairs; p-values after Holm hold for all of them together.")
-    ]
+    """What a reader of the statements must know about the family of comparisons."""
+    pairs = counted(family_size(tried), "pair")
+    if tried > 2:
+        pairs += "; p-values after Holm hold for all of them together"
+    found = [f"{tried} policies were evaluated, which makes {pairs}."]
     if tried > chosen:
         found.append(
-            f"{chosen} of the {tried} are compared here. If they were chosen by their results, the best of "
-            "them is flattered by luck: play it again with another seed before quoting its rate."
+            f"{chosen} of the {tried} are compared here. If they were chosen by their results, the rate of the best is "
+            "biased upwards: evaluate it again with another seed before quoting it."
         )
     partial = sorted(
         {name for one in made if len(one.tasks) < len(outcomes.tasks) for name in (one.a, one.b)}
     )
     if partial:
         found.append(
-            f"Some comparisons of {', '.join(partial)} are over fewer tasks: those that both completed."
+            f"Some comparisons of {', '.join(partial)} are over fewer tasks, those that both policies completed."
         )
     return found
 
 
-def _standings(
-    outcomes: OutcomeMatrix,
-    means: dict[str, MeanScore],
-    made: Sequence[Contrast],
-    p_values: Sequence[float],
-    alpha: float,
+def _mean_grid(
+    outcomes: OutcomeMatrix, means: Mapping[str, MeanScore], differ: Sequence[tuple[str, str]]
 ) -> Grid:
+    """Means over tasks with letters and ranks, the best policy first."""
     ranks, paired = rank_intervals(outcomes, np.random.default_rng(BOOTSTRAP_SEED))
     rank_of = {rank.policy: rank for rank in ranks}
 
@@ -243,12 +239,10 @@ def _standings(
         return -1.0 if known is None else known
 
     order = sorted(outcomes.policies, key=lambda policy: (-rate(policy), policy))
-    letters = compact_letters(
-        order, [(one.a, one.b) for one, p in zip(made, p_values, strict=True) if p < alpha]
-    )
+    letters = compact_letters(order, differ)
     rows = []
     for policy in order:
-        mean, interval, rank = means[policy], means[policy].interval(), rank_of.get(policy)
+        mean, interval = means[policy], means[policy].interval()
         rows.append(
             (
                 policy_label(policy, mean.weights),
@@ -257,23 +251,23 @@ def _standings(
                 f"{mean.successes}/{mean.completed}",
                 str(mean.errors),
                 letters[policy],
-                NONE
-                if rank is None
-                else f"{rank.low}"
-                if rank.low == rank.high
-                else f"{rank.low}–{rank.high}",
-                NONE if rank is None else f"{100 * rank.best:.0f} %",
+                *_rank_texts(rank_of.get(policy)),
             )
         )
-    how = (
-        "episodes drawn anew in pairs within tasks" if paired else "episodes of each policy drawn anew apart"
-    )
+    how = "in pairs" if paired else "separately for each policy"
     return Grid(
         "Mean over tasks in %",
         ("policy", "mean", "95 % interval", "episodes", "errors", "letters", "rank", "best"),
         (tuple(rows),),
         (
-            "Policies that share a letter were not found to differ. Rank: 95 % interval by bootstrap, "
-            f"{how}; best: share of resamples in which no other was better.",
+            "letters: policies that share one do not differ significantly; rank: 95 % bootstrap interval, episodes "
+            f"resampled within tasks {how}; best: share of resamples in which no other policy was better.",
         ),
     )
+
+
+def _rank_texts(rank: Rank | None) -> tuple[str, str]:
+    if rank is None:
+        return NONE, NONE
+    ends = f"{rank.low}" if rank.low == rank.high else f"{rank.low}–{rank.high}"
+    return ends, f"{100 * rank.best:.0f} %"

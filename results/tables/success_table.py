@@ -1,8 +1,8 @@
-"""The table of success rates: tasks by policies to look at, one row per score to compute with."""
+"""Success rates: a grid of tasks by policies to read, and a frame with a row per score to compute with."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,7 +13,8 @@ from simloop.results.statistics.contrasts import Standing, family_size, standing
 from simloop.results.statistics.intervals import clopper_pearson, jeffreys
 from simloop.results.statistics.outcome_matrix import OutcomeMatrix
 from simloop.results.statistics.scores import MeanScore, Score, score_means
-from simloop.results.tables.typesetting import BELOW, NONE, Grid, head
+from simloop.results.tables.grid import DEFAULT_STYLE, Cell, Grid, TableStyle, percent_cell
+from simloop.results.tables.statements import counted
 
 COLUMNS = (
     "suite", "protocol", "policy", "weights", "level", "task", "episodes", "completed", "successes",
@@ -28,33 +29,39 @@ def success_grids(
     plans: Sequence[PlannedEpisodes] = (),
     outcomes: Mapping[tuple[str, str], OutcomeMatrix] | None = None,
     looked_at: int | None = None,
+    style: TableStyle = DEFAULT_STYLE,
 ) -> list[Grid]:
-    """A grid for each suite and protocol, so that no column mixes rules: a row per task, then the mean.
+    """A grid for each suite and protocol, so that no column mixes protocols: a row per task, then the mean.
 
     Args:
-      outcomes: Of the same episodes. With them, letters tell in every row which policies were found to
-        differ, and the best is bold where it was found to be better than every other.
-      looked_at: How many policies and checkpoints were tried, where it is more than are here.
+      outcomes: Outcomes of the same episodes by (suite, protocol). With them, every row with a significant
+        difference has a compact letter display, and a policy that is significantly better than all others
+        is bold.
+      looked_at: Number of policies and checkpoints that were evaluated, if more than the scores hold.
     """
     means = score_means(scores)
     return [
         _grid(
-            suite,
-            protocol,
-            [m for m in means if (m.suite, m.protocol) == (suite, protocol)],
+            [m for m in means if (m.suite, m.protocol) == key],
             plans,
-            (outcomes or {}).get((suite, protocol)),
+            (outcomes or {}).get(key),
             looked_at,
+            style,
         )
-        for suite, protocol in dict.fromkeys((mean.suite, mean.protocol) for mean in means)
+        for key in dict.fromkeys((mean.suite, mean.protocol) for mean in means)
     ]
 
 
 def success_frame(scores: Sequence[Score]) -> pd.DataFrame:
-    """A row per policy and task, and one per mean, which `level` tells apart. Rates are fractions."""
+    """A row per policy and task and a row per mean; the column `level` is `task` or `mean`. Rates are in [0, 1]."""
     rows = [_row(score, "task", score.task) for score in scores]
     rows += [_row(mean, "mean", "") for mean in score_means(scores)]
     return pd.DataFrame(rows, columns=COLUMNS).astype({"missing": "Int64"})
+
+
+def counts_text(score: Score | MeanScore) -> str:
+    """Successes / completed episodes, and the number of errors if there are any: `27/38 +2 err`."""
+    return f"{score.successes}/{score.completed}" + (f" +{score.errors} err" if score.errors else "")
 
 
 def _row(score: Score | MeanScore, level: str, task: str) -> dict[str, Any]:
@@ -91,127 +98,128 @@ def _row(score: Score | MeanScore, level: str, task: str) -> dict[str, Any]:
 
 
 def _grid(
-    suite: str,
-    protocol: str,
     means: Sequence[MeanScore],
     plans: Sequence[PlannedEpisodes],
     outcomes: OutcomeMatrix | None,
     looked_at: int | None,
+    style: TableStyle,
 ) -> Grid:
-    tasks = [score.task for score in means[0].tasks]
+    first = means[0]
+    tasks = [score.task for score in first.tasks]
     standings = [Standing({}, None)] * (len(tasks) + 1)
     if outcomes is not None and len(means) > 1:
         rows_of = [outcomes.of_tasks([task]) for task in tasks] + [outcomes]
         standings = [standing(of_row, looked_at=looked_at) for of_row in rows_of]
+    columns: list[tuple[Score | MeanScore, ...]] = [(*mean.tasks, mean) for mean in means]
+    names = [*tasks, f"mean of {len(tasks)}"]
     rows = [
-        (name, *(_cell(score, row.letters.get(score.policy, "")) for score in of_row))
-        for name, of_row, row in zip(
-            [*tasks, f"mean of {len(tasks)}"],
-            [*zip(*(mean.tasks for mean in means), strict=True), tuple(means)],
-            standings,
-            strict=True,
-        )
+        (name, *(_cell(score, row) for score in of_row))
+        for name, of_row, row in zip(names, zip(*columns, strict=True), standings, strict=True)
     ]
-    places = {mean.policy: column for column, mean in enumerate(means, start=1)}
-    return Grid(
-        title=f"Success in %, protocol {protocol}",
-        columns=("task", *(head(policy_label(mean.policy, mean.weights)) for mean in means)),
-        groups=(tuple(rows[:-1]), (rows[-1],)),
-        notes=tuple(_notes(suite, protocol, means, plans, any(row.letters for row in standings), looked_at)),
-        bold=frozenset((i, places[row.best]) for i, row in enumerate(standings) if row.best is not None),
-    )
-
-
-def _cell(score: Score | MeanScore, letters: str) -> str:
-    """Rate and letters, `[low, high] successes/completed`, and how many errors there were besides."""
-    interval = score.interval()
-    counts = f"{score.successes}/{score.completed}" + (f" +{score.errors} err" if score.errors else "")
-    letters = f" {letters}" if letters else ""
-    if score.rate is None or interval is None:
-        return f"{NONE}{letters}{BELOW}{counts}"
-    ends = f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
-    return f"{100 * score.rate:.1f}{letters}{BELOW}{ends} {counts}"
-
-
-def _notes(
-    suite: str,
-    protocol: str,
-    means: Sequence[MeanScore],
-    plans: Sequence[PlannedEpisodes],
-    lettered: bool,
-    looked_at: int | None,
-) -> list[str]:
-    methods = " or ".join(sorted({mean.method for mean in means if not mean.lacking}))
+    here = [p for p in plans if p.suite == first.suite and p.protocol in ("", first.protocol)]
     notes = [
-        "In brackets the 95 % Wilson interval; then successes / completed episodes."
-        + (
-            f" In the mean every task weighs the same; its interval ({methods}) is for these tasks."
-            if methods
-            else ""
-        )
+        *_reading_notes(means, standings if outcomes is not None else (), looked_at, style),
+        *(note for mean in means for note in _policy_notes(mean)),
+        *_run_notes(means, here),
     ]
-    if lettered:
-        tried = max(looked_at or 0, len(means))
-        notes.append(
-            "Policies of a row that share a letter were not found to differ at the 5 % level (Holm over the "
-            f"{_pairs(family_size(tried))} of {tried} policies, each row a family of "
-            "its own); bold, where typeset: found to be better than every other."
-        )
-    new = {policy_label(mean.policy, mean.weights): mean.interval_for_new_tasks() for mean in means}
-    on_progress = [
-        f"{name} [{100 * ends.low:.1f}, {100 * ends.high:.1f}]" for name, ends in new.items() if ends
-    ]
-    if on_progress:
-        notes.append(
-            f"Not these tasks but new ones like them (95 % bootstrap over tasks, too narrow for fewer than about 15): "
-            f"{', '.join(on_progress)}."
-        )
-    for mean in means:
-        name = policy_label(mean.policy, mean.weights)
-        if mean.lacking:
-            notes.append(f"{name} has no mean: no completed episode of {_listed(mean.lacking)}.")
-        if mean.errors:
-            notes.append(_errors(mean))
-        if mean.missing:
-            planned = mean.episodes + mean.missing
-            notes.append(
-                f"{name}: {mean.missing} of {planned} planned episodes have not finished and are in no count."
-            )
-        if mean.undecodable:
-            notes.append(
-                f"{name}: in {mean.undecodable} of {mean.completed} episodes, tokens spelled no action."
-            )
-    here = [plan for plan in plans if plan.suite == suite and plan.protocol in ("", protocol)]
-    if any(plan.stops_early == "limit" for plan in here):
-        notes.append("The run was limited to its first episodes.")
-    if any(plan.stops_early == "rule" for plan in here):
-        notes.append("The run had leave to stop as soon as its question was answered: see simloop compare.")
-    wanted = dict.fromkeys(policy for plan in here for policy in plan.policies)
-    absent = [policy for policy in wanted if policy not in {mean.policy for mean in means}]
-    if absent:
-        notes.append(f"No episode has finished of {_listed(absent)}.")
-    if any(mean.weights == "untrained" for mean in means):
-        notes.append(
-            "(untrained): the weights were drawn at random, so the rates say nothing about the model."
-        )
-    return notes
-
-
-def _pairs(count: int) -> str:
-    return "1 pair" if count == 1 else f"{count} pairs"
-
-
-def _errors(mean: MeanScore) -> str:
-    """How many errors a policy met where, and what they could have changed."""
-    tasks = [f"{score.task} {score.errors}" for score in mean.tasks if score.errors]
-    note = (
-        f"{policy_label(mean.policy, mean.weights)}: {mean.errors} of {mean.episodes} episodes ended in an "
-        f"error and are in no rate ({_listed(tasks)})"
+    return Grid(
+        title=f"Success in %, protocol {first.protocol}",
+        columns=("task", *(policy_label(mean.policy, mean.weights) for mean in means)),
+        groups=(tuple(rows[:-1]), (rows[-1],)),
+        notes=tuple(notes),
+        style=style,
     )
-    if mean.bounds is None:
-        return note + "."
-    low, high = 100 * mean.bounds.low, 100 * mean.bounds.high
-    return f"{note}; the mean is {low:.1f} if all of them count as failures, {high:.1f} if as successes."
+
+
+def _cell(score: Score | MeanScore, row: Standing) -> Cell:
+    letters = row.letters.get(score.policy, "") if _differ(row) else ""
+    return percent_cell(
+        score.rate, score.interval(), counts_text(score), letters=letters, bold=score.policy == row.best
+    )
+
+
+def _differ(row: Standing) -> bool:
+    """Whether any two policies of a row differ significantly: otherwise all have the same letter."""
+    return len(set(row.letters.values())) > 1
+
+
+def _reading_notes(
+    means: Sequence[MeanScore], standings: Sequence[Standing], looked_at: int | None, style: TableStyle
+) -> Iterator[str]:
+    """Explain the intervals, the counts and the letters."""
+    methods = " or ".join(sorted({mean.method for mean in means if not mean.lacking}))
+    weighing = "The mean weighs all tasks equally"
+    if style.interval != "none":
+        weighing += f"; its interval ({methods}) holds for these tasks"
+    legend = style.legend("95 % Wilson interval", "successes / completed episodes")
+    if note := " ".join(filter(None, (legend, f"{weighing}." if methods else ""))):
+        yield note
+    yield from _letter_notes(standings, max(looked_at or 0, len(means)), style)
+    new = {policy_label(mean.policy, mean.weights): mean.interval_for_new_tasks() for mean in means}
+    known = [f"{name} [{100 * ends.low:.1f}, {100 * ends.high:.1f}]" for name, ends in new.items() if ends]
+    if known and style.interval != "none":
+        yield (
+            "Mean for new tasks of the same kind (95 % bootstrap interval over tasks; too narrow for fewer than "
+            f"about 15 tasks): {', '.join(known)}."
+        )
+
+
+def _letter_notes(standings: Sequence[Standing], tried: int, style: TableStyle) -> Iterator[str]:
+    if not any(row.letters for row in standings):
+        return
+    level = (
+        f"at the 5 % level (Holm correction over the {counted(family_size(tried), 'pair')} of {tried} policies, each "
+        "row a family of its own)"
+    )
+    if not any(map(_differ, standings)):
+        yield f"No two policies of a row differ significantly {level}."
+        return
+    if style.letters:
+        others = "" if all(map(_differ, standings)) else ", nor do those of a row without letters"
+        yield f"Policies of a row that share a letter do not differ significantly {level}{others}."
+    if any(row.best for row in standings):
+        better = "Bold, where typeset: significantly better than every other policy"
+        yield f"{better}." if style.letters else f"{better} {level}."
+
+
+def _policy_notes(mean: MeanScore) -> Iterator[str]:
+    """What is missing from the rates of a policy."""
+    name = policy_label(mean.policy, mean.weights)
+    if mean.lacking:
+        yield f"{name} has no mean: no completed episode of {_listed(mean.lacking)}."
+    if mean.errors:
+        tasks = [f"{score.task}: {score.errors}" for score in mean.tasks if score.errors]
+        note = (
+            f"Excluded from the rates of {name}: {mean.errors} of {mean.episodes} episodes, which ended in an "
+            f"error ({_listed(tasks)})"
+        )
+        if bounds := mean.bounds:
+            note += (
+                f"; the mean would be {100 * bounds.low:.1f} if all of them were failures, {100 * bounds.high:.1f} "
+                "if all were successes"
+            )
+        yield f"{note}."
+    if mean.missing:
+        yield f"Not yet finished: {mean.missing} of {mean.episodes + mean.missing} planned episodes of {name}."
+    if mean.undecodable:
+        yield (
+            f"{name}: in {mean.undecodable} of {mean.completed} completed episodes, the tokens of a query could not "
+            "be decoded to actions."
+        )
+
+
+def _run_notes(means: Sequence[MeanScore], plans: Sequence[PlannedEpisodes]) -> Iterator[str]:
+    """What the plans of the runs left out."""
+    if any(plan.stops_early == "limit" for plan in plans):
+        yield "The run was limited to the first episodes of its plan."
+    if any(plan.stops_early == "rule" for plan in plans):
+        yield "The run had a stopping rule; simloop compare states its decision."
+    played = {mean.policy for mean in means}
+    wanted = dict.fromkeys(policy for plan in plans for policy in plan.policies)
+    if absent := [policy for policy in wanted if policy not in played]:
+        yield f"Policies without a finished episode: {_listed(absent)}."
+    if any(mean.weights == "untrained" for mean in means):
+        yield "(untrained): random weights, so the rates do not characterise the model."
 
 
 def _listed(names: Sequence[str], limit: int = 5) -> str:

@@ -1,4 +1,4 @@
-"""The table of times to success: tasks by policies, mean steps up to the limit of the task."""
+"""Time to success: mean control steps by task and policy, censored at the step limit of the task."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from simloop.results.statistics.intervals import Interval, quantile
 from simloop.results.statistics.time_to_success import restricted_mean
-from simloop.results.tables.typesetting import BELOW, NONE, Grid, head
+from simloop.results.tables.grid import DEFAULT_STYLE, NONE, Cell, Grid, TableStyle
 
 COLUMNS = (
     "suite", "protocol", "policy", "task", "completed", "successes", "limit_steps",
@@ -17,73 +18,77 @@ COLUMNS = (
 
 
 def time_frame(episodes: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame:
-    """A row per policy and task: mean steps to success, failures counting as the limit, and its 95 % interval.
+    """A row per policy and task: mean steps to success with failures censored at the limit, and its 95 % interval.
 
-    The limit of a task is the longest episode that anyone completed on it: that of a failure, if there
-    is one. The median is that of the successes alone.
+    The limit of a task is its longest completed episode by any policy: a failure, if there is one. The median is
+    over the successes alone.
 
     Args:
       episodes: As from `simloop.results.records.records.load`.
-      labels: How policies are to be named.
+      labels: Names to show, by policy.
     """
     rows = []
     completed = episodes[episodes["outcome"] != "error"]
     limits = completed.groupby(["suite", "protocol", "task"])["steps"].max().to_dict()
-    for key, group in completed.groupby(["suite", "protocol", "policy", "task"], sort=True):
-        suite, protocol, policy, task = key
+    for (suite, protocol, policy, task), group in completed.groupby(
+        ["suite", "protocol", "policy", "task"], sort=True
+    ):
         limit = int(limits[(suite, protocol, task)])
         succeeded = (group["outcome"] == "success").to_numpy(bool)
         steps = group["steps"].to_numpy(np.int64)
         mean, interval = restricted_mean(np.where(succeeded, steps, limit), succeeded, limit)
+        median = quantile(steps[succeeded].astype(np.float64), 0.5) if succeeded.any() else None
+        counts = (len(group), int(succeeded.sum()))
         rows.append(
             (
                 suite,
                 protocol,
                 labels[str(policy)],
                 task,
-                len(group),
-                int(succeeded.sum()),
+                *counts,
                 limit,
                 mean,
                 interval.low,
                 interval.high,
-                float(np.median(steps[succeeded])) if succeeded.any() else None,
+                median,
             )
         )
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def time_grids(episodes: pd.DataFrame, labels: Mapping[str, str], tasks: Sequence[str] = ()) -> list[Grid]:
+def time_grids(
+    episodes: pd.DataFrame,
+    labels: Mapping[str, str],
+    tasks: Sequence[str] = (),
+    style: TableStyle = DEFAULT_STYLE,
+) -> list[Grid]:
     """A grid for each suite and protocol: a row per task, a column per policy in the order of `labels`.
 
     Args:
-      tasks: Names that come first, in this order; the others follow by name.
+      tasks: Tasks to list first, in this order; others follow by name.
     """
-    place = {task: i for i, task in enumerate(dict.fromkeys(tasks))}
+    order = {task: i for i, task in enumerate(dict.fromkeys(tasks))}
     grids = []
     for (_, protocol), group in time_frame(episodes, labels).groupby(["suite", "protocol"], sort=True):
+        names = ("task", "policy", "mean_steps", "low_steps", "high_steps")
         cells = {
-            (task, policy): f"{mean:.0f}{BELOW}[{low:.0f}, {high:.0f}]"
-            for task, policy, mean, low, high in zip(
-                *(group[name] for name in ("task", "policy", "mean_steps", "low_steps", "high_steps")),
-                strict=True,
-            )
+            (task, policy): Cell(mean, Interval(low, high), decimals=0)
+            for task, policy, mean, low, high in zip(*(group[name] for name in names), strict=True)
         }
         policies = [label for label in labels.values() if label in set(group["policy"])]
         limits = dict(zip(group["task"], group["limit_steps"], strict=True))
         rows = tuple(
             (task, str(limit), *(cells.get((task, policy), NONE) for policy in policies))
-            for task, limit in sorted(limits.items(), key=lambda one: (place.get(one[0], len(place)), one[0]))
+            for task, limit in sorted(limits.items(), key=lambda one: (order.get(one[0], len(order)), one[0]))
         )
+        legend = style.legend("95 % interval")
         grids.append(
             Grid(
                 title=f"Mean steps to success, protocol {protocol}",
-                columns=("task", "limit", *map(head, policies)),
+                columns=("task", "limit", *policies),
                 groups=(rows,),
-                notes=(
-                    "A failure counts as the limit of the task, so that failing slow episodes makes nobody faster; "
-                    "in brackets the 95 % interval. Errors are left out.",
-                ),
+                notes=(f"Failures are censored at the step limit; errors are excluded. {legend}".rstrip(),),
+                style=style,
             )
         )
     return grids

@@ -1,4 +1,4 @@
-"""Promises of what is said of runs that may stop early."""
+"""Decisions of runs with a stopping rule."""
 
 import dataclasses
 
@@ -29,54 +29,54 @@ def run(folder, outcomes, rule=RULE, pairs=60):
     return load_runs(write_run(folder, records, config=config))
 
 
-def said(tmp_path, outcomes, **fields):
+def decide(tmp_path, outcomes, **fields):
     (answer,) = sequential_decisions(run(tmp_path, outcomes, **fields))
     return answer, decision_sentence(answer)
 
 
-def test_a_difference_is_said_with_what_it_saved(tmp_path):
-    answer, sentence = said(tmp_path, [(False, True)] * 9)
+def test_states_a_difference_and_the_episodes_it_saved(tmp_path):
+    answer, sentence = decide(tmp_path, [(False, True)] * 9)
     assert (answer.decision, answer.pairs, answer.saved) == ("differ", 7, 120 - 18)
     assert sentence.startswith(
-        "b succeeds more often than a: decided after 7 of at most 60 pairs, at level 0.05"
+        "b and a differ on these tasks, b succeeding more often: decided after 7 of at most 60 pairs, at level 0.05"
     )
     assert sentence.endswith("102 of 120 planned episodes were not needed.")
     assert answer.e_values[-1] >= 20 > answer.e_values[-2]
 
 
-def test_equivalence_ends_a_run_too(tmp_path):
-    answer, sentence = said(tmp_path, [(True, True)] * 60)
+def test_stops_at_equivalence(tmp_path):
+    answer, sentence = decide(tmp_path, [(True, True)] * 60)
     assert answer.decision == "equivalent"
     assert answer.pairs < 60
     assert "equivalent within ± 30 points" in sentence
 
 
-def test_an_open_question_is_said_to_be_open(tmp_path):
-    _, sentence = said(tmp_path / "open", [(True, False), (False, True)])
+def test_states_that_nothing_is_decided(tmp_path):
+    _, sentence = decide(tmp_path / "open", [(True, False), (False, True)])
     assert "not decided yet, after 2 of at most 60 pairs" in sentence
     tight = RULE | {"margin": 0.01, "max_pairs": 4}
-    _, sentence = said(tmp_path / "end", [(True, False), (False, True)] * 2, rule=tight, pairs=4)
+    _, sentence = decide(tmp_path / "end", [(True, False), (False, True)] * 2, rule=tight, pairs=4)
     assert "undecided after 4 of at most 4 pairs; neither a difference nor equivalence" in sentence
     assert "not needed" not in sentence
-    _, sentence = said(tmp_path / "none", [(None, True)])
+    _, sentence = decide(tmp_path / "none", [(None, True)])
     assert "no pair of episodes has been completed yet" in sentence
 
 
-def test_errors_are_left_out_and_said(tmp_path):
-    answer, sentence = said(tmp_path, [(None, True)] * 2 + [(True, False)] * 8)
+def test_leaves_out_pairs_with_an_error(tmp_path):
+    answer, sentence = decide(tmp_path, [(None, True)] * 2 + [(True, False)] * 8)
     assert (answer.pairs, answer.left_out) == (7, 2)
-    assert "2 pairs with an error are left out." in sentence
+    assert "Left out: 2 pairs with an error." in sentence
     few = RULE | {"max_pairs": 3}
-    answer, _ = said(tmp_path / "few", [(None, True), (True, True), (True, True)], rule=few, pairs=3)
-    assert answer.decision == "undecided", "nobody is left to ask"
+    answer, _ = decide(tmp_path / "few", [(None, True), (True, True), (True, True)], rule=few, pairs=3)
+    assert answer.decision == "undecided", "no pair is left to play"
 
 
-def test_runs_without_a_rule_have_no_such_answer(tmp_path):
+def test_runs_without_a_rule_have_no_decision(tmp_path):
     assert sequential_decisions(load_runs(write_run(tmp_path, [EPISODE]))) == []
 
 
 @pytest.mark.parametrize("name", ["", "x="])
-def test_named_runs_answer_under_their_names(tmp_path, name):
+def test_prefixes_policies_with_the_name_of_the_run(tmp_path, name):
     run(tmp_path, [(True, False)] * 8)
     (answer,) = sequential_decisions(load_runs([f"{name}{tmp_path}"]))
     assert answer.decision == "differ"

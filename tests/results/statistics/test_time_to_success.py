@@ -1,15 +1,10 @@
 """Promises of times to success: failures count, and intervals cover."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from simloop.results.records.runs import load_runs
 from simloop.results.statistics.intervals import wilson
 from simloop.results.statistics.time_to_success import restricted_mean, success_by_step
-from simloop.results.tables.run_tables import render
-from simloop.results.tables.time_table import time_frame
-from tests.helpers.run_folders import broken, episodes, write_run
 
 STEPS = np.array([10, 20, 20, 30, 50])
 SUCCEEDED = np.array([True, True, False, True, False])
@@ -78,17 +73,3 @@ def test_no_episodes_have_neither_curve_nor_mean():
 def test_without_success_the_mean_is_the_limit_and_its_interval_that_of_the_rate():
     mean, interval = restricted_mean(np.full(10, 100), np.zeros(10, bool), 100)
     assert (mean, interval.low, interval.high) == pytest.approx((100, 100 * (1 - wilson(0, 10).high), 100))
-
-
-def test_the_table_counts_failures_as_the_limit_and_leaves_errors_out(tmp_path):
-    records = [*episodes(3, 1), broken(episodes(5)[4])]
-    runs = load_runs(write_run(tmp_path, records))
-    (row,) = time_frame(runs.episodes, runs.labels).itertuples()
-    assert (row.completed, row.successes, row.limit_steps) == (4, 3, 500)
-    assert row.mean_steps == pytest.approx((3 * 42 + 500) / 4)
-    assert row.median_success_steps == 42
-    line = render(tmp_path, "terminal", "time").splitlines()[4]
-    assert line.split()[:3] == ["reach-v3", "500", "156"]
-    assert "limit_steps" in render(tmp_path, "csv", "time")
-    assert "No times yet" in render(write_run(tmp_path / "none", []), "md", "time")
-    assert isinstance(time_frame(runs.episodes.head(0), runs.labels), pd.DataFrame)

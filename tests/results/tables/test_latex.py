@@ -1,4 +1,4 @@
-"""Promises of the LaTeX tables: they compile as they are, also with names that mean something to LaTeX."""
+"""LaTeX tables compile without edits, also with names that hold special characters of LaTeX."""
 
 import dataclasses
 import re
@@ -26,7 +26,7 @@ DOCUMENT = r"""\documentclass[twocolumn]{article}
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory):
-    """Every table of a run with three policies, one of them hostile, on two tasks, disturbed and not."""
+    """Every table of a run with three policies, one with a hostile name, on two tasks, perturbed and unperturbed."""
     records = []
     for protocol in ("metaworld/default-v1", "metaworld/default-v1 with camera-noise=0.1"):
         for policy, counts in (("expert", (9, 1)), ("pi0-tiny", (2, 7, 1)), (HOSTILE, (5, 5))):
@@ -45,7 +45,7 @@ def tables(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_tables_are_balanced_and_in_letters_that_latex_knows(tables, name):
+def test_tables_are_balanced_ascii(tables, name):
     text = tables[name]
     assert r"\begin{tabular}" in text
     text = re.sub(r"(?m)^%.*", "", text)  # Comments hold titles as they are.
@@ -65,7 +65,7 @@ def test_tables_are_balanced_and_in_letters_that_latex_knows(tables, name):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex (texlive-latex-base) to compile with")
-def test_every_table_compiles_in_a_two_column_article_and_fits_its_width(tables, tmp_path):
+def test_tables_compile_and_fit_a_two_column_article(tables, tmp_path):
     parts = []
     for name, text in tables.items():
         (tmp_path / f"{name}.tex").write_text(text, encoding="utf-8")
@@ -75,6 +75,6 @@ def test_every_table_compiles_in_a_two_column_article_and_fits_its_width(tables,
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
     assert ended.returncode == 0, ended.stdout[-3000:]
     assert (tmp_path / "paper.pdf").stat().st_size > 10_000
-    # Latencies by stage of several protocols are longer than a page; whoever wants them all parts the file.
+    # Latencies by stage of several protocols are longer than a page, which is no complaint here.
     for complaint in ("Overfull", "Undefined", "Missing character"):
         assert complaint not in ended.stdout, ended.stdout[-3000:]

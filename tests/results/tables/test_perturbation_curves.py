@@ -1,4 +1,4 @@
-"""Promises of perturbation curves: the success left at every strength, and the change in the same episodes."""
+"""Success rate against perturbation strength."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ from tests.helpers.run_folders import episodes, write_run
 BASE = "metaworld/default-v1"
 
 
-def disturbed(strength):
+def perturbed(strength):
     return f"{BASE} with camera-noise={strength}"
 
 
@@ -33,14 +33,14 @@ def run(folder, protocol, counts, **fields):
 def runs(tmp_path):
     return load_runs(
         [
-            run(tmp_path / "strong", disturbed(0.2), [(2, 8), (8, 2)]),
+            run(tmp_path / "strong", perturbed(0.2), [(2, 8), (8, 2)]),
             run(tmp_path / "plain", BASE, [(10, 0), (10, 0)]),
-            run(tmp_path / "weak", disturbed(0.05), [(9, 1), (10, 0)]),
+            run(tmp_path / "weak", perturbed(0.05), [(9, 1), (10, 0)]),
         ]
     )
 
 
-def test_every_policy_has_its_rates_in_the_order_of_strengths(runs):
+def test_orders_rates_by_strength(runs):
     (curves,) = perturbation_curves(runs)
     assert (curves.suite, curves.protocol, curves.kind) == ("metaworld", BASE, "camera-noise")
     rates = {policy: [(p.strength, p.mean.rate) for p in points] for policy, points in curves.of.items()}
@@ -50,7 +50,7 @@ def test_every_policy_has_its_rates_in_the_order_of_strengths(runs):
     }
 
 
-def test_changes_are_paired_by_episode_and_adjusted_together(runs):
+def test_pairs_changes_by_episode_and_adjusts_them_together(runs):
     (curves,) = perturbation_curves(runs)
     plain, weak, strong = curves.of["pi0"]
     assert plain.change is None
@@ -62,13 +62,13 @@ def test_changes_are_paired_by_episode_and_adjusted_together(runs):
     assert weak.p_holm > weak.change.p_value
 
 
-def test_the_table_and_the_figure_say_the_same(runs):
+def test_table_and_figure_agree(runs):
     text = render(runs, "terminal", "perturbations")
     assert "Success in % under camera-noise, protocol metaworld/default-v1" in text
     (row,) = [line for line in text.splitlines() if line.startswith("pi0 ") and " 0.2 " in line]
     assert "4/20" in row
     assert "−80.0" in row
-    assert "mid-p McNemar over 2 tasks and Tango's interval" in text
+    assert "mid-p McNemar over 2 tasks and Tango's interval" in " ".join(text.split())
     (axes,) = perturbation_figure(perturbation_curves(runs)[0], runs.labels).axes
     drawn = {c.get_label(): list(c.lines[0].get_ydata()) for c in axes.containers}
     assert drawn == {"pi0": pytest.approx([100, 90, 20]), "pi05": pytest.approx([100, 100, 80])}
@@ -76,10 +76,10 @@ def test_the_table_and_the_figure_say_the_same(runs):
     assert len(table) == 1 + 6
 
 
-def test_kinds_and_protocols_have_curves_of_their_own(tmp_path):
+def test_separates_kinds_and_protocols(tmp_path):
     runs = load_runs(
         [
-            run(tmp_path / "a", disturbed(0.2), [(2, 8), (8, 2)]),
+            run(tmp_path / "a", perturbed(0.2), [(2, 8), (8, 2)]),
             run(tmp_path / "b", f"{BASE} with action-noise=0.2", [(2, 8), (8, 2)]),
             run(tmp_path / "c", f"{BASE}+0123abcd with action-noise=0.2", [(2, 8), (8, 2)]),
         ]
@@ -87,12 +87,12 @@ def test_kinds_and_protocols_have_curves_of_their_own(tmp_path):
     found = [(curves.protocol, curves.kind) for curves in perturbation_curves(runs)]
     assert found == [(BASE, "action-noise"), (BASE, "camera-noise"), (f"{BASE}+0123abcd", "action-noise")]
     assert all(p.change is None for curves in perturbation_curves(runs) for p in curves.of["pi0"])
-    assert "which these runs do not hold" in render(runs, "md", "perturbations")
+    assert "not available without unperturbed episodes" in render(runs, "md", "perturbations")
 
 
-def test_other_initial_states_are_not_paired(tmp_path):
+def test_pairs_no_episodes_with_other_initial_states(tmp_path):
     plain = run(tmp_path / "plain", BASE, [(10, 0), (10, 0)])
-    fields = {"policy": "pi0", "weights": "trained", "protocol": disturbed(0.2)}
+    fields = {"policy": "pi0", "weights": "trained", "protocol": perturbed(0.2)}
     others = [
         dataclasses.replace(record, seed=record.seed + 1)
         for task in ("push-v3", "reach-v3")
@@ -104,7 +104,7 @@ def test_other_initial_states_are_not_paired(tmp_path):
     assert strong.change.unpaired_because == "episodes of the same number began in different states"
 
 
-def test_runs_without_perturbations_say_so(tmp_path):
+def test_runs_without_perturbations_have_no_curves(tmp_path):
     runs = load_runs(run(tmp_path / "plain", BASE, [(10, 0), (10, 0)]))
     assert perturbation_curves(runs) == []
-    assert "Nothing was disturbed" in render(runs, "md", "perturbations")
+    assert "These runs have no perturbed episodes" in render(runs, "md", "perturbations")

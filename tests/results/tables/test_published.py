@@ -1,4 +1,4 @@
-"""Promises of setting our rates beside published ones."""
+"""Comparison of measured with published rates."""
 
 import io
 
@@ -24,16 +24,14 @@ def ours(
 @pytest.mark.parametrize(
     ("successes", "episodes_", "verdict"),
     [
-        (479, 500, "open"),
+        (479, 500, "inconclusive"),
         (4790, 5000, "equivalent"),
         (400, 500, "lower"),
         (5000, 5000, "higher"),
-        (9, 10, "open"),
+        (9, 10, "inconclusive"),
     ],
 )
-def test_a_reproduction_is_judged_by_a_margin_and_by_its_own_uncertainty(
-    tmp_path, successes, episodes_, verdict
-):
+def test_verdicts_use_the_margin_and_the_uncertainty_of_both_rates(tmp_path, successes, episodes_, verdict):
     (found,) = reproductions(load_runs(ours(tmp_path, successes, episodes_ - successes)))
     assert found.published == next(
         one for one in PUBLISHED if (one.policy, one.tasks) == ("pi0_libero", "libero_goal")
@@ -43,30 +41,34 @@ def test_a_reproduction_is_judged_by_a_margin_and_by_its_own_uncertainty(
 
 
 @pytest.mark.parametrize("protocol", ["libero/default-v1", "libero/openpi-v1+0badcafe"])
-def test_a_rate_by_other_rules_gets_no_verdict(tmp_path, protocol):
+def test_gives_no_verdict_on_another_protocol(tmp_path, protocol):
     (found,) = reproductions(load_runs(ours(tmp_path, 400, 100, protocol=protocol)))
-    assert found.verdict == "other rules"
+    assert found.verdict == "other protocol"
 
 
-def test_other_policies_and_other_tasks_are_set_beside_nothing(tmp_path):
+def test_ignores_other_policies_and_other_tasks(tmp_path):
     assert reproductions(load_runs(ours(tmp_path / "a", 9, 1, policy="pi0-tiny"))) == []
     assert reproductions(load_runs(ours(tmp_path / "b", 9, 1, tasks=("libero_goal", "libero_10")))) == []
     run = write_run(tmp_path / "c", episodes(9, 1))
-    assert "No rates are known to be published" in render(run, "md", "published")
+    assert "No published rates are known" in render(run, "md", "published")
 
 
-def test_the_table_says_source_protocol_and_verdict(tmp_path):
+def test_table_shows_source_protocol_and_verdict(tmp_path):
     run = ours(tmp_path, 479, 21)
     for format in ("md", "tex", "html", "terminal"):
         text = " ".join(render(run, format, "published").split())
         assert "95.8 (479/500)" in text
         assert "openpi, examples/libero/README.md" in text
-        assert "open" in text
+        assert "inconclusive" in text
     frame = pd.read_csv(io.StringIO(render(run, "csv", "published")))
-    assert frame.loc[0, ["published_rate", "published_episodes", "verdict"]].tolist() == [0.958, 500, "open"]
+    assert frame.loc[0, ["published_rate", "published_episodes", "verdict"]].tolist() == [
+        0.958,
+        500,
+        "inconclusive",
+    ]
 
 
-def test_published_rates_are_whole_numbers_of_episodes_with_sources():
+def test_published_rates_have_sources_and_whole_numbers_of_successes():
     for one in PUBLISHED:
         assert one.successes == pytest.approx(one.rate * one.episodes, abs=1e-6)
         assert one.source
@@ -75,7 +77,7 @@ def test_published_rates_are_whole_numbers_of_episodes_with_sources():
     assert sum(mean) / 4 == pytest.approx(0.9685)
 
 
-def test_own_published_rates_are_read_from_a_file(tmp_path):
+def test_reads_published_rates_from_a_file(tmp_path):
     file = tmp_path / "published.csv"
     file.write_text("policy,tasks,rate,episodes,protocol,source\nexpert,metaworld,0.9,10,theirs,a paper\n")
     (one,) = read_published(file)
@@ -95,7 +97,7 @@ def test_own_published_rates_are_read_from_a_file(tmp_path):
         ("policy,tasks,rate,episodes,protocol,source\na,b,0.9,many,p,s\n", "line 2"),
     ],
 )
-def test_files_of_published_rates_are_checked(tmp_path, text, message):
+def test_rejects_invalid_files_of_published_rates(tmp_path, text, message):
     (tmp_path / "published.csv").write_text(text)
     with pytest.raises(ResultsError, match=message):
         read_published(tmp_path / "published.csv")

@@ -1,4 +1,4 @@
-"""Promises of what comparisons say in words."""
+"""Comparisons in words."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ def said(tmp_path, *groups, policies=(), **options):
     return title, sentences, grid
 
 
-def test_a_difference_is_said_with_the_better_policy_first(tmp_path):
+def test_states_a_difference_with_the_better_policy_first(tmp_path):
     title, sentences, grid = said(tmp_path, policy("a", 8, 32), policy("b", 30, 10))
     assert title == "Success on task reach-v3 of metaworld, protocol metaworld/default-v1"
     assert sentences[0].startswith(
@@ -31,64 +31,64 @@ def test_a_difference_is_said_with_the_better_policy_first(tmp_path):
     assert [(row[0], row[5], row[6]) for row in grid.rows] == [("b", "a", "1"), ("a", "b", "2")]
 
 
-def test_no_difference_is_not_called_equality(tmp_path):
+def test_calls_a_missing_difference_inconclusive(tmp_path):
     _, sentences, grid = said(tmp_path, policy("a", 9, 1), policy("b", 8, 2))
     assert sentences[0].startswith(
-        "a and b: no difference was found, and none was ruled out: 90.0 % against 80.0 %"
+        "a and b: inconclusive, neither different nor equivalent: 90.0 % against 80.0 %"
     )
     assert "does not lie within ± 2 points." in sentences[0]
     assert [row[5] for row in grid.rows] == ["a", "a"]
 
 
-def test_the_headline_names_all_among_which_it_is_open(tmp_path):
+def test_headline_names_all_policies_that_may_be_best(tmp_path):
     groups = [policy("a", 9, 1), policy("b", 8, 2), policy("c", 7, 3), policy("d", 0, 10)]
     runs = load_runs(write_run(tmp_path / "run", [record for group in groups for record in group]))
     (outcomes,) = outcome_matrices(runs.episodes, list(runs.policies)).values()
-    assert headline(outcomes, runs.labels).endswith(": a, b and c were not found to differ.")
+    assert headline(outcomes, runs.labels).endswith(": a, b and c do not differ significantly.")
 
 
-def test_equivalence_is_said_with_its_margin(tmp_path):
+def test_states_equivalence_with_its_margin(tmp_path):
     _, sentences, _ = said(tmp_path, policy("a", 380, 20), policy("b", 380, 20))
     assert sentences[0].startswith("a and b are equivalent within ± 2 points (90 % interval ")
     assert "TOST p = " in sentences[0]
 
 
-def test_episodes_that_are_not_paired_are_said_to_be_so(tmp_path):
+def test_states_why_episodes_are_not_paired(tmp_path):
     elsewhere = [dataclasses.replace(record, seed=1) for record in policy("b", 2, 8)]
     _, sentences, _ = said(tmp_path, policy("a", 9, 1), elsewhere)
     assert (
-        "of 10 and 10 episodes, unpaired because episodes of the same number began in different"
+        "in 10 and 10 episodes, unpaired because episodes of the same number began in different"
         in sentences[0]
     )
     assert "(Barnard's exact test)" in sentences[0]
 
 
-def test_how_many_were_looked_at_is_part_of_the_statement(tmp_path):
+def test_states_the_size_of_the_family(tmp_path):
     groups = [policy("a", 9, 1), policy("b", 2, 8), policy("c", 2, 8)]
     _, sentences, _ = said(tmp_path, *groups, policies=("a", "b"))
     assert "; after Holm p = " in sentences[0]
     assert (
         sentences[1]
-        == "3 policies were looked at, which makes 3 pairs; p-values after Holm hold for all of them together."
+        == "3 policies were evaluated, which makes 3 pairs; p-values after Holm hold for all of them together."
     )
     assert "2 of the 3 are compared here." in sentences[2]
 
 
-def test_many_checkpoints_make_a_difference_uncertain(tmp_path):
+def test_a_larger_family_makes_a_difference_inconclusive(tmp_path):
     groups = [policy("a", 9, 1), policy("b", 2, 8)]
     _, few, _ = said(tmp_path / "few", *groups)
     _, many, _ = said(tmp_path / "many", *groups, looked_at=20)
     assert few[0].startswith("a succeeds more often than b")
-    assert many[0].startswith("a and b: no difference was found")
+    assert many[0].startswith("a and b: inconclusive")
 
 
-def test_untrained_policies_are_marked_in_every_sentence(tmp_path):
+def test_marks_untrained_policies_in_every_sentence(tmp_path):
     _, sentences, grid = said(tmp_path, policy("a", 9, 1), policy("b", 0, 10, weights="untrained"))
     assert "than b (untrained):" in sentences[0]
     assert grid.rows[1][0] == "b (untrained)"
 
 
-def test_protocols_are_told_apart(tmp_path):
+def test_separates_protocols(tmp_path):
     records = [
         *(
             r
@@ -101,12 +101,12 @@ def test_protocols_are_told_apart(tmp_path):
     assert [title.split()[-1] for title, _, _ in comparison(runs)] == ["metaworld/x", "metaworld/y"]
 
 
-def test_tasks_are_shown_one_by_one(tmp_path):
+def test_task_grid_has_a_row_per_shared_task(tmp_path):
     records = [*policy("a", 9, 1), *policy("b", 2, 8), *policy("a", 5, 5, task="push-v3")]
     (outcomes,) = outcome_matrices(load_runs(write_run(tmp_path, records)).episodes).values()
     grid = task_grid(outcomes, "a", "b")
     assert [row[:6] for row in grid.rows] == [("reach-v3", "2", "7", "0", "1", "+70.0")]
-    assert grid.notes[1] == "Not completed by both: push-v3."
+    assert grid.notes[1] == "Tasks that not both policies completed: push-v3."
 
 
 @pytest.mark.parametrize(
@@ -117,12 +117,12 @@ def test_tasks_are_shown_one_by_one(tmp_path):
         ((), {"margin": 0.0}, r"lie in \(0, 1\)"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(tmp_path, policies, options, message):
+def test_rejects_policies_and_levels_that_cannot_be_compared(tmp_path, policies, options, message):
     with pytest.raises(ResultsError, match=message):
         said(tmp_path, policy("a", 9, 1), policy("b", 2, 8), policies=policies, **options)
 
 
-def test_policies_of_different_suites_are_not_compared(tmp_path):
+def test_rejects_policies_without_a_common_protocol(tmp_path):
     runs = load_runs(
         write_run(tmp_path, [*policy("a", 3, 0), *policy("b", 3, 0, protocol="metaworld/other")])
     )
@@ -130,7 +130,7 @@ def test_policies_of_different_suites_are_not_compared(tmp_path):
         comparison(runs)
 
 
-def test_numbers_are_said_with_their_sign_and_no_false_digits():
+def test_formats_signs_and_digits():
     assert [signed(d) for d in (0.0312, -0.0312, 0.0, -0.0001)] == ["+3.1", "−3.1", "0.0", "0.0"]
     assert [p_phrase(p) for p in (0.5, 0.0312, 0.00012, 1e-9)] == [
         "p = 0.50",

@@ -1,0 +1,104 @@
+"""The table of success rates."""
+
+import io
+
+import pandas as pd
+import pytest
+
+from simloop.results.statistics.intervals import wilson
+from simloop.results.tables.run_tables import render
+from tests.helpers.run_folders import EPISODE, broken, episodes, failed, write_run
+from tests.results.tables.conftest import CONFIG
+
+
+def test_prints_rates_intervals_letters_and_counts(run):
+    assert render(run, "terminal", "success").splitlines()[:8] == [
+        "Success in %, protocol metaworld/default-v1",
+        "",
+        "task                            expert           pi0-tiny (untrained)",
+        "─────────────────────────────────────────────────────────────────────",
+        "push-v3        88.9 a [56.5, 98.0] 8/9   0.0 b [0.0, 35.4] 0/7 +3 err",
+        "reach-v3   100.0 a [72.2, 100.0] 10/10        10.0 b [1.8, 40.4] 1/10",
+        "─────────────────────────────────────────────────────────────────────",
+        "mean of 2    94.4 a [74.9, 99.0] 18/19  5.0 b [0.9, 28.3] 1/17 +3 err",
+    ]
+
+
+def test_stresses_only_a_policy_that_is_significantly_better_than_all_others(tmp_path):
+    def policy(name, *counts):
+        return episodes(*counts, policy=name, weights="trained")
+
+    run = write_run(tmp_path / "clear", [*policy("good", 19, 1), *policy("bad", 2, 18)])
+    assert "| **95.0 a [76.4, 99.1] 19/20** | 10.0 b [2.8, 30.1] 2/20 |" in swapped_columns(
+        render(run, "md", "success")
+    )
+    assert render(run, "tex", "success").count(r"\textbf{") == 2, "the task and the mean"
+    assert render(run, "html", "success").count("<strong>") == 2
+    # Two that are alike at the top: neither is best, though one has the higher rate.
+    run = write_run(
+        tmp_path / "unclear", [*policy("good", 19, 1), *policy("fine", 17, 3), *policy("bad", 2, 18)]
+    )
+    assert "**" not in render(run, "md", "success").split("\n", 1)[1]
+    assert "<strong>" not in render(run, "html", "success")
+
+
+def swapped_columns(markdown):
+    """The table with its two columns of policies in the other order."""
+    rows = [line.split(" | ") for line in markdown.splitlines()]
+    return "\n".join(
+        f"| {row[2].removesuffix(' |')} | {row[1]} |" if len(row) == 3 else " | ".join(row) for row in rows
+    )
+
+
+def test_notes_name_errors_missing_episodes_and_absent_policies(run):
+    for format in ("terminal", "md", "tex"):
+        text = " ".join(render(run, format, "success").split())
+        assert "3 of 20 episodes, which ended in an error (push-v3: 3); the mean would be 5.0 if" in text
+        assert "Not yet finished: 1 of 20 planned episodes of expert." in text
+        assert "Policies without a finished episode: late." in text
+
+
+def test_csv_holds_every_score(run):
+    table = pd.read_csv(io.StringIO(render(run, "csv")))
+    tasks = table[table["level"] == "task"].set_index(["policy", "task"])
+    assert len(tasks) == 4
+    row = tasks.loc[("pi0-tiny (untrained)", "push-v3")]
+    assert row[["episodes", "completed", "successes", "failures", "errors", "missing"]].tolist() == [
+        10,
+        7,
+        0,
+        7,
+        3,
+        0,
+    ]
+    assert (row["low"], row["high"]) == pytest.approx((0.0, wilson(0, 7).high))
+    assert (row["rate_if_errors_fail"], row["rate_if_errors_succeed"]) == (0.0, 0.3)
+    mean = table[table["level"] == "mean"].set_index("policy").loc["expert"]
+    assert mean["rate"] == pytest.approx((1 + 8 / 9) / 2)
+    assert mean["missing"] == 1
+
+
+def test_shows_policies_without_a_completed_episode(tmp_path):
+    text = render(write_run(tmp_path, [broken(EPISODE)]), "md", "success")
+    assert "| reach-v3 | – 0/0 +1 err |" in text
+    assert "expert has no mean: no completed episode of reach-v3." in text
+
+
+def test_notes_name_undecodable_tokens(tmp_path):
+    record = failed(EPISODE)
+    record = type(record)(**(record.to_dict() | {"undecodable": 2, "ended_by": "undecodable"}))
+    text = render(write_run(tmp_path, [record]), "terminal", "success")
+    assert (
+        "expert: in 1 of 1 completed episodes, the tokens of a query could not be decoded to actions." in text
+    )
+
+
+@pytest.mark.parametrize(
+    ("early", "said"),
+    [({"limit": 3}, "limited to the first episodes"), ({"stopping": {"alpha": 0.05}}, "had a stopping rule")],
+)
+def test_runs_that_may_stop_early_miss_no_episodes(tmp_path, early, said):
+    config = {"experiment": {**CONFIG["experiment"], "policies": ["expert"], **early}}
+    text = render(write_run(tmp_path, episodes(3), (), config, {}), "md", "success")
+    assert said in text
+    assert "have not finished" not in text
