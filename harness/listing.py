@@ -9,7 +9,7 @@ from rich.table import Table
 
 from simloop.envs import registry
 from simloop.harness import experiments
-from simloop.harness.planning.policy_names import policy_names, policy_spec
+from simloop.harness.planning.policy_names import parse, policy_names
 from simloop.harness.planning.protocol import NAMED
 from simloop.policies.presets import PRESETS
 from simloop.results.records.perturbation_kinds import KINDS
@@ -76,7 +76,7 @@ def _protocols(console: Console) -> None:
 def _policies(console: Console) -> None:
     table = _table("policy", "robot", "weights", "cameras", "state", "actions", "chunk")
     for name in policy_names():
-        spec = policy_spec(name)
+        spec = parse(name).spec()
         table.add_row(
             name,
             spec.robot,

@@ -15,6 +15,7 @@ from simloop.envs import registry
 from simloop.envs.interface import RenderSettings, TaskSpec
 from simloop.envs.rendering import draw_test_frame
 from simloop.harness.actors.env_actor import EpisodeResult, VideoSettings
+from simloop.harness.actors.factories import Factories
 from simloop.harness.actors.policy_worker import WorkerReport
 from simloop.harness.adapters.registry import checked_adapter
 from simloop.harness.engine.engine import Engine, EngineCallbacks
@@ -23,7 +24,7 @@ from simloop.harness.engine.resources import Resources
 from simloop.harness.planning.early_stop import EarlyStop
 from simloop.harness.planning.experiment import Experiment, ExperimentError
 from simloop.harness.planning.plan import Plan
-from simloop.harness.planning.policy_names import require_weights
+from simloop.harness.planning.policy_names import PolicyLoader
 from simloop.harness.planning.seed_overlap import refuse_training_seeds
 from simloop.harness.recording.dashboards import make_dashboard
 from simloop.harness.recording.engine_metrics import EngineMetrics
@@ -85,9 +86,10 @@ def run(
     tasks = experiment.task_specs()
     registry.suite(experiment.suite).require_installed()
     policies = experiment.policy_specs()
-    for name, policy in policies.items():
+    for policy in policies.values():
         checked_adapter(policy, tasks)
-        require_weights(name)
+    for named in experiment.named_policies().values():
+        named.require_weights()
     plan = experiment.plan()
     if not 1 <= shard[0] <= shard[1] or (shard[1] > 1 and experiment.stopping is not None):
         raise ExperimentError(
@@ -95,7 +97,7 @@ def run(
             + (" with --until-decided." if experiment.stopping is not None else ".")
         )
     if not allow_training_seeds:
-        refuse_training_seeds(plan)
+        refuse_training_seeds(experiment, plan)
     video = _video_settings(policies, tasks, video_every)
     renderer = _renderer(policies, video)
 
@@ -161,6 +163,7 @@ def run(
                         video,
                         callbacks,
                         kernels=provenance.kernels_before(),
+                        sources=Factories(policy=PolicyLoader.of(experiment.policies)),
                     ) as engine,
                 ):
                     status.doing = "waiting for the first episode"
@@ -211,7 +214,7 @@ def _extent(experiment: Experiment, policies: int, tasks: int) -> str:
 def _question(experiment: Experiment, plan: Plan) -> EarlyStop | None:
     if experiment.stopping is None:
         return None
-    a, b = experiment.policies
+    a, b = experiment.policy_names
     return EarlyStop(experiment.stopping, plan, (a, b))
 
 

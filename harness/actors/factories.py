@@ -11,7 +11,7 @@ from simloop.envs.interface import Env, RenderSettings
 from simloop.harness.adapters.base import Adapter
 from simloop.harness.adapters.registry import find_adapter
 from simloop.harness.planning.plan import EpisodeSpec
-from simloop.harness.planning.policy_names import load
+from simloop.harness.planning.policy_names import PolicyLoader
 from simloop.harness.rollout.loop import Reply, RolloutResult
 from simloop.policies.interface import BatchedPolicy, PolicySpec, Query
 
@@ -39,7 +39,7 @@ class Factories:
 
     env: Callable[[str, str, RenderSettings], Env] = make_env
     """Starts a simulation of (suite, task)."""
-    policy: Callable[..., BatchedPolicy] = load
+    policy: Callable[..., BatchedPolicy] = PolicyLoader()  # noqa: RUF009
     """Loads a policy by its name in the experiment; for a policy that runs in a worker, with an `InferencePlan`."""
     adapter: Callable[[str, PolicySpec], Adapter] = find_adapter
     """Joins (suite, policy)."""

@@ -33,7 +33,7 @@ from simloop.harness.engine.resources import Resources
 from simloop.harness.errors import SimloopError
 from simloop.harness.planning.experiment import differences
 from simloop.harness.planning.plan import EpisodeSpec
-from simloop.harness.planning.policy_names import policy_spec, require_weights
+from simloop.harness.planning.policy_names import parse
 from simloop.harness.planning.protocol import Protocol, named_protocol
 from simloop.harness.planning.seeding import demonstration_key, demonstration_seed
 from simloop.harness.recording.run_folder import write_atomically
@@ -117,8 +117,9 @@ class Collection:
         """
         if not self.roll_in:
             return None
-        require_weights(self.roll_in)
-        spec = policy_spec(self.roll_in)
+        roll_in = parse(self.roll_in)
+        roll_in.require_weights()
+        spec = roll_in.spec()
         adapter = find_adapter(self.suite, spec)
         for task in self.task_specs():
             adapter.check(spec, task)

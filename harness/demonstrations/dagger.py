@@ -25,7 +25,7 @@ from simloop.harness.actors.factories import make_env
 from simloop.harness.adapters.base import Adapter
 from simloop.harness.adapters.registry import find_adapter
 from simloop.harness.planning.plan import EpisodeSpec
-from simloop.harness.planning.policy_names import load, parse
+from simloop.harness.planning.policy_names import parse
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.planning.seed_overlap import MANIFEST
 from simloop.harness.planning.seeding import derive
@@ -130,6 +130,6 @@ def _make(roll_in: RollIn, make: Make, suite: str, task: str, render: RenderSett
 @functools.lru_cache(maxsize=1)
 def _loaded(name: str) -> BatchedPolicy:
     """The policy, once per process."""
-    policy = load(name)
+    policy = parse(name).load()
     policy.prepare(1)
     return policy

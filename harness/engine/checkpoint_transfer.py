@@ -23,7 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from simloop.harness.actors.factories import Factories
 from simloop.harness.errors import SimloopError
-from simloop.harness.planning.policy_names import load, parse
+from simloop.harness.planning.policy_names import PolicyLoader
 from simloop.policies.files.cache_folder import simloop_home
 from simloop.policies.interface import BatchedPolicy
 from simloop.policies.models.inference_plan import InferencePlan
@@ -109,30 +109,32 @@ def start_sender(listing: Listing) -> Any:
 
 @dataclass(frozen=True)
 class FetchedPolicies:
-    """Loads policies as `simloop.harness.planning.policy_names.load` does, with checkpoints from where the driver runs."""
+    """Load policies as a `PolicyLoader` does, with checkpoints fetched from the driver's machine."""
 
+    loader: PolicyLoader
     checkpoints: Mapping[str, tuple[Listing, Any]]
-    """What is in each policy's folder, and who sends it."""
+    """Content of each policy's checkpoint folder, and the Ray actor that sends it."""
 
     def __call__(self, name: str, plan: InferencePlan | None = None) -> BatchedPolicy:
         """The policy of that name in the experiment."""
         if name not in self.checkpoints:
-            return load(name, plan)
+            return self.loader(name, plan)
         listing, sender = self.checkpoints[name]
         folder = fetched(listing, sender.read.remote, simloop_home() / "checkpoints")
-        return load(name, plan, checkpoint=folder)
+        return replace(self.loader, folders={name: folder})(name, plan)
 
 
 def travelling(sources: Factories, policies: Mapping[str, Any]) -> tuple[Factories, list[Any]]:
     """Sources for the machines of a cluster, and the senders that they need until the run has ended."""
-    if sources.policy is not load:
+    loader = sources.policy
+    if not isinstance(loader, PolicyLoader):
         return sources, []
     found = {}
     for name in policies:
-        if "@" in name and (folder := parse(name).checkpoint) is not None:
+        if "@" in loader.written.get(name, name) and (folder := loader.parse(name).checkpoint) is not None:
             listing = Listing.of(folder)
             found[name] = (listing, start_sender(listing))
-    return replace(sources, policy=FetchedPolicies(found)), [sender for _, sender in found.values()]
+    return replace(sources, policy=FetchedPolicies(loader, found)), [sender for _, sender in found.values()]
 
 
 def fetched(listing: Listing, read: Read, kept: Path) -> Path:

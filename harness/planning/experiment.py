@@ -15,10 +15,10 @@ from simloop.envs.interface import TaskSpec
 from simloop.envs.registry import resolve_tasks
 from simloop.harness.errors import SimloopError
 from simloop.harness.planning.plan import Plan, make_plan
-from simloop.harness.planning.policy_names import policy_spec
+from simloop.harness.planning.policy_names import NamedPolicy, parse, takes_checkpoint
 from simloop.harness.planning.protocol import Protocol, named_protocol
 from simloop.policies.interface import PolicySpec
-from simloop.policies.scripted import SCRIPTED
+from simloop.results.records.records import policy_identity, policy_name
 from simloop.results.statistics.sequential import StoppingRule
 
 
@@ -66,9 +66,11 @@ class Experiment:
             raise ExperimentError("--policies names no policy; simloop list policies shows them.")
         if not self.tasks:
             raise ExperimentError("--tasks names no task; simloop list tasks shows them.")
-        twice = sorted({name for name in self.policies if self.policies.count(name) > 1})
-        if twice:
-            raise ExperimentError(f"--policies names {', '.join(twice)} twice; each policy is run once.")
+        names = self.policy_names
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ExperimentError(
+                f"--policies names {', '.join(repeated)} twice; write NAME=POLICY to give one of them another name."
+            )
         if self.stopping is not None and len(self.policies) != 2:
             raise ExperimentError(
                 f"--until-decided compares two policies; got {len(self.policies)}: {', '.join(self.policies)}."
@@ -87,14 +89,27 @@ class Experiment:
         """
         return list(resolve_tasks(self.suite, self.tasks))
 
+    @property
+    def policy_names(self) -> tuple[str, ...]:
+        """Names of the policies in records and tables."""
+        return tuple(map(policy_name, self.policies))
+
+    def named_policies(self) -> dict[str, NamedPolicy]:
+        """The policies by name.
+
+        Raises:
+          UnknownPolicyError: If one of them or its checkpoint folder does not exist.
+        """
+        return dict(zip(self.policy_names, map(parse, self.policies), strict=True))
+
     def policy_specs(self) -> dict[str, PolicySpec]:
-        """The policies by name, without loading any weights."""
-        return {name: policy_spec(name) for name in self.policies}
+        """Interfaces of the policies by name, known before any weights are read."""
+        return {name: policy.spec() for name, policy in self.named_policies().items()}
 
     def plan(self) -> Plan:
         """The ordered episodes."""
         return make_plan(
-            self.policies,
+            self.policy_names,
             self.task_specs(),
             self.protocol,
             self.episodes,
@@ -107,10 +122,17 @@ class Experiment:
         """As plain JSON values."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
+    def identity(self) -> dict[str, Any]:
+        """`to_dict` with checkpoints named but not located: equal for two runs of one experiment on two machines.
+
+        That the checkpoints have the same content is for the fingerprints in the provenance to show.
+        """
+        return self.to_dict() | {"policies": list(map(policy_identity, self.policies))}
+
     @property
     def short_hash(self) -> str:
         """Eight characters that tell experiments of one name apart."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:8]
 
 
 def with_checkpoint(experiment: Experiment, folder: Path) -> Experiment:
@@ -119,7 +141,7 @@ def with_checkpoint(experiment: Experiment, folder: Path) -> Experiment:
     Raises:
       ExperimentError: If it is not clear which policy is meant.
     """
-    bare = [name for name in experiment.policies if "@" not in name and name not in SCRIPTED]
+    bare = list(filter(takes_checkpoint, experiment.policies))
     if len(bare) != 1:
         raise ExperimentError(
             f"--checkpoint names the weights of one policy; the experiment has {len(bare)} that could be meant "

@@ -1,11 +1,18 @@
-"""Every policy that can be named on the command line, found without loading JAX or weights."""
+"""Names of policies on the command line: `[NAME=]POLICY[@FOLDER]`, resolved without importing JAX or reading weights.
+
+POLICY is a scripted policy, a preset, a quantized preset (PRESET-KIND) or the name of an installed plugin. FOLDER
+holds the weights; `random` in its place draws them. NAME is what tables, records and folders show; it is the text
+itself where none is given.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from simloop.harness.errors import SimloopError
 from simloop.policies.checkpoints.manifest import settings_of
@@ -14,126 +21,170 @@ from simloop.policies.interface import BatchedPolicy, PolicySpec, batched
 from simloop.policies.models.inference_plan import InferencePlan
 from simloop.policies.presets import PRESETS
 from simloop.policies.scripted import SCRIPTED, scripted_policy
+from simloop.results.records.records import policy_name
 
 RANDOM = "random"
-"""Behind the @: weights drawn from a fixed seed. A folder of this name is written ./random."""
+"""Draws the weights from a fixed seed when it follows the @. A folder of this name is written ./random."""
 
 
 class UnknownPolicyError(SimloopError):
-    """A policy that does not exist, or not without more being said."""
+    """Raised if a name denotes no policy, or a policy whose weights are missing."""
 
 
-class NamedPolicy(NamedTuple):
-    """What a name on the command line means."""
+@dataclass(frozen=True)
+class NamedPolicy:
+    """A policy as named on the command line."""
 
+    name: str
+    """How records and tables name the policy."""
     base: str
     """A scripted policy or a preset."""
-    checkpoint: Path | None
-    """Folder of the weights; None for scripted policies, and for presets that need one named."""
+    checkpoint: Path | None = None
+    """Folder of the weights; None for scripted policies, and for presets without bundled weights."""
     random: bool = False
-    """Whether weights are drawn instead."""
+    """Whether the weights are drawn at random."""
     quantized: Kind | None = None
-    """What the large products are computed in, where that is not what the preset computes in."""
+    """Number format of the large matrix products, where it is not that of the preset."""
+
+    def spec(self) -> PolicySpec:
+        """Interface of the policy, known before its weights are read."""
+        if self.base in SCRIPTED:
+            spec = scripted_policy(self.base).spec
+        else:
+            spec = PRESETS[self.base].spec()
+            if self.checkpoint is not None:
+                spec = dataclasses.replace(spec, weights="trained")
+        return dataclasses.replace(spec, name=self.name)
+
+    def require_weights(self) -> None:
+        """Raise `UnknownPolicyError` if the policy needs a checkpoint and none is named."""
+        if self.base in PRESETS and self.checkpoint is None and not self.random:
+            raise UnknownPolicyError(PRESETS[self.base].where_to_get_weights())
+
+    def load(self, plan: InferencePlan | None = None) -> BatchedPolicy:
+        """Load the policy with its weights. Learned policies import JAX."""
+        if self.base in SCRIPTED:
+            policy: BatchedPolicy = batched(scripted_policy(self.base))
+        else:
+            from simloop.policies.inference.loading import load_policy
+
+            policy = load_policy(
+                self.base, self.checkpoint, random_weights=self.random, plan=plan, keep_model=False
+            )
+        policy.spec = dataclasses.replace(policy.spec, name=self.name)
+        return policy
+
+
+@dataclass(frozen=True)
+class PolicyLoader:
+    """Load the policies of a run by name. Picklable, so that it can be sent to Ray actors."""
+
+    written: Mapping[str, str] = field(default_factory=dict)
+    """Each policy as written on the command line, by name."""
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    """Checkpoint folders on this machine, by name, where they are not those written."""
+
+    @classmethod
+    def of(cls, policies: Iterable[str]) -> PolicyLoader:
+        """A loader of policies as written on the command line."""
+        return cls({policy_name(written): written for written in policies})
+
+    def parse(self, name: str) -> NamedPolicy:
+        """What the name of a policy of this run denotes; a name that is not of this run is read as written."""
+        return parse(self.written.get(name, name), self.folders.get(name))
+
+    def __call__(self, name: str, plan: InferencePlan | None = None) -> BatchedPolicy:
+        return self.parse(name).load(plan)
 
 
 def policy_names() -> tuple[str, ...]:
-    """Scripted policies first, then the presets of the pi0 family."""
+    """Scripted policies, then presets."""
     return (*SCRIPTED, *PRESETS)
 
 
-def is_policy(name: str) -> bool:
-    """Whether a name on the command line is that of a policy, with or without a checkpoint."""
-    return _unquantized(name.partition("@")[0])[0] in policy_names()
+def is_policy(written: str) -> bool:
+    """Whether a text on the command line names a policy, with or without a checkpoint."""
+    return _split_kind(_split_name(written)[1].partition("@")[0])[0] in policy_names()
 
 
-def policy_spec(name: str) -> PolicySpec:
-    """What a policy needs and gives. `name` is a policy, PRESET@FOLDER, PRESET@random or PRESET-KIND@FOLDER.
-
-    Raises:
-      UnknownPolicyError: With the nearest names, if there is no such policy.
-    """
-    named = parse(name)
-    if named.base in SCRIPTED:
-        return scripted_policy(named.base).spec
-    spec = dataclasses.replace(PRESETS[named.base].spec(), name=name)
-    return dataclasses.replace(spec, weights="trained") if named.checkpoint is not None else spec
+def takes_checkpoint(written: str) -> bool:
+    """Whether a text names a policy with weights and says neither which nor that they are random."""
+    return "@" not in written and _split_kind(_split_name(written)[1])[0] in PRESETS
 
 
-def require_weights(name: str) -> None:
-    """Raise `UnknownPolicyError` if the policy needs a checkpoint and the name says none."""
-    named = parse(name)
-    if named.base in PRESETS and named.checkpoint is None and not named.random:
-        raise UnknownPolicyError(PRESETS[named.base].where_to_get_weights())
-
-
-def load(name: str, plan: InferencePlan | None = None, *, checkpoint: Path | None = None) -> BatchedPolicy:
-    """The policy itself, weights included; imports JAX for the learned ones.
+def parse(written: str, checkpoint: Path | None = None) -> NamedPolicy:
+    """Resolve `[NAME=]POLICY[@FOLDER]`.
 
     Args:
-      plan: How a learned policy is executed.
-      checkpoint: Where the folder that the name says is found on this machine, if elsewhere.
-    """
-    if checkpoint is None:
-        named = parse(name)
-    else:
-        named = NamedPolicy(_unquantized(name.partition("@")[0])[0], checkpoint)
-    if named.base in SCRIPTED:
-        return batched(scripted_policy(named.base))
-    from simloop.policies.inference.loading import load_policy
-
-    policy = load_policy(
-        named.base, named.checkpoint, random_weights=named.random, plan=plan, keep_model=False
-    )
-    policy.spec = dataclasses.replace(policy.spec, name=name)
-    return policy
-
-
-def parse(name: str) -> NamedPolicy:
-    """Which policy a name means, and which weights.
+      checkpoint: Folder to use in place of the one written, which may not exist on this machine.
 
     Raises:
-      UnknownPolicyError: If there is no such policy or no such folder.
+      UnknownPolicyError: If there is no such policy or no such folder, or the name cannot be used.
     """
-    asked, at, folder = name.partition("@")
-    preset, quantized = _unquantized(asked)
-    if preset not in policy_names():
-        near = difflib.get_close_matches(preset, policy_names(), n=3, cutoff=0.4)
+    name, policy = _split_name(written)
+    base_and_kind, at, folder = policy.partition("@")
+    base, kind = _split_kind(base_and_kind)
+    if base not in policy_names():
+        near = difflib.get_close_matches(base, policy_names(), n=3, cutoff=0.4)
         hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise UnknownPolicyError(
-            f"There is no policy {preset!r}.{hint} simloop list policies shows all of them."
+            f"There is no policy {base!r}.{hint} simloop list policies shows all of them."
         )
-    if quantized and (not at or folder == RANDOM):
+    if name != policy:
+        _check_name(name, base_and_kind, written)
+    if kind and (not at or folder == RANDOM):
         raise UnknownPolicyError(
-            f"{asked!r} is {preset} in 8 bits, which simloop quantize makes; name the folder: {asked}@FOLDER."
+            f"{base_and_kind!r} is {base} in 8 bits, which simloop quantize makes; name the folder: "
+            f"{base_and_kind}@FOLDER."
         )
     if not at:
-        return NamedPolicy(preset, PRESETS[preset].boxed if preset in PRESETS else None)
-    if preset in SCRIPTED:
-        raise UnknownPolicyError(f"{preset!r} is scripted and takes no checkpoint; got {name!r}.")
+        return NamedPolicy(name, base, PRESETS[base].boxed if base in PRESETS else None)
+    if base in SCRIPTED:
+        raise UnknownPolicyError(f"{base!r} is scripted and takes no checkpoint; got {written!r}.")
     if folder == RANDOM:
-        return NamedPolicy(preset, None, random=True)
-    checkpoint = Path(folder).expanduser()
-    if not checkpoint.is_dir():
-        raise UnknownPolicyError(f"{name!r} names the checkpoint folder {folder!r}, which does not exist.")
-    if (found := _quantized_to(checkpoint)) != quantized:
-        right = preset if found is None else f"{preset}-{found}"
+        return NamedPolicy(name, base, random=True)
+    if checkpoint is None:
+        checkpoint = Path(folder).expanduser()
+        _check_folder(checkpoint, base, kind, written)
+    return NamedPolicy(name, base, checkpoint, quantized=kind)
+
+
+def _split_name(written: str) -> tuple[str, str]:
+    """NAME and POLICY[@FOLDER]; both the latter where no NAME is given."""
+    name = policy_name(written)
+    return name, written if name == written else written[len(name) + 1 :]
+
+
+def _check_name(name: str, policy: str, written: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
         raise UnknownPolicyError(
-            f"{folder} holds weights {f'quantised to {found}' if found else 'that are not quantised'}; got {name!r}. "
-            f"Name it {right}@{folder}."
+            f"The name before = has letters, digits, '.', '_' and '-' only; got {name!r} in {written!r}."
         )
-    return NamedPolicy(preset, checkpoint, quantized=quantized)
+    if name in policy_names() and name != policy:
+        raise UnknownPolicyError(
+            f"{name!r} is the name of another policy; got {written!r}. Choose a name of your own."
+        )
 
 
-def _unquantized(asked: str) -> tuple[str, Kind | None]:
+def _check_folder(checkpoint: Path, base: str, kind: Kind | None, written: str) -> None:
+    if not checkpoint.is_dir():
+        raise UnknownPolicyError(
+            f"{written!r} names the checkpoint folder {checkpoint}, which does not exist."
+        )
+    recorded = settings_of(checkpoint).get(SETTING)
+    found = recorded.get("kind") if isinstance(recorded, dict) else None
+    if found != kind:
+        right = base if found is None else f"{base}-{found}"
+        raise UnknownPolicyError(
+            f"{checkpoint} holds weights {f'quantized to {found}' if found else 'that are not quantized'}; got "
+            f"{written!r}. Name it {right}@{checkpoint}."
+        )
+
+
+def _split_kind(policy: str) -> tuple[str, Kind | None]:
     """PRESET and KIND of PRESET-KIND."""
     for kind in KINDS:
-        stem = asked.removesuffix(f"-{kind}")
-        if stem != asked and stem in PRESETS:
+        stem = policy.removesuffix(f"-{kind}")
+        if stem != policy and stem in PRESETS:
             return stem, kind
-    return asked, None
-
-
-def _quantized_to(checkpoint: Path) -> Kind | None:
-    """What the weights of a folder are quantised to."""
-    recorded = settings_of(checkpoint).get(SETTING)
-    return recorded.get("kind") if isinstance(recorded, dict) else None
+    return policy, None

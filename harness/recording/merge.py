@@ -133,7 +133,7 @@ def _plan(source: MergeSource) -> Plan:
 
 def _require_alike(first: MergeSource, other: MergeSource) -> None:
     """Raise `MergeError` unless the episodes of both could have been played by either."""
-    differing = differences(first.experiment.to_dict(), other.experiment.to_dict())
+    differing = differences(first.experiment.identity(), other.experiment.identity())
     if not differing and first.plan_sha256 != other.plan_sha256:
         differing = ["plan_sha256: the two derive other tasks or seeds from the same experiment"]
     differing += _unlike_starts(first, other) + _unlike_policies(first, other)

@@ -75,7 +75,7 @@ class RunFolder:
         if config.exists():
             found = json.loads(config.read_text())
             theirs = experiment_from_json(json.dumps(found.get("experiment")), str(config))
-            differing = differences(theirs.to_dict(), experiment.to_dict())
+            differing = differences(theirs.identity(), experiment.identity())
             if not differing and found.get("plan_sha256") != plan.sha256:
                 differing = ["the tasks or seeds that this version derives from the same experiment"]
             if differing:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from simloop.results.records.records import policy_name
+
 
 @dataclass(frozen=True)
 class PlannedEpisodes:
@@ -33,7 +35,7 @@ class PlannedEpisodes:
             return None
         return cls(
             experiment["suite"],
-            tuple(experiment["policies"]),
+            tuple(map(policy_name, experiment["policies"])),
             experiment["episodes"],
             tuple(config.get("tasks", ())),
             config.get("protocol", ""),

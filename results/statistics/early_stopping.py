@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
-from simloop.results.records.records import Outcome
+from simloop.results.records.records import Outcome, policy_name
 from simloop.results.records.runs import Runs
 from simloop.results.statistics.intervals import Interval
 from simloop.results.statistics.sequential import Decision, StoppingRule, difference_sequence, e_process
@@ -90,7 +90,7 @@ def sequential_decisions(runs: Runs) -> list[SequentialDecision]:
         episodes = runs.episodes[runs.episodes["run"] == number]
         if episodes.empty:
             continue
-        a, b = map(source.policy, experiment["policies"])
+        a, b = (source.policy(policy_name(written)) for written in experiment["policies"])
         order = [(str(task), int(episode)) for task, episode in config["pairs"]]
         found.append(_decision(episodes, a, b, order, StoppingRule(**experiment["stopping"])))
     return found

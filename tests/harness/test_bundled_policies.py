@@ -8,7 +8,7 @@ from rich.console import Console
 
 from simloop.harness.engine.resources import Resources
 from simloop.harness.experiments import mt10
-from simloop.harness.planning.seed_overlap import refuse_training_seeds, seeds_trained_on
+from simloop.harness.planning.seed_overlap import refuse_training_seeds, training_seeds
 from simloop.harness.run import run
 from simloop.policies.presets import PRESETS
 from simloop.policies.training.demonstration import DEMONSTRATIONS
@@ -26,10 +26,10 @@ def test_they_fit_into_the_box():
 
 def test_no_published_evaluation_meets_a_state_they_were_trained_on():
     for folder in BOXED.values():
-        seeds = seeds_trained_on(folder)
+        seeds = training_seeds(folder)
         assert len(seeds) == 10
         assert all(len(of_task) >= 100 for of_task in seeds.values())
-    refuse_training_seeds(mt10.EXPERIMENT.plan())
+    refuse_training_seeds(mt10.EXPERIMENT, mt10.EXPERIMENT.plan())
 
 
 def test_their_card_names_them_and_their_data():

@@ -10,7 +10,7 @@ import pytest
 
 from simloop.envs import registry
 from simloop.harness import cli
-from simloop.harness.planning.policy_names import UnknownPolicyError, policy_spec, require_weights
+from simloop.harness.planning.policy_names import UnknownPolicyError, parse
 from simloop.results.records.ledger import decode_line
 from tests.helpers.run_folders import episodes, write_run
 
@@ -88,14 +88,14 @@ def test_what_is_mistyped_is_said_with_what_to_do(simloop, tmp_path, arguments, 
 
 def test_a_preset_without_weights_says_where_they_are():
     with pytest.raises(UnknownPolicyError, match=r"published at gs://.*pi0_libero@FOLDER"):
-        require_weights("pi0_libero")
-    require_weights("pi0-tiny")
-    require_weights("expert")
-    require_weights("pi0_libero@random")
+        parse("pi0_libero").require_weights()
+    parse("pi0-tiny").require_weights()
+    parse("expert").require_weights()
+    parse("pi0_libero@random").require_weights()
 
 
 def test_names_say_whether_weights_are_trained():
-    assert [policy_spec(name).weights for name in ("expert", "pi0-tiny", "pi0-tiny@random")] == [
+    assert [parse(name).spec().weights for name in ("expert", "pi0-tiny", "pi0-tiny@random")] == [
         "scripted",
         "trained",
         "untrained",

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from simloop.harness import cli
 from simloop.harness.errors import SimloopError
-from simloop.harness.planning.policy_names import UnknownPolicyError, is_policy, load, parse, policy_spec
+from simloop.harness.planning.policy_names import UnknownPolicyError, is_policy, parse
 from simloop.harness.quantize import Quantizing, quantize
 from simloop.policies.checkpoints import CheckpointError, save_checkpoint
 from simloop.policies.checkpoints.manifest import MANIFEST, settings_of
@@ -57,8 +57,8 @@ def test_the_result_runs_under_a_name_of_its_own(made):
     out, name, _ = made
     assert name == f"pi0-tiny-int8@{out}"
     assert is_policy(name)
-    assert policy_spec(name).name == name
-    policy, plain = load(name), load("pi0-tiny")
+    assert parse(name).spec().name == name
+    policy, plain = parse(name).load(), parse("pi0-tiny").load()
     assert policy.spec.name == name
     assert policy.fingerprint()["weights"] != plain.fingerprint()["weights"]
     small, large = (one.infer([query()], 1).chunks[0].actions for one in (policy, plain))
@@ -170,7 +170,7 @@ def test_a_damaged_record_is_told_when_it_is_loaded(made, tmp_path):
     with pytest.raises(
         CheckpointError, match=r"damaged: The model has 3 layers with a product 'images/mlp/in'"
     ):
-        load(f"pi0-tiny-int8@{folder}")
+        parse(f"pi0-tiny-int8@{folder}").load()
 
 
 def test_the_command_line_makes_one_and_says_its_name(data, tmp_path, monkeypatch, capsys):

@@ -12,7 +12,7 @@ from simloop.harness.demonstrations.collect import Collection, collect
 from simloop.harness.engine.resources import Resources
 from simloop.harness.errors import SimloopError
 from simloop.harness.planning.protocol import Protocol
-from simloop.harness.planning.seed_overlap import seeds_trained_on
+from simloop.harness.planning.seed_overlap import training_seeds
 from simloop.harness.rollout.loop import run_episode
 from simloop.harness.train import evaluate, train
 from simloop.policies.inference.loading import load_policy
@@ -80,6 +80,6 @@ def test_one_overfitted_task_is_solved_closed_loop(tmp_path):
 
 def refused(folder: Path, checkpoint: Path) -> set[int]:
     """Initial states of a run that the policy was trained on."""
-    seeds = seeds_trained_on(checkpoint)[f"metaworld/{TASK}"]
+    seeds = training_seeds(checkpoint)[f"metaworld/{TASK}"]
     assert len(seeds) == DEMONSTRATIONS
     return {record.seed for record in read_episodes(folder)} & seeds

@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import functools
-import json
 
 import numpy as np
 import pytest
@@ -14,10 +13,6 @@ from simloop.harness.actors.factories import Factories
 from simloop.harness.adapters.base import AdapterError
 from simloop.harness.demonstrations.collect import CollectError, Collection, _next_round, _Parts
 from simloop.harness.demonstrations.expert import EXPERT, DemonstrationRecording, Demonstrator
-from simloop.harness.planning.experiment import ExperimentError
-from simloop.harness.planning.plan import make_plan
-from simloop.harness.planning.protocol import Protocol
-from simloop.harness.planning.seed_overlap import refuse_training_seeds
 from simloop.harness.planning.seeding import demonstration_seed, episode_seed
 from simloop.harness.rollout.loop import RolloutResult
 from simloop.policies.interface import Query, batched
@@ -172,16 +167,3 @@ def test_runs_never_meet_initial_states_of_demonstrations_by_chance():
     learnt = {demonstration_seed(0, "metaworld", TASK, i) for i in range(2000)}
     tested = {episode_seed(0, "metaworld", TASK, i) for i in range(2000)}
     assert not learnt & tested
-
-
-def test_a_plan_that_meets_training_seeds_is_refused(tmp_path):
-    (task,) = collection().task_specs()
-    seeds = [episode_seed(7, "metaworld", TASK, 1), 99]
-    manifest = {"config": {"demonstrations": {f"metaworld/{TASK}": seeds}}}
-    (tmp_path / "simloop_checkpoint.json").write_text(json.dumps(manifest))
-    policy = f"pi0-tiny@{tmp_path}"
-    with pytest.raises(
-        ExperimentError, match=rf"trained on the initial states of 1 of these .*{TASK} with seed"
-    ):
-        refuse_training_seeds(make_plan([policy], [task], Protocol("metaworld"), 3, 7))
-    refuse_training_seeds(make_plan([policy, "expert"], [task], Protocol("metaworld"), 3, 8))

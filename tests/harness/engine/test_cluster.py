@@ -20,7 +20,7 @@ from simloop.harness.engine.engine import Engine, EngineCallbacks
 from simloop.harness.engine.ray_cluster import installed, require_alike_nodes
 from simloop.harness.engine.resources import EngineError, Resources
 from simloop.harness.planning.plan import make_plan
-from simloop.harness.planning.policy_names import load, policy_spec
+from simloop.harness.planning.policy_names import parse
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.rollout.loop import run_episode
 from simloop.policies.presets import PRESETS
@@ -104,7 +104,7 @@ def test_a_checkpoint_that_only_the_driver_can_see_is_played_elsewhere_with_the_
     with machine_that_cannot_see(checkpoint, cluster.address, home) as node:
         wait_for_gpu(cluster.address, node)
         resources = Resources(ray_address=cluster.address)
-        with Engine(protocol, {name: policy_spec(name)}, 1, resources, None) as engine:
+        with Engine(protocol, {name: parse(name).spec()}, 1, resources, None) as engine:
             for attempt, result in engine.results(plan.episodes):
                 assert result.played is not None, result.error
                 results[attempt.spec.id] = on_progress(result.played)
@@ -113,7 +113,7 @@ def test_a_checkpoint_that_only_the_driver_can_see_is_played_elsewhere_with_the_
     (kept,) = (path for path in (home / "checkpoints").iterdir() if path.is_dir())
     assert {p.name for p in kept.rglob("*")} == {p.name for p in checkpoint.rglob("*")}
 
-    policy, spec = load(name), policy_spec(name)
+    policy, spec = parse(name).load(), parse(name).spec()
     policy.prepare(1)
     env = make_env("metaworld", "reach-v3", protocol.render)
     for episode in plan.episodes:
