@@ -190,7 +190,7 @@ def expert_episodes() -> tuple[list[np.ndarray], list[np.ndarray]]:
                 query: Query = adapter.query(env, expert.spec, {}, task.instruction, key=0)
                 action = expert.act(query)
                 episode.append((query.state, action))
-                success = env.step(adapter.action(task, action)).success
+                success = env.step(adapter.actions(task, action[None])[0]).success
             states.append(np.stack([state for state, _ in episode]))
             actions.append(np.stack([action for _, action in episode]))
         env.close()

@@ -1,8 +1,9 @@
-"""The Ray actor of simulators: a thin shell around the rollout."""
+"""The Ray actor that simulates environments: a thin shell around the rollout."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import traceback
 from dataclasses import dataclass
@@ -13,208 +14,205 @@ import ray
 from simloop.envs.interface import Env, RenderSettings
 from simloop.harness.actors.factories import Factories
 from simloop.harness.actors.heartbeat import Activity, EnvActorHeartbeat, process_heartbeat
-from simloop.harness.actors.policy_client import Workers, this_node
+from simloop.harness.actors.worker_client import WorkerClient, this_node
 from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.planning.protocol import Protocol
-from simloop.harness.rollout.loop import Reply, RolloutResult, ask_here, play
+from simloop.harness.rollout.loop import play
+from simloop.harness.rollout.observers import Recorder
 from simloop.harness.rollout.phase_timer import PhaseTimer, PhaseTimers
+from simloop.harness.rollout.result import RolloutResult
 from simloop.harness.rollout.video import VideoRecorder
-from simloop.policies.interface import BatchedPolicy, PolicySpec, Query
+from simloop.harness.serving.policy_client import InProcessClient, LeastWaiting, PolicyClient
+from simloop.policies.interface import PolicySpec
 
-MOST_AT_ONCE = 256
-MEETING_S = 60.0  # For what is told of a policy to arrive, should Ray deliver an episode before it.
-UNFIT = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""Errors of the system that the next episode of the same process would meet as well."""
+MAX_CONCURRENCY = 256
+INTRODUCTION_S = 60.0  # For `meet` to arrive if Ray delivers an episode first.
+RESOURCE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors of the operating system that the next episode of the same process would meet as well."""
 
 
 @dataclass(frozen=True)
 class VideoSettings:
-    """Which cameras are filmed, and how often."""
+    """Which cameras are recorded, and how often."""
 
     cameras: tuple[str, ...]
+    """Camera names of the suite, left to right."""
     every: int
+    """Control steps between two frames."""
 
 
 @dataclass
 class EpisodeResult:
-    """What came back from one attempt at an episode."""
+    """What one attempt at an episode brought back."""
 
     spec: EpisodeSpec
     played: RolloutResult | None
+    """None if the attempt broke."""
     error: str = ""
-    """One line: what was raised, and where. Empty if the episode was played to its end."""
+    """Type, message and place of the exception in one line; empty if the episode was played to its end."""
     trace: str = ""
     video: bytes | None = None
+    """mp4 file."""
     recording: bytes | None = None
+    """File of `Factories.recorder`."""
     unfit: bool = False
-    """Whether the process that played it should play no other."""
+    """Whether the process must play no further episodes."""
 
 
-class Environments:
-    """The live simulations of a process: no more than episodes under way, each kept for the next of its task."""
+class EnvCache:
+    """The live environments of a process, each kept for the next episode of its task.
 
-    def __init__(self, sources: Factories, render: RenderSettings):
-        self._sources = sources
+    There are never more of them than episodes under way.
+    """
+
+    def __init__(self, factories: Factories, render: RenderSettings):
+        self._factories = factories
         self._render = render
         self._idle: list[Env] = []
         self.alive = 0
 
-    def take(self, suite: str, task: str, place: PhaseTimer) -> Env:
-        """One that nobody else has."""
+    def take(self, suite: str, task: str, timer: PhaseTimer) -> Env:
+        """Return an idle environment of the task, or make one in place of another idle one."""
         for env in self._idle:
             if (env.spec.suite, env.spec.name) == (suite, task):
                 self._idle.remove(env)
                 return env
         if self._idle:
             self.close(self._idle.pop(0))
-        with place.doing("make"):
-            env = self._sources.env(suite, task, self._render)
+        with timer.span("make"):
+            env = self._factories.env(suite, task, self._render)
         self.alive += 1
         return env
 
     def give_back(self, env: Env) -> None:
-        """Keep it for another episode."""
+        """Keep an environment for another episode."""
         self._idle.append(env)
 
     def close(self, env: Env) -> None:
-        """End a simulation, also a broken one."""
+        """Close an environment, which may be broken."""
         self.alive -= 1
-        try:
+        with contextlib.suppress(Exception):
             env.close()
-        except Exception as error:
-            print(f"Closing a broken simulation failed as well: {_one_line(error)}")
 
 
 class EnvActor:
-    """Plays episodes, as many at a time as it is asked to: one is simulated while others wait for actions.
+    """Play episodes, several at a time: one environment is simulated while others wait for actions.
 
-    Everything happens in one thread, which is what simulators and their renderers want.
+    Everything runs in one thread, as simulators and their renderers require.
     """
 
-    def __init__(self, protocol: Protocol, video: VideoSettings | None, sources: Factories):
+    def __init__(self, protocol: Protocol, video: VideoSettings | None, factories: Factories):
         self._protocol = protocol
         self._video = video
-        self._sources = sources
-        self._environments = Environments(sources, protocol.render)
-        self._met: dict[str, tuple[PolicySpec, tuple[Any, ...]]] = {}
-        self._policies: dict[str, BatchedPolicy] = {}
+        self._factories = factories
+        self._envs = EnvCache(factories, protocol.render)
+        self._policies: dict[str, tuple[PolicySpec, PolicyClient]] = {}
+        self._workers: dict[str, WorkerClient] = {}
         self._timers = PhaseTimers()
-        self._workers = Workers(self._timers)
         self._slots: dict[int, PhaseTimer] = {}
 
     async def meet(self, name: str, policy: PolicySpec, workers: tuple[Any, ...] = ()) -> None:
-        """Be told of a policy before its first episode, and again when it has more workers.
+        """Learn about a policy before its first episode, and again when it has more workers.
 
-        Once, and not with every episode: Ray counts who has handles of actors, which made a call a third dearer.
+        Not an argument of `play`: Ray counts references to actor handles, which made a call a third slower.
 
         Args:
-          name: Of the policy, as episodes name it.
-          workers: Ray handles of the policy; none where it answers in this process.
+          name: Name of the policy in episodes.
+          workers: Ray handles of its policy workers; none if it answers in this process.
         """
-        self._met[name] = policy, workers
+        clients = [self._workers.setdefault(w._actor_id.hex(), WorkerClient(w)) for w in workers]
+        _, client = self._policies.get(name, (None, None))
+        if isinstance(client, LeastWaiting):
+            client.clients = clients
+        elif client is None:
+            client = (
+                LeastWaiting(clients) if workers else InProcessClient(lambda: self._factories.policy(name))
+            )
+        self._policies[name] = policy, client
 
     async def play(self, spec: EpisodeSpec, attempt_id: int = 0) -> EpisodeResult:
-        """Play an episode to its end. Whatever breaks in it comes back as an error, not as an exception.
+        """Play an episode to its end. Errors are part of the result, never raised.
 
         Args:
-          ticket: By which `heartbeat` tells what this episode is doing.
+          attempt_id: Identifies the episode in `heartbeat`.
         """
-        async with asyncio.timeout(MEETING_S):
-            while spec.policy not in self._met:
+        async with asyncio.timeout(INTRODUCTION_S):
+            while spec.policy not in self._policies:
                 await asyncio.sleep(0.01)
-        place = self._slots[attempt_id] = self._timers.place()
+        timer = self._slots[attempt_id] = self._timers.enter()
         try:
-            return await self._play(spec, *self._met[spec.policy], place)
+            return await self._play(spec, *self._policies[spec.policy], timer)
         finally:
             del self._slots[attempt_id]
             self._timers.leave()
 
     async def _play(
-        self, spec: EpisodeSpec, policy: PolicySpec, workers: tuple[Any, ...], place: PhaseTimer
+        self, spec: EpisodeSpec, policy: PolicySpec, client: PolicyClient, timer: PhaseTimer
     ) -> EpisodeResult:
         env: Env | None = None
         try:
-            env = self._environments.take(spec.suite, spec.task, place)
-            recorder = (
-                VideoRecorder(self._video.cameras, self._video.every, env.spec.control_hz)
-                if self._video
-                else None
-            )
-            episode = play(
-                env,
-                spec,
-                policy,
-                self._sources.adapter(spec.suite, policy),
-                self._protocol,
-                [recorder] if recorder else [],
-                place=place,
-            )
-            recording = self._sources.recording(spec) if self._sources.recording else None
-            query = next(episode)
-            while True:
-                if workers:
-                    reply = await self._workers.ask(workers, query)
-                else:
-                    await asyncio.sleep(0)  # Others may have been answered.
-                    reply = self._ask_here(policy.name, query)
-                if recording:
-                    recording.answered(query, reply)
-                query = episode.send(reply)
+            env = self._envs.take(spec.suite, spec.task, timer)
+            adapter = self._factories.adapter(spec.suite, policy)
+            video, recorder = self._recorders(spec, env)
+            observers = [observer for observer in (video, recorder) if observer is not None]
+            episode = play(env, spec, policy, adapter, self._protocol, observers, timer=timer)
+            with contextlib.closing(episode):
+                query = next(episode)
+                while True:
+                    query = episode.send(await client.ask(query))
         except StopIteration as stop:
             assert env is not None
-            self._environments.give_back(env)
+            self._envs.give_back(env)
             return EpisodeResult(
                 spec,
                 stop.value,
-                video=recorder.finish() if recorder else None,
-                recording=recording.finish(stop.value) if recording else None,
+                video=video.content if video else None,
+                recording=recorder.content if recorder else None,
             )
         except Exception as error:
             if env is not None:
-                self._environments.close(env)
+                self._envs.close(env)
             return EpisodeResult(
                 spec, None, error=_one_line(error), trace=traceback.format_exc(), unfit=_makes_unfit(error)
             )
 
-    def _ask_here(self, name: str, query: Query) -> Reply:
-        if name not in self._policies:
-            self._policies[name] = self._sources.policy(name)
-        return ask_here(self._policies[name], query)
+    def _recorders(self, spec: EpisodeSpec, env: Env) -> tuple[Recorder | None, Recorder | None]:
+        """Start the video and the recording of an episode, where they are wanted."""
+        video = self._video and VideoRecorder(self._video.cameras, self._video.every, env.spec.control_hz)
+        return video, self._factories.recorder(spec) if self._factories.recorder else None
 
     @ray.method(concurrency_group="health")
     async def heartbeat(self) -> EnvActorHeartbeat:
-        """What it is doing. Answered by another thread than that which simulates."""
+        """Report what the process is doing. Runs in a thread of its own, beside the simulating one."""
         process = process_heartbeat(this_node())
         doing = tuple(
-            Activity(attempt_id, place.phase, max(0.0, process.clock_s - place.since))
-            for attempt_id, place in list(self._slots.items())
+            Activity(attempt_id, timer.phase, max(0.0, process.clock_s - timer.since))
+            for attempt_id, timer in list(self._slots.items())
         )
         return EnvActorHeartbeat(
             process,
             doing,
             self._timers.read(),
             self._timers.idle_s(),
-            self._environments.alive,
-            self._workers.bytes_sent,
+            self._envs.alive,
+            sum(client.bytes_sent for client in list(self._workers.values())),
         )
 
 
 def _makes_unfit(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in UNFIT)
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in RESOURCE_ERRORS)
 
 
 def _one_line(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
-    place = (
-        f" ({frames[-1].name} in {frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})"
-        if frames
-        else ""
-    )
+    place = ""
+    if frames:
+        place = f" ({frames[-1].name} in {frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})"
     return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
 
 
-def start_env_actor(protocol: Protocol, video: VideoSettings | None, sources: Factories) -> Any:
-    """A simulator actor on one CPU; several nodes are filled evenly."""
-    options = {"num_cpus": 1, "max_restarts": 0, "max_concurrency": MOST_AT_ONCE}
+def start_env_actor(protocol: Protocol, video: VideoSettings | None, factories: Factories) -> Any:
+    """Start an env actor on one CPU; Ray spreads actors evenly over nodes. Returns its handle."""
+    options = {"num_cpus": 1, "max_restarts": 0, "max_concurrency": MAX_CONCURRENCY}
     actor = ray.remote(concurrency_groups={"health": 1})(EnvActor)
-    return actor.options(**options, scheduling_strategy="SPREAD").remote(protocol, video, sources)
+    return actor.options(**options, scheduling_strategy="SPREAD").remote(protocol, video, factories)

@@ -13,11 +13,11 @@ import ray
 
 from simloop.harness.actors.factories import Factories
 from simloop.harness.actors.heartbeat import WorkerHeartbeat, process_heartbeat
-from simloop.harness.actors.policy_client import Address, this_node
-from simloop.harness.rollout.loop import Reply
+from simloop.harness.actors.worker_client import Address, this_node
+from simloop.harness.rollout.latency import Reply
 from simloop.harness.serving.batch_sizes import choose
-from simloop.harness.serving.batcher import Batcher, WorkerLoad
-from simloop.harness.serving.shm_server import Done, ShmServer
+from simloop.harness.serving.batcher import Batcher, Done, WorkerLoad
+from simloop.harness.serving.shm_server import ShmServer
 from simloop.policies.interface import BatchedPolicy, CompilationProgress, PolicySpec, Query
 from simloop.policies.models.inference_plan import InferencePlan
 from simloop.policies.models.kernels import Kernels
@@ -120,7 +120,7 @@ class PolicyWorker:
     def _put(self, query: Query, done: Done) -> None:
         """The same for a query of this machine; nobody is told the desk's address before it can be answered."""
         assert self._batcher is not None
-        self._batcher.put(query, done, encode_here=True)
+        self._batcher.put(query, done, local=True)
 
     @ray.method(concurrency_group="health")
     async def heartbeat(self) -> WorkerHeartbeat:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from simloop.envs.interface import Env, TaskSpec
-from simloop.harness.adapters.base import Adapter, clipped_action
+from simloop.harness.adapters.base import Adapter, clipped_actions
 from simloop.harness.adapters.openpi_observation import (
     ModelView,
     ObservationError,
@@ -123,9 +123,9 @@ def _suite_state(env: Env) -> Float[np.ndarray, "14"]:
     return pi_state(env.state().astype(np.float64)).astype(np.float32)
 
 
-def _suite_action(task: TaskSpec, action: Float[np.ndarray, "a"]) -> Float[np.ndarray, "14"]:
-    """The action in ALOHA's convention, clipped to the ranges of the servos as the simulation would."""
-    return clipped_action(task, robot_actions(action[None].astype(np.float64))[0])
+def _suite_actions(task: TaskSpec, actions: Float[np.ndarray, "t a"]) -> Float[np.ndarray, "t 14"]:
+    """Convert actions to ALOHA's convention, clipped to the ranges of the servos as the simulation would."""
+    return clipped_actions(task, robot_actions(actions.astype(np.float64)))
 
 
 ALOHA_SIM = Adapter(
@@ -134,5 +134,5 @@ ALOHA_SIM = Adapter(
     # The published policy was trained with this camera alone. The wrist cameras are there for others.
     cameras={"base_0_rgb": "top", "left_wrist_0_rgb": "left_wrist", "right_wrist_0_rgb": "right_wrist"},
     state=_suite_state,
-    action=_suite_action,
+    actions=_suite_actions,
 )

@@ -1,6 +1,6 @@
 """From a suite's observation to a policy's query, and from its answer to the suite's action.
 
-Axis letters: s robot state size, a action size.
+Axis letters: h image height, w image width, s robot state size, t actions of a chunk, a action size.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from jaxtyping import Float, Float32, UInt8
 
 from simloop.envs.interface import Env, TaskSpec
 from simloop.harness.errors import SimloopError
@@ -27,11 +28,11 @@ def _own_state(env: Env) -> np.ndarray:
     return env.state()
 
 
-def clipped_action(task: TaskSpec, action: np.ndarray) -> np.ndarray:
-    """The action with every entry moved into the task's bounds, as the simulators themselves do."""
+def clipped_actions(task: TaskSpec, actions: Float[np.ndarray, "t a"]) -> Float32[np.ndarray, "t a"]:
+    """Clip every entry to the task's bounds, as the simulators themselves do."""
     low = np.asarray(task.action_low, np.float32)
     high = np.asarray(task.action_high, np.float32)
-    return np.clip(action.astype(np.float32), low, high)
+    return np.clip(actions.astype(np.float32), low, high)
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class Adapter:
     """The state vector in the robot's convention, float32 [s]."""
     state_size: int | None = None
     """Length of that vector; None where it is the suite's own."""
-    action: Callable[[TaskSpec, np.ndarray], np.ndarray] = clipped_action
-    """From one row of a chunk, float32 [a], to an action that the task accepts."""
+    actions: Callable[[TaskSpec, np.ndarray], np.ndarray] = clipped_actions
+    """Converts a chunk, float32 [t, a], to actions that the task accepts, float32 [t, a]."""
 
     def check(self, policy: PolicySpec, task: TaskSpec) -> None:
         """Raise `AdapterError` unless the policy can be asked about the task."""
@@ -81,9 +82,24 @@ class Adapter:
             )
 
     def query(
-        self, env: Env, policy: PolicySpec, images: Mapping[str, np.ndarray], instruction: str, key: int
+        self,
+        env: Env,
+        policy: PolicySpec,
+        images: Mapping[str, UInt8[np.ndarray, "h w 3"]],
+        instruction: str,
+        key: int,
+        episode: str = "",
+        step: int = 0,
     ) -> Query:
-        """What the policy is asked now. `images` are by the suite's camera names."""
+        """Return the query for the environment's present state.
+
+        Args:
+          images: Images by camera name of the suite.
+          instruction: The sentence that the policy is given.
+          key: Key of the randomness in the answer.
+          episode: Stable id of the episode.
+          step: Control steps executed so far.
+        """
         task = env.spec
         return Query(
             task=task.name,
@@ -94,6 +110,8 @@ class Adapter:
             privileged=env.privileged() if policy.uses_privileged else None,
             action_low=np.asarray(task.action_low, np.float64),
             action_high=np.asarray(task.action_high, np.float64),
+            episode=episode,
+            step=step,
         )
 
 

@@ -20,8 +20,8 @@ from simloop.harness.planning.experiment import Experiment
 from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.recording.run_folder import RunFolder, video_path
-from simloop.harness.rollout.loop import RolloutResult
 from simloop.harness.rollout.phase_timer import PHASES, PhaseTotals
+from simloop.harness.rollout.result import RolloutResult
 from simloop.results.records.records import QueryRecord
 from simloop.results.tables.grid import Grid
 from simloop.results.tables.typesetting import to_markdown

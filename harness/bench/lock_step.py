@@ -38,9 +38,9 @@ def lock_step(work: EngineWorkload, environments: int, seconds: float) -> float:
             chunks: list[Chunk] = []
             for first in range(0, environments, work.batch_size):
                 chunks += policy.infer(queries[first : first + work.batch_size], work.batch_size).chunks
+            actions = np.stack([adapter.actions(task, chunk.actions) for chunk in chunks], axis=1)
             for row in range(work.replan_steps):
-                actions = np.stack([adapter.action(task, chunk.actions[row]) for chunk in chunks])
-                observation, *_ = envs.step(actions)
+                observation, *_ = envs.step(actions[row])
                 steps += environments
         return steps / (time.perf_counter() - began)
     finally:

@@ -17,11 +17,11 @@ from types import SimpleNamespace
 from rich.console import Console
 
 from simloop.harness.actors.env_actor import EnvActor
-from simloop.harness.actors.policy_client import Address
 from simloop.harness.actors.policy_worker import PolicyWorker
+from simloop.harness.actors.worker_client import Address
 from simloop.harness.bench.workload import EngineWorkload
-from simloop.harness.rollout.loop import RolloutResult
 from simloop.harness.rollout.phase_timer import Phase
+from simloop.harness.rollout.result import RolloutResult
 from simloop.results.tables.grid import Grid
 from simloop.results.tables.typesetting import to_markdown
 

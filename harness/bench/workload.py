@@ -173,8 +173,9 @@ def _bare_episode(env: Any, work: EngineWorkload, spec: EpisodeSpec) -> Iterator
         query = Query(task.name, task.instruction, spec.key + number, np.zeros(1, np.float32), images)
         number += 1
         played, success = 0, False
-        for action in policy.infer([query], 1).chunks[0].actions[: min(work.replan_steps, left)]:
-            success = env.step(adapter.action(task, action)).success
+        actions = adapter.actions(task, policy.infer([query], 1).chunks[0].actions)
+        for action in actions[: min(work.replan_steps, left)]:
+            success = env.step(action).success
             played += 1
             if success:
                 break

@@ -27,7 +27,7 @@ from simloop.harness.actors.env_actor import EpisodeResult
 from simloop.harness.actors.factories import Factories
 from simloop.harness.adapters.registry import find_adapter
 from simloop.harness.demonstrations.dagger import RollIn, rolled_in
-from simloop.harness.demonstrations.expert import EXPERT, DemonstrationRecording, Demonstrator, Watched
+from simloop.harness.demonstrations.expert import EXPERT, DemonstrationRecorder, Demonstrator, Watched
 from simloop.harness.engine.engine import Engine
 from simloop.harness.engine.resources import Resources
 from simloop.harness.errors import SimloopError
@@ -200,7 +200,7 @@ def collect(
     sources = dataclasses.replace(
         sources,
         policy=functools.partial(_demonstrator, policy, collection.noise),
-        recording=functools.partial(DemonstrationRecording, watched=watched),
+        recorder=functools.partial(DemonstrationRecorder, watched=watched),
     )
     with sigterm_as_interrupt(), _progress(console) as bar:
         goal = len(tasks) * collection.episodes

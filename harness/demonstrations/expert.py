@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from simloop.envs.interface import TaskSpec
-from simloop.harness.actors.factories import Recording
 from simloop.harness.planning.plan import EpisodeSpec
-from simloop.harness.rollout.loop import Reply, RolloutResult
+from simloop.harness.rollout.latency import Reply
+from simloop.harness.rollout.observers import Recorder
+from simloop.harness.rollout.result import RolloutResult
 from simloop.policies.interface import Chunk, PolicySpec, Query
 from simloop.policies.scripted import scripted_policy
 from simloop.policies.training.demonstration import IMAGE_STATS_EVERY, Demonstration, image_stats
@@ -77,8 +78,8 @@ class Demonstrator:
         return np.clip(moved, query.action_low, query.action_high).astype(np.float32)
 
 
-class DemonstrationRecording(Recording):
-    """Images, states and the expert's actions of one episode."""
+class DemonstrationRecorder(Recorder):
+    """Record images, states and the expert's actions of one episode."""
 
     def __init__(self, spec: EpisodeSpec, watched: Watched):
         self._spec = spec
@@ -91,8 +92,7 @@ class DemonstrationRecording(Recording):
         self._sampled: dict[str, list[np.ndarray]] = {name: [] for name in watched.cameras}
         self._instruction = ""
 
-    def answered(self, query: Query, reply: Reply) -> None:
-        """Keep what was seen, and what the expert would do there."""
+    def on_query(self, query: Query, reply: Reply) -> None:
         self._instruction = query.instruction
         size = self._watched.image_size
         for name, encoder in self._encoders.items():
@@ -105,15 +105,14 @@ class DemonstrationRecording(Recording):
             self._environment_states.append(query.privileged.astype(np.float32))
         self._actions.append(self._expert.act(query))
 
-    def finish(self, played: RolloutResult) -> bytes:
-        """The demonstration as one file."""
-        return Demonstration(
+    def on_end(self, result: RolloutResult) -> None:
+        self.content = Demonstration(
             suite=self._spec.suite,
             task=self._spec.task,
             episode=self._spec.episode,
             seed=self._spec.seed,
             instruction=self._instruction,
-            success=played.ended_by == "success",
+            success=result.ended_by == "success",
             states=np.stack(self._states),
             actions=np.stack(self._actions),
             environment_states=np.reshape(self._environment_states, (len(self._states), -1)).astype(
@@ -122,3 +121,7 @@ class DemonstrationRecording(Recording):
             videos={name: encoder.finish() for name, encoder in self._encoders.items()},
             image_stats={name: image_stats(frames) for name, frames in self._sampled.items()},
         ).to_bytes()
+
+    def close(self) -> None:
+        for encoder in self._encoders.values():
+            encoder.close()

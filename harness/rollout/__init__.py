@@ -1,1 +1,1 @@
-"""The closed loop of one episode, in plain Python: no Ray, no files, no threads."""
+"""Play one episode closed-loop in plain Python: no Ray, no files, no threads."""

@@ -1,18 +1,16 @@
-"""One episode, closed-loop. Plain Python: no Ray, no files, no threads.
+"""The closed loop of one episode.
 
-`play` is a generator: it yields the queries that the policy must answer and is sent the replies.
-Whoever drives it decides where the policy runs, so that one process can step through an episode
-in a debugger, and an actor can step one simulator while another waits for its actions.
+`play` is a generator: it yields the queries that the policy must answer and receives the replies. The caller decides
+where the policy runs, so one process can step through an episode in a debugger, and an env actor can simulate one
+environment while another waits for its actions.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol as Interface
-from typing import runtime_checkable
+from collections.abc import Generator, Sequence
 
 import numpy as np
 
@@ -22,103 +20,17 @@ from simloop.harness.planning.perturbation import Perturber
 from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.planning.seeding import query_key
+from simloop.harness.rollout.camera_frames import CameraFrames, Clock
+from simloop.harness.rollout.chunking import ChunkExecutor, RecedingHorizon
+from simloop.harness.rollout.latency import Reply, query_record
+from simloop.harness.rollout.observers import Observer, StepRecord
 from simloop.harness.rollout.phase_timer import PhaseTimer, PhaseTimers
-from simloop.policies.interface import BatchedPolicy, Chunk, PolicySpec, Query
-from simloop.results.records.records import EndedBy, EpisodeRecord, QueryRecord
+from simloop.harness.rollout.result import RolloutResult
+from simloop.policies.interface import Chunk, BatchedPolicy, PolicySpec, Query
+from simloop.results.records.records import EndedBy
 
-Clock = Callable[[], float]
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A policy's answer to one query, with where the time went (seconds)."""
-
-    chunk: Chunk
-    host_s: float = 0.0
-    device_s: float = 0.0
-    post_s: float = 0.0
-    queue_s: float = 0.0
-    transport_s: float = 0.0
-    batch: int = 1
-    batch_size: int = 1
-
-
-class CameraFrames:
-    """The cameras of an environment, each drawn at most once between two steps."""
-
-    def __init__(self, env: Env, clock: Clock = time.perf_counter, place: PhaseTimer | None = None):
-        self._env = env
-        self._timer = place or PhaseTimers().place()
-        self._clock = clock
-        self._drawn: dict[str, np.ndarray] = {}
-        self._seconds: dict[str, float] = {}
-        self.renders = 0
-
-    def __getitem__(self, camera: str) -> np.ndarray:
-        """The camera's image of this moment, uint8 [h, w, 3]."""
-        if camera not in self._drawn:
-            began = self._clock()
-            with self._timer.doing("render"):
-                self._drawn[camera] = self._env.render(camera)
-            self._seconds[camera] = self._clock() - began
-            self.renders += 1
-        return self._drawn[camera]
-
-    def seconds(self, camera: str) -> float:
-        """How long the camera's image of this moment took to draw, whoever wanted it first."""
-        return self._seconds[camera]
-
-    def moved(self) -> None:
-        """Forget the images: the scene has changed."""
-        self._drawn.clear()
-        self._seconds.clear()
-
-
-@runtime_checkable
-class Observer(Interface):
-    """Something that watches an episode, such as a video recorder. It may look but not touch."""
-
-    def see(self, frames: CameraFrames, step: int, last: bool) -> None:
-        """Called after the reset (step 0) and after every step; `last` when the episode has ended."""
-
-
-@dataclass
-class RolloutResult:
-    """What an episode came to, before it is known how often it had to be tried."""
-
-    ended_by: EndedBy = "step_limit"
-    steps: int = 0
-    undecodable: int = 0
-    reward: float = 0.0
-    queries: list[QueryRecord] = field(default_factory=list)
-    actions_sha256: str = ""
-    final_state_sha256: str = ""
-    renders: int = 0
-    wall_s: float = 0.0
-
-    def record(self, spec: EpisodeSpec, policy: PolicySpec, *, attempts: int, video: str) -> EpisodeRecord:
-        """The row that goes into the ledger."""
-        return EpisodeRecord(
-            policy=spec.policy,
-            weights=policy.weights,
-            suite=spec.suite,
-            protocol=spec.protocol,
-            task=spec.task,
-            episode=spec.episode,
-            seed=spec.seed,
-            outcome="success" if self.ended_by == "success" else "failure",
-            ended_by=self.ended_by,
-            steps=self.steps,
-            queries=len(self.queries),
-            undecodable=self.undecodable,
-            reward=self.reward,
-            attempts=attempts,
-            error="",
-            actions_sha256=self.actions_sha256,
-            final_state_sha256=self.final_state_sha256,
-            wall_s=self.wall_s,
-            video=video,
-        )
+Rollout = Generator[Query, Reply, RolloutResult]
+"""A running episode: yields queries, receives replies, returns the result."""
 
 
 def play(
@@ -129,79 +41,151 @@ def play(
     protocol: Protocol,
     observers: Sequence[Observer] = (),
     clock: Clock = time.perf_counter,
-    place: PhaseTimer | None = None,
-) -> Generator[Query, Reply, RolloutResult]:
+    timer: PhaseTimer | None = None,
+) -> Rollout:
     """Play an episode from its initial state to success, the step limit or undecodable tokens.
 
-    Yields each query and wants its `Reply` sent. Whatever the environment raises passes through:
-    an episode that broke has no outcome. `place` is told what is being done.
+    Yields each query and expects its `Reply` to be sent. Close the generator if no reply will come.
+
+    Args:
+      clock: Measures latencies, in seconds.
+      timer: Records the phase that the episode is in.
+
+    Raises:
+      ValueError: If the policy answers with a chunk of no actions.
+      Exception: Any error of the environment. An episode that broke has no outcome.
     """
-    place = place or PhaseTimers().place()
-    task = env.spec
-    max_steps = protocol.max_steps or task.max_steps
-    played = RolloutResult()
-    actions_hash = hashlib.sha256()
-    frames = CameraFrames(env, clock, place)
-    perturber = Perturber(protocol.perturbation, spec.key)
-    started = clock()
-    with place.doing("reset"):
-        env.reset(spec.seed)
-    for observer in observers:
-        observer.see(frames, 0, False)
+    episode = _Episode(env, spec, policy, adapter, protocol, observers, clock, timer or PhaseTimers().enter())
+    return episode.play()
 
-    ended_by: EndedBy | None = None
-    while ended_by is None:
-        images = {camera: frames[camera] for camera in map(adapter.cameras.__getitem__, policy.cameras)}
-        render_s = sum(map(frames.seconds, images), 0.0)
+
+class _Episode:
+    """The state of a running episode."""
+
+    def __init__(
+        self,
+        env: Env,
+        spec: EpisodeSpec,
+        policy: PolicySpec,
+        adapter: Adapter,
+        protocol: Protocol,
+        observers: Sequence[Observer],
+        clock: Clock,
+        timer: PhaseTimer,
+    ):
+        self.env, self.spec, self.policy, self.adapter, self.protocol = env, spec, policy, adapter, protocol
+        self.observers, self.clock, self.timer = observers, clock, timer
+        self.max_steps = protocol.max_steps or env.spec.max_steps
+        self.executor: ChunkExecutor = RecedingHorizon(protocol.replan_steps)
+        self.frames = CameraFrames(env, clock, timer)
+        self.perturber = Perturber(protocol.perturbation, spec.key)
+        self.actions_hash = hashlib.sha256()
+        self.result = RolloutResult()
+
+    def play(self) -> Rollout:
+        started, result = self.clock(), self.result
+        with contextlib.ExitStack() as stack:
+            for observer in self.observers:
+                stack.callback(observer.close)
+            with self.timer.span("reset"):
+                self.env.reset(self.spec.seed)
+            for observer in self.observers:
+                observer.on_reset(self.frames, self.env)
+            ended_by: EndedBy | None = None
+            while ended_by is None:
+                if self.executor.wants_query(result.steps):
+                    reply = yield from self._query()
+                    if reply.chunk.undecodable is not None and self.protocol.undecodable == "end_episode":
+                        ended_by = "undecodable"
+                        break
+                ended_by = self._step()
+            state = np.ascontiguousarray(self.env.snapshot(), "<f8")
+            result.ended_by = ended_by
+            result.actions_sha256 = self.actions_hash.hexdigest()
+            result.final_state_sha256 = hashlib.sha256(state.tobytes()).hexdigest()
+            result.renders = self.frames.renders
+            result.wall_s = self.clock() - started
+            for observer in self.observers:
+                observer.on_end(result)
+        return result
+
+    def _query(self) -> Generator[Query, Reply, Reply]:
+        """Query the policy, and schedule the actions of its chunk."""
+        result, clock = self.result, self.clock
+        index = len(result.queries)
+        cameras = [self.adapter.cameras[name] for name in self.policy.cameras]
+        images = {camera: self.frames[camera] for camera in cameras}
         rendered = clock()
-        index = len(played.queries)
-        query = adapter.query(env, policy, images, task.instruction, query_key(spec.key, index))
-        query = perturber.query(query, index)
-        adapted = clock()
-        with place.doing("query"):
-            reply = yield query
-        answered = clock()
-        actions: Sequence[np.ndarray] = list(reply.chunk.actions[: protocol.replan_steps])
-        if reply.chunk.undecodable is not None:
-            played.undecodable += 1
-            if protocol.undecodable == "end_episode":
-                ended_by = "undecodable"
-            else:
-                held = np.zeros(task.action_size, np.float32)
-                actions = [held] * min(protocol.replan_steps, policy.chunk_steps)
-        actions = [adapter.action(task, row) for row in actions]
-        done = clock()
-        played.queries.append(
-            _latency(index, reply, render_s, adapted - rendered, answered - adapted, done - answered)
+        query = self.adapter.query(
+            self.env,
+            self.policy,
+            images,
+            self.env.spec.instruction,
+            key=query_key(self.spec.key, index),
+            episode="/".join(map(str, self.spec.id)),
+            step=result.steps,
         )
-        if not actions and ended_by is None:
-            raise ValueError(f"Policy {policy.name!r} answered query {index} with a chunk of no actions.")
+        query = self.perturber.query(query, index)
+        asked = clock()
+        with self.timer.span("query"):
+            reply = yield query
+        answered, turn_s = clock(), self.timer.turn_s(reply.sent_at)
+        actions = self._executable(reply.chunk)
+        result.queries.append(
+            query_record(
+                index,
+                reply,
+                render_s=sum(map(self.frames.seconds, images), 0.0),
+                adapt_s=asked - rendered + clock() - answered,
+                ask_s=answered - asked,
+                turn_s=turn_s,
+            )
+        )
+        result.undecodable += reply.chunk.undecodable is not None
+        self.executor.accept(actions, result.steps)
+        for observer in self.observers:
+            observer.on_query(query, reply)
+        return reply
 
-        for intended in actions:
-            action = perturber.action(task, intended, played.steps)
-            with place.doing("step"):
-                result = env.step(action)
-            frames.moved()
-            actions_hash.update(np.ascontiguousarray(action, "<f4").tobytes())
-            played.steps += 1
-            played.reward += result.reward
-            if result.success:
-                ended_by = "success"
-            elif played.steps >= max_steps:
-                ended_by = "step_limit"
-            for observer in observers:
-                observer.see(frames, played.steps, ended_by is not None)
-            if ended_by is not None:
-                break
+    def _executable(self, chunk: Chunk) -> np.ndarray:
+        """Convert a chunk to the suite's actions; one that could not be decoded holds the robot still."""
+        task, actions = self.env.spec, chunk.actions
+        if chunk.undecodable is not None:
+            actions = np.zeros((self.policy.chunk_steps, task.action_size), np.float32)
+        elif not len(actions):
+            raise ValueError(f"Policy {self.policy.name!r} answered a query with a chunk of no actions.")
+        return self.adapter.actions(task, actions)
 
-    played.ended_by = ended_by
-    played.actions_sha256 = actions_hash.hexdigest()
-    played.final_state_sha256 = hashlib.sha256(
-        np.ascontiguousarray(env.snapshot(), "<f8").tobytes()
-    ).hexdigest()
-    played.renders = frames.renders
-    played.wall_s = clock() - started
-    return played
+    def _step(self) -> EndedBy | None:
+        """Execute one action; returns how the episode ended, or None."""
+        result = self.result
+        action, chunk_index, index_in_chunk = self.executor.action(result.steps)
+        executed = self.perturber.action(self.env.spec, action, result.steps)
+        with self.timer.span("step"):
+            outcome = self.env.step(executed)
+        self.frames.clear()
+        self.actions_hash.update(np.ascontiguousarray(executed, "<f4").tobytes())
+        result.steps += 1
+        result.reward += outcome.reward
+        ended_by: EndedBy | None = None
+        if outcome.success:
+            ended_by = "success"
+        elif result.steps >= self.max_steps:
+            ended_by = "step_limit"
+        record = StepRecord(
+            step=result.steps - 1,
+            action=action,
+            executed=executed,
+            chunk_index=chunk_index,
+            index_in_chunk=index_in_chunk,
+            reward=outcome.reward,
+            success=outcome.success,
+            ended=ended_by is not None,
+            frames=self.frames,
+        )
+        for observer in self.observers:
+            observer.on_step(record)
+        return ended_by
 
 
 def run_episode(
@@ -212,42 +196,17 @@ def run_episode(
     protocol: Protocol,
     observers: Sequence[Observer] = (),
 ) -> RolloutResult:
-    """Play an episode with a policy in this process: the whole loop, to be stepped through."""
-    episode = play(env, spec, policy.spec, adapter, protocol, observers)
-    try:
-        query = next(episode)
-        while True:
-            query = episode.send(ask_here(policy, query))
-    except StopIteration as stop:
-        return stop.value
+    """Play an episode with a policy in this process, without Ray."""
+    with contextlib.closing(play(env, spec, policy.spec, adapter, protocol, observers)) as episode:
+        try:
+            query = next(episode)
+            while True:
+                query = episode.send(ask_here(policy, query))
+        except StopIteration as stop:
+            return stop.value
 
 
-def ask_here(policy: BatchedPolicy, query: Query) -> Reply:
-    """Ask a policy of this process one question."""
+def ask_here(policy: BatchedPolicy, query: Query, queue_s: float = 0.0) -> Reply:
+    """Answer one query with a policy of this process, after it waited for `queue_s` seconds."""
     answer = policy.infer([query], batch_size=1)
-    return Reply(answer.chunks[0], host_s=answer.host_s, device_s=answer.device_s, post_s=answer.post_s)
-
-
-def _latency(
-    index: int, reply: Reply, render_s: float, before_s: float, asking_s: float, after_s: float
-) -> QueryRecord:
-    """One row of latencies; the time between question and reply that no stage accounts for is adapting."""
-    stages_s = reply.transport_s + reply.queue_s + reply.host_s + reply.device_s + reply.post_s
-    adapt_s = before_s + max(0.0, asking_s - stages_s) + after_s
-
-    def ms(seconds: float) -> float:
-        return round(1e3 * seconds, 4)
-
-    return QueryRecord(
-        index=index,
-        render_ms=ms(render_s),
-        adapt_ms=ms(adapt_s),
-        transport_ms=ms(reply.transport_s),
-        queue_ms=ms(reply.queue_s),
-        host_ms=ms(reply.host_s),
-        device_ms=ms(reply.device_s),
-        post_ms=ms(reply.post_s),
-        total_ms=ms(render_s + adapt_s + stages_s),
-        batch=reply.batch,
-        bucket=reply.batch_size,
-    )
+    return Reply(answer.chunks[0], answer.host_s, answer.device_s, answer.post_s, queue_s)

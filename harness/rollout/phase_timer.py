@@ -1,6 +1,6 @@
-"""What a simulator's process is doing at this moment, and what that took so far.
+"""Time that env actors spend in each phase of their episodes, and the phase they are in now.
 
-The process itself only writes down what it begins; whoever judges it lives elsewhere (`simloop.harness.engine.timeouts`).
+Timers only record; `simloop.harness.engine.timeouts` judges whether a phase takes too long.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ PHASES: tuple[Phase, ...] = get_args(Phase)
 
 @dataclass
 class PhaseTotals:
-    """What all passes through one phase took together, those under way left out."""
+    """Totals of all completed spans of one phase."""
 
     count: int = 0
     wall_s: float = 0.0
     cpu_s: float = 0.0
-    """Of the thread that simulates; 0 for `query`, which is waiting."""
+    """CPU time of the simulating thread; 0 for `query`, which is waiting."""
     longest_s: float = 0.0
+    """Wall time of the longest span."""
 
     def __add__(self, other: PhaseTotals) -> PhaseTotals:
-        """Both together."""
+        """Return the totals of both."""
         return PhaseTotals(
             self.count + other.count,
             self.wall_s + other.wall_s,
@@ -34,7 +35,7 @@ class PhaseTotals:
         )
 
     def since(self, before: PhaseTotals) -> PhaseTotals:
-        """What came after an earlier reading; the longest stays that of all."""
+        """Return the totals since an earlier reading; `longest_s` stays that of all spans."""
         return PhaseTotals(
             self.count - before.count,
             self.wall_s - before.wall_s,
@@ -44,87 +45,95 @@ class PhaseTotals:
 
 
 class PhaseTimer:
-    """Where one environment is in its episode."""
+    """The timer of one env slot: its current phase, and since when."""
 
     def __init__(self, timers: PhaseTimers) -> None:
         self.timers = timers
         self.phase: Phase | None = None
         self.since = time.perf_counter()
 
-    def doing(self, phase: Phase) -> _Span:
-        """What happens inside is this phase; it counts once it has come to its end."""
+    def span(self, phase: Phase) -> _Span:
+        """Return a context manager that times a phase. A span that raises is not counted."""
         return _Span(self, phase)
+
+    def turn_s(self, sent_at: float | None) -> float:
+        """Return for how many seconds a reply waited because this process was simulating other environments.
+
+        Args:
+          sent_at: `time.perf_counter` when the reply was sent on this machine; 0 is returned for None.
+        """
+        return 0.0 if sent_at is None else max(0.0, self.timers.last_busy - sent_at)
 
 
 class _Span:
-    """One pass through a phase. A class, since a generator would cost more than some steps do."""
+    """One span of a phase. A class, because a generator would cost more than some steps do."""
 
-    __slots__ = ("_began", "_cpu", "_phase", "_timer")
+    __slots__ = ("_cpu", "_phase", "_started", "_timer")
 
-    def __init__(self, place: PhaseTimer, phase: Phase):
-        self._timer, self._phase = place, phase
+    def __init__(self, timer: PhaseTimer, phase: Phase):
+        self._timer, self._phase = timer, phase
 
     def __enter__(self) -> None:
-        place = self._timer
-        self._cpu, self._began = time.thread_time(), time.perf_counter()
-        place.phase, place.since = self._phase, self._began
+        timer = self._timer
+        self._cpu, self._started = time.thread_time(), time.perf_counter()
+        timer.phase, timer.since = self._phase, self._started
         if self._phase == "query":
-            place.timers.waits(self._began)
+            timer.timers.waits(self._started)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        place, phase, ended = self._timer, self._phase, time.perf_counter()
-        place.phase, place.since = None, ended
+        timer, phase, ended = self._timer, self._phase, time.perf_counter()
+        timer.phase, timer.since = None, ended
         if phase == "query":
-            place.timers.resumes(ended)
+            timer.timers.resumes(ended)
         if kind is not None:
             return
-        totals, spent_s = place.timers.totals[phase], ended - self._began
+        totals, spent_s = timer.timers.totals[phase], ended - self._started
         totals.count += 1
         totals.wall_s += spent_s
         totals.longest_s = max(totals.longest_s, spent_s)
-        if phase != "query":  # Waiting, in which others are simulated.
+        if phase != "query":  # Other environments are simulated while one waits.
             totals.cpu_s += time.thread_time() - self._cpu
 
 
 @dataclass
 class PhaseTimers:
-    """All environments of a process, of which one at a time is simulated while the others wait."""
+    """The timers of all env slots of a process, which simulates one environment while the others wait."""
 
     totals: dict[Phase, PhaseTotals] = field(default_factory=lambda: {p: PhaseTotals() for p in PHASES})
     _busy: int = 0
     _idle_s: float = 0.0
     _idle_since: float | None = field(default_factory=time.perf_counter)
     last_busy: float = 0.0
-    """When the process last had nothing to simulate, on its own clock."""
+    """`time.perf_counter` when an environment last began to wait or ended its episode."""
 
-    def place(self) -> PhaseTimer:
-        """For an environment that begins an episode."""
+    def enter(self) -> PhaseTimer:
+        """Return the timer of a slot that begins an episode."""
         self.resumes(time.perf_counter())
         return PhaseTimer(self)
 
     def leave(self) -> None:
-        """An environment has ended its episode."""
+        """Record that a slot has ended its episode."""
         self.waits(time.perf_counter())
 
     def waits(self, now: float) -> None:
-        """One environment has nothing to do from now on."""
+        """Record that a slot has nothing to simulate from `now` on."""
         self._busy -= 1
         self.last_busy = now
         if self._busy == 0:
             self._idle_since = now
 
     def resumes(self, now: float) -> None:
-        """One environment has something to do again."""
+        """Record that a slot has something to simulate from `now` on."""
         if self._busy == 0 and self._idle_since is not None:
             self._idle_s += now - self._idle_since
             self._idle_since = None
         self._busy += 1
 
     def idle_s(self) -> float:
-        """Seconds in which no environment of the process could be simulated."""
+        """Return the seconds in which no environment of the process could be simulated."""
         since = self._idle_since
         return self._idle_s + (time.perf_counter() - since if since is not None else 0.0)
 
     def read(self) -> Mapping[Phase, PhaseTotals]:
-        """A copy of the totals, which may be sent elsewhere."""
+        """Return a copy of the totals, which may be sent to another process."""
         return {phase: replace(totals) for phase, totals in self.totals.items()}

@@ -1,54 +1,48 @@
-"""A video of an episode: all cameras side by side, in real time."""
+"""Video of an episode: all cameras side by side, in real time."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from fractions import Fraction
 
-import av
 import numpy as np
 
-from simloop.harness.rollout.loop import CameraFrames
+from simloop.envs.interface import Env
+from simloop.harness.rollout.camera_frames import CameraFrames
+from simloop.harness.rollout.observers import Recorder, StepRecord
+from simloop.harness.rollout.result import RolloutResult
+from simloop.policies.training.video import VideoEncoder
+
+CRF = 20
+"""Quality of x264; lower is better."""
 
 
-class VideoRecorder:
-    """Collects frames of an episode and encodes them as H.264 in an mp4 file.
+class VideoRecorder(Recorder):
+    """Record the first, every `every`-th and the last step as an mp4 file (H.264).
 
-    Memory stays small, since frames are encoded as they come.
+    Frames are encoded as they come, so that memory stays small.
     """
 
     def __init__(self, cameras: Sequence[str], every: int, control_hz: float):
+        rate = Fraction(control_hz / every).limit_denominator(1000)
         self._cameras = tuple(cameras)
         self._every = every
-        self._rate = Fraction(control_hz / every).limit_denominator(1000)
-        self._file = io.BytesIO()
-        self._container = av.open(self._file, mode="w", format="mp4")
-        self._stream: av.VideoStream | None = None
+        self._encoder = VideoEncoder(rate, CRF, pixel_format="yuv420p", options={})
 
-    def see(self, frames: CameraFrames, step: int, last: bool) -> None:
-        """Record every `every`-th step, and the last."""
-        if step % self._every and not last:
-            return
-        picture = _even(np.concatenate([frames[camera] for camera in self._cameras], axis=1))
-        if self._stream is None:
-            self._stream = self._container.add_stream("libx264", rate=self._rate)
-            self._stream.height, self._stream.width = picture.shape[:2]
-            self._stream.pix_fmt = "yuv420p"
-            self._stream.options = {"crf": "20", "preset": "veryfast", "threads": "1"}
-        for packet in self._stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
-            self._container.mux(packet)
+    def on_reset(self, frames: CameraFrames, env: Env) -> None:
+        self._add(frames)
 
-    def finish(self) -> bytes:
-        """The whole mp4 file."""
-        if self._stream is not None:
-            for packet in self._stream.encode():
-                self._container.mux(packet)
-        self._container.close()
-        return self._file.getvalue()
+    def on_step(self, record: StepRecord) -> None:
+        if record.ended or (record.step + 1) % self._every == 0:
+            self._add(record.frames)
 
+    def on_end(self, result: RolloutResult) -> None:
+        self.content = self._encoder.finish()
 
-def _even(picture: np.ndarray) -> np.ndarray:
-    """The picture cut to an even height and width, which H.264 wants."""
-    height, width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
-    return np.ascontiguousarray(picture[:height, :width])
+    def close(self) -> None:
+        self._encoder.close()
+
+    def _add(self, frames: CameraFrames) -> None:
+        image = np.concatenate([frames[camera] for camera in self._cameras], axis=1)
+        height, width = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2  # H.264 requires even sizes.
+        self._encoder.add(image[:height, :width])

@@ -1,15 +1,16 @@
-"""Queries of many episodes, answered in batches: no timer, no lock step.
+"""Batch the queries of many episodes, without a timer and without lock step.
 
     arrive ──> encoded one by one ──> stacked and copied ──> the model runs ──> replies
-               a host thread or the caller's, while the model runs        a device thread
+               host or caller thread, while the model runs    device thread
 
-As soon as the model is free it takes what is waiting. A full batch is stacked and copied to the device
-while the one before it runs; one that is not full stays open until the model is free.
+As soon as the model is free it takes the queries that wait. A full batch is stacked and copied to the device while the
+one before it runs; a partial batch stays open until the model is free.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import threading
 import time
 from collections import deque
@@ -17,15 +18,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from simloop.harness.rollout.loop import Reply
-from simloop.policies.interface import BatchedPolicy, InferenceResult, Query
+from simloop.harness.rollout.latency import Reply
+from simloop.policies.interface import Chunk, InferenceResult, BatchedPolicy, Query
+
+Done = Callable[[Reply | Exception], None]
 
 
 @dataclass(eq=False)
 class _Waiting:
     query: Query
     arrived: float
-    done: Callable[[Reply | Exception], None]
+    done: Done
+    local: bool
     row: Any = None
     encode_s: float = 0.0
 
@@ -40,28 +44,31 @@ class _Batch:
 
 @dataclass
 class WorkerLoad:
-    """What a batcher has done and is doing."""
+    """Counters of a batcher."""
 
     waiting: int = 0
     """Queries that have arrived and are not being computed."""
     batches: int = 0
+    """Calls completed."""
     rows: int = 0
+    """Queries in these calls."""
     places: int = 0
-    """Rows that there would have been room for."""
+    """Rows of these calls, padding included."""
     busy_s: float = 0.0
-    """In which the model ran."""
+    """Time in calls."""
     running_for_s: float = 0.0
-    """How long the present call has been running; 0 where none is."""
+    """Time since the current call began; 0 if there is none."""
     longest_s: float = 0.0
-    """The longest call that came to its end."""
+    """The longest completed call."""
 
 
 class Batcher:
-    """Gathers queries and hands them to a policy that answers a bucket of them at once.
+    """Gather queries and answer them with a policy, a batch per call.
 
     Args:
-      buckets: Rows of a call, unused ones padded: the smallest of these that holds what is waiting. One
-        alone makes answers independent of what else is waiting.
+      policy: Runs in threads of the batcher.
+      batch_sizes: Rows of a call; the smallest that holds the waiting queries is used, and padded. A single batch size
+        makes answers independent of the other queries.
     """
 
     def __init__(self, policy: BatchedPolicy, batch_sizes: Sequence[int]):
@@ -85,7 +92,7 @@ class Batcher:
             thread.start()
 
     async def ask(self, query: Query) -> Reply:
-        """The answer to one query, when its turn has come. Raises what the policy raises."""
+        """Return the reply to one query. Raises any error of the policy."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Reply] = loop.create_future()
 
@@ -97,19 +104,21 @@ class Batcher:
             else:
                 future.set_result(outcome)
 
-        self.put(query, lambda outcome: _discard(loop.call_soon_threadsafe(settle, outcome)))
+        def done(outcome: Reply | Exception) -> None:
+            loop.call_soon_threadsafe(settle, outcome)
+
+        self.put(query, done)
         return await future
 
-    def put(
-        self, query: Query, done: Callable[[Reply | Exception], None], *, encode_here: bool = False
-    ) -> None:
-        """Ask without waiting; `done` is called from another thread, or from this one if encoding fails.
+    def put(self, query: Query, done: Done, *, local: bool = False) -> None:
+        """Add a query without waiting; `done` receives its outcome in another thread, or here if encoding fails.
 
         Args:
-          encode_here: Whether this thread may be kept for the encoding, which saves waking another.
+          local: Whether this is the thread of a server on the machine of the env actor. It then encodes the query,
+            which saves waking another thread, and the reply carries `sent_at`.
         """
-        waiting = _Waiting(query, time.perf_counter(), done)
-        if encode_here:
+        waiting = _Waiting(query, time.perf_counter(), done, local)
+        if local:
             self._take_in(waiting)
             return
         with self._lock:
@@ -125,17 +134,13 @@ class Batcher:
                     self._host.notify()
 
     def load(self) -> WorkerLoad:
-        """What it has done so far and is doing now."""
+        """Return the present counters."""
         with self._lock:
             assembled = len(self._assembled.waiting) if self._assembled else 0
-            return WorkerLoad(
+            return dataclasses.replace(
+                self._load,
                 waiting=len(self._arrived) + len(self._encoded) + assembled,
-                batches=self._load.batches,
-                rows=self._load.rows,
-                places=self._load.places,
-                busy_s=self._load.busy_s,
                 running_for_s=time.perf_counter() - self._began if self._began is not None else 0.0,
-                longest_s=self._load.longest_s,
             )
 
     def close(self) -> None:
@@ -148,7 +153,7 @@ class Batcher:
             thread.join(10)
 
     def _prepare_batches(self) -> None:
-        """The host thread: encode what arrives; stack a batch as soon as it is full."""
+        """Host thread: encode queries as they arrive; stack a batch as soon as it is full."""
         while True:
             full: list[_Waiting] = []
             with self._lock:
@@ -171,7 +176,7 @@ class Batcher:
                 self._take_in(waiting)
 
     def _may_stack(self) -> bool:
-        """Whether the model runs, a batch is full, and there is no other one before it that waits."""
+        """Return whether the model runs, a full batch of queries waits, and no other batch is stacked."""
         return (
             self._began is not None
             and self._assembled is None
@@ -204,7 +209,7 @@ class Batcher:
         return _Batch(waiting, batch_size, content, time.perf_counter() - began)
 
     def _run_batches(self) -> None:
-        """The device thread: the batch that is ready, or what there is."""
+        """Device thread: run the batch that is stacked, or the queries that wait."""
         while True:
             with self._lock:
                 while not (self._closed or self._assembled or (self._encoded and not self._assembling)):
@@ -224,7 +229,7 @@ class Batcher:
                 self._run(batch, began)
 
     def _note_end(self, began: float) -> None:
-        """Nothing runs any more. Before anybody is answered, so that who is finds it counted."""
+        """Record the end of a call, before its queries are answered."""
         seconds = time.perf_counter() - began
         with self._lock:
             self._began = None
@@ -232,8 +237,9 @@ class Batcher:
             self._load.longest_s = max(self._load.longest_s, seconds)
 
     def _run(self, batch: _Batch, began: float) -> None:
+        started = time.perf_counter()  # Later than `began` if this thread has stacked the batch.
         try:
-            answer = self._policy.run(batch.content)
+            result = self._policy.run(batch.content)
         except Exception as error:
             self._note_end(began)
             for one in batch.waiting:
@@ -244,22 +250,19 @@ class Batcher:
             self._load.batches += 1
             self._load.rows += len(batch.waiting)
             self._load.places += batch.batch_size
-        for one, chunk in zip(batch.waiting, answer.chunks, strict=True):
-            one.done(_reply(one, chunk, answer, batch, began))
+        for one, chunk in zip(batch.waiting, result.chunks, strict=True):
+            one.done(_reply(one, chunk, result, batch, started))
 
 
-def _discard(_: object) -> None:
-    """For calls whose result nobody wants."""
-
-
-def _reply(one: _Waiting, chunk: Any, answer: InferenceResult, batch: _Batch, began: float) -> Reply:
+def _reply(one: _Waiting, chunk: Chunk, result: InferenceResult, batch: _Batch, started: float) -> Reply:
     host_s = one.encode_s + batch.assemble_s
     return Reply(
         chunk,
-        host_s=host_s + answer.host_s,
-        device_s=answer.device_s,
-        post_s=answer.post_s,
-        queue_s=max(0.0, began - one.arrived - host_s),
+        host_s=host_s + result.host_s,
+        device_s=result.device_s,
+        post_s=result.post_s,
+        queue_s=max(0.0, started - one.arrived - host_s),
         batch=len(batch.waiting),
         batch_size=batch.batch_size,
+        sent_at=time.perf_counter() if one.local else None,
     )

@@ -1,6 +1,7 @@
-"""A policy worker's end of the lines of its machine (`simloop.harness.serving.shm_channel`): one thread reads what all of them send.
+"""Server of the shared-memory transport: one thread multiplexes all env actors of the machine.
 
-It also encodes what it reads, and whoever has computed an answer sends it off: a query wakes two threads of a worker.
+The thread also encodes the queries it reads, and the thread that computed an answer sends it, so that a query wakes two
+threads of a policy worker.
 """
 
 from __future__ import annotations
@@ -13,57 +14,47 @@ import secrets
 import selectors
 import socket
 import threading
-import time
-import traceback
 from collections.abc import Callable
 
-from simloop.harness.rollout.loop import Reply
-from simloop.harness.serving.shm_channel import (
-    HELLO,
-    Answered,
-    Damaged,
-    Messages,
-    aligned,
-    check_sum,
-    require_own_user,
-)
+from simloop.harness.rollout.latency import Reply
+from simloop.harness.serving.batcher import Done
+from simloop.harness.serving.shm_channel import HELLO, Messages, aligned, require_own_user
 from simloop.policies.interface import Query
 
-Done = Callable[[Reply | Exception], None]
 Put = Callable[[Query, Done], None]
 
 
 class ShmServer:
-    """Where the simulators of this machine call.
+    """Accept queries of env actors on this machine.
 
     Args:
-      put: Is given every query, in the thread of the desk, and has its outcome told to `done`, from any thread.
+      put: Called with every query in the server's thread; calls `done` with the outcome, from any thread.
     """
 
     def __init__(self, put: Put):
         self._put = put
         self._selector = selectors.DefaultSelector()
-        self._wakes, self._woken = socket.socketpair()
-        self._stuck: set[_Caller] = set()
+        self._wake_sender, self._wake_receiver = socket.socketpair()
+        self._blocked: set[_Connection] = set()
         self._closed = False
         self.address = ""
 
     def open(self) -> str:
-        """Begin to listen; returns the address, which means something on this machine alone."""
+        """Listen, and return the address, which is valid on this machine only."""
         if not self.address:
             listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self.address = f"\0simloop-{os.getpid()}-{secrets.token_hex(8)}"
             listening.bind(self.address)
             listening.listen(1024)
             self._listening = listening
-            self._selector.register(listening, selectors.EVENT_READ, self._welcome)
-            self._woken.setblocking(False)
-            self._selector.register(self._woken, selectors.EVENT_READ, self._look)
-            threading.Thread(target=self._serve, name="desk", daemon=True).start()
+            self._selector.register(listening, selectors.EVENT_READ, self._accept)
+            self._wake_receiver.setblocking(False)
+            self._selector.register(self._wake_receiver, selectors.EVENT_READ, self._watch_blocked)
+            threading.Thread(target=self._serve, name="shm-server", daemon=True).start()
         return self.address
 
     def close(self) -> None:
-        """Hang up on all."""
+        """Stop the thread and close all connections."""
         self._closed = True
         self._wake()
 
@@ -76,114 +67,92 @@ class ShmServer:
             key.fileobj.close()  # type: ignore[union-attr]
 
     def _wake(self) -> None:
-        with contextlib.suppress(OSError):  # Its thread has seen that it is to end, and has gone.
-            self._wakes.send(b"\0")
+        with contextlib.suppress(OSError):  # The thread has ended already.
+            self._wake_sender.send(b"\0")
 
-    def _welcome(self) -> None:
-        connection, _ = self._listening.accept()
+    def _accept(self) -> None:
+        accepted, _ = self._listening.accept()
         try:
-            require_own_user(connection)
-        except OSError as error:
-            print(f"A simulator could not be connected: {error}")
-            connection.close()
+            require_own_user(accepted)
+        except OSError:
+            accepted.close()
             return
-        caller = _Caller(connection, self._put, self._is_stuck)
-        self._selector.register(connection, selectors.EVENT_READ, lambda: self._hear(caller))
+        connection = _Connection(accepted, self._put, self._on_blocked)
+        self._selector.register(accepted, selectors.EVENT_READ, lambda: self._read(connection))
 
-    def _hear(self, caller: _Caller) -> None:
+    def _read(self, connection: _Connection) -> None:
         try:
-            caller.read()
-        except OSError as error:
-            if not caller.known:
-                print(f"A simulator could not be connected: {error}")
-            self._hang_up(caller)
-        except Exception:  # Whatever one of them sends, the others are served.
-            traceback.print_exc()
-            self._hang_up(caller)
+            connection.read()
+        except Exception:  # A malformed message closes its own connection only.
+            self._disconnect(connection)
 
-    def _hang_up(self, caller: _Caller) -> None:
-        with contextlib.suppress(KeyError, ValueError):  # Already.
-            self._selector.unregister(caller.messages.socket)
-        caller.messages.close()
+    def _disconnect(self, connection: _Connection) -> None:
+        with contextlib.suppress(KeyError, ValueError):  # Disconnected already.
+            self._selector.unregister(connection.messages.socket)
+        connection.messages.close()
 
-    def _is_stuck(self, caller: _Caller) -> None:
-        """A simulator does not read its answers; they wait without holding up those of others."""
-        self._stuck.add(caller)
+    def _on_blocked(self, connection: _Connection) -> None:
+        """Keep replies that an env actor has no room for until it reads, without delaying other connections."""
+        self._blocked.add(connection)
         self._wake()
 
-    def _look(self) -> None:
-        self._woken.recv(4096)
-        while self._stuck:
-            caller = self._stuck.pop()
+    def _watch_blocked(self) -> None:
+        self._wake_receiver.recv(4096)
+        both = selectors.EVENT_READ | selectors.EVENT_WRITE
+        while self._blocked:
+            connection = self._blocked.pop()
             with contextlib.suppress(KeyError, ValueError):
-                both = selectors.EVENT_READ | selectors.EVENT_WRITE
                 self._selector.modify(
-                    caller.messages.socket, both, lambda caller=caller: self._serve_stuck(caller)
+                    connection.messages.socket, both, lambda connection=connection: self._flush(connection)
                 )
 
-    def _serve_stuck(self, caller: _Caller) -> None:
+    def _flush(self, connection: _Connection) -> None:
         with contextlib.suppress(OSError):
-            if caller.messages.flush():
+            if connection.messages.flush():
                 self._selector.modify(
-                    caller.messages.socket, selectors.EVENT_READ, lambda: self._hear(caller)
+                    connection.messages.socket, selectors.EVENT_READ, lambda: self._read(connection)
                 )
-        self._hear(caller)
+        self._read(connection)
 
 
-class _Caller:
-    """One simulator's process."""
+class _Connection:
+    """The connection of one env actor."""
 
-    def __init__(self, connection: socket.socket, put: Put, stuck: Callable[[_Caller], None]):
+    def __init__(self, connection: socket.socket, put: Put, on_blocked: Callable[[_Connection], None]):
         self.messages = Messages(connection)
         self._put = put
-        self._stuck = stuck
+        self._on_blocked = on_blocked
         self._memory: memoryview | None = None
         self._block_bytes = 0
 
-    @property
-    def known(self) -> bool:
-        """Whether it has shown its memory."""
-        return self._memory is not None
-
     def read(self) -> None:
-        """Take in what has come. Raises `OSError` if there will be no more."""
+        """Take in what has arrived. Raises `OSError` at the end of the connection."""
         if self._memory is None:
             self._memory, self._block_bytes = _receive_memory(self.messages.socket)
             return
         for message in self.messages.receive():
-            self._ask(message, time.perf_counter())
+            self._ask(message, self._memory)
 
-    def _ask(self, message: bytes, arrived: float) -> None:
-        assert self._memory is not None
-        number, block, sizes, check, head = pickle.loads(message)
+    def _ask(self, message: bytes, memory: memoryview) -> None:
+        number, block, sizes, head = pickle.loads(message)
 
         def done(outcome: Reply | Exception) -> None:
-            left = time.perf_counter()
             if isinstance(outcome, Exception):
-                answered = Answered(number, None, _portable(outcome), left - arrived, left)
-            else:
-                answered = Answered(number, outcome, None, left - arrived, left)
-            self._tell(answered)
+                outcome = _portable(outcome)
+            with contextlib.suppress(OSError):  # The env actor is gone.
+                if not self.messages.send(pickle.dumps((number, outcome), 5)):
+                    self._on_blocked(self)
 
-        begin = (block or 0) * self._block_bytes
-        end = begin + sum(map(aligned, sizes))
         try:
-            if check_sum(self._memory, begin, end) != check:
-                raise Damaged("The images of a query were changed on their way.")
-            query = _read_query(head, sizes, self._memory, begin)
+            query = _read_query(head, sizes, memory, (block or 0) * self._block_bytes)
         except Exception as error:
             done(error)
             return
         self._put(query, done)
 
-    def _tell(self, answered: Answered) -> None:
-        with contextlib.suppress(OSError):  # Who asked has gone.
-            if not self.messages.send(pickle.dumps(answered, 5)):
-                self._stuck(self)
-
 
 def _read_query(head: bytes, sizes: list[int], memory: memoryview, offset: int) -> Query:
-    """The query, its arrays where they lie."""
+    """Unpickle a query whose arrays stay in shared memory."""
     views = []
     for size in sizes:
         views.append(memory[offset : offset + size].toreadonly())
@@ -194,7 +163,7 @@ def _read_query(head: bytes, sizes: list[int], memory: memoryview, offset: int) 
 def _receive_memory(connection: socket.socket) -> tuple[memoryview, int]:
     hello, descriptors, _, _ = socket.recv_fds(connection, HELLO.size, 1)
     if len(hello) != HELLO.size or len(descriptors) != 1:
-        raise OSError("it did not say hello as simulators do")
+        raise OSError("the first message is not that of an env actor")
     (block,) = HELLO.unpack(hello)
     try:
         return memoryview(mmap.mmap(descriptors[0], os.fstat(descriptors[0]).st_size)), block
@@ -203,7 +172,7 @@ def _receive_memory(connection: socket.socket) -> tuple[memoryview, int]:
 
 
 def _portable(error: Exception) -> Exception:
-    """The error itself where it can travel, else one that says the same."""
+    """Return the error itself if it can be pickled, else a `RuntimeError` with its type and text."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:

@@ -6,7 +6,7 @@ Axis letters: h image height, w image width.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ CODEC, PIXEL_FORMAT = "h264", "yuv444p"
 CRF = 16
 """Quality of x264; 0 is lossless. On 96-pixel pictures 16 is wrong by 2.5 grey levels on average."""
 KEYFRAME_EVERY = 20  # Frames; readers that jump decode at most so many to get to one.
+JOINABLE = {"g": str(KEYFRAME_EVERY), "bf": "0"}
+"""Options without frames that look ahead, so that streams can be joined and cut by copying."""
 
 
 class VideoError(ValueError):
@@ -26,15 +28,29 @@ class VideoError(ValueError):
 
 
 class VideoEncoder:
-    """Encodes frames as they come, so that memory stays small."""
+    """Encode frames as they come, so that memory stays small.
 
-    def __init__(self, fps: int, crf: int = CRF):
+    Args:
+      fps: Frames per second.
+      crf: Quality of x264; lower is better, 0 is lossless.
+      pixel_format: Pixel format of the stream.
+      options: Further options of x264. The defaults let streams be joined and cut without encoding them again.
+    """
+
+    def __init__(
+        self,
+        fps: int | Fraction,
+        crf: int = CRF,
+        pixel_format: str = PIXEL_FORMAT,
+        options: Mapping[str, str] = JOINABLE,
+    ):
         import av
 
         self._av = av
         self._file = io.BytesIO()
         self._container = av.open(self._file, mode="w", format="mp4")
-        self._fps, self._crf = fps, crf
+        self._fps, self._pixel_format = fps, pixel_format
+        self._options = {"crf": str(crf), "preset": "veryfast", "threads": "1", **options}
         self._stream: Any = None
 
     def add(self, frame: UInt8[np.ndarray, "h w 3"]) -> None:
@@ -42,26 +58,23 @@ class VideoEncoder:
         if self._stream is None:
             self._stream = self._container.add_stream("libx264", rate=self._fps)
             self._stream.height, self._stream.width = frame.shape[:2]
-            self._stream.pix_fmt = PIXEL_FORMAT
-            # Without frames that look ahead, streams can be joined and cut by copying.
-            self._stream.options = {
-                "crf": str(self._crf),
-                "preset": "veryfast",
-                "threads": "1",
-                "g": str(KEYFRAME_EVERY),
-                "bf": "0",
-            }
-        picture = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-        for packet in self._stream.encode(picture):
+            self._stream.pix_fmt = self._pixel_format
+            self._stream.options = self._options
+        image = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        for packet in self._stream.encode(image):
             self._container.mux(packet)
 
     def finish(self) -> bytes:
-        """The whole mp4 file."""
+        """Return the whole mp4 file."""
         if self._stream is not None:
             for packet in self._stream.encode():
                 self._container.mux(packet)
         self._container.close()
         return self._file.getvalue()
+
+    def close(self) -> None:
+        """Free the encoder of a video that is not finished. Closing twice is allowed."""
+        self._container.close()
 
 
 def join_videos(parts: Sequence[bytes], lengths: Sequence[int], fps: int, out: Path) -> None:

@@ -17,7 +17,6 @@ from pathlib import Path
 from simloop.envs.interface import RenderSettings
 from simloop.harness.actors.factories import Factories
 from simloop.harness.adapters.base import Adapter
-from simloop.harness.serving.shm_channel import ShmChannel
 from simloop.harness.serving.stub_policy import Stub, StubPolicy
 from simloop.policies.models.inference_plan import InferencePlan
 from tests.helpers.point_suite import PointEnv, point_task
@@ -27,7 +26,7 @@ RATE = "SIMLOOP_TEST_FAULT_RATE"
 
 IN_RESET = ("raise-in-reset", "full-disk", "swell")
 SWOLLEN_BYTES = 700_000_000
-IN_STEP = ("kill-env", "hang-env", "hang-env-in-c", "raise-in-step", "corrupt-frame")
+IN_STEP = ("kill-env", "hang-env", "hang-env-in-c", "raise-in-step")
 IN_WORKER = ("kill-worker", "hang-worker", "raise-in-worker")
 
 POINT_STUB = Stub(robot="point", cameras=("base_0_rgb", "hand_rgb"), action_size=2, chunk_steps=5)
@@ -96,11 +95,7 @@ class FaultyEnv(PointEnv):
         super().reset(seed)
 
     def step(self, action):
-        fault = _claimed(IN_STEP)
-        if fault == "corrupt-frame":
-            _corrupt_next_frame()
-        else:
-            _happen(fault)
+        _happen(_claimed(IN_STEP))
         return super().step(action)
 
 
@@ -110,18 +105,6 @@ class FaultyStub(StubPolicy):
     def infer(self, queries, batch_size):
         _happen(_claimed(IN_WORKER))
         return super().infer(queries, batch_size)
-
-
-def _corrupt_next_frame() -> None:
-    write = ShmChannel._write
-
-    def damage(self, query, block):
-        on_progress = write(self, query, block)
-        self._memory[(block or 0) * self._block + 1000] ^= 255
-        ShmChannel._write = write
-        return on_progress
-
-    ShmChannel._write = damage
 
 
 def make_faulty_env(suite: str, task: str, render: RenderSettings) -> FaultyEnv:

@@ -75,6 +75,6 @@ def test_of_the_suite_a_policy_sees_the_pi_state_and_moves_within_the_servos():
     wanted = np.clip(STATE, task.action_low, task.action_high)
     padded = np.zeros(32, np.float32)
     padded[:14] = aloha.pi_actions(wanted)
-    np.testing.assert_allclose(adapter.action(task, padded), wanted, atol=1e-6)
-    far = adapter.action(task, np.full(32, 9, np.float32))
+    np.testing.assert_allclose(adapter.actions(task, padded[None])[0], wanted, atol=1e-6)
+    far = adapter.actions(task, np.full((2, 32), 9, np.float32))
     assert np.all((far >= np.float32(task.action_low)) & (far <= np.float32(task.action_high)))

@@ -65,7 +65,7 @@ def test_a_query_holds_the_models_cameras_the_state_and_the_bounds():
 
 def test_actions_are_moved_into_the_bounds():
     np.testing.assert_array_equal(
-        ADAPTER.action(point_task(), np.array([3.0, -0.5], np.float32)), [1.0, -0.5]
+        ADAPTER.actions(point_task(), np.array([[3.0, -0.5]], np.float32)), [[1.0, -0.5]]
     )
 
 

@@ -12,9 +12,9 @@ from simloop.harness.actors.env_actor import EnvActor, EpisodeResult
 from simloop.harness.actors.factories import Factories
 from simloop.harness.adapters.base import AdapterError
 from simloop.harness.demonstrations.collect import CollectError, Collection, _next_round, _Parts
-from simloop.harness.demonstrations.expert import EXPERT, DemonstrationRecording, Demonstrator
+from simloop.harness.demonstrations.expert import EXPERT, DemonstrationRecorder, Demonstrator
 from simloop.harness.planning.seeding import demonstration_seed, episode_seed
-from simloop.harness.rollout.loop import RolloutResult
+from simloop.harness.rollout.result import RolloutResult
 from simloop.policies.interface import Query, batched
 from simloop.policies.scripted import scripted_policy
 from simloop.policies.training.demonstration import demonstration_from
@@ -35,7 +35,7 @@ def recorded(chosen: Collection, number: int = 0) -> EpisodeResult:
     policy = watched.spec(task)
     sources = Factories(
         policy=lambda name: batched(Demonstrator(policy, chosen.noise)),
-        recording=functools.partial(DemonstrationRecording, watched=watched),
+        recorder=functools.partial(DemonstrationRecorder, watched=watched),
     )
 
     async def play() -> EpisodeResult:

@@ -16,8 +16,8 @@ from simloop.harness.engine.gpu_allocation import WorkerGpus
 from simloop.harness.engine.resources import EngineError, Resources
 from simloop.harness.planning.plan import make_plan
 from simloop.harness.planning.protocol import Protocol
-from simloop.harness.rollout.loop import RolloutResult
 from simloop.harness.rollout.phase_timer import PHASES, PhaseTotals
+from simloop.harness.rollout.result import RolloutResult
 from simloop.policies.models.kernels import Kernels
 from simloop.policies.scripted import scripted_policy
 from tests.helpers.point_suite import point_task

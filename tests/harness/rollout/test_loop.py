@@ -7,10 +7,13 @@ import pytest
 
 from simloop.envs.interface import RenderSettings
 from simloop.harness.adapters.base import Adapter
+from simloop.harness.planning.perturbation import Perturbation
 from simloop.harness.planning.plan import make_plan
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.planning.seeding import query_key
-from simloop.harness.rollout.loop import Reply, play, run_episode
+from simloop.harness.rollout.latency import Reply
+from simloop.harness.rollout.loop import play, run_episode
+from simloop.harness.rollout.observers import Observer
 from tests.helpers.point_policies import PointPolicy
 from tests.helpers.point_suite import PointEnv, point_task
 
@@ -70,6 +73,8 @@ def test_queries_carry_keys_of_the_episode_and_their_number():
     run_episode(point_env(), spec, policy, ADAPTER, protocol(replan_steps=2, max_steps=6))
     assert [query.key for query in policy.asked] == [query_key(spec.key, i) for i in range(3)]
     assert {query.instruction for query in policy.asked} == {"move to the goal"}
+    assert [query.step for query in policy.asked] == [0, 2, 4]
+    assert {query.episode for query in policy.asked} == {"point-expert/points/points/default-v1+x/point/0"}
 
 
 def test_the_same_episode_twice_gives_the_same_record():
@@ -112,15 +117,13 @@ def test_stages_of_a_query_add_up_to_its_total_and_frames_shared_with_a_video_st
     ticks = iter(np.arange(0.0, 1000.0, 1.0))  # A clock that moves a second at every look.
     policy = PointPolicy(cameras=("base_0_rgb",), noise=5.0)
     rules = protocol(max_steps=1)
-    watched = FrameCounter()  # Draws the camera before the policy wants it.
+    observer = EventLog()  # Renders the camera before the policy needs it.
     episode = play(
-        point_env(), one_spec(), policy.spec, ADAPTER, rules, [watched], clock=lambda: float(next(ticks))
+        point_env(), one_spec(), policy.spec, ADAPTER, rules, [observer], clock=lambda: float(next(ticks))
     )
     chunk = policy.infer([next(episode)], 1).chunks[0]
     with pytest.raises(StopIteration) as stop:
-        episode.send(
-            Reply(chunk, transport_s=0.5, queue_s=0.25, host_s=0.125, device_s=0.0625, post_s=0.0625)
-        )
+        episode.send(Reply(chunk, queue_s=0.25, host_s=0.125, device_s=0.0625, post_s=0.0625))
     row = stop.value.value.queries[0]
     parts = (
         row.render_ms
@@ -135,6 +138,7 @@ def test_stages_of_a_query_add_up_to_its_total_and_frames_shared_with_a_video_st
     assert row.render_ms == 1000.0
     assert row.adapt_ms == 2000.0
     assert row.device_ms == 62.5
+    assert row.transport_ms == 500.0
 
 
 def test_what_breaks_in_the_simulator_passes_through():
@@ -143,18 +147,66 @@ def test_what_breaks_in_the_simulator_passes_through():
         run_episode(env, one_spec(), PointPolicy(), ADAPTER, protocol())
 
 
-class FrameCounter:
+class EventLog(Observer):
     def __init__(self):
-        self.seen = []
+        self.events = []
+        self.steps = []
 
-    def see(self, frames, step, last):
-        self.seen.append((step, last))
+    def on_reset(self, frames, env):
+        self.events.append("reset")
         frames["top"]
 
+    def on_query(self, query, reply):
+        self.events.append("query")
 
-def test_an_observer_sees_the_first_every_and_the_last_moment_and_shares_the_drawn_frames():
+    def on_step(self, record):
+        self.events.append("step")
+        self.steps.append(record)
+        record.frames["top"]
+
+    def on_end(self, result):
+        self.events.append(f"end: {result.ended_by}")
+
+    def close(self):
+        self.events.append("close")
+
+
+def test_observers_follow_the_episode_and_share_rendered_frames():
     policy = PointPolicy(cameras=("base_0_rgb",), noise=5.0)
-    env, counter = point_env(), FrameCounter()
-    run_episode(env, one_spec(), policy, ADAPTER, protocol(max_steps=4), [counter])
-    assert counter.seen == [(0, False), (1, False), (2, False), (3, False), (4, True)]
-    assert env.renders == 5
+    env, log = point_env(), EventLog()
+    played = run_episode(env, one_spec(), policy, ADAPTER, protocol(max_steps=4, replan_steps=3), [log])
+    assert log.events == ["reset", "query", *["step"] * 3, "query", "step", "end: step_limit", "close"]
+    assert env.renders == played.renders == 5
+    assert [(s.step, s.chunk_index, s.index_in_chunk, s.ended) for s in log.steps] == [
+        (0, 0, 0, False),
+        (1, 0, 1, False),
+        (2, 0, 2, False),
+        (3, 1, 0, True),
+    ]
+    executed = np.stack([step.executed for step in log.steps]).astype("<f4")
+    assert hashlib.sha256(executed.tobytes()).hexdigest() == played.actions_sha256
+    assert sum(step.reward for step in log.steps) == pytest.approx(played.reward)
+
+
+def test_step_records_tell_perturbed_actions_from_requested_ones():
+    log = EventLog()
+    rules = protocol(max_steps=3, perturbation=Perturbation("action-noise", 0.5))
+    run_episode(point_env(), one_spec(), PointPolicy(), ADAPTER, rules, [log])
+    assert any((step.action != step.executed).any() for step in log.steps)
+
+
+def test_observers_are_closed_when_the_environment_raises():
+    log = EventLog()
+    env = PointEnv(point_task("raises-in-step"), RenderSettings("fast", 16, 16))
+    with pytest.raises(RuntimeError, match="diverged"):
+        run_episode(env, one_spec(), PointPolicy(), ADAPTER, protocol(), [log])
+    assert log.events[-1] == "close"
+    assert not any(event.startswith("end") for event in log.events)
+
+
+def test_observers_are_closed_when_no_reply_comes():
+    log = EventLog()
+    episode = play(point_env(), one_spec(), PointPolicy().spec, ADAPTER, protocol(), [log])
+    next(episode)
+    episode.close()
+    assert log.events == ["reset", "close"]

@@ -9,13 +9,13 @@ from simloop.harness.rollout.phase_timer import PhaseTimers
 
 def test_a_phase_counts_when_it_has_come_to_its_end():
     timers = PhaseTimers()
-    place = timers.place()
-    with place.doing("step"):
-        assert place.phase == "step"
+    timer = timers.enter()
+    with timer.span("step"):
+        assert timer.phase == "step"
         assert timers.read()["step"].count == 0
         time.sleep(0.01)
     totals = timers.read()["step"]
-    assert place.phase is None
+    assert timer.phase is None
     assert totals.count == 1
     assert totals.wall_s == totals.longest_s >= 0.01
     assert totals.cpu_s < 0.01, "sleeping takes no time of the core"
@@ -23,23 +23,23 @@ def test_a_phase_counts_when_it_has_come_to_its_end():
 
 def test_what_broke_does_not_count():
     timers = PhaseTimers()
-    place = timers.place()
-    with pytest.raises(ValueError, match="broken"), place.doing("reset"):
+    timer = timers.enter()
+    with pytest.raises(ValueError, match="broken"), timer.span("reset"):
         raise ValueError("broken")
     assert timers.read()["reset"].count == 0
-    assert place.phase is None
+    assert timer.phase is None
 
 
 def test_a_process_is_idle_while_all_its_environments_wait():
     timers = PhaseTimers()
     time.sleep(0.01)
     assert timers.idle_s() >= 0.01
-    one, two = timers.place(), timers.place()
+    one, two = timers.enter(), timers.enter()
     before = timers.idle_s()
-    with one.doing("query"), two.doing("step"):
+    with one.span("query"), two.span("step"):
         time.sleep(0.01)
     assert timers.idle_s() == before, "the other one was simulated"
-    with one.doing("query"), two.doing("query"):
+    with one.span("query"), two.span("query"):
         time.sleep(0.01)
     assert 0.01 <= timers.idle_s() - before < 0.1
     between = timers.idle_s()

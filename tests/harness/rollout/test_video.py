@@ -7,7 +7,9 @@ import pytest
 
 from simloop.envs.interface import RenderSettings
 from simloop.harness.adapters.base import Adapter
-from simloop.harness.rollout.loop import CameraFrames, run_episode
+from simloop.harness.rollout.camera_frames import CameraFrames
+from simloop.harness.rollout.loop import run_episode
+from simloop.harness.rollout.result import RolloutResult
 from simloop.harness.rollout.video import VideoRecorder
 from tests.harness.rollout.test_loop import one_spec, protocol
 from tests.helpers.point_policies import PointPolicy
@@ -28,7 +30,7 @@ def test_a_video_shows_all_cameras_side_by_side_in_real_time_with_first_and_last
     recorder = VideoRecorder(("top", "hand"), every, env.spec.control_hz)
     adapter = Adapter("points", "point")
     run_episode(env, one_spec(), PointPolicy(noise=5.0), adapter, protocol(max_steps=9), [recorder])
-    frames, rate = frames_of(recorder.finish())
+    frames, rate = frames_of(recorder.content)
     assert len(frames) == count
     assert rate == pytest.approx(20 / every, rel=1e-2)
     assert frames[0].shape == (48, 128, 3)
@@ -40,6 +42,17 @@ def test_odd_sizes_are_cut_to_what_the_codec_takes():
     env = PointEnv(point_task(), RenderSettings("fast", 31, 45))
     env.reset(0)
     recorder = VideoRecorder(("top",), 1, 20.0)
-    recorder.see(CameraFrames(env), 0, True)
-    frames, _ = frames_of(recorder.finish())
+    recorder.on_reset(CameraFrames(env), env)
+    recorder.on_end(RolloutResult())
+    frames, _ = frames_of(recorder.content)
     assert frames[0].shape == (30, 44, 3)
+
+
+def test_a_video_of_an_episode_that_broke_has_no_content():
+    env = PointEnv(point_task(), RenderSettings("fast", 16, 16))
+    env.reset(0)
+    recorder = VideoRecorder(("top",), 1, 20.0)
+    recorder.on_reset(CameraFrames(env), env)
+    recorder.close()
+    recorder.close()
+    assert recorder.content is None

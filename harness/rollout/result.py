@@ -1,0 +1,55 @@
+"""The outcome of one rollout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from simloop.harness.planning.plan import EpisodeSpec
+from simloop.policies.interface import PolicySpec
+from simloop.results.records.records import EndedBy, EpisodeRecord, QueryRecord
+
+
+@dataclass
+class RolloutResult:
+    """What one completed rollout yields; the number of attempts is added by `record`."""
+
+    ended_by: EndedBy = "step_limit"
+    steps: int = 0
+    """Control steps executed."""
+    undecodable: int = 0
+    """Chunks without actions because their tokens could not be decoded."""
+    reward: float = 0.0
+    """Sum over all steps, in the suite's units."""
+    queries: list[QueryRecord] = field(default_factory=list)
+    """Latencies of every policy query, in order."""
+    actions_sha256: str = ""
+    """Hash of the executed actions as little-endian float32."""
+    final_state_sha256: str = ""
+    """Hash of `Env.snapshot` after the last step as little-endian float64."""
+    renders: int = 0
+    """Camera images rendered, for the policy and for observers."""
+    wall_s: float = 0.0
+
+    def record(self, spec: EpisodeSpec, policy: PolicySpec, *, attempts: int, video: str) -> EpisodeRecord:
+        """Return the episode's row of the ledger."""
+        return EpisodeRecord(
+            policy=spec.policy,
+            weights=policy.weights,
+            suite=spec.suite,
+            protocol=spec.protocol,
+            task=spec.task,
+            episode=spec.episode,
+            seed=spec.seed,
+            outcome="success" if self.ended_by == "success" else "failure",
+            ended_by=self.ended_by,
+            steps=self.steps,
+            queries=len(self.queries),
+            undecodable=self.undecodable,
+            reward=self.reward,
+            attempts=attempts,
+            error="",
+            actions_sha256=self.actions_sha256,
+            final_state_sha256=self.final_state_sha256,
+            wall_s=self.wall_s,
+            video=video,
+        )
