@@ -19,8 +19,8 @@ from simloop.harness.engine.engine import Engine, EngineCallbacks
 from simloop.harness.engine.metrics import EnvActorPairs, WorkerPairs, env_actor_metrics, worker_metrics
 from simloop.harness.engine.resources import EngineError, Resources, usable_cores
 from simloop.harness.recording.engine_metrics import EngineMetrics
-from simloop.harness.rollout.result import RolloutResult
 from simloop.harness.rollout.phase_timer import Phase
+from simloop.harness.rollout.result import RolloutResult
 from simloop.results.tables.grid import Grid
 from simloop.results.tables.typesetting import to_markdown
 

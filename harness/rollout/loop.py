@@ -26,7 +26,7 @@ from simloop.harness.rollout.latency import Reply, query_record
 from simloop.harness.rollout.observers import Observer, StepRecord
 from simloop.harness.rollout.phase_timer import PhaseTimer, PhaseTimers
 from simloop.harness.rollout.result import RolloutResult
-from simloop.policies.interface import Chunk, BatchedPolicy, PolicySpec, Query
+from simloop.policies.interface import BatchedPolicy, Chunk, Policy, PolicySpec, Query, batched
 from simloop.results.records.records import EndedBy
 
 Rollout = Generator[Query, Reply, RolloutResult]
@@ -191,12 +191,13 @@ class _Episode:
 def run_episode(
     env: Env,
     spec: EpisodeSpec,
-    policy: BatchedPolicy,
+    policy: Policy | BatchedPolicy,
     adapter: Adapter,
     protocol: Protocol,
     observers: Sequence[Observer] = (),
 ) -> RolloutResult:
     """Play an episode with a policy in this process, without Ray."""
+    policy = batched(policy)
     with contextlib.closing(play(env, spec, policy.spec, adapter, protocol, observers)) as episode:
         try:
             query = next(episode)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simloop.harness.rollout.latency import Reply
-from simloop.policies.interface import Chunk, InferenceResult, BatchedPolicy, Query
+from simloop.policies.interface import BatchedPolicy, Chunk, InferenceResult, Query
 
 Done = Callable[[Reply | Exception], None]
 

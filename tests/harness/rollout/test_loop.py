@@ -74,7 +74,7 @@ def test_queries_carry_keys_of_the_episode_and_their_number():
     assert [query.key for query in policy.asked] == [query_key(spec.key, i) for i in range(3)]
     assert {query.instruction for query in policy.asked} == {"move to the goal"}
     assert [query.step for query in policy.asked] == [0, 2, 4]
-    assert {query.episode for query in policy.asked} == {"point-expert/points/points/default-v1+x/point/0"}
+    assert {query.episode for query in policy.asked} == {f"point-expert/points/{spec.protocol}/point/0"}
 
 
 def test_the_same_episode_twice_gives_the_same_record():
