@@ -1,4 +1,4 @@
-"""From a suite's observation to a policy's query, and from its answer to the suite's action.
+"""Adapters: from a suite's observation to a policy's query, and from its chunk to the suite's actions.
 
 Axis letters: h image height, w image width, s robot state size, t actions of a chunk, a action size.
 """
@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float32, UInt8
 
 from simloop.envs.interface import Env, TaskSpec
+from simloop.harness.adapters.openpi_observation import RobotConvention
 from simloop.harness.errors import SimloopError
 from simloop.policies.interface import PolicySpec, Query
 
@@ -20,61 +21,50 @@ class AdapterError(SimloopError):
     """A policy and a suite that do not fit each other."""
 
 
-def _upright(image: np.ndarray) -> np.ndarray:
+def _upright(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
     return image
 
 
-def _own_state(env: Env) -> np.ndarray:
+def _suite_state(env: Env) -> Float32[np.ndarray, "s"]:
     return env.state()
-
-
-def clipped_actions(task: TaskSpec, actions: Float[np.ndarray, "t a"]) -> Float32[np.ndarray, "t a"]:
-    """Clip every entry to the task's bounds, as the simulators themselves do."""
-    low = np.asarray(task.action_low, np.float32)
-    high = np.asarray(task.action_high, np.float32)
-    return np.clip(actions.astype(np.float32), low, high)
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A table of conventions that joins one suite to one robot convention of policies."""
+    """Connects one suite to one robot convention of policies."""
 
     suite: str
     robot: str
     cameras: Mapping[str, str] = field(default_factory=dict)
-    """Model camera name to the suite's camera. Cameras that the robot lacks are not listed."""
+    """Camera of the suite by model camera name. Cameras that the robot lacks are absent."""
+    convention: RobotConvention = field(default_factory=RobotConvention)
+    """Converts between robot and model; by default states and actions are those of the suite."""
     image: Callable[[np.ndarray], np.ndarray] = _upright
-    """From the suite's picture, uint8 [h, w, 3], to the one that the robot's policies were trained with."""
-    state: Callable[[Env], np.ndarray] = _own_state
-    """The state vector in the robot's convention, float32 [s]."""
-    state_size: int | None = None
-    """Length of that vector; None where it is the suite's own."""
-    actions: Callable[[TaskSpec, np.ndarray], np.ndarray] = clipped_actions
-    """Converts a chunk, float32 [t, a], to actions that the task accepts, float32 [t, a]."""
+    """Converts the suite's image, uint8 [h, w, 3], to the orientation that the robot's policies were trained with."""
+    state: Callable[[Env], np.ndarray] = _suite_state
+    """Returns the robot's state [s] in the convention of the robot."""
 
     def check(self, policy: PolicySpec, task: TaskSpec) -> None:
-        """Raise `AdapterError` unless the policy can be asked about the task."""
+        """Raise `AdapterError` unless the policy can be queried about the task."""
         where = f"{task.suite}/{task.name}"
         have = {model: camera for model, camera in self.cameras.items() if camera in task.cameras}
         missing = [camera for camera in policy.cameras if camera not in have]
+        another = "Pick a policy made for this robot (simloop list policies)"
         if missing:
             raise AdapterError(
                 f"{where} gives {policy.robot!r} policies the cameras {_listed(have)}; policy {policy.name!r} "
-                f"needs {_listed(missing)}. Pick a policy made for this robot (simloop list policies) or add "
-                "the camera to the adapter in harness/adapters/."
+                f"needs {_listed(missing)}. {another} or add the camera to the adapter in harness/adapters/."
             )
-        size = task.state_size if self.state_size is None else self.state_size
-        if policy.state_size is not None and policy.state_size != size:
+        size = self.convention.state_size or task.state_size
+        if policy.state_size not in (None, size):
             raise AdapterError(
                 f"{where} has a robot state of {size} numbers ({', '.join(task.state_names)}); policy "
-                f"{policy.name!r} was made for {policy.state_size}. Pick a policy made for this robot "
-                "(simloop list policies)."
+                f"{policy.name!r} was made for {policy.state_size}. {another}."
             )
-        if policy.action_size is not None and policy.action_size != task.action_size:
+        if policy.action_size not in (None, task.action_size):
             raise AdapterError(
                 f"{where} takes actions of {task.action_size} numbers ({', '.join(task.action_names)}); policy "
-                f"{policy.name!r} gives {policy.action_size}. Pick a policy made for this robot "
-                "(simloop list policies)."
+                f"{policy.name!r} gives {policy.action_size}. {another}."
             )
         if policy.uses_privileged and task.privileged_size == 0:
             raise AdapterError(
@@ -94,6 +84,8 @@ class Adapter:
         """Return the query for the environment's present state.
 
         Args:
+          env: The environment.
+          policy: Decides which inputs the query has.
           images: Images by camera name of the suite.
           instruction: The sentence that the policy is given.
           key: Key of the randomness in the answer.
@@ -105,7 +97,7 @@ class Adapter:
             task=task.name,
             instruction=instruction,
             key=key,
-            state=self.state(env),
+            state=self.convention.model_state(self.state(env).astype(np.float64)).astype(np.float32),
             images={model: self.image(images[self.cameras[model]]) for model in policy.cameras},
             privileged=env.privileged() if policy.uses_privileged else None,
             action_low=np.asarray(task.action_low, np.float64),
@@ -113,6 +105,12 @@ class Adapter:
             episode=episode,
             step=step,
         )
+
+    def actions(self, task: TaskSpec, actions: Float32[np.ndarray, "t padded"]) -> Float32[np.ndarray, "t a"]:
+        """Convert a chunk of the policy to actions of the task, clipped to its bounds as simulators do."""
+        converted = self.convention.robot_actions(actions.astype(np.float64)).astype(np.float32)
+        low, high = np.asarray(task.action_low, np.float32), np.asarray(task.action_high, np.float32)
+        return np.clip(converted, low, high)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -1,12 +1,12 @@
-"""What a model of the pi0 family sees of a robot, whatever the robot calls it.
+"""Robot conventions of openpi: names, sizes and conversions between a robot's client and a pi0 model.
 
-Axis letters: h image height, w image width, s robot state size.
+Axis letters: h image height, w image width, s robot state size, t actions of a chunk, a action size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -15,12 +15,12 @@ from simloop.policies.transforms.preprocessing import uint8_image
 
 
 class ObservationError(ValueError):
-    """An observation that lacks something, or has it in another shape than the robot's convention says."""
+    """An observation that lacks an entry, or has one of another shape than the robot's convention."""
 
 
 @dataclass(frozen=True)
 class ModelView:
-    """An observation under the model's names, in the model's robot convention."""
+    """An observation under the model's names, in the model's convention."""
 
     images: Mapping[str, UInt8[np.ndarray, "h w 3"]]
     """By model camera name. Cameras that the robot lacks are absent."""
@@ -28,16 +28,60 @@ class ModelView:
     instruction: str | None = None
 
 
+def _unchanged(values: np.ndarray) -> np.ndarray:
+    return values
+
+
+@dataclass(frozen=True)
+class RobotConvention:
+    """The one table of a robot, for simulated suites and for observations of openpi's client."""
+
+    cameras: Mapping[str, str] = field(default_factory=dict)
+    """Keys of the client's images by model camera name."""
+    optional_cameras: tuple[str, ...] = ()
+    """Model camera names that an observation may lack."""
+    state: Mapping[str, int] = field(default_factory=dict)
+    """Keys and sizes of the client's vectors that form the state, in order."""
+    action_size: int | None = None
+    """Length of the robot's actions, which models pad; None to keep all entries."""
+    model_state: Callable[[np.ndarray], np.ndarray] = _unchanged
+    """Converts states [s] of the robot to the convention of the model."""
+    from_model_actions: Callable[[np.ndarray], np.ndarray] = _unchanged
+    """Converts actions [t, a] of the model, without padding, to the convention of the robot."""
+
+    @property
+    def state_size(self) -> int | None:
+        """Length of the state; None if it is that of the suite."""
+        return sum(self.state.values()) or None
+
+    def model_view(self, observation: Mapping[str, object]) -> ModelView:
+        """Convert an observation of openpi's client.
+
+        Raises:
+          ObservationError: If an entry is missing or has the wrong shape.
+        """
+        seen = {
+            camera: read_image(observation, key)
+            for camera, key in self.cameras.items()
+            if key in observation or camera not in self.optional_cameras
+        }
+        state = [read_vector(observation, key, size) for key, size in self.state.items()]
+        return ModelView(seen, self.model_state(np.concatenate(state)), read_instruction(observation))
+
+    def robot_actions(self, actions: Float[np.ndarray, "t padded"]) -> Float[np.ndarray, "t a"]:
+        """Convert the model's padded actions to the robot's."""
+        return self.from_model_actions(actions[..., : self.action_size])
+
+
 def filled_cameras(
     view: ModelView, cameras: Sequence[str], *, absent_counts: bool
 ) -> tuple[dict[str, np.ndarray], dict[str, bool]]:
-    """Images of all cameras of a model, black where the robot has none, and their masks.
+    """Return images and masks of all cameras of a model; images of absent cameras are black.
 
     Args:
-      view: What the robot sees.
+      view: The observation.
       cameras: The model's camera names.
-      absent_counts: Whether black images are marked as seen. The published pi0-FAST models were trained
-        so; the others mask them.
+      absent_counts: Whether absent cameras are unmasked. The published pi0-FAST models were trained so.
     """
     black = np.zeros_like(next(iter(view.images.values())))
     images = {camera: view.images.get(camera, black) for camera in cameras}
@@ -45,10 +89,10 @@ def filled_cameras(
 
 
 def read_image(observation: Mapping[str, object], key: str) -> UInt8[np.ndarray, "h w 3"]:
-    """An image of an observation, as grey levels with channels last.
+    """Return an image of an observation as uint8 with channels last.
 
     Raises:
-      ObservationError: If it is absent or no image.
+      ObservationError: If it is missing or not an image.
     """
     try:
         return uint8_image(np.asarray(observation[key]))
@@ -59,10 +103,10 @@ def read_image(observation: Mapping[str, object], key: str) -> UInt8[np.ndarray,
 
 
 def read_vector(observation: Mapping[str, object], key: str, size: int) -> Float[np.ndarray, "s"]:
-    """A vector of an observation. A single number may be given without its axis.
+    """Return a vector of an observation. A single number needs no axis.
 
     Raises:
-      ObservationError: If it is absent or of another length.
+      ObservationError: If it is missing or has another length.
     """
     if key not in observation:
         raise ObservationError(f"The observation has no {key!r}; it has {', '.join(observation)}.")
@@ -75,7 +119,7 @@ def read_vector(observation: Mapping[str, object], key: str, size: int) -> Float
 
 
 def read_instruction(observation: Mapping[str, object]) -> str | None:
-    """The instruction of an observation, which may be text, bytes or a numpy scalar of either."""
+    """Return the instruction of an observation, which may be text, bytes or a NumPy scalar of either."""
     prompt = observation.get("prompt")
     if isinstance(prompt, np.ndarray):
         prompt = prompt.item()

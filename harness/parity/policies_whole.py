@@ -54,14 +54,14 @@ class Recorded:
 
 _LIBERO: dict[str, Any] = {
     "asset_id": "physical-intelligence/libero",
-    "view": libero.model_view,
-    "robot_actions": libero.robot_actions,
+    "view": libero.PANDA.model_view,
+    "robot_actions": libero.PANDA.robot_actions,
 }
 _ALOHA: dict[str, Any] = {
     "case": "pi0_dummy",
     "weights": "pi0_libero/100",
     "view": aloha.model_view,
-    "robot_actions": aloha.robot_actions,
+    "robot_actions": aloha.ALOHA.robot_actions,
 }
 RECORDED = {
     "pi0_libero": Recorded("pi0_dummy", "pi0_libero/100", **_LIBERO),
@@ -76,7 +76,9 @@ RECORDED = {
     ),
     "pi0_aloha": Recorded(asset_id="trossen", **_ALOHA),
     "pi0_aloha_sim": Recorded(asset_id="lerobot/aloha_sim_transfer_cube_human", **_ALOHA),
-    "pi05_droid": Recorded("pi05_dummy", "pi05_libero/100", "droid", droid.model_view, droid.robot_actions),
+    "pi05_droid": Recorded(
+        "pi05_dummy", "pi05_libero/100", "droid", droid.DROID.model_view, droid.DROID.robot_actions
+    ),
 }
 PRESET_OF = {"pi0_aloha": "pi0_base"}
 """Where a recorded policy has another name than the preset."""

@@ -35,27 +35,29 @@ def checks(golden: Path) -> Iterator[ArrayComparison]:
     yield from _aloha(arrays)
     for family in ("pi0", "pi05", "pi0_fast"):
         fast = family == "pi0_fast"
-        yield from _inputs(arrays, f"libero/{family}", libero.model_view, FLOW_CAMERAS, fast)
-        droid_view: View = partial(droid.model_view, model="fast" if fast else "flow")
+        yield from _inputs(arrays, f"libero/{family}", libero.PANDA.model_view, FLOW_CAMERAS, fast)
+        droid_view = (droid.DROID_FAST if fast else droid.DROID).model_view
         yield from _inputs(
             arrays, f"droid/{family}", droid_view, FAST_CAMERAS if fast else FLOW_CAMERAS, fast
         )
-    for name, actions in (("libero", libero.robot_actions), ("droid", droid.robot_actions)):
-        yield _close(f"robots/outputs/{name}", arrays[f"outputs/{name}"], actions(arrays["outputs/in"]))
+    for name, robot in (("libero", libero.PANDA), ("droid", droid.DROID)):
+        got = robot.robot_actions(arrays["outputs/in"])
+        yield _close(f"robots/outputs/{name}", arrays[f"outputs/{name}"], got)
 
 
 def _aloha(arrays: Arrays) -> Iterator[ArrayComparison]:
     for adapt in (True, False):
+        convention = aloha.ALOHA if adapt else aloha.RAW_ALOHA
         for case in ALOHA_CASES:
             name = f"aloha/{case}_adapt{int(adapt)}"
-            view: View = partial(aloha.model_view, adapt_to_pi=adapt)
+            view: View = partial(aloha.model_view, convention=convention)
             yield from _inputs(arrays, name, view, FLOW_CAMERAS, False)
             actions = arrays[f"{name}/in/actions"]
             wanted = arrays[f"{name}/out/actions"]
             yield _close(f"robots/{name}/actions", wanted, aloha.pi_actions(actions) if adapt else actions)
         given = arrays[f"aloha/outputs_in_adapt{int(adapt)}"]
         wanted = arrays[f"aloha/outputs_adapt{int(adapt)}"]
-        got = aloha.robot_actions(given, adapt_to_pi=adapt)
+        got = convention.robot_actions(given)
         yield _close(f"robots/aloha/outputs_adapt{int(adapt)}", wanted, got)
     for name, convert in GRIPPER_MAPS.items():
         wanted, x = arrays[f"aloha/gripper/{name}"], arrays["aloha/gripper/x"]

@@ -6,7 +6,7 @@
           <── reply ── Unix socket ──
 
 A call between Ray actors takes 4 ms for the images of one query; this takes one copy. Memory and socket have no names
-in the file system, so a killed process leaves nothing behind, and the other end sees its death as end of the connection.
+in the file system, so a killed process leaves nothing behind; its peer sees the end of the connection.
 """
 
 from __future__ import annotations

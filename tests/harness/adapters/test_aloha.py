@@ -9,6 +9,7 @@ from simloop.envs.interface import Env
 from simloop.envs.registry import suite
 from simloop.harness.adapters import aloha
 from simloop.harness.adapters.openpi_observation import ObservationError
+from simloop.policies.presets import PRESETS
 
 IMAGE = np.zeros((3, 4, 6), np.uint8)
 STATE = np.linspace(0.1, 0.9, 14)
@@ -18,33 +19,33 @@ def observation(**images):
     return {"state": STATE, "images": {"cam_high": IMAGE, **images}, "prompt": "fold"}
 
 
-def test_cameras_get_the_models_names():
+def test_names_cameras_as_the_model_does():
     view = aloha.model_view(observation(cam_left_wrist=IMAGE, cam_low=IMAGE))
     assert list(view.images) == ["base_0_rgb", "left_wrist_0_rgb"]
     assert view.images["base_0_rgb"].shape == (4, 6, 3)
     assert view.instruction == "fold"
 
 
-def test_unknown_and_missing_cameras_are_refused():
+def test_rejects_unknown_and_missing_cameras():
     with pytest.raises(ObservationError, match="cam_belly"):
         aloha.model_view(observation(cam_belly=IMAGE))
     with pytest.raises(ObservationError, match="cam_high"):
         aloha.model_view({"state": STATE, "images": {"cam_low": IMAGE}})
 
 
-def test_shoulders_and_elbows_turn_the_other_way():
+def test_reverses_shoulders_and_elbows():
     turned = aloha.pi_state(STATE) / STATE
     arm = [1, -1, -1, 1, 1, 1]
     np.testing.assert_allclose(turned[[0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12]], arm * 2)
 
 
 @given(st.floats(-1, 2))
-def test_training_actions_and_commands_are_inverse(command):
+def test_training_actions_invert_robot_actions(command):
     chunk = np.full((2, 14), command)
     np.testing.assert_allclose(aloha.robot_actions(aloha.pi_actions(chunk)), chunk, atol=1e-12)
 
 
-def test_the_gripper_angle_solves_the_triangle_of_horn_and_rod():
+def test_gripper_angle_solves_the_triangle_of_horn_and_rod():
     opening = np.linspace(0.05, 0.8, 9)
     angle = aloha.pi_gripper_from_opening(opening) * (1.6296 - 0.5476) + 0.5476
     finger = opening * (0.05800 - 0.01844) + 0.01844
@@ -53,25 +54,27 @@ def test_the_gripper_angle_solves_the_triangle_of_horn_and_rod():
     np.testing.assert_allclose(rod, 0.036, rtol=1e-9)
 
 
-def test_raw_models_see_and_give_raw_numbers():
-    np.testing.assert_array_equal(aloha.model_view(observation(), adapt_to_pi=False).state, STATE)
+def test_raw_models_read_and_write_raw_numbers():
+    np.testing.assert_array_equal(aloha.model_view(observation(), aloha.RAW_ALOHA).state, STATE)
     padded = np.arange(64.0).reshape(2, 32)
-    np.testing.assert_array_equal(aloha.robot_actions(padded, adapt_to_pi=False), padded[:, :14])
+    np.testing.assert_array_equal(aloha.RAW_ALOHA.robot_actions(padded), padded[:, :14])
 
 
-def test_arguments_stay_as_they_are():
+def test_conversions_leave_their_arguments_unchanged():
     state, actions = STATE.copy(), np.ones((2, 32))
     aloha.pi_state(state)
-    aloha.robot_actions(actions)
+    aloha.ALOHA.robot_actions(actions)
     np.testing.assert_array_equal(state, STATE)
     np.testing.assert_array_equal(actions, 1.0)
 
 
-def test_of_the_suite_a_policy_sees_the_pi_state_and_moves_within_the_servos():
+def test_suite_adapter_gives_the_pi_state_and_clips_to_the_servos():
     adapter, task = aloha.ALOHA_SIM, suite("aloha_sim").tasks()[0]
     env = create_autospec(Env, instance=True)
     env.state.return_value = STATE.astype(np.float32)
-    np.testing.assert_allclose(adapter.state(env), aloha.pi_state(STATE), atol=1e-6)
+    env.spec = task
+    query = adapter.query(env, PRESETS["pi0_aloha_sim"].spec(), {"top": IMAGE.transpose(1, 2, 0)}, "go", 0)
+    np.testing.assert_allclose(query.state, aloha.pi_state(STATE), atol=1e-6)
     wanted = np.clip(STATE, task.action_low, task.action_high)
     padded = np.zeros(32, np.float32)
     padded[:14] = aloha.pi_actions(wanted)

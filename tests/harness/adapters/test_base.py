@@ -1,5 +1,3 @@
-"""Policies and suites that do not fit each other are refused with what is missing."""
-
 import dataclasses
 
 import numpy as np
@@ -28,7 +26,7 @@ POLICY = PolicySpec(
         ({"action_size": 7}, ["2 numbers (dx, dy)", "gives 7"]),
     ],
 )
-def test_a_policy_that_does_not_fit_a_task_is_refused(changes, wanted):
+def test_rejects_a_policy_that_does_not_fit_the_task(changes, wanted):
     with pytest.raises(AdapterError) as error:
         ADAPTER.check(dataclasses.replace(POLICY, **changes), point_task())
     assert all(
@@ -36,24 +34,24 @@ def test_a_policy_that_does_not_fit_a_task_is_refused(changes, wanted):
     )
 
 
-def test_a_policy_that_needs_the_simulators_state_is_refused_where_there_is_none():
+def test_rejects_a_policy_that_needs_simulator_state_if_there_is_none():
     task = dataclasses.replace(point_task(), privileged_size=0)
     with pytest.raises(AdapterError, match="offers no simulator state"):
         ADAPTER.check(dataclasses.replace(POLICY, uses_privileged=True), task)
 
 
-def test_a_fitting_policy_passes():
+def test_accepts_a_fitting_policy():
     ADAPTER.check(POLICY, point_task())
 
 
-def test_a_robot_without_adapter_is_named_with_those_that_have_one():
+def test_names_the_robots_that_a_suite_has_adapters_for():
     with pytest.raises(
         AdapterError, match=r"convention 'point'; suite 'metaworld' has adapters for 'metaworld'"
     ):
         find_adapter("metaworld", POLICY)
 
 
-def test_a_query_holds_the_models_cameras_the_state_and_the_bounds():
+def test_query_holds_cameras_state_and_bounds():
     env = PointEnv(point_task(), RenderSettings("fast", 16, 16))
     env.reset(0)
     query = ADAPTER.query(env, POLICY, {"top": env.render("top")}, "go", 7)
@@ -63,14 +61,14 @@ def test_a_query_holds_the_models_cameras_the_state_and_the_bounds():
     assert (query.key, query.instruction, query.privileged) == (7, "go", None)
 
 
-def test_actions_are_moved_into_the_bounds():
+def test_actions_are_clipped_to_the_bounds():
     np.testing.assert_array_equal(
         ADAPTER.actions(point_task(), np.array([[3.0, -0.5]], np.float32)), [[1.0, -0.5]]
     )
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: f"{adapter.suite}-{adapter.robot}")
-def test_every_adapter_names_cameras_that_every_task_of_its_suite_renders(adapter):
+def test_every_task_renders_the_cameras_of_its_adapters(adapter):
     assert adapter.suite in suites()
     for task in suite(adapter.suite).tasks():
         assert set(adapter.cameras.values()) <= set(task.cameras)

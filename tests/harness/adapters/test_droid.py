@@ -14,14 +14,11 @@ OBSERVATION = {
 }
 
 
-@pytest.mark.parametrize(("model", "preset"), [("flow", "pi05_droid"), ("fast", "pi0_fast_droid")])
-def test_cameras_are_those_that_the_presets_ask_for(model, preset):
-    view = droid.model_view(OBSERVATION, model)
+@pytest.mark.parametrize(
+    ("convention", "preset"), [(droid.DROID, "pi05_droid"), (droid.DROID_FAST, "pi0_fast_droid")]
+)
+def test_names_cameras_as_the_presets_do(convention, preset):
+    view = convention.model_view(OBSERVATION)
     assert tuple(view.images) == PRESETS[preset].cameras
     assert view.state.tolist() == [*range(7), 0.25]
     assert view.instruction == "wipe"
-
-
-def test_executed_velocities_are_bounded_and_the_gripper_is_open_or_closed():
-    actions = np.array([[2.0, -3, 0.5, 0, 0, 0, 0, 0.51], [0, 0, 0, 0, 0, 0, 0, 0.5]])
-    assert droid.executable_velocities(actions).tolist() == [[1, -1, 0.5, 0, 0, 0, 0, 1], [0] * 8]

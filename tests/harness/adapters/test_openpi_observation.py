@@ -26,17 +26,17 @@ def test_absent_cameras_are_black(absent_counts):
     }
 
 
-def test_what_is_missing_is_named():
+def test_names_missing_entries():
     with pytest.raises(ObservationError, match=r"no 'state'; it has image, prompt"):
         read_vector({"image": IMAGE, "prompt": "go"}, "state", 3)
     with pytest.raises(ObservationError, match=r"no 'wrist'"):
         read_image({"image": IMAGE}, "wrist")
 
 
-def test_vectors_of_another_length_are_refused():
+def test_rejects_vectors_of_another_length():
     with pytest.raises(ObservationError, match=r"state must be 3 .*shape \(4,\)"):
         read_vector({"state": np.zeros(4)}, "state", 3)
 
 
-def test_a_single_number_is_a_vector_of_one():
+def test_reads_a_single_number_as_a_vector():
     assert read_vector({"gripper": np.float64(0.5)}, "gripper", 1).tolist() == [0.5]
