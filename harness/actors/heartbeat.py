@@ -1,4 +1,4 @@
-"""What the processes of a run say of themselves every few seconds."""
+"""Heartbeats that the processes of a run report every few seconds."""
 
 from __future__ import annotations
 
@@ -16,61 +16,63 @@ from simloop.harness.serving.batcher import WorkerLoad
 
 @dataclass(frozen=True)
 class ProcessHeartbeat:
-    """What any process can say."""
+    """The part that all processes report."""
 
     pid: int
     node: str
-    """Ray's id of the machine."""
+    """Ray's id of the node."""
     rss_bytes: int
     cpu_s: float
-    """User and system time of the process since it began."""
+    """User and system time of the process since its start."""
     clock_s: float
-    """When this was said, on the machine's clock."""
+    """`time.perf_counter` of the node at the time of the report."""
     free_bytes: int
-    """Memory that the machine can still give."""
+    """Memory that processes of the node can still allocate."""
 
 
 @dataclass(frozen=True)
 class Activity:
-    """One environment's place in its episode."""
+    """The present phase of one env slot."""
 
     attempt_id: int
-    """Which attempt of the engine's it belongs to."""
+    """The engine's id of the attempt that it plays."""
     phase: Phase | None
     """None between two phases."""
     for_s: float
+    """Seconds since the phase began."""
 
 
 @dataclass(frozen=True)
 class EnvActorHeartbeat:
-    """What a simulator's process says."""
+    """Heartbeat of an env actor."""
 
     process: ProcessHeartbeat
     doing: tuple[Activity, ...] = ()
     totals: Mapping[Phase, PhaseTotals] = field(default_factory=dict)
     idle_s: float = 0.0
-    """In which every environment waited for a policy, or there was none."""
+    """Time in which every environment waited for a policy, or there was none."""
     environments: int = 0
-    """Simulations that are alive."""
+    """Environments that are alive."""
     bytes_sent: int = 0
-    """Of images and states to policies of this machine."""
+    """Bytes of images and states sent to policy workers of the same node."""
 
 
 @dataclass(frozen=True)
 class WorkerHeartbeat:
-    """What a policy worker says."""
+    """Heartbeat of a policy worker."""
 
     process: ProcessHeartbeat
     prepared: bool
+    """Whether it can answer queries."""
     load: WorkerLoad
     doing: str = ""
-    """What it does before it can answer, and for how long, in words."""
+    """What it is doing before it can answer, and for how long, as text."""
     steps: int = 0
-    """How often it has come a step further towards that: weights loaded, a program compiled."""
+    """Steps of preparation completed, such as loading weights or compiling a program."""
 
 
 def process_heartbeat(node: str) -> ProcessHeartbeat:
-    """Of the process that calls this."""
+    """Return the heartbeat of the calling process."""
     process = psutil.Process(os.getpid())
     times = process.cpu_times()
     return ProcessHeartbeat(
@@ -84,7 +86,7 @@ def process_heartbeat(node: str) -> ProcessHeartbeat:
 
 
 def free_memory() -> int:
-    """Bytes that processes here can still have, by the machine or by the limit of the container."""
+    """Return the bytes that processes can still allocate, limited by the machine or the container."""
     free = psutil.virtual_memory().available
     limit, used = _cgroup("memory.max"), _cgroup("memory.current")
     return min(free, limit - used) if limit is not None and used is not None else free

@@ -1,7 +1,7 @@
-"""Demonstrations of scripted experts, collected in parallel into a dataset; goes on where it ended.
+"""Collect demonstrations of scripted experts in parallel into a dataset; an interrupted collection resumes.
 
-Every finished attempt is a file of its own beside the dataset (`<out>.parts/`), so that a kill loses
-at most the attempts under way. When there are enough, they become the dataset `<out>` at one stroke.
+Every finished attempt is a file of its own beside the dataset (`<out>.parts/`), so that a kill loses at most the attempts
+under way. When there are enough, they become the dataset `<out>` in one atomic step.
 """
 
 from __future__ import annotations
@@ -27,7 +27,12 @@ from simloop.harness.actors.env_actor import EpisodeResult
 from simloop.harness.actors.factories import Factories
 from simloop.harness.adapters.registry import find_adapter
 from simloop.harness.demonstrations.dagger import RollIn, rolled_in
-from simloop.harness.demonstrations.expert import EXPERT, DemonstrationRecorder, Demonstrator, Watched
+from simloop.harness.demonstrations.expert import (
+    EXPERT,
+    DemonstrationRecorder,
+    DemonstrationSettings,
+    Demonstrator,
+)
 from simloop.harness.engine.engine import Engine
 from simloop.harness.engine.resources import Resources
 from simloop.harness.errors import SimloopError
@@ -47,16 +52,16 @@ from simloop.policies.training.writing import DatasetHeader, write_dataset
 
 CONFIG = "collection.json"
 MOST_ATTEMPTS = 4
-"""Times the wanted number; an expert that fails more often has nothing to teach."""
+"""Maximum attempts per wanted demonstration; an expert that fails more often has nothing to teach."""
 
 
 class CollectError(SimloopError):
-    """Demonstrations that cannot be collected as asked."""
+    """Demonstrations that cannot be collected as requested."""
 
 
 @dataclass(frozen=True)
 class Collection:
-    """Everything that decides what the demonstrations are."""
+    """Settings that determine the demonstrations."""
 
     suite: str
     tasks: tuple[str, ...]
@@ -66,20 +71,20 @@ class Collection:
     seed: int = 0
     robot: str = "metaworld_hand"
     cameras: tuple[str, ...] = ()
-    """Model camera names; all that the robot has where none is named."""
+    """Model camera names; empty for all cameras of the robot."""
     image_size: int = 96
     noise: float = 0.0
-    """As in `Watched`."""
+    """As in `DemonstrationSettings`."""
     keep_failures: bool = False
     render: RenderSettings = field(default_factory=RenderSettings)
     crf: int = CRF
     roll_in: str = ""
-    """Policy that plays first, before the expert takes over; none where it is empty."""
+    """Policy that plays before the expert takes over; empty for none."""
     roll_in_steps: int = 150
-    """As `most_steps` of `RollIn`."""
+    """As `RollIn.max_steps`."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be collected."""
+        """Check the values."""
         if self.episodes < 1:
             raise CollectError(f"--episodes must be at least 1; got {self.episodes}.")
         if self.image_size < 2 or self.image_size % 2:
@@ -90,11 +95,11 @@ class Collection:
             raise CollectError(f"--roll-in-steps must be at least 0; got {self.roll_in_steps}.")
 
     def task_specs(self) -> list[TaskSpec]:
-        """The tasks, groups resolved."""
+        """Return the tasks, with groups resolved."""
         return list(resolve_tasks(self.suite, self.tasks))
 
     def attempt(self, task: TaskSpec, number: int) -> EpisodeSpec:
-        """The attempt of that number at a task, the same whoever plays it."""
+        """Return attempt `number` at a task; it does not depend on the env actor that plays it."""
         return EpisodeSpec(
             policy=EXPERT,
             suite=self.suite,
@@ -106,14 +111,14 @@ class Collection:
         )
 
     def protocol(self) -> Protocol:
-        """Every step is looked at and answered."""
+        """Return the rules of the episodes: the expert is queried at every step."""
         return Protocol(self.suite, name="demonstration", render=self.render, replan_steps=1)
 
-    def who_rolls_in(self) -> RollIn | None:
-        """Who plays first, after checking that the tasks can be asked of it.
+    def rolled_in_by(self) -> RollIn | None:
+        """Return the policy that plays before the expert, after checking that it can play the tasks.
 
         Raises:
-          CollectError, UnknownPolicyError, AdapterError: If they cannot.
+          CollectError, UnknownPolicyError, AdapterError: If it cannot.
         """
         if not self.roll_in:
             return None
@@ -131,13 +136,13 @@ class Collection:
         return RollIn(self.roll_in, self.roll_in_steps, named_protocol(self.suite).replan_steps)
 
     def described(self) -> dict[str, Any]:
-        """All of it in JSON values, with a hash of the weights that roll in."""
+        """Return all settings as JSON values, with a hash of the weights of the roll-in policy."""
         plain = json.loads(json.dumps(dataclasses.asdict(self)))
-        roll_in = self.who_rolls_in()
+        roll_in = self.rolled_in_by()
         return {**plain, "roll_in_sha256": roll_in.weights_sha256()} if roll_in else plain
 
-    def watched(self) -> Watched:
-        """What is recorded, after checking that the tasks offer it.
+    def settings(self) -> DemonstrationSettings:
+        """Return what is recorded, after checking that the tasks offer it.
 
         Raises:
           CollectError, AdapterError: If they do not.
@@ -154,15 +159,15 @@ class Collection:
             self.suite, dataclasses.replace(scripted_policy(EXPERT).spec, robot=self.robot)
         )
         cameras = self.cameras or tuple(adapter.cameras)
-        # One column holds it for all tasks, so they must agree on its size.
+        # One column of the dataset holds the simulator state of all tasks, so sizes must agree.
         sizes = {task.privileged_size for task in tasks}
         (environment_size,) = sizes if len(sizes) == 1 else (0,)
-        watched = Watched(
+        settings = DemonstrationSettings(
             self.robot, cameras, self.image_size, int(rate), self.noise, self.crf, environment_size
         )
         for task in tasks:
-            adapter.check(watched.spec(task), task)
-        return watched
+            adapter.check(settings.spec(task), task)
+        return settings
 
 
 def collect(
@@ -174,33 +179,32 @@ def collect(
 ) -> Path:
     """Collect demonstrations and write them as a dataset.
 
-    The same call goes on after an interruption. The result does not depend on the number of simulators:
-    of each task, attempts are made in rounds of as many as are still wanted, and all of a round count.
+    The same call resumes after an interruption. The result does not depend on the number of env actors: the attempts
+    at each task are made in rounds, each as large as the number of demonstrations still wanted, and whole rounds count.
 
     Raises:
       CollectError: If `out` exists or belongs to another collection, or an expert fails too often.
-      KeyboardInterrupt: By Ctrl-C or SIGTERM; what is finished is kept.
+      KeyboardInterrupt: On Ctrl-C or SIGTERM; finished attempts are kept.
     """
     if out.exists():
         raise CollectError(f"{out} exists already. Choose another --out folder.")
-    watched = collection.watched()
-    roll_in = collection.who_rolls_in()
+    settings = collection.settings()
+    roll_in = collection.rolled_in_by()
     if roll_in and resources.ray_address is not None:
         raise CollectError(
-            "--roll-in loads its policy in every simulator's process, from the disk of this machine. Leave "
-            "--ray-address out."
+            "--roll-in loads its policy in every env actor, from the disk of this machine. Leave --ray-address out."
         )
     tasks = {task.name: task for task in collection.task_specs()}
     draw_test_frame(RenderSettings(collection.render.profile, 64, 64))
     parts = _Parts(out.with_name(f"{out.name}.parts"), collection)
-    policy = watched.spec(next(iter(tasks.values())))
+    policy = settings.spec(next(iter(tasks.values())))
     sources = sources or Factories()
     if roll_in:
         sources = dataclasses.replace(sources, env=rolled_in(roll_in, sources.env))
     sources = dataclasses.replace(
         sources,
         policy=functools.partial(_demonstrator, policy, collection.noise),
-        recorder=functools.partial(DemonstrationRecorder, watched=watched),
+        recorder=functools.partial(DemonstrationRecorder, settings=settings),
     )
     with sigterm_as_interrupt(), _progress(console) as bar:
         goal = len(tasks) * collection.episodes
@@ -223,12 +227,12 @@ def collect(
     first = next(iter(tasks.values()))
     header = DatasetHeader(
         robot=collection.robot,
-        fps=watched.fps,
+        fps=settings.fps,
         state_names=first.state_names,
         action_names=first.action_names,
-        cameras=watched.cameras,
+        cameras=settings.cameras,
         image_hw=(collection.image_size, collection.image_size),
-        environment_size=watched.environment_size,
+        environment_size=settings.environment_size,
         notes=notes,
     )
     write_dataset(out, header, parts.demonstrations(list(tasks)))
@@ -237,11 +241,11 @@ def collect(
 
 
 def _next_round(collection: Collection, tasks: dict[str, TaskSpec], parts: _Parts) -> list[EpisodeSpec]:
-    """The attempts that have not been made of the round that is under way."""
+    """Return the attempts of the current round that have not been made."""
     todo: list[EpisodeSpec] = []
     for name, task in tasks.items():
         outcomes = parts.outcomes(name)
-        end, useful = 0, 0  # Of the rounds that are complete, and then of the one that is not.
+        end, useful = 0, 0  # Of the complete rounds, then of the incomplete one.
         while useful < collection.episodes and all(number in outcomes for number in range(end)):
             if end >= MOST_ATTEMPTS * collection.episodes:
                 raise CollectError(
@@ -257,7 +261,7 @@ def _next_round(collection: Collection, tasks: dict[str, TaskSpec], parts: _Part
 
 
 class _Parts:
-    """The attempts that are done: a file each, empty where nothing is to be learnt from it."""
+    """Files of the finished attempts; the file of an attempt without a demonstration is empty."""
 
     def __init__(self, folder: Path, collection: Collection):
         self._folder = folder
@@ -279,29 +283,29 @@ class _Parts:
             self._outcomes.setdefault(task, {})[int(number)] = file.stat().st_size > 0
 
     def outcomes(self, task: str) -> dict[int, bool]:
-        """Whether each attempt that was made is useful, by its number."""
+        """Return whether each finished attempt gave a demonstration, by its number."""
         return self._outcomes.get(task, {})
 
     def useful(self) -> int:
-        """Demonstrations so far."""
+        """Return the number of demonstrations so far."""
         return sum(sum(outcomes.values()) for outcomes in self._outcomes.values())
 
     def add(self, spec: EpisodeSpec, result: EpisodeResult) -> None:
-        """Keep an attempt."""
+        """Store an attempt."""
         succeeded = result.played is not None and result.played.ended_by == "success"
         content = result.recording if succeeded or self._keep_failures else None
         write_atomically(self._file(spec.task, spec.episode), content or b"")
         self._outcomes.setdefault(spec.task, {})[spec.episode] = bool(content)
 
     def demonstrations(self, tasks: list[str]) -> Iterator[Demonstration]:
-        """Those to learn from, task by task in the order of attempts."""
+        """Yield the demonstrations, task by task in the order of attempts."""
         for task in tasks:
             for number, useful in sorted(self.outcomes(task).items()):
                 if useful:
                     yield demonstration_from(self._file(task, number).read_bytes())
 
     def remove(self) -> None:
-        """Throw the files away."""
+        """Delete the files."""
         shutil.rmtree(self._folder)
 
     def _file(self, task: str, number: int) -> Path:

@@ -1,8 +1,8 @@
-"""Episodes that begin where a learned policy got to, so that an expert shows the way back from there.
+"""Environments whose episodes begin in a state that a learned policy reached (DAgger).
 
-Demonstrations of an expert alone never show the states that a policy's own mistakes lead to (S. Ross et al., DAgger,
-arXiv:1011.0686). Here the policy plays first, for a number of steps that belongs to the seed, and the expert takes
-over: what follows is a demonstration like any other, whose chunks of actions are the expert's to their end.
+Demonstrations of an expert alone never visit the states that a policy's own mistakes lead to (S. Ross et al., DAgger,
+arXiv:1011.0686). Here the policy plays first, for a number of steps drawn from the seed; then the expert takes over,
+and only its part is recorded.
 
 Axis letters: h image height, w image width, s state size, a action size, p privileged size.
 """
@@ -38,37 +38,37 @@ Make: TypeAlias = Callable[[str, str, RenderSettings], Env]
 
 @dataclass(frozen=True)
 class RollIn:
-    """Who plays first, and for how long."""
+    """Which policy plays before the expert, and for how long."""
 
     policy: str
-    """Name of a policy, with its checkpoint where it needs one."""
-    most_steps: int
-    """Each episode is rolled in for 0 to so many control steps, every number as likely."""
+    """Name of a policy, with its checkpoint if it needs one."""
+    max_steps: int
+    """The number of control steps is uniform on 0 to `max_steps`."""
     replan_steps: int
-    """Actions of a chunk that are executed before the policy is asked again."""
+    """Actions of a chunk that are executed before the policy is queried again."""
 
     def weights_sha256(self) -> str:
-        """Hash of the checkpoint's manifest, which holds the hashes of all its arrays; "" where there is none."""
+        """Return the hash of the checkpoint's manifest, which holds the hashes of all its arrays; "" without a manifest."""
         checkpoint = parse(self.policy).checkpoint
         manifest = None if checkpoint is None else checkpoint / MANIFEST
         return hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest and manifest.is_file() else ""
 
     def steps(self, seed: int) -> int:
-        """For how long the episode of this seed is rolled in."""
-        return derive("roll-in steps", seed, bits=31) % (self.most_steps + 1)
+        """Return the number of control steps that the policy plays in the episode of this seed."""
+        return derive("roll-in steps", seed, bits=31) % (self.max_steps + 1)
 
 
 class RolledInEnv(Env):
-    """An environment whose `reset` plays a policy before it returns.
+    """An environment whose `reset` lets a policy play before it returns.
 
-    A policy that solves the task on its way is stopped after half of the steps which that took, so that there is
-    something left to show.
+    If the policy solves the task, it plays only half of the steps to the success, which leaves the expert something to
+    demonstrate.
     """
 
     def __init__(self, env: Env, policy: BatchedPolicy, adapter: Adapter, roll_in: RollIn):
-        """`env` belongs to this one from now on."""
+        """Wrap `env`, which must not be used directly any more."""
         self._env, self._policy, self._adapter, self._roll_in = env, policy, adapter, roll_in
-        self.spec = dataclasses.replace(env.spec, max_steps=env.spec.max_steps - roll_in.most_steps)
+        self.spec = dataclasses.replace(env.spec, max_steps=env.spec.max_steps - roll_in.max_steps)
 
     def reset(self, seed: int) -> None:
         played = self._roll(seed, self._roll_in.steps(seed))
@@ -100,7 +100,7 @@ class RolledInEnv(Env):
         self._env.close()
 
     def _roll(self, seed: int, steps: int) -> RolloutResult | None:
-        """Reset, and let the policy play for so many steps; None if that is none."""
+        """Reset, and let the policy play for `steps` steps; returns None for 0 steps."""
         if steps == 0:
             self._env.reset(seed)
             return None
@@ -119,7 +119,7 @@ class RolledInEnv(Env):
 
 
 def rolled_in(roll_in: RollIn, make: Make = make_env) -> Make:
-    """A maker of such environments, for `Factories.env`, around another."""
+    """Return a factory of rolled-in environments, for `Factories.env`, that wraps another factory."""
     return functools.partial(_make, roll_in, make)
 
 
@@ -130,7 +130,7 @@ def _make(roll_in: RollIn, make: Make, suite: str, task: str, render: RenderSett
 
 @functools.lru_cache(maxsize=1)
 def _loaded(name: str) -> BatchedPolicy:
-    """The policy, once per process."""
+    """Load a policy once per process."""
     policy = parse(name).load()
     policy.prepare(1)
     return policy

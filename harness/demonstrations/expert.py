@@ -1,7 +1,4 @@
-"""Scripted experts that are watched while they act: what a demonstration is made of.
-
-Axis letters: a action size.
-"""
+"""Scripted experts, and the recorder of their demonstrations."""
 
 from __future__ import annotations
 
@@ -26,25 +23,25 @@ EXPERT = "expert"
 
 
 @dataclass(frozen=True)
-class Watched:
-    """What is recorded of an expert, and how it is disturbed."""
+class DemonstrationSettings:
+    """What is recorded of an expert, and how much noise its actions get."""
 
     robot: str
-    """Convention of cameras and state, as of the policies that will learn from it."""
+    """Convention of cameras and state of the policies that will learn from the demonstrations."""
     cameras: tuple[str, ...]
     """Model camera names."""
     image_size: int
-    """Images are drawn in the size of an evaluation, and brought to this one as a policy would do it."""
+    """Height and width of recorded images. They are rendered in the size of an evaluation and resized as a policy does."""
     fps: int
     noise: float
-    """Standard deviation of what is added to every entry of the executed actions, in units of half the
-    range of that entry. The recorded actions are the expert's own, so that they show the way back."""
+    """Standard deviation of the noise on every entry of the executed actions, in units of half the range of that entry.
+    Recorded actions have no noise, so that they show how to recover."""
     crf: int
     environment_size: int
-    """Numbers of the state of the environment to keep; 0 keeps none of it."""
+    """Length of the recorded simulator state; 0 to record none."""
 
     def spec(self, task: TaskSpec) -> PolicySpec:
-        """The expert as a policy that looks through these cameras at every step."""
+        """Return the spec of the expert as a policy that reads these cameras at every step."""
         return dataclasses.replace(
             scripted_policy(EXPERT).spec,
             robot=self.robot,
@@ -55,7 +52,7 @@ class Watched:
 
 
 class Demonstrator:
-    """The expert, with noise on what it does. Noise is drawn from the key of each query."""
+    """The expert with noise on its actions, drawn from the key of each query."""
 
     def __init__(self, spec: PolicySpec, noise: float):
         self.spec = spec
@@ -65,11 +62,9 @@ class Demonstrator:
     def infer(self, queries: Sequence[Query]) -> list[Chunk]:
         """Return a chunk of one action per query."""
         clean = self._expert.infer(queries)
-        return [
-            Chunk(self._disturbed(query, chunk.actions)) for query, chunk in zip(queries, clean, strict=True)
-        ]
+        return [Chunk(self._noisy(query, chunk.actions)) for query, chunk in zip(queries, clean, strict=True)]
 
-    def _disturbed(self, query: Query, actions: np.ndarray) -> np.ndarray:
+    def _noisy(self, query: Query, actions: np.ndarray) -> np.ndarray:
         if self._noise == 0.0 or query.action_low is None or query.action_high is None:
             return actions
         generator = np.random.Generator(np.random.PCG64(query.key))
@@ -81,27 +76,27 @@ class Demonstrator:
 class DemonstrationRecorder(Recorder):
     """Record images, states and the expert's actions of one episode."""
 
-    def __init__(self, spec: EpisodeSpec, watched: Watched):
+    def __init__(self, spec: EpisodeSpec, settings: DemonstrationSettings):
         self._spec = spec
-        self._watched = watched
+        self._settings = settings
         self._expert = scripted_policy(EXPERT)
         self._states: list[np.ndarray] = []
         self._actions: list[np.ndarray] = []
         self._environment_states: list[np.ndarray] = []
-        self._encoders = {name: VideoEncoder(watched.fps, watched.crf) for name in watched.cameras}
-        self._sampled: dict[str, list[np.ndarray]] = {name: [] for name in watched.cameras}
+        self._encoders = {name: VideoEncoder(settings.fps, settings.crf) for name in settings.cameras}
+        self._sampled: dict[str, list[np.ndarray]] = {name: [] for name in settings.cameras}
         self._instruction = ""
 
     def on_query(self, query: Query, reply: Reply) -> None:
         self._instruction = query.instruction
-        size = self._watched.image_size
+        size = self._settings.image_size
         for name, encoder in self._encoders.items():
             frame = resize_with_pad(query.images[name], size, size)
             encoder.add(frame)
             if len(self._states) % IMAGE_STATS_EVERY == 0:
                 self._sampled[name].append(frame)
         self._states.append(query.state)
-        if query.privileged is not None and self._watched.environment_size:
+        if query.privileged is not None and self._settings.environment_size:
             self._environment_states.append(query.privileged.astype(np.float32))
         self._actions.append(self._expert.act(query))
 

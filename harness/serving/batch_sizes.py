@@ -1,7 +1,7 @@
-"""Which numbers of rows the calls of a policy have, where a run leaves that open: measured where it computes.
+"""Choose the batch sizes of a policy by measurement, for `--throughput`.
 
-Only `--throughput` leaves it open. Otherwise the number is part of the experiment, since answers differ by rounding
-between programs for different numbers of rows, and a measurement does not come out the same every time.
+Otherwise the batch size is part of the experiment: answers differ by rounding between programs for different batch
+sizes, and a measurement does not give the same result every time.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from simloop.policies.interface import BatchedPolicy, CompilationProgress
 
 GAIN = 1.05
-"""Factor by which a larger bucket must answer more queries per second, or it only makes them wait."""
+"""Factor by which a larger batch must answer more queries per second; otherwise it only makes them wait."""
 FULL = 0.9
-"""Share of the device's memory in use beyond which no larger bucket is tried: it takes up to twice the buffers."""
+"""Share of the device's memory in use above which no larger batch size is tried: it may need twice the buffers."""
 
 
 def choose(
@@ -25,15 +25,17 @@ def choose(
     clock: Callable[[], float] = time.perf_counter,
     on_progress: Callable[[CompilationProgress], None] | None = None,
 ) -> tuple[tuple[int, ...], float]:
-    """Compile for the candidates in turn; those worth having, and the seconds that compiling took.
+    """Compile for the candidates in turn; returns the batch sizes to use, and the seconds that compilation took.
 
     Args:
-      candidates: Numbers of rows. One alone is taken as it is.
-      memory_share: Share of the device's memory that was in use at most so far; None where nobody knows.
-      told: Told how far compiling is.
+      policy: The policy, which is asked to prepare itself.
+      candidates: Batch sizes. A single candidate is used without a measurement.
+      memory_share: Returns the peak share of the device's memory in use so far, or None if it is unknown.
+      clock: Measures calls, in seconds.
+      on_progress: Called with the progress of compilation.
 
     Raises:
-      Exception: What compiling for the smallest raises.
+      Exception: Any error of compiling for the smallest candidate.
     """
     if len(candidates) == 1:
         return tuple(candidates), policy.prepare(candidates[0], on_progress)
@@ -43,7 +45,7 @@ def choose(
         try:
             compile_s += policy.prepare(batch_size, on_progress)
             began = clock()
-            policy.prepare(batch_size)  # Compiled by now: one call for each shape of query.
+            policy.prepare(batch_size)  # Compiled already: one call for each shape of query.
             call_s[batch_size] = clock() - began
         except Exception as error:
             if not call_s or not out_of_memory(error):
@@ -51,11 +53,15 @@ def choose(
             break
         if (memory_share() or 0.0) > FULL:
             break
-    return worth_having(call_s), compile_s
+    return fastest(call_s), compile_s
 
 
-def worth_having(call_s: Mapping[int, float]) -> tuple[int, ...]:
-    """Of buckets and what a call of each takes (s), those that answer faster than every smaller one."""
+def fastest(call_s: Mapping[int, float]) -> tuple[int, ...]:
+    """Return the batch sizes that answer more queries per second than every smaller one.
+
+    Args:
+      call_s: Seconds that a call takes, by batch size.
+    """
     chosen: list[int] = []
     best = 0.0
     for batch_size, seconds in sorted(call_s.items()):
@@ -67,12 +73,12 @@ def worth_having(call_s: Mapping[int, float]) -> tuple[int, ...]:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether a device had no memory left."""
+    """Return whether the error says that a device ran out of memory."""
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def device_memory_share() -> float | None:
-    """Of the fullest device that this process computes on; None where devices do not say, as CPUs."""
+    """Return the peak memory share of the fullest device of this process; None for devices without counters, as CPUs."""
     if "jax" not in sys.modules:
         return None
     import jax

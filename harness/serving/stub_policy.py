@@ -1,7 +1,7 @@
-"""A policy without a model: it takes a set time for a batch and answers from the keys of its queries.
+"""A policy without a model, to measure and test the engine without a device.
 
-With it the engine can be measured and tested where no device is: it is as slow as one wishes, costs no core,
-and what it answers shows at once whether somebody got another one's answer.
+It sleeps for a set time per batch and derives its answers from the keys and images of the queries, so that a reply to
+another query is noticed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from simloop.policies.interface import (
 
 @dataclass(frozen=True)
 class Stub:
-    """What a stub policy looks like from outside."""
+    """Settings of a stub policy."""
 
     name: str = "stub"
     robot: str = "metaworld"
@@ -32,10 +32,10 @@ class Stub:
     action_size: int = 4
     chunk_steps: int = 10
     service_s: float = 0.0
-    """Seconds that every call takes, however many queries it answers."""
+    """Seconds that every call takes, whatever the number of queries."""
 
     def spec(self) -> PolicySpec:
-        """As policies describe themselves."""
+        """Return the spec of the policy."""
         return PolicySpec(
             name=self.name,
             robot=self.robot,
@@ -49,7 +49,7 @@ class Stub:
 
 
 class StubPolicy(BatchedPolicy):
-    """Sleeps, then answers each query with actions drawn from its key and from its images."""
+    """Sleep, then answer each query with actions drawn from its key and its images."""
 
     def __init__(self, stub: Stub):
         self.spec = stub.spec()

@@ -30,12 +30,12 @@ def collection(**changes) -> Collection:
 
 def recorded(chosen: Collection, number: int = 0) -> EpisodeResult:
     """One attempt, played in this process."""
-    watched = chosen.watched()
+    settings = chosen.settings()
     (task,) = chosen.task_specs()
-    policy = watched.spec(task)
+    policy = settings.spec(task)
     sources = Factories(
         policy=lambda name: batched(Demonstrator(policy, chosen.noise)),
-        recorder=functools.partial(DemonstrationRecorder, watched=watched),
+        recorder=functools.partial(DemonstrationRecorder, settings=settings),
     )
 
     async def play() -> EpisodeResult:
@@ -88,9 +88,9 @@ def test_recorded_actions_are_those_of_the_expert_not_the_disturbed_ones(disturb
 
 
 def test_noise_is_the_same_for_the_same_query_and_stays_in_bounds():
-    watched = collection(noise=0.5).watched()
+    settings = collection(noise=0.5).settings()
     (task,) = collection().task_specs()
-    policy = Demonstrator(watched.spec(task), 0.5)
+    policy = Demonstrator(settings.spec(task), 0.5)
     queries = [
         Query(
             task=TASK,
@@ -158,9 +158,9 @@ def test_what_cannot_be_collected_is_refused_first():
     with pytest.raises(CollectError, match="must be even"):
         collection(image_size=33)
     with pytest.raises(AdapterError, match="'nose_rgb'"):
-        collection(cameras=("nose_rgb",)).watched()
+        collection(cameras=("nose_rgb",)).settings()
     with pytest.raises(AdapterError, match="'lamp'"):
-        collection(robot="lamp").watched()
+        collection(robot="lamp").settings()
 
 
 def test_runs_never_meet_initial_states_of_demonstrations_by_chance():

@@ -22,8 +22,8 @@ REACH, CLOSE = "reach-v3", "drawer-close-v3"
 RENDER = RenderSettings("fast", 32, 32)
 
 
-def made(task: str, policy: str, most_steps: int):
-    return rolled_in(RollIn(policy, most_steps, replan_steps=10))("metaworld", task, RENDER)
+def made(task: str, policy: str, max_steps: int):
+    return rolled_in(RollIn(policy, max_steps, replan_steps=10))("metaworld", task, RENDER)
 
 
 def test_reset_plays_the_policy_for_the_steps_of_the_seed():
@@ -84,7 +84,7 @@ def test_what_is_recorded_is_the_experts_part(tmp_path):
     data, same = open_dataset(folder), open_dataset(again)
     np.testing.assert_array_equal(data.states, same.states)
     np.testing.assert_array_equal(data.actions, same.actions)
-    env = rolled_in(chosen.who_rolls_in())("metaworld", REACH, RENDER)
+    env = rolled_in(chosen.rolled_in_by())("metaworld", REACH, RENDER)
     starts = []
     for seed in data.seeds[f"metaworld/{REACH}"]:
         env.reset(seed)
@@ -95,9 +95,9 @@ def test_what_is_recorded_is_the_experts_part(tmp_path):
 
 def test_other_weights_under_the_same_name_make_another_collection(tmp_path):
     chosen = Collection("metaworld", (REACH,), 1, roll_in="pi0-tiny")
-    ours = chosen.who_rolls_in().weights_sha256()
+    ours = chosen.rolled_in_by().weights_sha256()
     assert re.fullmatch("[0-9a-f]{64}", ours)
-    assert dataclasses.replace(chosen, roll_in="random").who_rolls_in().weights_sha256() == ""
+    assert dataclasses.replace(chosen, roll_in="random").rolled_in_by().weights_sha256() == ""
     checkpoint = shutil.copytree(PRESETS["pi0-tiny"].boxed, tmp_path / "checkpoint")
     chosen = dataclasses.replace(chosen, roll_in=f"pi0-tiny@{checkpoint}")
     assert chosen.described()["roll_in_sha256"] == ours
@@ -112,17 +112,17 @@ def test_other_weights_under_the_same_name_make_another_collection(tmp_path):
 def test_what_cannot_be_rolled_in_is_refused_first(tmp_path):
     chosen = Collection("metaworld", (REACH,), 1, roll_in="random")
     with pytest.raises(UnknownPolicyError, match="no policy 'rendom'"):
-        dataclasses.replace(chosen, roll_in="rendom").who_rolls_in()
+        dataclasses.replace(chosen, roll_in="rendom").rolled_in_by()
     with pytest.raises(UnknownPolicyError, match="needs trained weights"):
-        dataclasses.replace(chosen, roll_in="pi0_aloha_sim").who_rolls_in()
+        dataclasses.replace(chosen, roll_in="pi0_aloha_sim").rolled_in_by()
     with pytest.raises(AdapterError):
-        dataclasses.replace(chosen, roll_in="pi0_aloha_sim@random").who_rolls_in()
+        dataclasses.replace(chosen, roll_in="pi0_aloha_sim@random").rolled_in_by()
     with pytest.raises(CollectError, match="at least 0; got -1"):
         dataclasses.replace(chosen, roll_in_steps=-1)
     with pytest.raises(
         CollectError, match="ends after 500 steps; --roll-in-steps 500 leaves the expert none"
     ):
-        dataclasses.replace(chosen, roll_in_steps=500).who_rolls_in()
-    assert Collection("metaworld", (REACH,), 1).who_rolls_in() is None
+        dataclasses.replace(chosen, roll_in_steps=500).rolled_in_by()
+    assert Collection("metaworld", (REACH,), 1).rolled_in_by() is None
     with pytest.raises(CollectError, match="Leave --ray-address out"):
         collect(chosen, tmp_path / "data", Resources(ray_address="auto"), Console(quiet=True))

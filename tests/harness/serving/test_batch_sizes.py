@@ -1,13 +1,11 @@
-"""Which numbers of rows calls have where a run leaves that open."""
-
 import pytest
 
-from simloop.harness.serving.batch_sizes import FULL, choose, device_memory_share, worth_having
+from simloop.harness.serving.batch_sizes import FULL, choose, device_memory_share, fastest
 from simloop.harness.serving.stub_policy import Stub, StubPolicy
 
 
 class Device(StubPolicy):
-    """Takes a base time and a time for each row, on its own clock, and memory for each row."""
+    """Needs a base time and a time per row, on its own clock, and memory per row."""
 
     def __init__(self, base_s: float, row_s: float, most_rows: int = 10**6, memory_rows: int = 10**6):
         super().__init__(Stub())
@@ -30,30 +28,30 @@ class Device(StubPolicy):
         return choose(self, candidates, lambda: self.share, lambda: self.now)[0]
 
 
-def test_a_larger_bucket_is_kept_only_where_it_answers_more_in_the_same_time():
-    assert worth_having({1: 1.0, 2: 1.1, 4: 2.0, 8: 8.0}) == (1, 2, 4)
-    assert worth_having({1: 1.0, 2: 2.0, 4: 4.0}) == (1,), "a processor that gains nothing by batches"
-    assert worth_having({1: 1.0, 2: 2.5, 4: 3.0}) == (1, 4)
+def test_keeps_a_larger_batch_size_only_if_it_answers_more_queries_per_second():
+    assert fastest({1: 1.0, 2: 1.1, 4: 2.0, 8: 8.0}) == (1, 2, 4)
+    assert fastest({1: 1.0, 2: 2.0, 4: 4.0}) == (1,), "a CPU gains nothing from batches"
+    assert fastest({1: 1.0, 2: 2.5, 4: 3.0}) == (1, 4)
     assert Device(0.02, 0.001).choose(1, 2, 4, 8, 16, 32) == (1, 2, 4, 8, 16, 32)
     assert Device(0.001, 0.02).choose(1, 2, 4, 8, 16, 32) == (1,)
 
 
-def test_compiling_is_not_taken_for_a_slow_call_and_is_told():
+def test_returns_compile_time_apart_from_call_time():
     device = Device(0.02, 0.001)
     batch_sizes, compile_s = choose(device, (1, 4), lambda: None, lambda: device.now)
     assert batch_sizes == (1, 4)
     assert compile_s == pytest.approx(20.0, abs=0.1)
 
 
-def test_the_memory_of_the_device_ends_it():
+def test_stops_when_the_memory_of_the_device_is_full():
     device = Device(0.02, 0.001, most_rows=8)
-    assert device.choose(4, 8, 16, 32) == (4, 8), "what does not fit is left out"
+    assert device.choose(4, 8, 16, 32) == (4, 8), "batches that do not fit are left out"
     device = Device(0.02, 0.001, memory_rows=round(16 / FULL) - 1)
     assert device.choose(4, 8, 16, 32) == (4, 8, 16)
     assert device.compiled == [4, 8, 16], "the next is not even tried"
 
 
-def test_what_the_smallest_raises_is_raised():
+def test_raises_errors_of_the_smallest_batch_size():
     with pytest.raises(RuntimeError, match="RESOURCE_EXHAUSTED"):
         Device(0.02, 0.001, most_rows=2).choose(4, 8)
 
@@ -67,11 +65,11 @@ def test_what_the_smallest_raises_is_raised():
         Broken(0.02, 0.001).choose(4, 8)
 
 
-def test_a_number_that_was_set_is_taken_as_it_is():
+def test_uses_a_single_candidate_without_measuring():
     device = Device(0.001, 0.02)
     assert device.choose(16) == (16,)
-    assert device.now < 11, "nor measured, which may take minutes on a processor"
+    assert device.now < 11, "a measurement may take minutes on a CPU"
 
 
-def test_processors_do_not_say_what_memory_they_have():
+def test_cpus_report_no_memory():
     assert device_memory_share() is None
