@@ -1,7 +1,7 @@
 """Collect demonstrations of scripted experts in parallel into a dataset; an interrupted collection resumes.
 
-Every finished attempt is a file of its own beside the dataset (`<out>.parts/`), so that a kill loses at most the attempts
-under way. When there are enough, they become the dataset `<out>` in one atomic step.
+Every finished attempt is a file of its own beside the dataset (`<out>.parts/`), so that a kill loses at most the
+attempts under way. When there are enough, they become the dataset `<out>` in one atomic step.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class RollIn:
     """Actions of a chunk that are executed before the policy is queried again."""
 
     def weights_sha256(self) -> str:
-        """Return the hash of the checkpoint's manifest, which holds the hashes of all its arrays; "" without a manifest."""
+        """Return the hash of the checkpoint's manifest, which has the hashes of all arrays; "" without a manifest."""
         checkpoint = parse(self.policy).checkpoint
         manifest = None if checkpoint is None else checkpoint / MANIFEST
         return hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest and manifest.is_file() else ""

@@ -31,7 +31,7 @@ class DemonstrationSettings:
     cameras: tuple[str, ...]
     """Model camera names."""
     image_size: int
-    """Height and width of recorded images. They are rendered in the size of an evaluation and resized as a policy does."""
+    """Height and width of recorded images, which are rendered as for an evaluation and resized as for a policy."""
     fps: int
     noise: float
     """Standard deviation of the noise on every entry of the executed actions, in units of half the range of that entry.

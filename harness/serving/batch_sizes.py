@@ -78,7 +78,7 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def device_memory_share() -> float | None:
-    """Return the peak memory share of the fullest device of this process; None for devices without counters, as CPUs."""
+    """Return the peak memory share of the fullest device of this process; None if there are no counters (CPUs)."""
     if "jax" not in sys.modules:
         return None
     import jax
