@@ -13,6 +13,7 @@ import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -170,6 +171,13 @@ class SuiteNotInstalledError(ImportError):
 NOT_INSTALLED = "not installed"
 
 
+def install_command(extra: str) -> str:
+    """Shell command that installs an extra: `scripts/setup` in a source tree, else pip."""
+    if (Path(__file__).resolve().parents[1] / "scripts" / "setup").is_file():
+        return f"scripts/setup {extra}"
+    return f"pip install 'simloop[{extra}]'"
+
+
 def _version(package: str) -> str:
     try:
         return metadata.version(package)
@@ -234,9 +242,10 @@ class Suite(abc.ABC):
         """Raise `SuiteNotInstalledError` unless simulations of the suite can be made here."""
         missing = [package for package in self.packages if _version(package) == NOT_INSTALLED]
         if missing:
+            command = install_command(self.extra) if self.extra else f"pip install {' '.join(missing)}"
             raise SuiteNotInstalledError(
                 f"Suite {self.name!r} is not installed: {' and '.join(missing)} cannot be found. Install it with: "
-                f"scripts/setup {self.extra or ''}".rstrip()
+                f"{command}"
             )
 
     @abc.abstractmethod

@@ -1,40 +1,24 @@
-"""Which suites there are, and which tasks are meant by the names that people write."""
+"""Suites and their tasks by name."""
 
 from __future__ import annotations
 
-import difflib
-import functools
-import importlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from simloop.envs.interface import Suite, TaskSpec
+from simloop.envs.plugins import Registry, UnknownNameError
 
-# Suite name to the module and class that implement it. Imported when asked for, because a suite's packages
-# take seconds to import and need not all be installed.
-SUITES = {
-    "metaworld": ("simloop.envs.metaworld", "MetaWorld"),
-    "libero": ("simloop.envs.libero", "Libero"),
-    "aloha_sim": ("simloop.envs.aloha_sim", "AlohaSim"),
-}
-
-
-class UnknownNameError(LookupError):
-    """A suite, task or group that does not exist."""
-
-    user_facing = True
-
-    def __init__(self, kind: str, name: str, known: Iterable[str], advice: str = "") -> None:
-        known = tuple(known)
-        by_folded = {candidate.casefold(): candidate for candidate in known}
-        close = [
-            by_folded[match]
-            for match in difflib.get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.5)
-        ]
-        hint = (
-            f"Did you mean {' or '.join(map(repr, close))}?" if close else f"There are: {', '.join(known)}."
-        )
-        super().__init__(" ".join(filter(None, (f"There is no {kind} {name!r}.", hint, advice))))
+SUITES: Registry[Suite] = Registry(
+    "simloop.suites",
+    Suite,  # type: ignore[type-abstract]
+    {
+        "metaworld": "simloop.envs.metaworld:MetaWorld",
+        "libero": "simloop.envs.libero:Libero",
+        "aloha_sim": "simloop.envs.aloha_sim:AlohaSim",
+    },
+    name_of=lambda suite: suite.name,
+)
+"""Suites by name. The packages of a suite take seconds to import and may be absent: a suite imports them in `make`."""
 
 
 def suites() -> tuple[str, ...]:
@@ -42,23 +26,19 @@ def suites() -> tuple[str, ...]:
     return tuple(SUITES)
 
 
-@functools.cache
 def suite(name: str) -> Suite:
     """The suite of that name.
 
     Raises:
       UnknownNameError: If there is none.
     """
-    if name not in SUITES:
-        raise UnknownNameError("suite", name, SUITES)
-    module, class_name = SUITES[name]
-    return getattr(importlib.import_module(module), class_name)()
+    return SUITES[name]
 
 
 def resolve_tasks(suite_name: str, names: Sequence[str] = ()) -> list[TaskSpec]:
-    """Tasks by name or group, in the order written; the suite's default group where no name is given.
+    """Resolve names of tasks and groups, in the order given; without names, the suite's default group.
 
-    A task may be written without its version (`reach` for `reach-v3`) where that is not ambiguous. A task
+    A task may be named without its version (`reach` for `reach-v3`) where that is unambiguous. A task
     that is named twice is returned once.
 
     Raises:
@@ -84,7 +64,7 @@ def resolve_tasks(suite_name: str, names: Sequence[str] = ()) -> list[TaskSpec]:
                 f"task or group of suite {suite_name!r} called",
                 name,
                 (*groups, *specs),
-                "List them all with 'simloop list tasks'.",
+                f"simloop list tasks {suite_name} shows all of them.",
             )
         chosen.update((member, specs[member]) for member in members)
     return list(chosen.values())

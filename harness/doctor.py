@@ -1,4 +1,4 @@
-"""Is this machine fit to run evaluations? A line per thing, and what to do where one fails."""
+"""Check that this machine can run evaluations: one line per check, with a remedy for each failure."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import psutil
 from rich.console import Console
 
 from simloop.envs import golden, registry
-from simloop.envs.interface import Suite, SuiteNotInstalledError
+from simloop.envs.interface import Suite, SuiteNotInstalledError, install_command
 
-MEMORY_NEEDED_GIB = 3.0  # Ray, two simulators with software GL, and one small policy.
+MEMORY_NEEDED_GIB = 3.0  # Ray, two env actors with software rendering, and one small policy.
 DISK_NEEDED_GIB = 2.0
 
 
-class Unfit(Exception):
-    """A check that failed; the text says what to do."""
+class CheckFailed(Exception):
+    """Raised by a failed check, with the remedy."""
 
 
 def main(console: Console, suites: Sequence[str] = ()) -> int:
-    """Run all checks, or compare suites with what is kept of them; returns 0 if all is well, 1 otherwise."""
+    """Run all checks, or compare suites with their golden recordings; return 0 if all pass, 1 otherwise."""
     checks: Iterable[tuple[str, Callable[[], str]]] = [
         ("Python", _python),
-        ("Ray", _ray),  # Before JAX, whose threads do not like the processes that Ray starts.
+        ("Ray", _ray),  # Before JAX: Ray forks, which is unsafe with the threads of JAX.
         ("JAX", _jax),
         ("OpenGL", _gl),
         ("memory", _memory),
@@ -41,26 +41,26 @@ def main(console: Console, suites: Sequence[str] = ()) -> int:
         try:
             line, mark = check(), "[green]ok[/green]  "
         except SuiteNotInstalledError as error:
-            failed += bool(suites)  # A suite that nobody asked for may be absent.
+            failed += bool(suites)  # A suite may be absent unless it was requested.
             line, mark = str(error), "[red]FAIL[/red]" if suites else "[dim]--[/dim]  "
         except Exception as error:
             failed += 1
             line, mark = (
-                (str(error) if isinstance(error, Unfit) else f"{type(error).__name__}: {error}"),
+                (str(error) if isinstance(error, CheckFailed) else f"{type(error).__name__}: {error}"),
                 "[red]FAIL[/red]",
             )
         console.print(f"{mark} [bold]{name:<18}[/bold] ", end="", highlight=False)
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(
-        "Everything works." if not failed else f"{failed} of {done} checks failed.", highlight=False
+        "All checks passed." if not failed else f"{failed} of {done} checks failed.", highlight=False
     )
     return 1 if failed else 0
 
 
 def _python() -> str:
     if not (3, 11) <= sys.version_info[:2] <= (3, 12):
-        raise Unfit(
-            f"Python 3.11 or 3.12 is needed, this is {platform.python_version()}. Run ./scripts/setup."
+        raise CheckFailed(
+            f"Python 3.11 or 3.12 is needed, this is {platform.python_version()}. Run scripts/setup with another Python."
         )
     return f"{platform.python_version()} at {sys.executable}"
 
@@ -71,14 +71,13 @@ def _jax() -> str:
 
     devices = jax.devices()
     if int(jnp.arange(4).sum()) != 6:
-        raise Unfit(f"{devices[0]} adds 0+1+2+3 to {int(jnp.arange(4).sum())}. Reinstall jax and jaxlib.")
-    kinds = ", ".join(f"{device.platform} {device.device_kind}" for device in devices)
-    gpu = (
-        ""
-        if any(device.platform == "gpu" for device in devices)
-        else "; for a GPU: pip install 'simloop[cuda]'"
-    )
-    return f"{jax.__version__} on {kinds}{gpu}"
+        raise CheckFailed(
+            f"{devices[0]} adds 0+1+2+3 to {int(jnp.arange(4).sum())}. Reinstall jax and jaxlib."
+        )
+    kinds = [" ".join(dict.fromkeys((device.platform, device.device_kind))) for device in devices]
+    has_gpu = any(device.platform == "gpu" for device in devices)
+    advice = "" if has_gpu else f"; for a GPU: {install_command('cuda')}"
+    return f"{jax.__version__} on {', '.join(kinds)}{advice}"
 
 
 def _gl() -> str:
@@ -90,7 +89,7 @@ def _gl() -> str:
         began = time.perf_counter()
         frame = draw_test_frame(RenderSettings("official", 224, 224))
     except RenderingError as error:
-        raise Unfit(str(error)) from error
+        raise CheckFailed(str(error)) from error
     took_ms = 1e3 * (time.perf_counter() - began)
     return f"{frame.backend}, {frame.gl_renderer}; test frame as expected in {took_ms:.0f} ms"
 
@@ -107,15 +106,15 @@ def _ray() -> str:
     finally:
         ray.shutdown()
     if answer != 42:
-        raise Unfit(f"A Ray task answered {answer!r} instead of 42. Reinstall ray.")
+        raise CheckFailed(f"A Ray task answered {answer!r} instead of 42. Reinstall ray.")
     return f"{ray.__version__} starts and runs a task in {time.perf_counter() - began:.1f} s"
 
 
 def _memory() -> str:
     free = psutil.virtual_memory().available / 2**30
     if free < MEMORY_NEEDED_GIB:
-        raise Unfit(
-            f"{free:.1f} GiB free; {MEMORY_NEEDED_GIB:g} GiB are needed for two simulators and a small policy. "
+        raise CheckFailed(
+            f"{free:.1f} GiB free; {MEMORY_NEEDED_GIB:g} GiB are needed for two env actors and a small policy. "
             "Close other programs or use --env-actors 1."
         )
     return (
@@ -126,7 +125,7 @@ def _memory() -> str:
 def _disk() -> str:
     free = shutil.disk_usage(".").free / 2**30
     if free < DISK_NEEDED_GIB:
-        raise Unfit(
+        raise CheckFailed(
             f"{free:.1f} GiB free in this folder; {DISK_NEEDED_GIB:g} GiB are needed for videos and records."
         )
     return f"{free:.0f} GiB free in this folder"
@@ -150,11 +149,11 @@ def _suites() -> list[tuple[str, Callable[[], str]]]:
 
 
 def _golden(suite: Suite) -> Iterator[tuple[str, Callable[[], str]]]:
-    """What draws and computes, then each moment that is kept of the suite."""
+    """A check of the origin of the golden recordings, then one per recorded moment."""
 
     def origin() -> str:
         suite.require_installed()
-        return f"{suite.source}, drawn by {golden.origin_here(suite).renderer}"
+        return f"{suite.source}, rendered by {golden.origin_here(suite).renderer}"
 
     yield f"suite {suite.name}", origin
     for task in suite.golden_tasks if suite.is_installed() else ():
@@ -174,10 +173,10 @@ def _label(task: str, moment: str) -> str:
 
 
 def _judged(suite: Suite, found: golden.GoldenComparison) -> str:
-    """One moment beside the kept one; what may explain the difference where they do not agree."""
+    """Compare one moment with its golden recording; name differing software if they disagree."""
     physics = "to the last bit" if found.identical_physics else f"within {found.state_difference:.1g}"
     line = (
-        f"state agrees {physics}; picture differs by {found.picture_difference:.2f} of 255 on average "
+        f"state agrees {physics}; image differs by {found.picture_difference:.2f} of 255 on average "
         f"(tolerance {golden.PICTURE_TOLERANCE})"
     )
     if found.agrees:
@@ -196,9 +195,9 @@ def _judged(suite: Suite, found: golden.GoldenComparison) -> str:
         )
         if a != b
     ]
-    raise Unfit(
+    raise CheckFailed(
         f"the robot's state differs by {found.state_difference:.2g} (tolerance {golden.STATE_TOLERANCE:g}), the "
-        f"picture by {found.picture_difference:.2f} of 255 (tolerance {golden.PICTURE_TOLERANCE}). What differs from "
-        f"where they were kept: {'; '.join(versions + others) or 'nothing known'}. Results made here are not "
-        "comparable with published ones; install what requirements.lock says with scripts/setup."
+        f"image by {found.picture_difference:.2f} of 255 (tolerance {golden.PICTURE_TOLERANCE}). Differences from "
+        f"the machine of the recording: {'; '.join(versions + others) or 'none known'}. Results of this machine are not "
+        "comparable with published ones; install the versions of requirements.lock with scripts/setup."
     )

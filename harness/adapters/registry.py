@@ -1,41 +1,56 @@
-"""Which adapter joins a suite to a robot convention."""
+"""Adapters by suite and robot convention."""
 
 from __future__ import annotations
 
 from simloop.envs.interface import TaskSpec
+from simloop.envs.plugins import Registry
 from simloop.harness.adapters.aloha import ALOHA_SIM
 from simloop.harness.adapters.base import Adapter, AdapterError
 from simloop.harness.adapters.libero import LIBERO
 from simloop.harness.adapters.metaworld import METAWORLD, METAWORLD_HAND
 from simloop.policies.interface import PolicySpec
 
-ADAPTERS: tuple[Adapter, ...] = (METAWORLD, METAWORLD_HAND, LIBERO, ALOHA_SIM)
+
+def _key(adapter: Adapter) -> str:
+    return f"{adapter.suite}/{adapter.robot}"
+
+
+ADAPTERS: Registry[Adapter] = Registry(
+    "simloop.adapters",
+    Adapter,
+    {_key(adapter): adapter for adapter in (METAWORLD, METAWORLD_HAND, LIBERO, ALOHA_SIM)},
+    name_of=_key,
+)
+"""Adapters by `SUITE/ROBOT`."""
 
 ANY_ROBOT = "any"
-"""Robot convention of scripted policies, which speak the suite's own state and actions."""
+"""Robot convention of scripted policies, which use the state and actions of the suite as they are."""
 
 
 def find_adapter(suite: str, policy: PolicySpec) -> Adapter:
     """The adapter for a policy on a suite.
 
     Raises:
-      AdapterError: If nobody wrote one.
+      AdapterError: If there is none.
     """
     if policy.robot == ANY_ROBOT:
         return Adapter(suite=suite, robot=ANY_ROBOT)
-    for adapter in ADAPTERS:
-        if (adapter.suite, adapter.robot) == (suite, policy.robot):
-            return adapter
-    known = [adapter.robot for adapter in ADAPTERS if adapter.suite == suite]
+    if f"{suite}/{policy.robot}" in ADAPTERS:
+        return ADAPTERS[f"{suite}/{policy.robot}"]
+    known = [name.removeprefix(f"{suite}/") for name in ADAPTERS if name.startswith(f"{suite}/")]
     raise AdapterError(
-        f"Policy {policy.name!r} speaks the robot convention {policy.robot!r}; suite {suite!r} has adapters for "
-        f"{', '.join(map(repr, known)) or 'none'}. Pick a policy made for this robot (simloop list policies) or "
-        "add an adapter in harness/adapters/."
+        f"Policy {policy.name!r} uses the robot convention {policy.robot!r}; suite {suite!r} has adapters for "
+        f"{', '.join(map(repr, known)) or 'none'}. Choose a policy made for this robot (simloop list policies) or "
+        f"add an adapter {suite}/{policy.robot} (entry-point group simloop.adapters)."
     )
 
 
 def checked_adapter(policy: PolicySpec, tasks: list[TaskSpec]) -> Adapter:
-    """The adapter for a policy on tasks of one suite, after checking that it fits every one of them."""
+    """The adapter for a policy on tasks of one suite.
+
+    Raises:
+      AdapterError: If there is none, or it does not fit the policy and every one of the tasks.
+    """
     adapter = find_adapter(tasks[0].suite, policy)
     for task in tasks:
         adapter.check(policy, task)

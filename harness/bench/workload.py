@@ -54,7 +54,7 @@ class EngineWorkload:
     @property
     def stub(self) -> Stub:
         """The policy: it looks through all cameras of the robot, or through none."""
-        adapter = next(adapter for adapter in ADAPTERS if adapter.suite == self.suite)
+        adapter = next(adapter for adapter in ADAPTERS.values() if adapter.suite == self.suite)
         return Stub(
             robot=adapter.robot,
             cameras=tuple(adapter.cameras) if self.images else (),

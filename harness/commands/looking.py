@@ -13,15 +13,17 @@ from simloop.harness.commands.options import arg
 
 def list_(
     what: Positional[Literal["suites", "tasks", "protocols", "policies", "experiments", "perturbations"]],
+    only: Annotated[Positional[str], arg("[NAME]", "all")] = "",
 ) -> int:
-    """Show what can be named in a run.
+    """List what can be named in a run, such as: simloop list tasks metaworld
 
     Args:
-      what: Which kind of name.
+      what: Kind of names.
+      only: List only names that begin with this, or that belong to this suite or group.
     """
     from simloop.harness import listing
 
-    listing.show(what, Console())
+    listing.show(what, Console(), only)
     return 0
 
 

@@ -27,10 +27,10 @@ from simloop.harness.adapters.registry import find_adapter
 from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.planning.policy_names import parse
 from simloop.harness.planning.protocol import Protocol
-from simloop.harness.planning.seed_overlap import MANIFEST
 from simloop.harness.planning.seeding import derive
 from simloop.harness.rollout.loop import run_episode
 from simloop.harness.rollout.result import RolloutResult
+from simloop.policies.files.manifest import MANIFEST
 from simloop.policies.interface import BatchedPolicy
 
 Make: TypeAlias = Callable[[str, str, RenderSettings], Env]

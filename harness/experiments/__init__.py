@@ -1,34 +1,41 @@
-"""Experiments that can be run by name: one module each, with an `EXPERIMENT`."""
+"""Experiments that can be run by name: one module each, with an `EXPERIMENT`, and those of installed distributions."""
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import pkgutil
+import sys
 
-from simloop.harness.planning.experiment import Experiment, ExperimentError
+from simloop.envs.plugins import Registry
+from simloop.harness.planning.experiment import Experiment
+
+EXPERIMENTS: Registry[Experiment] = Registry(
+    "simloop.experiments",
+    Experiment,
+    {
+        module.name: f"{__name__}.{module.name}:EXPERIMENT"
+        for module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name)
+        if not module.name.startswith("_")
+    },
+    name_of=lambda experiment: experiment.name,
+)
+"""Experiments by name."""
 
 
 def names() -> tuple[str, ...]:
-    """All experiments, alphabetically."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+    """Names of all experiments."""
+    return tuple(EXPERIMENTS)
 
 
 def find(name: str) -> Experiment:
     """The experiment of that name.
 
     Raises:
-      ExperimentError: With the nearest names, if there is none.
+      UnknownNameError: If there is none.
     """
-    if name not in names():
-        near = difflib.get_close_matches(name, names(), n=3, cutoff=0.4)
-        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise ExperimentError(
-            f"There is no experiment {name!r}.{hint} simloop list experiments shows all of them."
-        )
-    return importlib.import_module(f"{__name__}.{name}").EXPERIMENT
+    return EXPERIMENTS[name]
 
 
 def summary(name: str) -> str:
-    """First line of the experiment's description."""
-    return (importlib.import_module(f"{__name__}.{name}").__doc__ or "").strip().splitlines()[0]
+    """First line of the docstring of the module that defines an experiment."""
+    find(name)
+    return (sys.modules[EXPERIMENTS.module(name)].__doc__ or "-").strip().splitlines()[0]

@@ -2,8 +2,8 @@
 
     simloop run demo
 
-A few minutes on two CPU cores. The learned policies are the small ones that come with simloop, which
-succeed and fail. `expert` should solve nearly everything, `random` nothing.
+Takes a few minutes on two CPU cores. The bundled learned policies succeed on some episodes and fail on others;
+`expert` solves nearly all, `random` none.
 """
 
 from simloop.harness.planning.experiment import Experiment
@@ -16,5 +16,5 @@ EXPERIMENT = Experiment(
     policies=("expert", "random", "pi0-tiny", "pi05-tiny", "pi0_fast-tiny"),
     episodes=4,
     protocol=named_protocol("metaworld"),
-    batch_size=2,  # One query of each of two simulators.
+    batch_size=2,  # One query of each of two environments.
 )

@@ -1,8 +1,8 @@
-"""Meta-World's ten multi-task tasks, twenty episodes each, for the policies in the box.
+"""Meta-World's ten multi-task tasks, twenty episodes each, for the bundled policies.
 
     simloop run mt10
 
-The upper control arm `expert` reaches 97-99 % over many seeds; `random` stays under 5 %.
+The upper bound `expert` reaches 97-99 % over many seeds; the lower bound `random` stays below 5 %.
 """
 
 from simloop.harness.planning.experiment import Experiment

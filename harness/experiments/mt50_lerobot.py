@@ -1,12 +1,12 @@
-"""The policies in the box on Meta-World's MT50, by the rules of LeRobot's evaluation: fifty tasks, ten episodes.
+"""Bundled policies on Meta-World's MT50 under LeRobot's evaluation protocol: fifty tasks, ten episodes each.
 
     simloop run mt50_lerobot
     simloop run mt50_lerobot --policies PRESET@DIR
 
-Expected: `expert` above 95 % (it solves 97 to 99 % over many seeds), `random` below 5 %. No rate of a policy of the
-pi0 family is given here: the tables of the SmolVLA paper (arXiv:2506.01844), whose benchmark this is, could not be
-checked word for word. Rates by difficulty: `--tasks easy`, `medium`, `hard` and `very-hard`. Source of the rules:
-LeRobot, src/lerobot/envs/metaworld.py. `--limit 1` plays one episode of each policy.
+Expected: `expert` above 95 % (it solves 97 to 99 % over many seeds), `random` below 5 %. The benchmark is that of the
+SmolVLA paper (arXiv:2506.01844); no rates of the pi0 family are quoted here, because its tables were not verified.
+Rates by difficulty: `--tasks easy`, `medium`, `hard` and `very-hard`. Source of the protocol: LeRobot,
+src/lerobot/envs/metaworld.py. `--limit 1` plays one episode of each policy.
 """
 
 from simloop.harness.planning.experiment import Experiment

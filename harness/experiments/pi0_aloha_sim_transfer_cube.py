@@ -1,11 +1,11 @@
-"""pi0 on ALOHA's cube transfer in simulation, as openpi's example plays it, fifty times. Nothing published.
+"""pi0 on ALOHA's cube transfer in simulation, as in openpi's example: fifty episodes, no published rate.
 
     simloop run pi0_aloha_sim_transfer_cube --checkpoint DIR
 
 DIR is the published checkpoint `pi0_aloha_sim`.
 
 Expected: unknown. openpi's example plays one episode and counts no successes, and no other success rate of these
-weights was found; a run of this experiment gives one, with its interval. Source of the rules: openpi,
+weights is known. Source of the rules: openpi,
 examples/aloha_sim. `--limit 1` plays one episode, to see whether everything works.
 """
 

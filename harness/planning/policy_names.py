@@ -1,30 +1,44 @@
 """Names of policies on the command line: `[NAME=]POLICY[@FOLDER]`, resolved without importing JAX or reading weights.
 
-POLICY is a scripted policy, a preset, a quantized preset (PRESET-KIND) or the name of an installed plugin. FOLDER
-holds the weights; `random` in its place draws them. NAME is what tables, records and folders show; it is the text
+POLICY is a scripted policy, a preset, a quantized preset (PRESET-KIND) or an installed policy. FOLDER holds the
+weights; `random` in its place draws them. NAME is what tables, records and folders show; it is the text
 itself where none is given.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from simloop.envs.plugins import Registry, UnknownNameError
 from simloop.harness.errors import SimloopError
-from simloop.policies.checkpoints.manifest import settings_of
+from simloop.policies.files.manifest import settings_of
 from simloop.policies.inference.quantization import KINDS, SETTING, Kind
 from simloop.policies.interface import BatchedPolicy, PolicySpec, batched
 from simloop.policies.models.inference_plan import InferencePlan
 from simloop.policies.presets import PRESETS
+from simloop.policies.registry import PolicyEntry
 from simloop.policies.scripted import SCRIPTED, scripted_policy
 from simloop.results.records.records import policy_name
 
 RANDOM = "random"
 """Draws the weights from a fixed seed when it follows the @. A folder of this name is written ./random."""
+
+
+POLICIES: Registry[PolicyEntry] = Registry(
+    "simloop.policies",
+    PolicyEntry,
+    {
+        name: PolicyEntry(scripted_policy(name).spec, lambda _, name=name: scripted_policy(name))
+        for name in SCRIPTED
+    },
+    name_of=lambda entry: entry.spec.name,
+    reserved=PRESETS,
+)
+"""Scripted policies and those of installed distributions, by name. Presets are in `simloop.policies.presets`."""
 
 
 class UnknownPolicyError(SimloopError):
@@ -38,9 +52,9 @@ class NamedPolicy:
     name: str
     """How records and tables name the policy."""
     base: str
-    """A scripted policy or a preset."""
+    """Name of a preset, or of an entry of `POLICIES`."""
     checkpoint: Path | None = None
-    """Folder of the weights; None for scripted policies, and for presets without bundled weights."""
+    """Folder of the weights; None if none is named and none is bundled."""
     random: bool = False
     """Whether the weights are drawn at random."""
     quantized: Kind | None = None
@@ -48,29 +62,37 @@ class NamedPolicy:
 
     def spec(self) -> PolicySpec:
         """Interface of the policy, known before its weights are read."""
-        if self.base in SCRIPTED:
-            spec = scripted_policy(self.base).spec
-        else:
+        if self.base in PRESETS:
             spec = PRESETS[self.base].spec()
             if self.checkpoint is not None:
                 spec = dataclasses.replace(spec, weights="trained")
+        else:
+            spec = POLICIES[self.base].spec
         return dataclasses.replace(spec, name=self.name)
 
     def require_weights(self) -> None:
         """Raise `UnknownPolicyError` if the policy needs a checkpoint and none is named."""
-        if self.base in PRESETS and self.checkpoint is None and not self.random:
+        if self.checkpoint is not None or self.random:
+            return
+        if self.base in PRESETS:
             raise UnknownPolicyError(PRESETS[self.base].where_to_get_weights())
+        if POLICIES[self.base].checkpoint == "required":
+            raise UnknownPolicyError(
+                f"Policy {self.base!r} needs trained weights and none are named. Write {self.base}@FOLDER."
+            )
 
     def load(self, plan: InferencePlan | None = None) -> BatchedPolicy:
         """Load the policy with its weights. Learned policies import JAX."""
-        if self.base in SCRIPTED:
-            policy: BatchedPolicy = batched(scripted_policy(self.base))
-        else:
+        policy: BatchedPolicy
+        if self.base in PRESETS:
             from simloop.policies.inference.loading import load_policy
 
             policy = load_policy(
                 self.base, self.checkpoint, random_weights=self.random, plan=plan, keep_model=False
             )
+        else:
+            loaded = POLICIES[self.base].load(self.checkpoint)
+            policy = loaded if isinstance(loaded, BatchedPolicy) else batched(loaded)
         policy.spec = dataclasses.replace(policy.spec, name=self.name)
         return policy
 
@@ -98,8 +120,8 @@ class PolicyLoader:
 
 
 def policy_names() -> tuple[str, ...]:
-    """Scripted policies, then presets."""
-    return (*SCRIPTED, *PRESETS)
+    """Names of scripted policies, presets and installed policies."""
+    return (*SCRIPTED, *PRESETS, *POLICIES.installed)
 
 
 def is_policy(written: str) -> bool:
@@ -109,7 +131,8 @@ def is_policy(written: str) -> bool:
 
 def takes_checkpoint(written: str) -> bool:
     """Whether a text names a policy with weights and says neither which nor that they are random."""
-    return "@" not in written and _split_kind(_split_name(written)[1])[0] in PRESETS
+    base = _split_kind(_split_name(written)[1])[0]
+    return base in PRESETS or (base in POLICIES and POLICIES[base].checkpoint != "none")
 
 
 def parse(written: str, checkpoint: Path | None = None) -> NamedPolicy:
@@ -125,11 +148,8 @@ def parse(written: str, checkpoint: Path | None = None) -> NamedPolicy:
     base_and_kind, at, folder = policy.partition("@")
     base, kind = _split_kind(base_and_kind)
     if base not in policy_names():
-        near = difflib.get_close_matches(base, policy_names(), n=3, cutoff=0.4)
-        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise UnknownPolicyError(
-            f"There is no policy {base!r}.{hint} simloop list policies shows all of them."
-        )
+        advice = "simloop list policies shows all of them."
+        raise UnknownPolicyError(str(UnknownNameError("policy", base, policy_names(), advice)))
     if name != policy:
         _check_name(name, base_and_kind, written)
     if kind and (not at or folder == RANDOM):
@@ -139,9 +159,9 @@ def parse(written: str, checkpoint: Path | None = None) -> NamedPolicy:
         )
     if not at:
         return NamedPolicy(name, base, PRESETS[base].boxed if base in PRESETS else None)
-    if base in SCRIPTED:
-        raise UnknownPolicyError(f"{base!r} is scripted and takes no checkpoint; got {written!r}.")
-    if folder == RANDOM:
+    if base in POLICIES and POLICIES[base].checkpoint == "none":
+        raise UnknownPolicyError(f"Policy {base!r} takes no checkpoint; got {written!r}.")
+    if folder == RANDOM and base in PRESETS:
         return NamedPolicy(name, base, random=True)
     if checkpoint is None:
         checkpoint = Path(folder).expanduser()

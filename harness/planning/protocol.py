@@ -1,4 +1,4 @@
-"""How episodes are played: everything that changes a success rate without being the policy."""
+"""Evaluation protocols: the rules of an episode that affect a success rate and are not part of the policy."""
 
 from __future__ import annotations
 
@@ -9,35 +9,36 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from simloop.envs.interface import RenderSettings
+from simloop.envs.plugins import Registry
 from simloop.harness.errors import SimloopError
 from simloop.harness.planning.perturbation import Perturbation
 from simloop.results.records.perturbation_kinds import perturbed_label
 
 
 class ProtocolError(SimloopError):
-    """Rules by which no episode can be played."""
+    """Raised for rules that no episode can follow, and for protocols that do not exist."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """The rules of an evaluation. Results under different rules never share a table column."""
+    """The rules of an evaluation. Results under different protocols never share a table column."""
 
     suite: str
     name: str = "default-v1"
-    """With its version. `NAMED` has the rules of each."""
+    """Name with version, as in `PROTOCOLS`."""
     render: RenderSettings = field(default_factory=RenderSettings)
     replan_steps: int = 10
-    """Actions of a chunk that are executed before the policy is asked again (at most the chunk)."""
+    """Actions of a chunk to execute before the next query; at most the whole chunk."""
     max_steps: int | None = None
-    """Control steps per episode; None for the limit of the task."""
+    """Step limit of an episode, in control steps; None for the limit of the task."""
     undecodable: Literal["end_episode", "hold"] = "end_episode"
-    """What follows tokens that spell no action chunk: the episode ends as a failure, or the robot
-    executes zero actions until the next query. Either way they are counted."""
+    """How an episode continues after tokens that do not decode to a chunk: it ends as a failure, or the robot
+    executes zero actions until the next query. Undecodable answers are counted either way."""
     perturbation: Perturbation | None = None
-    """What is disturbed on purpose between simulator and policy."""
+    """Perturbation of observations or actions; None for none."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers that cannot be played."""
+        """Raise `ProtocolError` for step counts below 1."""
         if self.replan_steps < 1:
             raise ProtocolError(f"replan_steps must be at least 1; got {self.replan_steps}.")
         if self.max_steps is not None and self.max_steps < 1:
@@ -50,40 +51,45 @@ class Protocol:
 
     @property
     def label(self) -> str:
-        """Name by which tables tell protocols apart, e.g. `metaworld/default-v1`.
+        """Name of the protocol in records and tables, e.g. `metaworld/default-v1`.
 
-        Rules that differ from the named protocol's show as a piece of their hash, a perturbation by its name:
+        Rules that differ from those of the named protocol add the start of their hash, a perturbation its name:
         `metaworld/default-v1 with camera-noise=0.1`.
         """
         if self.perturbation is not None:
-            undisturbed = dataclasses.replace(self, perturbation=None)
-            return perturbed_label(undisturbed.label, self.perturbation.kind, self.perturbation.strength)
-        named = NAMED.get((self.suite, self.name), Protocol(self.suite, self.name))
-        return f"{self.suite}/{self.name}" + ("" if self == named else f"+{self.sha256[:8]}")
+            unperturbed = dataclasses.replace(self, perturbation=None)
+            return perturbed_label(unperturbed.label, self.perturbation.kind, self.perturbation.strength)
+        key = f"{self.suite}/{self.name}"
+        named = PROTOCOLS[key] if key in PROTOCOLS else Protocol(self.suite, self.name)
+        return key if self == named else f"{key}+{self.sha256[:8]}"
 
 
 DEFAULT = "default-v1"
 
 
-def _named(*protocols: Protocol) -> dict[tuple[str, str], Protocol]:
-    return {(protocol.suite, protocol.name): protocol for protocol in protocols}
+def _key(protocol: Protocol) -> str:
+    return f"{protocol.suite}/{protocol.name}"
 
 
-NAMED = _named(
-    # Ours: cheap pictures, a replan interval that suits chunks of ten and more.
+_PROTOCOLS = (
+    # The protocols of simloop: small images, and a replan interval for chunks of ten actions and more.
     Protocol("metaworld"),
     Protocol("libero", render=RenderSettings("fast", 256, 256)),
     Protocol("aloha_sim", render=RenderSettings("fast", 240, 320)),
-    # openpi, examples/libero/main.py. Of the rules of that program the suite itself keeps the initial states, the
-    # settling, the step limits and the seed of the fixtures; the adapter the orientation of images and hand.
+    # openpi, examples/libero/main.py. The suite takes the initial states, settling steps, step limits and the seed of
+    # the fixtures from there, the adapter the orientation of images and gripper.
     Protocol("libero", "openpi-v1", RenderSettings("official", 256, 256), replan_steps=5),
     # openpi, examples/aloha_sim: gymnasium truncates gym-aloha's episodes after 300 steps.
     Protocol("aloha_sim", "openpi-v1", RenderSettings("official", 480, 640), replan_steps=10, max_steps=300),
-    # LeRobot, src/lerobot/envs/metaworld.py: one camera, which this suite calls `corner4` and holds upright. How
-    # much of a chunk is played is a setting of LeRobot's policies; this is the default of this protocol.
+    # LeRobot, src/lerobot/envs/metaworld.py: one camera, which this suite calls `corner4` and renders upright. LeRobot
+    # leaves the number of executed actions to the policy; 10 is the choice of this protocol.
     Protocol("metaworld", "lerobot-v1", RenderSettings("official", 480, 480), replan_steps=10),
 )
-"""Protocols by suite and name. A name never changes its rules: other rules are a new version."""
+
+PROTOCOLS: Registry[Protocol] = Registry(
+    "simloop.protocols", Protocol, {_key(protocol): protocol for protocol in _PROTOCOLS}, name_of=_key
+)
+"""Protocols by `SUITE/NAME`. The rules of a name never change: other rules get a new version."""
 
 
 def named_protocol(suite: str, name: str = DEFAULT) -> Protocol:
@@ -92,7 +98,7 @@ def named_protocol(suite: str, name: str = DEFAULT) -> Protocol:
     Raises:
       ProtocolError: If there is none.
     """
-    if (suite, name) not in NAMED:
-        known = ", ".join(known for of, known in NAMED if of == suite) or "none"
-        raise ProtocolError(f"Suite {suite!r} has no protocol {name!r}; it has {known}.")
-    return NAMED[suite, name]
+    if f"{suite}/{name}" in PROTOCOLS:
+        return PROTOCOLS[f"{suite}/{name}"]
+    known = [key.removeprefix(f"{suite}/") for key in PROTOCOLS if key.startswith(f"{suite}/")]
+    raise ProtocolError(f"Suite {suite!r} has no protocol {name!r}; it has {', '.join(known) or 'none'}.")

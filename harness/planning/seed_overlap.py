@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 from simloop.harness.planning.experiment import Experiment, ExperimentError
 from simloop.harness.planning.plan import Plan
+from simloop.policies.files.manifest import settings_of
 from simloop.policies.training.demonstration import DEMONSTRATIONS
-
-MANIFEST = "simloop_checkpoint.json"  # Read as JSON here, because opening a checkpoint imports JAX.
 
 
 def refuse_training_seeds(experiment: Experiment, plan: Plan) -> None:
@@ -37,8 +36,5 @@ def refuse_training_seeds(experiment: Experiment, plan: Plan) -> None:
 
 def training_seeds(checkpoint: Path) -> dict[str, frozenset[int]]:
     """Seeds of the demonstrations by `suite/task`; empty where the checkpoint records none."""
-    manifest = checkpoint / MANIFEST
-    if not manifest.is_file():
-        return {}
-    recorded = json.loads(manifest.read_text()).get("config", {}).get(DEMONSTRATIONS, {})
+    recorded: Any = settings_of(checkpoint).get(DEMONSTRATIONS, {})
     return {task: frozenset(seeds) for task, seeds in recorded.items()}

@@ -28,8 +28,8 @@ from simloop.policies.bench.random_weights import in_8_bits, random_policy
 from simloop.policies.bench.reference_implementation import Versus, ratio_table, versus
 from simloop.policies.bench.roofline import QueryWorkload
 from simloop.policies.bench.table import grid, markdown
-from simloop.policies.checkpoints.manifest import settings_of
 from simloop.policies.files.dataclass_cli import add_options
+from simloop.policies.files.manifest import settings_of
 from simloop.policies.inference.model_policy import ModelPolicy
 from simloop.policies.inference.placement import made_on, weights_bytes
 from simloop.policies.inference.quantization import SETTING

@@ -7,9 +7,9 @@ from pathlib import Path
 from simloop.policies.checkpoints.array_source import CheckpointError
 from simloop.policies.checkpoints.checkpoint import Checkpoint
 from simloop.policies.checkpoints.lerobot import open_lerobot, read_config
-from simloop.policies.checkpoints.manifest import MANIFEST
 from simloop.policies.checkpoints.native import open_own
 from simloop.policies.checkpoints.openpi import is_openpi_orbax, open_openpi_orbax, open_openpi_pytorch
+from simloop.policies.files.manifest import MANIFEST
 
 KNOWN = (
     f"simloop's own ({MANIFEST}), openpi's (params/), openpi's PyTorch conversion (model.safetensors) and "

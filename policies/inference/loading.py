@@ -10,8 +10,8 @@ import jax
 from jax.sharding import Mesh
 
 from simloop.policies.checkpoints import Checkpoint, CheckpointError, open_checkpoint, progress_bar
-from simloop.policies.checkpoints.manifest import settings_of
 from simloop.policies.files.cache_folder import simloop_home
+from simloop.policies.files.manifest import settings_of
 from simloop.policies.inference.model_policy import ModelPolicy, PolicyTokenizers
 from simloop.policies.inference.placement import made_on, weights_bytes
 from simloop.policies.inference.quantization import SETTING, Quantization, QuantizationError

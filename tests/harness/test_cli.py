@@ -42,7 +42,7 @@ def simloop(monkeypatch, capsys):
         (["--policies", "expert", "--episodes", "0"], ["--episodes must be at least 1; got 0"]),
         (["--policies", "expert", "expert"], ["expert twice"]),
         (["--policies", "pi0-tiny@/no/such/folder"], ["/no/such/folder", "does not exist"]),
-        (["--policies", "expert@/"], ["scripted and takes no checkpoint"]),
+        (["--policies", "expert@/"], ["'expert' takes no checkpoint"]),
         (["--policies", "expert", "--env-actors", "0"], ["--env-actors must be at least 1; got 0"]),
         (["--policies", "expert", "--video-every", "0"], ["--video-every must be at least 1; got 0"]),
         (

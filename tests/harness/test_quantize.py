@@ -15,8 +15,8 @@ from simloop.harness.errors import SimloopError
 from simloop.harness.planning.policy_names import UnknownPolicyError, is_policy, parse
 from simloop.harness.quantize import Quantizing, quantize
 from simloop.policies.checkpoints import CheckpointError, save_checkpoint
-from simloop.policies.checkpoints.manifest import MANIFEST, settings_of
 from simloop.policies.checkpoints.native import Manifest
+from simloop.policies.files.manifest import MANIFEST, settings_of
 from simloop.policies.inference.loading import load_policy
 from simloop.policies.interface import Query
 from simloop.policies.models.parameters import flatten

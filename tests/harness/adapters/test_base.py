@@ -67,7 +67,7 @@ def test_actions_are_clipped_to_the_bounds():
     )
 
 
-@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: f"{adapter.suite}-{adapter.robot}")
+@pytest.mark.parametrize("adapter", ADAPTERS.values(), ids=lambda adapter: f"{adapter.suite}-{adapter.robot}")
 def test_every_task_renders_the_cameras_of_its_adapters(adapter):
     assert adapter.suite in suites()
     for task in suite(adapter.suite).tasks():

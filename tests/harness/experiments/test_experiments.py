@@ -10,7 +10,7 @@ from simloop.harness import experiments
 from simloop.harness.adapters.registry import checked_adapter
 from simloop.harness.engine.resources import Resources
 from simloop.harness.planning.experiment import ExperimentError, with_checkpoint
-from simloop.harness.planning.protocol import NAMED, Protocol, ProtocolError, named_protocol
+from simloop.harness.planning.protocol import PROTOCOLS, Protocol, ProtocolError, named_protocol
 from simloop.harness.run import run
 from simloop.results.records.records import read_episodes
 from simloop.results.statistics.intervals import wilson
@@ -33,7 +33,7 @@ def test_an_experiment_is_called_as_its_file_and_can_be_planned(name):
     experiment = experiments.find(name)
     assert experiment.name == name
     assert len(experiment.plan().episodes) > 0
-    assert NAMED[experiment.suite, experiment.protocol.name] == experiment.protocol
+    assert PROTOCOLS[f"{experiment.suite}/{experiment.protocol.name}"] == experiment.protocol
     for policy in experiment.policy_specs().values():
         checked_adapter(policy, experiment.task_specs())
     assert f"simloop run {name}" in importlib.import_module(f"simloop.harness.experiments.{name}").__doc__
@@ -71,7 +71,7 @@ def test_rules_that_differ_from_the_named_ones_show_in_the_label():
     named = named_protocol("libero", "openpi-v1")
     assert named.label == "libero/openpi-v1"
     assert Protocol("libero", "openpi-v1").label.startswith("libero/openpi-v1+")
-    assert len({protocol.sha256 for protocol in NAMED.values()}) == len(NAMED)
+    assert len({protocol.sha256 for protocol in PROTOCOLS.values()}) == len(PROTOCOLS)
     with pytest.raises(ProtocolError, match=r"no protocol 'openpi-v1'; it has default-v1, lerobot-v1"):
         named_protocol("metaworld", "openpi-v1")
 

@@ -61,7 +61,7 @@ def test_names_a_policy_as_written_where_no_name_is_given(checkpoint):
         ("random=expert", "'random' is the name of another policy"),
         ("mine=exprt", "no policy 'exprt'. Did you mean 'expert'"),
         ("mine=pi0-tiny@/no/such/folder", "/no/such/folder, which does not exist"),
-        ("mine=expert@random", "scripted and takes no checkpoint"),
+        ("mine=expert@random", "'expert' takes no checkpoint"),
         ("mine=pi0-tiny-int8", "name the folder: pi0-tiny-int8@FOLDER"),
     ],
 )

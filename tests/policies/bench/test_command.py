@@ -6,7 +6,7 @@ import pytest
 
 from simloop.policies.bench.bench_config import BenchConfig, BenchError, compiler_options, measured_preset
 from simloop.policies.bench.command import main
-from simloop.policies.checkpoints.manifest import MANIFEST
+from simloop.policies.files.manifest import MANIFEST
 from simloop.policies.presets import PRESETS
 from tests.helpers.fresh_python import run_python
 
