@@ -60,7 +60,7 @@ def main(console: Console, suites: Sequence[str] = ()) -> int:
 def _python() -> str:
     if not (3, 11) <= sys.version_info[:2] <= (3, 12):
         raise CheckFailed(
-            f"Python 3.11 or 3.12 is needed, this is {platform.python_version()}. Run scripts/setup with another Python."
+            f"Python 3.11 or 3.12 is needed, got {platform.python_version()}. Install simloop with one of them."
         )
     return f"{platform.python_version()} at {sys.executable}"
 
@@ -198,6 +198,6 @@ def _judged(suite: Suite, found: golden.GoldenComparison) -> str:
     raise CheckFailed(
         f"the robot's state differs by {found.state_difference:.2g} (tolerance {golden.STATE_TOLERANCE:g}), the "
         f"image by {found.picture_difference:.2f} of 255 (tolerance {golden.PICTURE_TOLERANCE}). Differences from "
-        f"the machine of the recording: {'; '.join(versions + others) or 'none known'}. Results of this machine are not "
-        "comparable with published ones; install the versions of requirements.lock with scripts/setup."
+        f"the machine of the recording: {'; '.join(versions + others) or 'none known'}. Results of this machine are "
+        "not comparable with published ones; install the versions of requirements.lock with scripts/setup."
     )
