@@ -1,116 +1,116 @@
-"""Policies in 8 bits: calibrated on demonstrations, compared with what they were made from, written down."""
+"""Quantise policies to 8 bits: calibrate on demonstrations, measure the change of actions, write a checkpoint."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from simloop.harness.errors import SimloopError
 from simloop.harness.planning.policy_names import parse
+from simloop.policies.checkpoints import CheckpointError, open_checkpoint, save_checkpoint
+from simloop.policies.files.progress import progress_bar
+from simloop.policies.inference.loading import NoWeightsError, load_policy
+from simloop.policies.inference.model_policy import ModelPolicy
 from simloop.policies.inference.quantization import SETTING, Kind, Quantization, QuantizationError
+from simloop.policies.models.parameters import flatten
 from simloop.policies.presets import PRESETS, preset
+from simloop.policies.tokenizers.fast_actions import FOLDER_IN_CHECKPOINT, folder_contents
+from simloop.policies.training.calibration import (
+    ActionDeviation,
+    action_error,
+    calibrate,
+    in_8_bits,
+    observations,
+)
 from simloop.policies.training.config import TrainConfig
-from simloop.policies.training.layout import DatasetError
-
-if TYPE_CHECKING:
-    from simloop.policies.inference.model_policy import ModelPolicy
-    from simloop.policies.training.calibration import ActionDeviation
+from simloop.policies.training.dataset_layout import DatasetError
+from simloop.policies.training.prepared import prepare
 
 
 @dataclasses.dataclass(frozen=True)
-class Quantizing:
-    """What is to be made of what."""
+class QuantizeOptions:
+    """Options of `simloop quantize`."""
 
     policy: str
+    """PRESET@FOLDER, or a preset with bundled weights."""
     kind: Kind
     data: Path
+    """Folder of a LeRobotDataset."""
     out: Path
+    """Folder of the checkpoint to write; must not exist."""
     frames: int
+    """Frames of the data to use."""
     cameras: tuple[str, ...] = ()
+    """MODEL_CAMERA=DATASET_KEY pairs, as in `TrainConfig`."""
 
 
-def quantize(wanted: Quantizing, console: Console) -> str:
-    """Write a checkpoint that answers in 8 bits; returns the name that it runs as.
+def quantize(options: QuantizeOptions, console: Console) -> str:
+    """Write a checkpoint of an 8-bit policy; returns the policy name that it runs under.
 
-    Half of the frames give the ranges of inputs, and the other half say how much actions change.
+    Half of the frames calibrate the input ranges; the other half measure how much actions change.
 
     Raises:
-      SimloopError: If the policy cannot be quantised, the folder exists, or the data do not fit.
+      SimloopError: If the policy cannot be quantised, the folder exists, or too few frames are requested.
+      DatasetError: If the data do not fit the policy.
     """
-    named = parse(wanted.policy)
-    if named.base not in PRESETS or named.random or named.quantized:
+    name = parse(options.policy)
+    if name.base not in PRESETS or name.random or name.quantized:
         raise SimloopError(
-            f"What is quantised is a policy with trained weights, PRESET@FOLDER or a preset that has some in the "
-            f"box; got {wanted.policy!r}."
+            f"quantize needs trained weights: PRESET@FOLDER or a bundled preset; got {options.policy!r}."
         )
-    if wanted.frames < 2:
+    if options.frames < 2:
         raise SimloopError(
-            f"--frames must be at least 2, of which half are to calibrate on; got {wanted.frames}."
+            f"--frames must be at least 2, half of them for calibration; got {options.frames}."
         )
-    if wanted.out.exists():
-        raise SimloopError(f"{wanted.out} exists; name another folder with --out.")
-    # These take a second to import.
-    from simloop.policies.checkpoints import CheckpointError
-    from simloop.policies.inference.loading import NoWeightsError, load_policy
-    from simloop.policies.training.calibration import action_error, calibrate, in_8_bits, observations
-    from simloop.policies.training.prepared import prepare
-
-    chosen = preset(named.base)
-    keys = TrainConfig(chosen.name, (wanted.data,), wanted.out, cameras=wanted.cameras).camera_keys(
+    if options.out.exists():
+        raise SimloopError(f"{options.out} exists; choose another folder with --out.")
+    chosen = preset(name.base)
+    keys = TrainConfig(chosen.name, (options.data,), options.out, cameras=options.cameras).camera_keys(
         chosen.cameras
     )
     try:
-        data = prepare(wanted.data, keys, chosen.model.image_size, on_progress=console.print)
-        policy = load_policy(chosen.name, named.checkpoint)
+        data = prepare(options.data, keys, chosen.model.image_size, log=console.print)
+        policy = load_policy(chosen.name, name.checkpoint)
     except (CheckpointError, NoWeightsError) as error:
         raise SimloopError(str(error)) from error
     if data.states.shape[1] != chosen.state_size:
         raise DatasetError(
-            f"{chosen.name} takes a state of {chosen.state_size} numbers (robot {chosen.robot}); {wanted.data} has "
+            f"{chosen.name} takes a state of {chosen.state_size} numbers (robot {chosen.robot}); {options.data} has "
             f"{data.states.shape[1]}."
         )
-    queries = observations(data, wanted.frames)
+    queries = observations(data, options.frames)
     seen, unseen = queries[::2], queries[1::2]
     try:
-        with _counted(console, f"Calibrating on {len(seen)} frames", len(seen)) as on_progress:
-            quantization = calibrate(policy, seen, wanted.kind, on_progress)
-        with _counted(console, f"Comparing on {len(unseen)} others", len(unseen)) as on_progress:
-            change = action_error(policy, in_8_bits(policy, quantization), unseen, on_progress)
+        with progress_bar(f"Calibrating on {len(seen)} frames", len(seen), console=console) as update:
+            quantization = calibrate(policy, seen, options.kind, update)
+        with progress_bar(f"Comparing on {len(unseen)} others", len(unseen), console=console) as update:
+            change = action_error(policy, in_8_bits(policy, quantization), unseen, update)
     except QuantizationError as problem:
         raise SimloopError(str(problem)) from problem
-    made_of = {
+    origin = {
         "calibrated_on": {"sha256": data.sha256, "frames": len(seen), "episodes": data.episodes},
         "action_error": dataclasses.asdict(change),
     }
-    _write(wanted.out, policy, named.checkpoint, quantization, made_of)
-    _say(console, wanted.kind, change)
-    return f"{named.base}-{wanted.kind}@{wanted.out}"
+    _write(options.out, policy, name.checkpoint, quantization, origin)
+    console.print(_summary(options.kind, change), highlight=False, soft_wrap=True)
+    return f"{name.base}-{options.kind}@{options.out}"
 
 
 def _write(
-    out: Path, policy: ModelPolicy, source: Path | None, quantization: Quantization, made_of: dict[str, Any]
+    out: Path, policy: ModelPolicy, source: Path | None, quantization: Quantization, origin: dict[str, Any]
 ) -> None:
-    """The checkpoint that the policy came from, in its own dtype, with the ranges among its settings."""
-    from simloop.policies.checkpoints import CheckpointError, open_checkpoint, save_checkpoint
-    from simloop.policies.models.parameters import flatten
-    from simloop.policies.tokenizers.fast_actions import FOLDER_IN_CHECKPOINT
-
+    """Write the policy's weights in their own dtype, with the ranges among the settings."""
     assert source is not None
     opened = open_checkpoint(source)
     settings: dict[str, Any] = dict(opened.settings) if opened.format == "simloop" else {}
     settings[SETTING] = {
         **quantization.as_json(),
-        **made_of,
+        **origin,
         "weights_sha256": opened.weights_sha256(),
     }
-    tokens = source / FOLDER_IN_CHECKPOINT
-    files = sorted(tokens.iterdir()) if tokens.is_dir() else []
     try:
         save_checkpoint(
             out,
@@ -119,30 +119,21 @@ def _write(
             normalization=policy.preset.normalization,
             config=settings,
             norm_stats={policy.preset.robot: policy.stats},
-            files={f"{FOLDER_IN_CHECKPOINT}/{file.name}": file.read_bytes() for file in files},
+            files=folder_contents(source / FOLDER_IN_CHECKPOINT),
         )
     except CheckpointError as error:
         raise SimloopError(str(error)) from error
 
 
-def _say(console: Console, kind: Kind, change: ActionDeviation) -> None:
+def _summary(kind: Kind, change: ActionDeviation) -> str:
     if not change.compared:
-        console.print(
-            f"None of {change.queries} queries was answered with actions by both, so nothing is known."
+        return (
+            f"No query of {change.queries} was answered with actions by both policies, so no change is known."
         )
-        return
-    apart = "" if change.compared == change.queries else f" ({change.compared} answered with actions by both)"
-    console.print(
-        f"Actions of {change.queries} frames that were not calibrated on{apart} differ in {kind} by "
-        f"{100 * change.relative:.2g} % of their standard deviation (root mean square); cosine {change.cosine:.4f}.",
-        highlight=False,
-        soft_wrap=True,
+    subset = (
+        "" if change.compared == change.queries else f" ({change.compared} answered with actions by both)"
     )
-
-
-@contextmanager
-def _counted(console: Console, title: str, total: int) -> Iterator[Callable[[int], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(title, total=total)
-        yield lambda done: progress.update(task, completed=done)
+    return (
+        f"Actions of {change.queries} frames not used for calibration{subset} change in {kind} by "
+        f"{100 * change.relative:.2g} % of their standard deviation (RMS); cosine {change.cosine:.4f}."
+    )

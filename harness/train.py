@@ -1,4 +1,4 @@
-"""Training with closed-loop evaluations on the way. The training itself is `simloop.policies.training`."""
+"""Training with closed-loop evaluations between steps; the training itself is in `simloop.policies.training`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from simloop.harness.engine.resources import Resources
 from simloop.harness.errors import SimloopError
 from simloop.harness.planning.experiment import Experiment
 from simloop.harness.planning.protocol import named_protocol
-from simloop.harness.run import run
 from simloop.policies.checkpoints import CheckpointError
-from simloop.policies.presets import UnknownPresetError
 from simloop.policies.training.config import TrainConfig
 from simloop.policies.training.loop import Evaluation
 from simloop.policies.training.loop import train as train_weights
@@ -21,7 +19,7 @@ from simloop.results.records.records import read_episodes
 
 EVALUATIONS = "evaluations"
 VALIDATION_SEED = 271_828
-"""Other initial states than those of default runs, which are for the final comparison."""
+"""Root of the initial states of evaluations, which differ from those of default runs."""
 
 
 def train(
@@ -34,15 +32,15 @@ def train(
 ) -> Path:
     """Train, evaluating the exported weights every `every` steps and at the end; None for never.
 
-    Success rates go into the curves, the runs into the folder `evaluations` of the training.
+    Success rates are added to the curves; the runs are in the folder `evaluations` of the training run.
 
     Raises:
-      SimloopError: If there is no such preset, or the checkpoint to start from does not fit.
-      TrainingError, DatasetError: As `simloop.policies.training.loop.train` does.
+      SimloopError: If the checkpoint to start from does not fit.
+      UnknownPresetError, TrainingError, DatasetError: As in `simloop.policies.training.loop.train`.
     """
     evaluation = None
     if every is not None:
-        settled = functools.partial(
+        evaluate_checkpoint = functools.partial(
             evaluate,
             preset=config.preset,
             out=config.out,
@@ -51,10 +49,10 @@ def train(
             episodes=episodes,
             console=console,
         )
-        evaluation = Evaluation(every, settled)
+        evaluation = Evaluation(every, evaluate_checkpoint)
     try:
         return train_weights(config, evaluation)
-    except (CheckpointError, UnknownPresetError) as error:
+    except CheckpointError as error:
         raise SimloopError(str(error)) from error
 
 
@@ -69,7 +67,9 @@ def evaluate(
     episodes: int,
     console: Console,
 ) -> dict[str, float]:
-    """Success rates of a checkpoint, over all tasks and for each; errors are counted apart."""
+    """Success rates of a checkpoint, over all tasks and by task, and the number of episodes with errors."""
+    from simloop.harness.run import run  # Training without evaluations needs no Ray.
+
     experiment = Experiment(
         name=f"step-{step:07d}",
         suite=suite,
@@ -87,8 +87,8 @@ def evaluate(
             errors += 1
         else:
             outcomes.setdefault(record.task, []).append(record.outcome == "success")
-    rates = {f"success/{task}": sum(won) / len(won) for task, won in sorted(outcomes.items())}
-    everything = [won for task in outcomes.values() for won in task]
-    if everything:
-        rates["success"] = sum(everything) / len(everything)
+    rates = {f"success/{task}": sum(of_task) / len(of_task) for task, of_task in sorted(outcomes.items())}
+    completed = [success for of_task in outcomes.values() for success in of_task]
+    if completed:
+        rates["success"] = sum(completed) / len(completed)
     return {**rates, "errors": float(errors)}

@@ -100,18 +100,17 @@ def driver(*, seconds: Seconds = 20.0) -> int:
 def policy(
     preset: Annotated[Positional[str], arg(metavar="PRESET")], config: Annotated[BenchConfig, arg(name="")]
 ) -> int:
-    """Measure how fast a policy answers; `python -m simloop.policies.bench` does the same with JAX and flax alone.
+    """Measure latency and throughput of a policy, and each stage beside its roofline.
 
     Example:
 
       simloop bench policy pi05_libero --random-weights --batches 1 8 32
 
-    Prints, as Markdown, latency and throughput by batch size, and each stage beside the least time that it
-    takes on this device and the FLOPs that XLA counts in it.
+    Prints Markdown tables: latency and throughput by batch size; time, roofline and XLA's FLOPs by stage.
 
     Args:
-      preset: Which policy, such as pi0-tiny.
+      preset: Preset, such as pi0-tiny.
     """
-    from simloop.policies.bench.command import bench as bench_preset
+    from simloop.policies.bench.benchmark import benchmark_policy
 
-    return bench_preset(preset, config)
+    return benchmark_policy(preset, config)

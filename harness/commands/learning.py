@@ -110,11 +110,11 @@ def quantize(
       cameras: MODEL_CAMERA=DATASET_KEY for each camera; base_0_rgb=observation.images.base_0_rgb and so on
         without.
     """
-    from simloop.harness.quantize import Quantizing
+    from simloop.harness.quantize import QuantizeOptions
     from simloop.harness.quantize import quantize as quantize_policy
 
     console = Console()
-    name = quantize_policy(Quantizing(policy, to, data, out, frames, cameras), console)
+    name = quantize_policy(QuantizeOptions(policy, to, data, out, frames, cameras), console)
     console.print(f"It runs as {name}.", highlight=False, soft_wrap=True)
     return 0
 
@@ -127,7 +127,7 @@ def train(
     eval_tasks: Annotated[tuple[str, ...], arg("T [T ...]")] = ("MT10",),
     eval_episodes: Annotated[int, arg("N")] = 5,
 ) -> int:
-    """Train a policy on demonstrations; `python -m simloop.policies.training` does the same without simulators.
+    """Train a policy on demonstrations.
 
     Example:
 

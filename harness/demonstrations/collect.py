@@ -44,11 +44,11 @@ from simloop.harness.planning.seeding import demonstration_key, demonstration_se
 from simloop.harness.recording.run_folder import write_atomically
 from simloop.harness.recording.run_progress import PLAIN_EVERY_S
 from simloop.harness.run import sigterm_as_interrupt
+from simloop.policies.files.video import CRF
 from simloop.policies.interface import BatchedPolicy, PolicySpec, batched
 from simloop.policies.scripted import scripted_policy
+from simloop.policies.training.dataset_writer import DatasetHeader, write_dataset
 from simloop.policies.training.demonstration import Demonstration, demonstration_from
-from simloop.policies.training.video import CRF
-from simloop.policies.training.writing import DatasetHeader, write_dataset
 
 CONFIG = "collection.json"
 MOST_ATTEMPTS = 4

@@ -13,10 +13,10 @@ from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.rollout.latency import Reply
 from simloop.harness.rollout.observers import Recorder
 from simloop.harness.rollout.result import RolloutResult
+from simloop.policies.files.video import VideoEncoder
 from simloop.policies.interface import Chunk, PolicySpec, Query
 from simloop.policies.scripted import scripted_policy
 from simloop.policies.training.demonstration import IMAGE_STATS_EVERY, Demonstration, image_stats
-from simloop.policies.training.video import VideoEncoder
 from simloop.policies.transforms.preprocessing import resize_with_pad
 
 EXPERT = "expert"

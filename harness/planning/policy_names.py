@@ -158,7 +158,7 @@ def parse(written: str, checkpoint: Path | None = None) -> NamedPolicy:
             f"{base_and_kind}@FOLDER."
         )
     if not at:
-        return NamedPolicy(name, base, PRESETS[base].boxed if base in PRESETS else None)
+        return NamedPolicy(name, base, PRESETS[base].bundled if base in PRESETS else None)
     if base in POLICIES and POLICIES[base].checkpoint == "none":
         raise UnknownPolicyError(f"Policy {base!r} takes no checkpoint; got {written!r}.")
     if folder == RANDOM and base in PRESETS:

@@ -11,7 +11,7 @@ from simloop.envs.interface import Env
 from simloop.harness.rollout.camera_frames import CameraFrames
 from simloop.harness.rollout.observers import Recorder, StepRecord
 from simloop.harness.rollout.result import RolloutResult
-from simloop.policies.training.video import VideoEncoder
+from simloop.policies.files.video import VideoEncoder
 
 CRF = 20
 """Quality of x264; lower is better."""

@@ -1,8 +1,7 @@
-"""FLOPs and bytes of a query as XLA counts them, without weights: nothing is allocated, nothing runs.
+"""FLOPs and bytes of each stage as XLA counts them, from the shapes of the weights alone.
 
-XLA counts the body of a loop once, however often it runs, so layers and flow steps are laid out one after
-the other before they are counted, and rows attend together. What is filled up to aligned lengths counts; a lone row of
-pi0-FAST counts once.
+XLA counts the body of a loop once, however often it runs, so layers and flow steps are unrolled before
+counting, and all rows attend in one product. Padding to aligned lengths is included.
 """
 
 from __future__ import annotations
@@ -18,62 +17,53 @@ from flax import nnx
 from simloop.policies.bench import stages
 from simloop.policies.bench.roofline import QueryWorkload
 from simloop.policies.inference.fused_weights import with_joined_projections
-from simloop.policies.inference.sampling import actions
 from simloop.policies.models.configs import ModelConfig
 from simloop.policies.models.parameters import abstract_model, model_class
 
 
 @dataclass(frozen=True)
 class Count:
-    """What XLA counts in one function."""
+    """XLA's counts for one function."""
 
     flops: float | int
     bytes: float | int
-    """Read and written by all operations; before compilation, as if each went through memory."""
+    """Read and written by all operations; before optimisation, as if every operation went through memory."""
 
 
 def counts(work: QueryWorkload, batch: int, *, compiled: bool = False) -> dict[str, Count]:
-    """Counts of one run of every stage, under the names of `floor.stages`.
+    """Counts of one run of every stage, by the stage names of `roofline_stages`.
 
     Args:
-      work: What is asked.
-      batch: Rows.
-      compiled: Count after XLA has optimised, which takes as long as compiling does.
+      work: Workload of a query.
+      batch: Number of rows.
+      compiled: Count after optimisation, which compiles the stages.
     """
-    straight = _Straight(work.config)
+    model = _UnrolledModel(work.config)
     queries = stages.random_batch(work, batch)
 
     def prefill(model: Any, prefix: Any) -> Any:
         return stages.prefill(model, prefix, work.answer_tokens)
 
-    prefix = straight.shapes(stages.embed, queries)
-    read = straight.shapes(prefill, prefix)
+    prefix = model.shapes(stages.embed, queries)
+    read = model.shapes(prefill, prefix)
     found = {
-        "image encoder": straight.count(stages.embed, queries, compiled=compiled),
-        "prefill": straight.count(prefill, prefix, compiled=compiled),
+        "image encoder": model.count(stages.embed, queries, compiled=compiled),
+        "prefill": model.count(prefill, prefix, compiled=compiled),
     }
     if work.config.action_expert is None:
-        found["token"] = straight.count(stages.token, *read, compiled=compiled)
+        found["token"] = model.count(stages.token, *read, compiled=compiled)
         return found
-    schedule = straight.shapes(lambda model: model.schedule(1))
+    schedule = model.shapes(lambda model: model.schedule(1))
     x = jax.ShapeDtypeStruct((batch, work.config.action_horizon, work.config.action_dim), "float32")
-    step = straight.count(stages.flow_step, read, queries.state, x, schedule, compiled=compiled)
+    step = model.count(stages.flow_step, read, queries.state, x, schedule, compiled=compiled)
     return {**found, "flow step": step}
 
 
-def count_actions(work: QueryWorkload, batch: int, *, compiled: bool = False) -> Count:
-    """The whole query of a flow model, as one function."""
-    straight = _Straight(work.config)
-    schedule = straight.shapes(lambda model: model.schedule(work.flow_steps))
-    keys = jax.ShapeDtypeStruct((batch, 2), "uint32")
-    return straight.count(actions, schedule, stages.random_batch(work, batch), keys, compiled=compiled)
-
-
-class _Straight:
-    """A model without loops, by the shapes of its weights."""
+class _UnrolledModel:
+    """A model without loops, given by the shapes of its weights."""
 
     def __init__(self, config: ModelConfig):
-        # On CPUs rows would take turns, in a loop.
+        # On CPUs the rows would attend in a loop.
         in_place = config.optimizations.attention_in_place and jax.default_backend() != "cpu"
         optimizations = dataclasses.replace(
             config.optimizations, unrolled_steps=True, attention_in_place=in_place
@@ -88,11 +78,11 @@ class _Straight:
         self.state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, config.dtype), state)
 
     def shapes(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What the function returns."""
+        """Shapes and dtypes that the function returns."""
         return jax.eval_shape(self._on_state(function), self.state, *arguments)
 
     def count(self, function: Callable[..., Any], *arguments: Any, compiled: bool) -> Count:
-        """What XLA counts in it."""
+        """XLA's counts for the function."""
         stage = jax.jit(self._on_state(function)).lower(self.state, *arguments)
         found = stage.compile().cost_analysis() if compiled else stage.cost_analysis()
         entries = found[0] if isinstance(found, list) else found

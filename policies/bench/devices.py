@@ -1,4 +1,4 @@
-"""What devices can do: from their data sheets, or measured where there is none."""
+"""Peak arithmetic and bandwidth of devices, from data sheets or measured, and timing of device calls."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from simloop.policies.bench.roofline import Ceilings
 
 SUSTAINED_FLOPS, SUSTAINED_BANDWIDTH = 0.80, 0.90
 """Shares of the data sheet that large products and long copies reach on an H200 (790 of 989 TFLOP/s at its
-power limit, 4.3 of 4.8 TB/s); taken for all data-centre GPUs."""
+power limit, 4.3 of 4.8 TB/s); assumed for all data-centre GPUs."""
 
 
 @dataclass(frozen=True)
 class DataSheet:
-    """Dense bfloat16 with float32 sums, and memory bandwidth."""
+    """Dense bfloat16 products with float32 accumulation, and memory bandwidth."""
 
     flops_per_s: float
     bytes_per_s: float
 
 
 DATA_SHEETS = {
-    # By a part of the name that JAX gives the device. NVIDIA's data sheets and white papers of each.
+    # By a part of JAX's name of the device; from NVIDIA's data sheets and white papers.
     "B200": DataSheet(2250e12, 8.0e12),
     "H200": DataSheet(989e12, 4.8e12),
     "H100 PCIe": DataSheet(756e12, 2.0e12),
@@ -44,7 +44,7 @@ TRIES = 7
 
 
 def ceilings(dtype: str) -> Ceilings:
-    """What the default device reaches in this dtype."""
+    """Sustained limits of the default device for products in this dtype."""
     kind = jax.devices()[0].device_kind
     if dtype == "bfloat16":
         for name, sheet in DATA_SHEETS.items():
@@ -54,56 +54,49 @@ def ceilings(dtype: str) -> Ceilings:
                     SUSTAINED_BANDWIDTH * sheet.bytes_per_s,
                     f"{kind}: {SUSTAINED_FLOPS:.0%} and {SUSTAINED_BANDWIDTH:.0%} of the data sheet",
                 )
-    return measured(dtype)
-
-
-def measured(dtype: str) -> Ceilings:
-    """The best of several products of square matrices, and of several passes over a long array."""
+    product, negative = jax.jit(jnp.matmul), jax.jit(jnp.negative)
     square = jnp.ones((PRODUCT_SIZE, PRODUCT_SIZE), dtype)
-    flops = 2 * PRODUCT_SIZE**3 / _best(jax.jit(jnp.matmul), square, square)
-    # Read and written once each.
-    long = jnp.ones((COPIED_NUMBERS,), jnp.float32)
-    traffic = 2 * long.nbytes / _best(jax.jit(jnp.negative), long)
-    return Ceilings(flops, traffic, f"{jax.devices()[0].device_kind}: measured in this process, {dtype}")
+    vector = jnp.ones((COPIED_NUMBERS,), jnp.float32)
+    flops = 2 * PRODUCT_SIZE**3 / min(_seconds(lambda: product(square, square), min_calls=TRIES))
+    traffic = (
+        2 * vector.nbytes / min(_seconds(lambda: negative(vector), min_calls=TRIES))
+    )  # Read and written.
+    return Ceilings(flops, traffic, f"{kind}: measured in this process, {dtype}")
 
 
-def _best(function: Callable[..., jax.Array], *arguments: jax.Array) -> float:
-    return min(seconds_of(function, *arguments, at_least=TRIES, seconds=0.0))
-
-
-def seconds_of(function: Callable, *arguments: object, at_least: int, seconds: float) -> list[float]:
-    """How long calls take, to the end of their work on the device; the first, which compiles, is left out.
+def median_seconds(call: Callable[[], object], *, min_calls: int, seconds: float) -> float:
+    """Median duration of a call, until its device work is complete; the first call, which compiles, is excluded.
 
     Args:
-      function: What is called.
-      arguments: What with.
-      at_least: Number of calls.
-      seconds: Calls go on until so much time has passed.
+      call: Function to time.
+      min_calls: Least number of timed calls.
+      seconds: Least total duration of all calls.
     """
-    jax.block_until_ready(function(*arguments))
-    taken: list[float] = []
-    while len(taken) < at_least or sum(taken) < seconds:
-        start = time.perf_counter()
-        jax.block_until_ready(function(*arguments))
-        taken.append(time.perf_counter() - start)
-    return taken
+    return statistics.median(_seconds(call, min_calls=min_calls, seconds=seconds))
 
 
-def in_turns(
-    first: Callable[[], object], second: Callable[[], object], *, at_least: int, seconds: float
+def alternating_seconds(
+    first: Callable[[], object], second: Callable[[], object], *, min_calls: int, seconds: float
 ) -> tuple[list[float], list[float]]:
-    """`seconds_of` two functions that are called one after the other, so that both meet the same machine."""
-    taken: tuple[list[float], list[float]] = ([], [])
-    for function in (first, second):
-        jax.block_until_ready(function())
-    while len(taken[0]) < at_least or sum(map(sum, taken)) < seconds:
-        for function, times in zip((first, second), taken, strict=True):
-            start = time.perf_counter()
-            jax.block_until_ready(function())
-            times.append(time.perf_counter() - start)
-    return taken
+    """Durations of two functions that are called alternately, so that load from other programs affects both."""
+    durations: tuple[list[float], list[float]] = ([], [])
+    for call in (first, second):
+        jax.block_until_ready(call())
+    while len(durations[0]) < min_calls or sum(map(sum, durations)) < seconds:
+        for call, own in zip((first, second), durations, strict=True):
+            own.append(_timed(call))
+    return durations
 
 
-def median_of(function: Callable, *arguments: object, at_least: int, seconds: float) -> float:
-    """The median of `seconds_of`."""
-    return statistics.median(seconds_of(function, *arguments, at_least=at_least, seconds=seconds))
+def _seconds(call: Callable[[], object], *, min_calls: int, seconds: float = 0.0) -> list[float]:
+    jax.block_until_ready(call())
+    durations: list[float] = []
+    while len(durations) < min_calls or sum(durations) < seconds:
+        durations.append(_timed(call))
+    return durations
+
+
+def _timed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Times of a policy by stage, batch size by batch size."""
+"""Time whole batches of queries and the stages of a policy."""
 
 from __future__ import annotations
 
@@ -10,55 +10,54 @@ import jax
 
 from simloop.policies.bench import stages
 from simloop.policies.bench.counts import Count, counts
-from simloop.policies.bench.devices import in_turns, median_of
-from simloop.policies.bench.random_weights import queries
-from simloop.policies.bench.roofline import Ceilings, QueryWorkload
-from simloop.policies.bench.roofline import stages as floor_stages
+from simloop.policies.bench.devices import alternating_seconds, median_seconds
+from simloop.policies.bench.random_weights import random_queries
+from simloop.policies.bench.roofline import Ceilings, QueryWorkload, roofline_stages
 from simloop.policies.inference.model_policy import ModelPolicy, batch_of
 from simloop.policies.inference.sampling import compiled_for_inference
+from simloop.policies.models.model_input import ModelInput
 
 
 @dataclass(frozen=True)
 class StageTime:
-    """One stage of a batch: what it took, what it had to take, and what XLA counts in it."""
+    """Time of one stage of a batch, beside its roofline and the FLOPs of the formulas and of XLA."""
 
     name: str
     times: int
-    """How often a query runs it."""
+    """Runs per query; times and counts are those of all runs."""
     seconds: float
-    """All of these together; the median."""
-    floor_s: float | None = None
-    """None for stages of the host."""
+    """Median."""
+    roofline_s: float | None = None
+    """Least time on the device; None for stages on the host."""
     gigaflops: float | None = None
-    """By the formulas, all runs together."""
     counted: Count | None = None
-    """By XLA, all runs together."""
+    """Counted by XLA."""
 
 
 @dataclass(frozen=True)
 class BatchTime:
-    """A batch of one size."""
+    """Times of batches of one size."""
 
     rows: int
     devices: int
-    """That rows are split over, where they divide them."""
-    prepared_s: float
-    """Compiling and warming up."""
+    """Devices that the rows are split over, if they divide them."""
+    prepare_s: float
+    """Compilation and warm-up."""
     seconds: float
-    """From queries to chunks; the median."""
+    """From queries to chunks; median."""
     p90_s: float
     calls: int
     device_s: float
-    """In the compiled program; the median."""
+    """The compiled program; median."""
     outside_s: float
-    """Of a batch beside the program: the median of the differences of both, in turns."""
-    floor_s: float
-    """The least time on the device."""
+    """Time beside the program: median of the differences between alternating calls of both."""
+    roofline_s: float
+    """Least time on the device."""
     stages: tuple[StageTime, ...] = ()
-    """Nothing where they were not measured."""
+    """Empty if stages are not measured."""
 
 
-AT_LEAST = 5
+MIN_CALLS = 5
 
 
 def measure(
@@ -71,79 +70,95 @@ def measure(
     count: str,
     by_stage: bool = True,
 ) -> BatchTime:
-    """Time whole batches of queries, then the stages of the device one by one.
+    """Time whole batches of queries, then the stages on the device one by one.
 
     Args:
-      policy: What answers.
-      work: What its queries ask, for floor and counts.
-      rows: Queries of a batch.
-      ceilings: Of one device. The floor is that of a device's share of the rows: what devices say to each other
-        is not in it.
-      seconds: Each part is measured for so long, and at least five times.
-      count: `lowered`, `compiled` or `no`: what XLA counts in.
-      by_stage: Whether to time the stages, which are compiled one by one.
+      policy: Policy to time.
+      work: Workload of its queries, for roofline and counts.
+      rows: Batch size.
+      ceilings: Limits of one device. The roofline is that of a device's share of the rows, without communication
+        between devices.
+      seconds: Duration of each measurement; at least `MIN_CALLS` calls are made.
+      count: Program in which XLA counts FLOPs: `lowered`, `compiled` or `no`.
+      by_stage: Whether to time the stages, which compiles each of them.
     """
-    config = policy.preset.model
-    asked = queries(policy.preset, config.cameras[: work.cameras], rows)
-    prepared_s = policy.prepare(rows)
-    batch, keys = batch_of([policy.encoder.encode(query) for query in asked])
+    queries = random_queries(policy.preset, policy.preset.model.cameras[: work.cameras], rows)
+    prepare_s = policy.prepare(rows)
+    batch, keys = batch_of([policy.encoder.encode(query) for query in queries])
     where = policy.placement(rows)
-    copy_s = median_of(jax.device_put, (batch, keys), where, at_least=AT_LEAST, seconds=seconds / 4)
+    copy_s = median_seconds(
+        lambda: jax.device_put((batch, keys), where), min_calls=MIN_CALLS, seconds=seconds / 4
+    )
     batch, keys = jax.device_put((batch, keys), where)
     answers = []
-    taken, bare = in_turns(
-        lambda: answers.append(policy.infer(asked, rows)),
+    whole_s, program_s = alternating_seconds(
+        lambda: answers.append(policy.infer(queries, rows)),
         lambda: policy.programs(batch, keys),
-        at_least=AT_LEAST,
+        min_calls=MIN_CALLS,
         seconds=2 * seconds,
     )
-    host_s = statistics.median(answer.host_s for answer in answers)
-    post_s = statistics.median(answer.post_s for answer in answers)
-    device_s = statistics.median(bare)
-
     devices = 1 if policy.mesh is None else policy.mesh.size
     share = rows // devices if rows % devices == 0 else rows
-    least = floor_stages(work, share)
-    p90_s = statistics.quantiles(taken, n=10, method="inclusive")[-1]
     whole = BatchTime(
         rows,
         devices,
-        prepared_s,
-        statistics.median(taken),
-        p90_s,
-        len(taken),
-        device_s,
-        statistics.median(whole - program for whole, program in zip(taken, bare, strict=True)),
-        sum(stage.times * stage.seconds(ceilings) for stage in least),
+        prepare_s,
+        statistics.median(whole_s),
+        statistics.quantiles(whole_s, n=10, method="inclusive")[-1],
+        len(whole_s),
+        statistics.median(program_s),
+        statistics.median(whole - program for whole, program in zip(whole_s, program_s, strict=True)),
+        sum(stage.times * stage.seconds(ceilings) for stage in roofline_stages(work, share)),
     )
     if not by_stage:
         return whole
+    on_host = {
+        "host": statistics.median(answer.host_s for answer in answers),
+        "copy": copy_s,
+        "post": statistics.median(answer.post_s for answer in answers),
+    }
+    before, copy, after = (StageTime(name, 1, spent) for name, spent in on_host.items())
+    on_device = _device_stages(policy, work, batch, whole, ceilings, share, seconds=seconds, count=count)
+    return dataclasses.replace(whole, stages=(before, copy, *on_device, after))
 
+
+def _device_stages(
+    policy: ModelPolicy,
+    work: QueryWorkload,
+    batch: ModelInput,
+    whole: BatchTime,
+    ceilings: Ceilings,
+    share: int,
+    *,
+    seconds: float,
+    count: str,
+) -> list[StageTime]:
     embed = compiled_for_inference(policy.model, stages.embed)
     prefix = embed(batch)
-    read = compiled_for_inference(
+    prefill = compiled_for_inference(
         policy.model, lambda model, prefix: stages.prefill(model, prefix, work.answer_tokens)
     )
-    images_s = median_of(embed, batch, at_least=AT_LEAST, seconds=seconds)
-    read_s = median_of(read, prefix, at_least=AT_LEAST, seconds=seconds)
-    # The loop is compiled as a whole, so it is what is left of the query.
-    loop_s = max(device_s - images_s - read_s, 0.0)
-
-    found = {} if count == "no" else counts(work, rows, compiled=count == "compiled")
-    parts = [StageTime("host", 1, host_s), StageTime("copy", 1, copy_s)]
-    for stage, of_device, spent in zip(
-        floor_stages(work, rows), least, (images_s, read_s, loop_s), strict=True
+    embed_s = median_seconds(lambda: embed(batch), min_calls=MIN_CALLS, seconds=seconds)
+    prefill_s = median_seconds(lambda: prefill(prefix), min_calls=MIN_CALLS, seconds=seconds)
+    # The loop over flow steps or tokens is compiled as a whole, so its time is the remainder.
+    loop_s = max(whole.device_s - embed_s - prefill_s, 0.0)
+    counted = {} if count == "no" else counts(work, whole.rows, compiled=count == "compiled")
+    times = []
+    for stage, of_share, spent in zip(
+        roofline_stages(work, whole.rows),
+        roofline_stages(work, share),
+        (embed_s, prefill_s, loop_s),
+        strict=True,
     ):
-        one = found.get(stage.name)
-        parts.append(
+        one = counted.get(stage.name)
+        times.append(
             StageTime(
                 stage.name,
                 stage.times,
                 spent,
-                floor_s=of_device.times * of_device.seconds(ceilings),
+                roofline_s=of_share.times * of_share.seconds(ceilings),
                 gigaflops=stage.times * stage.flops / 1e9,
                 counted=one and Count(stage.times * one.flops, stage.times * one.bytes),
             )
         )
-    parts.append(StageTime("post", 1, post_s))
-    return dataclasses.replace(whole, stages=tuple(parts))
+    return times

@@ -1,4 +1,4 @@
-"""A policy to measure where neither weights nor tokenizers are at hand: as much work, no meaning."""
+"""Policies with random weights, for measuring without checkpoint and tokenizers."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ from simloop.policies.tokenizers.fast import FastTokenizer
 from simloop.policies.tokenizers.sentencepiece_model import SentencePieceModel
 from simloop.policies.transforms.normalization import identity_stats
 
-MADE_UP_RANGE = 8.0
+ARBITRARY_RANGE = 8.0
 
 
-class CountedText(SentencePieceModel):
-    """Gives every text the same number of token ids."""
+class ConstantText(SentencePieceModel):
+    """Tokenizer that returns the same number of ids for every text."""
 
     sha256 = "no tokenizer"
 
     def __init__(self, pieces: int, tokens: int):
-        """No file is read."""
+        """Read no file."""
         self.pieces, self._ids = pieces, [2] * tokens
 
     def encode(self, text: str) -> list[int]:
-        """As many ids as there should be, for a text that is more than a line's end."""
+        """`tokens` ids; none for the newline that closes a prompt."""
         return list(self._ids) if len(text) > 1 else []
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Nothing."""
+        """The empty text."""
         return ""
 
 
 class Undecodable(FastTokenizer):
-    """Finds no actions in tokens, which random weights do not spell anyway."""
+    """Action tokenizer that decodes no answer, since random weights generate none that is valid."""
 
     def __init__(self) -> None:
-        """No file is read."""
+        """Read no file."""
 
     def leading(self) -> tuple[int, ...]:
-        """Nothing is known."""
+        """No known ids."""
         return ()
 
     def candidates(self) -> tuple[int, ...]:
-        """Nothing is known."""
+        """No known ids."""
         return ()
 
     def decode(
@@ -66,7 +66,7 @@ class Undecodable(FastTokenizer):
         size: int,
         on_failure: OnFailure = "undecodable",
     ) -> DecodedActions:
-        """The tokens, handed back."""
+        """The tokens as undecodable."""
         tokens = tuple(int(token) for token in generated)
         return DecodedActions(np.zeros((0, 1)), undecodable=tokens)
 
@@ -81,12 +81,23 @@ def random_policy(
     compiler_options: CompilerOptions | None = None,
     kind: Kind | None = None,
 ) -> ModelPolicy:
-    """A preset with weights drawn at random, whose prompts have so many tokens; in 8 bits of a `kind`, if
-    that is given; the rest as for `ModelPolicy`."""
-    text = CountedText(preset.model.vocab_size, prompt_tokens - 1)  # The first is the beginning of sentence.
-    words = PolicyTokenizers(text, None if preset.action_tokens is None else Undecodable())
+    """A policy with random weights.
+
+    Args:
+      preset: Model and robot.
+      prompt_tokens: Length of every prompt, whatever its text.
+      seed: Seed of the weights.
+      mesh: As in `ModelPolicy`.
+      keep_model: As in `ModelPolicy`.
+      compiler_options: As in `ModelPolicy`.
+      kind: 8-bit type of weights and inputs; None for the preset's dtype.
+    """
+    text = ConstantText(preset.model.vocab_size, prompt_tokens - 1)  # The first token is BOS.
+    tokenizers = PolicyTokenizers(text, None if preset.action_tokens is None else Undecodable())
     stats = {"state": identity_stats(preset.state_size), "actions": identity_stats(preset.action_size)}
-    model = made_on(mesh, lambda: opened(random_model(preset.model, seed, dtype=preset.model.dtype), seed))
+    model = made_on(
+        mesh, lambda: open_gates(random_model(preset.model, seed, dtype=preset.model.dtype), seed)
+    )
     if kind is not None:
         model = in_8_bits(model, kind)
     return ModelPolicy(
@@ -94,7 +105,7 @@ def random_policy(
         preset.spec(),
         model,
         stats,
-        words,
+        tokenizers,
         mesh,
         keep_model=keep_model,
         compiler_options=compiler_options,
@@ -102,22 +113,22 @@ def random_policy(
 
 
 def in_8_bits(model: Model, kind: Kind) -> Model:
-    """The model in 8 bits as if no input were ever larger than a few: as fast as with measured ranges."""
+    """The model in 8 bits with arbitrary input ranges; as fast as with calibrated ones."""
     ranges: dict[str, tuple[float, ...]] = {}
 
-    def noted(name: str, matrix: jax.Array, bias: jax.Array | None, input_axes: int) -> Product:
-        ranges[name] = (MADE_UP_RANGE,) * matrix.shape[0]
+    def record(name: str, matrix: jax.Array, bias: jax.Array | None, input_axes: int) -> Product:
+        ranges[name] = (ARBITRARY_RANGE,) * matrix.shape[0]
         return WatchedProduct(name, matrix, bias, input_axes, lambda name, layer, largest: None)
 
-    with_products(model, noted)
+    with_products(model, record)
     return quantized(model, Quantization(kind, ranges))
 
 
-def opened(model: Model, seed: int) -> Model:
-    """The model with adaptive norms that let something through, unlike fresh ones, whose gates are closed.
+def open_gates(model: Model, seed: int) -> Model:
+    """The model with random weights in its adaptive norms, whose gates are closed at initialisation.
 
-    Answers of a model with closed gates do not depend on cameras and prompt, and would agree with those
-    of another way to compute them whatever it did.
+    With closed gates, answers would not depend on cameras and prompt, and comparisons of two implementations
+    would prove nothing.
     """
     flat = flatten(model)
     for i, (name, leaf) in enumerate(flat.items()):
@@ -127,8 +138,8 @@ def opened(model: Model, seed: int) -> Model:
     return model_from(model.config, flat)
 
 
-def queries(preset: Preset, cameras: Sequence[str], count: int) -> list[Query]:
-    """Questions with noise for images, in the size that simulators render for this preset."""
+def random_queries(preset: Preset, cameras: Sequence[str], count: int) -> list[Query]:
+    """Queries with random images in the size that env actors render for this preset."""
     rng = np.random.default_rng(0)
     size = preset.model.image_size
     return [

@@ -1,11 +1,10 @@
-"""The reference computation as one would write it down, to compare ours with.
+"""A plain implementation of openpi's inference, to compare answers and times with.
 
-After openpi's `Pi0.sample_actions`: one call of the image encoder per camera, masked cameras encoded like the
-others, prompts filled up to the longest, a loop over layers, keys and values of prefix and suffix
-concatenated in every layer of every step, and flow time embedded in every step. After its
-`Pi0FAST.sample_actions`: logits of the whole prefix, of which the last are used, a cache that passes through
-a loop over layers for every token, and an end only where all rows say it in the same step. It uses the same
-weights and the same parts of a layer, so that what differs is how they are put together.
+After `Pi0.sample_actions`: one call of the image encoder per camera, masked cameras included, prompts padded
+to the longest, a loop over layers, keys and values of prefix and suffix concatenated in every layer of every
+step, and flow time embedded in every step. After `Pi0FAST.sample_actions`: logits of the whole prefix, a cache
+that is carried through a loop over layers for every token, and generation that ends when all rows end in the
+same step. Weights and the parts of a layer are those of simloop's models, so only their composition differs.
 
 Axis letters: b batch, p prefix tokens, q query tokens, l layers, s slots, k key heads, h head width, c chunk
 steps, a padded action size, m generated tokens.
@@ -43,7 +42,7 @@ PAIRS = 3
 def sample_actions(
     model: Pi0, batch: ModelInput, noise: Float32[AnyArray, "b c a"], num_steps: int
 ) -> Float32[Array, "b c a"]:
-    """Actions by Euler steps. The batch has all cameras of the model, masked ones too."""
+    """Integrate actions by Euler steps. The batch must hold all cameras of the model, masked ones included."""
     prefix, seen = _prefix(model, batch)
     mask = block_mask(seen, np.zeros(seen.shape[1], np.bool_))
     _, cache = _forward(model, [prefix, None], positions_of_valid(seen), mask, None, None)
@@ -67,7 +66,7 @@ def sample_actions(
 
 
 def sample_tokens(model: Pi0Fast, batch: ModelInput, max_tokens: int) -> Int32[Array, "b m"]:
-    """The likeliest tokens, until all rows end in the same step. The batch has all cameras of the model."""
+    """Decode greedily until all rows end in the same step. The batch must hold all cameras of the model."""
     prefix, seen = _prefix(model, batch)
     mask = block_mask(seen, np.zeros(seen.shape[1], np.bool_))
     prefix, seen, mask = align_right(prefix, seen, mask)
@@ -107,7 +106,7 @@ def sample_tokens(model: Pi0Fast, batch: ModelInput, max_tokens: int) -> Int32[A
 
 
 def _prefix(model: Model, batch: ModelInput) -> tuple[Float[Array, "b p d"], Bool[Array, "b p"]]:
-    """Embedded cameras and prompt, and which of them are to be seen."""
+    """Embedded cameras and prompt, and the mask of valid tokens."""
     parts, valid = [], []
     for camera in model.config.cameras:
         parts.append(model.image_encoder(image_as_float(batch.images[camera])).out)
@@ -127,9 +126,9 @@ def _forward(
     condition: Float32[Array, "b d"] | None,
     end: Int32[Array, ""] | None = None,
 ) -> tuple[Float[Array, "b q d"], tuple]:
-    """One expert through all layers; returns its output, and keys and values of all tokens.
+    """Run one expert through all layers; returns its output, and keys and values of all tokens.
 
-    They are concatenated to those of the cache, or written into its slots from `end` on.
+    New keys and values are concatenated to those of the cache, or written into its slots from `end` on.
     """
     transformer = model.transformer
     (running,) = (i for i, tokens in enumerate(streams) if tokens is not None)
@@ -163,7 +162,7 @@ def _forward(
 
 
 def padded(work: QueryWorkload, batch: ModelInput) -> ModelInput:
-    """The same queries as the reference is asked: all cameras, absent ones black and masked, long prompts."""
+    """The batch as the reference takes it: absent cameras black and masked, prompts padded to the longest."""
     rows, length = batch.tokens.shape
     room = ((0, 0), (0, max(work.config.max_token_len - length, 0)))
     size = work.config.image_size
@@ -179,28 +178,34 @@ def padded(work: QueryWorkload, batch: ModelInput) -> ModelInput:
 
 
 @dataclass(frozen=True)
-class Versus:
-    """Ours and the transcription, called in turns."""
+class Comparison:
+    """Times and answers of a policy and of the reference implementation, called alternately."""
 
     rows: int
     ours_s: float
-    theirs_s: float
+    reference_s: float
     """Medians."""
     ratio: float
-    """The median of their time over ours, pair by pair."""
+    """Median over pairs of the reference's time over ours."""
     cpu_ratio: float
-    """The same of the processor time of this process, which other programs disturb little. On accelerators
-    it says nothing."""
+    """The same of this process's CPU time, which is robust to load from other programs. Meaningless on
+    accelerators."""
     cpu_s: float
-    """Processor time of ours; the median."""
+    """Median CPU time of ours."""
     pairs: int
     difference: float
-    """rms of the difference of actions over the rms of the transcription's, or the share of tokens that
-    differ."""
+    """RMS difference of actions over the RMS of the reference's, or the fraction of differing tokens."""
 
 
-def versus(policy: ModelPolicy, work: QueryWorkload, rows: int, *, seconds: float) -> Versus:
-    """Compare a policy's answers and their time with the transcription's."""
+def compare(policy: ModelPolicy, work: QueryWorkload, rows: int, *, seconds: float) -> Comparison:
+    """Compare a policy's answers and their time with those of the reference implementation.
+
+    Args:
+      policy: Policy to compare.
+      work: Workload of its queries.
+      rows: Batch size.
+      seconds: Least total duration; at least `PAIRS` pairs are timed.
+    """
     config = dataclasses.replace(work.config, unroll_layers=False)
     looped = model_from(config, flatten(policy.model))
 
@@ -214,47 +219,33 @@ def versus(policy: ModelPolicy, work: QueryWorkload, rows: int, *, seconds: floa
     calls: tuple[Callable[..., jax.Array], ...] = (policy.programs, compiled(looped, reference))
     batch = random_batch(work, rows)
     keys = np.arange(2 * rows, dtype=np.uint32).reshape(rows, 2)
-    asked = jax.device_put(((batch, keys), (padded(work, batch), keys)))
-    mine, its = (np.asarray(call(*queries)) for call, queries in zip(calls, asked, strict=True))
-    if isinstance(policy.model, Pi0Fast):
-        before = np.cumsum(its == END_TOKEN, axis=1) - (its == END_TOKEN) == 0
-        difference = float(np.mean(mine != np.where(before, its, 0)))
-    else:
-        difference = float(np.sqrt(np.mean((mine - its) ** 2) / np.mean(its**2)))
+    inputs = jax.device_put(((batch, keys), (padded(work, batch), keys)))
+    ours, theirs = (np.asarray(call(*arguments)) for call, arguments in zip(calls, inputs, strict=True))
 
-    taken: list[tuple[float, float]] = []
-    on_cpu: list[tuple[float, float]] = []
-    while len(taken) < PAIRS or sum(map(sum, taken)) < seconds:
+    times: list[tuple[float, float]] = []
+    cpu_times: list[tuple[float, float]] = []
+    while len(times) < PAIRS or sum(map(sum, times)) < seconds:
         pair = []
-        for call, queries in zip(calls, asked, strict=True):
+        for call, arguments in zip(calls, inputs, strict=True):
             start, cpu = time.perf_counter(), time.process_time()
-            jax.block_until_ready(call(*queries))
+            jax.block_until_ready(call(*arguments))
             pair.append((time.perf_counter() - start, time.process_time() - cpu))
-        taken.append((pair[0][0], pair[1][0]))
-        on_cpu.append((pair[0][1], pair[1][1]))
-    return Versus(
+        times.append((pair[0][0], pair[1][0]))
+        cpu_times.append((pair[0][1], pair[1][1]))
+    return Comparison(
         rows,
-        statistics.median(ours for ours, _ in taken),
-        statistics.median(its for _, its in taken),
-        statistics.median(its / ours for ours, its in taken),
-        statistics.median(its / ours for ours, its in on_cpu),
-        statistics.median(ours for ours, _ in on_cpu),
-        len(taken),
-        difference,
+        statistics.median(own for own, _ in times),
+        statistics.median(other for _, other in times),
+        statistics.median(other / own for own, other in times),
+        statistics.median(other / own for own, other in cpu_times),
+        statistics.median(own for own, _ in cpu_times),
+        len(times),
+        _difference(policy.model, ours, theirs),
     )
 
 
-def ratio_table(measured: Sequence[Versus]) -> str:
-    """The comparisons as Markdown."""
-    lines = [
-        "| batch | ours ms | transcription ms | ratio | ours, CPU ms | ratio of CPU time | pairs | difference of"
-        " answers |",
-        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    lines += [
-        f"| {one.rows} | {1e3 * one.ours_s:.3g} | {1e3 * one.theirs_s:.3g} | {one.ratio:.2f} |"
-        f" {1e3 * one.cpu_s:.3g} | {one.cpu_ratio:.2f} | {one.pairs} |"
-        f" {one.difference:.1g} |"
-        for one in measured
-    ]
-    return "\n".join(lines) + "\n"
+def _difference(model: Model, ours: np.ndarray, theirs: np.ndarray) -> float:
+    if isinstance(model, Pi0Fast):
+        ended = np.cumsum(theirs == END_TOKEN, axis=1) - (theirs == END_TOKEN) > 0
+        return float(np.mean(ours != np.where(ended, 0, theirs)))
+    return float(np.sqrt(np.mean((ours - theirs) ** 2) / np.mean(theirs**2)))

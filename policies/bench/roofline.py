@@ -1,11 +1,10 @@
-"""What no implementation can beat: the arithmetic and the memory traffic of a query, by stage.
+"""Roofline of a query: least time for its arithmetic and memory traffic, by stage.
 
 A stage takes at least max(FLOPs / peak, bytes / bandwidth), the roofline of S. Williams et al. (2009),
-doi:10.1145/1498765.1498785. A multiply-add counts as two FLOPs. Only products of matrices are counted:
-everything between them (norms, softmax, activations) is less than 1 % of the FLOPs at full size. Weights are
-read once per stage, and keys and values once; activations never leave the chip.
-
-Low-rank adapters and the options of the image encoder that no preset uses are not counted.
+doi:10.1145/1498765.1498785. A multiply-add counts as two FLOPs. Only matrix products are counted: all
+other operations (norms, softmax, activations) are less than 1 % of the FLOPs at full size. Weights, keys and
+values are read once per stage; activations never leave the chip. Low-rank adapters, and options of the image
+encoder that no preset uses, are not counted.
 """
 
 from __future__ import annotations
@@ -19,26 +18,26 @@ BYTES = {"float32": 4, "bfloat16": 2}
 
 @dataclass(frozen=True)
 class QueryWorkload:
-    """What a query asks of a model."""
+    """Sizes of a query."""
 
     config: ModelConfig
     cameras: int
-    """Cameras that are encoded."""
+    """Encoded cameras."""
     prompt_tokens: int
-    """What the prompt is filled up to."""
+    """Padded length of the prompt."""
     flow_steps: int = 10
     answer_tokens: int = 0
-    """Tokens that are generated, for models that answer in tokens."""
+    """Generated tokens, for token models."""
 
     @property
     def prefix_tokens(self) -> int:
-        """Tokens that are read before the first action or answer token."""
+        """Tokens before the first action or answer token."""
         return self.cameras * self.config.tokens_per_image + self.prompt_tokens
 
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What a device reaches in large products and in long copies."""
+    """Rates that a device sustains in large products and long copies."""
 
     flops_per_s: float | int
     bytes_per_s: float | int
@@ -47,21 +46,21 @@ class Ceilings:
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of a query, for a whole batch."""
+    """One part of a query, for a whole batch; counts are those of one run."""
 
     name: str
     times: int
-    """How often a query runs it; the counts are for one run."""
+    """Runs per query."""
     flops: float | int
     bytes: float | int
 
     def seconds(self, ceilings: Ceilings) -> float | int:
-        """The least time that one run takes."""
+        """Least time of one run."""
         return max(self.flops / ceilings.flops_per_s, self.bytes / ceilings.bytes_per_s)
 
 
-def stages(work: QueryWorkload, batch: int) -> tuple[Stage, ...]:
-    """The stages of a batch of queries on the device, in order."""
+def roofline_stages(work: QueryWorkload, batch: int) -> tuple[Stage, ...]:
+    """Stages of a batch of queries on the device, in order."""
     config = work.config
     language, prefix = config.language, work.prefix_tokens
     size = BYTES[config.dtype]
@@ -73,7 +72,7 @@ def stages(work: QueryWorkload, batch: int) -> tuple[Stage, ...]:
 
     read = layer_parameters(language) * language.depth
     flops = 2 * prefix * read + attention_flops(language, prefix, prefix)
-    if config.action_expert is not None:  # Of the last layer, only keys and values are used.
+    if config.action_expert is not None:  # The last layer stops at keys and values.
         unread = layer_parameters(language) - key_value_parameters(language)
         flops -= 2 * prefix * unread + attention_flops(language, prefix, prefix) / language.depth
         read -= unread
@@ -95,7 +94,9 @@ def stages(work: QueryWorkload, batch: int) -> tuple[Stage, ...]:
     expert = config.action_expert
     suffix = config.action_horizon + (config.state_as == "token")
     weights = layer_parameters(expert) * expert.depth + 2 * config.action_dim * expert.width
-    if config.time_conditioning == "concatenate":  # The half that sees the actions, and the second layer.
+    if (
+        config.time_conditioning == "concatenate"
+    ):  # The half of the first layer that reads the actions, and the second layer.
         weights += 2 * expert.width**2
     flops = 2 * suffix * weights + attention_flops(expert, suffix, prefix + suffix)
     traffic = size * (weights + batch * (prefix + suffix) * cached_numbers(expert))
@@ -103,18 +104,8 @@ def stages(work: QueryWorkload, batch: int) -> tuple[Stage, ...]:
     return tuple(out)
 
 
-def query_flops(work: QueryWorkload, batch: int) -> float | int:
-    """FLOPs of a batch of queries."""
-    return sum(stage.times * stage.flops for stage in stages(work, batch))
-
-
-def query_seconds(work: QueryWorkload, batch: int, ceilings: Ceilings) -> float | int:
-    """The least time for a batch of queries on the device."""
-    return sum(stage.times * stage.seconds(ceilings) for stage in stages(work, batch))
-
-
 def encoder_parameters(config: ModelConfig) -> int:
-    """Weights of the image encoder that take part in products."""
+    """Weights of the image encoder that are factors of products."""
     encoder = config.image_encoder
     stem = 3 * encoder.patch_size**2 * encoder.width
     return _encoder_layer(encoder) * encoder.depth + stem + encoder.width * config.language.width
@@ -127,23 +118,23 @@ def encoder_flops(config: ModelConfig) -> int:
 
 
 def layer_parameters(gemma: GemmaConfig) -> int:
-    """Weights of one layer: queries, keys and values, output, and the three of the feed-forward part."""
+    """Weights of one layer: queries, keys and values, output, and three matrices of the feed-forward part."""
     heads = gemma.width * gemma.num_heads * gemma.head_dim
     return 2 * heads + key_value_parameters(gemma) + 3 * gemma.width * gemma.mlp_dim
 
 
 def key_value_parameters(gemma: GemmaConfig) -> int:
-    """Weights of one layer that make keys and values."""
+    """Weights of one layer that project to keys and values."""
     return 2 * gemma.width * gemma.num_kv_heads * gemma.head_dim
 
 
 def cached_numbers(gemma: GemmaConfig) -> int:
-    """Keys and values of one token in all layers."""
+    """Cached numbers of one token in all layers."""
     return 2 * gemma.num_kv_heads * gemma.head_dim * gemma.depth
 
 
 def attention_flops(gemma: GemmaConfig, queries: float | int, keys: float | int) -> float | int:
-    """Both products of attention, in all layers."""
+    """FLOPs of both products of attention, in all layers."""
     return 4 * queries * keys * gemma.num_heads * gemma.head_dim * gemma.depth
 
 

@@ -1,5 +1,7 @@
-"""Smaller sizes of any preset, to measure where the full size is too slow: robot, cameras, prompts, chunk and
-flow steps stay, so that what a saving brings can be compared."""
+"""Smaller model sizes for measuring where full size is too slow.
+
+Robot, cameras, prompts, chunk and flow steps stay those of the preset, so that gains can be compared.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from simloop.policies.models.configs import GemmaConfig, ImageEncoderConfig, Mod
 
 Size = Literal["preset", "dummy", "100m"]
 
-# The reference's own test size, with an image encoder to match.
+# The test size of the reference implementation, with a matching image encoder.
 _DUMMY = GemmaConfig(width=64, depth=4, mlp_dim=128, num_heads=8, num_kv_heads=1, head_dim=16)
 _DUMMY_IMAGES = ImageEncoderConfig(width=32, depth=1, mlp_dim=128, num_heads=2, patch_size=16)
 _DUMMY_VOCABULARY = 2752
@@ -23,7 +25,7 @@ _MEDIUM_VOCABULARY = 16_384
 
 
 def resized(config: ModelConfig, size: Size) -> ModelConfig:
-    """The same model, smaller, and in float32: bfloat16 is emulated on many CPUs."""
+    """The model at another size, in float32 because many CPUs emulate bfloat16."""
     if size == "preset":
         return config
     if size == "dummy":

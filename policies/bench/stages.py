@@ -1,6 +1,6 @@
-"""The stages of a query as functions of a model, and random queries to run them on.
+"""Stages of a query as functions of a model, and random batches to run them on.
 
-What passes between them is what passes inside `Pi0.sample_actions` and `Pi0Fast.sample_tokens`.
+Their inputs and outputs are the intermediate values of `Pi0.sample_actions` and `Pi0Fast.sample_tokens`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from simloop.policies.models.prefix import Prefix
 
 
 def embed(model: Model, batch: ModelInput) -> Prefix:
-    """The image encoder, and the rows of the token table."""
+    """Encode the images and look up the prompt's embeddings."""
     return model.embed_prefix(batch)
 
 
 def prefill(model: Model, prefix: Prefix, answer_tokens: int) -> Any:
-    """From embedded cameras and prompt to `ReadPrefix`, or to the first token and `ReadPrompt`."""
+    """Process the prefix; returns `ReadPrefix`, or the first token and `ReadPrompt` for token models."""
     if isinstance(model, Pi0Fast):
         logits, read = model.read(prefix, answer_tokens)
         return jnp.argmax(logits, axis=-1).astype(jnp.int32), read
@@ -33,19 +33,19 @@ def prefill(model: Model, prefix: Prefix, answer_tokens: int) -> Any:
 
 
 def flow_step(model: Pi0, read: ReadPrefix, state: jax.Array, x: jax.Array, schedule: Schedule) -> jax.Array:
-    """The first step of a schedule."""
+    """Integrate the first Euler step of a schedule."""
     time, effect = jax.tree.map(lambda leaf: leaf[0], (schedule.time, schedule.effect))
     return model.euler_step(read, state, x, time, schedule.step_size, effect)[0]
 
 
 def token(model: Pi0Fast, last: jax.Array, read: ReadPrompt) -> tuple[jax.Array, ReadPrompt]:
-    """The token behind `last`, the first one of an answer."""
+    """Decode the token after `last`, the first one of an answer."""
     logits, read = model.decode(read, last, jnp.zeros((), jnp.int32))
     return jnp.argmax(logits, axis=-1).astype(jnp.int32), read
 
 
 def random_batch(work: QueryWorkload, rows: int) -> ModelInput:
-    """Queries of a workload: noise for images, and prompts that fill their room."""
+    """Random queries of a workload, whose prompts have no padding."""
     config = work.config
     rng = np.random.default_rng(0)
     size, length = config.image_size, work.prompt_tokens

@@ -1,7 +1,7 @@
-"""Weights and normalisation statistics on disk, loaded and written without PyTorch.
+"""Read and write weights and normalisation statistics, without PyTorch.
 
-`open_checkpoint` finds out what a folder is; the `Checkpoint` it returns lists arrays, loads them
-and reads statistics. `save_checkpoint` writes our own format.
+`open_checkpoint` detects the format of a folder; the `Checkpoint` that it returns lists and loads arrays, and reads
+statistics. `save_checkpoint` writes simloop's own format.
 """
 
 from simloop.policies.checkpoints.array_source import (
@@ -12,11 +12,9 @@ from simloop.policies.checkpoints.array_source import (
     StoredArray,
 )
 from simloop.policies.checkpoints.checkpoint import Checkpoint
-from simloop.policies.checkpoints.load_progress import progress_bar
 from simloop.policies.checkpoints.native import save_checkpoint
 from simloop.policies.checkpoints.norm_stats_files import Statistics
 from simloop.policies.checkpoints.opening import open_checkpoint
-from simloop.policies.checkpoints.streaming import LoadProgress
 
 __all__ = [
     "ArraySource",
@@ -24,10 +22,8 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "CheckpointMismatch",
-    "LoadProgress",
     "Statistics",
     "StoredArray",
     "open_checkpoint",
-    "progress_bar",
     "save_checkpoint",
 ]

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 
 from simloop.policies.checkpoints.array_source import ArraySource, ArraySpec, Format, StoredArray
 from simloop.policies.checkpoints.norm_stats_files import Statistics, usable_statistics
-from simloop.policies.checkpoints.streaming import LoadProgress, load_arrays
+from simloop.policies.checkpoints.streaming import load_arrays
 from simloop.policies.transforms.normalization import NormalizationKind, NormStats
 
 
@@ -48,7 +48,7 @@ class Checkpoint:
         *,
         dtype: DTypeLike | None = None,
         sharding: Sharding | Mapping[str, Sharding] | None = None,
-        progress: Callable[[LoadProgress], None] | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
         may_lack: str = "",
         may_drop: str = "",
     ) -> dict[str, jax.Array]:
@@ -60,7 +60,7 @@ class Checkpoint:
           expected: Shape and dtype of each array by its name in the model.
           dtype: What all arrays are cast to; None casts each to the dtype expected of it.
           sharding: Where arrays go: one placement for all, or one by name. None is the default device.
-          progress: Told about each array that has arrived; `progress_bar` makes one for a terminal.
+          on_progress: Called after each array with the bytes loaded so far and in all; `progress_bar` yields one.
           may_lack: Regular expression of the names (whole) that the checkpoint may lack, such as
             adapters that training adds. They are absent from the result.
           may_drop: Regular expression of the names (whole) that the checkpoint may have beyond what
@@ -77,7 +77,7 @@ class Checkpoint:
             where=str(self.path),
             dtype=dtype,
             sharding=sharding,
-            progress=progress,
+            on_progress=on_progress,
             may_lack=may_lack,
             may_drop=may_drop,
         )

@@ -1,9 +1,8 @@
-"""Brings the arrays of a checkpoint onto the devices, one at a time."""
+"""Load the arrays of a checkpoint onto the devices, one at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import jax
 import numpy as np
@@ -14,17 +13,6 @@ from simloop.policies.checkpoints.array_source import ArraySource, ArraySpec
 from simloop.policies.checkpoints.shapes import fitting_names
 
 
-@dataclass(frozen=True)
-class LoadProgress:
-    """How far loading is, told after every array."""
-
-    name: str
-    """The array that has just arrived."""
-    bytes_done: int
-    """On the devices, in the dtype loaded as."""
-    bytes_total: int
-
-
 def load_arrays(
     source: ArraySource,
     expected: Mapping[str, ArraySpec],
@@ -32,14 +20,13 @@ def load_arrays(
     where: str,
     dtype: DTypeLike | None = None,
     sharding: Sharding | Mapping[str, Sharding] | None = None,
-    progress: Callable[[LoadProgress], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
     may_lack: str = "",
     may_drop: str = "",
 ) -> dict[str, jax.Array]:
-    """Load what a model expects; see `Checkpoint.load`.
+    """Load the arrays that a model expects; see `Checkpoint.load`.
 
-    The largest array comes first: where host and device share their memory, the room that reading
-    it takes is then needed while little else has been loaded.
+    The largest array is loaded first, so that the memory for reading it is needed while little else is loaded.
     """
     names = fitting_names(source, expected, where=where, may_lack=may_lack, may_drop=may_drop)
     dtypes = {name: np.dtype(expected[name].dtype if dtype is None else dtype) for name in names}
@@ -47,16 +34,16 @@ def load_arrays(
         name: int(np.prod(expected[name].shape, dtype=np.int64)) * dtypes[name].itemsize for name in names
     }
     if isinstance(sharding, Mapping) and (without := [name for name in names if name not in sharding]):
-        raise ValueError(f"sharding names no placement for {', '.join(without)}. Give one for every array.")
+        raise ValueError(f"sharding lacks {', '.join(without)}. Give one for every array.")
     arrays: dict[str, jax.Array] = {}
     done, total = 0, sum(nbytes.values())
     for name in sorted(names, key=lambda name: -nbytes[name]):
-        placement = sharding[name] if isinstance(sharding, Mapping) else sharding
+        target = sharding[name] if isinstance(sharding, Mapping) else sharding
         host = source.read(name, tuple(expected[name].shape), dtypes[name])
-        # Without waiting, the copies of many arrays would queue up and hold their host memory.
-        arrays[name] = jax.device_put(host, placement).block_until_ready()
+        # Without blocking, pending copies of many arrays would keep their host memory.
+        arrays[name] = jax.device_put(host, target).block_until_ready()
         del host
         done += nbytes[name]
-        if progress is not None:
-            progress(LoadProgress(name, done, total))
+        if on_progress is not None:
+            on_progress(done, total)
     return {name: arrays[name] for name in names}

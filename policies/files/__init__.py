@@ -1,1 +1,1 @@
-"""Downloads, the cache folder and command lines from dataclasses."""
+"""Downloads, the cache folder, videos and progress bars. Needs no JAX."""

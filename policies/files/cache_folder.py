@@ -1,4 +1,4 @@
-"""The folder where downloaded files and compiled programs are kept between runs."""
+"""Cache folder for downloads and compiled programs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from pathlib import Path
 
 
 def simloop_home() -> Path:
-    """The folder named by the environment variable SIMLOOP_HOME, else `~/.cache/simloop`."""
-    named = os.environ.get("SIMLOOP_HOME")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "simloop"
+    """The folder in the environment variable SIMLOOP_HOME, else `~/.cache/simloop`."""
+    folder = os.environ.get("SIMLOOP_HOME")
+    return Path(folder).expanduser() if folder else Path.home() / ".cache" / "simloop"

@@ -1,7 +1,6 @@
-"""Published files that are fetched once, kept in the cache folder, and never change unnoticed.
+"""Published files: fetched once, kept in the cache folder, and checked for changes.
 
-The publishers of these files name no hashes. So the hash is recorded when a file is first used, and
-compared at every later use.
+Their publishers state no hashes, so the hash at the first use is recorded and compared at every later use.
 """
 
 from __future__ import annotations
@@ -16,31 +15,31 @@ from pathlib import Path
 
 from simloop.policies.files.cache_folder import simloop_home
 
-SILENCE_S = 60.0  # On the wire, after which a download is given up.
+TIMEOUT_S = 60.0  # Without a byte received.
 _BLOCK_BYTES = 1 << 20
 
 
 class DownloadError(RuntimeError):
-    """A published file that cannot be had, or is no longer what it was."""
+    """A published file that cannot be fetched or has changed since its first use."""
 
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """Where a file is published, and where it lies under the cache folder once it has been fetched."""
+    """Address of a published file, and its path below the cache folder."""
 
     url: str
-    place: str
+    cache_path: str
 
     @property
     def path(self) -> Path:
-        """Where the file lies on this machine."""
-        return simloop_home() / self.place
+        """Path of the file on this machine."""
+        return simloop_home() / self.cache_path
 
     def fetch(self) -> Path:
-        """The file, downloaded if it is absent, and compared with its first use.
+        """Download the file if it is absent, and compare its hash with that of its first use.
 
         Raises:
-          DownloadError: If it can neither be found nor fetched, or has changed.
+          DownloadError: If the file is absent and cannot be fetched, or has changed.
         """
         if not self.path.exists():
             self._download()
@@ -48,21 +47,21 @@ class PublishedFile:
         return self.path
 
     def _download(self) -> None:
-        """Fetch into a file beside the place and move it there whole: a killed run leaves no half."""
+        # Renamed when complete, so that a killed process leaves no partial file under the final name.
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, part = tempfile.mkstemp(dir=self.path.parent, prefix=self.path.name, suffix=".part")
         try:
             with (
                 os.fdopen(descriptor, "wb") as file,
-                urllib.request.urlopen(self.url, timeout=SILENCE_S) as answer,
+                urllib.request.urlopen(self.url, timeout=TIMEOUT_S) as response,
             ):
-                while block := answer.read(_BLOCK_BYTES):
+                while block := response.read(_BLOCK_BYTES):
                     file.write(block)
             os.replace(part, self.path)
         except (urllib.error.URLError, OSError) as error:
             raise DownloadError(
-                f"{self.path} does not exist and cannot be fetched from {self.url} ({error}). Fetch it on a "
-                f"machine with network and put it there, or set SIMLOOP_HOME to a folder with {self.place}."
+                f"{self.path} does not exist and cannot be fetched from {self.url} ({error}). Copy it there "
+                f"from a machine with network access, or set SIMLOOP_HOME to a folder with {self.cache_path}."
             ) from error
         finally:
             Path(part).unlink(missing_ok=True)

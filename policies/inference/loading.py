@@ -9,9 +9,10 @@ from pathlib import Path
 import jax
 from jax.sharding import Mesh
 
-from simloop.policies.checkpoints import Checkpoint, CheckpointError, open_checkpoint, progress_bar
+from simloop.policies.checkpoints import Checkpoint, CheckpointError, open_checkpoint
 from simloop.policies.files.cache_folder import simloop_home
 from simloop.policies.files.manifest import settings_of
+from simloop.policies.files.progress import progress_bar
 from simloop.policies.inference.model_policy import ModelPolicy, PolicyTokenizers
 from simloop.policies.inference.placement import made_on, weights_bytes
 from simloop.policies.inference.quantization import SETTING, Quantization, QuantizationError
@@ -70,9 +71,9 @@ def load_policy(
     if checkpoint is not None and random_weights:
         raise ValueError(f"{name}: random_weights and a checkpoint ({checkpoint}) contradict each other.")
     if checkpoint is None and not random_weights:
-        if chosen.boxed is None:
+        if chosen.bundled is None:
             raise NoWeightsError(chosen.where_to_get_weights())
-        checkpoint = chosen.boxed
+        checkpoint = chosen.bundled
     keep_compiled_programs()
     words = load_words(_with_own_action_tokens(chosen, checkpoint))
     # What the policy is stays the preset's; how it is compiled is up to the device.
@@ -165,8 +166,8 @@ def _checkpoint_stats(chosen: Preset, opened: Checkpoint) -> NormStats:
 def _checkpoint_model(config: ModelConfig, opened: Checkpoint, mesh: Mesh | None) -> Model:
     """The checkpoint's weights, in the dtype that the model computes in, as published inference does."""
     expected = {name: jax.ShapeDtypeStruct(shape, config.dtype) for name, shape in shapes(config).items()}
-    with progress_bar(f"Loading {opened.path.name}") as progress:
+    with progress_bar(f"Loading {opened.path.name}", unit="bytes") as update:
         where = None if mesh is None else state_sharding(expected, mesh)
-        arrays = opened.load(expected, progress=progress, sharding=where)
+        arrays = opened.load(expected, on_progress=update, sharding=where)
     logging.getLogger(__name__).info("Loaded %d arrays from %s.", len(arrays), opened.path)
     return model_from(config, arrays)

@@ -32,6 +32,7 @@ from simloop.policies.interface import (
     Query,
     require_fitting,
 )
+from simloop.policies.models.constrained_decoding import action_grammar
 from simloop.policies.models.kernels import Kernels
 from simloop.policies.models.model_input import AnyArray, ModelInput
 from simloop.policies.models.parameters import Model, flatten
@@ -121,8 +122,10 @@ class ModelPolicy(BatchedPolicy):
         if words.answer is not None:
             sizes = preset.model
             token_constraints = TokenConstraints(words.answer.leading(), words.answer.candidates())
-            if preset.answers == "guided":
-                grammar = words.answer.grammar(sizes.action_horizon, sizes.action_dim, sizes.vocab_size)
+            if preset.decoding == "constrained":
+                grammar = action_grammar(
+                    words.answer, sizes.action_horizon, sizes.action_dim, sizes.vocab_size
+                )
         call = answering(
             model,
             flow_steps=preset.flow_steps,

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int32
 
 from simloop.policies.models.model_input import AnyArray
 from simloop.policies.models.pytrees import pytree
+from simloop.policies.tokenizers.fast import FastTokenizer
 
 
 @pytree
@@ -81,3 +82,13 @@ class ActionGrammar:
         added = jnp.where(behind, 1, jnp.asarray(self.coefficients)[token])
         opening = begin[jnp.clip(step, 0, len(begin) - 1)]
         return jnp.where(before, opening, token), spelled + jnp.where(before, 0, added)
+
+
+def action_grammar(tokenizer: FastTokenizer, steps: int, size: int, vocab_size: int) -> ActionGrammar:
+    """Grammar of answers that encode chunks of `steps` x `size` actions, for a model with `vocab_size` ids."""
+    return ActionGrammar(
+        coefficients=tokenizer.coefficients_by_id(vocab_size),
+        total=np.array(steps * size, np.int32),
+        begin=np.array(tokenizer.leading(), np.int32),
+        end=np.array(tokenizer.closing(), np.int32),
+    )

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int32
 
-from simloop.policies.models.constrained_decoding import ActionGrammar
 from simloop.policies.tokenizers.action_pieces import find_action_tokens, piece_of_action_token
 from simloop.policies.tokenizers.decoded import DecodedActions, OnFailure, failed
 from simloop.policies.tokenizers.fast_actions import FastActionTokenizer
@@ -70,18 +69,12 @@ class FastTokenizer:
             return failed(generated, steps, size, on_failure)
         return DecodedActions(actions)
 
-    def grammar(self, steps: int, size: int, vocab_size: int) -> ActionGrammar:
-        """What answers that spell chunks of `steps` x `size` look like, for a model with so many ids."""
+    def coefficients_by_id(self, vocab_size: int) -> Int32[np.ndarray, "{vocab_size}"]:
+        """Number of DCT coefficients that each vocabulary id encodes; 0 for ids that encode none."""
         coefficients = np.zeros(vocab_size, np.int32)
-        for token, spelled in enumerate(self.actions.coefficients_spelled()):
-            coefficients[piece_of_action_token(token, self.model.pieces)] = spelled
-        begin, end = self.model.encode(ACTIONS_BEGIN), self.model.encode(ACTIONS_END)
-        return ActionGrammar(
-            coefficients=coefficients,
-            total=np.array(steps * size, np.int32),
-            begin=np.array(begin, np.int32),
-            end=np.array([*end, SPECIAL_IDS["eos"]], np.int32),
-        )
+        for token, count in enumerate(self.actions.coefficients_by_token()):
+            coefficients[piece_of_action_token(token, self.model.pieces)] = count
+        return coefficients
 
     def encode_answer(self, actions: Float[np.ndarray, "t a"]) -> list[int]:
         """Token ids of normalised actions with the words around them, the end token last.
@@ -90,18 +83,20 @@ class FastTokenizer:
           ActionRangeError: If the action tokenizer cannot write them.
         """
         pieces = [piece_of_action_token(token, self.model.pieces) for token in self.actions.encode(actions)]
-        begin, end = self.model.encode(ACTIONS_BEGIN), self.model.encode(ACTIONS_END)
-        return [*begin, *pieces, *end, SPECIAL_IDS["eos"]]
+        return [*self.leading(), *pieces, *self.closing()]
 
     def leading(self) -> tuple[int, ...]:
-        """Ids that every answer begins with."""
+        """Ids at the start of every answer."""
         return tuple(self.model.encode(ACTIONS_BEGIN))
 
+    def closing(self) -> tuple[int, ...]:
+        """Ids at the end of every answer, EOS last."""
+        return (*self.model.encode(ACTIONS_END), SPECIAL_IDS["eos"])
+
     def candidates(self) -> tuple[int, ...]:
-        """Ids that answers are made of, in ascending order, the end token too."""
+        """Ids that answers consist of, in ascending order, EOS included."""
         pieces = [piece_of_action_token(token, self.model.pieces) for token in range(self.actions.vocab_size)]
-        around = [*self.leading(), *self.model.encode(ACTIONS_END), SPECIAL_IDS["eos"]]
-        return tuple(sorted({*pieces, *around}))
+        return tuple(sorted({*self.leading(), *pieces, *self.closing()}))
 
 
 def encode_prompt(model: SentencePieceModel, instruction: str, state: Float[np.ndarray, "s"]) -> list[int]:

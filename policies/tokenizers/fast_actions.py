@@ -92,8 +92,8 @@ class FastActionTokenizer:
         )
         return scipy.fft.idct(coefficients / self.scale, axis=0, norm="ortho")
 
-    def coefficients_spelled(self) -> list[int]:
-        """Of every token how many coefficients it spells; 0 where it holds only a part of one.
+    def coefficients_by_token(self) -> list[int]:
+        """Number of coefficients that each token encodes; 0 for tokens with only a part of one.
 
         Characters behind the 128th take two bytes, and tokens may begin or end between them.
         """
@@ -234,3 +234,10 @@ def _byte_level_alphabet(codes: int) -> list[str]:
 
 def _write_json(path: Path, value: dict) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def folder_contents(folder: Path) -> dict[str, bytes]:
+    """Files of a tokenizer by their paths in a checkpoint; empty if there is no such folder."""
+    if not folder.is_dir():
+        return {}
+    return {f"{FOLDER_IN_CHECKPOINT}/{file.name}": file.read_bytes() for file in sorted(folder.iterdir())}

@@ -1,1 +1,1 @@
-"""Training of the pi0 family on demonstrations. Needs neither Ray nor a simulator."""
+"""Training of pi0-family policies on demonstrations. Needs neither Ray nor a simulator."""

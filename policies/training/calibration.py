@@ -1,6 +1,6 @@
-"""Ranges of inputs on real observations, and what answering in 8 bits changes.
+"""Calibrate 8-bit policies on real observations, and measure how much their actions change.
 
-Ranges of made-up inputs do not do: scales from zeros have cost published policies six points of success.
+Synthetic inputs are no substitute: scales from all-zero inputs have cost published policies six points of success.
 Axis letters: n queries, c chunk steps, a action size.
 """
 
@@ -23,35 +23,34 @@ from simloop.policies.models.parameters import flatten, model_from
 from simloop.policies.models.projections import Product
 from simloop.policies.training.prepared import PreparedData
 
-ROWS = 8
-"""Queries of a call."""
+BATCH_SIZE = 8
 
 
 @dataclass(frozen=True)
 class ActionDeviation:
-    """What a policy in 8 bits answers, beside what it answered before, to the same queries with the same noise."""
+    """Change of actions between two policies for the same queries and noise."""
 
     queries: int
     compared: int
-    """Queries that both answered with actions; models that answer in tokens may not."""
+    """Queries that both policies answered with actions; token models may fail to."""
     relative: float
-    """Root mean square of the difference of an action, in units of the action's standard deviation over all
-    queries and steps, averaged over what actions consist of."""
+    """RMS difference of each action entry in units of its standard deviation over all queries and steps, averaged
+    over entries."""
     cosine: float
-    """Between both chunks of a query, in these units, on average."""
+    """Mean cosine similarity of the two chunks of a query, in these units."""
 
 
 def observations(data: PreparedData, count: int) -> list[Query]:
-    """Frames of demonstrations as queries, evenly spread over all of them; all, where there are fewer."""
+    """At most `count` frames of demonstrations as queries, evenly spaced."""
     frames = np.unique(np.linspace(0, data.size - 1, min(count, data.size)).round().astype(np.int64))
-    images = {camera: np.asarray(pictures[frames]) for camera, pictures in data.frames.items()}
+    images = {camera: np.asarray(stored[frames]) for camera, stored in data.frames.items()}
     return [
         Query(
             task="",
             instruction=data.instructions[data.task_of_frame[frame]],
             key=int(frame),
             state=data.states[frame],
-            images={camera: pictures[i] for camera, pictures in images.items()},
+            images={camera: of_camera[i] for camera, of_camera in images.items()},
         )
         for i, frame in enumerate(frames)
     ]
@@ -63,31 +62,31 @@ def calibrate(
     kind: Kind,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Quantization:
-    """Answer the queries, and note the largest inputs of every large product on the way.
+    """Measure the largest input of every large product while answering the queries.
 
-    Inputs are those of all tokens, of padding too. Takes about four times the memory of the weights.
+    Inputs of padding tokens count as well. Takes about four times the memory of the weights.
 
     Args:
-      policy: Whose weights are to be quantised.
-      queries: Real observations, such as `observations` takes from demonstrations.
-      kind: What they are for.
-      told: Told how many queries have been answered.
+      policy: Policy to quantise.
+      queries: Real observations, such as those of `observations`.
+      kind: 8-bit type.
+      on_progress: Called with the number of answered queries.
 
     Raises:
-      QuantizationError: If there are no queries, or the model cannot be quantised or has inputs without an end.
+      QuantizationError: If there are no queries, the model cannot be quantised, or an input is not finite.
     """
     if not queries:
-        raise QuantizationError("Ranges come from real observations; got none.")
+        raise QuantizationError("Calibration needs real observations; got none.")
     largest: dict[tuple[str, int], float] = {}
 
     def watch(name: str, layer: Any, reach: Any) -> None:
         at = name, int(layer)
-        largest[at] = float(np.maximum(largest.get(at, 0.0), reach))  # What is not a number stays seen.
+        largest[at] = float(np.maximum(largest.get(at, 0.0), reach))  # Propagates NaN.
 
     def make(name: str, matrix: jax.Array, bias: jax.Array | None, input_axes: int) -> Product:
         return WatchedProduct(name, matrix, bias, input_axes, watch)
 
-    # Every product has to run, those too of which nothing is read.
+    # Every product must run, including those whose result is not used.
     config = policy.model.config
     config = dataclasses.replace(config, optimizations=config.optimizations.without("keys_only"))
     whole = model_from(config, flatten(policy.model))
@@ -102,7 +101,7 @@ def calibrate(
             )
     names = dict.fromkeys(name for name, _ in largest)
     ranges = {
-        # What was 0 in all queries has any range.
+        # Inputs that were 0 in all queries may have any range.
         name: tuple(largest[at] or 1.0 for at in sorted(at for at in largest if at[0] == name))
         for name in names
     }
@@ -113,7 +112,7 @@ def in_8_bits(policy: ModelPolicy, quantization: Quantization) -> ModelPolicy:
     """The same policy with quantised weights.
 
     Raises:
-      QuantizationError: If the ranges are not those of its model.
+      QuantizationError: If the ranges do not fit its model.
     """
     model = quantized(policy.model, quantization)
     return ModelPolicy(policy.preset, policy.spec, model, policy.stats, policy.words)
@@ -125,9 +124,9 @@ def action_error(
     queries: Sequence[Query],
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> ActionDeviation:
-    """How much another policy's actions differ from those of a policy.
+    """Measure how much another policy's actions differ from those of a policy.
 
-    `on_progress` is told how many queries have been answered by both.
+    `on_progress` is called with the number of queries that both have answered.
     """
     pairs: list[tuple[Chunk, Chunk]] = []
     for pair in zip(_answers(policy, queries), _answers(other, queries), strict=True):
@@ -143,11 +142,11 @@ def action_error(
 
 
 def _difference(before: Float[np.ndarray, "n c a"], after: Float[np.ndarray, "n c a"]) -> tuple[float, float]:
-    mean, spread = before.mean(axis=(0, 1)), before.std(axis=(0, 1))
-    moves = spread > 0
-    if not moves.any():
+    mean, std = before.mean(axis=(0, 1)), before.std(axis=(0, 1))
+    varies = std > 0
+    if not varies.any():
         return float("nan"), float("nan")
-    before, after = (((x - mean) / np.where(moves, spread, 1.0))[..., moves] for x in (before, after))
+    before, after = (((x - mean) / np.where(varies, std, 1.0))[..., varies] for x in (before, after))
     relative = np.sqrt(np.square(after - before).mean(axis=(0, 1))).mean()
     flat = before.reshape(len(before), -1), after.reshape(len(after), -1)
     norms = [np.linalg.norm(x, axis=1) for x in flat]
@@ -156,5 +155,5 @@ def _difference(before: Float[np.ndarray, "n c a"], after: Float[np.ndarray, "n 
 
 
 def _answers(policy: ModelPolicy, queries: Sequence[Query]) -> Iterator[Chunk]:
-    for begin in range(0, len(queries), ROWS):
-        yield from policy.infer(queries[begin : begin + ROWS], ROWS).chunks
+    for begin in range(0, len(queries), BATCH_SIZE):
+        yield from policy.infer(queries[begin : begin + BATCH_SIZE], BATCH_SIZE).chunks

@@ -1,4 +1,4 @@
-"""Normalisation statistics and action tokenizers from data.
+"""Normalisation statistics and action tokenizers of a dataset.
 
 Axis letters: n frames, b frames of a batch, c chunk steps, a action size, d entries.
 """
@@ -15,24 +15,24 @@ from simloop.policies.tokenizers.fast_actions import FastActionTokenizer, fit_fa
 from simloop.policies.training.prepared import PreparedData
 from simloop.policies.transforms.normalization import EntryStats, Normalizer, NormStats, RunningStats
 
-FRAMES_AT_ONCE = 4096
-MOST_CHUNKS_TO_FIT = 100_000
-NARROW = 0.01
-"""Part of the whole range that the range between the quantiles must have to be trusted."""
+BATCH_FRAMES = 4096
+MAX_FITTED_CHUNKS = 100_000
+MIN_QUANTILE_RANGE = 0.01
+"""Least ratio of the range between the quantiles to the whole range."""
 
 
 def chunk_rows(
     frames: Int[np.ndarray, " b"], episode_end: Int[np.ndarray, " n"], steps: int
 ) -> Int[np.ndarray, "b c"]:
-    """Rows of the actions of each frame's chunk; behind the end of the episode its last one is repeated."""
+    """Action rows of each frame's chunk; after the end of the episode, its last row is repeated."""
     rows = frames[:, None] + np.arange(steps)[None]
     return np.minimum(rows, episode_end[frames][:, None] - 1)
 
 
-def chunks(
+def action_chunks(
     data: PreparedData, frames: Int[np.ndarray, " b"], steps: int, relative: Sequence[bool]
 ) -> Float[np.ndarray, "b c a"]:
-    """Actions of each frame's chunk in robot units, masked entries relative to the state of the frame."""
+    """Action chunks in robot units, entries in `relative` minus the state of the frame."""
     actions = data.actions[chunk_rows(frames, data.episode_end, steps)].astype(np.float64)
     if any(relative):
         n = len(relative)
@@ -41,11 +41,11 @@ def chunks(
 
 
 def data_stats(data: PreparedData, preset: Preset) -> NormStats:
-    """Statistics of states and chunks of actions over all frames."""
-    states, actions = _Ranged(), _Ranged()
+    """Statistics of states and action chunks over all frames."""
+    states, actions = _RobustStats(), _RobustStats()
     for frames in _batches(data.size):
         states.update(data.states[frames].astype(np.float64))
-        actions.update(chunks(data, frames, preset.model.action_horizon, preset.relative))
+        actions.update(action_chunks(data, frames, preset.model.action_horizon, preset.relative))
     return {"state": states.stats(), "actions": actions.stats()}
 
 
@@ -57,30 +57,36 @@ def fit_action_tokens(
     vocabulary: int | None,
     scale: float,
 ) -> FastActionTokenizer:
-    """An action tokenizer learnt from the chunks of the data.
+    """Fit an action tokenizer to the chunks of the data.
 
-    `vocabulary` and `scale` are those of `fit_fast_actions`. Two chunks at the corners of the range are
-    added, so that whatever lies within it can be written.
+    Two chunks at the corners of the normalised range are added, so that every chunk within it can be encoded.
+
+    Args:
+      data: Prepared dataset.
+      preset: Model and robot.
+      actions: Normaliser of actions.
+      vocabulary: As in `fit_fast_actions`.
+      scale: As in `fit_fast_actions`.
     """
-    stride = -(-data.size // MOST_CHUNKS_TO_FIT)
+    stride = -(-data.size // MAX_FITTED_CHUNKS)
     frames = np.arange(0, data.size, stride)
     shape = (preset.model.action_horizon, preset.action_size)
-    normalized = actions.normalize(chunks(data, frames, shape[0], preset.relative))
+    normalized = actions.normalize(action_chunks(data, frames, shape[0], preset.relative))
     corners = [np.ones(shape), -np.ones(shape)]
     return fit_fast_actions([*corners, *normalized], vocab_size=vocabulary, scale=scale)
 
 
 def _batches(size: int) -> Iterator[np.ndarray]:
-    for begin in range(0, size, FRAMES_AT_ONCE):
-        yield np.arange(begin, min(begin + FRAMES_AT_ONCE, size))
+    for begin in range(0, size, BATCH_FRAMES):
+        yield np.arange(begin, min(begin + BATCH_FRAMES, size))
 
 
-class _Ranged:
-    """Running statistics that stay usable where an entry hardly ever changes.
+class _RobustStats:
+    """Running statistics with usable ranges for entries that rarely change.
 
-    A gripper that is open in all frames but a few has equal quantiles, and dividing by their distance
-    would turn the few into numbers of a million. Such an entry gets its whole range instead, and one
-    that never changes the range of one unit to both sides.
+    A gripper that is open in all but a few frames has equal quantiles, and dividing by their difference would
+    make the other frames enormous. Such an entry gets its whole range instead of the quantiles, and a constant
+    entry a range of one unit to both sides.
     """
 
     def __init__(self) -> None:
@@ -103,7 +109,7 @@ class _Ranged:
         assert stats.q01 is not None
         assert stats.q99 is not None
         constant = high - low < 1e-9 + 1e-6 * np.abs(high)
-        narrow = stats.q99 - stats.q01 < NARROW * (high - low)
+        narrow = stats.q99 - stats.q01 < MIN_QUANTILE_RANGE * (high - low)
         q01, q99 = np.where(narrow, low, stats.q01), np.where(narrow, high, stats.q99)
         return EntryStats(
             mean=stats.mean,

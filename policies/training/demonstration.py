@@ -1,6 +1,6 @@
-"""One recorded episode, before it becomes part of a dataset.
+"""A recorded episode, before it becomes part of a dataset.
 
-Axis letters: t steps, s state size, a action size, p size of the state of the environment, h image height,
+Axis letters: t steps, s state size, a action size, p size of the environment's state, h image height,
 w image width, n samples, d entries.
 """
 
@@ -16,43 +16,43 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 DEMONSTRATIONS = "demonstrations"
-"""Entry of a checkpoint's settings: seeds of the episodes that it was trained on, by `suite/task`."""
+"""Entry of a checkpoint's settings with the seeds that it was trained on, by `suite/task`."""
 
-IMAGE_STATS_EVERY = 10  # Frames; neighbouring ones look alike.
+IMAGE_STATS_EVERY = 10  # Frames; neighbouring ones are nearly equal.
 
 FeatureStats = dict[str, list]
-"""`min`, `max`, `mean`, `std`, `count` and five quantiles, as LeRobot keeps them."""
+"""`min`, `max`, `mean`, `std`, `count` and five quantiles, as LeRobot stores them."""
 
 
 @dataclass(frozen=True)
 class Demonstration:
-    """What an expert saw and did in one episode, with its pictures encoded."""
+    """Observations and actions of an expert in one episode, with encoded videos."""
 
     suite: str
     task: str
     episode: int
-    """Number of the attempt at the task, from which the seed was derived."""
+    """Index of the attempt at the task, from which the seed is derived."""
     seed: int
     instruction: str
     success: bool
     states: Float32[np.ndarray, "t s"]
     actions: Float32[np.ndarray, "t a"]
-    """What the expert would do in each state, which is not what was executed where noise was added."""
+    """The expert's actions; executed actions differ from them if noise was added."""
     environment_states: Float32[np.ndarray, "t p"]
-    """Where everything is, as the simulator knows and a policy does not. p may be 0."""
+    """The simulator's state of all objects, which policies do not observe. p may be 0."""
     videos: Mapping[str, bytes]
-    """mp4 files of t frames by camera."""
+    """mp4 file of t frames by camera."""
     image_stats: Mapping[str, FeatureStats]
-    """Of each camera, per colour in [0, 1]."""
+    """Statistics of each camera's colours in [0, 1]."""
 
     @property
     def length(self) -> int:
-        """Steps."""
+        """Number of steps."""
         return self.states.shape[0]
 
     def to_bytes(self) -> bytes:
-        """As one file; `demonstration_from` reads it."""
-        words = {
+        """Serialise; `demonstration_from` reads the result."""
+        metadata = {
             "suite": self.suite,
             "task": self.task,
             "episode": self.episode,
@@ -62,7 +62,7 @@ class Demonstration:
             "image_stats": dict(self.image_stats),
         }
         arrays: dict[str, Any] = {
-            "words": np.frombuffer(json.dumps(words).encode(), np.uint8),
+            "words": np.frombuffer(json.dumps(metadata).encode(), np.uint8),
             "states": self.states,
             "actions": self.actions,
             "environment_states": self.environment_states,
@@ -74,20 +74,20 @@ class Demonstration:
 
 
 def demonstration_from(content: bytes) -> Demonstration:
-    """Read what `Demonstration.to_bytes` wrote."""
+    """Deserialise the result of `Demonstration.to_bytes`."""
     with np.load(io.BytesIO(content)) as arrays:
-        words = json.loads(arrays["words"].tobytes())
+        metadata = json.loads(arrays["words"].tobytes())
         videos = {
             name.removeprefix("video "): arrays[name].tobytes()
             for name in arrays
             if name.startswith("video ")
         }
         vectors = {name: arrays[name] for name in ("states", "actions", "environment_states")}
-        return Demonstration(**vectors, videos=videos, **words)
+        return Demonstration(**vectors, videos=videos, **metadata)
 
 
 def feature_stats(x: Float[np.ndarray, "n d"]) -> FeatureStats:
-    """Statistics of each entry, in LeRobot's names."""
+    """Statistics of each entry under LeRobot's names."""
     quantiles = np.quantile(x, [0.01, 0.1, 0.5, 0.9, 0.99], axis=0)
     return {
         "min": x.min(axis=0).tolist(),

@@ -1,7 +1,7 @@
-"""Errors whose text is written for the person who starts a training."""
+"""Errors of training, written for users."""
 
 
 class TrainingError(Exception):
-    """What was wanted, what came, what to do."""
+    """A training run that cannot start or continue; the message says what to do."""
 
     user_facing = True

@@ -1,38 +1,32 @@
-"""Trained weights as a checkpoint of simloop: small, hashed, with everything a policy needs beside them."""
+"""Export of trained weights as a simloop checkpoint that runs as PRESET@FOLDER."""
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 
+from simloop.policies.checkpoints import open_checkpoint, save_checkpoint
 from simloop.policies.models.lora import merge
-from simloop.policies.tokenizers.fast_actions import FOLDER_IN_CHECKPOINT
+from simloop.policies.tokenizers.fast_actions import FOLDER_IN_CHECKPOINT, folder_contents
+from simloop.policies.training.config import with_present_names
 from simloop.policies.training.demonstration import DEMONSTRATIONS
-from simloop.policies.training.errors import TrainingError
 from simloop.policies.training.setup import Setup
-from simloop.policies.training.state_prediction import READER
+from simloop.policies.training.state_prediction import STATE_HEAD
 from simloop.policies.training.step import TrainState
 
 
 def export(setup: Setup, state: TrainState, folder: Path) -> Path:
-    """Write the averaged weights (the last ones without an average) in bfloat16.
+    """Write the averaged weights (the latest ones without an average) in bfloat16, adapters merged.
 
-    Adapters are merged into the weights. The folder runs as PRESET@FOLDER. An export of the same name,
-    which an earlier start of this training left, is replaced.
-
-    Raises:
-      TrainingError: If a package that checkpoints need is not installed.
+    An existing folder, from an earlier start of this run, is replaced.
     """
-    if (hindrance := why_not()) is not None:
-        raise TrainingError(hindrance)
-    from simloop.policies.checkpoints import save_checkpoint
-
     trained = state.trained if state.averaged is None else state.averaged
-    weights: Any = {name: x for name, x in {**state.frozen, **trained}.items() if not name.startswith(READER)}
+    weights: Any = {
+        name: x for name, x in {**state.frozen, **trained}.items() if not name.startswith(STATE_HEAD)
+    }
     if setup.config.lora_rank:
         weights = merge(weights, setup.preset.model)
     if folder.exists():
@@ -47,7 +41,7 @@ def export(setup: Setup, state: TrainState, folder: Path) -> Path:
             "training": {
                 **setup.config.decisive(),
                 "data": [folder.name for folder in setup.config.data],
-                "init": _started_from(setup.config.init),
+                "init": _origin(setup.config.init),
             },
             "step": int(state.step),
             "data": {
@@ -59,53 +53,28 @@ def export(setup: Setup, state: TrainState, folder: Path) -> Path:
             DEMONSTRATIONS: _demonstrations(setup),
         },
         norm_stats={setup.preset.robot: setup.stats},
-        files=_files_of(setup.config.out / FOLDER_IN_CHECKPOINT),
+        files=folder_contents(setup.config.out / FOLDER_IN_CHECKPOINT),
     )
     return folder
 
 
-def _started_from(init: Path | None) -> Any:
-    """Which weights a training started from, wherever they lay, and what those had learnt."""
+def _origin(init: Path | None) -> Any:
+    """Content and training of the checkpoint that a run started from, independent of its path."""
     if init is None:
         return None
-    from simloop.policies.checkpoints import open_checkpoint
-
     checkpoint = open_checkpoint(init)
     before: Any = checkpoint.settings.get("training", {})
-    learnt = {name: before[name] for name in ("objective", "batch") if name in before}
+    before = with_present_names(before)
+    trained = {name: before[name] for name in ("objective", "batch") if name in before}
     step = {"steps": checkpoint.settings["step"]} if "step" in checkpoint.settings else {}
-    return {"preset": checkpoint.preset, "weights_sha256": checkpoint.weights_sha256(), **learnt, **step}
+    return {"preset": checkpoint.preset, "weights_sha256": checkpoint.weights_sha256(), **trained, **step}
 
 
 def _demonstrations(setup: Setup) -> dict[str, Any]:
-    """Seeds of every episode that the weights have seen, in this training and in those before it."""
+    """Seeds of all episodes that the weights were trained on, in this run and in those before it, by task."""
     seeds = {task: set(of_task) for task, of_task in setup.data.seeds.items()}
     if setup.config.init is not None:
-        from simloop.policies.checkpoints import open_checkpoint
-
         before: Any = open_checkpoint(setup.config.init).settings.get(DEMONSTRATIONS, {})
         for task, of_task in before.items():
             seeds.setdefault(task, set()).update(of_task)
     return {task: sorted(of_task) for task, of_task in seeds.items()}
-
-
-def why_not() -> str | None:
-    """What keeps this machine from exporting, in a sentence; None where nothing does.
-
-    Training itself does without the packages that checkpoints need.
-    """
-    missing = [name for name in ("pydantic", "rich") if importlib.util.find_spec(name) is None]
-    if not missing:
-        return None
-    return (
-        f"Exporting weights needs {' and '.join(missing)}, not installed here. Install them, or copy the folder of "
-        "the training and the data to a machine that has them, and give the same command there: it only exports "
-        "what is trained already."
-    )
-
-
-def _files_of(folder: Path) -> dict[str, bytes]:
-    """Contents of a folder's files, by path in the checkpoint; empty where there is no such folder."""
-    if not folder.is_dir():
-        return {}
-    return {f"{FOLDER_IN_CHECKPOINT}/{file.name}": file.read_bytes() for file in sorted(folder.iterdir())}

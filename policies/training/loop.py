@@ -1,9 +1,9 @@
-"""A training from its first step, or from where it was killed, to its last.
+"""The training loop, from the first step or from the latest checkpoint.
 
-    order of frames -> batch (host, ahead of time) -> step (device) -> curves, checkpoints, export
+    frame order -> batch (host, ahead of time) -> step (device) -> curves, checkpoints, export
 
-Everything random is a function of the seed and the step, and nothing else is carried over: a training
-that is killed and started again computes the losses that it would have computed.
+All randomness is a function of the seed and the step, so a run that is killed and restarted computes the losses
+that it would have computed without interruption.
 """
 
 from __future__ import annotations
@@ -28,45 +28,96 @@ from simloop.policies.models.sharding import (
     state_sharding,
 )
 from simloop.policies.training.config import TrainConfig
-from simloop.policies.training.curves import MetricWriters
 from simloop.policies.training.errors import TrainingError
 from simloop.policies.training.examples import Shuffle
-from simloop.policies.training.export import export, why_not
-from simloop.policies.training.saving import Saver
+from simloop.policies.training.export import export
+from simloop.policies.training.metric_writers import MetricWriters
+from simloop.policies.training.progress import TrainingProgress
 from simloop.policies.training.setup import Setup, initial_parameters, set_up
+from simloop.policies.training.state_checkpoints import StateCheckpoints
 from simloop.policies.training.step import Metrics, TrainingBatch, TrainState, initial_state, make_step
-from simloop.policies.training.training_progress import TrainingProgress
 
 BATCHES_AHEAD = 2
 EXPORTS = "exports"
 
 Evaluate = Callable[[int, Path], dict[str, float]]
-"""From steps done and an exported checkpoint to numbers for the curves."""
+"""Maps completed steps and an exported checkpoint to values for the curves."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Something that is measured with exported weights while training goes on afterwards."""
+    """Evaluation of exported weights between training steps."""
 
     every: int
+    """Steps between two evaluations."""
     evaluate: Evaluate
 
 
 def train(config: TrainConfig, evaluation: Evaluation | None = None) -> Path:
-    """Train, or go on training; returns the folder of the exported checkpoint.
+    """Train, or resume; returns the folder of the exported checkpoint.
 
     Raises:
-      TrainingError: Before the first step if something does not fit; later if the loss is not finite.
+      TrainingError: Before the first step if options, data and devices do not fit; later if the loss is not finite.
       DatasetError: If the data cannot be read.
+      CheckpointError: If the checkpoint to start from does not fit.
+      UnknownPresetError: If there is no such preset.
     """
-    progress = TrainingProgress(config.steps, 0, config.batch)
-    try:
-        return _train(config, evaluation, progress)
-    finally:
-        progress.close()
+    with TrainingProgress(config.steps, config.batch) as progress:
+        mesh = _mesh(config)
+        setup = set_up(config, progress.log)
+        checkpoints = StateCheckpoints(config.out)
+        state = _initial_or_restored_state(setup, mesh, checkpoints, progress.log)
+        first = int(state.step)
+        if first:
+            progress.log(f"Resuming from step {first}.")
+        curves = MetricWriters(config.out, first, config.wandb, config.decisive())
+        try:
+            state = _run_steps(setup, mesh, state, evaluation, checkpoints, curves, progress)
+            folder = export(setup, state, _export_folder(config, config.steps))
+        finally:
+            checkpoints.close()
+            curves.close()
+        progress.log(f"Trained {config.steps} steps; the weights are in {folder}.")
+        return folder
 
 
-def _train(config: TrainConfig, evaluation: Evaluation | None, progress: TrainingProgress) -> Path:
+def _run_steps(
+    setup: Setup,
+    mesh: Any,
+    state: TrainState,
+    evaluation: Evaluation | None,
+    checkpoints: StateCheckpoints,
+    curves: MetricWriters,
+    progress: TrainingProgress,
+) -> TrainState:
+    config, first = setup.config, int(state.step)
+    step = _compiled_step(setup, mesh)
+    key = jax.device_put(jax.random.split(jax.random.key(config.seed))[0], replicated(mesh))
+    pending: list[tuple[int, Metrics]] = []
+    started = time.monotonic()
+    for done, batch in _batches(setup, first, batch_sharding(mesh)):
+        state, metrics = step(state, batch, key)
+        pending.append((done, metrics))
+        if done == first + 1:
+            jax.block_until_ready(metrics)
+            progress.log(f"First step after {time.monotonic() - started:.1f} s.")
+            progress.start_timing(done)
+        last = done == config.steps
+        saves = last or done % config.save_every == 0
+        loss = None
+        if saves or done % config.log_every == 0:
+            loss = write_metrics(pending, curves, progress.samples_per_s(), config)
+            pending = []
+        progress.advance(done, loss)
+        if saves:
+            checkpoints.save(done, state)
+        if evaluation is not None and (last or done % evaluation.every == 0):
+            folder = export(setup, state, _export_folder(config, done))
+            curves.add(done, evaluation.evaluate(done, folder))
+    return state
+
+
+def _mesh(config: TrainConfig) -> Any:
     try:
         mesh = make_mesh(config.fsdp_devices)
     except DevicesError as error:
@@ -76,48 +127,11 @@ def _train(config: TrainConfig, evaluation: Evaluation | None, progress: Trainin
             f"The batch of {config.batch} must be a multiple of devices x micro_batches, "
             f"{len(jax.devices())} x {config.micro_batches}."
         )
-    setup = set_up(config, progress.say)
-    placed = batch_sharding(mesh)
-    step = _compiled_step(setup, mesh)
-    saver = Saver(config.out)
-    state = _state(setup, mesh, saver, progress.say)
-    first = int(state.step)
-    if first:
-        progress.say(f"Going on from step {first}.")
-    curves = MetricWriters(config.out, first, config.wandb, config.decisive())
-    for note in (*curves.notes, why_not()):
-        if note is not None:
-            progress.say(note)
-    key = jax.device_put(jax.random.split(jax.random.key(config.seed))[0], replicated(mesh))
-    try:
-        waiting: list[tuple[int, Metrics]] = []
-        began = time.monotonic()
-        for done, batch in _batches(setup, first, placed):
-            state, metrics = step(state, batch, key)
-            waiting.append((done, metrics))
-            if done == first + 1:
-                jax.block_until_ready(metrics)
-                progress.say(f"First step after {time.monotonic() - began:.1f} s")
-                progress.advance(done, None)
-                progress.compiled()
-            last = done == config.steps
-            saves = last or done % config.save_every == 0
-            loss = None
-            if saves or done % config.log_every == 0:
-                loss = written(waiting, curves, progress, config)
-                waiting = []
-            progress.advance(done, loss)
-            if saves:
-                saver.save(done, state)
-            if evaluation is not None and (last or done % evaluation.every == 0):
-                folder = export(setup, state, config.out / EXPORTS / f"step-{done:07d}")
-                curves.add(done, evaluation.evaluate(done, folder))
-        folder = export(setup, state, config.out / EXPORTS / f"step-{config.steps:07d}")
-    finally:
-        saver.close()
-        curves.close()
-    progress.say(f"Trained {config.steps} steps; the weights are in {folder}.")
-    return folder
+    return mesh
+
+
+def _export_folder(config: TrainConfig, step: int) -> Path:
+    return config.out / EXPORTS / f"step-{step:07d}"
 
 
 def _compiled_step(setup: Setup, mesh: Any) -> Callable[[TrainState, TrainingBatch, Any], Any]:
@@ -131,7 +145,7 @@ def _compiled_step(setup: Setup, mesh: Any) -> Callable[[TrainState, TrainingBat
 
 
 def _abstract_state(setup: Setup) -> TrainState:
-    """The shapes and dtypes of a state."""
+    """Shapes and dtypes of the state."""
     trained: Any = {}
     frozen: Any = {}
     for name, shape in setup.shapes().items():
@@ -142,27 +156,29 @@ def _abstract_state(setup: Setup) -> TrainState:
     return jax.eval_shape(partial(initial_state, rules=setup.rules), trained, frozen)
 
 
-def _state(setup: Setup, mesh: Any, saver: Saver, on_progress: Callable[[str], None]) -> TrainState:
-    if saver.latest() is not None:
+def _initial_or_restored_state(
+    setup: Setup, mesh: Any, checkpoints: StateCheckpoints, log: Callable[[str], None]
+) -> TrainState:
+    if checkpoints.latest() is not None:
         abstract = _abstract_state(setup)
         like = jax.tree.map(
-            lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
             abstract,
             state_sharding(abstract, mesh),
         )
-        return saver.restore(like)
-    state = initial_state(*initial_parameters(setup, on_progress), setup.rules)
-    # A copy: the step gives away the memory of its state, which arrays of a checkpoint may share.
+        return checkpoints.restore(like)
+    state = initial_state(*initial_parameters(setup, log), setup.rules)
+    # A copy, because the step donates its state, whose memory loaded arrays may share.
     return jax.device_put(jax.tree.map(lambda x: x.copy(), state), state_sharding(state, mesh))
 
 
-def _batches(setup: Setup, first: int, placed: Any) -> Iterator[tuple[int, TrainingBatch]]:
-    """Batches with the number of steps that will be done after them; made ahead in a thread."""
+def _batches(setup: Setup, first: int, sharding: Any) -> Iterator[tuple[int, TrainingBatch]]:
+    """Batches with the number of steps completed after each; prepared ahead in a thread."""
     config = setup.config
     order = Shuffle(setup.examples.usable, config.batch, config.seed)
 
     def make(step: int) -> TrainingBatch:
-        return jax.device_put(setup.examples.batch(order.frames_of(step)), placed)
+        return jax.device_put(setup.examples.batch(order.frames_of(step)), sharding)
 
     with ThreadPoolExecutor(1, "batches") as pool:
         steps = range(first, config.steps)
@@ -174,15 +190,15 @@ def _batches(setup: Setup, first: int, placed: Any) -> Iterator[tuple[int, Train
             yield step + 1, batch
 
 
-def written(
-    waiting: list[tuple[int, Metrics]], curves: MetricWriters, progress: TrainingProgress, config: TrainConfig
+def write_metrics(
+    pending: list[tuple[int, Metrics]], curves: MetricWriters, samples_per_s: float, config: TrainConfig
 ) -> float:
     """Write a point of every curve from the steps since the last one; returns their mean loss.
 
     Raises:
-      TrainingError: If a loss is not finite.
+      TrainingError: If a loss or a gradient is not finite.
     """
-    fetched = [(done, jax.device_get(metrics)) for done, metrics in waiting]
+    fetched = [(done, jax.device_get(metrics)) for done, metrics in pending]
     for done, metrics in fetched:
         if not math.isfinite(metrics.loss) or not math.isfinite(metrics.gradient_norm):
             raise TrainingError(
@@ -196,11 +212,11 @@ def written(
         done,
         {
             "loss": loss,
-            **({"location_loss": float(last.location_loss)} if config.locate_weight else {}),
+            **({"state_loss": float(last.state_loss)} if config.state_loss_weight else {}),
             "gradient_norm": float(last.gradient_norm),
             "parameter_norm": float(last.parameter_norm),
             "learning_rate": float(last.learning_rate),
-            "samples_per_s": progress.samples_per_s(),
+            "samples_per_s": samples_per_s,
         },
     )
     return loss

@@ -1,4 +1,4 @@
-"""Learning rates over time and the optimisers of the published training."""
+"""Learning-rate schedule and optimiser of openpi's published training."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import jax
-import jax.numpy as jnp
 import optax
 
 Schedule: TypeAlias = Callable[[jax.Array | int], jax.Array]
-"""From the number of steps done to the learning rate of the next one."""
+"""Maps the number of completed steps to the learning rate of the next one."""
 
 
 @dataclass(frozen=True)
 class CosineDecay:
-    """Linear warm-up to `peak`, then half a cosine down to `final`, then constant."""
+    """Linear warm-up to `peak`, cosine decay to `final`, then constant."""
 
     peak: float = 2.5e-5
     warmup_steps: int = 1000
-    """The first step already has peak / (warmup_steps + 1)."""
+    """Length of the warm-up; the first step has the rate peak / (warmup_steps + 1)."""
     decay_steps: int = 30_000
-    """Step at which `final` is reached, warm-up included."""
+    """Step at which `final` is reached, counted from the start of the warm-up."""
     final: float = 2.5e-6
 
     def schedule(self) -> Schedule:
@@ -37,27 +36,8 @@ class CosineDecay:
 
 
 @dataclass(frozen=True)
-class InverseRootDecay:
-    """Linear warm-up to `peak`, then peak / sqrt(1 + k / timescale) for the k-th step behind it."""
-
-    peak: float = 5e-5
-    warmup_steps: int = 1000
-    timescale: float = 10_000.0
-
-    def schedule(self) -> Schedule:
-        """The learning rate by step."""
-        start = self.peak / (self.warmup_steps + 1)
-        warmup = optax.linear_schedule(start, self.peak, self.warmup_steps)
-
-        def decay(step: jax.Array | int) -> jax.Array:
-            return self.peak / jnp.sqrt((self.timescale + step) / self.timescale)
-
-        return optax.join_schedules([warmup, decay], [self.warmup_steps])
-
-
-@dataclass(frozen=True)
 class AdamW:
-    """Adam with decoupled weight decay on every parameter, behind clipping of the gradients' norm."""
+    """Adam with gradient clipping by global norm and decoupled weight decay on every parameter."""
 
     b1: float = 0.9
     b2: float = 0.95
@@ -66,17 +46,6 @@ class AdamW:
     clip_norm: float = 1.0
 
     def transformation(self, rate: Schedule) -> optax.GradientTransformation:
-        """What updates the parameters."""
+        """The optax transformation."""
         adam = optax.adamw(rate, b1=self.b1, b2=self.b2, eps=self.eps, weight_decay=self.weight_decay)
         return optax.chain(optax.clip_by_global_norm(self.clip_norm), adam)
-
-
-@dataclass(frozen=True)
-class Sgd:
-    """Gradient descent with momentum, without clipping."""
-
-    momentum: float = 0.9
-
-    def transformation(self, rate: Schedule) -> optax.GradientTransformation:
-        """What updates the parameters."""
-        return optax.sgd(rate, momentum=self.momentum)

@@ -1,10 +1,10 @@
-"""Datasets as arrays: pictures decoded once, in the model's size, and mapped into memory.
+"""Prepared datasets: images decoded once, resized for the model, and memory-mapped.
 
-    <data>.prepared/<size>-<hash>/prepared.json              written last: the folder is complete
+    <data>.prepared/<size>-<hash>/prepared.json              options and metadata
                                  /numbers.npz                states, actions, episodes, tasks
                                  /frames-<camera>.npy        uint8 [n, h, w, 3]
 
-Axis letters: n frames of all episodes, b frames asked for, s state size, a action size, e entries of the
+Axis letters: n frames of all episodes, b requested frames, s state size, a action size, e entries of the
 environment's state, h w image height and width.
 """
 
@@ -23,9 +23,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
-from simloop.policies.training import layout
-from simloop.policies.training.layout import DatasetError
-from simloop.policies.training.reading import Dataset, open_dataset
+from simloop.policies.training import dataset_layout as layout
+from simloop.policies.training.dataset_layout import DatasetError
+from simloop.policies.training.dataset_reader import Dataset, open_dataset
 from simloop.policies.transforms.preprocessing import resize_with_pad
 
 PREPARED = "prepared.json"
@@ -35,36 +35,36 @@ FORMAT = 2
 
 @runtime_checkable
 class TrainingFrames(Protocol):
-    """Pictures that are read when asked for."""
+    """Images that are read from disk when indexed."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         """n, h, w, 3."""
 
     def __getitem__(self, frames: Int64[np.ndarray, " b"], /) -> UInt8[np.ndarray, "b h w 3"]:
-        """The pictures of these frames."""
+        """Images of the given frames."""
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """A dataset ready to be sampled from."""
+    """A dataset as arrays."""
 
     folder: Path
     states: Float32[np.ndarray, "n s"]
     actions: Float32[np.ndarray, "n a"]
     environment_states: Float32[np.ndarray, "n e"]
-    """e is 0 where the data do not have them."""
+    """e is 0 if the data have none."""
     task_of_frame: Int64[np.ndarray, " n"]
     episode_end: Int64[np.ndarray, " n"]
-    """Row behind the last frame of each frame's episode."""
+    """Row after the last one of each frame's episode."""
     frames: Mapping[str, TrainingFrames]
-    """By model camera name; mapped from disk."""
+    """By model camera name; memory-mapped."""
     instructions: tuple[str, ...]
     seeds: Mapping[str, tuple[int, ...]]
     episodes: int
     fps: float
     sha256: str
-    """Of everything but the pictures, and of what they were made from."""
+    """Hash of everything but the images, and of their source."""
 
     @property
     def size(self) -> int:
@@ -79,46 +79,46 @@ def prepare(
     *,
     state_key: str = layout.STATE_KEY,
     action_key: str = layout.ACTION_KEY,
-    on_progress: Callable[[str], None] = lambda message: None,
+    log: Callable[[str], None] = lambda message: None,
 ) -> PreparedData:
-    """Open what was prepared of a dataset, preparing it where that has not been done.
+    """Open the prepared form of a dataset, and make it if it does not exist.
 
     Args:
-      data: Folder of a dataset, or a folder that was prepared.
-      cameras: Key in the dataset by model camera name.
-      image_size: Height and width of the pictures, padded as at inference.
+      data: Folder of a dataset, or a prepared folder.
+      cameras: Dataset key by model camera name.
+      image_size: Height and width of the images, which are resized and padded as at inference.
       state_key: Column of the robot's state.
       action_key: Column of the actions.
-      told: Told what takes long.
+      log: Receives messages about long operations.
 
     Raises:
       DatasetError: If the dataset cannot be used, or was prepared for other cameras or another size.
     """
-    wanted = {"cameras": dict(cameras), "image_size": image_size, "keys": [state_key, action_key]}
+    options = {"cameras": dict(cameras), "image_size": image_size, "keys": [state_key, action_key]}
     if (data / PREPARED).is_file():
-        return _open(data, wanted)
+        return _open(data, options)
     dataset = open_dataset(data, state_key=state_key, action_key=action_key)
-    source = _sha256_of_source(dataset)
-    name = hashlib.sha256(json.dumps([FORMAT, wanted, source], sort_keys=True).encode()).hexdigest()[:8]
+    source = _source_sha256(dataset)
+    name = hashlib.sha256(json.dumps([FORMAT, options, source], sort_keys=True).encode()).hexdigest()[:8]
     folder = data.with_name(f"{data.name}.prepared") / f"{image_size}px-{name}"
     if not folder.is_dir():
-        on_progress(f"Decoding {len(dataset.states)} frames of {len(cameras)} cameras into {folder}")
-        _make(folder, dataset, wanted, source)
-    return _open(folder, wanted)
+        log(f"Decoding {len(dataset.states)} frames of {len(cameras)} cameras into {folder}.")
+        _make(folder, dataset, options, source)
+    return _open(folder, options)
 
 
-def _make(folder: Path, dataset: Dataset, wanted: Mapping[str, Any], source: str) -> None:
-    missing = [key for key in wanted["cameras"].values() if key not in dataset.cameras]
+def _make(folder: Path, dataset: Dataset, options: Mapping[str, Any], source: str) -> None:
+    missing = [key for key in options["cameras"].values() if key not in dataset.cameras]
     if missing:
         raise DatasetError(
             f"{dataset.folder} has the cameras {', '.join(dataset.cameras) or 'none'}; {', '.join(missing)} is "
-            "wanted. Say which camera of the dataset stands for which of the model (cameras)."
+            "missing. Assign cameras of the dataset to those of the model with the option cameras."
         )
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
     partial.mkdir(parents=True)
     try:
-        rows, size = len(dataset.states), wanted["image_size"]
-        for camera, key in wanted["cameras"].items():
+        rows, size = len(dataset.states), options["image_size"]
+        for camera, key in options["cameras"].items():
             file = partial / f"frames-{camera}.npy"
             shape = (rows, size, size, 3)
             frames = np.lib.format.open_memmap(file, "w+", np.uint8, shape)
@@ -136,30 +136,30 @@ def _make(folder: Path, dataset: Dataset, wanted: Mapping[str, Any], source: str
             task_of_frame=dataset.task_of_frame,
             episode_end=end,
         )
-        words = {
+        metadata = {
             "format": FORMAT,
-            **wanted,
+            **options,
             "source_sha256": source,
             "instructions": dataset.instructions,
             "seeds": dataset.seeds,
             "episodes": len(dataset.episodes),
             "fps": dataset.fps,
         }
-        (partial / PREPARED).write_text(json.dumps(words, indent=1) + "\n")
+        (partial / PREPARED).write_text(json.dumps(metadata, indent=1) + "\n")
         os.replace(partial, folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
 
 
-def _open(folder: Path, wanted: Mapping[str, Any]) -> PreparedData:
+def _open(folder: Path, options: Mapping[str, Any]) -> PreparedData:
     text = (folder / PREPARED).read_text()
-    words = json.loads(text)
-    for key, value in {"format": FORMAT, **wanted}.items():
-        if words.get(key) != value:
+    metadata = json.loads(text)
+    for key, value in {"format": FORMAT, **options}.items():
+        if metadata.get(key) != value:
             raise DatasetError(
-                f"{folder} was prepared with {key} {words.get(key)!r}; {value!r} is wanted. Name the dataset "
-                "itself, or prepare it again (python -m simloop.policies.training prepare)."
+                f"{folder} was prepared with {key} {metadata.get(key)!r}; this run needs {value!r}. Name the "
+                "dataset itself, which is then prepared again."
             )
     with np.load(folder / NUMBERS) as file:
         numbers = dict(file)
@@ -169,19 +169,19 @@ def _open(folder: Path, wanted: Mapping[str, Any]) -> PreparedData:
     return PreparedData(
         folder=folder,
         frames={
-            camera: np.load(folder / f"frames-{camera}.npy", mmap_mode="r") for camera in words["cameras"]
+            camera: np.load(folder / f"frames-{camera}.npy", mmap_mode="r") for camera in metadata["cameras"]
         },
-        instructions=tuple(words["instructions"]),
-        seeds={task: tuple(seeds) for task, seeds in words["seeds"].items()},
-        episodes=words["episodes"],
-        fps=words["fps"],
+        instructions=tuple(metadata["instructions"]),
+        seeds={task: tuple(seeds) for task, seeds in metadata["seeds"].items()},
+        episodes=metadata["episodes"],
+        fps=metadata["fps"],
         sha256=digest.hexdigest(),
         **numbers,
     )
 
 
-def _sha256_of_source(dataset: Dataset) -> str:
-    """Of the descriptions, and of sizes of the files that hold the pictures."""
+def _source_sha256(dataset: Dataset) -> str:
+    """Hash of the metadata and of the sizes of the video files."""
     digest = hashlib.sha256((dataset.folder / layout.INFO).read_bytes())
     for file in sorted((dataset.folder / layout.EPISODES_FOLDER).glob("*/*.parquet")):
         digest.update(file.read_bytes())

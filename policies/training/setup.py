@@ -1,4 +1,4 @@
-"""From a config to everything that a training needs, with every check that can be made beforehand."""
+"""Set up a training run: data, statistics, tokenizers and initial weights, with all checks before the first step."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from simloop.policies.checkpoints import open_checkpoint
+from simloop.policies.inference.loading import load_words
 from simloop.policies.inference.model_policy import PolicyTokenizers
 from simloop.policies.models.configs import LoraConfig, ModelConfig
 from simloop.policies.models.lora import ADAPTER_NAME, is_frozen
@@ -23,8 +25,8 @@ from simloop.policies.tokenizers.fast_actions import (
     fetch_fast_actions,
     load_fast_actions,
 )
-from simloop.policies.training.concatenated import joined
-from simloop.policies.training.config import TrainConfig
+from simloop.policies.training.concatenation import concatenated
+from simloop.policies.training.config import TrainConfig, with_present_names
 from simloop.policies.training.dataset_statistics import data_stats, fit_action_tokens
 from simloop.policies.training.errors import TrainingError
 from simloop.policies.training.examples import Examples
@@ -32,12 +34,11 @@ from simloop.policies.training.optimizer import AdamW, CosineDecay
 from simloop.policies.training.prepared import PreparedData, prepare
 from simloop.policies.training.state_prediction import (
     IMAGE_PARAMETERS,
-    READER,
-    image_reader_shapes,
-    output_reader_shapes,
+    STATE_HEAD,
+    image_head_shapes,
+    output_head_shapes,
 )
 from simloop.policies.training.step import Parameters, StepRules
-from simloop.policies.training.training_tokenizers import training_words
 from simloop.policies.transforms.augmentation import PUBLISHED
 from simloop.policies.transforms.normalization import Normalizer, NormStats, load_norm_stats, save_norm_stats
 
@@ -47,86 +48,74 @@ NORM_STATS = "norm_stats.json"
 
 @dataclass(frozen=True)
 class Setup:
-    """A training that is ready to start or to go on."""
+    """A training run that is ready to start or resume."""
 
     config: TrainConfig
     preset: Preset
-    """With the model that is trained: its compute dtype, and adapters if there are any."""
+    """The preset with the compute dtype and adapters of the run."""
     data: PreparedData
     stats: NormStats
-    action_tokens: FastActionTokenizer | None
-    words: PolicyTokenizers
+    tokenizers: PolicyTokenizers
     examples: Examples
     rules: StepRules
 
     def trains(self, name: str) -> bool:
-        """Whether the parameter of this name is trained; the others are frozen."""
-        if self.config.objective == "locate":
-            return name.startswith((IMAGE_PARAMETERS, READER))
+        """Whether the parameter of this name is trained rather than frozen."""
+        if self.config.objective == "state":
+            return name.startswith((IMAGE_PARAMETERS, STATE_HEAD))
         return not is_frozen(name, self.preset.model)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of every parameter, those included that training needs and the model does not have."""
-        of_model, entries = shapes(self.preset.model), self.examples.location_size
-        if self.config.objective == "locate":
-            return {**of_model, **image_reader_shapes(self.preset.model, len(self.examples.cameras), entries)}
-        if self.config.locates:
-            return {**of_model, **output_reader_shapes(self.preset.model, entries)}
+        """Shape of every parameter, including the head of state prediction."""
+        of_model, entries = shapes(self.preset.model), self.examples.target_size
+        if self.config.objective == "state":
+            return {**of_model, **image_head_shapes(self.preset.model, len(self.examples.cameras), entries)}
+        if self.config.predicts_state:
+            return {**of_model, **output_head_shapes(self.preset.model, entries)}
         return of_model
 
 
-def set_up(config: TrainConfig, on_progress: Callable[[str], None]) -> Setup:
-    """Prepare the data, compute or find statistics and tokenizers, and check that all fits.
+def set_up(config: TrainConfig, log: Callable[[str], None]) -> Setup:
+    """Prepare the data, compute or load statistics and tokenizers, and check that they fit together.
 
-    Statistics and a fitted tokenizer are kept in the folder of the training and used again.
+    Statistics and a fitted tokenizer are stored in the folder of the run and reused.
 
     Raises:
-      TrainingError, DatasetError: If something does not fit.
+      TrainingError, DatasetError: If options and data do not fit.
       UnknownPresetError: If there is no such preset.
     """
     chosen = preset(config.preset)
-    data = joined([prepared(config, folder, on_progress) for folder in config.data])
-    _claim(config, data)
+    keys = config.camera_keys(chosen.cameras)
+    data = concatenated(
+        [
+            prepare(
+                folder,
+                keys,
+                chosen.model.image_size,
+                state_key=config.state_key,
+                action_key=config.action_key,
+                log=log,
+            )
+            for folder in config.data
+        ]
+    )
+    _claim_folder(config, data)
     chosen = dataclasses.replace(chosen, model=_trained_model(config, chosen.model))
     _check_sizes(chosen, data)
     stats = _statistics(config, chosen, data)
-    tokens = _action_tokens(config, chosen, data, stats, on_progress)
-    words = training_words(chosen, tokens)
-    examples = Examples(data, chosen, stats, words, locate=config.locates)
-    on_progress(
-        f"{data.size} frames of {data.episodes} episodes, {len(data.instructions)} instructions"
-        + (
-            f"; {examples.left_out} frames left out, their actions take too many tokens"
-            * bool(examples.left_out)
-        )
-    )
+    action_tokens = _action_tokens(config, chosen, data, stats, log)
+    tokenizers = load_words(dataclasses.replace(chosen, action_tokens=action_tokens))
+    examples = Examples(data, chosen, stats, tokenizers, with_states=config.predicts_state)
+    log(f"{data.size} frames of {data.episodes} episodes, {len(data.instructions)} instructions.")
+    if examples.excluded:
+        log(f"{examples.excluded} frames are excluded because their actions take too many tokens.")
     if len(examples.usable) < config.batch:
-        on_progress(
-            f"A batch of {config.batch} holds some of the {len(examples.usable)} frames more than once."
-        )
-    return Setup(config, chosen, data, stats, tokens, words, examples, step_rules(config))
-
-
-def prepared(config: TrainConfig, folder: Path, on_progress: Callable[[str], None]) -> PreparedData:
-    """What a training needs of one dataset, prepared where that has not been done.
-
-    Raises:
-      TrainingError, DatasetError: If the dataset cannot be used.
-      UnknownPresetError: If there is no such preset.
-    """
-    chosen = preset(config.preset)
-    return prepare(
-        folder,
-        config.camera_keys(chosen.cameras),
-        chosen.model.image_size,
-        state_key=config.state_key,
-        action_key=config.action_key,
-        on_progress=on_progress,
-    )
+        log(f"A batch of {config.batch} holds some of the {len(examples.usable)} frames more than once.")
+    return Setup(config, chosen, data, stats, tokenizers, examples, step_rules(config))
 
 
 def step_rules(config: TrainConfig) -> StepRules:
-    """What decides the arithmetic of a step."""
+    """Optimiser and options of a step."""
     rate = CosineDecay(
         config.learning_rate, config.warmup_steps, config.steps, config.final_learning_rate
     ).schedule()
@@ -138,15 +127,13 @@ def step_rules(config: TrainConfig) -> StepRules:
         micro_batches=config.micro_batches,
         augmentation=PUBLISHED if config.augment else None,
         flow_samples=config.flow_samples,
-        locate_weight=config.locate_weight,
-        images_alone=config.objective == "locate",
+        state_loss_weight=config.state_loss_weight,
+        images_only=config.objective == "state",
     )
 
 
-def initial_parameters(setup: Setup, on_progress: Callable[[str], None]) -> tuple[Parameters, Parameters]:
-    """Parameters to train, float32, and those that stay, in the dtype that the model computes in.
-
-    `on_progress` hears which arrays are fresh where a checkpoint was to be started from.
+def initial_parameters(setup: Setup, log: Callable[[str], None]) -> tuple[Parameters, Parameters]:
+    """Trained parameters in float32, and frozen ones in the model's compute dtype.
 
     Raises:
       CheckpointError: If the checkpoint to start from does not fit.
@@ -154,16 +141,14 @@ def initial_parameters(setup: Setup, on_progress: Callable[[str], None]) -> tupl
     config, model = setup.config, setup.preset.model
     flat: Parameters = {}
     if config.init is not None:
-        from simloop.policies.checkpoints import open_checkpoint
-
         expected = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes(model).items()}
         anything = ".*" if config.init_takes == "fitting" else ""
         may_lack = anything or (ADAPTER_NAME.pattern if config.lora_rank else "")
         flat = open_checkpoint(config.init).load(expected, may_lack=may_lack, may_drop=anything)
         if lacking := sorted(set(expected) - set(flat)):
-            on_progress(f"{len(flat)} arrays from {config.init}; {len(lacking)} fresh: {', '.join(lacking)}")
+            log(f"{len(flat)} arrays from {config.init}; {len(lacking)} initialised: {', '.join(lacking)}.")
     if len(flat) < len(shapes(model)):
-        fresh = flatten(random_model(model, _init_seed(config.seed)))
+        fresh = flatten(random_model(model, config.seed + 1))  # Another seed than that of noise and order.
         flat = {name: flat[name] if name in flat else jnp.asarray(x) for name, x in fresh.items()}
     frozen = {name: x.astype(model.dtype) for name, x in flat.items() if not setup.trains(name)}
     trained = {name: x for name, x in flat.items() if name not in frozen}
@@ -171,17 +156,12 @@ def initial_parameters(setup: Setup, on_progress: Callable[[str], None]) -> tupl
     return {**trained, **{name: jnp.zeros(shape) for name, shape in added.items()}}, frozen
 
 
-def _init_seed(seed: int) -> int:
-    """Seed of fresh weights, another one than that of noise and order."""
-    return seed + 1
-
-
-def _claim(config: TrainConfig, data: PreparedData) -> None:
-    """Make the folder this training's, or find that it is."""
+def _claim_folder(config: TrainConfig, data: PreparedData) -> None:
+    """Record the options in the folder of the run, or compare them with the recorded ones."""
     file = config.out / CONFIG
     ours = {**config.decisive(), "data_sha256": data.sha256}
     if file.exists():
-        theirs = json.loads(file.read_text())
+        theirs = with_present_names(json.loads(file.read_text()))
         differing = [
             f"{key}: {theirs.get(key)!r} -> {ours.get(key)!r}"
             for key in sorted(theirs.keys() | ours.keys())
@@ -189,8 +169,8 @@ def _claim(config: TrainConfig, data: PreparedData) -> None:
         ]
         if differing:
             raise TrainingError(
-                f"{config.out} belongs to another training: {'; '.join(differing)}. Give the same options to go "
-                "on with it, or another folder."
+                f"{config.out} belongs to another training run: {'; '.join(differing)}. Give the same options to "
+                "resume it, or another folder."
             )
         return
     config.out.mkdir(parents=True, exist_ok=True)
@@ -216,11 +196,11 @@ def _check_sizes(chosen: Preset, data: PreparedData) -> None:
         "state": (data.states.shape[1], chosen.state_size),
         "actions": (data.actions.shape[1], chosen.action_size),
     }
-    for what, (got, wanted) in sizes.items():
-        if got != wanted:
+    for name, (got, expected) in sizes.items():
+        if got != expected:
             raise TrainingError(
-                f"{chosen.name} has {what} of {wanted} numbers in the convention of robot {chosen.robot!r}; the "
-                f"dataset has {got}. Pick a preset of the dataset's robot."
+                f"{chosen.name} has {name} of {expected} numbers in the convention of robot {chosen.robot!r}; the "
+                f"dataset has {got}. Choose a preset for the dataset's robot."
             )
     if data.size < 2:
         raise TrainingError(f"{data.folder} holds {data.size} frames; collect demonstrations.")
@@ -231,8 +211,6 @@ def _statistics(config: TrainConfig, chosen: Preset, data: PreparedData) -> Norm
     if file.exists():
         return load_norm_stats(file)
     if config.statistics == "init" and config.init is not None:
-        from simloop.policies.checkpoints import open_checkpoint
-
         stats = open_checkpoint(config.init).norm_stats(kind=chosen.normalization)
     else:
         stats = data_stats(data, chosen)
@@ -245,14 +223,15 @@ def _action_tokens(
     chosen: Preset,
     data: PreparedData,
     stats: NormStats,
-    on_progress: Callable[[str], None],
-) -> FastActionTokenizer | None:
+    log: Callable[[str], None],
+) -> Path | None:
+    """The folder of the run's action tokenizer, for presets that have one."""
     if chosen.action_tokens is None:
         return None
     folder = config.out / FOLDER_IN_CHECKPOINT
     if not folder.exists():
         if config.action_tokens == "fit":
-            on_progress("Fitting an action tokenizer")
+            log("Fitting an action tokenizer.")
             actions = Normalizer(chosen.normalization, stats["actions"])
             tokens = fit_action_tokens(
                 data, chosen, actions, vocabulary=config.action_vocabulary or None, scale=config.action_scale
@@ -262,13 +241,13 @@ def _action_tokens(
         partial = folder.with_name(f".{folder.name}.part")
         tokens.save(partial)
         partial.rename(folder)
-    return load_fast_actions(folder)
+    return folder
 
 
 def _preset_tokens(config: TrainConfig, chosen: Preset) -> FastActionTokenizer:
-    own = None if config.init is None else config.init / FOLDER_IN_CHECKPOINT
-    if own is not None and own.is_dir():
-        return load_fast_actions(own)
+    of_init = None if config.init is None else config.init / FOLDER_IN_CHECKPOINT
+    if of_init is not None and of_init.is_dir():
+        return load_fast_actions(of_init)
     source = chosen.action_tokens
     assert source is not None
     return load_fast_actions(source) if isinstance(source, Path) else fetch_fast_actions(source)

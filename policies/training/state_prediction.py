@@ -1,13 +1,11 @@
-"""Teaching a model where things are, before it is taught what to do about that, and meanwhile.
+"""Predict the state of the environment: pretraining of the image encoder, and an auxiliary loss.
 
-Actions say little about a picture: most of a flow model's loss is noise, and a puck of one patch among
-seventy changes a small part of what is left. The state of the environment, which simulated
-demonstrations record, says all of it in every frame. A linear map reads that state off
+Actions carry little information about an image: most of a flow model's loss is noise, and a puck that covers one
+patch of seventy changes a small part of the rest. The state of the environment, which simulated demonstrations
+record, describes every frame in full. A linear head, discarded after training, predicts it from
 
-    all image tokens and the robot's own state     the image encoder alone learns, several times as fast
-    the outputs that actions are made from         beside the loss of the actions, at no cost
-
-and is thrown away afterwards.
+    all image tokens and the robot state           trains the image encoder alone, several times as fast
+    the outputs that actions are computed from     beside the loss of the actions, at no cost
 
 Axis letters: n frames of the data, b batch, m flow times, e entries of the environment's state, d width.
 """
@@ -27,85 +25,81 @@ from simloop.policies.models.parameters import Model
 from simloop.policies.training.errors import TrainingError
 from simloop.policies.training.prepared import PreparedData
 
-READER = "reader/"
-"""Begin of the names of the parameters that are thrown away."""
+STATE_HEAD = "reader/"
+"""Prefix of the names of the head's parameters."""
 IMAGE_PARAMETERS = "PaliGemma/img/"
-STILL = 1e-4
-"""Entries that spread less than this within tasks (in their own unit) are not asked for."""
+MIN_STD = 1e-4
+"""Least standard deviation within tasks (in an entry's own unit) of entries to predict."""
 
 
-def output_reader_shapes(config: ModelConfig, entries: int) -> dict[str, tuple[int, ...]]:
-    """Shape of every parameter of the map from outputs that actions are made from."""
+def output_head_shapes(config: ModelConfig, entries: int) -> dict[str, tuple[int, ...]]:
+    """Parameter shapes of the head on the outputs that actions are computed from."""
     expert = config.action_expert or config.language
-    return {READER + "outputs": (expert.width, entries), READER + "bias": (entries,)}
+    return {STATE_HEAD + "outputs": (expert.width, entries), STATE_HEAD + "bias": (entries,)}
 
 
-def image_reader_shapes(config: ModelConfig, cameras: int, entries: int) -> dict[str, tuple[int, ...]]:
-    """Shape of every parameter of the map from the image tokens of so many cameras to `entries` numbers."""
+def image_head_shapes(config: ModelConfig, cameras: int, entries: int) -> dict[str, tuple[int, ...]]:
+    """Parameter shapes of the head on the image tokens of `cameras` cameras and the robot state."""
     tokens = (config.image_size // config.image_encoder.patch_size) ** 2 * cameras
     return {
-        READER + "tokens": (tokens * config.language.width, entries),
-        READER + "state": (config.action_dim, entries),
-        READER + "bias": (entries,),
+        STATE_HEAD + "tokens": (tokens * config.language.width, entries),
+        STATE_HEAD + "state": (config.action_dim, entries),
+        STATE_HEAD + "bias": (entries,),
     }
 
 
-def locations(data: PreparedData) -> Float32[np.ndarray, "n e"]:
-    """The state of the environment at every frame, as differences from the mean of the frame's task.
+def target_states(data: PreparedData) -> Float32[np.ndarray, "n e"]:
+    """Targets: the environment's state of every frame, standardised within the frame's task.
 
-    Each entry is divided by how much it spreads within tasks. Those that stand still are left out.
+    Each entry is centred on its mean over the task and divided by its standard deviation within tasks. Constant
+    entries are left out.
 
     Raises:
-      TrainingError: If the data do not have it, it is not finite, or nothing in it ever moves.
+      TrainingError: If the data lack the state, it is not finite, or every entry is constant.
     """
     x = data.environment_states
     if x.shape[1] == 0:
         raise TrainingError(
-            f"Learning where things are needs the state of the environment (observation.environment_state); "
+            f"State prediction needs the state of the environment (observation.environment_state); "
             f"{data.folder}, or a dataset that is trained on with it, has none of the same size. Collect "
-            "demonstrations with simloop collect, or train actions right away."
+            "demonstrations with simloop collect, or train with objective=actions."
         )
     if bad := np.flatnonzero(~np.isfinite(x).all(axis=1)).tolist():
         raise TrainingError(
-            f"{data.folder}: the state of the environment is NaN or infinite in frame {bad[0]}. Leave its episode "
-            "out, or train actions alone."
+            f"{data.folder}: the state of the environment is NaN or infinite in frame {bad[0]}. Remove its "
+            "episode, or train with objective=actions."
         )
     centred = x.astype(np.float64)
     for task in np.unique(data.task_of_frame):
         rows = data.task_of_frame == task
         centred[rows] -= centred[rows].mean(axis=0)
-    spread = centred.std(axis=0)
-    moves = spread > STILL
-    if not moves.any():
+    std = centred.std(axis=0)
+    varies = std > MIN_STD
+    if not varies.any():
         raise TrainingError(
-            f"{data.folder}: within its tasks, nothing in the state of the environment moves by more than "
-            f"{STILL:g}. There is nothing to locate; train actions alone."
+            f"{data.folder}: no entry of the environment's state varies by more than {MIN_STD:g} within a task, so "
+            "there is no state to predict. Train with objective=actions."
         )
-    return (centred[:, moves] / spread[moves]).astype(np.float32)
+    return (centred[:, varies] / std[varies]).astype(np.float32)
 
 
 def output_losses(
-    reader: Mapping[str, Any], outputs: Float32[Array, "b *m d"], wanted: Float32[Array, "b e"]
+    head: Mapping[str, Any], outputs: Float32[Array, "b *m d"], targets: Float32[Array, "b e"]
 ) -> Float32[Array, "b *m"]:
-    """Mean squared error over the entries, read off what the actions of every row are made from."""
-    read = outputs @ reader[READER + "outputs"] + reader[READER + "bias"]
-    wanted = wanted.reshape(wanted.shape[0], *(1,) * (read.ndim - 2), wanted.shape[1])
-    return jnp.mean(jnp.square(read - wanted), axis=-1)
+    """Mean squared error over the entries, predicted from the outputs that actions are computed from."""
+    predicted = outputs @ head[STATE_HEAD + "outputs"] + head[STATE_HEAD + "bias"]
+    targets = targets.reshape(targets.shape[0], *(1,) * (predicted.ndim - 2), targets.shape[1])
+    return jnp.mean(jnp.square(predicted - targets), axis=-1)
 
 
 def image_losses(
-    model: Model,
-    reader: Mapping[str, Any],
-    inputs: ModelInput,
-    wanted: Float32[Array, "b e"],
+    model: Model, head: Mapping[str, Any], inputs: ModelInput, targets: Float32[Array, "b e"]
 ) -> Float[Array, " b"]:
-    """Mean squared error over the entries, for every row."""
+    """Mean squared error over the entries, predicted from image tokens and robot state."""
     cameras = [camera for camera in model.config.cameras if camera in inputs.images]
     images = jnp.concatenate([image_as_float(inputs.images[camera]) for camera in cameras])
     tokens = model.image_encoder(images).out
     by_row = jnp.moveaxis(tokens.reshape(len(cameras), -1, *tokens.shape[1:]), 0, 1)
     flat = by_row.reshape(by_row.shape[0], -1).astype(jnp.float32)
-    read = (
-        flat @ reader[READER + "tokens"] + inputs.state @ reader[READER + "state"] + reader[READER + "bias"]
-    )
-    return jnp.mean(jnp.square(read - wanted), axis=-1)
+    predicted = flat @ head[STATE_HEAD + "tokens"] + inputs.state @ head[STATE_HEAD + "state"]
+    return jnp.mean(jnp.square(predicted + head[STATE_HEAD + "bias"] - targets), axis=-1)

@@ -1,14 +1,14 @@
-"""One step of training: loss, gradients, update, moving average. Pure, and compiled by the caller.
+"""One training step as a pure function: loss, gradients, update, moving average.
 
-Parameters are flat mappings by published name, split into those that are trained and those that are
-frozen. Axis letters: b batch, m micro-batches, c chunk steps, a padded action size, e entries of the environment's
-state.
+Parameters are flat mappings by published name, split into trained and frozen ones. Axis letters: b batch,
+c chunk steps, a padded action size, e entries of the environment's state, r rows of auxiliary losses.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -25,47 +25,47 @@ from simloop.policies.models.pi0 import training_noise_and_time
 from simloop.policies.models.pi0_fast import Pi0Fast
 from simloop.policies.models.pytrees import pytree
 from simloop.policies.training.optimizer import Schedule
-from simloop.policies.training.state_prediction import READER, image_losses, output_losses
+from simloop.policies.training.state_prediction import STATE_HEAD, image_losses, output_losses
 from simloop.policies.transforms.augmentation import Augmentation, augment
 
 Parameters: TypeAlias = dict[str, jax.Array]
 
 UNCOUNTED_IN_NORM = re.compile(r"bias|scale|pos_embedding|input_embedding")
-"""Last parts of names that the logged norm of the parameters leaves out, as the published logs do."""
+"""Last parts of parameter names that the logged norm excludes, as openpi's logs do."""
 
 
 @pytree
 class TrainState:
-    """Everything that a step changes, and what it must not lose."""
+    """State of a training run between two steps."""
 
     step: Int32[Array, ""]
-    """Steps done."""
+    """Completed steps."""
     trained: Parameters
     frozen: Parameters
     averaged: Parameters | None
-    """Moving average of `trained`, where one is kept."""
+    """Moving average of `trained`; None if none is kept."""
     optimizer: Any
 
 
 @pytree
 class TrainingBatch:
-    """What one step learns from."""
+    """Examples of one step."""
 
     inputs: ModelInput
     actions: Float32[AnyArray, "b c a"] | None = None
-    """Normalised and padded; None for models that predict tokens."""
-    locations: Float32[AnyArray, "b e"] | None = None
-    """Where things are, if that is learnt too or alone; see `locating`."""
+    """Normalised and padded; None for token models."""
+    states: Float32[AnyArray, "b e"] | None = None
+    """Targets of state prediction; see `target_states`."""
 
 
 @pytree
 class Metrics:
-    """What one step tells about itself."""
+    """Scalars of one step for the curves."""
 
     loss: Float32[Array, ""]
-    """Of the objective alone."""
-    location_loss: Float32[Array, ""]
-    """Of saying where things are, where that is learnt beside the objective, else 0."""
+    """Loss of the objective."""
+    state_loss: Float32[Array, ""]
+    """Auxiliary loss of state prediction; 0 without one."""
     gradient_norm: Float32[Array, ""]
     """Before clipping."""
     parameter_norm: Float32[Array, ""]
@@ -74,25 +74,25 @@ class Metrics:
 
 @dataclass(frozen=True)
 class StepRules:
-    """What decides the arithmetic of a step besides the model."""
+    """Everything besides the model that determines a step."""
 
     rate: Schedule
     transformation: optax.GradientTransformation
     ema_decay: float | None = 0.99
     """None keeps no moving average."""
     micro_batches: int = 1
-    """Parts that a batch is split into; their gradients are averaged, which saves memory."""
+    """Parts that a batch is split into to save memory; their gradients are averaged."""
     augmentation: Augmentation | None = None
     flow_samples: int = 1
-    """Noises and flow times at which a flow model learns each chunk."""
-    locate_weight: float = 0.0
-    """Of the loss of saying where things are, beside that of the actions."""
-    images_alone: bool = False
-    """Whether the image encoder learns to locate, and nothing else is learnt."""
+    """Noises and flow times per chunk, for flow models."""
+    state_loss_weight: float = 0.0
+    """Weight of the auxiliary loss of state prediction."""
+    images_only: bool = False
+    """Whether only the image encoder is trained, by state prediction."""
 
 
 def initial_state(trained: Parameters, frozen: Parameters, rules: StepRules) -> TrainState:
-    """The state before the first step; the average starts at the initial weights."""
+    """The state before the first step, whose average equals the initial weights."""
     averaged = None if rules.ema_decay is None else jax.tree.map(jnp.copy, trained)
     return TrainState(jnp.zeros((), jnp.int32), trained, frozen, averaged, rules.transformation.init(trained))
 
@@ -100,25 +100,25 @@ def initial_state(trained: Parameters, frozen: Parameters, rules: StepRules) -> 
 def make_step(
     config: ModelConfig, rules: StepRules
 ) -> Callable[[TrainState, TrainingBatch, Array], tuple[TrainState, Metrics]]:
-    """The function of one step, to be compiled with `jax.jit`.
+    """Make the function of one step, to be compiled by the caller.
 
-    It takes the state, a batch and the key of the whole training, and folds the step into the key.
+    It takes the state, a batch and the key of the training run, which it folds the step number into.
     """
     graph, abstract = nnx.split(abstract_model(config))
 
     def mean_loss(
         trained: Parameters, frozen: Parameters, batch: TrainingBatch, draws: Any
     ) -> tuple[Array, tuple[Array, Array]]:
-        reader = {name: x for name, x in trained.items() if name.startswith(READER)}
-        of_model = {name: x for name, x in trained.items() if name not in reader}
+        head = {name: x for name, x in trained.items() if name.startswith(STATE_HEAD)}
+        of_model = {name: x for name, x in trained.items() if name not in head}
         model = nnx.merge(graph, assigned(abstract, {**frozen, **of_model}))
-        losses, of_locating = _losses(model, reader, batch, draws, rules)
-        loss, location_loss = losses.mean(), of_locating.mean()
-        return loss + rules.locate_weight * location_loss, (loss, location_loss)
+        losses, state_losses = _losses(model, head, batch, draws, rules)
+        loss, state_loss = losses.mean(), state_losses.mean()
+        return loss + rules.state_loss_weight * state_loss, (loss, state_loss)
 
     def step(state: TrainState, batch: TrainingBatch, key: Array) -> tuple[TrainState, Metrics]:
         draws = _draws(config, batch, jax.random.fold_in(key, state.step), rules)
-        (loss, location_loss), gradients = _loss_and_gradients(
+        (loss, state_loss), gradients = _loss_and_gradients(
             mean_loss, state, batch, draws, rules.micro_batches
         )
         updates, optimizer = rules.transformation.update(gradients, state.optimizer, state.trained)
@@ -129,7 +129,7 @@ def make_step(
             averaged = jax.tree.map(lambda old, new: d * old + (1.0 - d) * new, averaged, trained)
         metrics = Metrics(
             loss=loss,
-            location_loss=location_loss,
+            state_loss=state_loss,
             gradient_norm=optax.global_norm(gradients),
             parameter_norm=_parameter_norm({**state.frozen, **trained}),
             learning_rate=jnp.asarray(rules.rate(state.step), jnp.float32),
@@ -140,75 +140,62 @@ def make_step(
 
 
 def _draws(config: ModelConfig, batch: TrainingBatch, key: Array, rules: StepRules) -> Any:
-    """Everything random of a step: a key for augmentation per micro-batch, noise and flow times.
+    """Random values of a step: an augmentation key per micro-batch, noise and flow times.
 
     Noise and times are drawn for the whole batch, so that splitting it changes rounding only.
     """
     augment_key = jax.random.split(key, 3)[0]
     parts = rules.micro_batches
     keys = augment_key[None] if parts == 1 else jax.random.split(augment_key, parts)
-    if config.action_expert is None or rules.images_alone:
+    if config.action_expert is None or rules.images_only:
         return keys, None
     rows, samples = batch.inputs.batch, rules.flow_samples
     size = (config.action_horizon, config.action_dim)
     noise, time = training_noise_and_time(key, rows * samples, *size)
-    if samples == 1 and not rules.locate_weight:
+    if samples == 1 and not rules.state_loss_weight:
         return keys, (noise, time)
     return keys, (noise.reshape(rows, samples, *size), time.reshape(rows, samples))
 
 
 def _losses(
     model: Model,
-    reader: Parameters,
+    head: Parameters,
     batch: TrainingBatch,
     draws: Any,
     rules: StepRules,
 ) -> tuple[Float32[Array, "*b"], Float32[Array, "*r"]]:
-    """The loss of every row (and, for flow models, of every step of its chunk), and that of locating."""
+    """Losses of every row (for flow models, of every step of its chunk), and those of state prediction."""
     augment_key, flow = draws
-    inputs, nothing = batch.inputs, jnp.zeros((1,), jnp.float32)
-    augmentation = rules.augmentation
-    if augmentation is not None:
+    inputs, zero = batch.inputs, jnp.zeros((1,), jnp.float32)
+    if rules.augmentation is not None:
         images = {name: image_as_float(image) for name, image in inputs.images.items()}
-        inputs = _with_images(inputs, augment(images, augment_key, augmentation))
-    wanted = None if batch.locations is None else jnp.asarray(batch.locations)
-    if rules.images_alone:
-        return image_losses(model, reader, inputs, wanted), nothing
+        inputs = dataclasses.replace(inputs, images=augment(images, augment_key, rules.augmentation))
+    targets = None if batch.states is None else jnp.asarray(batch.states)
+    if rules.images_only:
+        return image_losses(model, head, inputs, targets), zero
     if isinstance(model, Pi0Fast):
         losses, outputs = model.loss_and_outputs(inputs)
-        return losses, nothing if wanted is None else output_losses(reader, outputs, wanted)
+        return losses, zero if targets is None else output_losses(head, outputs, targets)
     noise, time = flow
     if batch.actions is None:
-        raise ValueError("A flow model learns from actions; the batch has none.")
+        raise ValueError("Flow models are trained on actions; the batch has none.")
     if time.ndim == 1:
-        return model.loss(inputs, batch.actions, noise, time), nothing
+        return model.loss(inputs, batch.actions, noise, time), zero
     losses, outputs = model.loss_and_outputs(inputs, batch.actions, noise, time)
-    return losses, nothing if wanted is None else output_losses(reader, outputs, wanted)
-
-
-def _with_images(inputs: ModelInput, images: Mapping[str, Array]) -> ModelInput:
-    return ModelInput(
-        images=dict(images),
-        image_masks=inputs.image_masks,
-        state=inputs.state,
-        tokens=inputs.tokens,
-        token_mask=inputs.token_mask,
-        token_ar_mask=inputs.token_ar_mask,
-        token_loss_mask=inputs.token_loss_mask,
-    )
+    return losses, zero if targets is None else output_losses(head, outputs, targets)
 
 
 def _loss_and_gradients(
     mean_loss: Callable[..., Any], state: TrainState, batch: TrainingBatch, draws: Any, micro_batches: int
 ) -> tuple[tuple[Array, Array], Parameters]:
-    """Both losses, and the gradients of what is minimised."""
+    """Both losses, and the gradients of their weighted sum."""
     value_and_grad = jax.value_and_grad(mean_loss, has_aux=True)
     keys, flow = draws
     if micro_batches == 1:
         (_, losses), gradients = value_and_grad(state.trained, state.frozen, batch, (keys[0], flow))
         return losses, gradients
 
-    # Every m-th row, so that rows which lie on one device stay there.
+    # Every m-th row, so that rows stay on their device.
     def split(x: Array) -> Array:
         return jnp.swapaxes(x.reshape(-1, micro_batches, *x.shape[1:]), 0, 1)
 

@@ -14,18 +14,20 @@ from simloop.policies.presets import PRESETS
 from simloop.policies.training.demonstration import DEMONSTRATIONS
 from simloop.results.records.records import read_episodes
 
-BOXED = {name: preset.boxed for name, preset in PRESETS.items() if preset.boxed is not None}
+BUNDLED = {name: preset.bundled for name, preset in PRESETS.items() if preset.bundled is not None}
 MOST_BYTES = 30e6
 
 
 def test_they_fit_into_the_box():
-    sizes = [file.stat().st_size for folder in BOXED.values() for file in folder.rglob("*") if file.is_file()]
-    assert len(sizes) >= 3 * len(BOXED)
+    sizes = [
+        file.stat().st_size for folder in BUNDLED.values() for file in folder.rglob("*") if file.is_file()
+    ]
+    assert len(sizes) >= 3 * len(BUNDLED)
     assert sum(sizes) < MOST_BYTES
 
 
 def test_no_published_evaluation_meets_a_state_they_were_trained_on():
-    for folder in BOXED.values():
+    for folder in BUNDLED.values():
         seeds = training_seeds(folder)
         assert len(seeds) == 10
         assert all(len(of_task) >= 100 for of_task in seeds.values())
@@ -33,8 +35,8 @@ def test_no_published_evaluation_meets_a_state_they_were_trained_on():
 
 
 def test_their_card_names_them_and_their_data():
-    card = (next(iter(BOXED.values())).parent / "MODEL_CARD.md").read_text()
-    for name, folder in BOXED.items():
+    card = (next(iter(BUNDLED.values())).parent / "MODEL_CARD.md").read_text()
+    for name, folder in BUNDLED.items():
         config = json.loads((folder / "simloop_checkpoint.json").read_text())["config"]
         assert DEMONSTRATIONS in config
         assert f"| {name} |" in card

@@ -23,9 +23,9 @@ from simloop.policies.models.parameters import flatten
 from simloop.policies.presets import PRESETS
 from simloop.policies.training import calibration
 from simloop.policies.training.calibration import observations
-from simloop.policies.training.layout import DatasetError
+from simloop.policies.training.dataset_layout import DatasetError
+from simloop.policies.training.dataset_writer import write_dataset
 from simloop.policies.training.prepared import prepare
-from simloop.policies.training.writing import write_dataset
 from tests.helpers.demonstrations import CAMERAS, demonstration, header, small_dataset
 
 
@@ -35,7 +35,7 @@ def data(tmp_path_factory):
 
 
 def make(data, out, policy="pi0-tiny", kind="int8", **changes):
-    wanted = Quantizing(policy, kind, data, out, **{"frames": 16, **changes})
+    wanted = QuantizeOptions(policy, kind, data, out, **{"frames": 16, **changes})
     console = Console(record=True, width=200)
     return quantize(wanted, console), console.export_text()
 
@@ -73,13 +73,13 @@ def test_it_says_how_much_actions_change_and_keeps_it(made):
     assert 0 < change["relative"] < 0.3
     assert change["cosine"] > 0.95
     assert settings["calibrated_on"]["frames"] == 8
-    assert re.search(r"Actions of 8 frames .* differ in int8 by .* cosine 0\.9", text)
+    assert re.search(r"Actions of 8 frames .* change in int8 by .* cosine 0\.9", text)
 
 
 def test_what_training_recorded_is_kept(made):
     """Runs refuse to test a policy on initial states that it was trained on."""
     out, _, _ = made
-    assert settings_of(out)["demonstrations"] == settings_of(PRESETS["pi0-tiny"].boxed)["demonstrations"]
+    assert settings_of(out)["demonstrations"] == settings_of(PRESETS["pi0-tiny"].bundled)["demonstrations"]
 
 
 def test_names_and_folders_have_to_agree(made):
@@ -88,9 +88,9 @@ def test_names_and_folders_have_to_agree(made):
         parse(f"pi0-tiny@{out}")
     with pytest.raises(UnknownPolicyError, match=rf"Name it pi0-tiny-int8@{out}"):
         parse(f"pi0-tiny-fp8@{out}")
-    boxed = PRESETS["pi0-tiny"].boxed
-    with pytest.raises(UnknownPolicyError, match=rf"not quantised; .* Name it pi0-tiny@{boxed}"):
-        parse(f"pi0-tiny-int8@{boxed}")
+    bundled = PRESETS["pi0-tiny"].bundled
+    with pytest.raises(UnknownPolicyError, match=rf"not quantised; .* Name it pi0-tiny@{bundled}"):
+        parse(f"pi0-tiny-int8@{bundled}")
     for name in ("pi0-tiny-int8", "pi0-tiny-int8@random"):
         with pytest.raises(UnknownPolicyError, match="name the folder: pi0-tiny-int8@FOLDER"):
             parse(name)
@@ -121,12 +121,12 @@ def test_the_difference_of_actions_is_in_their_own_units():
 def test_what_cannot_be_quantised_is_refused_before_anything_is_loaded(data, made, tmp_path):
     out, name, _ = made
     for policy in ("random", "pi0-tiny@random", name):
-        with pytest.raises(SimloopError, match="a policy with trained weights"):
+        with pytest.raises(SimloopError, match="quantize needs trained weights"):
             make(data, tmp_path / "out", policy)
     keys = (f"{camera}=observation.images.{CAMERAS[0]}" for camera in PRESETS["pi0_libero"].cameras)
     with pytest.raises(SimloopError, match="published at"):
         make(data, tmp_path / "out", "pi0_libero", cameras=tuple(keys))
-    with pytest.raises(SimloopError, match="exists; name another folder"):
+    with pytest.raises(SimloopError, match="exists; choose another folder"):
         make(data, out)
     with pytest.raises(SimloopError, match="--frames must be at least 2"):
         make(data, tmp_path / "out", frames=1)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from simloop.policies.files.video import VideoEncoder
+from simloop.policies.training.dataset_writer import DatasetHeader, write_dataset
 from simloop.policies.training.demonstration import Demonstration, image_stats
-from simloop.policies.training.video import VideoEncoder
-from simloop.policies.training.writing import DatasetHeader, write_dataset
 
 FPS = 20
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb")

@@ -17,9 +17,9 @@ from simloop.harness.planning.seeding import demonstration_seed, episode_seed
 from simloop.harness.rollout.result import RolloutResult
 from simloop.policies.interface import Query, batched
 from simloop.policies.scripted import scripted_policy
+from simloop.policies.training.dataset_reader import open_dataset
+from simloop.policies.training.dataset_writer import DatasetHeader, write_dataset
 from simloop.policies.training.demonstration import demonstration_from
-from simloop.policies.training.reading import open_dataset
-from simloop.policies.training.writing import DatasetHeader, write_dataset
 
 TASK = "drawer-close-v3"
 

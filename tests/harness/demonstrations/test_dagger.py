@@ -16,7 +16,7 @@ from simloop.harness.demonstrations.dagger import RollIn, rolled_in
 from simloop.harness.engine.resources import Resources
 from simloop.harness.planning.policy_names import UnknownPolicyError
 from simloop.policies.presets import PRESETS
-from simloop.policies.training.reading import open_dataset
+from simloop.policies.training.dataset_reader import open_dataset
 
 REACH, CLOSE = "reach-v3", "drawer-close-v3"
 RENDER = RenderSettings("fast", 32, 32)
@@ -98,7 +98,7 @@ def test_other_weights_under_the_same_name_make_another_collection(tmp_path):
     ours = chosen.rolled_in_by().weights_sha256()
     assert re.fullmatch("[0-9a-f]{64}", ours)
     assert dataclasses.replace(chosen, roll_in="random").rolled_in_by().weights_sha256() == ""
-    checkpoint = shutil.copytree(PRESETS["pi0-tiny"].boxed, tmp_path / "checkpoint")
+    checkpoint = shutil.copytree(PRESETS["pi0-tiny"].bundled, tmp_path / "checkpoint")
     chosen = dataclasses.replace(chosen, roll_in=f"pi0-tiny@{checkpoint}")
     assert chosen.described()["roll_in_sha256"] == ours
     _Parts(tmp_path / "parts", chosen)

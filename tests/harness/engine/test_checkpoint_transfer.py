@@ -130,7 +130,7 @@ def test_only_policies_with_a_folder_have_one_sent(checkpoint, tmp_path, monkeyp
 
 def test_a_policy_keeps_its_name_wherever_its_weights_lie():
     name = "pi0-tiny@/nowhere/at/all"
-    listing = Listing.of(PRESETS["pi0-tiny"].boxed)
+    listing = Listing.of(PRESETS["pi0-tiny"].bundled)
     policy = FetchedPolicies(PolicyLoader(), {name: (listing, _NeverAsked())})(name)
     assert policy.spec.name == name
     assert policy.spec.weights == "trained"

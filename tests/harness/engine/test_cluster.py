@@ -96,7 +96,7 @@ def test_a_checkpoint_that_only_the_driver_can_see_is_played_elsewhere_with_the_
     cluster, tmp_path
 ):
     checkpoint, home = tmp_path / "checkpoint", tmp_path / "home"
-    shutil.copytree(PRESETS["pi0-tiny"].boxed, checkpoint)
+    shutil.copytree(PRESETS["pi0-tiny"].bundled, checkpoint)
     name = f"pi0-tiny@{checkpoint}"
     protocol = Protocol("metaworld", max_steps=20)
     plan = make_plan([name], list(resolve_tasks("metaworld", ["reach-v3"])), protocol, 2, seed=3)

@@ -24,7 +24,7 @@ from simloop.policies.presets import PRESETS
 from simloop.results.records.planned import PlannedEpisodes
 from simloop.results.records.records import policy_identity, policy_name
 
-BUNDLED = PRESETS["pi0-tiny"].boxed
+BUNDLED = PRESETS["pi0-tiny"].bundled
 
 
 def experiment(*policies):

@@ -12,28 +12,28 @@ pytestmark = pytest.mark.usefixtures("strict_promotion")
 
 
 @pytest.mark.parametrize("family", ["pi0", "pi05"])
-def test_answers_are_those_of_the_transcription_of_the_reference(family):
+def test_actions_equal_those_of_the_reference(family):
     config = small_config(family)
     work = QueryWorkload(config, cameras=2, prompt_tokens=6)
     model, batch, noise = small_model(config), random_batch(work, 2), random_noise(config, 2)
-    asked = padded(work, batch)
-    assert len(asked.images) == 3
-    assert not asked.image_masks[config.cameras[2]].any()
-    assert asked.tokens.shape == (2, config.max_token_len)
-    np.testing.assert_array_equal(asked.token_mask.sum(axis=1), [6, 6])
+    inputs = padded(work, batch)
+    assert len(inputs.images) == 3
+    assert not inputs.image_masks[config.cameras[2]].any()
+    assert inputs.tokens.shape == (2, config.max_token_len)
+    np.testing.assert_array_equal(inputs.token_mask.sum(axis=1), [6, 6])
 
     schedule = run(model, lambda model: model.schedule(4))
     ours = run(model, Pi0.sample_actions, batch, noise, schedule)
     theirs = run(
         model,
         lambda model, batch, noise: reference_implementation.sample_actions(model, batch, noise, 4),
-        asked,
+        inputs,
         noise,
     )
     assert relative(ours, theirs) < 1e-5
 
 
-def test_tokens_are_those_of_the_transcription_of_the_reference():
+def test_tokens_equal_those_of_the_reference():
     config = small_config("pi0_fast", unroll_layers=True)
     work = QueryWorkload(config, cameras=3, prompt_tokens=6)
     model, batch = small_model(config), random_batch(work, 2)

@@ -2,11 +2,20 @@ import dataclasses
 
 import pytest
 
-from simloop.policies.bench.roofline import Ceilings, QueryWorkload, query_flops, query_seconds, stages
+from simloop.policies.bench.roofline import Ceilings, QueryWorkload, roofline_stages
 from simloop.policies.models import configs
 from simloop.policies.presets import PRESETS
 
 H200 = Ceilings(790e12, 4.3e12, "sustained")
+
+
+def teraflops_of(work: QueryWorkload) -> float:
+    return sum(stage.times * stage.flops for stage in roofline_stages(work, 1)) / 1e12
+
+
+def milliseconds_of(work: QueryWorkload, batch: int, ceilings: Ceilings) -> float:
+    return 1e3 * sum(stage.times * stage.seconds(ceilings) for stage in roofline_stages(work, batch))
+
 
 PI0 = configs.pi0()
 PI0_SHORT = configs.pi0(action_horizon=10)
@@ -27,35 +36,33 @@ MILLISECONDS = [
 
 
 @pytest.mark.parametrize(("config", "cameras", "prompt", "teraflops"), TERAFLOPS)
-def test_full_size_queries_have_the_flops_that_were_counted_by_hand(config, cameras, prompt, teraflops):
-    assert query_flops(QueryWorkload(config, cameras, prompt), 1) / 1e12 == pytest.approx(teraflops, rel=2e-3)
+def test_full_size_queries_have_the_flops_counted_by_hand(config, cameras, prompt, teraflops):
+    assert teraflops_of(QueryWorkload(config, cameras, prompt)) == pytest.approx(teraflops, rel=2e-3)
 
 
 @pytest.mark.parametrize(("config", "cameras", "prompt", "answer", "batch", "ms"), MILLISECONDS)
-def test_full_size_queries_take_at_least_as_long_as_the_roofline_says(
-    config, cameras, prompt, answer, batch, ms
-):
+def test_full_size_queries_have_the_roofline_counted_by_hand(config, cameras, prompt, answer, batch, ms):
     work = QueryWorkload(config, cameras, prompt, answer_tokens=answer)
-    assert 1e3 * query_seconds(work, batch, H200) == pytest.approx(ms, rel=0.01)
+    assert milliseconds_of(work, batch, H200) == pytest.approx(ms, rel=0.01)
 
 
 @pytest.mark.parametrize(("cameras", "ms"), [(1, 12.8), (2, 19.4), (3, 26.2)])
-def test_the_published_roofline_of_an_rtx_4090_comes_out(cameras, ms):
+def test_reproduces_the_published_roofline_of_an_rtx_4090(cameras, ms):
     work = QueryWorkload(configs.pi0(action_horizon=63), cameras, prompt_tokens=0)
-    assert 1e3 * query_seconds(work, 1, Ceilings(182.8e12, 1.01e12, "")) == pytest.approx(ms, rel=0.02)
+    assert milliseconds_of(work, 1, Ceilings(182.8e12, 1.01e12, "")) == pytest.approx(ms, rel=0.02)
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_has_a_floor_and_batches_cost_more_but_read_weights_once(name):
+def test_every_preset_has_a_roofline_whose_batches_read_weights_once(name):
     preset = PRESETS[name]
     work = QueryWorkload(preset.model, len(preset.cameras), preset.prompt_lengths[0], answer_tokens=9)
-    for one, eight in zip(stages(work, 1), stages(work, 8), strict=True):
+    for one, eight in zip(roofline_stages(work, 1), roofline_stages(work, 8), strict=True):
         assert eight.flops == pytest.approx(8 * one.flops)
         assert one.bytes <= eight.bytes < 8 * one.bytes
 
 
-def test_a_stage_is_bound_by_whichever_takes_longer():
-    (encoder, *_) = stages(QueryWorkload(PI0, 1, 1), 1)
+def test_a_stage_is_bound_by_the_slower_of_arithmetic_and_memory():
+    (encoder, *_) = roofline_stages(QueryWorkload(PI0, 1, 1), 1)
     bound_by_memory = Ceilings(1e30, 1e9, "")
     bound_by_arithmetic = dataclasses.replace(bound_by_memory, flops_per_s=1e9, bytes_per_s=1e30)
     assert encoder.seconds(bound_by_memory) == encoder.bytes / 1e9

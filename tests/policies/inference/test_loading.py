@@ -24,9 +24,9 @@ def test_random_weights_are_drawn_from_the_seed(untrained):
 
 
 def test_tiny_presets_come_with_trained_weights(untrained):
-    boxed = load_policy("pi0-tiny")
-    assert boxed.spec.weights == "trained"
-    assert boxed.fingerprint()["weights"] != untrained.fingerprint()["weights"]
+    bundled = load_policy("pi0-tiny")
+    assert bundled.spec.weights == "trained"
+    assert bundled.fingerprint()["weights"] != untrained.fingerprint()["weights"]
 
 
 def test_full_size_presets_need_weights():

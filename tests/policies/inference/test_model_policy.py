@@ -222,7 +222,7 @@ def test_filling_up_prompts_does_not_change_generated_tokens():
 
 def test_guided_answers_of_random_weights_are_whole_chunks():
     fast = small("pi0_fast-tiny")
-    assert fast.preset.answers == "guided"
+    assert fast.preset.decoding == "constrained"
     for chunk in fast.infer(queries(BUCKET), BUCKET).chunks:
         assert chunk.undecodable is None
         assert chunk.actions.shape == (fast.spec.chunk_steps, fast.spec.action_size)

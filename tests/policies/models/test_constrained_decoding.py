@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simloop.policies.models.constrained_decoding import ActionGrammar
+from simloop.policies.models.constrained_decoding import ActionGrammar, action_grammar
 from simloop.policies.models.pi0_fast import END_TOKEN, Pi0Fast
 from simloop.policies.presets import ROBOT_ASSETS
 from simloop.policies.tokenizers.fast import FastTokenizer
@@ -24,7 +24,7 @@ def tokenizer() -> FastTokenizer:
 
 @pytest.fixture(scope="module")
 def grammar(tokenizer) -> ActionGrammar:
-    return tokenizer.grammar(STEPS, SIZE, tokenizer.model.pieces)
+    return action_grammar(tokenizer, STEPS, SIZE, tokenizer.model.pieces)
 
 
 def answers(grammar: ActionGrammar, logits_of_step) -> np.ndarray:
@@ -74,7 +74,7 @@ def test_the_longest_answer_has_a_token_for_every_coefficient(tokenizer, grammar
 
 def test_tokens_that_hold_half_a_character_are_never_considered():
     tokenizer = fit_fast_actions([np.array([[20.0], [-20.0]]), np.zeros((2, 1))], vocab_size=300)
-    spelled = tokenizer.coefficients_spelled()
+    spelled = tokenizer.coefficients_by_token()
     assert 0 in spelled
     for token, count in enumerate(spelled):
         if count:

@@ -11,14 +11,14 @@ ANSWERS = """
     import jax
     import numpy as np
     from simloop.policies import loading, sharding
-    from simloop.policies.bench.random_weights import queries
+    from simloop.policies.bench.random_weights import random_queries
     from simloop.policies.interface import Serving
     from simloop.policies.models.parameters import flatten
     from simloop.policies.presets import PRESETS
 
     assert len(jax.devices()) == 4
     name = {name!r}
-    asked = queries(PRESETS[name], PRESETS[name].cameras, 4)
+    asked = random_queries(PRESETS[name], PRESETS[name].cameras, 4)
     one = loading.load_policy(name)
     spread = {{"copies": loading.load_policy(name, serving=Serving(devices=4))}}
     loading.serving_mesh = lambda count, size: sharding.make_mesh(2, count)

@@ -94,7 +94,7 @@ def test_without_merges_every_coefficient_is_a_token_in_its_place():
     rng = np.random.default_rng(3)
     chunks = [rng.uniform(-1, 1, (8, 3)) for _ in range(20)]
     tokenizer = fit_fast_actions(chunks, vocab_size=None, scale=5.0)
-    assert set(tokenizer.coefficients_spelled()) == {1}
+    assert set(tokenizer.coefficients_by_token()) == {1}
     for chunk in chunks[:5]:
         tokens = tokenizer.encode(chunk)
         assert len(tokens) == chunk.size

@@ -9,13 +9,13 @@ from simloop.policies.inference.query_encoder import QueryEncoder
 from simloop.policies.interface import Query
 from simloop.policies.presets import PRESETS
 from simloop.policies.training.config import TrainConfig
+from simloop.policies.training.dataset_layout import DatasetError
 from simloop.policies.training.dataset_statistics import chunk_rows, data_stats
+from simloop.policies.training.dataset_writer import write_dataset
 from simloop.policies.training.errors import TrainingError
 from simloop.policies.training.examples import Shuffle
-from simloop.policies.training.layout import DatasetError
 from simloop.policies.training.prepared import prepare
 from simloop.policies.training.setup import Setup, set_up
-from simloop.policies.training.writing import write_dataset
 from simloop.policies.transforms.normalization import Normalizer
 from simloop.policies.transforms.preprocessing import resize_with_pad
 from tests.helpers.demonstrations import CAMERAS, demonstration, header, small_dataset
@@ -39,7 +39,7 @@ def test_examples_are_the_rows_that_queries_become(data, tmp_path, preset):
     frames = np.array([3, 30, 11, 30])
     batch = setup.examples.batch(frames).inputs
     state = Normalizer(chosen.normalization, setup.stats["state"])
-    encoder = QueryEncoder(chosen, setup.words.text, state)
+    encoder = QueryEncoder(chosen, setup.tokenizers.text, state)
     for i, frame in enumerate(frames):
         query = Query(
             task="",
@@ -79,7 +79,7 @@ def test_answers_spell_the_actions_and_only_they_are_predicted(data, tmp_path):
     for i, frame in enumerate(frames):
         answer = inputs.tokens[i][inputs.token_loss_mask[i]]
         assert answer[-1] == 1, "the end token is learnt too"
-        decoded = setup.words.answer.decode(answer[:-1], steps=steps, size=4)
+        decoded = setup.tokenizers.answer.decode(answer[:-1], steps=steps, size=4)
         chunk = setup.data.actions[chunk_rows(np.array([frame]), setup.data.episode_end, steps)[0]]
         wanted = Normalizer("quantile", setup.stats["actions"]).normalize(chunk.astype(np.float64))
         assert np.abs(decoded.actions - wanted).max() < 0.15, "coefficients are rounded to tenths"
@@ -136,10 +136,10 @@ def test_entries_that_hardly_ever_change_stay_within_reach(tmp_path):
 
 
 def test_data_are_decoded_once_and_travel_without_the_dataset(data, tmp_path):
-    on_progress: list[str] = []
-    prepared = prepare(data, KEYS, 32, on_progress=on_progress.append)
-    again = prepare(data, KEYS, 32, on_progress=on_progress.append)
-    assert len(on_progress) == 1
+    messages: list[str] = []
+    prepared = prepare(data, KEYS, 32, log=messages.append)
+    again = prepare(data, KEYS, 32, log=messages.append)
+    assert len(messages) == 1
     assert again.sha256 == prepared.sha256
     moved = prepared.folder.rename(tmp_path / "elsewhere")
     alone = prepare(moved, KEYS, 32)

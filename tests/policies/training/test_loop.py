@@ -1,4 +1,4 @@
-"""Whole trainings of a tiny model on a tiny dataset."""
+"""Complete training runs of a tiny model on a tiny dataset."""
 
 import dataclasses
 import json
@@ -18,15 +18,13 @@ from simloop.policies.interface import Query
 from simloop.policies.models.parameters import flatten
 from simloop.policies.presets import PRESETS
 from simloop.policies.training import loop, setup
-from simloop.policies.training.command import main
 from simloop.policies.training.config import TrainConfig
-from simloop.policies.training.curves import MetricWriters
+from simloop.policies.training.dataset_writer import write_dataset
 from simloop.policies.training.errors import TrainingError
 from simloop.policies.training.loop import train
+from simloop.policies.training.metric_writers import MetricWriters
 from simloop.policies.training.prepared import prepare
 from simloop.policies.training.step import Metrics
-from simloop.policies.training.training_progress import TrainingProgress
-from simloop.policies.training.writing import write_dataset
 from tests.helpers.demonstrations import (
     CAMERAS,
     INSTRUCTIONS,
@@ -43,8 +41,8 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def compiled_once_in_haste(tmp_path_factory):
-    """Compiling is what these tests cost: without optimisation, and kept for the next start of a training."""
+def cheap_compilation(tmp_path_factory):
+    """Compilation dominates the cost of these tests: it is not optimised, and cached between runs."""
     settings = {
         "jax_disable_most_optimizations": True,
         "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
@@ -53,7 +51,7 @@ def compiled_once_in_haste(tmp_path_factory):
     before = {name: getattr(jax.config, name, False) for name in settings}
     for name, value in settings.items():
         jax.config.update(name, value)
-    compilation_cache.reset_cache()  # It remembers the folder that it was first used with.
+    compilation_cache.reset_cache()  # JAX remembers the first folder.
     yield
     for name, value in before.items():
         jax.config.update(name, value)
@@ -94,11 +92,11 @@ class Killed(Exception):
     pass
 
 
-def test_a_killed_training_goes_on_to_the_same_losses_and_weights(data, tmp_path, monkeypatch):
+def test_resumes_a_killed_run_with_the_same_losses_and_weights(data, tmp_path, monkeypatch):
     whole = train(config(data, tmp_path / "whole"))
 
-    def killing(setup, first, placed, batches=loop._batches):
-        for done, batch in batches(setup, first, placed):
+    def killing(setup, first, sharding, batches=loop._batches):
+        for done, batch in batches(setup, first, sharding):
             if done == 6:
                 raise Killed
             yield done, batch
@@ -114,7 +112,7 @@ def test_a_killed_training_goes_on_to_the_same_losses_and_weights(data, tmp_path
 
 
 @pytest.mark.parametrize("preset", [pytest.param("pi05-tiny", marks=pytest.mark.slow), "pi0_fast-tiny"])
-def test_an_export_answers_queries_with_its_own_statistics_and_tokenizer(data, tmp_path, preset):
+def test_exports_a_policy_with_its_own_statistics_and_tokenizer(data, tmp_path, preset):
     folder = train(config(data, tmp_path / "run", preset, steps=3, ema_decay=0.0, action_vocabulary=400))
     opened = open_checkpoint(folder)
     assert opened.preset == preset
@@ -137,7 +135,7 @@ def test_an_export_answers_queries_with_its_own_statistics_and_tokenizer(data, t
 
 
 @pytest.mark.slow
-def test_one_overfitted_episode_is_answered_as_it_was_recorded(tmp_path):
+def test_reproduces_an_overfitted_episode(tmp_path):
     data = small_dataset(tmp_path / "one", episodes=1)
     folder = train(
         config(data, tmp_path / "run", steps=400, batch=16, learning_rate=3e-3, ema_decay=0.9, save_every=400)
@@ -161,64 +159,61 @@ def test_one_overfitted_episode_is_answered_as_it_was_recorded(tmp_path):
     assert np.mean(errors) < 0.35 * spread
 
 
-def test_what_does_not_fit_is_said_before_the_first_step(data, tmp_path):
+def test_rejects_options_and_data_that_do_not_fit(data, tmp_path):
     with pytest.raises(TrainingError, match="warmup_steps must be less than steps"):
         config(data, tmp_path / "a", warmup_steps=8)
     with pytest.raises(TrainingError, match="micro_batches must divide the batch of 4; got 3"):
         config(data, tmp_path / "a", micro_batches=3)
-    with pytest.raises(TrainingError, match="need one: name it with init"):
+    with pytest.raises(TrainingError, match="need a checkpoint; name it with init"):
         config(data, tmp_path / "a", lora_rank=4)
-    with pytest.raises(TrainingError, match=r"cameras says nothing of left_wrist_0_rgb"):
+    with pytest.raises(TrainingError, match="cameras lacks left_wrist_0_rgb"):
         train(config(data, tmp_path / "a", cameras=("base_0_rgb=observation.images.base_0_rgb",)))
     wide = tmp_path / "wide"
     write_dataset(wide, header(state_size=5), [demonstration(0, state_size=5)])
     with pytest.raises(TrainingError, match=r"has state of 4 numbers .*; the dataset has 5"):
         train(config(wide, tmp_path / "b"))
     wordy = tmp_path / "wordy"
-    on_progress = dataclasses.replace(
-        demonstration(0), instruction="Push the puck slowly to the far goal " * 4
-    )
-    write_dataset(wordy, header(), [on_progress])
+    long = dataclasses.replace(demonstration(0), instruction="Push the puck slowly to the far goal " * 4)
+    write_dataset(wordy, header(), [long])
     with pytest.raises(TrainingError, match=r"takes \d+ tokens; pi0-tiny has room for 16"):
         train(config(wordy, tmp_path / "c"))
 
 
-def test_locating_needs_data_that_say_where_things_are(tmp_path):
+def test_state_prediction_needs_recorded_states(tmp_path):
     bare = dataclasses.replace(demonstration(0), environment_states=np.zeros((24, 0), np.float32))
     write_dataset(tmp_path / "data", dataclasses.replace(header(), environment_size=0), [bare])
     with pytest.raises(TrainingError, match="Collect demonstrations with simloop"):
-        train(config(tmp_path / "data", tmp_path / "out", objective="locate"))
+        train(config(tmp_path / "data", tmp_path / "out", objective="state"))
 
 
-def test_a_folder_belongs_to_one_training(data, tmp_path):
+def test_rejects_the_folder_of_another_run(data, tmp_path):
     setup.set_up(config(data, tmp_path / "run"), str)
-    with pytest.raises(TrainingError, match=r"another training: learning_rate: 0.0005 -> 0.1"):
+    with pytest.raises(TrainingError, match=r"another training run: learning_rate: 0.0005 -> 0.1"):
         setup.set_up(config(data, tmp_path / "run", learning_rate=0.1), str)
     setup.set_up(config(data, tmp_path / "run", log_every=7), str)
 
 
-def test_a_loss_that_is_not_finite_stops_the_training_with_what_to_do(data, tmp_path):
+def test_stops_at_a_loss_that_is_not_finite(data, tmp_path):
     chosen = config(data, tmp_path)
-    curves, progress = MetricWriters(tmp_path, 0), TrainingProgress(8, 0, 4)
+    curves = MetricWriters(tmp_path, 0)
     fine, broken = (Metrics(*map(jnp.float32, (loss, 0.0, 1.0, 1.0, 1e-3))) for loss in (0.5, np.nan))
-    assert loop.written([(1, fine)], curves, progress, chosen) == 0.5
+    assert loop.write_metrics([(1, fine)], curves, 1.0, chosen) == 0.5
     with pytest.raises(TrainingError, match=r"At step 3 the loss is nan.*Lower learning_rate \(now 0.0005\)"):
-        loop.written([(2, fine), (3, broken)], curves, progress, chosen)
+        loop.write_metrics([(2, fine), (3, broken)], curves, 1.0, chosen)
     curves.close()
 
 
-def test_the_command_says_misuse_in_a_sentence(data, tmp_path, capsys):
-    options = ["--data", str(data), "--out", str(tmp_path / "run")]
-    assert main(["train", "--preset", "pi9", *options]) == 2
-    assert "There is no preset 'pi9'" in capsys.readouterr().err
-    assert (
-        main(["train", "--preset", "pi0-tiny", "--data", str(tmp_path), "--out", str(tmp_path / "run")]) == 2
-    )
-    assert "is no LeRobotDataset" in capsys.readouterr().err
+def test_old_option_names_are_read(data, tmp_path):
+    setup.set_up(config(data, tmp_path, state_loss_weight=0.5), str)
+    file = tmp_path / "config.json"
+    text = file.read_text().replace("state_loss_weight", "locate_weight").replace('"actions"', '"act"')
+    file.write_text(text)
+    assert "locate_weight" in text
+    setup.set_up(config(data, tmp_path, state_loss_weight=0.5), str)
 
 
 @pytest.mark.slow
-def test_adapters_start_from_a_checkpoint_and_are_merged_into_its_weights(data, tmp_path):
+def test_merges_adapters_into_the_weights_of_the_initial_checkpoint(data, tmp_path):
     start = train(config(data, tmp_path / "whole", steps=3))
     folder = train(
         config(
@@ -236,7 +231,7 @@ def test_adapters_start_from_a_checkpoint_and_are_merged_into_its_weights(data, 
     np.testing.assert_array_equal(before.stats["actions"].mean, after.stats["actions"].mean)
     old, new = flatten(before.model), flatten(after.model)
     assert old.keys() == new.keys(), "no adapter is left"
-    name = "PaliGemma/llm/layers/attn/q_einsum_1/w"  # The prefix of a model of one layer asks nothing.
+    name = "PaliGemma/llm/layers/attn/q_einsum_1/w"  # In a model of one layer, the prefix makes no queries.
     change = np.asarray(new[name], np.float64) - np.asarray(old[name], np.float64)
     for layer, heads in enumerate(change):
         for head in heads:
@@ -248,7 +243,7 @@ def test_adapters_start_from_a_checkpoint_and_are_merged_into_its_weights(data, 
     np.testing.assert_array_equal(old[embedding], new[embedding])
 
 
-def test_one_model_starts_from_what_fits_of_another(data, tmp_path):
+def test_starts_from_the_fitting_arrays_of_another_model(data, tmp_path):
     pi0 = train(config(data, tmp_path / "pi0", steps=3))
     fast = config(data, tmp_path / "fast", "pi0_fast-tiny", steps=3, learning_rate=1e-9, init=pi0)
     with pytest.raises(CheckpointError, match="action_out_proj"):
@@ -265,56 +260,56 @@ def test_one_model_starts_from_what_fits_of_another(data, tmp_path):
         config(data, tmp_path, init_takes="fitting")
 
 
-def test_what_locates_is_the_image_encoder_and_nothing_else_is_trained_or_kept(data, tmp_path):
+def test_state_prediction_trains_the_image_encoder_alone(data, tmp_path):
     start = train(config(data, tmp_path / "start", steps=3))
-    chosen = config(data, tmp_path / "locate", objective="locate", init=start, steps=40, learning_rate=3e-3)
+    chosen = config(data, tmp_path / "state", objective="state", init=start, steps=40, learning_rate=3e-3)
     located = flatten(load_policy("pi0-tiny", train(chosen)).model)
     before = flatten(load_policy("pi0-tiny", start).model)
     assert located.keys() == before.keys()
     changed = {name for name in before if not np.array_equal(before[name], located[name])}
     assert changed
     assert all(name.startswith("PaliGemma/img/") for name in changed)
-    values = losses(tmp_path / "locate")
+    values = losses(tmp_path / "state")
     assert np.mean(values[-5:]) < 0.5 * np.mean(values[:5])
 
 
-def test_a_camera_that_the_data_lack_is_not_asked_where_things_are(data, tmp_path, monkeypatch):
+def test_state_prediction_ignores_cameras_that_the_data_lack(data, tmp_path, monkeypatch):
     whole = PRESETS["pi0-tiny"]
     model = dataclasses.replace(whole.model, cameras=(*whole.model.cameras, "right_wrist_0_rgb"))
     monkeypatch.setitem(PRESETS, "pi0-tiny", dataclasses.replace(whole, model=model))
-    train(config(data, tmp_path / "locate", objective="locate", steps=3))
-    assert np.isfinite(losses(tmp_path / "locate")).all()
+    train(config(data, tmp_path / "state", objective="state", steps=3))
+    assert np.isfinite(losses(tmp_path / "state")).all()
 
 
 @pytest.mark.parametrize("preset", ["pi0-tiny", pytest.param("pi0_fast-tiny", marks=pytest.mark.slow)])
-def test_where_things_are_is_learnt_beside_the_actions(data, tmp_path, preset):
+def test_learns_states_beside_actions(data, tmp_path, preset):
     sizes = {"steps": 120, "learning_rate": 3e-3, "action_vocabulary": 0, "batch": 16, "flow_samples": 2}
-    folder = train(config(data, tmp_path / "run", preset, locate_weight=1.0, **sizes))
+    folder = train(config(data, tmp_path / "run", preset, state_loss_weight=1.0, **sizes))
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
-    of_locating = [line["location_loss"] for line in lines]
-    assert np.mean(of_locating[-20:]) < 0.7 * np.mean(of_locating[:20])
+    state_losses = [line["state_loss"] for line in lines]
+    assert np.mean(state_losses[-20:]) < 0.7 * np.mean(state_losses[:20])
     assert lines[-1]["loss"] < lines[0]["loss"], "the curve of the actions alone"
     assert load_policy(preset, folder).spec.weights == "trained", "nothing is left over"
 
 
 @pytest.mark.slow
-def test_what_another_model_lacks_starts_fresh_and_is_named(data, tmp_path, capsys):
+def test_names_arrays_that_the_initial_checkpoint_lacks(data, tmp_path, capsys):
     pi0 = train(config(data, tmp_path / "pi0", steps=3))
     flow = train(config(data, tmp_path / "flow", "pi05-tiny", steps=3, init=pi0, init_takes="fitting"))
-    assert "time_mlp_in/kernel" in capsys.readouterr().err.rpartition(" fresh: ")[2]
+    assert "time_mlp_in/kernel" in capsys.readouterr().err.rpartition(" initialised: ")[2]
     assert load_policy("pi05-tiny", flow).spec.weights == "trained"
     recorded = json.loads((flow / "simloop_checkpoint.json").read_text())["config"]["training"]["init"]
     assert recorded == {
         "preset": "pi0-tiny",
         "weights_sha256": open_checkpoint(pi0).weights_sha256(),
-        "objective": "act",
+        "objective": "actions",
         "steps": 3,
         "batch": 4,
     }
     assert str(tmp_path) not in (flow / "simloop_checkpoint.json").read_text()
 
 
-def test_what_the_weights_were_trained_on_before_stays_known(data, tmp_path):
+def test_exports_the_seeds_of_earlier_runs_too(data, tmp_path):
     other = small_dataset(tmp_path / "other", episodes=4)
     first = train(config(other, tmp_path / "first", steps=3))
     second = train(config(data, tmp_path / "second", steps=3, init=first))
@@ -323,7 +318,7 @@ def test_what_the_weights_were_trained_on_before_stays_known(data, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_process_killed_without_warning_loses_nothing_but_time(data, tmp_path):
+def test_resumes_after_its_process_was_killed(data, tmp_path):
     def command(out) -> list[str]:
         sizes = [
             "--steps",
@@ -338,7 +333,7 @@ def test_a_process_killed_without_warning_loses_nothing_but_time(data, tmp_path)
             "4",
         ]
         where = ["--preset", "pi0-tiny", "--data", str(data), "--out", str(out)]
-        return [sys.executable, "-m", "simloop.policies.training", "train", *where, *sizes]
+        return [sys.executable, "-c", "from simloop.harness.cli import main; main()", "train", *where, *sizes]
 
     subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
     metrics = tmp_path / "killed" / "metrics.jsonl"

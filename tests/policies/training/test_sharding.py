@@ -1,4 +1,4 @@
-"""Several devices compute what one does. The devices are parts of the CPU, in a process of their own."""
+"""Several devices compute the step of one. The devices are simulated on the CPU of a separate process."""
 
 import textwrap
 
@@ -43,6 +43,6 @@ PROGRAM = """
 
 
 @pytest.mark.slow
-def test_data_parallel_and_split_parameters_compute_the_same_step():
+def test_data_parallel_and_sharded_steps_equal_the_single_device_step():
     printed = run_python(textwrap.dedent(PROGRAM), XLA_FLAGS="--xla_force_host_platform_device_count=4")
     assert printed.strip() == "equal"

@@ -42,7 +42,7 @@ def small_training(family: str, rows: int = 4, *, lora: bool = False):
 
 @functools.cache
 def compiled_step(family: str, lora: bool, **changes):
-    """Compiled once for all tests, with little optimisation: compiling is what these tests cost."""
+    """Compiled once for all tests and without optimisation, since compilation dominates their cost."""
     config, _, _, _ = small_training(family, lora=lora)
     return jax.jit(make_step(config, rules(**changes)), compiler_options=UNOPTIMIZED)
 
@@ -57,7 +57,7 @@ def run_steps(family: str, steps: int, *, lora: bool = False, **changes):
     return state, metrics
 
 
-def test_three_steps_are_those_of_the_reference():
+def test_three_steps_equal_those_of_the_reference():
     with np.load(GOLDEN / "training" / "train_pi0_dummy.npz") as file:
         recorded = dict(file)
     cases = json.loads((GOLDEN / "models" / "cases.json").read_text())["cases"]
@@ -94,7 +94,7 @@ def test_three_steps_are_those_of_the_reference():
         change = np.asarray(state.trained[parameter], np.float64) - np.asarray(start[parameter], np.float64)
         norm, total = recorded[name]
         if parameter.endswith("key/bias"):
-            # It shifts all scores of a query alike: its gradient is rounding, and Adam divides by its size.
+            # It shifts all scores of a query equally, so its gradient is rounding, which Adam rescales.
             assert norm < 1e-3
             continue
         assert np.linalg.norm(change) == pytest.approx(norm, rel=0.02), parameter
@@ -103,7 +103,7 @@ def test_three_steps_are_those_of_the_reference():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("family", "samples"), [("pi0", 1), ("pi0", 3), ("pi0_fast", 1)])
-def test_gradients_of_micro_batches_add_up_to_those_of_the_batch(family, samples):
+def test_micro_batches_give_the_gradients_of_the_batch(family, samples):
     whole, of_whole = run_steps(family, 2, flow_samples=samples)
     split, of_split = run_steps(family, 2, flow_samples=samples, micro_batches=2)
     for one, other in zip(of_whole, of_split, strict=True):
@@ -114,7 +114,7 @@ def test_gradients_of_micro_batches_add_up_to_those_of_the_batch(family, samples
 
 
 @pytest.mark.slow
-def test_several_flow_times_at_once_are_drawn_apart_and_averaged():
+def test_draws_several_flow_times_independently_and_averages_their_losses():
     config, trained, frozen, batch = small_training("pi0")
     state = initial_state(trained, frozen, rules())
     key = jax.random.fold_in(jax.random.key(1), 0)
@@ -129,19 +129,19 @@ def test_several_flow_times_at_once_are_drawn_apart_and_averaged():
     np.testing.assert_allclose(metrics.loss, np.mean(losses), rtol=1e-5)
 
 
-def test_adapters_are_trained_and_what_they_adapt_stays():
+def test_trains_adapters_and_freezes_adapted_weights():
     state, _ = run_steps("pi0", 2, lora=True)
     config, trained, frozen, _ = small_training("pi0", lora=True)
     assert any("lora" in name for name in state.trained)
     assert all("llm" in name for name in frozen)
     for name, value in frozen.items():
         np.testing.assert_array_equal(value, state.frozen[name], err_msg=name)
-    still = [name for name, value in trained.items() if np.array_equal(value, state.trained[name])]
-    assert still == []
+    unchanged = [name for name, value in trained.items() if np.array_equal(value, state.trained[name])]
+    assert unchanged == []
     assert config.language.lora is not None
 
 
-def test_the_average_follows_the_weights_step_by_step():
+def test_moving_average_follows_the_weights():
     start, _ = run_steps("pi0", 0, lora=True)
     one, _ = run_steps("pi0", 1, lora=True)
     two, _ = run_steps("pi0", 2, lora=True)
@@ -155,7 +155,7 @@ def test_the_average_follows_the_weights_step_by_step():
 
 
 @pytest.mark.slow
-def test_losses_fall_on_one_batch_also_with_augmentation():
+def test_losses_decrease_on_one_augmented_batch():
     _, metrics = run_steps("pi0", 12, augmentation=PUBLISHED)
     assert metrics[-1].loss < 0.7 * metrics[0].loss
     _, again = run_steps("pi0", 1, augmentation=PUBLISHED)

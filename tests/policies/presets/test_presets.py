@@ -8,51 +8,51 @@ from simloop.policies.presets import PRESETS, UnknownPresetError, preset
 from simloop.policies.tokenizers.sentencepiece_model import load_sentencepiece
 
 FULL_SIZE = [p for p in PRESETS.values() if not p.name.endswith("-tiny")]
-TINY = [p for p in PRESETS.values() if p.boxed is not None]
+BUNDLED = [p for p in PRESETS.values() if p.bundled is not None]
 
 
-def test_the_tiny_presets_are_one_of_each_family():
-    assert [p.model.family for p in TINY] == ["pi0", "pi05", "pi0_fast"]
-    assert {p.robot for p in TINY} == {"metaworld_hand"}
+def test_bundled_presets_cover_each_family():
+    assert [p.model.family for p in BUNDLED] == ["pi0", "pi05", "pi0_fast"]
+    assert {p.robot for p in BUNDLED} == {"metaworld_hand"}
 
 
-@pytest.mark.parametrize("tiny", TINY, ids=lambda p: p.name)
-def test_tiny_presets_come_with_everything_they_need(tiny):
-    assert load_sentencepiece(tiny.text_model).pieces == tiny.model.vocab_size
-    assert tiny.untrained_stats.is_file()
-    assert tiny.boxed.is_dir()
+@pytest.mark.parametrize("chosen", BUNDLED, ids=lambda p: p.name)
+def test_bundled_presets_have_tokenizer_statistics_and_weights(chosen):
+    assert load_sentencepiece(chosen.text_model).pieces == chosen.model.vocab_size
+    assert chosen.untrained_stats.is_file()
+    assert chosen.bundled.is_dir()
 
 
 @pytest.mark.parametrize("full", FULL_SIZE, ids=lambda p: p.name)
-def test_full_size_presets_are_full_size(full):
+def test_full_size_presets_have_the_published_sizes(full):
     assert full.model.language.width == 2048
     assert full.model.image_size == 224
     assert full.model.vocab_size == 257_152
     assert full.prompt_lengths[-1] == full.model.max_token_len
 
 
-def test_the_published_fast_model_for_libero_wants_z_scores():
-    # Trained so, whatever other models of its family use; with quantiles it solves almost nothing.
+def test_pi0_fast_libero_uses_z_scores():
+    # Unlike other models of its family; with quantiles it solves almost nothing.
     assert PRESETS["pi0_fast_libero"].normalization == "z_score"
     assert PRESETS["pi0_fast_droid"].normalization == "quantile"
 
 
-def test_the_published_pi05_model_for_libero_does_not_see_the_state():
+def test_pi05_libero_does_not_use_the_state():
     assert PRESETS["pi05_libero"].spec().state_size is None
     assert PRESETS["pi05_droid"].spec().state_size == 8
 
 
-def test_only_fast_models_see_black_images_for_absent_cameras():
+def test_only_published_token_models_use_black_images_for_absent_cameras():
     black = {p.name for p in PRESETS.values() if p.absent_cameras == "black"}
     assert black == {"pi0_fast_libero", "pi0_fast_droid", "pi0_fast_droid_jointpos_polaris"}
 
 
-def test_an_unknown_preset_is_answered_with_the_nearest():
+def test_suggests_the_nearest_preset():
     with pytest.raises(UnknownPresetError, match=r"no preset 'pi0-tyni'. Did you mean 'pi0-tiny'"):
         preset("pi0-tyni")
 
 
-def test_a_preset_that_contradicts_its_model_is_refused():
+def test_rejects_a_preset_that_contradicts_its_model():
     with pytest.raises(ValueError, match="no camera belly"):
         dataclasses.replace(PRESETS["pi0-tiny"], cameras=("belly",))
     with pytest.raises(ValueError, match="state_as 'token'"):

@@ -1,14 +1,14 @@
-"""Names and places of the files of a LeRobotDataset, version 3.
+"""Files and features of a LeRobotDataset, version 3.
 
-    meta/info.json                                 sizes, features, where the rest lies
+    meta/info.json                                 sizes, features, paths of the other files
     meta/stats.json                                statistics of every feature
     meta/tasks.parquet                             instruction -> task_index
-    meta/episodes/chunk-000/file-000.parquet       a row per episode: length, where its frames lie
+    meta/episodes/chunk-000/file-000.parquet       a row per episode: length, location of its frames
     data/chunk-000/file-000.parquet                a row per frame: state, action, indices
     videos/<camera key>/chunk-000/file-000.mp4     frames of many episodes, one after the other
 
-Source of the format: `lerobot.datasets` of Hugging Face's lerobot, codebase version "v3.0". What simloop
-adds (seeds, protocol, noise) lies in `meta/simloop.json`, which other readers leave alone.
+Source of the format: `lerobot.datasets` of Hugging Face's lerobot, codebase version "v3.0". simloop's additions
+(seeds, protocol, noise) are in `meta/simloop.json`, which other readers ignore.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ IMAGE_PREFIX = "observation.images."
 
 INDEX_FEATURES: dict[str, dict[str, Any]] = {
     "timestamp": {"dtype": "float32", "shape": [1], "names": None},
-    "frame_index": {"dtype": "int64", "shape": [1], "names": None},
-    "episode_index": {"dtype": "int64", "shape": [1], "names": None},
-    "index": {"dtype": "int64", "shape": [1], "names": None},
-    "task_index": {"dtype": "int64", "shape": [1], "names": None},
+    **{
+        name: {"dtype": "int64", "shape": [1], "names": None}
+        for name in ("frame_index", "episode_index", "index", "task_index")
+    },
 }
-"""Columns that every dataset has."""
+"""Columns of every dataset."""
 
 
 class DatasetError(ValueError):
-    """A dataset that cannot be read or written as asked."""
+    """A dataset that cannot be read or written."""
 
     user_facing = True
 
@@ -61,15 +61,15 @@ def features(
     fps: int,
     video: Mapping[str, Any],
 ) -> dict[str, dict[str, Any]]:
-    """What `info.json` says about each column and camera.
+    """Descriptions of columns and cameras in `info.json`.
 
     Args:
       state_names: Names, with units, of the entries of the state.
-      action_names: The same of the actions.
-      environment_size: Numbers of the state of the environment; 0 where it is not kept.
-      cameras: Names behind `observation.images.`.
+      action_names: Names of the entries of an action.
+      environment_size: Entries of the environment's state; 0 if it is not recorded.
+      cameras: Names after `observation.images.`.
       image_hw: Size of the frames.
-      fps: TrainingFrames per second, whole.
+      fps: Frames per second.
       video: Codec and pixel format, as `video.<name>`.
     """
     height, width = image_hw

@@ -5,14 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from simloop.policies.training.concatenated import joined
+from simloop.policies.training.concatenation import concatenated
 from simloop.policies.training.config import TrainConfig
+from simloop.policies.training.dataset_layout import DatasetError
 from simloop.policies.training.dataset_statistics import chunks
+from simloop.policies.training.dataset_writer import write_dataset
 from simloop.policies.training.errors import TrainingError
-from simloop.policies.training.layout import DatasetError
 from simloop.policies.training.prepared import prepare
 from simloop.policies.training.setup import set_up
-from simloop.policies.training.writing import write_dataset
 from tests.helpers.demonstrations import CAMERAS, demonstration, header
 
 KEYS = {camera: f"observation.images.{camera}" for camera in CAMERAS}
@@ -41,7 +41,7 @@ def folders(tmp_path_factory):
 
 def test_every_frame_keeps_its_pictures_actions_and_instruction(folders):
     parts = [prepare(folder, KEYS, 32) for folder in folders]
-    whole = joined(parts)
+    whole = concatenated(parts)
     assert (whole.size, whole.episodes) == (48, 4)
     assert whole.instructions == ("push it", "pull it", "lift it")
     rows = np.array([40, 3, 24, 23, 40])
@@ -60,12 +60,12 @@ def test_every_frame_keeps_its_pictures_actions_and_instruction(folders):
 
 def test_seeds_of_all_are_kept_and_the_order_of_datasets_shows(folders):
     parts = [prepare(folder, KEYS, 32) for folder in folders]
-    whole = joined(parts)
+    whole = concatenated(parts)
     for task in {**parts[0].seeds, **parts[1].seeds}:
         assert set(whole.seeds[task]) == {seed for part in parts for seed in part.seeds.get(task, ())}
-    assert joined(parts[::-1]).sha256 != whole.sha256
-    assert joined(parts[:1]) is parts[0]
-    twice = joined([parts[0], parts[1], parts[1]])
+    assert concatenated(parts[::-1]).sha256 != whole.sha256
+    assert concatenated(parts[:1]) is parts[0]
+    twice = concatenated([parts[0], parts[1], parts[1]])
     assert (twice.size, twice.episodes, twice.seeds) == (72, 4, whole.seeds)
 
 
@@ -73,12 +73,12 @@ def test_datasets_that_differ_are_refused(folders, tmp_path):
     parts = [prepare(folder, KEYS, 32) for folder in folders]
     slower = dataclasses.replace(parts[1], fps=5.0)
     with pytest.raises(DatasetError, match=r"second.* has frames per second: 5, .*train on one of them"):
-        joined([parts[0], slower])
+        concatenated([parts[0], slower])
     wider = dataclasses.replace(parts[1], states=np.zeros((24, 9), np.float32))
     with pytest.raises(DatasetError, match="has states of 9"):
-        joined([parts[0], wider])
+        concatenated([parts[0], wider])
     blind = dataclasses.replace(parts[1], environment_states=np.zeros((24, 0), np.float32))
-    assert joined([parts[0], blind]).environment_states.shape == (48, 0)
+    assert concatenated([parts[0], blind]).environment_states.shape == (48, 0)
     with pytest.raises(TrainingError, match="data names no dataset"):
         TrainConfig(preset="pi0-tiny", data=(), out=tmp_path)
 

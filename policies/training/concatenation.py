@@ -1,6 +1,6 @@
-"""Several prepared datasets as one.
+"""Concatenation of prepared datasets.
 
-Axis letters: n frames of all datasets, b frames asked for, h w image height and width.
+Axis letters: n frames of all datasets, b requested frames, h w image height and width.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from simloop.policies.training.layout import DatasetError
+from simloop.policies.training.dataset_layout import DatasetError
 from simloop.policies.training.prepared import PreparedData, TrainingFrames
 
 
 class ConcatenatedFrames:
-    """Pictures of several files behind one another, each read where it lies."""
+    """Images of several files as one array, read from the file that holds them."""
 
     def __init__(self, files: Sequence[TrainingFrames]):
-        """`files` hold pictures of one size."""
+        """Concatenate files with images of equal size."""
         self._files = files
         self._begins = np.cumsum([0, *(file.shape[0] for file in files)])
 
@@ -29,23 +29,23 @@ class ConcatenatedFrames:
         return (int(self._begins[-1]), *self._files[0].shape[1:])
 
     def __getitem__(self, frames: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w 3"]:
-        """The pictures of these frames."""
-        taken = np.empty((len(frames), *self.shape[1:]), np.uint8)
+        """Images of the given frames."""
+        images = np.empty((len(frames), *self.shape[1:]), np.uint8)
         of_file = np.searchsorted(self._begins, frames, side="right") - 1
         for number, file in enumerate(self._files):
             here = of_file == number
-            taken[here] = file[frames[here] - self._begins[number]]
-        return taken
+            images[here] = file[frames[here] - self._begins[number]]
+        return images
 
 
-def joined(parts: Sequence[PreparedData]) -> PreparedData:
-    """One dataset of all frames; instructions that are written alike are one task.
+def concatenated(parts: Sequence[PreparedData]) -> PreparedData:
+    """One dataset of all frames; equal instructions become one task.
 
-    A dataset that comes twice is twice as likely; its episodes are counted once. The state of the environment is
-    kept where all datasets have it in one size.
+    A dataset that occurs twice is drawn twice as often, but its episodes are counted once. The state of the
+    environment is kept if it has the same size in all datasets.
 
     Raises:
-      DatasetError: If they differ in the sizes of states or actions, or in frames per second.
+      DatasetError: If the datasets differ in the sizes of states or actions, or in frames per second.
     """
     first = parts[0]
     if len(parts) == 1:
@@ -58,12 +58,12 @@ def joined(parts: Sequence[PreparedData]) -> PreparedData:
         ):
             if ours != theirs:
                 raise DatasetError(
-                    f"{part.folder} has {what} {theirs:g}, {first.folder} {ours:g}. Datasets that are trained on "
-                    "together have to agree; train on one of them."
+                    f"{part.folder} has {what} {theirs:g}, {first.folder} {ours:g}. Datasets of one "
+                    "training run must agree; train on one of them."
                 )
     begins = np.cumsum([0, *(part.size for part in parts)])
     instructions = tuple(dict.fromkeys(text for part in parts for text in part.instructions))
-    places = {text: place for place, text in enumerate(instructions)}
+    task_of = {text: task for task, text in enumerate(instructions)}
     sizes = {part.environment_states.shape[1] for part in parts}
     entries = sizes.pop() if len(sizes) == 1 else 0
     return PreparedData(
@@ -72,7 +72,7 @@ def joined(parts: Sequence[PreparedData]) -> PreparedData:
         actions=np.concatenate([part.actions for part in parts]),
         environment_states=np.concatenate([part.environment_states[:, :entries] for part in parts]),
         task_of_frame=np.concatenate(
-            [np.array([places[text] for text in part.instructions])[part.task_of_frame] for part in parts]
+            [np.array([task_of[text] for text in part.instructions])[part.task_of_frame] for part in parts]
         ),
         episode_end=np.concatenate(
             [part.episode_end + begin for part, begin in zip(parts, begins, strict=False)]

@@ -1,4 +1,4 @@
-"""A LeRobotDataset of version 3, whoever wrote it.
+"""Read LeRobotDatasets of version 3.
 
 Axis letters: n frames of all episodes, s state size, a action size, e entries of the environment's state,
 h image height, w image width.
@@ -14,29 +14,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import PIL.Image
+import pyarrow as pa
+import pyarrow.parquet as pq
 from jaxtyping import Float32, Int64, UInt8
 
-from simloop.policies.training import layout
-from simloop.policies.training.layout import DatasetError
-from simloop.policies.training.video import VideoError, frames
+from simloop.policies.files.video import VideoError, decode_frames
+from simloop.policies.training import dataset_layout as layout
+from simloop.policies.training.dataset_layout import DatasetError
 
 
 @dataclass(frozen=True)
 class Episode:
-    """Where the frames of an episode lie."""
+    """Location of an episode's frames."""
 
     index: int
     begin: int
     """Row of its first frame in the arrays of the dataset."""
     end: int
     videos: Mapping[str, tuple[Path, float]]
-    """File and time in it, in seconds, by camera key. Empty for cameras that are kept as images."""
+    """File, and time in it in seconds, by camera key. Empty if cameras are stored as images."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Everything but the pictures, which are decoded when asked for."""
+    """A dataset whose images are decoded on demand."""
 
     folder: Path
     fps: float
@@ -46,24 +49,24 @@ class Dataset:
     states: Float32[np.ndarray, "n s"]
     actions: Float32[np.ndarray, "n a"]
     environment_states: Float32[np.ndarray, "n e"]
-    """e is 0 where the dataset has none."""
+    """e is 0 if the dataset has none."""
     task_of_frame: Int64[np.ndarray, " n"]
     instructions: tuple[str, ...]
     """By task index."""
     episodes: tuple[Episode, ...]
     seeds: Mapping[str, tuple[int, ...]]
-    """Seeds of the episodes by `suite/task`, where simloop recorded them."""
+    """Seeds of the episodes by `suite/task`; empty for datasets from elsewhere."""
 
     def images(self, camera_key: str) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
-        """Every frame of a camera with its row, each row once, in no particular order of episodes.
+        """Every frame of a camera with its row, in no particular order.
 
         Raises:
-          DatasetError: If a frame is absent.
+          DatasetError: If there is no such camera, or a frame is missing.
         """
         if camera_key not in self.cameras:
             raise DatasetError(
-                f"{self.folder} has the cameras {_listed(self.cameras)}; {camera_key!r} is wanted. Say which "
-                "camera of the dataset stands for which of the model (cameras)."
+                f"{self.folder} has the cameras {_listed(self.cameras)}; got {camera_key!r}. Assign cameras of the "
+                "dataset to those of the model with the option cameras."
             )
         if self.episodes[0].videos:
             yield from self._video_frames(camera_key)
@@ -79,10 +82,10 @@ class Dataset:
             rows.update({first + i: episode.begin + i for i in range(episode.end - episode.begin)})
         for file, row_of_frame in by_file.items():
             try:
-                for number, picture in frames(file, self.fps):
+                for number, image in decode_frames(file, self.fps):
                     row = row_of_frame.pop(number, None)
                     if row is not None:
-                        yield row, picture
+                        yield row, image
             except VideoError as error:
                 raise DatasetError(str(error)) from error
             if row_of_frame:
@@ -100,16 +103,16 @@ class Dataset:
 def open_dataset(
     folder: Path, *, state_key: str = layout.STATE_KEY, action_key: str = layout.ACTION_KEY
 ) -> Dataset:
-    """Read everything but the pictures.
+    """Open a dataset; reads everything but the images.
 
     Args:
-      folder: The dataset's folder, which `meta` lies in.
+      folder: Folder of the dataset, which contains `meta`.
       state_key: Column of the robot's state.
       action_key: Column of the actions.
 
     Raises:
-      DatasetError: If the folder is no dataset of version 3, is empty, lacks a column, or holds numbers
-        that are not finite.
+      DatasetError: If the folder is not a dataset of version 3, is empty, lacks a column, or holds states or
+        actions that are not finite.
     """
     info = _read_info(folder)
     columns = _read_columns(folder, info, state_key, action_key)
@@ -126,9 +129,7 @@ def open_dataset(
     for key in (state_key, action_key):
         bad = np.flatnonzero(~np.isfinite(columns[key]).all(axis=1))
         if bad.size:
-            raise DatasetError(
-                f"{folder}: {key} of frame {bad[0]} is NaN or infinite. Leave the episode out."
-            )
+            raise DatasetError(f"{folder}: {key} of frame {bad[0]} is NaN or infinite. Remove its episode.")
     return Dataset(
         folder=folder,
         fps=float(info["fps"]),
@@ -154,13 +155,13 @@ def _read_info(folder: Path) -> dict[str, Any]:
         version = info["codebase_version"]
     except (OSError, ValueError, KeyError) as error:
         raise DatasetError(
-            f"{folder} is no LeRobotDataset: {layout.INFO} is absent or damaged ({error}). Name the folder "
-            "that 'meta' lies in."
+            f"{folder} is no LeRobotDataset: {layout.INFO} is missing or damaged ({error}). Name the folder "
+            "that contains 'meta'."
         ) from error
     if version != layout.VERSION:
         raise DatasetError(
-            f"{folder} is a LeRobotDataset of version {version}; {layout.VERSION} is read. Convert it with "
-            "lerobot's own script (convert_dataset_v21_to_v30)."
+            f"{folder} is a LeRobotDataset of version {version}; {layout.VERSION} is required. Convert it with "
+            "lerobot's script convert_dataset_v21_to_v30."
         )
     return info
 
@@ -172,16 +173,18 @@ def _read_columns(
     for key in (state_key, action_key):
         if key not in vectors:
             raise DatasetError(
-                f"{folder} has no column {key!r}; it has {_listed(vectors)}. Say which one is meant "
-                "(state_key, action_key)."
+                f"{folder} has no column {key!r}; it has {_listed(vectors)}. Name the columns with the "
+                "options state_key and action_key."
             )
-    wanted = [state_key, action_key]
+    names = [state_key, action_key]
     shape = info["features"].get(layout.ENVIRONMENT_KEY, {}).get("shape", ())
-    if len(shape) == 1 and shape[0] > 1 and state_key != layout.ENVIRONMENT_KEY:  # Others hold other things.
-        wanted.append(layout.ENVIRONMENT_KEY)
-    table = _data_columns(folder, [*wanted, "task_index", "index"])
+    if (
+        len(shape) == 1 and shape[0] > 1 and state_key != layout.ENVIRONMENT_KEY
+    ):  # Others hold other quantities.
+        names.append(layout.ENVIRONMENT_KEY)
+    table = _data_columns(folder, [*names, "task_index", "index"])
     columns: dict[str, np.ndarray] = {}
-    for key in wanted:
+    for key in names:
         flat = table[key].combine_chunks().flatten().to_numpy(zero_copy_only=False)
         columns[key] = flat.astype(np.float32).reshape(len(table[key]), -1)
     for key in ("task_index", "index"):
@@ -190,10 +193,7 @@ def _read_columns(
 
 
 def _data_columns(folder: Path, names: list[str]) -> dict[str, Any]:
-    """Columns of all data files, by name, in the order of the frames."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    """Columns of all data files by name, in the order of the frames."""
     files = sorted((folder / "data").glob("*/*.parquet"))
     if not files:
         raise DatasetError(f"{folder} has no files in data/. Copy the dataset again.")
@@ -202,8 +202,6 @@ def _data_columns(folder: Path, names: list[str]) -> dict[str, Any]:
 
 
 def _episodes(folder: Path, info: Mapping[str, Any]) -> Iterator[Episode]:
-    import pyarrow.parquet as pq
-
     video_keys = [key for key, feature in info["features"].items() if feature["dtype"] == "video"]
     rows: list[dict[str, Any]] = []
     for file in sorted((folder / layout.EPISODES_FOLDER).glob("*/*.parquet")):
@@ -226,8 +224,6 @@ def _episodes(folder: Path, info: Mapping[str, Any]) -> Iterator[Episode]:
 
 
 def _instructions(folder: Path) -> tuple[str, ...]:
-    import pandas
-
     tasks = pandas.read_parquet(folder / layout.TASKS).sort_values("task_index")
     return tuple(str(sentence) for sentence in tasks.index)
 
