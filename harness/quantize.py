@@ -10,11 +10,11 @@ from rich.console import Console
 
 from simloop.harness.errors import SimloopError
 from simloop.harness.planning.policy_names import parse
-from simloop.policies.checkpoints import CheckpointError, open_checkpoint, save_checkpoint
+from simloop.policies.checkpoints import open_checkpoint, save_checkpoint
 from simloop.policies.files.progress import progress_bar
-from simloop.policies.inference.loading import NoWeightsError, load_policy
+from simloop.policies.inference.loading import load_policy
 from simloop.policies.inference.model_policy import ModelPolicy
-from simloop.policies.inference.quantization import SETTING, Kind, Quantization, QuantizationError
+from simloop.policies.inference.quantization import SETTING, Kind, Quantization
 from simloop.policies.models.parameters import flatten
 from simloop.policies.presets import PRESETS, preset
 from simloop.policies.tokenizers.fast_actions import FOLDER_IN_CHECKPOINT, folder_contents
@@ -53,8 +53,9 @@ def quantize(options: QuantizeOptions, console: Console) -> str:
     Half of the frames calibrate the input ranges; the other half measure how much actions change.
 
     Raises:
-      SimloopError: If the policy cannot be quantised, the folder exists, or too few frames are requested.
-      DatasetError: If the data do not fit the policy.
+      SimloopError: If the policy has no trained weights, the folder exists, or too few frames are requested.
+      DatasetError, CheckpointError, NoWeightsError: If data or checkpoint cannot be used.
+      QuantizationError: If the model cannot be quantised.
     """
     name = parse(options.policy)
     if name.base not in PRESETS or name.random or name.quantized:
@@ -71,11 +72,8 @@ def quantize(options: QuantizeOptions, console: Console) -> str:
     keys = TrainConfig(chosen.name, (options.data,), options.out, cameras=options.cameras).camera_keys(
         chosen.cameras
     )
-    try:
-        data = prepare(options.data, keys, chosen.model.image_size, log=console.print)
-        policy = load_policy(chosen.name, name.checkpoint)
-    except (CheckpointError, NoWeightsError) as error:
-        raise SimloopError(str(error)) from error
+    data = prepare(options.data, keys, chosen.model.image_size, log=console.print)
+    policy = load_policy(chosen.name, name.checkpoint)
     if data.states.shape[1] != chosen.state_size:
         raise DatasetError(
             f"{chosen.name} takes a state of {chosen.state_size} numbers (robot {chosen.robot}); {options.data} has "
@@ -83,13 +81,10 @@ def quantize(options: QuantizeOptions, console: Console) -> str:
         )
     queries = observations(data, options.frames)
     seen, unseen = queries[::2], queries[1::2]
-    try:
-        with progress_bar(f"Calibrating on {len(seen)} frames", len(seen), console=console) as update:
-            quantization = calibrate(policy, seen, options.kind, update)
-        with progress_bar(f"Comparing on {len(unseen)} others", len(unseen), console=console) as update:
-            change = action_error(policy, in_8_bits(policy, quantization), unseen, update)
-    except QuantizationError as problem:
-        raise SimloopError(str(problem)) from problem
+    with progress_bar(f"Calibrating on {len(seen)} frames", len(seen), console=console) as update:
+        quantization = calibrate(policy, seen, options.kind, update)
+    with progress_bar(f"Comparing on {len(unseen)} others", len(unseen), console=console) as update:
+        change = action_error(policy, in_8_bits(policy, quantization), unseen, update)
     origin = {
         "calibrated_on": {"sha256": data.sha256, "frames": len(seen), "episodes": data.episodes},
         "action_error": dataclasses.asdict(change),
@@ -111,18 +106,15 @@ def _write(
         **origin,
         "weights_sha256": opened.weights_sha256(),
     }
-    try:
-        save_checkpoint(
-            out,
-            flatten(policy.model),
-            preset=policy.preset.name,
-            normalization=policy.preset.normalization,
-            config=settings,
-            norm_stats={policy.preset.robot: policy.stats},
-            files=folder_contents(source / FOLDER_IN_CHECKPOINT),
-        )
-    except CheckpointError as error:
-        raise SimloopError(str(error)) from error
+    save_checkpoint(
+        out,
+        flatten(policy.model),
+        preset=policy.preset.name,
+        normalization=policy.preset.normalization,
+        config=settings,
+        norm_stats={policy.preset.robot: policy.stats},
+        files=folder_contents(source / FOLDER_IN_CHECKPOINT),
+    )
 
 
 def _summary(kind: Kind, change: ActionDeviation) -> str:

@@ -8,10 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from simloop.harness.engine.resources import Resources
-from simloop.harness.errors import SimloopError
 from simloop.harness.planning.experiment import Experiment
 from simloop.harness.planning.protocol import named_protocol
-from simloop.policies.checkpoints import CheckpointError
 from simloop.policies.training.config import TrainConfig
 from simloop.policies.training.loop import Evaluation
 from simloop.policies.training.loop import train as train_weights
@@ -35,8 +33,7 @@ def train(
     Success rates are added to the curves; the runs are in the folder `evaluations` of the training run.
 
     Raises:
-      SimloopError: If the checkpoint to start from does not fit.
-      UnknownPresetError, TrainingError, DatasetError: As in `simloop.policies.training.loop.train`.
+      UnknownPresetError, TrainingError, DatasetError, CheckpointError: As in `simloop.policies.training.loop.train`.
     """
     evaluation = None
     if every is not None:
@@ -50,10 +47,7 @@ def train(
             console=console,
         )
         evaluation = Evaluation(every, evaluate_checkpoint)
-    try:
-        return train_weights(config, evaluation)
-    except CheckpointError as error:
-        raise SimloopError(str(error)) from error
+    return train_weights(config, evaluation)
 
 
 def evaluate(

@@ -12,7 +12,7 @@ from simloop.policies.checkpoints.array_source import (
     StoredArray,
 )
 from simloop.policies.checkpoints.checkpoint import Checkpoint
-from simloop.policies.checkpoints.native import save_checkpoint
+from simloop.policies.checkpoints.native_writer import save_checkpoint
 from simloop.policies.checkpoints.norm_stats_files import Statistics
 from simloop.policies.checkpoints.opening import open_checkpoint
 

@@ -1,8 +1,8 @@
-"""What the files of a checkpoint look like from outside, whatever wrote them.
+"""`ArraySource`: common interface of checkpoint formats.
 
-A model's parameters are a flat mapping from openpi's names (`PaliGemma/llm/layers/mlp/linear`) to
-arrays; layers are stacked along the first axis. An `ArraySource` says how one kind of file spells
-these names and hands out one array at a time.
+A model's parameters are a flat mapping from openpi's names (`PaliGemma/llm/layers/mlp/linear`) to arrays; layers
+are stacked along the first axis. An `ArraySource` maps these names to those of one format and reads one array at
+a time.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ Format = Literal["simloop", "openpi_orbax", "openpi_pytorch", "lerobot"]
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used as it is; the sentence names the file and what to do."""
+    """A checkpoint that cannot be used; the message names the file and what to do."""
+
+    user_facing = True
 
 
 class CheckpointMismatch(CheckpointError):
-    """A checkpoint whose arrays are not those of the model. Every difference is in the message.
+    """A checkpoint whose arrays differ from those of the model. The message lists every difference.
 
-    `missing` and `misshapen` hold names of the model; `extra` holds names of the files.
+    `missing` and `misshapen` are names in the model; `extra` are names in the files.
     """
 
     def __init__(
@@ -51,14 +53,14 @@ class ArraySpec(Protocol):
 
 @dataclass(frozen=True)
 class StoredArray:
-    """One array as it lies in the files; several of them may make up one array of the model."""
+    """An array in the files; several of them may form one array of the model."""
 
     name: str
     """Name in the files."""
     shape: Shape
     dtype: np.dtype
     model_name: str | None
-    """The model's array that it belongs to; None where no model of the family has a place for it."""
+    """Array of the model that it belongs to; None if no model of the family has such an array."""
 
     @property
     def nbytes(self) -> int:
@@ -67,35 +69,35 @@ class StoredArray:
 
 
 class ArraySource(abc.ABC):
-    """The arrays of one checkpoint. Making one reads names and shapes, never the arrays."""
+    """Arrays of one checkpoint. Construction reads names and shapes only."""
 
     stored: tuple[StoredArray, ...]
-    """Everything in the files except what no model ever reads (`unread`)."""
+    """All arrays in the files except `unread` ones."""
     unread: tuple[str, ...] = ()
-    """Names in the files that are left alone on purpose, such as a second copy of a tied table."""
+    """Names in the files that are ignored, such as a second copy of a tied table."""
 
     @abc.abstractmethod
     def parts(self, name: str, shape: Shape) -> Mapping[str, Shape]:
-        """What these files must hold for one array of the model: name in the files to shape.
+        """Names and shapes in the files that form one array of the model.
 
-        Empty if this kind of file has no place for an array of that name.
+        Empty if the format has no such array.
         """
 
     @abc.abstractmethod
     def read(self, name: str, shape: Shape, dtype: np.dtype) -> np.ndarray:
-        """Read one array of the model, cast to `dtype`, into fresh memory.
+        """Read one array of the model into new memory, cast to `dtype`.
 
-        Holds little more than the result while reading, where the files allow it.
+        If the format allows it, little more memory than that of the result is used.
 
         Raises:
-          CheckpointError: If the files are damaged.
+          CheckpointError: If a file is damaged.
         """
 
     @abc.abstractmethod
     def files(self) -> tuple[Path, ...]:
-        """Every file that the arrays lie in, in a fixed order."""
+        """All files with arrays, in a fixed order."""
 
 
 def describe_shape(shape: Iterable[int]) -> str:
-    """A shape as it reads in a sentence: `18×2048`, or `scalar`."""
+    """Format a shape for messages: `18×2048`, or `scalar`."""
     return "×".join(str(size) for size in shape) or "scalar"

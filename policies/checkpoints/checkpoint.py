@@ -1,4 +1,4 @@
-"""A checkpoint that has been opened: what it holds, and ways to load it."""
+"""`Checkpoint`: an open folder of weights and statistics."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from simloop.policies.transforms.normalization import NormalizationKind, NormSta
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights and statistics in a folder. Opening reads names, shapes and settings only."""
+    """Weights and statistics in a folder. Opening it reads names, shapes and settings only."""
 
     path: Path
     format: Format
     source: ArraySource
     statistics: Statistics
     settings: Mapping[str, object]
-    """What the checkpoint says about its model in its own words (JSON); empty where it says nothing."""
+    """JSON description of the model in the checkpoint's own format; may be empty."""
     preset: str | None = None
-    """Name of the preset that it was written for, where the format records one."""
+    """Name of the preset of the weights, if the format records it."""
     recorded_sha256: str | None = None
-    """Fingerprint of the weights that the format records and checks while loading."""
+    """Hash of the weights, if the format records it and checks it while loading."""
 
     @property
     def arrays(self) -> tuple[StoredArray, ...]:
-        """Everything that can be loaded, by name, shape and dtype in the files."""
+        """Names, shapes and dtypes of all arrays in the files."""
         return self.source.stored
 
     @property
     def normalization(self) -> NormalizationKind | None:
-        """The kind that the checkpoint records; None where the preset has to say it."""
+        """Recorded kind of normalisation; None if the checkpoint does not record it."""
         return self.statistics.kind()
 
     def load(
@@ -52,24 +52,23 @@ class Checkpoint:
         may_lack: str = "",
         may_drop: str = "",
     ) -> dict[str, jax.Array]:
-        """Load the arrays that a model expects onto the devices, one after the other.
+        """Load the arrays that a model expects onto the devices, one at a time.
 
-        Adapters (LoRA) are arrays like any other: kept if expected, otherwise reported as extra.
+        Adapters (LoRA) are treated as other arrays: loaded if expected, otherwise reported as extra.
 
         Args:
           expected: Shape and dtype of each array by its name in the model.
-          dtype: What all arrays are cast to; None casts each to the dtype expected of it.
-          sharding: Where arrays go: one placement for all, or one by name. None is the default device.
+          dtype: Dtype to cast all arrays to; None casts each to its expected dtype.
+          sharding: One for all arrays, or one by name; None for the default device.
           on_progress: Called after each array with the bytes loaded so far and in all; `progress_bar` yields one.
-          may_lack: Regular expression of the names (whole) that the checkpoint may lack, such as
+          may_lack: Regular expression that fully matches names which the checkpoint may lack, such as
             adapters that training adds. They are absent from the result.
-          may_drop: Regular expression of the names (whole) that the checkpoint may have beyond what
-            is expected.
+          may_drop: Regular expression that fully matches names of extra arrays to ignore.
 
         Raises:
-          CheckpointMismatch: If anything is missing, extra or of another shape; all of it is listed,
-            and nothing has been read.
-          CheckpointError: If files are damaged.
+          CheckpointMismatch: If arrays are missing, extra or of another shape. The message lists all of them, and
+            nothing is loaded.
+          CheckpointError: If a file is damaged.
         """
         return load_arrays(
             self.source,
@@ -83,23 +82,23 @@ class Checkpoint:
         )
 
     def norm_stats(self, asset_id: str | None = None, *, kind: NormalizationKind | None = None) -> NormStats:
-        """Statistics of `state` and `actions` that suffice for the normalisation of this checkpoint.
+        """Statistics of `state` and `actions` that suffice for the checkpoint's normalisation.
 
         Args:
-          asset_id: Whose statistics, where there are several.
-          kind: The preset's kind. Needed where the checkpoint records none; must agree where it does.
+          asset_id: Robot or dataset of the statistics; needed if there are several.
+          kind: Kind of the preset; needed if the checkpoint records none, and must agree otherwise.
 
         Raises:
-          CheckpointError: If there are none, several without `asset_id`, the kinds disagree, or the
-            statistics lack what the kind needs, such as quantiles.
+          CheckpointError: If there are no statistics, several without `asset_id`, the kinds disagree, or the
+            statistics lack values that the kind needs, such as quantiles.
         """
         return usable_statistics(self.statistics, asset_id, kind)
 
     def weights_sha256(self) -> str:
-        """Fingerprint of the weights, for the provenance of results.
+        """Hash of the weights, for the provenance of results.
 
-        Where the format records hashes (our own), it follows from them at once and does not depend on
-        the number of shards. Otherwise every byte of the files is read.
+        For simloop's own format it is computed from recorded hashes and does not depend on the number of shards.
+        For other formats every byte of the files is read.
         """
         if self.recorded_sha256 is not None:
             return self.recorded_sha256

@@ -2,13 +2,12 @@
 
     config.json                      type, sizes and options of the policy
     model.safetensors                or shards with model.safetensors.index.json
-    policy_preprocessor.json         steps before the model; one of them normalises
-    policy_postprocessor.json        steps after the model; one of them undoes it
+    policy_preprocessor.json         steps before the model, normalisation among them
+    policy_postprocessor.json        steps after the model, unnormalisation among them
     policy_*_normalizer_processor.safetensors    statistics, as `observation.state.mean`, `action.q99`
 
-LeRobot records how it normalises. Its z-scores and quantiles are the ones used here but for the
-constant that keeps a division finite (1e-8 there, 1e-6 here), which matters only to an entry that
-hardly varies in the training data.
+LeRobot records its normalisation. Its z-scores and quantiles equal simloop's except for the constant that keeps
+divisions finite (1e-8 there, 1e-6 here), which matters only for entries that hardly vary in the training data.
 """
 
 from __future__ import annotations
@@ -32,16 +31,16 @@ POLICY_TYPES = ("pi0", "pi05", "pi0_fast")
 KINDS: Mapping[str, NormalizationKind] = {"MEAN_STD": "z_score", "QUANTILES": "quantile", "IDENTITY": "none"}
 
 CHANGED_MODELS = ("use_visual_memory", "use_proprioceptive_memory")
-"""Options of LeRobot that make another model out of the same weights."""
+"""Options of LeRobot that change the model for the same weights."""
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The contents of `config.json`; empty if there is none.
+    """Contents of `config.json`; empty if there is none.
 
     Raises:
-      CheckpointError: If it is no JSON object.
+      CheckpointError: If it is not a JSON object.
     """
     file = folder / CONFIG
     return _read_json(file) if file.is_file() else {}
@@ -51,19 +50,17 @@ def open_lerobot(folder: Path) -> Checkpoint:
     """Open a LeRobot policy.
 
     Raises:
-      CheckpointError: If it is a policy of another kind, or its options ask for another model.
+      CheckpointError: If the type of policy is unknown, or its options change the model.
     """
     config = read_config(folder)
     policy_type = config.get("type")
     if policy_type not in POLICY_TYPES:
         raise CheckpointError(
-            f"{folder} is a LeRobot policy of the type {policy_type!r}; the models here are "
-            f"{', '.join(POLICY_TYPES)}."
+            f"{folder} is a LeRobot policy of the type {policy_type!r}; supported are {', '.join(POLICY_TYPES)}."
         )
     if changed := [option for option in CHANGED_MODELS if config.get(option)]:
         raise CheckpointError(
-            f"{folder} was trained with {', '.join(changed)}, which makes it another model than the "
-            f"{policy_type} here."
+            f"{folder} was trained with {', '.join(changed)}, which simloop's {policy_type} does not support."
         )
     return Checkpoint(
         path=folder,
@@ -75,7 +72,7 @@ def open_lerobot(folder: Path) -> Checkpoint:
 
 
 class LerobotStatistics(Statistics):
-    """The statistics inside the normalising steps of LeRobot's processors."""
+    """Statistics in the normalisation steps of LeRobot's processors."""
 
     def __init__(self, folder: Path) -> None:
         self.where = str(folder)
@@ -91,8 +88,8 @@ class LerobotStatistics(Statistics):
         modes = {"STATE": self._mode(before, "STATE"), "ACTION": self._mode(after, "ACTION")}
         if modes["STATE"] != modes["ACTION"] or modes["STATE"] not in KINDS:
             raise CheckpointError(
-                f"{self.where} normalises states by {modes['STATE']} and actions by {modes['ACTION']}; here "
-                f"both are normalised alike, by one of {', '.join(KINDS)}."
+                f"{self.where} normalises states by {modes['STATE']} and actions by {modes['ACTION']}; simloop "
+                f"supports one kind for both, of {', '.join(KINDS)}."
             )
         return KINDS[modes["STATE"]]
 
@@ -119,7 +116,7 @@ class LerobotStatistics(Statistics):
             return str(step["config"]["norm_map"].get(feature, "IDENTITY"))
         except (KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
-                f"{self.where}: step {step.get('registry_name')!r} does not say how it normalises (norm_map)."
+                f"{self.where}: step {step.get('registry_name')!r} does not record its normalisation (norm_map)."
             ) from error
 
     def _state_file(self, step: dict[str, Any] | None) -> Path | None:
@@ -129,7 +126,7 @@ class LerobotStatistics(Statistics):
         file = file_beside(self._folder / PREPROCESSOR, name)
         if not file.is_file():
             raise CheckpointError(
-                f"{self.where} lacks {name}, which holds its statistics. Download it again."
+                f"{self.where} lacks {name}, which contains its statistics. Download it again."
             )
         return file
 
@@ -157,7 +154,7 @@ def _read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text())
     except ValueError as error:
-        raise CheckpointError(f"{file} is no JSON: {error}. Download it again.") from error
+        raise CheckpointError(f"{file} is not JSON: {error}. Download it again.") from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{file} should hold a JSON object; it holds a {type(content).__name__}.")
+        raise CheckpointError(f"{file} should contain a JSON object; it contains a {type(content).__name__}.")
     return content

@@ -1,4 +1,4 @@
-"""Normalisation statistics that lie beside the weights."""
+"""Normalisation statistics in checkpoint folders."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ from simloop.policies.transforms.normalization import (
 ASSETS = "assets"
 FILE_NAME = "norm_stats.json"
 UNNAMED = ""
-"""Asset id of statistics whose origin the checkpoint does not name. It stands for any."""
+"""Asset id of statistics whose origin the checkpoint does not record; matches any id."""
 
 
 class Statistics(abc.ABC):
-    """The statistics of one checkpoint, read when asked for."""
+    """Statistics of one checkpoint, read on demand."""
 
     where: str
     """The folder, for messages."""
 
     @abc.abstractmethod
     def asset_ids(self) -> tuple[str, ...]:
-        """Names of the data sets or robots that there are statistics of."""
+        """Names of datasets or robots with statistics."""
 
     @abc.abstractmethod
     def kind(self) -> NormalizationKind | None:
-        """How the checkpoint says that it was normalised; None where it does not say."""
+        """Recorded kind of normalisation; None if the checkpoint does not record it."""
 
     @abc.abstractmethod
     def read(self, asset_id: str) -> NormStats:
-        """Statistics of `state` and `actions` for one of the asset ids."""
+        """Read the statistics of `state` and `actions` of one asset id."""
 
 
 class AssetsFolder(Statistics):
-    """`assets/<asset id>/norm_stats.json` as openpi writes them. An asset id may contain slashes."""
+    """Files `assets/<asset id>/norm_stats.json` in openpi's format. Asset ids may contain slashes."""
 
     def __init__(
         self, folder: Path, kind: NormalizationKind | None = None, sha256: Mapping[str, str] | None = None
     ) -> None:
-        """Look for statistics.
+        """Describe the statistics of a checkpoint.
 
         Args:
-          folder: The checkpoint's folder, which `assets` lies in.
-          kind: What the checkpoint records.
-          sha256: Hash of each file by its path below `folder`, where the checkpoint records them.
+          folder: Folder of the checkpoint, which contains `assets`.
+          kind: Recorded kind of normalisation.
+          sha256: Recorded hash of each file by its path below `folder`.
         """
         self.where = str(folder)
         self._folder, self._kind, self._sha256 = folder, kind, sha256
@@ -71,8 +71,8 @@ class AssetsFolder(Statistics):
             recorded = self._sha256.get(file.relative_to(self._folder).as_posix())
             if recorded != hashlib.sha256(content).hexdigest():
                 raise CheckpointError(
-                    f"{file} is not the file that the checkpoint was written with. Restore it, or write the "
-                    "checkpoint again with these statistics."
+                    f"{file} has changed since the checkpoint was written. Restore it, or write the checkpoint "
+                    "again with these statistics."
                 )
         try:
             return norm_stats_from_json(content.decode())
@@ -83,33 +83,33 @@ class AssetsFolder(Statistics):
 def usable_statistics(
     statistics: Statistics, asset_id: str | None, preset_kind: NormalizationKind | None
 ) -> NormStats:
-    """Choose and read statistics, and check that they suffice; see `Checkpoint.norm_stats`."""
+    """Select, read and check statistics; see `Checkpoint.norm_stats`."""
     where, present = statistics.where, statistics.asset_ids()
     if not present:
         raise CheckpointError(
-            f"{where} has no normalisation statistics beside the weights. Give them apart from it "
-            "(a LeRobot policy older than 0.4: migrate it with LeRobot's migrate_policy_normalization)."
+            f"{where} has no normalisation statistics. Add assets/<asset id>/norm_stats.json (for a LeRobot policy "
+            "older than 0.4, run LeRobot's migrate_policy_normalization)."
         )
     if present == (UNNAMED,):
         asset_id = UNNAMED
     elif asset_id is None:
         if len(present) > 1:
             raise CheckpointError(
-                f"{where} has statistics of {', '.join(present)}. Say which robot or data set is meant "
-                "(asset_id)."
+                f"{where} has statistics of {', '.join(present)}. Choose the robot or dataset with "
+                "asset_id."
             )
         asset_id = present[0]
     if asset_id not in present:
-        raise CheckpointError(f"{where} has statistics of {', '.join(present)}; wanted those of {asset_id}.")
+        raise CheckpointError(f"{where} has statistics of {', '.join(present)}; got asset_id {asset_id!r}.")
     recorded = statistics.kind()
     if recorded is not None and preset_kind is not None and recorded != preset_kind:
         raise CheckpointError(
-            f"{where} was trained with the normalisation {recorded!r}; the preset says {preset_kind!r}. Use "
-            "a preset that says the same."
+            f"{where} was trained with the normalisation {recorded!r}; the preset has {preset_kind!r}. Use "
+            "a preset with the same kind."
         )
     kind = recorded or preset_kind
     if kind is None:
-        raise CheckpointError(f"{where} does not record how it was normalised. Take it from the preset.")
+        raise CheckpointError(f"{where} does not record its normalisation. Pass the kind of the preset.")
     stats = statistics.read(asset_id)
     for key in ("state", "actions"):
         try:

@@ -1,4 +1,4 @@
-"""Finds out what kind of checkpoint a folder is."""
+"""Open checkpoints of any known format."""
 
 from __future__ import annotations
 
@@ -22,47 +22,45 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 def open_checkpoint(path: Path | str) -> Checkpoint:
     """Open a folder with weights; reads names, shapes and settings, but no array.
 
-    The format is told by the files: our manifest, then openpi's `params`, then safetensors, which
-    are LeRobot's if `config.json` names a type and openpi's otherwise. Files that would have to be
-    unpickled are never opened.
+    The format is detected from the files: simloop's manifest, then openpi's `params`, then safetensors, which are
+    LeRobot's if `config.json` has a type and openpi's otherwise. Pickled files are never opened.
 
     Raises:
-      CheckpointError: If the folder is of no known kind or is damaged.
+      CheckpointError: If the format is unknown or the folder is damaged.
     """
     folder = Path(path).expanduser().absolute()
     if not folder.exists():
         raise CheckpointError(
-            f"There is no {path}. A checkpoint is a local folder; download one that lies in a bucket or on a "
-            "hub first."
+            f"There is no {path}. A checkpoint is a local folder; download checkpoints from buckets or hubs first."
         )
     if folder.is_file():
-        raise CheckpointError(f"{path} is a file; name the folder that it lies in.")
+        raise CheckpointError(f"{path} is a file; name its folder.")
     if not any((folder / name).is_file() for name in WEIGHTS) and (folder / "pretrained_model").is_dir():
-        folder = folder / "pretrained_model"  # Where LeRobot's trainer puts the policy of a step.
+        folder = folder / "pretrained_model"  # LeRobot's folder of the policy within a step.
     if (folder / MANIFEST).is_file():
         return open_own(folder)
     if is_openpi_orbax(folder):
         return open_openpi_orbax(folder)
     if any((folder / name).is_file() for name in WEIGHTS):
         return open_lerobot(folder) if "type" in read_config(folder) else open_openpi_pytorch(folder)
-    raise CheckpointError(f"{path} {_what_else(folder)} Known kinds are {KNOWN}.")
+    raise CheckpointError(f"{path} {_reason(folder)} Known formats are {KNOWN}.")
 
 
-def _what_else(folder: Path) -> str:
-    """Why a folder is no checkpoint, with what to do, in one or two sentences."""
+def _reason(folder: Path) -> str:
+    """Why a folder is not a checkpoint, and what to do."""
     if (folder / "adapter_model.safetensors").is_file():
-        return "holds a PEFT adapter without its model. Merge the adapter into the policy first."
+        return "contains a PEFT adapter without its model. Merge the adapter into the policy first."
     if any(next(folder.glob(pattern), None) for pattern in PICKLED):
         return (
-            "holds pickled weights, which could run any code when loaded and are never opened. Convert them "
+            "contains pickled weights, which could execute code when loaded and are never opened. Convert them "
             "to safetensors."
         )
     steps = [
         child.name for child in folder.iterdir() if is_openpi_orbax(child) or (child / MANIFEST).is_file()
     ]
     if steps:
-        return f"holds the checkpoints {', '.join(sorted(steps))}. Name one of them."
+        return f"contains the checkpoints {', '.join(sorted(steps))}. Name one of them."
     if (folder / "assets").is_dir():
-        return "holds statistics (assets/) but no weights."
+        return "contains statistics (assets/) but no weights."
     found = ", ".join(sorted(child.name for child in folder.iterdir())[:8])
-    return f"is no checkpoint; it holds {found or 'nothing'}."
+    return f"is not a checkpoint; it contains {found or 'nothing'}."

@@ -1,9 +1,9 @@
-"""openpi's checkpoint folders: its own (orbax) and its PyTorch conversion (safetensors).
+"""openpi's checkpoint folders: orbax, and safetensors of its PyTorch conversion.
 
     <step>/params/...                           or    model.safetensors, config.json
     <step>/assets/<asset id>/norm_stats.json          assets/<asset id>/norm_stats.json
 
-Neither records how states and actions were normalised.
+Neither records the normalisation of states and actions.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from simloop.policies.checkpoints.safetensors_files import SafetensorsFiles
 from simloop.policies.checkpoints.torch_source import TorchSource
 
 PARAMS = "params"
-TREE_METADATA = "_METADATA"  # Orbax's description of a tree; a folder without it holds none.
+TREE_METADATA = "_METADATA"  # Orbax's description of a tree.
 
 
 def is_openpi_orbax(folder: Path) -> bool:
-    """Whether the folder is a step of openpi's training, or the `params` of one."""
+    """Whether the folder is a step of openpi's training, or the `params` of a step."""
     return (folder / TREE_METADATA).is_file() or (folder / PARAMS).is_dir()
 
 
@@ -32,7 +32,7 @@ def open_openpi_orbax(folder: Path) -> Checkpoint:
       CheckpointError: If the tree cannot be read.
     """
     from simloop.policies.checkpoints.openpi_orbax import (
-        OrbaxSource,  # Half a second that other formats can save.
+        OrbaxSource,  # Takes half a second to import.
     )
 
     params = folder if (folder / TREE_METADATA).is_file() else folder / PARAMS
@@ -46,7 +46,7 @@ def open_openpi_orbax(folder: Path) -> Checkpoint:
 
 
 def open_openpi_pytorch(folder: Path) -> Checkpoint:
-    """Open a folder with `model.safetensors` that openpi converted to, or trained with, PyTorch.
+    """Open a folder with `model.safetensors` from openpi's PyTorch conversion or training.
 
     Raises:
       CheckpointError: If the weights cannot be read.

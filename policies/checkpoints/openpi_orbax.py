@@ -1,8 +1,7 @@
-"""Arrays in openpi's own checkpoints: one orbax PyTree below `params/`.
+"""Arrays of openpi's orbax checkpoints: one PyTree below `params/`.
 
-Trees saved from a training state end each path in `value`, others do not; both are read. Arrays are
-streamed from where orbax puts them by default, and read by orbax itself, which takes more memory, from
-anywhere else.
+Paths of trees from a training state end in `value`, other paths do not; both are read. Arrays in orbax's default
+layout are streamed; others are read by orbax itself, which takes more memory.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ T = TypeVar("T")
 
 
 class OrbaxSource(ArraySource):
-    """The tree in one `params` folder."""
+    """The tree of one `params` folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -35,8 +34,8 @@ class OrbaxSource(ArraySource):
         roots = sorted({keys[0] for keys in leaves})
         if roots != [ROOT]:
             raise CheckpointError(
-                f"{folder} holds {', '.join(roots) or 'nothing'} where weights lie below {ROOT!r} alone. "
-                "openpi writes those to <step>/params; <step>/train_state is for going on with training."
+                f"{folder} contains {', '.join(roots) or 'nothing'} instead of {ROOT!r} alone. openpi writes weights "
+                "to <step>/params; <step>/train_state is for resuming training."
             )
         self._suffix = (LEAF,) if all(keys[-1] == LEAF for keys in leaves) else ()
         self._leaves = {self._model_name(keys): (keys, leaf) for keys, leaf in leaves.items()}
@@ -77,9 +76,9 @@ def _keys(path: tuple[Any, ...]) -> tuple[str, ...]:
 
 
 def _explained(what: str, action: Callable[[], T]) -> T:
-    """Run an orbax call; whatever it raises becomes one sentence.
+    """Run an orbax call and convert its errors.
 
-    Orbax and tensorstore raise a dozen unrelated types for a damaged folder, so all are caught here.
+    Orbax and tensorstore raise a dozen unrelated types for damaged folders, so all exceptions are caught.
     """
     try:
         return action()

@@ -1,8 +1,8 @@
-"""Reads an array of an orbax folder in pieces of a few MB, so that only the result is in memory whole.
+"""Stream arrays of orbax folders in pieces of a few MB, to use little more memory than the result.
 
-Orbax stores an array as compressed zarr chunks in tensorstore's OCDBT database; one saved from a single
-device is a single chunk. Tensorstore decompresses a chunk as a whole, which takes up to twice its size
-beside the result. Here a chunk is fetched and decompressed as a stream.
+Orbax stores arrays as compressed zarr chunks in tensorstore's OCDBT database; an array saved from a single device
+is a single chunk. Tensorstore decompresses chunks as a whole, which takes up to twice their size besides the
+result. This module fetches and decompresses them as streams.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ import pyarrow
 import tensorstore
 
 PIECE_BYTES = 4 << 20
-"""Of an array, decompressed and cast at a time."""
+"""Piece of an array that is decompressed and cast at once."""
 FETCH_BYTES = 1 << 20
-"""Of a compressed chunk, read at a time."""
+"""Piece of a compressed chunk that is read at once."""
 
 
 class OrbaxChunks:
-    """The database of one folder."""
+    """OCDBT database of one folder."""
 
     def __init__(self, folder: Path) -> None:
         database = {"driver": "ocdbt", "base": f"file://{folder.resolve()}/"}
         self._store = tensorstore.KvStore.open(database).result()
 
     def read(self, name: str, dtype: np.dtype) -> np.ndarray | None:
-        """The array called `name` in the database, cast to `dtype`.
+        """Read the array `name`, cast to `dtype`.
 
         Returns:
-          None where the array is stored in another way than the one read here: zarr version 2, row
-          major, compressed by zstd or not at all, no chunk left out.
+          None for unsupported layouts. Supported is zarr version 2, row major, compressed by zstd or uncompressed,
+          without missing chunks.
 
         Raises:
-          EOFError: If a chunk ends early or late.
-          Exception: Of various kinds from tensorstore and pyarrow, if the data are damaged.
+          EOFError: If a chunk is too short or too long.
+          Exception: Various types of tensorstore and pyarrow, if the data are damaged.
         """
         described = self._store.read(f"{name}/.zarray").result()
         if described.state != "value":
@@ -66,7 +66,7 @@ class OrbaxChunks:
 
 
 class _Stored(io.RawIOBase):
-    """One value of the database as a file."""
+    """A value of the database as a file object."""
 
     def __init__(self, store: tensorstore.KvStore, key: str) -> None:
         self._store, self._key, self._position = store, key, 0
@@ -78,7 +78,7 @@ class _Stored(io.RawIOBase):
         wanted = slice(self._position, self._position + len(buffer))
         try:
             value = self._store.read(self._key, byte_range=wanted).result().value
-        except ValueError:  # A range beyond the end is refused, and the size is not told: the rest, then.
+        except ValueError:  # The range exceeds the value, whose size is unknown; read the rest.
             value = self._store.read(self._key, byte_range=slice(self._position, None)).result().value
         buffer[: len(value)] = value
         self._position += len(value)
@@ -93,7 +93,7 @@ def _fill(
     stored: np.dtype,
     key: str,
 ) -> None:
-    """Copy a chunk, which may stick out of the array, from a stream of its entries in row-major order."""
+    """Copy a chunk, which may exceed the array, from a stream of its entries in row-major order."""
     for start, block in _blocks(chunk, stored.itemsize):
         entries = np.empty(block, stored)
         _read_whole(stream, entries.reshape(-1).view(np.uint8), key)
@@ -102,15 +102,15 @@ def _fill(
         target = tuple(slice(a, a + n) for a, n in zip(at, kept, strict=True))
         array[target] = entries[tuple(slice(n) for n in kept)]
     if stream.read(1):
-        raise EOFError(f"{key} goes on behind its last entry")
+        raise EOFError(f"{key} continues after its last entry")
 
 
 def _blocks(chunk: tuple[int, ...], itemsize: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Cut a chunk into consecutive blocks of at most PIECE_BYTES; yields where each starts, and its shape."""
+    """Split a chunk into consecutive blocks of at most PIECE_BYTES; yields start and shape of each."""
     axis = next(
         (i for i in range(len(chunk)) if math.prod(chunk[i + 1 :]) * itemsize <= PIECE_BYTES), len(chunk) - 1
     )
-    if axis < 0:  # A number.
+    if axis < 0:  # A scalar.
         yield (), ()
         return
     inner = chunk[axis + 1 :]

@@ -1,8 +1,8 @@
-"""Arrays in safetensors files, read block by block and never unpickled.
+"""Read arrays of safetensors files block by block.
 
-The format: 8 bytes with the length of a JSON header, the header (name to dtype, shape and place),
-then the arrays without gaps. Everything the header promises is held against the file before any
-array is read, so that a file that was cut off or written over is refused at once.
+The format: 8 bytes with the length of a JSON header, the header (name to dtype, shape and offsets), then the arrays
+without gaps. The header is checked against the size of the file before any array is read, so truncated and
+overwritten files are rejected at once.
 
 Reference: https://github.com/huggingface/safetensors (section "Format").
 """
@@ -21,7 +21,7 @@ import numpy as np
 
 from simloop.policies.checkpoints.array_source import CheckpointError, Shape
 
-BLOCK_BYTES = 32 << 20  # Large enough for full disk speed, small beside any array that matters.
+BLOCK_BYTES = 32 << 20  # Large enough for full disk speed, small compared with large arrays.
 MAX_HEADER_BYTES = 100 << 20  # The format's own limit.
 DTYPES: Mapping[str, np.dtype] = {
     "F64": np.dtype(np.float64),
@@ -40,11 +40,11 @@ DTYPES: Mapping[str, np.dtype] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """Where one array lies."""
+    """Location of an array."""
 
     file: Path
     begin: int
-    """Byte in the file at which the array starts."""
+    """Offset of the array in the file, in bytes."""
     shape: Shape
     dtype: np.dtype
 
@@ -55,23 +55,23 @@ class Entry:
 
 
 def read_header(file: Path) -> dict[str, Entry]:
-    """The arrays of one safetensors file, in the order of their bytes.
+    """Arrays of one safetensors file, in the order of their offsets.
 
     Raises:
-      CheckpointError: If header and file do not agree.
+      CheckpointError: If header and file disagree.
     """
     size = file.stat().st_size
     with file.open("rb") as stream:
         prefix = stream.read(8)
         if len(prefix) < 8:
             raise CheckpointError(
-                f"{file} is no safetensors file: it has {size} bytes, fewer than its header's length takes."
+                f"{file} is not a safetensors file: it has only {size} bytes."
             )
         length = int.from_bytes(prefix, "little")
         if length > MAX_HEADER_BYTES or 8 + length > size:
             raise CheckpointError(
-                f"{file} is cut off or no safetensors file: it announces a header of {length} bytes and has "
-                f"{size} bytes in all. Copy or download it again."
+                f"{file} is truncated or not a safetensors file: its header should have {length} bytes, the file has "
+                f"{size}. Copy or download it again."
             )
         text = stream.read(length)
     try:
@@ -91,14 +91,14 @@ def read_header(file: Path) -> dict[str, Entry]:
     if end != size:
         raise CheckpointError(
             f"{file} should have {end} bytes by its header and has {size}: it was "
-            f"{'cut off' if size < end else 'written over'}. Copy or download it again."
+            f"{'truncated' if size < end else 'overwritten'}. Copy or download it again."
         )
     return dict(listed)
 
 
 def _entry(file: Path, data_begin: int, name: str, spec: dict[str, Any]) -> tuple[str, Entry]:
     if spec["dtype"] not in DTYPES:
-        raise ValueError(f"array {name!r} has the dtype {spec['dtype']}, which no model of the family has")
+        raise ValueError(f"array {name!r} has the unsupported dtype {spec['dtype']}")
     begin, end = spec["data_offsets"]
     shape = tuple(int(size) for size in spec["shape"])
     entry = Entry(file, data_begin + int(begin), shape, DTYPES[spec["dtype"]])
@@ -110,7 +110,7 @@ def _entry(file: Path, data_begin: int, name: str, spec: dict[str, Any]) -> tupl
 
 
 class SafetensorsFiles:
-    """One safetensors file, or several shards that belong together."""
+    """One safetensors file, or the shards of one checkpoint."""
 
     def __init__(self, files: list[Path]) -> None:
         self.files = tuple(files)
@@ -129,21 +129,21 @@ class SafetensorsFiles:
         """`model.safetensors`, or the shards that `model.safetensors.index.json` lists.
 
         Raises:
-          CheckpointError: If there is neither, a shard is absent, or the list and the shards disagree.
+          CheckpointError: If there is neither, a shard is missing, or the index and the shards disagree.
         """
         single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
         if single.is_file():
             return cls([single])
         if not index.is_file():
             raise CheckpointError(
-                f"{folder} holds neither model.safetensors nor model.safetensors.index.json."
+                f"{folder} contains neither model.safetensors nor model.safetensors.index.json."
             )
         try:
             listed = {
                 str(name): str(file) for name, file in json.loads(index.read_text())["weight_map"].items()
             }
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{index} is not a list of shards ({error}). Download it again.") from error
+            raise CheckpointError(f"{index} is not an index of shards ({error}). Download it again.") from error
         shards = [file_beside(index, name) for name in sorted(set(listed.values()))]
         absent = [shard.name for shard in shards if not shard.is_file()]
         if absent:
@@ -153,7 +153,7 @@ class SafetensorsFiles:
         wrong = sorted(name for name in listed.keys() | found.keys() if listed.get(name) != found.get(name))
         if wrong:
             raise CheckpointError(
-                f"{index} and its shards disagree about {len(wrong)} arrays, such as {wrong[0]!r} (list: "
+                f"{index} and its shards disagree about {len(wrong)} arrays, such as {wrong[0]!r} (index: "
                 f"{listed.get(wrong[0])}, shards: {found.get(wrong[0])}). Download the whole folder again."
             )
         return files
@@ -161,12 +161,12 @@ class SafetensorsFiles:
     def read(
         self, name: str, dtype: np.dtype | None = None, watch: Callable[[memoryview], None] | None = None
     ) -> np.ndarray:
-        """Read one array in the shape it is stored in, cast to `dtype` block by block.
+        """Read an array in its stored shape, cast to `dtype` block by block.
 
         Args:
           name: Name in the files.
-          dtype: What to cast to; the stored dtype if None.
-          watch: Is shown every stored byte as it passes, such as the `update` of a hash.
+          dtype: Dtype of the result; None for the stored dtype.
+          watch: Called with all stored bytes in order, such as the `update` of a hash.
         """
         entry = self.entries[name]
         array = np.empty(entry.shape, entry.dtype if dtype is None else dtype)
@@ -185,7 +185,7 @@ class SafetensorsFiles:
         return array
 
     def sha256(self, name: str) -> str:
-        """Hash of one array's bytes, read block by block."""
+        """Hash of an array's bytes, read block by block."""
         entry, digest = self.entries[name], hashlib.sha256()
         raw = np.empty(min(BLOCK_BYTES, entry.nbytes), np.uint8)
         with entry.file.open("rb", buffering=0) as stream:
@@ -196,7 +196,11 @@ class SafetensorsFiles:
 
 
 def file_beside(listing: Path, name: str) -> Path:
-    """The file of that name in the folder of the file that lists it; never one outside the folder."""
+    """The file of that name in the folder of the file that lists it.
+
+    Raises:
+      CheckpointError: If the name is a path, which could lead outside the folder.
+    """
     if Path(name).name != name:
         raise CheckpointError(
             f"{listing} lists {name!r}, which is not a plain file name. Do not trust this folder."
@@ -215,7 +219,7 @@ def _fill(stream: BinaryIO, raw: np.ndarray, file: Path, watch: Callable[[memory
     while done < len(view):
         count = stream.readinto(view[done:])  # type: ignore[attr-defined]
         if not count:
-            raise CheckpointError(f"{file} became shorter while it was read. Copy or download it again.")
+            raise CheckpointError(f"{file} was truncated while it was read. Copy or download it again.")
         done += count
     if watch is not None:
         watch(view)

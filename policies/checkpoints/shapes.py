@@ -1,4 +1,4 @@
-"""Whether the arrays of a checkpoint are those of a model, and every way in which they are not."""
+"""Compare the arrays of a checkpoint with those of a model, and report every difference."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from simloop.policies.checkpoints.array_source import (
 def fitting_names(
     source: ArraySource, expected: Mapping[str, ArraySpec], *, where: str, may_lack: str, may_drop: str
 ) -> list[str]:
-    """Names of the expected arrays that the checkpoint has, in the order expected.
+    """Names of the expected arrays that the checkpoint has, in the expected order.
 
     Raises:
-      CheckpointMismatch: If arrays are missing, left over or not what they should be. All are listed.
+      CheckpointMismatch: If arrays are missing, extra, or of another shape or dtype. All are listed.
     """
     stored = {array.name: array for array in source.stored}
     fitting: list[str] = []
@@ -42,7 +42,7 @@ def fitting_names(
         else:
             fitting.append(name)
     extra = {
-        array.name: f"{array.name} ({describe_shape(array.shape)}): {_belonging(array, expected)}"
+        array.name: f"{array.name} ({describe_shape(array.shape)}): {_extra(array, expected)}"
         for array in source.stored
         if array.name not in used and not re.fullmatch(may_drop, array.model_name or array.name)
     }
@@ -52,9 +52,9 @@ def fitting_names(
 
 
 def _absence(parts: Mapping[str, Shape], stored: Mapping[str, StoredArray]) -> str | None:
-    """What the files lack of an array."""
+    """Description of what the files lack for an array; None if it is complete."""
     if not parts:
-        return "this kind of file has no place for it"
+        return "this format has no such array"
     absent = [part for part in parts if part not in stored]
     return f"the files have no {_some(absent)}" if absent else None
 
@@ -62,19 +62,19 @@ def _absence(parts: Mapping[str, Shape], stored: Mapping[str, StoredArray]) -> s
 def _fault(
     parts: Mapping[str, Shape], stored: Mapping[str, StoredArray], wanted_dtype: DTypeLike
 ) -> str | None:
-    """What keeps an array that is there from being used."""
-    bent = [part for part, wanted in parts.items() if stored[part].shape != wanted]
-    if bent:
-        wanted, found = parts[bent[0]], stored[bent[0]].shape
-        return f"{_some(bent)} should be {describe_shape(wanted)} in the files and is {describe_shape(found)}"
+    """Description of a wrong shape or dtype; None if there is none."""
+    misshapen = [part for part, wanted in parts.items() if stored[part].shape != wanted]
+    if misshapen:
+        wanted, found = parts[misshapen[0]], stored[misshapen[0]].shape
+        return f"{_some(misshapen)} should be {describe_shape(wanted)} in the files and is {describe_shape(found)}"
     if jnp.issubdtype(wanted_dtype, jnp.floating):
-        coded = [part for part in parts if not jnp.issubdtype(stored[part].dtype, jnp.floating)]
-        if coded:
-            return f"{_some(coded)} is stored as {stored[coded[0]].dtype}; quantised weights are not read"
+        quantized = [part for part in parts if not jnp.issubdtype(stored[part].dtype, jnp.floating)]
+        if quantized:
+            return f"{_some(quantized)} is stored as {stored[quantized[0]].dtype}; quantised weights are not supported"
     return None
 
 
-def _belonging(array: StoredArray, expected: Mapping[str, ArraySpec]) -> str:
+def _extra(array: StoredArray, expected: Mapping[str, ArraySpec]) -> str:
     if array.model_name is None:
         return "no model of the family has such an array"
     if array.model_name in expected:
@@ -85,13 +85,13 @@ def _belonging(array: StoredArray, expected: Mapping[str, ArraySpec]) -> str:
 def _mismatch(
     where: str, missing: Mapping[str, str], misshapen: Mapping[str, str], extra: Mapping[str, str]
 ) -> CheckpointMismatch:
-    """All differences, a line each, and what to do. The arguments are lines by name."""
+    """An error with one line per difference. The arguments are lines by name."""
     counts = f"{len(missing)} arrays missing, {len(misshapen)} misshapen, {len(extra)} extra"
     lines = [f"{where} does not fit the model: {counts}."]
     for kind, found in (("missing", missing), ("misshapen", misshapen), ("extra", extra)):
         lines += [f"  {kind:9} {line}" for line in found.values()]
     if any("lora" in name for name in extra):
-        lines.append("It holds LoRA adapters: load it as the LoRA variant of the model and merge them.")
+        lines.append("It contains LoRA adapters: load it as the LoRA variant of the model and merge them.")
     else:
         lines.append("Load it with the preset that it was trained with.")
     return CheckpointMismatch("\n".join(lines), missing=missing, extra=extra, misshapen=misshapen)

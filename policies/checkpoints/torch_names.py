@@ -1,9 +1,9 @@
-"""How PyTorch ports of the models name and lay out the parameters.
+"""Names and layouts of parameters in PyTorch ports of the models.
 
 openpi's PyTorch conversion and LeRobot's `pi0`, `pi05` and `pi0_fast` share one set of names, those
-of Hugging Face's PaliGemma and Gemma modules. A row of the table below pairs an array of the model
-with the tensors that hold it. Layers lie apart there and are stacked here; dense weights are
-[out, in] there and [in, out] here; heads are flattened into one axis there.
+of Hugging Face's PaliGemma and Gemma modules. A row of the table below pairs an array of the model with the tensors
+that contain it. In PyTorch, layers are separate tensors, dense weights are [out, in] and heads are flattened into one
+axis; in simloop's models, layers are stacked and dense weights are [in, out].
 
 Axis letters: y x patch height and width, c colour, t image tokens, d model width, m the other width of
 a dense layer, n query heads, k key-value heads, h head width, u an axis of length one, v vocabulary.
@@ -29,28 +29,28 @@ VISION = VLM + "model.vision_tower.vision_model."
 
 TOKEN_TABLE = LANGUAGE + "embed_tokens.weight"
 LANGUAGE_HEAD = VLM + "lm_head.weight"
-"""Tied to the token table. Writers that store a tied tensor once usually keep this name."""
+"""Tied to the token table. Writers that store tied tensors once usually keep this name."""
 EXPERT_HEAD = "paligemma_with_expert.gemma_expert.lm_head.weight"
-"""The output head of the action expert's Gemma module, never trained and never read."""
+"""Output head of the action expert's Gemma module, neither trained nor used."""
 
 BUFFERED_STATISTICS = ("normalize_inputs.", "normalize_targets.", "unnormalize_outputs.")
-"""LeRobot kept statistics among the weights before 0.4; they are not weights."""
+"""Statistics that LeRobot stored among the weights before 0.4."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Axes of one tensor here and there, for example `n d h` and `(n h) d`."""
+    """Axes of an array of the model and of its tensor, for example `n d h` and `(n h) d`."""
 
     model: str
     torch: str
 
     @property
     def rank(self) -> int:
-        """Axes of the model's array, stacked ones not counted."""
+        """Number of axes of the model's array without stacked ones."""
         return len(self.model.split())
 
     def torch_shape(self, shape: Shape) -> Shape:
-        """Shape of the tensor that holds an array of this shape."""
+        """Shape of the tensor for an array of this shape."""
         size = dict(zip(self.model.split(), shape, strict=True))
         return tuple(math.prod(size[axis] for axis in group) for group in self._groups())
 
@@ -67,15 +67,15 @@ class Layout:
 
 @dataclass(frozen=True)
 class Rule:
-    """Which tensors hold one array of the model."""
+    """The tensors that form one array of the model."""
 
     model: str
     torch: tuple[str, ...]
-    """One name, or one for each entry of an axis that is stacked here; `{layer}` counts layers."""
+    """One name, or one for each entry of a stacked axis; `{layer}` is the number of the layer."""
     layout: Layout
 
     def pieces(self, shape: Shape) -> Iterator[tuple[tuple[int, ...], str, Shape]]:
-        """Place in the model's array, name of the tensor and shape of the piece, for every tensor."""
+        """Index in the model's array, name and shape of every tensor."""
         layered, split = "{layer}" in self.torch[0], len(self.torch) > 1
         stacked = layered + split
         if len(shape) != stacked + self.layout.rank or (split and shape[layered] != len(self.torch)):
@@ -161,7 +161,7 @@ def _owners() -> dict[str, str]:
 
 
 def owner(canonical: str) -> str | None:
-    """The model's array that a tensor belongs to, None for tensors that belong to none."""
+    """The model's array that a tensor belongs to; None if there is none."""
     return _owners().get(re.sub(r"\blayers\.\d+\.", "layers.{layer}.", canonical))
 
 
@@ -175,10 +175,10 @@ _RENAMED = (
 
 
 def canonical_name(name: str) -> str:
-    """A tensor's name in the spelling of this table.
+    """The name of a tensor in this table.
 
-    LeRobot puts `model.` in front of every name, and older files nest PaliGemma's modules in another
-    order (lerobot pull request 1415).
+    LeRobot prefixes every name with `model.`, and older files nest PaliGemma's modules in another order (lerobot pull
+    request 1415).
     """
     for pattern, replacement in _RENAMED:
         name = pattern.sub(replacement, name)

@@ -1,4 +1,4 @@
-"""The arrays of a PyTorch checkpoint, put together as the model has them."""
+"""Arrays of PyTorch checkpoints, assembled from their tensors."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from simloop.policies.checkpoints.torch_names import (
 
 
 class TorchSource(ArraySource):
-    """Safetensors files whose tensors have the names of `torch_names`."""
+    """Safetensors files with the tensor names of `torch_names`."""
 
     def __init__(self, files: SafetensorsFiles, *, output_head_is_used: bool = False) -> None:
         """Describe the files.
 
         Args:
           files: The weights.
-          output_head_is_used: Whether the model generates tokens. Its head is the token table here;
-            if the files hold both, they are compared when the table is read.
+          output_head_is_used: Whether the model generates tokens. Its head is the token table; if the files contain
+            both, they are compared when the table is read.
         """
         self._files = files
         self._actual: dict[str, str] = {}
@@ -37,7 +37,7 @@ class TorchSource(ArraySource):
             canonical = canonical_name(name)
             if canonical in self._actual:
                 raise CheckpointError(
-                    f"{files.files[0].parent} holds {name!r} and {self._actual[canonical]!r}, which are the "
+                    f"{files.files[0].parent} contains {name!r} and {self._actual[canonical]!r}, which are the "
                     "same array of the model. Remove the file that does not belong to the checkpoint."
                 )
             self._actual[canonical] = name
@@ -83,6 +83,6 @@ class TorchSource(ArraySource):
         if self._files.sha256(self._actual[TOKEN_TABLE]) != self._files.sha256(self._actual[LANGUAGE_HEAD]):
             raise CheckpointError(
                 f"{self._files.files[0].parent}: output head {self._actual[LANGUAGE_HEAD]!r} differs from "
-                f"token table {self._actual[TOKEN_TABLE]!r}. The model here reads and writes tokens with "
-                "one table, as the published ones do; this checkpoint cannot be run with it."
+                f"token table {self._actual[TOKEN_TABLE]!r}. simloop's model has one table for both, as the published "
+                "models do, so this checkpoint cannot be used."
             )

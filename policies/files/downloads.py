@@ -22,6 +22,8 @@ _BLOCK_BYTES = 1 << 20
 class DownloadError(RuntimeError):
     """A published file that cannot be fetched or has changed since its first use."""
 
+    user_facing = True
+
 
 @dataclass(frozen=True)
 class PublishedFile:

@@ -1,4 +1,4 @@
-"""What one of simloop's own checkpoints says of itself, read without JAX. Nothing is checked here."""
+"""Read the settings of simloop's own checkpoints, without JAX and without checks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MANIFEST = "simloop_checkpoint.json"
 
 
 def settings_of(checkpoint: Path) -> Mapping[str, object]:
-    """The settings that a checkpoint was written with; none for other formats, and for damaged files."""
+    """Settings of a checkpoint; empty for other formats and damaged files."""
     try:
         settings = json.loads((checkpoint / MANIFEST).read_text())["config"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -37,7 +37,9 @@ KEEP_COMPILED_S = 0.5  # Programs that compile faster than this are not worth a 
 
 
 class NoWeightsError(ValueError):
-    """A preset that means nothing without trained weights, asked for without them."""
+    """A preset that needs trained weights, loaded without them."""
+
+    user_facing = True
 
 
 def load_policy(

@@ -14,7 +14,9 @@ SETTING = "quantization"
 
 
 class QuantizationError(ValueError):
-    """A model or a record that cannot be used for answering in 8 bits."""
+    """A model or recorded ranges that do not allow 8-bit inference."""
+
+    user_facing = True
 
 
 @dataclass(frozen=True)

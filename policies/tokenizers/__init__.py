@@ -1,1 +1,1 @@
-"""Text, states and actions as token ids, and token ids as actions. Needs no JAX except for `fsq`."""
+"""Tokenizers of instructions, states and actions. Needs no JAX except for `fsq`."""

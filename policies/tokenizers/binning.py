@@ -1,6 +1,6 @@
-"""Actions as one token per number: 256 equal bins of [-1, 1], as in RT-2 and OpenVLA.
+"""Actions as one token per entry, in 256 equal bins of [-1, 1], as in RT-2 and OpenVLA.
 
-Prompt and layout are those of pi0-FAST.
+Prompt and layout are those of pi0-FAST. Kept for parity with the reference implementation.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ ACTION_BINS = 256
 
 
 class BinningTokenizer:
-    """Writes prompts and reads binned actions. Made for inference: no training row is written."""
+    """Encode prompts and decode binned actions. For inference only."""
 
     def __init__(self, model: SentencePieceModel, max_tokens: int):
-        """`max_tokens` is the length that every row is filled up or cut to."""
+        """Pad or cut every row to `max_tokens`."""
         self.model = model
         self.max_tokens = max_tokens
 
     def tokenize(self, instruction: str, state: Float[np.ndarray, "s"]) -> FastTokens:
-        """The row of an instruction and a normalised state."""
+        """Row of an instruction and a normalised state."""
         return tokens_row(encode_prompt(self.model, instruction, state), [], self.max_tokens, instruction)
 
     def pieces(self, actions: Float[np.ndarray, "t a"]) -> list[int]:
-        """Vocabulary ids of normalised actions, step by step; what lies outside [-1, 1] is clipped."""
+        """Vocabulary ids of normalised actions, step by step; values outside [-1, 1] are clipped."""
         bins = np.clip(np.floor((actions + 1) / 2 * ACTION_BINS), 0, ACTION_BINS - 1).astype(np.int64)
         return [piece_of_action_token(int(b), self.model.pieces) for b in bins.reshape(-1)]
 
@@ -43,7 +43,7 @@ class BinningTokenizer:
         size: int,
         on_failure: OnFailure = "undecodable",
     ) -> DecodedActions:
-        """The lower edges of the generated bins, float64 [steps, size]; surplus tokens are ignored."""
+        """Lower edges of the generated bins, float64 [steps, size]; surplus tokens are ignored."""
         generated = tuple(int(token) for token in generated)
         found = find_action_tokens(generated, self.model)
         if found is None or len(found) < steps * size:

@@ -1,4 +1,4 @@
-"""What generated tokens mean: actions, or nothing."""
+"""Actions decoded from generated tokens."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 from jaxtyping import Float
 
 OnFailure = Literal["undecodable", "zeros"]
-"""What to answer when tokens spell no action chunk. `zeros` is what the reference answers: after
-unnormalising these are mid-range actions, not rest."""
+"""Result for tokens that encode no action chunk. The reference returns `zeros`, which are mid-range actions after
+unnormalisation, not rest."""
 
 
 @dataclass(frozen=True)
 class DecodedActions:
-    """Normalised actions, or the tokens that spell none."""
+    """Normalised actions, or tokens that encode none."""
 
     actions: Float[np.ndarray, "t a"]
-    """Empty (t = 0) where the tokens are undecodable."""
+    """Empty (t = 0) if the tokens are undecodable."""
     undecodable: tuple[int, ...] | None = None
 
 
 def failed(generated: tuple[int, ...], steps: int, size: int, on_failure: OnFailure) -> DecodedActions:
-    """The answer for tokens that spell no action chunk."""
+    """Result for tokens that encode no action chunk."""
     if on_failure == "zeros":
         return DecodedActions(np.zeros((steps, size)))
     return DecodedActions(np.zeros((0, size)), undecodable=generated)

@@ -1,7 +1,7 @@
-"""Prompts and actions of the pi0-FAST models as one row of token ids.
+"""Prompts and actions of pi0-FAST as one row of token ids.
 
-<bos> Task: .., State: ..;⏎ | Action: <loc..> <loc..> .. "|" <eos> | filling
-prefix, seen both ways        postfix, predicted from left to right
+    <bos> Task: .., State: ..;⏎ | Action: <loc..> <loc..> .. "|" <eos> | padding
+    prefix, bidirectional         postfix, autoregressive
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from simloop.policies.tokenizers.sentencepiece_model import SPECIAL_IDS, Sentenc
 
 @dataclass(frozen=True)
 class FastTokens:
-    """A row of token ids with everything the model needs to know of each."""
+    """A row of token ids with its masks."""
 
     tokens: Int32[np.ndarray, "l"]
     mask: Bool[np.ndarray, "l"]
-    """True for tokens, False for filling."""
+    """True for tokens, False for padding."""
     ar_mask: Int32[np.ndarray, "l"]
-    """1 where a token is predicted from the ones before it only, 0 in the prompt."""
+    """1 for tokens with causal attention, 0 in the prompt."""
     loss_mask: Bool[np.ndarray, "l"]
-    """True where the training loss counts."""
+    """True for tokens of the training loss."""
 
 
 class FastTokenizer:
-    """Writes the rows of pi0-FAST and reads the actions out of what it generates."""
+    """Encode prompts and actions of pi0-FAST, and decode actions from generated tokens."""
 
     def __init__(self, model: SentencePieceModel, actions: FastActionTokenizer, max_tokens: int):
-        """`max_tokens` is the length that every row is filled up or cut to."""
+        """Pad or cut every row to `max_tokens`."""
         self.model = model
         self.actions = actions
         self.max_tokens = max_tokens
@@ -48,7 +48,7 @@ class FastTokenizer:
         state: Float[np.ndarray, "s"],
         actions: Float[np.ndarray, "t a"] | None = None,
     ) -> FastTokens:
-        """The row of an instruction and a normalised state, and in training of normalised actions."""
+        """Row of an instruction and a normalised state, and in training of normalised actions."""
         prefix = encode_prompt(self.model, instruction, state)
         answer = [] if actions is None else self.encode_answer(actions)
         return tokens_row(prefix, answer, self.max_tokens, instruction)
@@ -61,7 +61,7 @@ class FastTokenizer:
         size: int,
         on_failure: OnFailure = "undecodable",
     ) -> DecodedActions:
-        """The normalised actions, float64 [steps, size], that generated tokens spell."""
+        """Normalised actions, float64 [steps, size], of generated tokens."""
         generated = tuple(int(token) for token in generated)
         found = find_action_tokens(generated, self.model)
         actions = None if found is None else self.actions.decode(found, steps=steps, size=size)
@@ -77,10 +77,10 @@ class FastTokenizer:
         return coefficients
 
     def encode_answer(self, actions: Float[np.ndarray, "t a"]) -> list[int]:
-        """Token ids of normalised actions with the words around them, the end token last.
+        """Token ids of normalised actions and the words around them, EOS last.
 
         Raises:
-          ActionRangeError: If the action tokenizer cannot write them.
+          ActionRangeError: If the action tokenizer cannot encode them.
         """
         pieces = [piece_of_action_token(token, self.model.pieces) for token in self.actions.encode(actions)]
         return [*self.leading(), *pieces, *self.closing()]
@@ -105,7 +105,7 @@ def encode_prompt(model: SentencePieceModel, instruction: str, state: Float[np.n
 
 
 def tokens_row(prefix: list[int], postfix: list[int], max_tokens: int, instruction: str) -> FastTokens:
-    """A row of fixed length from the ids of a prompt and of what follows it."""
+    """A row of fixed length from the ids of a prompt and of an answer."""
     ids = prefix + postfix
     warn_if_cut(ids, max_tokens, instruction)
     in_postfix = [False] * len(prefix) + [True] * len(postfix)

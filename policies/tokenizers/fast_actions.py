@@ -23,13 +23,13 @@ from simloop.policies.files.downloads import PublishedFile
 from simloop.policies.tokenizers.sentencepiece_model import TokenizerFileError
 
 SCALE = 10.0
-"""Coefficients are rounded to a tenth, which the paper found not to hurt control."""
-MAX_TOKEN_LENGTH = 10_000  # Of a merged piece, in characters: as good as no limit.
+"""Coefficients are rounded to tenths, which the paper found harmless to control."""
+MAX_TOKEN_LENGTH = 10_000  # Characters of a merged piece; practically no limit.
 MIN_PAIR_COUNT = 2
-REPLACEMENT = "\ufffd"  # What decoding puts in the place of bytes that are no character.
+REPLACEMENT = "\ufffd"  # Replaces bytes that form no character when decoding.
 
 FOLDER_IN_CHECKPOINT = "action_tokens"
-"""Where a checkpoint keeps a tokenizer that was fitted for it."""
+"""Folder of a fitted tokenizer within a checkpoint."""
 
 _CONFIG_FILE = "processor_config.json"
 _BPE_FILE = "tokenizer.json"
@@ -37,18 +37,18 @@ _PUBLISHED_FAST_URL = "https://huggingface.co/physical-intelligence/fast/resolve
 
 
 class ActionRangeError(ValueError):
-    """A chunk with coefficients that the tokenizer has no characters for."""
+    """A chunk with coefficients outside the tokenizer's alphabet."""
 
 
 @dataclass(frozen=True)
 class FastActionTokenizer:
-    """Chunks of normalised actions to a few tokens and back."""
+    """Encode chunks of normalised actions as a few tokens, and decode them."""
 
     bpe: Any
-    """A `tokenizers.Tokenizer`. That package is imported where it is used, so that presets can be read without."""
+    """A `tokenizers.Tokenizer`; the package is imported on use, so that presets do not need it."""
     scale: float
     min_coefficient: int
-    """Smallest rounded coefficient; it is written as character 0."""
+    """Smallest rounded coefficient, encoded as character 0."""
 
     @property
     def vocab_size(self) -> int:
@@ -57,17 +57,17 @@ class FastActionTokenizer:
 
     @property
     def sha256(self) -> str:
-        """Hash of everything that decides the tokens."""
+        """Hash of all parameters."""
         text = json.dumps([self.scale, self.min_coefficient, self.bpe.to_str()])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def encode(self, chunk: Float[np.ndarray, "t a"]) -> list[int]:
-        """Tokens of a chunk. Actions should lie in about [-1, 1].
+        """Tokens of a chunk, whose actions should lie in about [-1, 1].
 
-        Coefficients below the smallest known one are raised to it, as in the published tokenizer.
+        Coefficients below `min_coefficient` are clipped to it, as in the published tokenizer.
 
         Raises:
-          ActionRangeError: If a coefficient is so large that the tokenizer has no character for it.
+          ActionRangeError: If a coefficient is too large for the tokenizer's alphabet.
         """
         coefficients = rounded_coefficients(chunk, self.scale)
         codes = np.maximum(coefficients.reshape(-1) - self.min_coefficient, 0)
@@ -75,15 +75,15 @@ class FastActionTokenizer:
         if len(self.bpe.decode(tokens, skip_special_tokens=False)) != codes.size:
             raise ActionRangeError(
                 f"The chunk has a rounded DCT coefficient of {coefficients.max()}, for which this tokenizer "
-                "has no character. Normalise actions to about [-1, 1], or fit a tokenizer on these data."
+                "has no character. Normalise actions to about [-1, 1], or fit a tokenizer to these data."
             )
         return tokens
 
     def decode(self, tokens: Sequence[int], *, steps: int, size: int) -> Float[np.ndarray, "t a"] | None:
-        """The chunk that the tokens spell, or None if they do not spell `steps` x `size` coefficients."""
+        """The encoded chunk; None if the tokens do not encode `steps` x `size` coefficients."""
         try:
             text = self.bpe.decode(list(tokens), skip_special_tokens=False)
-        except OverflowError:  # A negative id: an ordinary word where an action token should be.
+        except OverflowError:  # A negative id, from an ordinary piece in place of an action token.
             return None
         if len(text) != steps * size:
             return None
@@ -95,15 +95,15 @@ class FastActionTokenizer:
     def coefficients_by_token(self) -> list[int]:
         """Number of coefficients that each token encodes; 0 for tokens with only a part of one.
 
-        Characters behind the 128th take two bytes, and tokens may begin or end between them.
+        Characters beyond the 128th take two bytes, and tokens may begin or end between them.
         """
         texts = (self.bpe.decode([token], skip_special_tokens=False) for token in range(self.vocab_size))
         return [0 if REPLACEMENT in text else len(text) for text in texts]
 
     def save(self, folder: Path) -> None:
-        """Write the folder that `load_fast_actions` and Hugging Face's `AutoProcessor` read.
+        """Write a folder for `load_fast_actions` and Hugging Face's `AutoProcessor`.
 
-        The latter also wants the published `processing_action_tokenizer.py` beside the files.
+        The latter also needs the published `processing_action_tokenizer.py` in the folder.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.bpe.save(str(folder / _BPE_FILE), pretty=False)
@@ -119,19 +119,19 @@ class FastActionTokenizer:
         _write_json(folder / _CONFIG_FILE, config)
         _write_json(
             folder / "tokenizer_config.json",
-            # Removing "spaces before punctuation" would change the number of coefficients.
+            # Clean-up of spaces before punctuation would change the number of coefficients.
             {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False},
         )
         _write_json(folder / "special_tokens_map.json", {})
 
 
 def load_fast_actions(folder: Path) -> FastActionTokenizer:
-    """Read a tokenizer from a folder in the format of `physical-intelligence/fast`.
+    """Load a tokenizer from a folder in the format of `physical-intelligence/fast`.
 
-    The code file in such a folder is neither needed nor run.
+    The code file in such a folder is not run.
 
     Raises:
-      TokenizerFileError: If a file is absent or not readable.
+      TokenizerFileError: If a file is missing or damaged.
     """
     import tokenizers
 
@@ -141,8 +141,8 @@ def load_fast_actions(folder: Path) -> FastActionTokenizer:
         return FastActionTokenizer(bpe, float(config["scale"]), int(config["min_token"]))
     except FileNotFoundError as error:
         raise TokenizerFileError(
-            f"{folder} is no FAST action tokenizer: {_CONFIG_FILE} and {_BPE_FILE} must be in it, and "
-            f"{Path(error.filename).name} is not. Download the repository physical-intelligence/fast there."
+            f"{folder} is not a FAST action tokenizer: {Path(error.filename).name} is missing; {_CONFIG_FILE} and "
+            f"{_BPE_FILE} are needed. Download the repository physical-intelligence/fast there."
         ) from error
     except (KeyError, ValueError) as error:  # json's errors are ValueErrors.
         raise TokenizerFileError(f"{folder} holds a damaged FAST action tokenizer: {error!r}.") from error
@@ -166,7 +166,7 @@ def fetch_fast_actions(source: FastActionsSource) -> FastActionTokenizer:
     """Load a published tokenizer through the cache folder.
 
     Raises:
-      DownloadError: If a file can neither be found nor fetched, or has changed.
+      DownloadError: If a file is absent and cannot be fetched, or has changed.
       TokenizerFileError: If a file is damaged.
     """
     source.bpe.fetch()
@@ -176,11 +176,10 @@ def fetch_fast_actions(source: FastActionsSource) -> FastActionTokenizer:
 def fit_fast_actions(
     chunks: Sequence[Float[np.ndarray, "_ _"]], *, vocab_size: int | None = 1024, scale: float = SCALE
 ) -> FastActionTokenizer:
-    """Learn a tokenizer from chunks of normalised actions.
+    """Fit a tokenizer to chunks of normalised actions.
 
-    The alphabet holds each byte that any coefficient between the smallest and the largest needs, so that
-    every chunk within that range can be written. A `vocab_size` of None merges no pairs: a token for
-    every coefficient, at the place that it has in the chunk.
+    The alphabet covers all coefficients between the smallest and the largest, so every chunk within that range
+    can be encoded. With a `vocab_size` of None no pairs are merged, and every coefficient is a token.
 
     Raises:
       ValueError: If the vocabulary is too small for the alphabet.
@@ -193,7 +192,7 @@ def fit_fast_actions(
     if len(alphabet) > vocab_size:
         raise ValueError(
             f"Coefficients from {lowest} to {highest} need {len(alphabet)} characters; vocab_size is "
-            f"{vocab_size}. Normalise the actions, or take a larger vocabulary or a smaller scale."
+            f"{vocab_size}. Normalise the actions, or choose a larger vocabulary or a smaller scale."
         )
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
@@ -214,17 +213,17 @@ def fit_fast_actions(
 
 
 def rounded_coefficients(chunk: Float[np.ndarray, "t a"], scale: float) -> Int[np.ndarray, "t a"]:
-    """Orthonormal DCT-II along time, scaled and rounded (half to even); the lowest frequency first."""
+    """Orthonormal DCT-II along time, scaled and rounded half to even; lowest frequency first."""
     return np.around(scipy.fft.dct(chunk, axis=0, norm="ortho") * scale).astype(np.int64)
 
 
 def _as_text(codes: Int[np.ndarray, "_"]) -> str:
-    """One character per coefficient, all of the lowest frequency first."""
+    """One character per coefficient, lowest frequency first."""
     return "".join(chr(code) for code in codes)
 
 
 def _byte_level_alphabet(codes: int) -> list[str]:
-    """The characters that ByteLevel turns the characters 0 .. codes-1 into, sorted."""
+    """Sorted characters that ByteLevel maps the characters 0 .. codes-1 to."""
     from tokenizers import pre_tokenizers
 
     level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)

@@ -1,10 +1,10 @@
-"""A learnt action tokenizer: attention into a few slots, each rounded to a point of a small grid.
+"""A learnt action tokenizer: attention into slots, each rounded to a point of a small grid.
 
     actions [t] → project → encoder: n slots look at t steps → tanh → round to the grid → token
     token → point of the grid → decoder: t steps look at n slots → project → actions [t]
 
 Finite scalar quantisation (FSQ) is F. Mentzer et al., arXiv:2309.15505; lookup-free quantisation
-(LFQ, two points per dimension) is L. Yu et al., arXiv:2310.05737.
+(LFQ, two points per dimension) is L. Yu et al., arXiv:2310.05737. Kept for parity with the reference implementation.
 
 Axis letters: b batch, t steps of a chunk, a action size, s state size, n tokens, d width, q queries,
 k keys, g dimensions of the grid.
@@ -50,15 +50,15 @@ class FsqConfig:
     num_layers: int
     target_codebook_size: int
     causal: bool = False
-    """Whether slot i sees the parts of the chunk up to the i-th, and each part the slots up to its own."""
+    """Whether slot i attends to the parts of the chunk up to the i-th, and each part to the slots up to its own."""
     blocks_from: Literal["positions", "first_feature"] = "positions"
-    """What decides in a causal tokenizer which keys a query looks at. The reference compares the first
-    feature of query and key, where positions must have been meant; tokenizers trained there need that."""
+    """Which keys a query of a causal tokenizer attends to. The reference compares the first feature of query and key
+    instead of their positions, and tokenizers trained with it need that."""
     mlp_ratio: float = 2.0
     bound: float | None = None
-    """Actions are clipped to ± this before they are tokenised; the loss sees them unclipped."""
+    """Actions are clipped to ± this value before encoding, but not in the loss."""
     state_dim: int | None = None
-    """Length of a state that encoder and decoder may look at."""
+    """Length of a state that encoder and decoder attend to; None without one."""
     codebook: CodebookKind = "custom"
 
     @property
@@ -90,7 +90,7 @@ def grid_points(target_size: int, kind: CodebookKind) -> tuple[int, ...]:
 
 
 class Code(NamedTuple):
-    """Slots on the grid."""
+    """Quantised slots."""
 
     tokens: Int32[Array, "b n"]
     z: Float32[Array, "b n g"]
@@ -98,7 +98,7 @@ class Code(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """How far reconstructed chunks are off."""
+    """Reconstruction errors."""
 
     loss: Float32[Array, ""]
     mean_squared: Float32[Array, ""]
@@ -106,7 +106,7 @@ class Losses(NamedTuple):
 
 
 class Codebook(nnx.Module):
-    """A grid in a few dimensions, with a projection onto them and back."""
+    """A low-dimensional grid with projections to it and back."""
 
     def __init__(self, width: int, points: tuple[int, ...], *, rngs: nnx.Rngs):
         self.points = points
@@ -114,17 +114,17 @@ class Codebook(nnx.Module):
         self.proj_up = nnx.Linear(len(points), width, rngs=rngs)
 
     def encode(self, x: Float32[Array, "b n d"]) -> Code:
-        """Nearest points of the grid. The first dimension is the least significant digit of a token."""
+        """Nearest grid points; the first dimension is the least significant digit of a token."""
         z = jnp.tanh(self.proj_down(x))
         digits = jnp.round((z + 1.0) * self._steps() / 2.0).astype(jnp.int32)
         return Code((digits * self._slots()).sum(axis=-1, dtype=jnp.int32), z)
 
     def decode(self, tokens: Int32[Array, "b n"]) -> Float32[Array, "b n d"]:
-        """Slots of tokens."""
+        """Slots of the given tokens."""
         return self.proj_up(self.point_of(tokens))
 
     def straight_through(self, x: Float32[Array, "b n d"]) -> Float32[Array, "b n d"]:
-        """Slots after rounding, with gradients as if there were none."""
+        """Rounded slots with straight-through gradients."""
         code = self.encode(x)
         return self.proj_up(code.z + jax.lax.stop_gradient(self.point_of(code.tokens) - code.z))
 
@@ -141,7 +141,7 @@ class Codebook(nnx.Module):
 
 
 class CrossAttentionLayer(nnx.Module):
-    """Queries look at each other, then at the keys, then each for itself."""
+    """Self-attention of the queries, cross-attention to the keys, and a gated MLP."""
 
     def __init__(self, width: int, mlp_ratio: float, *, rngs: nnx.Rngs):
         heads, hidden = width // HEAD_WIDTH, int(width * mlp_ratio)
@@ -168,7 +168,7 @@ class CrossAttentionLayer(nnx.Module):
 
 
 class Resampler(nnx.Module):
-    """Learnt queries that look at a sequence, and so turn it into one of another length."""
+    """Cross-attention of learnt queries, which changes the length of a sequence."""
 
     def __init__(self, config: FsqConfig, queries: int, keys: int, *, rngs: nnx.Rngs):
         width = config.embed_dim
@@ -200,17 +200,17 @@ class Resampler(nnx.Module):
             return None
         queries, keys = x.shape[1], y.shape[1]
         if self.blocks_from == "positions":
-            sequence = keys - self.state_keys  # Every query may look at the state, which comes last.
+            sequence = keys - self.state_keys  # Every query attends to the state, which is last.
             mask = block_causal_mask(queries, sequence)
             return np.pad(mask, ((0, 0), (0, self.state_keys)), constant_values=True)[None, None]
-        # Blocks are also interchanged, which does nothing to equally long sequences.
+        # Block sizes are swapped as well, which has no effect on sequences of equal length.
         query_block, key_block = max(keys // queries, 1), max(queries // keys, 1)
         query, key = jnp.floor(x[..., 0] / query_block), jnp.floor(y[..., 0] / key_block)
         return (query[:, :, None] >= key[:, None, :])[:, None]
 
 
 class FsqTokenizer(nnx.Module):
-    """Chunks of normalised actions to a fixed number of tokens and back."""
+    """Encode chunks of normalised actions as a fixed number of tokens, and decode them."""
 
     def __init__(self, config: FsqConfig, *, rngs: nnx.Rngs):
         self.config = config
@@ -230,11 +230,11 @@ class FsqTokenizer(nnx.Module):
     def detokenize(
         self, tokens: Int32[Array, "b n"], state: Float32[Array, "b s"] | None = None
     ) -> Float32[Array, "b t a"]:
-        """Chunks of tokens."""
+        """Chunks of the given tokens."""
         return self._decode(self.codebook.decode(tokens), state)
 
     def loss(self, actions: Float32[Array, "b t a"], state: Float32[Array, "b s"] | None = None) -> Losses:
-        """Reconstruction error, differentiable through the rounding as if it were not there."""
+        """Reconstruction error, with straight-through gradients."""
         slots = self.codebook.straight_through(self._encode(actions, state))
         error = self._decode(slots, state) - actions
         squared, absolute = jnp.mean(jnp.square(error)), jnp.mean(jnp.abs(error))
@@ -257,19 +257,19 @@ class FsqTokenizer(nnx.Module):
 
 
 def block_causal_mask(queries: int, keys: int) -> Bool[np.ndarray, "{queries} {keys}"]:
-    """Which keys a query may look at, when the shorter sequence stands for blocks of the longer one."""
+    """Causal mask between sequences of which the shorter one stands for blocks of the longer one."""
     query_block, key_block = max(queries // keys, 1), max(keys // queries, 1)
     return np.arange(queries)[:, None] // query_block >= np.arange(keys)[None] // key_block
 
 
 def sinusoidal_positions(positions: int, width: int) -> Float32[Array, "{positions} {width}"]:
-    """Sines, then cosines, of the position at wavelengths in geometric progression."""
+    """Sines, then cosines, of positions at wavelengths in geometric progression."""
     frequency = np.exp(-math.log(LONGEST_WAVELENGTH) * np.arange(0, width, 2) / width)
     angle = np.arange(positions)[:, None] * frequency[None]
     return jnp.asarray(np.concatenate([np.sin(angle), np.cos(angle)], axis=1), jnp.float32)
 
 
-# From the path of a parameter within the module to its name in published files, in this order.
+# From parameter paths in the module to names in published files, applied in this order.
 _RENAMES = (
     (r"layers/(\d+)/", r"CrossAttentionLayer_\1/"),
     ("self_norm", "LayerNorm_0"),
@@ -286,7 +286,7 @@ _RENAMES = (
 
 
 def published_name(path: str) -> str:
-    """The name of a parameter in published tokenizers.
+    """Name of a parameter in published tokenizers.
 
     >>> published_name("encoder/layers/0/mlp_in/kernel")
     'encoder/CrossAttentionLayer_0/Dense_0/kernel'
@@ -297,10 +297,10 @@ def published_name(path: str) -> str:
 
 
 def load_parameters(module: nnx.Module, flat: Mapping[str, Any]) -> None:
-    """Put arrays by published name into a tokenizer or a part of one.
+    """Load arrays by published name into a tokenizer or a part of one.
 
     Raises:
-      ValueError: If names are missing or left over, or a shape is wrong.
+      ValueError: If names are missing or extra, or a shape differs.
     """
     state = nnx.state(module, nnx.Param)
     by_name = {

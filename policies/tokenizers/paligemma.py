@@ -14,26 +14,26 @@ from simloop.policies.tokenizers.sentencepiece_model import SPECIAL_IDS, Sentenc
 
 @dataclass(frozen=True)
 class PromptTokens:
-    """Token ids filled up to a fixed length."""
+    """Token ids padded to a fixed length."""
 
     tokens: Int32[np.ndarray, "l"]
     mask: Bool[np.ndarray, "l"]
-    """True for tokens, False for filling."""
+    """True for tokens, False for padding."""
 
 
 class PaligemmaTokenizer:
-    """Writes the prompts of the flow models."""
+    """Encode prompts of the flow models, with their masks."""
 
     def __init__(self, model: SentencePieceModel, max_tokens: int):
-        """`max_tokens` is the length that every prompt is filled up or cut to."""
+        """Pad or cut every prompt to `max_tokens`."""
         self.model = model
         self.max_tokens = max_tokens
 
     def tokenize(self, instruction: str, state: Float[np.ndarray, "s"] | None = None) -> PromptTokens:
         """Tokens of an instruction (pi0), or of an instruction and a normalised state (pi0.5).
 
-        A prompt that is too long is cut at its end, with a warning: pi0 then loses its closing
-        newline and pi0.5 the words before the action, both unlike anything seen in training.
+        A prompt that is too long is cut at its end, with a warning. It then lacks the closing newline (pi0) or
+        the words before the action (pi0.5), unlike any prompt in training.
         """
         ids = encode_prompt(self.model, instruction, state)
         warn_if_cut(ids, self.max_tokens, instruction)
@@ -43,7 +43,7 @@ class PaligemmaTokenizer:
 def encode_prompt(
     model: SentencePieceModel, instruction: str, state: Float[np.ndarray, "s"] | None = None
 ) -> list[int]:
-    """Token ids of a prompt, BOS first, neither filled up nor cut."""
+    """Token ids of a prompt, BOS first, neither padded nor cut."""
     if state is None:
         ids = model.encode(instruction_prompt(instruction)) + model.encode("\n")
     else:
@@ -52,7 +52,7 @@ def encode_prompt(
 
 
 def filled(values: list, length: int, dtype: type = np.int32) -> np.ndarray:
-    """An array of `length` entries that begins with `values`; the rest is zero, what is over is cut."""
+    """An array of `length` entries that begins with `values`, padded with zeros or cut."""
     array: np.ndarray = np.zeros(length, dtype)
     kept = values[:length]
     array[: len(kept)] = kept
@@ -60,7 +60,7 @@ def filled(values: list, length: int, dtype: type = np.int32) -> np.ndarray:
 
 
 def warn_if_cut(ids: list[int], max_tokens: int, instruction: str) -> None:
-    """Warn that a prompt does not fit."""
+    """Warn if a prompt has more than `max_tokens` tokens."""
     if len(ids) > max_tokens:
         warnings.warn(
             f"The prompt of {instruction[:60]!r} has {len(ids)} tokens and is cut to {max_tokens}. "

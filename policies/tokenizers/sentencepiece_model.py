@@ -1,7 +1,6 @@
-"""A sentencepiece model in the arrangement of PaliGemma's: checked when it is loaded.
+"""Sentencepiece models with PaliGemma's vocabulary layout, which is checked when they are loaded.
 
-PaliGemma's vocabulary ends in 1024 location pieces and 128 segmentation pieces, in which the
-pi0-FAST models write their actions:
+The vocabulary ends in 1024 location pieces and 128 segmentation pieces; pi0-FAST encodes actions in the former:
 
     <pad> <eos> <bos> <unk> | ordinary pieces | <loc0000> .. <loc1023> | <seg000> .. <seg127>
 """
@@ -21,19 +20,21 @@ SPECIAL_IDS = {"pad": 0, "eos": 1, "bos": 2, "unk": 3}
 
 
 class TokenizerFileError(RuntimeError):
-    """A tokenizer file that is absent, altered, or not what it should be."""
+    """A tokenizer file that is missing, changed, or of another kind."""
+
+    user_facing = True
 
 
 @dataclass(frozen=True)
 class SentencePieceSource:
-    """A published model and the number of pieces it must have."""
+    """A published model and its number of pieces."""
 
     file: PublishedFile
     pieces: int
 
 
 PALIGEMMA = SentencePieceSource(
-    # The anonymous web address of gs://big_vision/paligemma_tokenizer.model.
+    # Public address of gs://big_vision/paligemma_tokenizer.model.
     PublishedFile(
         "https://storage.googleapis.com/big_vision/paligemma_tokenizer.model",
         "tokenizers/paligemma_tokenizer.model",
@@ -43,17 +44,14 @@ PALIGEMMA = SentencePieceSource(
 
 
 class SentencePieceModel:
-    """Text to token ids and back.
-
-    Wraps one loaded model file; neither BOS nor EOS is added by `encode`.
-    """
+    """Encode text as token ids and decode them; `encode` adds neither BOS nor EOS."""
 
     def __init__(self, path: Path, *, pieces: int | None = None):
         """Load and check a model file.
 
         Raises:
-          TokenizerFileError: If there is no such file, it is no sentencepiece model, its number of
-            pieces is not `pieces`, or its special, location or segmentation pieces lie elsewhere.
+          TokenizerFileError: If the file is missing, not a sentencepiece model, has not `pieces` pieces, or another
+            vocabulary layout.
         """
         self.path = path
         try:
@@ -61,27 +59,27 @@ class SentencePieceModel:
         except OSError as error:
             raise TokenizerFileError(f"Cannot read the sentencepiece model {path}: {error}.") from error
         self.sha256 = hashlib.sha256(content).hexdigest()
-        import sentencepiece  # Here, so that presets can be read without it.
+        import sentencepiece  # On use, so that presets do not need it.
 
         self._processor = sentencepiece.SentencePieceProcessor()
         try:
             self._processor.LoadFromSerializedProto(content)
         except RuntimeError as error:
             raise TokenizerFileError(
-                f"{path} ({len(content)} bytes) is not a sentencepiece model. Delete it and fetch it again."
+                f"{path} ({len(content)} bytes) is not a sentencepiece model. Delete it to fetch it again."
             ) from error
         self.pieces: int = self._processor.GetPieceSize()
-        self._check_arrangement(pieces)
+        self._check_layout(pieces)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without BOS or EOS."""
         return self._processor.EncodeAsIds(text)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Text of token ids; special pieces have none."""
+        """Text of token ids; special pieces are left out."""
         return self._processor.DecodeIds([int(token) for token in tokens])
 
-    def _check_arrangement(self, pieces: int | None) -> None:
+    def _check_layout(self, pieces: int | None) -> None:
         if pieces is not None and self.pieces != pieces:
             raise TokenizerFileError(
                 f"{self.path} has {self.pieces} pieces; the model's embedding table needs {pieces}. "
@@ -96,31 +94,31 @@ class SentencePieceModel:
         if found != SPECIAL_IDS:
             raise TokenizerFileError(
                 f"{self.path} has the special ids {found}; PaliGemma's are {SPECIAL_IDS}. "
-                "Use a model in PaliGemma's arrangement."
+                "Use a model with PaliGemma's vocabulary layout."
             )
         first_segment = self.pieces - SEGMENT_PIECES
         first_location = first_segment - LOCATION_PIECES
-        wanted = {
+        expected = {
             first_location: "<loc0000>",
             first_segment - 1: f"<loc{LOCATION_PIECES - 1:04d}>",
             first_segment: "<seg000>",
             self.pieces - 1: f"<seg{SEGMENT_PIECES - 1:03d}>",
         }
-        for token, piece in wanted.items():
+        for token, piece in expected.items():
             name = self._processor.IdToPiece(token) if 0 <= token < self.pieces else "nothing"
             if name != piece:
                 raise TokenizerFileError(
-                    f"{self.path} has {name!r} at id {token}, where PaliGemma's arrangement has {piece!r}: "
+                    f"{self.path} has {name!r} at id {token}, where PaliGemma's layout has {piece!r}: "
                     f"its last {LOCATION_PIECES} + {SEGMENT_PIECES} pieces must be <locNNNN> and <segNNN>."
                 )
 
 
 def load_sentencepiece(source: Path | SentencePieceSource) -> SentencePieceModel:
-    """Load a model from a file of its own, or a published one through the cache folder.
+    """Load a model from a file, or a published one through the cache folder.
 
     Raises:
-      DownloadError: If a published file can neither be found nor fetched, or has changed.
-      TokenizerFileError: If the file is not in PaliGemma's arrangement.
+      DownloadError: If a published file is absent and cannot be fetched, or has changed.
+      TokenizerFileError: If the file does not have PaliGemma's vocabulary layout.
     """
     if isinstance(source, Path):
         return SentencePieceModel(source)

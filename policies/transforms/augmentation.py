@@ -1,9 +1,9 @@
 """Random crops, rotations and colours for training images, drawn as in the published training.
 
-The published training uses the package augmax; this draws the same numbers from the same keys. That
-includes what one would not guess from its settings there: colours change in half of the images only,
-hue changes although nobody asked for it, and the saturation that was asked for does not change.
-Cameras on a wrist keep their geometry, since it tells where the hand is.
+The published training uses the package augmax; this module draws the same numbers from the same keys, with the
+same deviations from the settings there: colours change in half of the images only, hue changes although it is not
+configured, and saturation does not change although it is. Wrist cameras keep their geometry, since it shows where
+the hand is.
 
 Axis letters: b batch, h image height, w image width.
 """
@@ -22,12 +22,12 @@ from jaxtyping import Array, Float32
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far images are changed."""
+    """Strength of the changes."""
 
     crop: float = 0.95
-    """Part of height and width that stays; it is scaled back to the full size."""
+    """Fraction of height and width that is kept and scaled back to the full size."""
     rotation_deg: float = 5.0
-    """Largest angle, either way. Corners that come from outside the image are black."""
+    """Largest angle in degrees, in both directions. Corners from outside the image are black."""
     brightness: float = 0.3
     contrast: float = 0.4
     hue_turns: float = 0.1
@@ -37,16 +37,16 @@ class Augmentation:
 PUBLISHED = Augmentation()
 
 _COLOUR_KEYS = 5
-"""Brightness, contrast, hue, the saturation without effect, and one that nobody uses."""
+"""Brightness, contrast, hue, saturation (without effect), and an unused one."""
 
 
 def augment(
     images: Mapping[str, Float32[Array, "b h w 3"]], key: Array, settings: Augmentation = PUBLISHED
 ) -> dict[str, Float32[Array, "b h w 3"]]:
-    """Change images in [-1, 1], by model camera name.
+    """Augment images in [-1, 1], by model camera name.
 
-    All cameras of a row draw from one key. Cameras on the wrists so get equal colours, and others than
-    the rest. Results may leave [-1, 1] by rounding.
+    All cameras of a row draw from one key, so wrist cameras get equal colours, and other ones than the remaining
+    cameras. Results may leave [-1, 1] by rounding.
     """
     changed = {}
     for name, batch in images.items():
@@ -82,7 +82,7 @@ def _cropped_and_rotated(
     limit_rad = math.radians(settings.rotation_deg)
     angle = jax.random.uniform(rotation_key, (), jnp.float32, -limit_rad, limit_rad)
 
-    # Where each pixel of the result comes from, counted from the image's centre.
+    # Source coordinates of each pixel, relative to the centre of the image.
     y, x = jnp.meshgrid(_centred(h), _centred(w), indexing="ij")
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     from_y = (cos * y + sin * x) * (crop_h / h) + centre_y + (h - 1) / 2
@@ -113,12 +113,12 @@ def _with_colours_changed(
 
 
 def _brighter(value: Float32[Array, "h w"], by: Float32[Array, ""]) -> Float32[Array, "h w"]:
-    """Towards white for positive amounts, towards black for negative ones."""
+    """Shift towards white for positive amounts, towards black for negative ones."""
     return jnp.where(by < 0.0, value * (1.0 + by), value * (1.0 - by) + by)
 
 
 def _more_contrast(value: Float32[Array, "h w"], by: Float32[Array, ""]) -> Float32[Array, "h w"]:
-    """A steeper (or flatter) line through mid-grey, bent at both ends to keep 0 at 0 and 1 at 1."""
+    """Apply a steeper (or flatter) line through mid-grey, bent at both ends to keep 0 at 0 and 1 at 1."""
     slope = jnp.tan((by + 1.0) * (math.pi / 4))
     bend = slope / (2.0 * (1.0 + slope))
     dark, bright = value / slope, value / slope + 1.0 - 1.0 / slope
@@ -133,7 +133,7 @@ def _hsv_from_rgb(
     value = image.max(axis=-1)
     chroma = value - image.min(axis=-1)
     strongest = image.argmax(axis=-1)
-    # The two channels behind the strongest one, in the order red, green, blue, red, green.
+    # Differences of the two channels after the strongest one, in the order red, green, blue, red, green.
     following = jnp.stack(
         [image[..., 1] - image[..., 2], image[..., 2] - image[..., 0], image[..., 0] - image[..., 1]]
     )
@@ -148,7 +148,7 @@ def _hsv_from_rgb(
 def _rgb_from_hsv(
     hue: Float32[Array, "h w"], saturation: Float32[Array, "h w"], value: Float32[Array, "h w"]
 ) -> Float32[Array, "h w 3"]:
-    """The inverse, for any hue in turns. Formula: A. R. Smith, Color gamut transform pairs (1978)."""
+    """Inverse of `_hsv_from_rgb`, for any hue in turns. Formula: A. R. Smith, Color gamut transform pairs (1978)."""
 
     def channel(offset: float) -> Float32[Array, "h w"]:
         position = jnp.mod(offset + hue * 6.0, 6.0)

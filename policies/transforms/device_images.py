@@ -1,6 +1,6 @@
-"""Resizing of images on the device, inside a jitted function.
+"""Resize images on the device, inside a compiled function. Kept for parity with the reference implementation.
 
-Axis letters: b batch, h w image height and width, H W wanted height and width, c channels.
+Axis letters: b batch, h w image height and width, H W target height and width, c channels.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from jaxtyping import Float32, UInt8
 from simloop.policies.transforms.preprocessing import fitted_size
 
 BLACK = {np.dtype(np.uint8): 0, np.dtype(np.float32): -1.0}
-"""What images are padded with; float images are in [-1, 1]."""
+"""Padding value by dtype; float images are in [-1, 1]."""
 
 
 def resize_with_pad(
@@ -21,10 +21,8 @@ def resize_with_pad(
 ) -> UInt8[jax.Array, "*b H W c"] | Float32[jax.Array, "*b H W c"]:
     """Scale images to fit, bilinearly with antialiasing, and centre them on black.
 
-    Images are uint8, or float32 in [-1, 1].
-
     Raises:
-      TypeError: If the images are of another type.
+      TypeError: If the images are neither uint8 nor float32.
     """
     dtype = np.dtype(images.dtype)
     if dtype not in BLACK:

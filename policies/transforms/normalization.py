@@ -1,10 +1,10 @@
-"""Robot units to the numbers a model was trained on, and back.
+"""Normalise robot units to model units, and back.
 
 Statistics are per key (`state`, `actions`) and per entry, in the `norm_stats.json` of openpi:
 
     {"norm_stats": {"state": {"mean": [..], "std": [..], "q01": [..], "q99": [..]}, "actions": {..}}}
 
-Axis letters: n vectors, d entries of a vector, s entries the statistics know.
+Axis letters: n vectors, d entries of a vector, s entries of the statistics.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from jaxtyping import Float, Shaped
 
 NormalizationKind = Literal["z_score", "quantile", "none"]
 
-EPSILON = 1e-6  # Keeps entries that never vary finite; part of what models were trained with.
+EPSILON = 1e-6  # Keeps constant entries finite; models were trained with it.
 HISTOGRAM_BINS = 5000
-_RANGE_MARGIN = 1e-10  # So that a constant entry has a range, and the largest value lies inside it.
+_RANGE_MARGIN = 1e-10  # Gives constant entries a range, and keeps the largest value inside it.
 
 
 class NormalizationError(ValueError):
-    """Statistics that do not fit what is asked of them."""
+    """Statistics that cannot be read, or do not suffice for a normalisation."""
 
 
 @dataclass(frozen=True)
 class EntryStats:
-    """Statistics of each entry of a vector. The quantiles may not have been recorded."""
+    """Statistics of each entry of a vector; quantiles are optional."""
 
     mean: Float[np.ndarray, "s"]
     std: Float[np.ndarray, "s"]
@@ -45,17 +45,16 @@ NormStats = Mapping[str, EntryStats]
 
 @dataclass(frozen=True)
 class Normalizer:
-    """One key's map between robot units and model units.
+    """Linear map between robot units and model units, without clipping.
 
-    `z_score`: (x - mean) / std. `quantile`: the range from the 1 % to the 99 % quantile to [-1, 1].
-    Nothing is clipped.
+    `z_score`: (x - mean) / std. `quantile`: maps the range from the 1 % to the 99 % quantile to [-1, 1].
     """
 
     kind: NormalizationKind
     stats: EntryStats | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a kind for which the statistics lack something."""
+        """Reject statistics that lack what the kind needs."""
         if self.kind == "none":
             return
         if self.stats is None:
@@ -63,11 +62,11 @@ class Normalizer:
         if self.kind == "quantile" and (self.stats.q01 is None or self.stats.q99 is None):
             raise NormalizationError(
                 "Normalisation 'quantile' needs q01 and q99; the statistics have only mean and std. Compute "
-                "them again from the data, or use a preset that was trained with z-scores."
+                "them again from the data, or choose a preset that was trained with z-scores."
             )
 
     def normalize(self, x: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n d"]:
-        """Model units of robot units. The first d statistics are used.
+        """Convert robot units to model units, with the first d statistics.
 
         Raises:
           NormalizationError: If there are more entries than statistics.
@@ -80,9 +79,9 @@ class Normalizer:
         return (x - offset) / scale * 2.0 - 1.0
 
     def unnormalize(self, x: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n d"]:
-        """Robot units of model units. Entries beyond the statistics stay what they are.
+        """Convert model units to robot units. Entries beyond the statistics are padding and stay unchanged.
 
-        (Z-scores multiply those by 1 + 1e-6, as the reference does: they are filling.)
+        (With z-scores they are multiplied by 1 + 1e-6, as in the reference implementation.)
         """
         if self.kind == "none":
             return x
@@ -116,7 +115,7 @@ def _size(stats: EntryStats | None) -> int:
 
 
 def identity_stats(size: int) -> EntryStats:
-    """Statistics of entries that already lie in [-1, 1]: both kinds leave them as they are (to 1e-6)."""
+    """Statistics that leave entries in [-1, 1] unchanged to 1e-6, for both kinds."""
     one = np.ones(size)
     return EntryStats(mean=0 * one, std=one, q01=-one, q99=one)
 
@@ -125,7 +124,7 @@ def load_norm_stats(path: Path) -> dict[str, EntryStats]:
     """Read a `norm_stats.json`.
 
     Raises:
-      NormalizationError: If the file is absent or is something else.
+      NormalizationError: If the file is missing or has another format.
     """
     try:
         return norm_stats_from_json(path.read_text())
@@ -136,10 +135,10 @@ def load_norm_stats(path: Path) -> dict[str, EntryStats]:
 
 
 def norm_stats_from_json(text: str) -> dict[str, EntryStats]:
-    """Read the text of a `norm_stats.json`.
+    """Parse the text of a `norm_stats.json`.
 
     Raises:
-      NormalizationError: If it is something else.
+      NormalizationError: If it has another format.
     """
     try:
         entries = json.loads(text)["norm_stats"]
@@ -151,7 +150,7 @@ def norm_stats_from_json(text: str) -> dict[str, EntryStats]:
 
 
 def norm_stats_to_json(stats: NormStats) -> str:
-    """The text of a `norm_stats.json`, as openpi writes it."""
+    """Text of a `norm_stats.json` in openpi's format."""
     entries = {
         key: {
             name: None if value is None else value.tolist()
@@ -163,7 +162,7 @@ def norm_stats_to_json(stats: NormStats) -> str:
 
 
 def save_norm_stats(path: Path, stats: NormStats) -> None:
-    """Write a `norm_stats.json`, making its folder."""
+    """Write a `norm_stats.json`, creating its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(norm_stats_to_json(stats))
 
@@ -188,8 +187,8 @@ class RunningStats:
     """Statistics of vectors that arrive in batches and are not kept.
 
     Mean and population standard deviation are exact up to rounding. Quantiles come from a histogram of
-    5000 bins per entry over the range seen so far. When the range grows, each bin moves as a whole to
-    where its left edge lies, so quantiles are good to about two bins of the final range.
+    5000 bins per entry over the range so far. When the range grows, each bin moves as a whole to the bin of its
+    left edge, so quantiles are accurate to about two bins of the final range.
     """
 
     def __init__(self) -> None:
@@ -201,7 +200,7 @@ class RunningStats:
         self._edges = np.zeros((0, HISTOGRAM_BINS + 1))
 
     def update(self, batch: Shaped[np.ndarray, "*n d"]) -> None:
-        """Take in a batch of vectors along the last axis."""
+        """Add a batch of vectors along the last axis."""
         vectors = batch.reshape(-1, batch.shape[-1])
         low, high = vectors.min(axis=0), vectors.max(axis=0)
         if self._count == 0:
@@ -222,10 +221,10 @@ class RunningStats:
         self._mean_of_squares += ((vectors**2).mean(axis=0) - self._mean_of_squares) * (added / self._count)
 
     def stats(self) -> EntryStats:
-        """Statistics of everything so far.
+        """Statistics of all vectors so far.
 
         Raises:
-          ValueError: Of fewer than two vectors.
+          ValueError: If there are fewer than two.
         """
         if self._count < 2:
             raise ValueError(f"Statistics need at least 2 vectors; got {self._count}.")
@@ -239,7 +238,7 @@ class RunningStats:
         return self._edges[np.arange(bins.size), bins]
 
     def _widen(self, low: np.ndarray, high: np.ndarray) -> None:
-        """Stretch the histograms to hold [low, high] too."""
+        """Stretch the histograms to cover [low, high]."""
         low, high = np.minimum(low, self._low), np.maximum(high, self._high)
         if np.array_equal(low, self._low) and np.array_equal(high, self._high):
             return

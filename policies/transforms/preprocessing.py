@@ -1,10 +1,8 @@
-"""Images of any size to the model's, vectors to the model's length, deltas to positions and back.
+"""Resize images, pad vectors, and convert between delta and absolute actions, on the host without JAX.
 
-All on the host, without JAX. Images are resized with Pillow, as they were when the published results
-were made; `device_images` has the resizer that runs inside training steps, which differs from this
-one by at most one grey level.
+Images are resized with Pillow, as for the published results; `device_images` differs by at most one grey level.
 
-Axis letters: h w image height and width, H W wanted height and width, t steps, d entries, s state size.
+Axis letters: h w image height and width, H W target height and width, t steps, d entries, s state size.
 """
 
 from __future__ import annotations
@@ -12,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import PIL.Image
 from jaxtyping import Float, UInt8
 
 
 def fitted_size(h: int, w: int, height: int, width: int) -> tuple[int, int]:
-    """Height and width of an h x w image scaled to just fit into height x width."""
+    """Height and width of an h x w image scaled to fit into height x width."""
     ratio = max(w / width, h / height)
     return int(h / ratio), int(w / ratio)
 
@@ -24,14 +23,12 @@ def fitted_size(h: int, w: int, height: int, width: int) -> tuple[int, int]:
 def resize_with_pad(image: UInt8[np.ndarray, "h w 3"], height: int, width: int) -> UInt8[np.ndarray, "H W 3"]:
     """Scale an image to fit, bilinearly with antialiasing, and centre it on black.
 
-    An image of the wanted size is returned as it is, not copied.
+    An image of the target size is returned without a copy.
     """
     h, w = image.shape[:2]
     if (h, w) == (height, width):
         return image
     new_h, new_w = fitted_size(h, w, height, width)
-    import PIL.Image  # Here, so that where images come in the right size nobody needs it.
-
     small = PIL.Image.fromarray(image).resize((new_w, new_h), PIL.Image.Resampling.BILINEAR)
     canvas = np.zeros((height, width, 3), np.uint8)
     top, left = (height - new_h) // 2, (width - new_w) // 2
@@ -40,9 +37,9 @@ def resize_with_pad(image: UInt8[np.ndarray, "h w 3"], height: int, width: int) 
 
 
 def uint8_image(image: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
-    """An image with channels last in grey levels 0 to 255.
+    """Convert an image to uint8 with channels last.
 
-    Float images are in [0, 1] and are truncated, not rounded, as the reference does. Images with channels
+    Float images in [0, 1] are truncated, not rounded, as in the reference implementation. Images with channels
     first are recognised by a first axis of length 3.
 
     Raises:
@@ -61,7 +58,7 @@ def uint8_image(image: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def zero_padded(x: Float[np.ndarray, "*n d"], size: int) -> Float[np.ndarray, "*n _"]:
-    """Zeros behind the last axis up to `size`; what is longer stays as it is."""
+    """Pad the last axis with zeros to `size`; longer arrays stay unchanged."""
     missing = size - x.shape[-1]
     if missing <= 0:
         return x
@@ -80,14 +77,14 @@ def delta_mask(*runs: int) -> tuple[bool, ...]:
 def delta_actions(
     actions: Float[np.ndarray, "t d"], state: Float[np.ndarray, "s"], mask: Sequence[bool]
 ) -> Float[np.ndarray, "t d"]:
-    """Masked entries relative to the one current state, for a whole chunk."""
+    """Subtract the current state from the masked entries of a chunk."""
     return _shifted(actions, -_masked(state, mask), len(mask))
 
 
 def absolute_actions(
     actions: Float[np.ndarray, "t d"], state: Float[np.ndarray, "s"], mask: Sequence[bool]
 ) -> Float[np.ndarray, "t d"]:
-    """The inverse of `delta_actions`."""
+    """Add the current state to the masked entries of a chunk; the inverse of `delta_actions`."""
     return _shifted(actions, _masked(state, mask), len(mask))
 
 

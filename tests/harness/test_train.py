@@ -1,4 +1,4 @@
-"""Training with evaluations on the way, and the check that everything between a demonstration and an action fits."""
+"""Training with closed-loop evaluations, from demonstrations to actions."""
 
 import functools
 from pathlib import Path
@@ -10,12 +10,13 @@ from simloop.envs.registry import suite
 from simloop.harness.adapters.registry import find_adapter
 from simloop.harness.demonstrations.collect import Collection, collect
 from simloop.harness.engine.resources import Resources
-from simloop.harness.errors import SimloopError
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.planning.seed_overlap import training_seeds
 from simloop.harness.rollout.loop import run_episode
 from simloop.harness.train import evaluate, train
+from simloop.policies.checkpoints import CheckpointError
 from simloop.policies.inference.loading import load_policy
+from simloop.policies.presets import UnknownPresetError
 from simloop.policies.training.config import TrainConfig
 from simloop.results.records.records import read_episodes
 from tests.helpers.demonstrations import small_dataset
@@ -24,24 +25,23 @@ TASK = "drawer-open-v3"  # Random actions never solve it.
 DEMONSTRATIONS = 6
 
 
-def test_a_checkpoint_or_preset_that_cannot_be_used_is_said_in_a_sentence(tmp_path):
+def test_rejects_unknown_presets_and_unusable_checkpoints(tmp_path):
     data = small_dataset(tmp_path / "data", episodes=1)
     start = functools.partial(
         train, every=None, suite="metaworld", tasks=(TASK,), episodes=1, console=Console()
     )
-    with pytest.raises(SimloopError, match="There is no preset 'pi7'"):
+    with pytest.raises(UnknownPresetError, match="There is no preset 'pi7'"):
         start(TrainConfig(preset="pi7", data=(data,), out=tmp_path / "a"))
-    with pytest.raises(SimloopError, match="is no checkpoint"):
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
         start(TrainConfig(preset="pi0-tiny", data=(data,), out=tmp_path / "b", init=tmp_path / "data"))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_one_overfitted_task_is_solved_closed_loop(tmp_path):
-    """Ten minutes on two cores: whoever has learnt six demonstrations by heart repeats them in the loop.
+def test_solves_an_overfitted_task_closed_loop(tmp_path):
+    """A policy that overfits six demonstrations reproduces them closed-loop; takes ten minutes on two cores.
 
-    Everything between a demonstration and an action has to fit for that: orientation of pictures, order
-    of cameras, normalisation, prompt, and the weights that are exported.
+    This covers image orientation, camera order, normalisation, prompts and exported weights.
     """
     console = Console()
     wanted = Collection("metaworld", (TASK,), DEMONSTRATIONS, noise=0.1)
@@ -70,7 +70,7 @@ def test_one_overfitted_task_is_solved_closed_loop(tmp_path):
     env.close()
     assert endings == ["success"] * DEMONSTRATIONS
 
-    # The same through the actors, on initial states that it has not seen.
+    # The same in env actors, on unseen initial states.
     place = {"preset": "pi0-tiny", "out": config.out, "suite": "metaworld", "tasks": (TASK,)}
     rates = evaluate(600, checkpoint, **place, episodes=6, console=console)
     assert rates["errors"] == 0

@@ -7,7 +7,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "make_tiny_tokenizers.py"
 
 
 @pytest.mark.slow
-def test_the_stored_files_are_what_the_script_writes(tmp_path, monkeypatch):
+def test_stored_files_equal_the_output_of_the_script(tmp_path, monkeypatch):
     spec = importlib.util.spec_from_file_location("make_tiny_tokenizers", SCRIPT)
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)

@@ -65,7 +65,7 @@ def write_policy(folder, family, *, tensors=None, modes=None, stats=STATS, confi
 
 @pytest.mark.parametrize("family", ["pi0", "pi05", "pi0_fast"])
 @pytest.mark.parametrize("shards", [1, 3])
-def test_a_policy_of_lerobot_is_read_exactly(tmp_path, family, shards):
+def test_reads_lerobot_policies_exactly(tmp_path, family, shards):
     flat = tiny_parameters(family)
     checkpoint = open_checkpoint(write_policy(tmp_path / "p", family, shards=shards))
     assert checkpoint.format == "lerobot"
@@ -76,7 +76,7 @@ def test_a_policy_of_lerobot_is_read_exactly(tmp_path, family, shards):
         np.testing.assert_array_equal(np.asarray(loaded[name]), array.astype(jnp.bfloat16), err_msg=name)
 
 
-def test_the_folder_that_lerobots_trainer_leaves_is_found(tmp_path):
+def test_finds_the_policy_folder_of_lerobots_trainer(tmp_path):
     write_policy(tmp_path / "005000" / "pretrained_model", "pi0")
     assert open_checkpoint(tmp_path / "005000").format == "lerobot"
 
@@ -98,7 +98,7 @@ def test_mixed_dtypes_are_listed_as_stored(tmp_path):
 @pytest.mark.parametrize(
     ("mode", "kind"), [("MEAN_STD", "z_score"), ("QUANTILES", "quantile"), ("IDENTITY", "none")]
 )
-def test_the_recorded_normalisation_and_statistics_are_read(tmp_path, mode, kind):
+def test_reads_recorded_normalisation_and_statistics(tmp_path, mode, kind):
     checkpoint = open_checkpoint(write_policy(tmp_path / "p", "pi05", modes={"STATE": mode, "ACTION": mode}))
     assert checkpoint.normalization == kind
     for asset_id in (None, "physical-intelligence/libero"):  # LeRobot does not name the data set.
@@ -108,11 +108,11 @@ def test_the_recorded_normalisation_and_statistics_are_read(tmp_path, mode, kind
                 np.testing.assert_array_equal(getattr(stats[key], field), STATS[f"{name}.{field}"])
 
 
-def test_a_preset_that_normalises_otherwise_is_refused(tmp_path):
+def test_rejects_a_preset_with_another_normalisation(tmp_path):
     modes = {"STATE": "MEAN_STD", "ACTION": "MEAN_STD"}
     checkpoint = open_checkpoint(write_policy(tmp_path / "p", "pi05", modes=modes))
     with pytest.raises(
-        CheckpointError, match="trained with the normalisation 'z_score'; the preset says 'quantile'"
+        CheckpointError, match="trained with the normalisation 'z_score'; the preset has 'quantile'"
     ):
         checkpoint.norm_stats(kind="quantile")
 
@@ -120,33 +120,33 @@ def test_a_preset_that_normalises_otherwise_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "modes", [{"STATE": "MEAN_STD", "ACTION": "QUANTILES"}, {"STATE": "MIN_MAX", "ACTION": "MIN_MAX"}]
 )
-def test_normalisations_that_do_not_exist_here_are_named(tmp_path, modes):
+def test_names_unsupported_normalisations(tmp_path, modes):
     checkpoint = open_checkpoint(write_policy(tmp_path / "p", "pi05", modes=modes))
     with pytest.raises(CheckpointError, match=f"states by {modes['STATE']} and actions by {modes['ACTION']}"):
         checkpoint.norm_stats()
 
 
-def test_statistics_without_quantiles_are_refused_where_quantiles_are_recorded(tmp_path):
+def test_rejects_statistics_without_recorded_quantiles(tmp_path):
     stats = {name: value for name, value in STATS.items() if "q" not in name.rpartition(".")[2]}
     checkpoint = open_checkpoint(write_policy(tmp_path / "p", "pi05", stats=stats))
     with pytest.raises(CheckpointError, match="needs q01 and q99"):
         checkpoint.norm_stats()
 
 
-def test_a_base_model_without_statistics_says_so(tmp_path):
+def test_reports_missing_statistics_of_a_base_model(tmp_path):
     checkpoint = open_checkpoint(write_policy(tmp_path / "p", "pi05", stats=None))
     with pytest.raises(CheckpointError, match="no normalisation statistics"):
         checkpoint.norm_stats(kind="quantile")
 
 
-def test_statistics_that_are_listed_but_absent_are_named(tmp_path):
+def test_names_missing_statistics_files(tmp_path):
     folder = write_policy(tmp_path / "p", "pi05")
     next(folder.glob("policy_postprocessor_step_*")).unlink()
     with pytest.raises(CheckpointError, match=r"lacks policy_postprocessor_step_1.*\.safetensors"):
         open_checkpoint(folder).norm_stats()
 
 
-def test_a_second_token_table_is_used_only_if_it_is_the_same(tmp_path):
+def test_rejects_an_output_head_that_differs_from_the_token_table(tmp_path):
     tensors = torch_tensors(tiny_parameters("pi0_fast"))
     tensors[LANGUAGE_HEAD] = tensors[TOKEN_TABLE]
     flat = tiny_parameters("pi0_fast")
@@ -161,7 +161,7 @@ def test_a_second_token_table_is_used_only_if_it_is_the_same(tmp_path):
         checkpoint.load(expecting(flat))
 
 
-def test_the_head_of_a_flow_model_may_differ_since_it_is_never_read(tmp_path):
+def test_ignores_the_output_head_of_flow_models(tmp_path):
     tensors = torch_tensors(tiny_parameters("pi0"))
     tensors[LANGUAGE_HEAD] = tensors[TOKEN_TABLE] + 1
     flat = tiny_parameters("pi0")
@@ -170,22 +170,22 @@ def test_the_head_of_a_flow_model_may_differ_since_it_is_never_read(tmp_path):
     np.testing.assert_array_equal(np.asarray(loaded[name]), flat[name])
 
 
-def test_policies_of_other_kinds_and_changed_models_are_refused(tmp_path):
+def test_rejects_other_policy_types_and_changed_models(tmp_path):
     with pytest.raises(CheckpointError, match="LeRobot policy of the type 'act'"):
         open_checkpoint(write_policy(tmp_path / "a", "pi0", config={"type": "act"}))
     with pytest.raises(CheckpointError, match="trained with use_visual_memory"):
         open_checkpoint(write_policy(tmp_path / "b", "pi05", config={"use_visual_memory": True}))
 
 
-def test_a_processor_that_does_not_say_how_it_normalises_is_refused(tmp_path):
+def test_rejects_processors_without_a_normalisation(tmp_path):
     folder = write_policy(tmp_path / "p", "pi05")
     file = folder / "policy_preprocessor.json"
     file.write_text(file.read_text().replace("norm_map", "other_map"))
-    with pytest.raises(CheckpointError, match="does not say how it normalises"):
+    with pytest.raises(CheckpointError, match="does not record its normalisation"):
         open_checkpoint(folder).norm_stats()
 
 
-def test_unknown_tensors_are_reported_and_not_dropped(tmp_path):
+def test_reports_unknown_tensors(tmp_path):
     tensors = torch_tensors(tiny_parameters("pi05")) | {
         "proprio_history_proj.weight": np.ones((2, 2), np.float32)
     }
@@ -194,7 +194,7 @@ def test_unknown_tensors_are_reported_and_not_dropped(tmp_path):
         checkpoint.load(expecting(tiny_parameters("pi05")))
 
 
-def test_two_spellings_of_one_tensor_are_refused(tmp_path):
+def test_rejects_two_names_of_one_tensor(tmp_path):
     flat = tiny_parameters("pi0")
     tensors = torch_tensors(flat)
     tensors |= {f"model.{name}": tensor for name, tensor in tensors.items()}
@@ -203,7 +203,7 @@ def test_two_spellings_of_one_tensor_are_refused(tmp_path):
         open_checkpoint(tmp_path)
 
 
-def test_statistics_among_the_weights_are_left_alone(tmp_path):
+def test_ignores_statistics_among_the_weights(tmp_path):
     flat = tiny_parameters("pi0")
     tensors = torch_tensors(flat) | {"normalize_inputs.buffer_observation_state.mean": np.ones(8, np.float32)}
     save_file(tensors, tmp_path / "model.safetensors")

@@ -42,7 +42,7 @@ print(json.dumps([peak_bytes() - before, sum(array.nbytes for array in loaded.va
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", ["simloop", "pytorch", "openpi"])
-def test_loading_takes_little_more_than_the_largest_array(tmp_path, layout):
+def test_loading_needs_little_more_memory_than_the_largest_array(tmp_path, layout):
     generator = np.random.default_rng(0)
     flat = {
         name: generator.standard_normal(shape, dtype=np.float32) for name, shape in shapes(CONFIG).items()

@@ -18,7 +18,7 @@ STATS = {key: EntryStats(np.zeros(3), np.ones(3)) for key in ("state", "actions"
 ARRAYS = {"a": np.ones(2, np.float32)}
 
 
-def test_each_format_is_told_by_its_files(tmp_path):
+def test_detects_each_format(tmp_path):
     save_checkpoint(tmp_path / "own", ARRAYS, preset=None, normalization=None, config={}, norm_stats={})
     write_step(tmp_path / "orbax", ARRAYS, suffix=True)
     write_policy(tmp_path / "lerobot", "pi0_fast")
@@ -35,7 +35,7 @@ def test_each_format_is_told_by_its_files(tmp_path):
     assert open_checkpoint(str(tmp_path / "torch")).settings["action_dim"] == 7
 
 
-def test_statistics_beside_a_pytorch_conversion_are_found(tmp_path):
+def test_finds_statistics_of_pytorch_conversions(tmp_path):
     save_file(torch_tensors(tiny_parameters("pi0")), tmp_path / "model.safetensors")
     save_norm_stats(tmp_path / "assets" / "trossen" / "norm_stats.json", STATS)
     checkpoint = open_checkpoint(tmp_path)
@@ -61,28 +61,28 @@ class Explosive:
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "policy.pt", "model.ckpt"])
-def test_pickles_are_refused_unopened(tmp_path, name, capsys):
+def test_rejects_pickles_without_opening_them(tmp_path, name, capsys):
     (tmp_path / name).write_bytes(pickle.dumps(Explosive()))
     with pytest.raises(CheckpointError, match="never opened"):
         open_checkpoint(tmp_path)
     assert "unpickled" not in capsys.readouterr().out
 
 
-def test_what_is_no_checkpoint_is_told_with_what_to_do(tmp_path):
+def test_explains_why_a_folder_is_not_a_checkpoint(tmp_path):
     def complaint(folder):
         with pytest.raises(CheckpointError) as error:
             open_checkpoint(folder)
         return str(error.value)
 
-    assert "download one that lies in a bucket" in complaint("gs://openpi-assets/checkpoints/pi0_base")
+    assert "download checkpoints from buckets" in complaint("gs://openpi-assets/checkpoints/pi0_base")
     (tmp_path / "notes.txt").write_text("")
-    assert "is a file; name the folder" in complaint(tmp_path / "notes.txt")
-    assert "it holds notes.txt" in complaint(tmp_path)
+    assert "is a file; name its folder" in complaint(tmp_path / "notes.txt")
+    assert "it contains notes.txt" in complaint(tmp_path)
     (tmp_path / "empty").mkdir()
-    assert "it holds nothing" in complaint(tmp_path / "empty")
+    assert "it contains nothing" in complaint(tmp_path / "empty")
     write_step(tmp_path / "run" / "100", ARRAYS, suffix=True)
     shutil.copytree(tmp_path / "run" / "100", tmp_path / "run" / "200")
-    assert "holds the checkpoints 100, 200" in complaint(tmp_path / "run")
+    assert "contains the checkpoints 100, 200" in complaint(tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "100" / "params")
     assert "statistics (assets/) but no weights" in complaint(tmp_path / "run" / "100")
     (tmp_path / "peft").mkdir()
@@ -90,10 +90,10 @@ def test_what_is_no_checkpoint_is_told_with_what_to_do(tmp_path):
     assert "PEFT adapter" in complaint(tmp_path / "peft")
     save_file(ARRAYS, tmp_path / "peft" / "model.safetensors")
     (tmp_path / "peft" / "config.json").write_text("{")
-    assert "config.json is no JSON" in complaint(tmp_path / "peft")
+    assert "config.json is not JSON" in complaint(tmp_path / "peft")
 
 
-def test_statistics_that_are_no_json_are_named(tmp_path):
+def test_names_damaged_statistics_files(tmp_path):
     write_step(tmp_path / "1", ARRAYS, suffix=True)
     file = tmp_path / "1" / "assets" / "lab" / "arm" / "norm_stats.json"
     for content in (b'{"norm_stats": {"state"', b"\xff\xfe", b'{"norm_stats": {"state": {"mean": [1]}}}'):
@@ -102,7 +102,7 @@ def test_statistics_that_are_no_json_are_named(tmp_path):
             open_checkpoint(tmp_path / "1").norm_stats(kind="z_score")
 
 
-def test_the_fingerprint_follows_the_bytes_of_foreign_files(tmp_path):
+def test_weights_hash_covers_the_bytes_of_other_formats(tmp_path):
     tensors = torch_tensors(tiny_parameters("pi0"))
     prints = []
     for name, step in (("a", 0.0), ("same", 0.0), ("other", 1e-6)):

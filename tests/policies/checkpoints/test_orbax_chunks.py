@@ -35,7 +35,7 @@ def write(folder, array, *, chunks, **metadata):
 @pytest.mark.parametrize("compressor", [ZSTD, None], ids=["zstd", "plain"])
 @pytest.mark.parametrize("chunks", [(5, 7, 11), (2, 3, 4), (1, 7, 11), (8, 8, 16)], ids=str)
 @pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
-def test_every_entry_comes_back_in_its_place(tmp_path, chunks, compressor, dtype):
+def test_reads_every_entry_in_place(tmp_path, chunks, compressor, dtype):
     array = np.random.default_rng(0).standard_normal((5, 7, 11)).astype(dtype)
     write(tmp_path, array, chunks=chunks, compressor=compressor)
     for wanted in (np.float32, jnp.bfloat16):
@@ -45,13 +45,13 @@ def test_every_entry_comes_back_in_its_place(tmp_path, chunks, compressor, dtype
         np.testing.assert_array_equal(got, array.astype(wanted))
 
 
-def test_a_number_is_an_array_too(tmp_path):
+def test_reads_scalars(tmp_path):
     write(tmp_path, np.array(3.5, np.float32), chunks=(), compressor=ZSTD)
     assert OrbaxChunks(tmp_path).read("a", np.dtype(np.float32)) == 3.5
 
 
 @pytest.mark.parametrize("how", [{"order": "F"}, {"compressor": {"id": "zlib", "level": 1}}], ids=str)
-def test_what_is_stored_in_another_way_is_left_to_orbax(tmp_path, how):
+def test_leaves_unsupported_layouts_to_orbax(tmp_path, how):
     array = np.ones((4, 4), np.float32)
     write(tmp_path, array, chunks=(4, 4), **{"compressor": None, **how})
     chunks = OrbaxChunks(tmp_path)
@@ -59,16 +59,16 @@ def test_what_is_stored_in_another_way_is_left_to_orbax(tmp_path, how):
     assert chunks.read("elsewhere", array.dtype) is None
 
 
-def test_a_chunk_left_out_is_left_to_orbax(tmp_path):
+def test_leaves_missing_chunks_to_orbax(tmp_path):
     array = np.ones((4, 4), np.float32)
     store = write(tmp_path, array, chunks=(2, 4), compressor=None)
     store.delete_range(tensorstore.KvStore.KeyRange("a/1", "a/2")).result()
     assert OrbaxChunks(tmp_path).read("a", array.dtype) is None
 
 
-def test_a_chunk_of_the_wrong_length_is_noticed(tmp_path):
+def test_detects_chunks_of_the_wrong_length(tmp_path):
     array = np.arange(16, dtype=np.float32).reshape(4, 4)
-    for compressor, (cut, says) in itertools.product((None, ZSTD), ((-4, "ends before"), (4, "goes on"))):
+    for compressor, (cut, says) in itertools.product((None, ZSTD), ((-4, "ends before"), (4, "continues after"))):
         folder = tmp_path / f"{compressor is None} {cut}"
         folder.mkdir()
         other = np.resize(array, (4 + cut // 4, 4))

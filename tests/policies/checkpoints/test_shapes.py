@@ -20,7 +20,7 @@ def write(folder, arrays):
     return open_checkpoint(folder)
 
 
-def test_everything_that_does_not_fit_is_listed_at_once_with_both_names(tmp_path):
+def test_lists_every_difference_with_both_names(tmp_path):
     tensors = torch_tensors(tiny_parameters("pi0"))
     del tensors["action_in_proj.weight"]
     expert = "paligemma_with_expert.gemma_expert.model.layers"
@@ -54,7 +54,7 @@ def test_everything_that_does_not_fit_is_listed_at_once_with_both_names(tmp_path
         assert line in message
 
 
-def test_quantised_weights_are_not_taken_for_numbers(tmp_path):
+def test_rejects_quantized_weights(tmp_path):
     checkpoint = write(tmp_path / "c", {"a": np.ones(2, np.int8), "steps": np.ones(2, np.int32)})
     expected = {"a": jax.ShapeDtypeStruct((2,), jnp.bfloat16), "steps": jax.ShapeDtypeStruct((2,), jnp.int32)}
     with pytest.raises(CheckpointMismatch, match="'a' is stored as int8") as error:
@@ -62,7 +62,7 @@ def test_quantised_weights_are_not_taken_for_numbers(tmp_path):
     assert error.value.misshapen == ("a",)
 
 
-def test_nothing_is_read_if_something_does_not_fit(tmp_path, monkeypatch):
+def test_reads_nothing_if_arrays_do_not_fit(tmp_path, monkeypatch):
     checkpoint = write(tmp_path / "c", {"a": np.zeros(2, np.float32)})
     read = []
     monkeypatch.setattr(type(checkpoint.source), "read", lambda self, *arguments: read.append(arguments))
@@ -72,7 +72,7 @@ def test_nothing_is_read_if_something_does_not_fit(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("family", ["pi0", "pi0_fast"])
-def test_adapters_are_kept_if_expected_and_reported_if_not(tmp_path, family):
+def test_loads_expected_adapters_and_reports_others(tmp_path, family):
     config = tiny_config(family)
     lora = configs.LoraConfig(rank=2, alpha=2.0)
     adapted = dataclasses.replace(config, language=dataclasses.replace(config.language, lora=lora))
@@ -88,7 +88,7 @@ def test_adapters_are_kept_if_expected_and_reported_if_not(tmp_path, family):
     assert checkpoint.load(base, may_drop=".*lora.*").keys() == base.keys()
 
 
-def test_training_may_add_adapters_that_a_checkpoint_lacks(tmp_path):
+def test_may_lack_allows_missing_adapters(tmp_path):
     flat = {"w": np.ones((2, 2), np.float32)}
     expected = expecting(flat | {"w_lora_a": np.ones((2, 1), np.float32)})
     checkpoint = write(tmp_path / "c", flat)

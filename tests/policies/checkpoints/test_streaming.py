@@ -16,7 +16,7 @@ def write(folder, arrays):
     return open_checkpoint(folder)
 
 
-def test_each_array_takes_the_dtype_expected_of_it_unless_one_is_given(tmp_path):
+def test_casts_arrays_to_expected_dtypes_by_default(tmp_path):
     flat = {
         "frozen": np.linspace(0, 1, 9, dtype=np.float32),
         "trained": np.linspace(0, 1, 9, dtype=np.float32),
@@ -45,7 +45,7 @@ def test_reports_progress_after_every_array_the_largest_first(tmp_path):
     assert set(totals) == {done[-1]}
 
 
-def test_a_sharding_must_name_every_array(tmp_path):
+def test_sharding_must_name_every_array(tmp_path):
     flat = {"a": np.zeros(2, np.float32), "b": np.zeros(2, np.float32)}
     here = NamedSharding(Mesh(np.array(jax.devices()[:1]), ("x",)), PartitionSpec())
     checkpoint = write(tmp_path / "c", flat)
@@ -68,7 +68,7 @@ print(np.asarray(loaded).sum())
 """
 
 
-def test_arrays_are_spread_over_devices_when_asked(tmp_path):
+def test_spreads_arrays_over_devices(tmp_path):
     array = np.arange(24, dtype=np.float32).reshape(8, 3)
     write(tmp_path / "c", {"a": array})
     printed = run_python(SHARDED, tmp_path / "c", XLA_FLAGS="--xla_force_host_platform_device_count=4")

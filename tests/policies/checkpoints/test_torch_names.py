@@ -119,7 +119,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("family", PUBLISHED)
-def test_the_table_asks_for_exactly_the_published_tensors(family):
+def test_table_covers_exactly_the_published_tensors(family):
     config, published = PUBLISHED[family]
     asked = {}
     for name, shape in shapes(config).items():
@@ -130,14 +130,14 @@ def test_the_table_asks_for_exactly_the_published_tensors(family):
     assert asked == published
 
 
-def test_the_hand_written_list_has_as_many_tensors_as_the_published_file():
+def test_test_list_has_as_many_tensors_as_the_published_file():
     # LeRobot reports 777 tensors in lerobot/pi0_base (lerobot issue 3109): one token table, under the
     # name of the output head, and the action expert's unused head.
     assert len(PUBLISHED["pi0"][1]) + 1 == 777
 
 
 @pytest.mark.parametrize("family", PUBLISHED)
-def test_every_entry_of_every_tensor_lands_where_the_model_has_it(family, tmp_path):
+def test_maps_every_entry_of_every_tensor(family, tmp_path):
     flat = tiny_parameters(family)
     save_file(torch_tensors(flat), tmp_path / "model.safetensors")
     loaded = open_checkpoint(tmp_path).load(expecting(flat))
@@ -167,7 +167,7 @@ def test_layouts_agree_with_explicit_indices():
         (VLM + "multi_modal_projector.linear.bias", VLM + "model.multi_modal_projector.linear.bias"),
     ],
 )  # fmt: skip
-def test_other_spellings_mean_the_same_tensor(token_constraints, canonical):
+def test_canonical_name_unifies_spellings(token_constraints, canonical):
     assert canonical_name(token_constraints) == canonical
     assert canonical_name("model." + token_constraints.removeprefix("model.")) == canonical
 
@@ -177,5 +177,5 @@ def test_a_published_name_is_already_canonical():
         assert all(canonical_name(name) == name for name in published)
 
 
-def test_a_tensor_that_no_model_has_belongs_to_nothing():
+def test_unknown_tensors_have_no_owner():
     assert owner("proprio_history_proj.weight") is None

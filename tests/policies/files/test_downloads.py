@@ -10,26 +10,26 @@ def published(tmp_path, monkeypatch):
     return PublishedFile((tmp_path / "original").as_uri(), "tokenizers/model")
 
 
-def test_a_file_is_fetched_once(published, tmp_path):
+def test_fetches_a_file_once(published, tmp_path):
     published.fetch()
     (tmp_path / "original").unlink()
     assert published.fetch().read_bytes() == b"pieces"
 
 
-def test_a_file_put_there_by_hand_needs_no_network(published, tmp_path):
+def test_uses_a_manually_copied_file(published, tmp_path):
     (tmp_path / "original").unlink()
     published.path.parent.mkdir(parents=True)
     published.path.write_bytes(b"by hand")
     assert published.fetch().read_bytes() == b"by hand"
 
 
-def test_a_file_that_changed_since_its_first_use_is_refused(published):
+def test_rejects_a_changed_file(published):
     published.fetch().write_bytes(b"other pieces")
     with pytest.raises(DownloadError, match="has changed: its sha256 was"):
         published.fetch()
 
 
-def test_without_network_the_error_says_what_to_put_where(published, tmp_path):
+def test_error_names_the_file_to_copy(published, tmp_path):
     (tmp_path / "original").unlink()
     with pytest.raises(DownloadError) as error:
         published.fetch()
@@ -37,7 +37,7 @@ def test_without_network_the_error_says_what_to_put_where(published, tmp_path):
         assert part in str(error.value)
 
 
-def test_a_failed_download_leaves_nothing_behind(published, tmp_path):
+def test_removes_partial_downloads(published, tmp_path):
     (tmp_path / "original").unlink()
     with pytest.raises(DownloadError):
         published.fetch()

@@ -214,8 +214,8 @@ def test_filling_up_prompts_changes_rounding_only(pi0, two_lengths):
 def test_filling_up_prompts_does_not_change_generated_tokens():
     fast = small("pi0_fast-tiny")
     (query,) = queries(1)
-    short = with_preset(fast, prompt_lengths=(36, 48), answers="free").infer([query], BUCKET).chunks[0]
-    filled = with_preset(fast, answers="free").infer([query], BUCKET).chunks[0]
+    short = with_preset(fast, prompt_lengths=(36, 48), decoding="free").infer([query], BUCKET).chunks[0]
+    filled = with_preset(fast, decoding="free").infer([query], BUCKET).chunks[0]
     assert filled.undecodable is not None
     assert short.undecodable == filled.undecodable
 

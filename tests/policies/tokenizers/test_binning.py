@@ -11,12 +11,12 @@ def test_decoded_actions_are_within_one_bin(text_model):
     assert np.all((actions - decoded >= 0) & (actions - decoded < 2 / 256))
 
 
-def test_actions_outside_the_range_are_clipped(text_model):
+def test_clips_actions_outside_the_range(text_model):
     tokenizer = BinningTokenizer(text_model, 100)
     assert tokenizer.pieces(np.array([[7.0, -7.0]])) == tokenizer.pieces(np.array([[1.0, -1.0]]))
 
 
-def test_too_few_tokens_are_handed_back(text_model):
+def test_returns_too_few_tokens_as_undecodable(text_model):
     tokenizer = BinningTokenizer(text_model, 100)
     answer = [*text_model.encode("Action: "), *tokenizer.pieces(np.zeros((1, 8)))]
     assert tokenizer.decode(answer, steps=2, size=8).undecodable == tuple(answer)

@@ -17,13 +17,13 @@ def test_grids_have_the_published_shapes(kind, points):
     assert grid_points(256, kind) == points
 
 
-def test_a_grid_of_another_size_is_refused():
+def test_rejects_other_grid_sizes():
     with pytest.raises(ValueError, match="got 300"):
         grid_points(300, "fsq")
 
 
 @pytest.mark.parametrize("kind", ["fsq", "lfq", "custom"])
-def test_every_token_is_one_point_of_the_grid(kind):
+def test_tokens_enumerate_the_grid(kind):
     points = grid_points(256, kind)
     codebook = Codebook(8, points, rngs=nnx.Rngs(0))
     tokens = jnp.arange(np.prod(points), dtype=jnp.int32)[None]
@@ -38,7 +38,7 @@ def test_every_token_is_one_point_of_the_grid(kind):
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
-def test_training_reaches_the_encoder_through_the_rounding():
+def test_gradients_pass_through_the_rounding():
     tokenizer = FsqTokenizer(FsqConfig(target_codebook_size=256, **SIZES), rngs=nnx.Rngs(0))
     graph, state = nnx.split(tokenizer)
 
@@ -55,7 +55,7 @@ def test_training_reaches_the_encoder_through_the_rounding():
     assert np.abs(moved).min() > 0
 
 
-def test_causal_slots_do_not_see_later_parts_of_the_chunk():
+def test_causal_slots_ignore_later_parts_of_the_chunk():
     config = FsqConfig(target_codebook_size=256, causal=True, **SIZES)
     tokenizer = FsqTokenizer(config, rngs=nnx.Rngs(0))
     changed = ACTIONS.at[:, 4:].add(3.0)
@@ -64,7 +64,7 @@ def test_causal_slots_do_not_see_later_parts_of_the_chunk():
     assert np.abs(before[:, 2:] - after[:, 2:]).max() > 1e-3
 
 
-def test_causal_actions_do_not_see_later_slots():
+def test_causal_actions_ignore_later_slots():
     tokenizer = FsqTokenizer(FsqConfig(target_codebook_size=256, causal=True, **SIZES), rngs=nnx.Rngs(0))
     one, other = jnp.array([[5, 9, 3, 7]], jnp.int32), jnp.array([[5, 9, 200, 50]], jnp.int32)
     before, after = tokenizer.detokenize(one), tokenizer.detokenize(other)
@@ -72,19 +72,19 @@ def test_causal_actions_do_not_see_later_slots():
     assert np.abs(before[:, 4:] - after[:, 4:]).max() > 1e-3
 
 
-def test_actions_beyond_the_bound_are_tokenised_as_if_on_it():
+def test_clips_actions_to_the_bound():
     tokenizer = FsqTokenizer(FsqConfig(target_codebook_size=256, bound=0.5, **SIZES), rngs=nnx.Rngs(0))
     clipped = jnp.clip(ACTIONS, -0.5, 0.5)
     np.testing.assert_array_equal(tokenizer.tokenize(ACTIONS).tokens, tokenizer.tokenize(clipped).tokens)
 
 
-def test_a_missing_state_is_an_error():
+def test_rejects_a_missing_state():
     tokenizer = FsqTokenizer(FsqConfig(target_codebook_size=256, state_dim=5, **SIZES), rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="state of size 5; got None"):
         tokenizer.tokenize(ACTIONS)
 
 
-def test_parameters_that_do_not_fit_are_named():
+def test_names_parameters_that_do_not_fit():
     codebook = Codebook(8, (16, 16), rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="proj_up/bias"):
         load_parameters(codebook, {"proj_down/kernel": np.zeros((8, 2)), "proj_down/bias": np.zeros(2)})

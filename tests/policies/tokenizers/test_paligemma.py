@@ -4,7 +4,7 @@ import pytest
 from simloop.policies.tokenizers.paligemma import PaligemmaTokenizer
 
 
-def test_tokens_spell_the_prompt_and_the_rest_is_masked(text_model):
+def test_encodes_the_prompt_and_masks_padding(text_model):
     row = PaligemmaTokenizer(text_model, 24).tokenize("Pick_up the bowl")
     count = row.mask.sum()
     assert row.mask.tolist() == [True] * count + [False] * (24 - count)
@@ -13,17 +13,17 @@ def test_tokens_spell_the_prompt_and_the_rest_is_masked(text_model):
     assert not row.tokens[count:].any()
 
 
-def test_the_newline_of_pi0_is_a_token_of_its_own(text_model):
+def test_pi0_newline_is_a_separate_token(text_model):
     row = PaligemmaTokenizer(text_model, 24).tokenize("pick up the bowl")
     assert text_model.encode("\n") == [row.tokens[row.mask.sum() - 1]]
 
 
-def test_prompts_with_a_state_hold_its_digits(text_model):
+def test_state_prompts_contain_the_bins(text_model):
     row = PaligemmaTokenizer(text_model, 80).tokenize("go", np.array([0.5, -1.0]))
     assert text_model.decode(row.tokens[row.mask].tolist()) == "Task: go, State: 192 0;\nAction: "
 
 
-def test_a_prompt_that_does_not_fit_is_cut_with_a_warning(text_model):
+def test_warns_when_cutting_a_prompt(text_model):
     whole = PaligemmaTokenizer(text_model, 48).tokenize("put the moka pot on the stove")
     with pytest.warns(UserWarning, match="cut to 5"):
         cut = PaligemmaTokenizer(text_model, 5).tokenize("put the moka pot on the stove")

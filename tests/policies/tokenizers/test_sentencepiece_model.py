@@ -24,33 +24,33 @@ def published(pieces):
     return SentencePieceSource(PublishedFile(TINY.as_uri(), "tokenizers/tiny.model"), pieces)
 
 
-def test_special_and_location_pieces_lie_where_paligemma_has_them(text_model):
+def test_layout_equals_that_of_paligemma(text_model):
     assert text_model.encode("<loc0000><seg127>") == [text_model.pieces - 1152, text_model.pieces - 1]
 
 
-def test_any_text_survives_encoding(text_model):
+def test_decoding_inverts_encoding(text_model):
     for text in ("Åbn skuffen", "  two  spaces ", "왠", "line\nline", "<loc0005>|3"):
         assert text_model.decode(text_model.encode(text)) == text
 
 
-def test_a_published_model_is_fetched_into_the_cache_folder(home):
+def test_fetches_published_models_into_the_cache_folder(home):
     assert load_sentencepiece(published(1920)).path == home / "tokenizers/tiny.model"
 
 
-def test_a_model_of_another_size_is_refused(home):
+def test_rejects_models_of_another_size(home):
     with pytest.raises(
         TokenizerFileError, match=r"has 1920 pieces; the model's embedding table needs 257152"
     ):
         load_sentencepiece(published(257_152))
 
 
-def test_a_file_that_is_no_model_is_named(tmp_path):
+def test_names_files_that_are_not_models(tmp_path):
     (tmp_path / "page.model").write_text("<html>404</html>")
     with pytest.raises(TokenizerFileError, match=r"page\.model.*not a sentencepiece model"):
         load_sentencepiece(tmp_path / "page.model")
 
 
-def test_a_model_in_another_arrangement_is_refused(tmp_path):
+def test_rejects_another_vocabulary_layout(tmp_path):
     content = io.BytesIO()
     sentencepiece.SentencePieceTrainer.Train(
         sentence_iterator=iter(["open the drawer", "close the drawer"] * 10),
@@ -64,10 +64,10 @@ def test_a_model_in_another_arrangement_is_refused(tmp_path):
         minloglevel=2,
     )
     (tmp_path / "plain.model").write_bytes(content.getvalue())
-    with pytest.raises(TokenizerFileError, match=r"where PaliGemma's arrangement has '<loc0000>'"):
+    with pytest.raises(TokenizerFileError, match=r"where PaliGemma's layout has '<loc0000>'"):
         load_sentencepiece(tmp_path / "plain.model")
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_names_missing_files(tmp_path):
     with pytest.raises(TokenizerFileError, match=r"absent\.model"):
         load_sentencepiece(tmp_path / "absent.model")

@@ -8,7 +8,7 @@ import pytest
 from simloop.policies.training.concatenation import concatenated
 from simloop.policies.training.config import TrainConfig
 from simloop.policies.training.dataset_layout import DatasetError
-from simloop.policies.training.dataset_statistics import chunks
+from simloop.policies.training.dataset_statistics import action_chunks
 from simloop.policies.training.dataset_writer import write_dataset
 from simloop.policies.training.errors import TrainingError
 from simloop.policies.training.prepared import prepare
@@ -39,7 +39,7 @@ def folders(tmp_path_factory):
     return written
 
 
-def test_every_frame_keeps_its_pictures_actions_and_instruction(folders):
+def test_keeps_images_actions_and_instruction_of_every_frame(folders):
     parts = [prepare(folder, KEYS, 32) for folder in folders]
     whole = concatenated(parts)
     assert (whole.size, whole.episodes) == (48, 4)
@@ -54,11 +54,11 @@ def test_every_frame_keeps_its_pictures_actions_and_instruction(folders):
         part, own = parts[row // 24], row % 24
         assert whole.instructions[whole.task_of_frame[row]] == part.instructions[part.task_of_frame[own]]
         np.testing.assert_array_equal(
-            chunks(whole, np.array([row]), 16, ()), chunks(part, np.array([own]), 16, ())
+            action_chunks(whole, np.array([row]), 16, ()), action_chunks(part, np.array([own]), 16, ())
         )
 
 
-def test_seeds_of_all_are_kept_and_the_order_of_datasets_shows(folders):
+def test_keeps_all_seeds_and_hashes_the_order(folders):
     parts = [prepare(folder, KEYS, 32) for folder in folders]
     whole = concatenated(parts)
     for task in {**parts[0].seeds, **parts[1].seeds}:
@@ -69,7 +69,7 @@ def test_seeds_of_all_are_kept_and_the_order_of_datasets_shows(folders):
     assert (twice.size, twice.episodes, twice.seeds) == (72, 4, whole.seeds)
 
 
-def test_datasets_that_differ_are_refused(folders, tmp_path):
+def test_rejects_datasets_that_disagree(folders, tmp_path):
     parts = [prepare(folder, KEYS, 32) for folder in folders]
     slower = dataclasses.replace(parts[1], fps=5.0)
     with pytest.raises(DatasetError, match=r"second.* has frames per second: 5, .*train on one of them"):
@@ -83,7 +83,7 @@ def test_datasets_that_differ_are_refused(folders, tmp_path):
         TrainConfig(preset="pi0-tiny", data=(), out=tmp_path)
 
 
-def test_a_training_takes_examples_from_all(folders, tmp_path):
+def test_examples_cover_all_datasets(folders, tmp_path):
     setup = set_up(TrainConfig(preset="pi0-tiny", data=tuple(folders), out=tmp_path / "out"), str)
     assert len(setup.examples.usable) == 48
     batch = setup.examples.batch(np.array([45, 2]))

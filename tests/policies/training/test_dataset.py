@@ -26,7 +26,7 @@ from tests.helpers.demonstrations import (
 BASE = layout.IMAGE_PREFIX + CAMERAS[0]
 
 
-def test_a_dataset_comes_back_as_it_was_recorded(tmp_path):
+def test_reads_back_a_written_dataset(tmp_path):
     recorded = [demonstration(seed, steps=10 + seed) for seed in range(3)]
     write_dataset(tmp_path / "data", header(), recorded)
     dataset = open_dataset(tmp_path / "data")
@@ -42,7 +42,7 @@ def test_a_dataset_comes_back_as_it_was_recorded(tmp_path):
     assert dataset.fps == FPS
 
 
-def test_every_frame_of_every_episode_is_found_in_the_joined_videos(tmp_path):
+def test_finds_every_frame_in_the_concatenated_videos(tmp_path):
     dataset = open_dataset(small_dataset(tmp_path / "data", episodes=3))
     for camera in CAMERAS:
         seen = dict(dataset.images(layout.IMAGE_PREFIX + camera))
@@ -52,7 +52,7 @@ def test_every_frame_of_every_episode_is_found_in_the_joined_videos(tmp_path):
             assert np.abs(image.astype(int) - drawn).mean() < 6.0, row
 
 
-def test_info_has_every_entry_that_lerobot_reads(tmp_path):
+def test_info_has_every_entry_of_lerobot(tmp_path):
     folder = small_dataset(tmp_path / "data", episodes=2)
     info = json.loads((folder / "meta/info.json").read_text())
     assert info["codebase_version"] == "v3.0"
@@ -67,7 +67,7 @@ def test_info_has_every_entry_that_lerobot_reads(tmp_path):
     assert info["features"]["action"]["shape"] == [4]
 
 
-def test_columns_of_the_data_are_the_features_that_are_no_video(tmp_path):
+def test_data_columns_equal_the_features_without_videos(tmp_path):
     folder = small_dataset(tmp_path / "data", episodes=2)
     features = json.loads((folder / "meta/info.json").read_text())["features"]
     table = pq.read_table(folder / "data/chunk-000/file-000.parquet")
@@ -84,7 +84,7 @@ def test_columns_of_the_data_are_the_features_that_are_no_video(tmp_path):
     assert [i for i, done in enumerate(table["next.success"].to_pylist()) if done] == [23, 48]
 
 
-def test_episode_rows_say_where_the_frames_lie(tmp_path):
+def test_episode_rows_locate_the_frames(tmp_path):
     folder = small_dataset(tmp_path / "data", episodes=3)
     rows = pq.read_table(folder / "meta/episodes/chunk-000/file-000.parquet").to_pylist()
     assert [row["length"] for row in rows] == [24, 25, 26]
@@ -99,7 +99,7 @@ def test_episode_rows_say_where_the_frames_lie(tmp_path):
         assert np.shape(row[f"stats/{BASE}/mean"]) == (3, 1, 1)
 
 
-def test_tasks_and_stats_are_as_lerobot_keeps_them(tmp_path):
+def test_tasks_and_stats_follow_lerobots_layout(tmp_path):
     folder = small_dataset(tmp_path / "data", episodes=3)
     tasks = pandas.read_parquet(folder / "meta/tasks.parquet")
     assert tasks.loc[INSTRUCTIONS[1]].task_index == 1
@@ -113,7 +113,7 @@ def test_tasks_and_stats_are_as_lerobot_keeps_them(tmp_path):
     assert stats["next.success"]["max"] == [1.0]
 
 
-def test_times_in_the_joined_video_are_multiples_of_the_frame_time(tmp_path):
+def test_video_times_are_multiples_of_the_frame_time(tmp_path):
     folder = small_dataset(tmp_path / "data", episodes=2)
     import av
 
@@ -122,14 +122,14 @@ def test_times_in_the_joined_video_are_multiples_of_the_frame_time(tmp_path):
     np.testing.assert_allclose(times, np.arange(49) / FPS, atol=1e-4)  # lerobot's own tolerance.
 
 
-def test_a_demonstration_survives_its_file():
+def test_demonstration_serialisation_round_trips():
     recorded = demonstration(4)
     back = demonstration_from(recorded.to_bytes())
     for name in (field.name for field in dataclasses.fields(recorded)):
         np.testing.assert_equal(getattr(back, name), getattr(recorded, name))
 
 
-def test_what_does_not_match_the_header_is_refused_and_leaves_nothing(tmp_path):
+def test_rejects_demonstrations_that_contradict_the_header(tmp_path):
     with pytest.raises(DatasetError, match=r"state size should be 4 and is 5"):
         write_dataset(tmp_path / "data", header(), [demonstration(0), demonstration(1, state_size=5)])
     assert list(tmp_path.iterdir()) == []
@@ -137,7 +137,7 @@ def test_what_does_not_match_the_header_is_refused_and_leaves_nothing(tmp_path):
         write_dataset(tmp_path / "data", header(), [])
 
 
-def test_unusable_datasets_are_refused_with_what_to_do(tmp_path):
+def test_rejects_unusable_datasets(tmp_path):
     with pytest.raises(DatasetError, match="is no LeRobotDataset"):
         open_dataset(tmp_path)
     folder = small_dataset(tmp_path / "data", episodes=1)
@@ -151,7 +151,7 @@ def test_unusable_datasets_are_refused_with_what_to_do(tmp_path):
         open_dataset(folder)
 
 
-def test_numbers_that_are_not_finite_are_found_before_training(tmp_path):
+def test_rejects_actions_that_are_not_finite(tmp_path):
     broken = demonstration(0)
     broken.actions[7, 2] = np.nan
     write_dataset(tmp_path / "data", header(), [broken])
@@ -159,7 +159,7 @@ def test_numbers_that_are_not_finite_are_found_before_training(tmp_path):
         open_dataset(tmp_path / "data")
 
 
-def test_a_state_of_the_environment_in_another_form_is_left_alone(tmp_path):
+def test_ignores_environment_states_of_another_form(tmp_path):
     one_number = dataclasses.replace(demonstration(0), environment_states=np.zeros((24, 1), np.float32))
     write_dataset(tmp_path / "data", dataclasses.replace(header(), environment_size=1), [one_number])
     file = tmp_path / "data/data/chunk-000/file-000.parquet"

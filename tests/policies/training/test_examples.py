@@ -33,7 +33,7 @@ def ready(data, out, preset: str, **changes) -> Setup:
 
 
 @pytest.mark.parametrize("preset", ["pi0-tiny", "pi05-tiny", "pi0_fast-tiny"])
-def test_examples_are_the_rows_that_queries_become(data, tmp_path, preset):
+def test_examples_equal_encoded_queries(data, tmp_path, preset):
     setup = ready(data, tmp_path, preset)
     prepared, chosen = setup.data, setup.preset
     frames = np.array([3, 30, 11, 30])
@@ -58,7 +58,7 @@ def test_examples_are_the_rows_that_queries_become(data, tmp_path, preset):
             assert batch.token_mask[i].sum() == len(prompt)
 
 
-def test_actions_of_an_example_are_the_next_ones_and_the_last_is_repeated(data, tmp_path):
+def test_chunks_hold_the_next_actions_and_repeat_the_last(data, tmp_path):
     setup = ready(data, tmp_path, "pi0-tiny")
     actions = Normalizer("z_score", setup.stats["actions"])
     batch = setup.examples.batch(np.array([0, 15]))
@@ -71,7 +71,7 @@ def test_actions_of_an_example_are_the_next_ones_and_the_last_is_repeated(data, 
     assert chunk_rows(np.array([18]), setup.data.episode_end, 4).tolist() == [[18, 19, 19, 19]]
 
 
-def test_answers_spell_the_actions_and_only_they_are_predicted(data, tmp_path):
+def test_answers_encode_the_actions(data, tmp_path):
     setup = ready(data, tmp_path, "pi0_fast-tiny")
     frames = np.arange(0, setup.data.size, 7)
     steps = setup.preset.model.action_horizon
@@ -87,7 +87,7 @@ def test_answers_spell_the_actions_and_only_they_are_predicted(data, tmp_path):
     assert not (inputs.token_loss_mask & ~inputs.token_mask).any()
 
 
-def test_relative_actions_are_taken_from_the_state_of_their_frame(data, tmp_path, monkeypatch):
+def test_relative_actions_subtract_the_state_of_their_frame(data, tmp_path, monkeypatch):
     relative = dataclasses.replace(PRESETS["pi0-tiny"], relative=(True, True, False))
     monkeypatch.setitem(PRESETS, "pi0-tiny", relative)
     setup = ready(data, tmp_path, "pi0-tiny")
@@ -97,7 +97,7 @@ def test_relative_actions_are_taken_from_the_state_of_their_frame(data, tmp_path
     np.testing.assert_allclose(actions + shift, setup.data.actions[4 : 4 + len(actions)], atol=1e-5)
 
 
-def test_every_frame_is_drawn_once_in_each_round_and_the_order_follows_the_step():
+def test_draws_every_frame_once_per_epoch():
     frames = np.arange(10, 33)
     order = Shuffle(frames, 4, seed=5)
     drawn = np.concatenate([order.frames_of(step) for step in range(23)])
@@ -109,7 +109,7 @@ def test_every_frame_is_drawn_once_in_each_round_and_the_order_follows_the_step(
     assert not np.array_equal(Shuffle(frames, 4, seed=6).frames_of(0), order.frames_of(0))
 
 
-def test_statistics_are_those_of_the_chunks(data):
+def test_statistics_cover_the_chunks(data):
     prepared = prepare(data, KEYS, 96)
     preset = PRESETS["pi05-tiny"]
     stats = data_stats(prepared, preset)
@@ -122,7 +122,7 @@ def test_statistics_are_those_of_the_chunks(data):
     np.testing.assert_allclose(stats["actions"].q99, high, atol=0.02)
 
 
-def test_entries_that_hardly_ever_change_stay_within_reach(tmp_path):
+def test_rarely_changing_entries_get_their_whole_range(tmp_path):
     steady = demonstration(0, steps=300)
     steady.actions[:, 3] = 1.0
     steady.actions[:, 2] = -1.0
@@ -135,7 +135,7 @@ def test_entries_that_hardly_ever_change_stay_within_reach(tmp_path):
     np.testing.assert_allclose(normalized[:, 3], 0.0, atol=1e-5)
 
 
-def test_data_are_decoded_once_and_travel_without_the_dataset(data, tmp_path):
+def test_prepares_once_and_opens_without_the_dataset(data, tmp_path):
     messages: list[str] = []
     prepared = prepare(data, KEYS, 32, log=messages.append)
     again = prepare(data, KEYS, 32, log=messages.append)
@@ -147,7 +147,7 @@ def test_data_are_decoded_once_and_travel_without_the_dataset(data, tmp_path):
     for camera in CAMERAS:
         assert alone.frames[camera].shape == (prepared.size, 32, 32, 3)
         assert isinstance(alone.frames[camera], np.memmap)
-    with pytest.raises(DatasetError, match="prepared with image_size 32; 96 is wanted"):
+    with pytest.raises(DatasetError, match="prepared with image_size 32; this run needs 96"):
         prepare(moved, KEYS, 96)
 
 
@@ -159,7 +159,7 @@ def test_frames_are_resized_as_at_inference(data):
             np.testing.assert_array_equal(small.frames[camera][row], wanted)
 
 
-def test_actions_that_take_too_many_tokens_are_an_error_beforehand(data, tmp_path, monkeypatch):
+def test_rejects_data_with_too_many_long_answers(data, tmp_path, monkeypatch):
     whole = PRESETS["pi0_fast-tiny"]
     short = dataclasses.replace(whole, model=dataclasses.replace(whole.model, max_token_len=36))
     monkeypatch.setitem(PRESETS, "pi0_fast-tiny", short)

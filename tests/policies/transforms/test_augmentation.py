@@ -20,7 +20,7 @@ NOTHING = Augmentation(crop=1.0, rotation_deg=0.0, brightness=0.0, contrast=0.0,
 IMAGES = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (4, 32, 32, 3)), jnp.float32)
 
 
-def test_settings_of_zero_change_nothing():
+def test_zero_settings_change_nothing():
     changed = augment({"base_0_rgb": IMAGES}, KEY, NOTHING)["base_0_rgb"]
     np.testing.assert_allclose(changed, IMAGES, atol=2e-6)
 
@@ -44,7 +44,7 @@ def test_both_wrists_get_the_same_colours():
     np.testing.assert_array_equal(both["left_wrist_0_rgb"], both["right_wrist_0_rgb"])
 
 
-def test_rotation_is_about_the_centre_and_as_far_as_it_says():
+def test_rotates_about_the_centre_within_the_limit():
     # A bar along the horizontal middle of an odd image; the angle of what comes out is measured.
     bar = jnp.full((64, 65, 65, 3), -1.0).at[:, 32, :].set(1.0)
     only_rotation = Augmentation(crop=1.0, brightness=0.0, contrast=0.0, hue_turns=0.0)
@@ -58,7 +58,7 @@ def test_rotation_is_about_the_centre_and_as_far_as_it_says():
     assert angles.max() > 2
 
 
-def test_rows_of_a_batch_are_drawn_independently():
+def test_draws_rows_of_a_batch_independently():
     same = jnp.broadcast_to(IMAGES[:1], IMAGES.shape)
     changed = augment({"base_0_rgb": same}, KEY)["base_0_rgb"]
     assert np.abs(changed[0] - changed[1]).max() > 0.1

@@ -22,6 +22,6 @@ def test_float_images_are_padded_with_black():
     np.testing.assert_array_equal(resized[:, :5], -1.0)
 
 
-def test_other_types_are_refused():
+def test_rejects_other_dtypes():
     with pytest.raises(TypeError, match="int32"):
         device_images.resize_with_pad.__wrapped__(jnp.zeros((4, 4, 3), jnp.int32), 2, 2)

@@ -20,27 +20,27 @@ X = np.array([[0.0, -10.0], [2.5, 8.0]])
 
 
 @pytest.mark.parametrize("kind", ["z_score", "quantile", "none"])
-def test_unnormalising_undoes_normalising(kind):
+def test_unnormalize_inverts_normalize(kind):
     normalizer = Normalizer(kind, STATS)
     np.testing.assert_allclose(normalizer.unnormalize(normalizer.normalize(X)), X, atol=1e-12)
 
 
-def test_z_scores_count_standard_deviations_from_the_mean():
+def test_z_scores_are_in_standard_deviations():
     np.testing.assert_allclose(Normalizer("z_score", STATS).normalize(X), [[-2, -2], [3, 2.5]], atol=1e-4)
 
 
-def test_quantiles_become_minus_one_and_one():
+def test_maps_quantiles_to_minus_one_and_one():
     normalizer = Normalizer("quantile", STATS)
     assert STATS.q01 is not None
     np.testing.assert_allclose(normalizer.normalize(STATS.q01), [-1, -1], atol=1e-6)
     np.testing.assert_allclose(normalizer.normalize(STATS.q99), [1, 1], atol=1e-6)
 
 
-def test_nothing_is_clipped():
+def test_does_not_clip():
     assert Normalizer("quantile", STATS).normalize(np.array([100.0, 0.0]))[0] > 50
 
 
-def test_an_entry_that_never_varies_stays_finite():
+def test_constant_entries_stay_finite():
     constant = EntryStats(*(np.full(1, value) for value in (3.0, 0.0, 3.0, 3.0)))
     for kind in ("z_score", "quantile"):
         normalizer = Normalizer(kind, constant)
@@ -48,18 +48,18 @@ def test_an_entry_that_never_varies_stays_finite():
         np.testing.assert_allclose(normalizer.unnormalize(np.array([0.0])), [3.0], atol=1e-6)
 
 
-def test_filling_beyond_the_statistics_is_left_alone():
+def test_padding_beyond_the_statistics_is_unchanged():
     wide = np.array([0.5, 0.5, 0.0, 7.0])
     for kind in ("z_score", "quantile"):
         np.testing.assert_allclose(Normalizer(kind, STATS).unnormalize(wide)[2:], [0.0, 7.0], rtol=2e-6)
 
 
-def test_statistics_of_fewer_entries_than_the_vector_are_refused():
+def test_rejects_vectors_longer_than_the_statistics():
     with pytest.raises(NormalizationError, match="3 entries cannot be normalised with statistics of 2"):
         Normalizer("z_score", STATS).normalize(np.zeros(3))
 
 
-def test_quantiles_are_not_made_up_where_there_are_none():
+def test_rejects_quantile_normalisation_without_quantiles():
     without = EntryStats(mean=STATS.mean, std=STATS.std)
     assert Normalizer("z_score", without)
     with pytest.raises(NormalizationError, match="q01 and q99"):
@@ -73,7 +73,7 @@ def test_identity_statistics_change_nothing():
         np.testing.assert_allclose(Normalizer(kind, identity_stats(2)).normalize(X), X, atol=2e-5)
 
 
-def test_running_statistics_are_those_of_all_data():
+def test_running_statistics_equal_those_of_all_data():
     data = np.random.default_rng(0).normal(size=(4000, 3)) * [1.0, 5.0, 0.1]
     running = RunningStats()
     for batch in np.split(data, [100, 1000, 1001]):  # The range grows on the way.
@@ -95,14 +95,14 @@ def test_batches_may_have_any_number_of_axes():
     np.testing.assert_array_equal(flat.stats().q99, nested.stats().q99)
 
 
-def test_one_vector_has_no_statistics():
+def test_rejects_a_single_vector():
     running = RunningStats()
     running.update(np.zeros((1, 2)))
     with pytest.raises(ValueError, match="at least 2 vectors; got 1"):
         running.stats()
 
 
-def test_statistics_survive_their_file(tmp_path):
+def test_statistics_round_trip_through_a_file(tmp_path):
     without = EntryStats(mean=STATS.mean, std=STATS.std)
     save_norm_stats(tmp_path / "assets" / "norm_stats.json", {"state": STATS, "actions": without})
     read = load_norm_stats(tmp_path / "assets" / "norm_stats.json")
@@ -119,7 +119,7 @@ def test_statistics_survive_their_file(tmp_path):
         json.dumps({"norm_stats": {"state": {"mean": [1.0], "std": [1.0, 2.0]}}}),
     ],
 )
-def test_a_file_that_is_something_else_is_named(tmp_path, content):
+def test_names_files_of_another_format(tmp_path, content):
     (tmp_path / "norm_stats.json").write_text(content)
     with pytest.raises(NormalizationError, match=r"norm_stats\.json"):
         load_norm_stats(tmp_path / "norm_stats.json")

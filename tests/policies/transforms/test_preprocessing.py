@@ -21,7 +21,7 @@ def test_images_keep_their_shape_on_black():
     assert not resized[48:].any()
 
 
-def test_an_image_of_the_wanted_size_is_not_touched():
+def test_returns_images_of_the_target_size_unchanged():
     image = RNG.integers(0, 255, (32, 40, 3)).astype(np.uint8)
     assert resize_with_pad(image, 32, 40) is image
 
@@ -40,7 +40,7 @@ def test_float_images_are_truncated_and_channels_put_last():
 
 
 @pytest.mark.parametrize("image", [np.zeros((5, 7)), np.zeros((5, 7, 4), np.uint8), np.zeros((5, 7, 3), int)])
-def test_what_is_no_image_is_refused(image):
+def test_rejects_arrays_that_are_not_images(image):
     with pytest.raises(ValueError, match="An image must be"):
         uint8_image(image)
 
@@ -54,14 +54,14 @@ def test_masks_are_written_as_run_lengths():
     assert delta_mask(2, -1, 1) == (True, True, False, True)
 
 
-def test_deltas_are_relative_to_the_one_current_state():
+def test_deltas_are_relative_to_the_current_state():
     actions, state = RNG.normal(size=(4, 7)), RNG.normal(size=8)
     delta = delta_actions(actions, state, delta_mask(6, -1))
     np.testing.assert_allclose(delta[:, :6], actions[:, :6] - state[:6])
     np.testing.assert_array_equal(delta[:, 6], actions[:, 6])
 
 
-def test_absolute_undoes_delta_and_changes_neither_argument():
+def test_absolute_inverts_delta():
     actions, state = RNG.normal(size=(4, 7)), RNG.normal(size=8)
     before = actions.copy()
     mask = delta_mask(3, -1, 3)
