@@ -170,7 +170,7 @@ def _load(golden: Path, name: str, recorded: Recorded) -> ModelPolicy:
     words = PolicyTokenizers(text)
     if chosen.action_tokens is not None:
         actions = load_fast_actions(golden / "standin" / "fast")
-        words = PolicyTokenizers(text, FastTokenizer(text, actions, chosen.model.max_token_len))
+        words = PolicyTokenizers(text, FastTokenizer(text, actions))
     stats = load_norm_stats(golden / "ckpt" / name / "100" / "assets" / recorded.asset_id / "norm_stats.json")
     expected = {key: jax.ShapeDtypeStruct(shape, jnp.bfloat16) for key, shape in shapes(chosen.model).items()}
     model = model_from(chosen.model, open_checkpoint(golden / "ckpt" / recorded.weights).load(expected))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from jaxtyping import Array
 
 from simloop.harness.parity.comparison import ArrayComparison
 from simloop.policies.inference.flat_jit import compiled
+from simloop.policies.tokenizers import fast
 from simloop.policies.tokenizers.binning import BinningTokenizer
 from simloop.policies.tokenizers.fast import FastTokenizer
 from simloop.policies.tokenizers.fast_actions import load_fast_actions, rounded_coefficients
@@ -25,7 +25,7 @@ from simloop.policies.tokenizers.fsq import (
     load_parameters,
     sinusoidal_positions,
 )
-from simloop.policies.tokenizers.paligemma import PaligemmaTokenizer
+from simloop.policies.tokenizers.paligemma import encode_prompt, filled
 from simloop.policies.tokenizers.prompts import state_bins
 from simloop.policies.tokenizers.sentencepiece_model import load_sentencepiece
 
@@ -77,11 +77,9 @@ def checks(golden: Path) -> Iterator[ArrayComparison]:
     if (golden / "tokens.npz").exists():
         with np.load(golden / "tokens.npz") as npz:
             arrays = dict(npz)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Prompts are cut on purpose.
-            yield from _prompts(arrays, golden)
-            yield from _fast(arrays, golden)
-            yield from _binning(arrays, golden)
+        yield from _prompts(arrays, golden)
+        yield from _fast(arrays, golden)
+        yield from _binning(arrays, golden)
     if (golden / "fsq.npz").exists():
         with np.load(golden / "fsq.npz") as npz:
             yield from _fsq(dict(npz))
@@ -92,25 +90,36 @@ def _prompts(arrays: Arrays, golden: Path) -> Iterator[ArrayComparison]:
     yield _same("tokens/digitize", arrays["digitize/bin"], state_bins(arrays["digitize/x"]))
     for family, lengths, state in (("pi0", (48, 12), None), ("pi05", (200, 40), arrays["state"])):
         for length in lengths:
-            tokenizer = PaligemmaTokenizer(text_model, length)
-            rows = [tokenizer.tokenize(str(prompt), state) for prompt in arrays["prompts"]]
-            name = f"{family}/L{length}"
-            yield _same(f"tokens/{name}/tokens", arrays[f"{name}/tokens"], np.stack([r.tokens for r in rows]))
-            yield _same(f"tokens/{name}/mask", arrays[f"{name}/mask"], np.stack([r.mask for r in rows]))
+            ids = [encode_prompt(text_model, str(prompt), state) for prompt in arrays["prompts"]]
+            rows = _rows(ids, [[] for _ in ids], length)
+            for part in ("tokens", "mask"):
+                name = f"{family}/L{length}/{part}"
+                yield _same(f"tokens/{name}", arrays[name], rows[part])
+
+
+def _rows(prompts: list[list[int]], answers: list[list[int]], length: int) -> dict[str, np.ndarray]:
+    """Rows of prompts and answers, padded or cut to one length, with their masks."""
+    pairs = list(zip(prompts, answers, strict=True))
+    in_answer = [[False] * len(prompt) + [True] * len(answer) for prompt, answer in pairs]
+    return {
+        "tokens": np.stack([filled(prompt + answer, length) for prompt, answer in pairs]),
+        "mask": np.stack([filled([True] * len(row), length, bool) for row in in_answer]),
+        "ar_mask": np.stack([filled(row, length) for row in in_answer]),
+        "loss_mask": np.stack([filled(row, length, bool) for row in in_answer]),
+    }
 
 
 def _fast(arrays: Arrays, golden: Path) -> Iterator[ArrayComparison]:
     text_model = load_sentencepiece(golden / "standin" / "paligemma_tokenizer.model")
     action_tokens = load_fast_actions(golden / "standin" / "fast")
     actions = arrays["fast/actions"]
+    tokenizer = FastTokenizer(text_model, action_tokens)
+    prompts = [fast.encode_prompt(text_model, str(prompt), arrays["state"]) for prompt in arrays["prompts"]]
     for length in (180, 60):
-        tokenizer = FastTokenizer(text_model, action_tokens, length)
-        for stage, given in (("train", actions), ("infer", None)):
-            rows = [tokenizer.tokenize(str(prompt), arrays["state"], given) for prompt in arrays["prompts"]]
-            for part in ("tokens", "mask", "ar_mask", "loss_mask"):
+        for stage, answer in (("train", tokenizer.encode_answer(actions)), ("infer", [])):
+            for part, got in _rows(prompts, [answer] * len(prompts), length).items():
                 name = f"fast/L{length}/{stage}/{part}"
-                yield _same(f"tokens/{name}", arrays[name], np.stack([getattr(row, part) for row in rows]))
-    tokenizer = FastTokenizer(text_model, action_tokens, 180)
+                yield _same(f"tokens/{name}", arrays[name], got)
     yield _same("tokens/fast/raw_ids", arrays["fast/raw_ids"], np.array(action_tokens.encode(actions)))
     coefficients = rounded_coefficients(actions, action_tokens.scale)
     yield _same("tokens/fast/dct_rounded", arrays["fast/dct_rounded"], coefficients)
@@ -125,9 +134,10 @@ def _fast(arrays: Arrays, golden: Path) -> Iterator[ArrayComparison]:
 
 
 def _binning(arrays: Arrays, golden: Path) -> Iterator[ArrayComparison]:
-    tokenizer = BinningTokenizer(load_sentencepiece(golden / "standin" / "paligemma_tokenizer.model"), 180)
-    row = tokenizer.tokenize(str(arrays["prompts"][0]), arrays["state"])
-    yield _same("tokens/binning/tokens", arrays["binning/tokens"], row.tokens)
+    text_model = load_sentencepiece(golden / "standin" / "paligemma_tokenizer.model")
+    tokenizer = BinningTokenizer(text_model)
+    prompt = fast.encode_prompt(text_model, str(arrays["prompts"][0]), arrays["state"])
+    yield _same("tokens/binning/tokens", arrays["binning/tokens"], filled(prompt, 180))
     decoded = tokenizer.decode(arrays["binning/extract_in"], steps=2, size=8)
     yield _close("tokens/binning/extract_out", arrays["binning/extract_out"], decoded.actions)
 

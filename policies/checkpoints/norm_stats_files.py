@@ -95,8 +95,7 @@ def usable_statistics(
     elif asset_id is None:
         if len(present) > 1:
             raise CheckpointError(
-                f"{where} has statistics of {', '.join(present)}. Choose the robot or dataset with "
-                "asset_id."
+                f"{where} has statistics of {', '.join(present)}. Choose the robot or dataset with asset_id."
             )
         asset_id = present[0]
     if asset_id not in present:

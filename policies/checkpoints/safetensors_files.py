@@ -64,9 +64,7 @@ def read_header(file: Path) -> dict[str, Entry]:
     with file.open("rb") as stream:
         prefix = stream.read(8)
         if len(prefix) < 8:
-            raise CheckpointError(
-                f"{file} is not a safetensors file: it has only {size} bytes."
-            )
+            raise CheckpointError(f"{file} is not a safetensors file: it has only {size} bytes.")
         length = int.from_bytes(prefix, "little")
         if length > MAX_HEADER_BYTES or 8 + length > size:
             raise CheckpointError(
@@ -143,7 +141,9 @@ class SafetensorsFiles:
                 str(name): str(file) for name, file in json.loads(index.read_text())["weight_map"].items()
             }
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{index} is not an index of shards ({error}). Download it again.") from error
+            raise CheckpointError(
+                f"{index} is not an index of shards ({error}). Download it again."
+            ) from error
         shards = [file_beside(index, name) for name in sorted(set(listed.values()))]
         absent = [shard.name for shard in shards if not shard.is_file()]
         if absent:

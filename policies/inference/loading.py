@@ -141,7 +141,7 @@ def load_words(chosen: Preset) -> PolicyTokenizers:
         actions = load_fast_actions(chosen.action_tokens)
     else:
         actions = fetch_fast_actions(chosen.action_tokens)
-    return PolicyTokenizers(text, FastTokenizer(text, actions, chosen.model.max_token_len))
+    return PolicyTokenizers(text, FastTokenizer(text, actions))
 
 
 def _with_own_action_tokens(chosen: Preset, checkpoint: Path | None) -> Preset:

@@ -12,23 +12,16 @@ from jaxtyping import Float, Int
 
 from simloop.policies.tokenizers.action_pieces import find_action_tokens, piece_of_action_token
 from simloop.policies.tokenizers.decoded import DecodedActions, OnFailure, failed
-from simloop.policies.tokenizers.fast import FastTokens, encode_prompt, tokens_row
 from simloop.policies.tokenizers.sentencepiece_model import SentencePieceModel
 
 ACTION_BINS = 256
 
 
 class BinningTokenizer:
-    """Encode prompts and decode binned actions. For inference only."""
+    """Encode and decode binned actions."""
 
-    def __init__(self, model: SentencePieceModel, max_tokens: int):
-        """Pad or cut every row to `max_tokens`."""
+    def __init__(self, model: SentencePieceModel):
         self.model = model
-        self.max_tokens = max_tokens
-
-    def tokenize(self, instruction: str, state: Float[np.ndarray, "s"]) -> FastTokens:
-        """Row of an instruction and a normalised state."""
-        return tokens_row(encode_prompt(self.model, instruction, state), [], self.max_tokens, instruction)
 
     def pieces(self, actions: Float[np.ndarray, "t a"]) -> list[int]:
         """Vocabulary ids of normalised actions, step by step; values outside [-1, 1] are clipped."""

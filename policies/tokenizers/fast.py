@@ -1,57 +1,29 @@
 """Prompts and actions of pi0-FAST as one row of token ids.
 
-    <bos> Task: .., State: ..;⏎ | Action: <loc..> <loc..> .. "|" <eos> | padding
-    prefix, bidirectional         postfix, autoregressive
+<bos> Task: .., State: ..;⏎ | Action: <loc..> <loc..> .. "|" <eos> | padding
+prefix, bidirectional         postfix, autoregressive
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int32
+from jaxtyping import Float, Int, Int32
 
 from simloop.policies.tokenizers.action_pieces import find_action_tokens, piece_of_action_token
 from simloop.policies.tokenizers.decoded import DecodedActions, OnFailure, failed
 from simloop.policies.tokenizers.fast_actions import FastActionTokenizer
-from simloop.policies.tokenizers.paligemma import filled, warn_if_cut
 from simloop.policies.tokenizers.prompts import ACTIONS_BEGIN, ACTIONS_END, fast_prompt
 from simloop.policies.tokenizers.sentencepiece_model import SPECIAL_IDS, SentencePieceModel
 
 
-@dataclass(frozen=True)
-class FastTokens:
-    """A row of token ids with its masks."""
-
-    tokens: Int32[np.ndarray, "l"]
-    mask: Bool[np.ndarray, "l"]
-    """True for tokens, False for padding."""
-    ar_mask: Int32[np.ndarray, "l"]
-    """1 for tokens with causal attention, 0 in the prompt."""
-    loss_mask: Bool[np.ndarray, "l"]
-    """True for tokens of the training loss."""
-
-
 class FastTokenizer:
-    """Encode prompts and actions of pi0-FAST, and decode actions from generated tokens."""
+    """Encode actions of pi0-FAST as text tokens, and decode actions from generated tokens."""
 
-    def __init__(self, model: SentencePieceModel, actions: FastActionTokenizer, max_tokens: int):
-        """Pad or cut every row to `max_tokens`."""
+    def __init__(self, model: SentencePieceModel, actions: FastActionTokenizer):
         self.model = model
         self.actions = actions
-        self.max_tokens = max_tokens
-
-    def tokenize(
-        self,
-        instruction: str,
-        state: Float[np.ndarray, "s"],
-        actions: Float[np.ndarray, "t a"] | None = None,
-    ) -> FastTokens:
-        """Row of an instruction and a normalised state, and in training of normalised actions."""
-        prefix = encode_prompt(self.model, instruction, state)
-        answer = [] if actions is None else self.encode_answer(actions)
-        return tokens_row(prefix, answer, self.max_tokens, instruction)
 
     def decode(
         self,
@@ -102,16 +74,3 @@ class FastTokenizer:
 def encode_prompt(model: SentencePieceModel, instruction: str, state: Float[np.ndarray, "s"]) -> list[int]:
     """Token ids of the prompt, BOS first."""
     return [SPECIAL_IDS["bos"], *model.encode(fast_prompt(instruction, state))]
-
-
-def tokens_row(prefix: list[int], postfix: list[int], max_tokens: int, instruction: str) -> FastTokens:
-    """A row of fixed length from the ids of a prompt and of an answer."""
-    ids = prefix + postfix
-    warn_if_cut(ids, max_tokens, instruction)
-    in_postfix = [False] * len(prefix) + [True] * len(postfix)
-    return FastTokens(
-        tokens=filled(ids, max_tokens),
-        mask=filled([True] * len(ids), max_tokens, bool),
-        ar_mask=filled(in_postfix, max_tokens),
-        loss_mask=filled(in_postfix, max_tokens, bool),
-    )

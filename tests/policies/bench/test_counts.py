@@ -21,7 +21,7 @@ EXPERT = dataclasses.replace(LANGUAGE, width=256, mlp_dim=1024)
 IMAGES = ImageEncoderConfig(width=256, depth=1, mlp_dim=1024, num_heads=4, patch_size=14)
 
 
-@pytest.mark.parametrize("family", FULL_SIZE)
+@pytest.mark.parametrize("family", ["pi0", pytest.param("pi05", marks=pytest.mark.slow), "pi0_fast"])
 def test_xla_counts_the_flops_of_the_roofline_at_full_size(family):
     work = FULL_SIZE[family]
     counted = counts(work, 1)

@@ -68,7 +68,9 @@ def test_leaves_missing_chunks_to_orbax(tmp_path):
 
 def test_detects_chunks_of_the_wrong_length(tmp_path):
     array = np.arange(16, dtype=np.float32).reshape(4, 4)
-    for compressor, (cut, says) in itertools.product((None, ZSTD), ((-4, "ends before"), (4, "continues after"))):
+    for compressor, (cut, says) in itertools.product(
+        (None, ZSTD), ((-4, "ends before"), (4, "continues after"))
+    ):
         folder = tmp_path / f"{compressor is None} {cut}"
         folder.mkdir()
         other = np.resize(array, (4 + cut // 4, 4))

@@ -19,7 +19,7 @@ ASSETS = ROBOT_ASSETS / "metaworld"
 @pytest.fixture(scope="module")
 def tokenizer() -> FastTokenizer:
     text = SentencePieceModel(ASSETS / "sentencepiece.model")
-    return FastTokenizer(text, load_fast_actions(ASSETS / "fast"), 200)
+    return FastTokenizer(text, load_fast_actions(ASSETS / "fast"))
 
 
 @pytest.fixture(scope="module")

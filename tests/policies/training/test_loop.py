@@ -21,10 +21,11 @@ from simloop.policies.training import loop, setup
 from simloop.policies.training.config import TrainConfig
 from simloop.policies.training.dataset_writer import write_dataset
 from simloop.policies.training.errors import TrainingError
+from simloop.policies.training.export import export
 from simloop.policies.training.loop import train
 from simloop.policies.training.metric_writers import MetricWriters
 from simloop.policies.training.prepared import prepare
-from simloop.policies.training.step import Metrics
+from simloop.policies.training.step import Metrics, initial_state
 from tests.helpers.demonstrations import (
     CAMERAS,
     INSTRUCTIONS,
@@ -58,23 +59,46 @@ def cheap_compilation(tmp_path_factory):
     compilation_cache.reset_cache()
 
 
-@pytest.fixture(autouse=True)
-def smaller_presets(monkeypatch):
+@pytest.fixture(autouse=True, scope="module")
+def smaller_presets():
     """The tiny presets with one layer of everything and 32 pixels."""
-    for name in ("pi0-tiny", "pi05-tiny", "pi0_fast-tiny"):
-        whole = PRESETS[name]
-        model = whole.model
-        sizes = {"width": 32, "depth": 1, "mlp_dim": 64, "num_heads": 2, "num_kv_heads": 1, "head_dim": 16}
-        small = dataclasses.replace(
-            model,
-            image_size=32,
-            language=dataclasses.replace(model.language, **sizes),
-            action_expert=model.action_expert and dataclasses.replace(model.action_expert, **sizes),
-            image_encoder=dataclasses.replace(
-                model.image_encoder, width=32, depth=1, mlp_dim=64, num_heads=2, patch_size=8
-            ),
-        )
-        monkeypatch.setitem(PRESETS, name, dataclasses.replace(whole, model=small))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("pi0-tiny", "pi05-tiny", "pi0_fast-tiny"):
+            whole = PRESETS[name]
+            model = whole.model
+            sizes = {
+                "width": 32,
+                "depth": 1,
+                "mlp_dim": 64,
+                "num_heads": 2,
+                "num_kv_heads": 1,
+                "head_dim": 16,
+            }
+            small = dataclasses.replace(
+                model,
+                image_size=32,
+                language=dataclasses.replace(model.language, **sizes),
+                action_expert=model.action_expert and dataclasses.replace(model.action_expert, **sizes),
+                image_encoder=dataclasses.replace(
+                    model.image_encoder, width=32, depth=1, mlp_dim=64, num_heads=2, patch_size=8
+                ),
+            )
+            patch.setitem(PRESETS, name, dataclasses.replace(whole, model=small))
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    """Folder of a complete run of pi0."""
+    out = tmp_path_factory.mktemp("runs") / "pi0"
+    train(config(data, out))
+    return out
+
+
+@pytest.fixture(scope="module")
+def trained(run):
+    """Checkpoint that `run` exported."""
+    return run / "exports" / "step-0000008"
 
 
 def config(data, out, preset="pi0-tiny", **changes) -> TrainConfig:
@@ -92,9 +116,7 @@ class Killed(Exception):
     pass
 
 
-def test_resumes_a_killed_run_with_the_same_losses_and_weights(data, tmp_path, monkeypatch):
-    whole = train(config(data, tmp_path / "whole"))
-
+def test_resumes_a_killed_run_with_the_same_losses_and_weights(run, trained, data, tmp_path, monkeypatch):
     def killing(setup, first, sharding, batches=loop._batches):
         for done, batch in batches(setup, first, sharding):
             if done == 6:
@@ -106,9 +128,9 @@ def test_resumes_a_killed_run_with_the_same_losses_and_weights(data, tmp_path, m
         with pytest.raises(Killed):
             train(config(data, tmp_path / "killed"))
     assert len(losses(tmp_path / "killed")) == 5
-    again = train(config(data, tmp_path / "killed"))
-    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
-    assert open_checkpoint(again).weights_sha256() == open_checkpoint(whole).weights_sha256()
+    resumed = train(config(data, tmp_path / "killed"))
+    assert losses(tmp_path / "killed") == losses(run)
+    assert open_checkpoint(resumed).weights_sha256() == open_checkpoint(trained).weights_sha256()
 
 
 @pytest.mark.parametrize("preset", [pytest.param("pi05-tiny", marks=pytest.mark.slow), "pi0_fast-tiny"])
@@ -213,13 +235,12 @@ def test_old_option_names_are_read(data, tmp_path):
 
 
 @pytest.mark.slow
-def test_merges_adapters_into_the_weights_of_the_initial_checkpoint(data, tmp_path):
-    start = train(config(data, tmp_path / "whole", steps=3))
+def test_merges_adapters_into_the_weights_of_the_initial_checkpoint(trained, data, tmp_path):
     folder = train(
         config(
             data,
             tmp_path / "adapted",
-            init=start,
+            init=trained,
             lora_rank=2,
             ema_decay=0.0,
             steps=8,
@@ -227,7 +248,7 @@ def test_merges_adapters_into_the_weights_of_the_initial_checkpoint(data, tmp_pa
             learning_rate=0.03,
         )
     )
-    before, after = load_policy("pi0-tiny", start), load_policy("pi0-tiny", folder)
+    before, after = load_policy("pi0-tiny", trained), load_policy("pi0-tiny", folder)
     np.testing.assert_array_equal(before.stats["actions"].mean, after.stats["actions"].mean)
     old, new = flatten(before.model), flatten(after.model)
     assert old.keys() == new.keys(), "no adapter is left"
@@ -243,30 +264,56 @@ def test_merges_adapters_into_the_weights_of_the_initial_checkpoint(data, tmp_pa
     np.testing.assert_array_equal(old[embedding], new[embedding])
 
 
-def test_starts_from_the_fitting_arrays_of_another_model(data, tmp_path):
-    pi0 = train(config(data, tmp_path / "pi0", steps=3))
-    fast = config(data, tmp_path / "fast", "pi0_fast-tiny", steps=3, learning_rate=1e-9, init=pi0)
+def test_starts_from_the_fitting_arrays_of_another_model(trained, data, tmp_path):
+    fast = config(data, tmp_path / "all", "pi0_fast-tiny", init=trained)
     with pytest.raises(CheckpointError, match="action_out_proj"):
-        train(dataclasses.replace(fast, out=tmp_path / "all"))
-    folder = train(dataclasses.replace(fast, init_takes="fitting"))
-    old, new = (
-        flatten(load_policy("pi0-tiny", pi0).model),
-        flatten(load_policy("pi0_fast-tiny", folder).model),
-    )
+        setup.initial_parameters(setup.set_up(fast, str), str)
+    fast = dataclasses.replace(fast, out=tmp_path / "fitting", init_takes="fitting")
+    new, frozen = setup.initial_parameters(setup.set_up(fast, str), str)
+    old = flatten(load_policy("pi0-tiny", trained).model)
+    assert not frozen
     assert new.keys() < old.keys()
     for name, value in new.items():
-        np.testing.assert_allclose(value, old[name], atol=1e-2, err_msg=name)
+        np.testing.assert_array_equal(value, old[name], err_msg=name)
     with pytest.raises(TrainingError, match="name a checkpoint"):
         config(data, tmp_path, init_takes="fitting")
 
 
-def test_state_prediction_trains_the_image_encoder_alone(data, tmp_path):
-    start = train(config(data, tmp_path / "start", steps=3))
-    chosen = config(data, tmp_path / "state", objective="state", init=start, steps=40, learning_rate=3e-3)
-    located = flatten(load_policy("pi0-tiny", train(chosen)).model)
-    before = flatten(load_policy("pi0-tiny", start).model)
-    assert located.keys() == before.keys()
-    changed = {name for name in before if not np.array_equal(before[name], located[name])}
+def test_names_arrays_that_the_initial_checkpoint_lacks(trained, data, tmp_path):
+    messages: list[str] = []
+    chosen = config(data, tmp_path / "flow", "pi05-tiny", init=trained, init_takes="fitting")
+    ready = setup.set_up(chosen, str)
+    parameters = setup.initial_parameters(ready, messages.append)
+    assert "time_mlp_in/kernel" in messages[-1].rpartition(" initialised: ")[2]
+    folder = export(ready, initial_state(*parameters, ready.rules), tmp_path / "exported")
+    recorded = json.loads((folder / "simloop_checkpoint.json").read_text())["config"]["training"]["init"]
+    assert recorded == {
+        "preset": "pi0-tiny",
+        "weights_sha256": open_checkpoint(trained).weights_sha256(),
+        "objective": "actions",
+        "steps": 8,
+        "batch": 4,
+    }
+    assert str(tmp_path) not in (folder / "simloop_checkpoint.json").read_text()
+
+
+def test_exports_the_seeds_of_earlier_runs_too(trained, tmp_path):
+    other = small_dataset(tmp_path / "other", episodes=4)
+    ready = setup.set_up(config(other, tmp_path / "second", init=trained), str)
+    state = initial_state(*setup.initial_parameters(ready, str), ready.rules)
+    exported = open_checkpoint(export(ready, state, tmp_path / "exported"))
+    assert exported.settings["demonstrations"] == {
+        "points/task-0": [1000, 1002],
+        "points/task-1": [1001, 1003],
+    }
+
+
+def test_state_prediction_trains_the_image_encoder_alone(trained, data, tmp_path):
+    chosen = config(data, tmp_path / "state", objective="state", init=trained, steps=40, learning_rate=3e-3)
+    after = flatten(load_policy("pi0-tiny", train(chosen)).model)
+    before = flatten(load_policy("pi0-tiny", trained).model)
+    assert after.keys() == before.keys()
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
     assert changed
     assert all(name.startswith("PaliGemma/img/") for name in changed)
     values = losses(tmp_path / "state")
@@ -290,31 +337,6 @@ def test_learns_states_beside_actions(data, tmp_path, preset):
     assert np.mean(state_losses[-20:]) < 0.7 * np.mean(state_losses[:20])
     assert lines[-1]["loss"] < lines[0]["loss"], "the curve of the actions alone"
     assert load_policy(preset, folder).spec.weights == "trained", "nothing is left over"
-
-
-@pytest.mark.slow
-def test_names_arrays_that_the_initial_checkpoint_lacks(data, tmp_path, capsys):
-    pi0 = train(config(data, tmp_path / "pi0", steps=3))
-    flow = train(config(data, tmp_path / "flow", "pi05-tiny", steps=3, init=pi0, init_takes="fitting"))
-    assert "time_mlp_in/kernel" in capsys.readouterr().err.rpartition(" initialised: ")[2]
-    assert load_policy("pi05-tiny", flow).spec.weights == "trained"
-    recorded = json.loads((flow / "simloop_checkpoint.json").read_text())["config"]["training"]["init"]
-    assert recorded == {
-        "preset": "pi0-tiny",
-        "weights_sha256": open_checkpoint(pi0).weights_sha256(),
-        "objective": "actions",
-        "steps": 3,
-        "batch": 4,
-    }
-    assert str(tmp_path) not in (flow / "simloop_checkpoint.json").read_text()
-
-
-def test_exports_the_seeds_of_earlier_runs_too(data, tmp_path):
-    other = small_dataset(tmp_path / "other", episodes=4)
-    first = train(config(other, tmp_path / "first", steps=3))
-    second = train(config(data, tmp_path / "second", steps=3, init=first))
-    seen = json.loads((second / "simloop_checkpoint.json").read_text())["config"]["demonstrations"]
-    assert seen == {"points/task-0": [1000, 1002], "points/task-1": [1001, 1003]}
 
 
 @pytest.mark.slow
