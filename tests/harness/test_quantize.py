@@ -13,7 +13,7 @@ from rich.console import Console
 from simloop.harness import cli
 from simloop.harness.errors import SimloopError
 from simloop.harness.planning.policy_names import UnknownPolicyError, is_policy, parse
-from simloop.harness.quantize import Quantizing, quantize
+from simloop.harness.quantize import QuantizeOptions, quantize
 from simloop.policies.checkpoints import CheckpointError, save_checkpoint
 from simloop.policies.checkpoints.native import Manifest
 from simloop.policies.files.manifest import MANIFEST, settings_of
