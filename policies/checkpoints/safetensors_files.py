@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -170,28 +170,22 @@ class SafetensorsFiles:
         """
         entry = self.entries[name]
         array = np.empty(entry.shape, entry.dtype if dtype is None else dtype)
-        flat = array.reshape(-1)
-        with entry.file.open("rb", buffering=0) as stream:
-            stream.seek(entry.begin)
-            if array.dtype == entry.dtype:
-                for block in _blocks(flat.view(np.uint8), BLOCK_BYTES):
-                    _fill(stream, block, entry.file, watch)
-            else:
-                step = BLOCK_BYTES // entry.dtype.itemsize
-                raw = np.empty(min(step, flat.size), entry.dtype)
-                for block in _blocks(flat, step):
-                    _fill(stream, raw[: block.size].view(np.uint8), entry.file, watch)
-                    block[...] = raw[: block.size]
+        flat, done = array.reshape(-1), 0
+        cast = array.dtype != entry.dtype
+        for raw in _blocks(entry, None if cast else flat.view(np.uint8)):
+            if watch is not None:
+                watch(raw.data)
+            if cast:
+                block = raw.view(entry.dtype)
+                flat[done : done + block.size] = block
+                done += block.size
         return array
 
     def sha256(self, name: str) -> str:
         """Hash of an array's bytes, read block by block."""
-        entry, digest = self.entries[name], hashlib.sha256()
-        raw = np.empty(min(BLOCK_BYTES, entry.nbytes), np.uint8)
-        with entry.file.open("rb", buffering=0) as stream:
-            stream.seek(entry.begin)
-            for begin in range(0, entry.nbytes, BLOCK_BYTES):
-                _fill(stream, raw[: entry.nbytes - begin], entry.file, digest.update)
+        digest = hashlib.sha256()
+        for raw in _blocks(self.entries[name]):
+            digest.update(raw.data)
         return digest.hexdigest()
 
 
@@ -208,18 +202,15 @@ def file_beside(listing: Path, name: str) -> Path:
     return listing.with_name(name)
 
 
-def _blocks(flat: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    for begin in range(0, flat.size, size):
-        yield flat[begin : begin + size]
-
-
-def _fill(stream: BinaryIO, raw: np.ndarray, file: Path, watch: Callable[[memoryview], None] | None) -> None:
-    view = raw.data
-    done = 0
-    while done < len(view):
-        count = stream.readinto(view[done:])  # type: ignore[attr-defined]
-        if not count:
-            raise CheckpointError(f"{file} was truncated while it was read. Copy or download it again.")
-        done += count
-    if watch is not None:
-        watch(view)
+def _blocks(entry: Entry, into: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """The bytes of an array as consecutive blocks, read into `into` or else into one shared buffer."""
+    buffer = np.empty(min(BLOCK_BYTES, entry.nbytes), np.uint8)
+    with entry.file.open("rb") as stream:
+        stream.seek(entry.begin)
+        for begin in range(0, entry.nbytes, BLOCK_BYTES):
+            raw = buffer[: entry.nbytes - begin] if into is None else into[begin : begin + BLOCK_BYTES]
+            if stream.readinto(raw.data) < raw.size:
+                raise CheckpointError(
+                    f"{entry.file} was truncated while it was read. Copy or download it again."
+                )
+            yield raw

@@ -6,7 +6,7 @@ Axis letters: h image height, w image width.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,7 +19,9 @@ CODEC, PIXEL_FORMAT = "h264", "yuv444p"
 """Colours at full resolution, since halving it would blur small objects in small images."""
 CRF = 16
 """Quality of x264; 0 is lossless. At 16, 96-pixel images are off by 2.5 grey levels on average."""
-KEYFRAME_EVERY = 20  # Frames, at most as many as a reader decodes to seek to one.
+JOINABLE = {"g": "20", "bf": "0"}
+"""Options of x264 without B-frames, so that streams can be concatenated and cut by copying packets. Readers that seek
+decode at most 20 frames."""
 
 
 class VideoError(ValueError):
@@ -27,12 +29,26 @@ class VideoError(ValueError):
 
 
 class VideoEncoder:
-    """Encode frames as they arrive, so that no more than a few are in memory."""
+    """Encode frames as they arrive, so that no more than a few are in memory.
 
-    def __init__(self, fps: int | Fraction, crf: int = CRF, pixel_format: str = PIXEL_FORMAT):
+    Args:
+      fps: Frames per second.
+      crf: Quality of x264; lower is better, 0 is lossless.
+      pixel_format: Pixel format of the stream.
+      options: Additional options of x264.
+    """
+
+    def __init__(
+        self,
+        fps: int | Fraction,
+        crf: int = CRF,
+        pixel_format: str = PIXEL_FORMAT,
+        options: Mapping[str, str] = JOINABLE,
+    ):
         self._file = io.BytesIO()
         self._container = av.open(self._file, mode="w", format="mp4")
-        self._fps, self._crf, self._pixel_format = fps, crf, pixel_format
+        self._fps, self._pixel_format = fps, pixel_format
+        self._options = {"crf": str(crf), "preset": "veryfast", "threads": "1", **options}
         self._stream: av.VideoStream | None = None
 
     def add(self, frame: UInt8[np.ndarray, "h w 3"]) -> None:
@@ -42,14 +58,7 @@ class VideoEncoder:
             self._stream = self._container.add_stream("libx264", rate=self._fps)
             self._stream.height, self._stream.width = height, width
             self._stream.pix_fmt = self._pixel_format
-            # Without B-frames, streams can be concatenated and cut by copying packets.
-            self._stream.options = {
-                "crf": str(self._crf),
-                "preset": "veryfast",
-                "threads": "1",
-                "g": str(KEYFRAME_EVERY),
-                "bf": "0",
-            }
+            self._stream.options = self._options
         image = np.ascontiguousarray(frame[:height, :width])
         for packet in self._stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
             self._container.mux(packet)
@@ -61,6 +70,10 @@ class VideoEncoder:
                 self._container.mux(packet)
         self._container.close()
         return self._file.getvalue()
+
+    def close(self) -> None:
+        """Free an encoder that is not finished; may be called twice."""
+        self._container.close()
 
 
 def concatenate_videos(parts: Sequence[bytes], lengths: Sequence[int], fps: int, out: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from simloop.policies.checkpoints import CheckpointError, native, open_checkpoint, save_checkpoint
+from simloop.policies.checkpoints import CheckpointError, native_writer, open_checkpoint, save_checkpoint
 from simloop.policies.checkpoints.native import MANIFEST
 from simloop.policies.transforms.normalization import EntryStats
 from tests.helpers.tiny_parameters import expecting, tiny_parameters
@@ -168,7 +168,7 @@ def test_removes_partial_files_after_an_interrupted_write(tmp_path, monkeypatch)
         if len(synced) == 2:
             raise OSError("No space left on device")
 
-    monkeypatch.setattr(native.os, "fsync", full_disk)
+    monkeypatch.setattr(native_writer.os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
         write(tmp_path / "c", tiny_parameters("pi0"), shard_bytes=20_000)
     assert list(tmp_path.iterdir()) == []
