@@ -20,13 +20,10 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from simloop.policies.checkpoints.array_source import ArraySource, CheckpointError, Shape, StoredArray
 from simloop.policies.checkpoints.checkpoint import Checkpoint
-from simloop.policies.checkpoints.norm_stats_files import ASSETS, FILE_NAME, AssetsFolder
+from simloop.policies.checkpoints.norm_stats_files import ASSETS, AssetsFolder
 from simloop.policies.checkpoints.safetensors_files import DTYPES, SafetensorsFiles, file_beside
 from simloop.policies.files.manifest import MANIFEST
-from simloop.policies.transforms.normalization import NormalizationKind, NormStats, norm_stats_to_json
-
-SHARD_BYTES = 2 << 30  # Small enough for file systems and transfers that dislike huge files.
-HEADER_ALIGNMENT = 8  # The format asks that arrays start at a multiple of it.
+from simloop.policies.transforms.normalization import NormalizationKind
 
 
 class ArrayEntry(BaseModel):

@@ -17,7 +17,8 @@ from simloop.harness.quantize import QuantizeOptions, quantize
 from simloop.policies.checkpoints import CheckpointError, save_checkpoint
 from simloop.policies.checkpoints.native import Manifest
 from simloop.policies.files.manifest import MANIFEST, settings_of
-from simloop.policies.inference.loading import load_policy
+from simloop.policies.inference.loading import NoWeightsError, load_policy
+from simloop.policies.inference.quantization import QuantizationError
 from simloop.policies.interface import Query
 from simloop.policies.models.parameters import flatten
 from simloop.policies.presets import PRESETS
