@@ -15,10 +15,10 @@ import numpy as np
 from pydantic import JsonValue
 
 from simloop.policies.checkpoints.array_source import CheckpointError
-from simloop.policies.files.manifest import MANIFEST
 from simloop.policies.checkpoints.native import ArrayEntry, FileEntry, Manifest
 from simloop.policies.checkpoints.norm_stats_files import ASSETS, FILE_NAME
 from simloop.policies.checkpoints.safetensors_files import DTYPES
+from simloop.policies.files.manifest import MANIFEST
 from simloop.policies.transforms.normalization import NormalizationKind, NormStats, norm_stats_to_json
 
 SHARD_BYTES = 2 << 30  # Small enough for file systems and transfers that limit the size of files.
