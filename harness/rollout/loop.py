@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -59,26 +60,24 @@ def play(
     return episode.play()
 
 
+@dataclass
 class _Episode:
     """The state of a running episode."""
 
-    def __init__(
-        self,
-        env: Env,
-        spec: EpisodeSpec,
-        policy: PolicySpec,
-        adapter: Adapter,
-        protocol: Protocol,
-        observers: Sequence[Observer],
-        clock: Clock,
-        timer: PhaseTimer,
-    ):
-        self.env, self.spec, self.policy, self.adapter, self.protocol = env, spec, policy, adapter, protocol
-        self.observers, self.clock, self.timer = observers, clock, timer
-        self.max_steps = protocol.max_steps or env.spec.max_steps
-        self.executor: ChunkExecutor = RecedingHorizon(protocol.replan_steps)
-        self.frames = CameraFrames(env, clock, timer)
-        self.perturber = Perturber(protocol.perturbation, spec.key)
+    env: Env
+    spec: EpisodeSpec
+    policy: PolicySpec
+    adapter: Adapter
+    protocol: Protocol
+    observers: Sequence[Observer]
+    clock: Clock
+    timer: PhaseTimer
+
+    def __post_init__(self) -> None:
+        self.max_steps = self.protocol.max_steps or self.env.spec.max_steps
+        self.executor: ChunkExecutor = RecedingHorizon(self.protocol.replan_steps)
+        self.frames = CameraFrames(self.env, self.clock, self.timer)
+        self.perturber = Perturber(self.protocol.perturbation, self.spec.key)
         self.actions_hash = hashlib.sha256()
         self.result = RolloutResult()
 

@@ -53,7 +53,7 @@ def disturbed() -> EpisodeResult:
     return recorded(collection(noise=0.2, render=RenderSettings("fast", 48, 48)))
 
 
-def test_an_episode_is_recorded_step_by_step(disturbed, tmp_path):
+def test_records_an_episode_step_by_step(disturbed, tmp_path):
     demonstration = demonstration_from(disturbed.recording)
     assert demonstration.success
     assert demonstration.length == disturbed.played.steps
@@ -78,7 +78,7 @@ def test_an_episode_is_recorded_step_by_step(disturbed, tmp_path):
     assert np.ptp(dataset.environment_states[:, 4:7], axis=0).max() > 0.01, "and the drawer"
 
 
-def test_recorded_actions_are_those_of_the_expert_not_the_disturbed_ones(disturbed):
+def test_records_the_actions_of_the_expert_without_noise(disturbed):
     clean = recorded(collection(render=RenderSettings("fast", 48, 48)))
     first, undisturbed = demonstration_from(disturbed.recording), demonstration_from(clean.recording)
     np.testing.assert_array_equal(first.states[0], undisturbed.states[0])
@@ -87,7 +87,7 @@ def test_recorded_actions_are_those_of_the_expert_not_the_disturbed_ones(disturb
     assert disturbed.played.actions_sha256 != clean.played.actions_sha256
 
 
-def test_noise_is_the_same_for_the_same_query_and_stays_in_bounds():
+def test_noise_depends_on_the_query_alone_and_stays_in_bounds():
     settings = collection(noise=0.5).settings()
     (task,) = collection().task_specs()
     policy = Demonstrator(settings.spec(task), 0.5)
@@ -113,7 +113,7 @@ def test_noise_is_the_same_for_the_same_query_and_stays_in_bounds():
     assert np.std(actions[:, free], axis=0) == pytest.approx(0.5, rel=0.25)
 
 
-def test_rounds_make_up_for_failures_and_do_not_depend_on_the_order(tmp_path):
+def test_rounds_replace_failures_in_any_order(tmp_path):
     chosen = collection(episodes=3)
     tasks = {task.name: task for task in chosen.task_specs()}
     parts = _Parts(tmp_path / "parts", chosen)
@@ -136,7 +136,7 @@ def test_rounds_make_up_for_failures_and_do_not_depend_on_the_order(tmp_path):
     assert parts.useful() == 3
 
 
-def test_an_expert_that_keeps_failing_is_an_error(tmp_path):
+def test_rejects_an_expert_that_keeps_failing(tmp_path):
     chosen = collection(episodes=1, noise=3.0)
     tasks = {task.name: task for task in chosen.task_specs()}
     parts = _Parts(tmp_path / "parts", chosen)
@@ -154,7 +154,7 @@ def test_parts_belong_to_one_collection(tmp_path):
         _Parts(tmp_path / "parts", collection(noise=0.1))
 
 
-def test_what_cannot_be_collected_is_refused_first():
+def test_rejects_invalid_collections():
     with pytest.raises(CollectError, match="must be even"):
         collection(image_size=33)
     with pytest.raises(AdapterError, match="'nose_rgb'"):
@@ -163,7 +163,7 @@ def test_what_cannot_be_collected_is_refused_first():
         collection(robot="lamp").settings()
 
 
-def test_runs_never_meet_initial_states_of_demonstrations_by_chance():
+def test_seeds_of_demonstrations_and_runs_are_disjoint():
     learnt = {demonstration_seed(0, "metaworld", TASK, i) for i in range(2000)}
     tested = {episode_seed(0, "metaworld", TASK, i) for i in range(2000)}
     assert not learnt & tested

@@ -1,5 +1,3 @@
-"""An episode that begins where a policy got to: the same wherever it is played, and the expert's from there on."""
-
 import dataclasses
 import re
 import shutil
@@ -26,7 +24,7 @@ def made(task: str, policy: str, max_steps: int):
     return rolled_in(RollIn(policy, max_steps, replan_steps=10))("metaworld", task, RENDER)
 
 
-def test_reset_plays_the_policy_for_the_steps_of_the_seed():
+def test_reset_plays_the_policy_for_the_number_of_steps_of_the_seed():
     roll_in = RollIn("random", 40, 10)
     lengths = [roll_in.steps(seed) for seed in range(300)]
     assert set(lengths) == set(range(41)), "from none to all"
@@ -49,7 +47,7 @@ def test_reset_plays_the_policy_for_the_steps_of_the_seed():
     assert env.spec.max_steps == plain.spec.max_steps - 40
 
 
-def test_a_policy_that_solves_the_task_leaves_half_of_it_to_show():
+def test_replays_half_of_the_steps_if_the_policy_solves_the_task():
     env, plain = made(CLOSE, "expert", 300), make_env("metaworld", CLOSE, RENDER)
     roll_in = RollIn("expert", 300, 10)
     seed = next(seed for seed in range(100) if roll_in.steps(seed) > 250)
@@ -60,7 +58,7 @@ def test_a_policy_that_solves_the_task_leaves_half_of_it_to_show():
     assert not result.success
 
 
-def test_a_network_looks_through_its_cameras_and_is_asked_once_per_chunk():
+def test_queries_a_network_with_its_cameras_once_per_chunk():
     roll_in = RollIn("pi0-tiny@random", 30, replan_steps=10)
     asked = []
     env = rolled_in(roll_in)("metaworld", REACH, RENDER)
@@ -75,7 +73,7 @@ def test_a_network_looks_through_its_cameras_and_is_asked_once_per_chunk():
     np.testing.assert_array_equal(env.snapshot(), first)
 
 
-def test_what_is_recorded_is_the_experts_part(tmp_path):
+def test_records_the_part_of_the_expert_only(tmp_path):
     chosen = Collection(
         "metaworld", (REACH,), 2, seed=3, image_size=32, render=RENDER, roll_in="random", roll_in_steps=30
     )
@@ -93,7 +91,7 @@ def test_what_is_recorded_is_the_experts_part(tmp_path):
         np.testing.assert_array_equal(data.states[episode.begin], start)
 
 
-def test_other_weights_under_the_same_name_make_another_collection(tmp_path):
+def test_rejects_other_weights_of_the_same_name_when_resuming(tmp_path):
     chosen = Collection("metaworld", (REACH,), 1, roll_in="pi0-tiny")
     ours = chosen.rolled_in_by().weights_sha256()
     assert re.fullmatch("[0-9a-f]{64}", ours)
@@ -109,7 +107,7 @@ def test_other_weights_under_the_same_name_make_another_collection(tmp_path):
         _Parts(tmp_path / "parts", chosen)
 
 
-def test_what_cannot_be_rolled_in_is_refused_first(tmp_path):
+def test_rejects_policies_that_cannot_play_the_tasks(tmp_path):
     chosen = Collection("metaworld", (REACH,), 1, roll_in="random")
     with pytest.raises(UnknownPolicyError, match="no policy 'rendom'"):
         dataclasses.replace(chosen, roll_in="rendom").rolled_in_by()

@@ -1,5 +1,3 @@
-"""The loop itself, in one process, on the point suite."""
-
 import hashlib
 
 import numpy as np
@@ -45,7 +43,7 @@ def test_an_episode_without_success_ends_at_the_step_limit():
 
 
 @pytest.mark.parametrize(("replan", "queries"), [(1, 12), (3, 4), (5, 3), (100, 3)])
-def test_a_policy_is_asked_again_after_the_replan_interval_or_its_whole_chunk(replan, queries):
+def test_queries_again_after_the_replan_interval_or_the_whole_chunk(replan, queries):
     policy = PointPolicy(chunk_steps=5, noise=5.0)
     played = run_episode(
         point_env(), one_spec(), policy, ADAPTER, protocol(replan_steps=replan, max_steps=12)
@@ -55,20 +53,20 @@ def test_a_policy_is_asked_again_after_the_replan_interval_or_its_whole_chunk(re
     assert [query.index for query in played.queries] == list(range(queries))
 
 
-def test_nothing_is_drawn_between_queries():
+def test_renders_nothing_between_queries():
     policy = PointPolicy(cameras=("base_0_rgb",), noise=5.0)
     env = point_env()
     played = run_episode(env, one_spec(), policy, ADAPTER, protocol(replan_steps=4, max_steps=12))
     assert env.renders == played.renders == len(played.queries) == 3
 
 
-def test_a_policy_without_cameras_draws_nothing():
+def test_renders_nothing_for_a_policy_without_cameras():
     env = point_env()
     run_episode(env, one_spec(), PointPolicy(), ADAPTER, protocol())
     assert env.renders == 0
 
 
-def test_queries_carry_keys_of_the_episode_and_their_number():
+def test_queries_carry_episode_step_and_key():
     policy, spec = PointPolicy(noise=5.0), one_spec()
     run_episode(point_env(), spec, policy, ADAPTER, protocol(replan_steps=2, max_steps=6))
     assert [query.key for query in policy.asked] == [query_key(spec.key, i) for i in range(3)]
@@ -77,7 +75,7 @@ def test_queries_carry_keys_of_the_episode_and_their_number():
     assert {query.episode for query in policy.asked} == {f"point-expert/points/{spec.protocol}/point/0"}
 
 
-def test_the_same_episode_twice_gives_the_same_record():
+def test_replaying_an_episode_gives_the_same_hashes():
     records = [
         run_episode(point_env(), one_spec(), PointPolicy(noise=0.3), ADAPTER, protocol()) for _ in range(2)
     ]
@@ -85,7 +83,7 @@ def test_the_same_episode_twice_gives_the_same_record():
     assert records[0].final_state_sha256 == records[1].final_state_sha256
 
 
-def test_the_action_hash_is_that_of_the_executed_actions():
+def test_hashes_the_executed_actions():
     policy = PointPolicy(chunk_steps=3, noise=5.0)
     spec = one_spec()
     played = run_episode(point_env(), spec, policy, ADAPTER, protocol(replan_steps=2, max_steps=2))
@@ -101,7 +99,7 @@ def test_undecodable_tokens_end_the_episode_as_a_failure():
     assert played.record(one_spec(), policy.spec, attempts=1, video="").outcome == "failure"
 
 
-def test_undecodable_tokens_hold_still_where_the_protocol_says_so():
+def test_undecodable_tokens_hold_the_robot_if_the_protocol_says_so():
     policy = PointPolicy(undecodable_from=0)
     env = point_env()
     played = run_episode(
@@ -113,8 +111,8 @@ def test_undecodable_tokens_hold_still_where_the_protocol_says_so():
     np.testing.assert_array_equal(env.state(), fresh.state())
 
 
-def test_stages_of_a_query_add_up_to_its_total_and_frames_shared_with_a_video_still_count():
-    ticks = iter(np.arange(0.0, 1000.0, 1.0))  # A clock that moves a second at every look.
+def test_stages_of_a_query_add_up_to_its_total_even_if_an_observer_rendered_first():
+    ticks = iter(np.arange(0.0, 1000.0, 1.0))  # A clock that advances a second at every reading.
     policy = PointPolicy(cameras=("base_0_rgb",), noise=5.0)
     rules = protocol(max_steps=1)
     observer = EventLog()  # Renders the camera before the policy needs it.
@@ -141,7 +139,7 @@ def test_stages_of_a_query_add_up_to_its_total_and_frames_shared_with_a_video_st
     assert row.transport_ms == 500.0
 
 
-def test_what_breaks_in_the_simulator_passes_through():
+def test_raises_errors_of_the_environment():
     env = PointEnv(point_task("raises-in-step"), RenderSettings("fast", 16, 16))
     with pytest.raises(RuntimeError, match="diverged"):
         run_episode(env, one_spec(), PointPolicy(), ADAPTER, protocol())

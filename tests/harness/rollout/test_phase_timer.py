@@ -1,28 +1,55 @@
-"""What a process is doing, and how long that took."""
-
-import time
-
 import pytest
 
+from simloop.harness.rollout import phase_timer
 from simloop.harness.rollout.phase_timer import PhaseTimers
 
 
-def test_a_phase_counts_when_it_has_come_to_its_end():
-    timers = PhaseTimers()
+class Clock:
+    """Time that passes when the test says so."""
+
+    def __init__(self):
+        self.now = 100.0
+        self.cpu = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+    def thread_time(self):
+        return self.cpu
+
+    def wait(self, seconds):
+        self.now += seconds
+
+    def compute(self, seconds):
+        self.now += seconds
+        self.cpu += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(phase_timer, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def timers(clock):
+    return PhaseTimers(_idle_since=clock.now)
+
+
+def test_counts_a_span_when_it_ends(timers, clock):
     timer = timers.enter()
     with timer.span("step"):
         assert timer.phase == "step"
         assert timers.read()["step"].count == 0
-        time.sleep(0.01)
+        clock.compute(2.0)
+        clock.wait(1.0)
     totals = timers.read()["step"]
     assert timer.phase is None
-    assert totals.count == 1
-    assert totals.wall_s == totals.longest_s >= 0.01
-    assert totals.cpu_s < 0.01, "sleeping takes no time of the core"
+    assert (totals.count, totals.wall_s, totals.longest_s, totals.cpu_s) == (1, 3.0, 3.0, 2.0)
 
 
-def test_what_broke_does_not_count():
-    timers = PhaseTimers()
+def test_does_not_count_a_span_that_raises(timers):
     timer = timers.enter()
     with pytest.raises(ValueError, match="broken"), timer.span("reset"):
         raise ValueError("broken")
@@ -30,22 +57,31 @@ def test_what_broke_does_not_count():
     assert timer.phase is None
 
 
-def test_a_process_is_idle_while_all_its_environments_wait():
-    timers = PhaseTimers()
-    time.sleep(0.01)
-    assert timers.idle_s() >= 0.01
+def test_is_idle_while_all_environments_wait(timers, clock):
+    clock.wait(1.0)
+    assert timers.idle_s() == 1.0
     one, two = timers.enter(), timers.enter()
-    before = timers.idle_s()
     with one.span("query"), two.span("step"):
-        time.sleep(0.01)
-    assert timers.idle_s() == before, "the other one was simulated"
+        clock.wait(1.0)
+    assert timers.idle_s() == 1.0, "the other environment was simulated"
     with one.span("query"), two.span("query"):
-        time.sleep(0.01)
-    assert 0.01 <= timers.idle_s() - before < 0.1
-    between = timers.idle_s()
-    time.sleep(0.005)
-    assert timers.idle_s() == between
+        clock.wait(2.0)
+    assert timers.idle_s() == 3.0
+    clock.wait(1.0)
+    assert timers.idle_s() == 3.0
     timers.leave()
     timers.leave()
-    time.sleep(0.005)
-    assert timers.idle_s() >= between + 0.005
+    clock.wait(4.0)
+    assert timers.idle_s() == 7.0
+
+
+def test_a_reply_waits_its_turn_while_another_environment_is_simulated(timers, clock):
+    one, two = timers.enter(), timers.enter()
+    with one.span("query"):
+        sent_at = clock.now
+        clock.wait(1.0)
+        with two.span("query"):
+            pass
+    assert one.turn_s(sent_at) == 1.0
+    assert one.turn_s(clock.now + 1.0) == 0.0
+    assert one.turn_s(None) == 0.0

@@ -1,5 +1,3 @@
-"""Videos of episodes."""
-
 import io
 
 import av
@@ -25,7 +23,7 @@ def frames_of(video: bytes):
 
 
 @pytest.mark.parametrize(("every", "count"), [(1, 10), (2, 6), (4, 4), (100, 2)])
-def test_a_video_shows_all_cameras_side_by_side_in_real_time_with_first_and_last_frame(every, count):
+def test_shows_all_cameras_side_by_side_in_real_time_with_first_and_last_frame(every, count):
     env = PointEnv(point_task(), RenderSettings("fast", 48, 64))
     recorder = VideoRecorder(("top", "hand"), every, env.spec.control_hz)
     adapter = Adapter("points", "point")
@@ -38,7 +36,7 @@ def test_a_video_shows_all_cameras_side_by_side_in_real_time_with_first_and_last
     assert red.max() > 100, "the left half shows the camera `top`, whose point is red"
 
 
-def test_odd_sizes_are_cut_to_what_the_codec_takes():
+def test_crops_odd_sizes_to_even_ones():
     env = PointEnv(point_task(), RenderSettings("fast", 31, 45))
     env.reset(0)
     recorder = VideoRecorder(("top",), 1, 20.0)
@@ -48,7 +46,7 @@ def test_odd_sizes_are_cut_to_what_the_codec_takes():
     assert frames[0].shape == (30, 44, 3)
 
 
-def test_a_video_of_an_episode_that_broke_has_no_content():
+def test_has_no_content_if_the_episode_broke():
     env = PointEnv(point_task(), RenderSettings("fast", 16, 16))
     env.reset(0)
     recorder = VideoRecorder(("top",), 1, 20.0)

@@ -1,5 +1,3 @@
-"""Queries of many episodes in one call."""
-
 import asyncio
 import threading
 import time
@@ -24,20 +22,20 @@ def answer_with_keys(queries) -> InferenceResult:
     return InferenceResult(chunks, host_s=0.1, device_s=0.2, post_s=0.3)
 
 
-class Told(StubPolicy):
-    """Does in a call what the test says."""
+class Scripted(StubPolicy):
+    """Answers with a function of the test."""
 
     def __init__(self, infer):
         super().__init__(Stub())
-        self._on_progress = infer
+        self._infer = infer
 
     def infer(self, queries, batch_size):
-        return self._on_progress(queries)
+        return self._infer(queries)
 
 
 def run(batch_sizes, infer, scenario):
     async def main():
-        batcher = Batcher(infer if isinstance(infer, StubPolicy) else Told(infer), batch_sizes)
+        batcher = Batcher(infer if isinstance(infer, StubPolicy) else Scripted(infer), batch_sizes)
         try:
             return await scenario(batcher)
         finally:
@@ -48,7 +46,7 @@ def run(batch_sizes, infer, scenario):
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.integers(1, 7))
-def test_every_query_gets_its_own_answer_whatever_the_order_of_arrival(pauses, batch_size):
+def test_every_query_gets_its_own_reply_in_any_order_of_arrival(pauses, batch_size):
     sizes = []
 
     def infer(queries):
@@ -70,7 +68,7 @@ def test_every_query_gets_its_own_answer_whatever_the_order_of_arrival(pauses, b
     assert {reply.batch_size for reply in replies} == {batch_size}
 
 
-def test_queries_that_wait_while_the_model_works_share_the_next_call():
+def test_queries_that_arrive_during_a_call_share_the_next():
     release, sizes = threading.Event(), []
 
     def infer(queries):
@@ -98,11 +96,11 @@ def test_queries_that_wait_while_the_model_works_share_the_next_call():
     assert (load.batches, load.rows, load.places, load.waiting) == (3, 6, 12, 0)
 
 
-def test_the_next_batch_is_encoded_stacked_and_copied_while_the_model_runs():
+def test_encodes_and_stacks_the_next_batch_while_the_model_runs():
     began, release = threading.Event(), threading.Event()
     steps = []
 
-    class Watched(Told):
+    class Watched(Scripted):
         def encode(self, query):
             steps.append(("encode", query.key))
             return query
@@ -132,7 +130,7 @@ def test_the_next_batch_is_encoded_stacked_and_copied_while_the_model_runs():
     assert [step for step in steps if step[0] == "run"] == [("run", [0]), ("run", [1, 2]), ("run", [3])]
 
 
-def test_free_buckets_are_the_smallest_that_hold_what_waits():
+def test_uses_the_smallest_batch_size_that_holds_the_waiting_queries():
     release, sizes = threading.Event(), []
 
     def infer(queries):
@@ -155,7 +153,7 @@ def test_free_buckets_are_the_smallest_that_hold_what_waits():
 
 
 @pytest.mark.parametrize("part", ["encode", "assemble", "run"])
-def test_a_failing_call_fails_its_queries_and_no_others(part):
+def test_a_failing_call_fails_its_own_queries_only(part):
     class Failing(StubPolicy):
         pass
 
@@ -182,7 +180,7 @@ def test_a_failing_call_fails_its_queries_and_no_others(part):
     np.testing.assert_array_equal(later.chunk.actions, wanted[1].actions)
 
 
-def test_the_time_of_a_running_call_can_be_seen_while_it_runs():
+def test_reports_the_time_of_a_running_call():
     release, running = threading.Event(), threading.Event()
 
     def infer(queries):
