@@ -1,0 +1,218 @@
+"""Python interface of simloop; `import simloop` re-exports it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import pandas as pd
+from rich.console import Console
+
+from simloop.envs import registry
+from simloop.envs.interface import RenderProfile, RenderSettings
+from simloop.envs.rendering import draw_test_frame
+from simloop.harness.adapters.registry import checked_adapter
+from simloop.harness.engine.resources import Resources
+from simloop.harness.planning.experiment import Experiment
+from simloop.harness.planning.policy_names import parse
+from simloop.harness.planning.protocol import DEFAULT, Protocol, named_protocol
+from simloop.harness.recording.provenance import Provenance
+from simloop.harness.recording.run_folder import RunFolder
+from simloop.policies.interface import BatchedPolicy, Policy, batched
+from simloop.results.records import runs as records
+from simloop.results.statistics.intervals import wilson
+from simloop.results.tables.run_tables import render
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Finished episodes of one run or several."""
+
+    runs: records.Runs
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The run folders."""
+        return tuple(source.folder for source in self.runs.sources)
+
+    @property
+    def episodes(self) -> pd.DataFrame:
+        """One row per episode, with the fields of `simloop.results.records.records.EpisodeRecord`."""
+        return self.runs.episodes
+
+    @property
+    def queries(self) -> pd.DataFrame:
+        """One row per query, with its latencies in milliseconds (`QueryRecord`)."""
+        return self.runs.queries
+
+    def success_rates(self) -> pd.DataFrame:
+        """Success rates in [0, 1] by policy and task, with 95 % Wilson intervals. Errors are not counted.
+
+        Returns:
+          Columns `successes`, `episodes`, `rate`, `low` and `high`; index `policy`, `task`.
+        """
+        played = self.episodes[self.episodes["outcome"] != "error"]
+        succeeded = (played["outcome"] == "success").groupby([played["policy"], played["task"]])
+        rates = succeeded.agg(["sum", "size"]).set_axis(["successes", "episodes"], axis=1)
+        intervals = [wilson(int(k), int(n)) for k, n in rates.itertuples(index=False)]
+        return rates.assign(
+            rate=rates["successes"] / rates["episodes"],
+            low=[interval.low for interval in intervals],
+            high=[interval.high for interval in intervals],
+        )
+
+    def __str__(self) -> str:
+        """The tables of success rates and latencies, as text."""
+        return render(self.runs, "terminal")
+
+    def _repr_html_(self) -> str:
+        return render(self.runs, "html")
+
+
+def evaluate(
+    policies: str | Policy | BatchedPolicy | Sequence[str | Policy | BatchedPolicy],
+    tasks: str | Sequence[str] = (),
+    *,
+    episodes: int = 10,
+    suite: str = "metaworld",
+    protocol: str | Protocol = DEFAULT,
+    seed: int = 0,
+    out: str | Path | None = None,
+    batch_size: int = 4,
+    resources: Resources | None = None,
+    video_every: int | None = None,
+) -> Evaluation:
+    """Play episodes of policies in simulation and return their outcomes.
+
+    Policies that are named run as `simloop run` does: on Ray actors, in parallel. If a policy object is among them,
+    all are played one episode after another in this process, without Ray.
+
+    Args:
+      policies: Names as on the command line (`expert`, `pi0-tiny`, `mine=pi05_libero@FOLDER`), or policy objects,
+        which need the attribute `spec` and the method `infer`.
+      tasks: Tasks or groups of tasks of the suite; by default the suite's default group.
+      episodes: Episodes per policy and task.
+      suite: Name of the suite.
+      protocol: Rules of the episodes, or their name.
+      seed: Root of initial states and policy noise, equal for all policies: episodes are paired.
+      out: Run folder. An existing one is resumed: only its missing episodes are played. By default a new temporary
+        folder, which is not deleted.
+      batch_size: Rows of each call of a policy worker; not used in this process.
+      resources: Processes and devices to use; not used in this process.
+      video_every: Control steps between two frames of videos, None for no videos; not used in this process.
+
+    Raises:
+      UnknownPolicyError, UnknownNameError, AdapterError, ExperimentError: If the evaluation cannot be planned.
+      RunFolderError: If `out` belongs to another experiment.
+    """
+    several = [policies] if isinstance(policies, str) or hasattr(policies, "infer") else list(policies)
+    experiment = Experiment(
+        name="",
+        suite=suite,
+        tasks=(tasks,) if isinstance(tasks, str) else tuple(tasks) or (registry.suite(suite).default_group,),
+        policies=tuple(policy if isinstance(policy, str) else policy.spec.name for policy in several),
+        episodes=episodes,
+        seed=seed,
+        protocol=protocol if isinstance(protocol, Protocol) else named_protocol(suite, protocol),
+        batch_size=batch_size,
+    )
+    folder = Path(tempfile.mkdtemp(prefix="simloop-")) if out is None else Path(out)
+    if all(isinstance(policy, str) for policy in several):
+        from simloop.harness.run import run  # Imports Ray.
+
+        run(experiment, folder, resources or Resources(), video_every, Console(stderr=True))
+    else:
+        loaded = [load_policy(policy) if isinstance(policy, str) else batched(policy) for policy in several]
+        _play_here(experiment, folder, loaded)
+    return load_runs(folder)
+
+
+def _play_here(experiment: Experiment, folder: Path, policies: Sequence[BatchedPolicy]) -> None:
+    """Play the missing episodes of an experiment in this process."""
+    from simloop.harness.rollout.loop import run_episode
+
+    tasks, plan, suite = experiment.task_specs(), experiment.plan(), registry.suite(experiment.suite)
+    adapters = {policy.spec.name: checked_adapter(policy.spec, tasks) for policy in policies}
+    by_name = {policy.spec.name: policy for policy in policies}
+    draws = any(policy.spec.cameras for policy in policies)
+    renderer = draw_test_frame(RenderSettings("fast", 64, 64)).gl_renderer if draws else "none"
+    with RunFolder(folder, experiment, plan) as run_folder:
+        missing = [spec for spec in plan.episodes if spec.id not in run_folder.done]
+        provenance = Provenance(folder, plan.sha256, experiment.protocol.sha256, renderer, (1,))
+        for name, policy in by_name.items():
+            compile_s = policy.prepare(1)
+            provenance.add_policy(name, policy.device(), policy.fingerprint(), 0.0, compile_s, (1,))
+        for task in tasks:
+            env = suite.make(task.name, experiment.protocol.render)
+            try:
+                for spec in missing:
+                    if spec.task == task.name:
+                        policy = by_name[spec.policy]
+                        played = run_episode(env, spec, policy, adapters[spec.policy], experiment.protocol)
+                        record = played.record(spec, policy.spec, attempts=1, video="")
+                        run_folder.append(record, played.queries)
+            finally:
+                env.close()
+        provenance.finish("complete")
+
+
+def load_runs(*folders: str | Path) -> Evaluation:
+    """Read run folders, finished or not.
+
+    Args:
+      folders: Run folders; `NAME=FOLDER` puts `NAME:` before the policies of a run, to set runs side by side.
+
+    Raises:
+      LedgerError: If a folder is not that of a run, its records were altered, or the runs cannot be joined.
+    """
+    return Evaluation(records.load_runs(list(folders)))
+
+
+def load_policy(policy: str) -> BatchedPolicy:
+    """Load a policy with its weights.
+
+    Args:
+      policy: Name as on the command line, such as `pi0-tiny` or `mine=pi05_libero@FOLDER`.
+
+    Raises:
+      UnknownPolicyError: If there is no such policy or checkpoint folder, or the policy needs a checkpoint.
+    """
+    named = parse(policy)
+    named.require_weights()
+    return named.load()
+
+
+def make(
+    task: str,
+    *,
+    suite: str = "metaworld",
+    cameras: Sequence[str] | None = None,
+    render_mode: str | None = "rgb_array",
+    height: int = 224,
+    width: int = 224,
+    profile: RenderProfile = "fast",
+) -> gymnasium.Env[dict[str, Any], Any]:
+    """Create a task as a `gymnasium.Env`, truncated at its step limit.
+
+    Args:
+      task: Name of the task, with or without its version.
+      suite: Name of the suite.
+      cameras: Cameras of the observation; by default the first camera of the task.
+      render_mode: `rgb_array`, or None if `render` is not needed.
+      height: Height of images in pixels.
+      width: Width of images in pixels.
+      profile: Render profile; see `simloop.envs.interface.RenderSettings`.
+
+    Raises:
+      UnknownNameError: If there is no such suite or task.
+    """
+    from simloop.envs.gym import GymEnv
+
+    env = GymEnv(
+        suite, task, cameras=cameras, render_mode=render_mode, height=height, width=width, profile=profile
+    )
+    return gymnasium.wrappers.TimeLimit(env, env.spec_of_task.max_steps)
