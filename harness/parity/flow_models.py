@@ -14,7 +14,8 @@ from simloop.policies.inference.flat_jit import compiled
 from simloop.policies.models.attention import block_mask
 from simloop.policies.models.kv_cache import empty_cache
 from simloop.policies.models.model_input import ModelInput, image_as_float
-from simloop.policies.models.pi0 import Pi0, flow_target, joint_attention, training_noise_and_time
+from simloop.policies.models.flow_matching import flow_target, training_noise_and_time
+from simloop.policies.models.pi0 import Pi0, joint_attention
 
 LOSS_KEY_OFFSET, SAMPLE_KEY_OFFSET = 1234, 7
 """The recording drew the noise of the loss from key(seed + 1234) and that of sampling from key(seed + 7)."""

@@ -18,7 +18,7 @@ from simloop.policies.models.configs import GemmaConfig, LoraConfig
 from simloop.policies.models.experts import GatedMlp
 from simloop.policies.models.norms import AdaptiveRMSNorm, RMSNorm
 from simloop.policies.models.parameters import restored
-from simloop.policies.models.pi0 import embed_time, training_times
+from simloop.policies.models.flow_matching import embed_time, training_times
 from simloop.policies.models.pi0_fast import align_right
 from simloop.policies.models.projections import Einsum
 

@@ -32,7 +32,8 @@ from simloop.policies.models.attention import attend, block_mask, rotate, rotati
 from simloop.policies.models.kv_cache import write
 from simloop.policies.models.model_input import AnyArray, ModelInput, image_as_float
 from simloop.policies.models.parameters import Model, flatten, model_from
-from simloop.policies.models.pi0 import Pi0, noise_from_keys
+from simloop.policies.models.flow_matching import noise_from_keys
+from simloop.policies.models.pi0 import Pi0
 from simloop.policies.models.pi0_fast import END_TOKEN, Pi0Fast, align_right
 from simloop.policies.models.prefix import positions_of_valid
 

@@ -1,4 +1,4 @@
-"""Programs compiled ahead of time, one for each shape of what they are called with."""
+"""Programs compiled ahead of time, one per shape of their arguments."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ import jax
 from simloop.policies.interface import CompilationProgress
 
 COMPILED_AT_ONCE = 4
-"""XLA compiles beside Python. Each compilation of a full-size model takes gigabytes while it lasts."""
+"""Compilations that run in parallel. Each one of a full-size model takes gigabytes of memory."""
 
 CompilerOptions = Mapping[str, str | bool]
 
 
 class Programs:
-    """A compiled function of arguments whose program for each shape of them is made once, ahead of the first call.
+    """Function that is compiled once per shape of its arguments, ahead of the first call.
 
-    `jax.jit` keeps its programs too, but makes each at its first call, one after the other and in silence.
+    `jax.jit` caches programs too, but compiles each at its first call, one after another and without progress.
 
     Args:
-      function: As `inference.compiled` returns it: a jitted function whose first arguments are given.
-      described: Says in a few words which program answers these arguments.
-      options: For XLA, by name, such as xla_gpu_graph_min_graph_size; one that XLA does not know is an error.
+      function: A jitted function whose first arguments are given, as `flat_jit.compiled` returns it.
+      describe: Describes the program for these arguments in a few words.
+      options: XLA options by name, such as xla_gpu_graph_min_graph_size; an unknown name is an error.
     """
 
     def __init__(
         self,
         function: functools.partial,
-        described: Callable[..., str],
+        describe: Callable[..., str],
         options: CompilerOptions | None = None,
     ):
         self._jitted: Any = function.func
         self._given = function.args
-        self._described = described
+        self._describe = describe
         self._options = dict(options or {})
         self._made: dict[Hashable, jax.stages.Compiled] = {}
         self._prepared = False
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of compiled programs."""
         return len(self._made)
 
     def __call__(self, *arguments: Any) -> Any:
-        """Call the program for these shapes. If there is none it is compiled now, and the log says so."""
+        """Call the program for these shapes. A missing one is compiled now, and logged."""
         program = self._made.get(_shapes(arguments))
         if program is None:
-            program = self._surprised(arguments)
+            program = self._compile_late(arguments)
         return program(*self._given, *arguments)
 
     def prepare(
@@ -59,14 +59,14 @@ class Programs:
         calls: Sequence[tuple],
         on_progress: Callable[[CompilationProgress], None] | None = None,
     ) -> None:
-        """Compile what calls with these arguments will need, several at a time; nothing is called.
+        """Compile the programs for calls with these arguments, several at a time; nothing is called.
 
         Args:
-          calls: Arguments, placed as they will be.
-          told: Told how many programs are done, before the first and after each. Nothing if all are there.
+          calls: Arguments, on the devices that calls will have them on.
+          on_progress: Called before the first program and after each; never if all are compiled already.
 
         Raises:
-          Exception: What XLA raises, once those under way have ended.
+          Exception: Raised by XLA, once the compilations under way have ended.
         """
         self._prepared = True
         missing = {
@@ -77,17 +77,16 @@ class Programs:
         if not missing:
             return
         began = time.perf_counter()
-        under_way = {shapes: self._described(*arguments) for shapes, arguments in missing.items()}
+        under_way = {shapes: self._describe(*arguments) for shapes, arguments in missing.items()}
 
-        def tell() -> None:
+        def report() -> None:
             if on_progress is not None:
                 done = len(missing) - len(under_way)
                 seconds = time.perf_counter() - began
                 on_progress(CompilationProgress(done, len(missing), tuple(under_way.values()), seconds))
-
-        tell()
+        report()
         with ThreadPoolExecutor(COMPILED_AT_ONCE, "compile") as pool:
-            # Tracing is Python's, and stays in this thread and its settings.
+            # Tracing stays in this thread, whose JAX configuration applies.
             compiling = {
                 pool.submit(self._lowered(arguments).compile, self._options or None): shapes
                 for shapes, arguments in missing.items()
@@ -96,27 +95,27 @@ class Programs:
                 shapes = compiling[done]
                 self._made[shapes] = done.result()
                 del under_way[shapes]
-                tell()
+                report()
 
     def _lowered(self, arguments: tuple) -> jax.stages.Lowered:
         lowered: jax.stages.Lowered = self._jitted.lower(*self._given, *arguments)
         return lowered
 
-    def _surprised(self, arguments: tuple) -> jax.stages.Compiled:
-        """A program that nobody has asked for ahead of time."""
+    def _compile_late(self, arguments: tuple) -> jax.stages.Compiled:
+        """Compile a program that was not prepared."""
         began = time.perf_counter()
         program = self._lowered(arguments).compile(self._options or None)
         self._made[_shapes(arguments)] = program
         logging.getLogger(__name__).log(
             logging.WARNING if self._prepared else logging.INFO,
-            "Compiled for %s when it was first asked for, in %.1f s.",
-            self._described(*arguments),
+            "Compiled the program for %s at its first call, in %.1f s.",
+            self._describe(*arguments),
             time.perf_counter() - began,
         )
         return program
 
 
 def _shapes(arguments: tuple) -> Hashable:
-    """What decides which program answers these arguments."""
+    """Return the key of the program for these arguments."""
     leaves, structure = jax.tree.flatten(arguments)
     return structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)

@@ -1,4 +1,4 @@
-"""From the name of a preset, and a checkpoint if there is one, to a policy that answers queries."""
+"""Loading of policies from a preset and, if there is one, a checkpoint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from simloop.policies.inference.model_policy import ModelPolicy, PolicyTokenizer
 from simloop.policies.inference.placement import made_on, weights_bytes
 from simloop.policies.inference.quantization import SETTING, Quantization, QuantizationError
 from simloop.policies.inference.quantized_model import quantized
-from simloop.policies.inference.unrolling import unrolled_where_it_pays
 from simloop.policies.interface import Weights
 from simloop.policies.models.configs import ModelConfig
 from simloop.policies.models.inference_plan import InferencePlan
@@ -33,7 +32,7 @@ from simloop.policies.tokenizers.fast_actions import (
 from simloop.policies.tokenizers.sentencepiece_model import TokenizerFileError, load_sentencepiece
 from simloop.policies.transforms.normalization import NormStats, identity_stats, load_norm_stats
 
-KEEP_COMPILED_S = 0.5  # Programs that compile faster than this are not worth a file.
+KEEP_COMPILED_S = 0.5  # Programs that compile faster are not worth a file.
 
 
 class NoWeightsError(ValueError):
@@ -54,14 +53,14 @@ def load_policy(
     """Load a policy onto the default device, or onto several.
 
     Args:
-      name: Of a preset.
-      checkpoint: Folder with trained weights and statistics, in any format of `simloop.policies.checkpoints`.
-        Without one, the weights that come with simloop, for presets that have some.
-      seed: Of weights that are drawn.
-      random_weights: Draw weights for any preset. Its actions mean nothing; its speed does.
-      plan: How it is executed. Over several devices, rows of a batch are split over all of them where
+      name: Name of a preset.
+      checkpoint: Folder with trained weights and statistics, in any format of `simloop.policies.checkpoints`;
+        by default the bundled weights, for presets that have some.
+      seed: Seed of random weights.
+      random_weights: Draw random weights for any preset. Their actions mean nothing; their speed does.
+      plan: How the policy is executed. With several devices, rows of a batch are split over all of them if
         their number divides the batch, and the weights over as few as can hold them.
-      keep_model: As `ModelPolicy` takes it; without, memory holds the weights once.
+      keep_model: As for `ModelPolicy`; without, memory holds the weights once.
 
     Raises:
       DevicesError: If this process does not see so many devices, or they have too little memory.
@@ -77,16 +76,11 @@ def load_policy(
             raise NoWeightsError(chosen.where_to_get_weights())
         checkpoint = chosen.bundled
     keep_compiled_programs()
-    words = load_words(_with_own_action_tokens(chosen, checkpoint))
-    # What the policy is stays the preset's; how it is compiled is up to the device.
-    config = unrolled_where_it_pays(chosen.model, jax.default_backend())
-    plan = plan or InferencePlan()
-    mesh = serving_mesh(plan.devices, weights_bytes(config))
+    tokenizers = load_tokenizers(_with_own_action_tokens(chosen, checkpoint))
     recorded = None if checkpoint is None else settings_of(checkpoint).get(SETTING)
-    kernels = plan.kernels
-    if recorded is not None or not (config.unroll_layers and config.optimizations.joined_projections):
-        kernels = dataclasses.replace(kernels, gated_product="xla")  # It takes fused weights.
-    config = dataclasses.replace(config, kernels=kernels)
+    plan = _plan_here(plan or InferencePlan(), chosen, quantized=recorded is not None)
+    config = chosen.model
+    mesh = serving_mesh(plan.devices, weights_bytes(config))
     weights: Weights
     if checkpoint is None:
         weights = "untrained"
@@ -103,31 +97,41 @@ def load_policy(
         stats = _checkpoint_stats(chosen, opened)
         model = _checkpoint_model(config, opened, mesh)
         if (quantization := opened.settings.get(SETTING)) is not None:
-            model = _quantized(model, quantization, opened.path)
+            model = _quantized(model, quantization, plan, opened.path)
     spec = dataclasses.replace(chosen.spec(), weights=weights)
-    return ModelPolicy(chosen, spec, model, stats, words, mesh, keep_model=keep_model)
+    return ModelPolicy(chosen, spec, model, stats, tokenizers, mesh, plan=plan, keep_model=keep_model)
 
 
-def _quantized(model: Model, quantization: object, path: Path) -> Model:
+def _plan_here(plan: InferencePlan, chosen: Preset, *, quantized: bool) -> InferencePlan:
+    """Make the choices of a plan for the default device."""
+    plan = plan.on(jax.default_backend(), unroll_on_cpu=chosen.unroll_on_cpu)
+    if quantized:
+        plan = dataclasses.replace(plan, fused_projections=True)
+    if quantized or not plan.fused_projections:  # Libraries take fused weights that are not quantised.
+        plan = dataclasses.replace(plan, kernels=dataclasses.replace(plan.kernels, gated_product="xla"))
+    return plan
+
+
+def _quantized(model: Model, quantization: object, plan: InferencePlan, path: Path) -> Model:
     try:
-        return quantized(model, Quantization.from_json(quantization))
+        return quantized(model, Quantization.from_json(quantization), plan)
     except QuantizationError as error:
         raise CheckpointError(f"{path}: {error}") from error
 
 
 def keep_compiled_programs() -> None:
-    """Let JAX keep compiled programs in the cache folder, unless it has been told where already."""
+    """Cache compiled programs in the folder of simloop, unless JAX is configured to cache them elsewhere."""
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(simloop_home() / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", KEEP_COMPILED_S)
 
 
-def load_words(chosen: Preset) -> PolicyTokenizers:
-    """The tokenizers of a preset, fetched if need be.
+def load_tokenizers(chosen: Preset) -> PolicyTokenizers:
+    """Load the tokenizers of a preset, downloading them if needed.
 
     Raises:
       DownloadError: If a published tokenizer can neither be found nor fetched.
-      TokenizerFileError: If a tokenizer is not the one that the model was made for.
+      TokenizerFileError: If a tokenizer does not fit the model.
     """
     text = load_sentencepiece(chosen.text_model)
     if text.pieces != chosen.model.vocab_size:
@@ -145,7 +149,7 @@ def load_words(chosen: Preset) -> PolicyTokenizers:
 
 
 def _with_own_action_tokens(chosen: Preset, checkpoint: Path | None) -> Preset:
-    """The preset with the action tokenizer that was fitted for the checkpoint, if there is one."""
+    """Return the preset with the action tokenizer that was fitted for the checkpoint, if there is one."""
     if checkpoint is None or not (checkpoint / FOLDER_IN_CHECKPOINT).is_dir():
         return chosen
     return dataclasses.replace(chosen, action_tokens=checkpoint / FOLDER_IN_CHECKPOINT)
@@ -158,7 +162,7 @@ def _untrained_stats(chosen: Preset) -> NormStats:
 
 
 def _checkpoint_stats(chosen: Preset, opened: Checkpoint) -> NormStats:
-    """The statistics of this robot; those of the only one, if the checkpoint has only one."""
+    """Return the statistics of this robot, or of the only robot in the checkpoint."""
     ids = opened.statistics.asset_ids()
     published = chosen.published.asset_id if chosen.published is not None else None
     asset_id = published if published in ids else None
@@ -166,7 +170,7 @@ def _checkpoint_stats(chosen: Preset, opened: Checkpoint) -> NormStats:
 
 
 def _checkpoint_model(config: ModelConfig, opened: Checkpoint, mesh: Mesh | None) -> Model:
-    """The checkpoint's weights, in the dtype that the model computes in, as published inference does."""
+    """Load the weights of a checkpoint in the dtype that the model computes in, as published inference does."""
     expected = {name: jax.ShapeDtypeStruct(shape, config.dtype) for name, shape in shapes(config).items()}
     with progress_bar(f"Loading {opened.path.name}", unit="bytes") as update:
         where = None if mesh is None else state_sharding(expected, mesh)

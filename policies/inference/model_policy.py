@@ -1,7 +1,7 @@
-"""A model of the pi0 family as a policy: batches of queries in, chunks of actions out.
+"""Policy of a model of the pi0 family: batches of queries in, chunks of actions out.
 
-    queries → rows on the host → one call of a compiled function → actions in robot units
-              `query_rows`        `answering`                       here
+    queries -> rows on the host -> one call of a compiled function -> actions in robot units
+               `query_encoder`     `sampling`                         here
 
 Axis letters: b batch, c chunk steps, a padded action size, m generated tokens.
 """
@@ -22,7 +22,7 @@ from jaxtyping import Float, Int32, UInt32
 
 from simloop.policies.inference.compilation import CompilerOptions, Programs
 from simloop.policies.inference.query_encoder import QueryEncoder, Row, RowShape
-from simloop.policies.inference.sampling import TokenConstraints, answering
+from simloop.policies.inference.sampling import sampler
 from simloop.policies.interface import (
     BatchedPolicy,
     Chunk,
@@ -33,6 +33,7 @@ from simloop.policies.interface import (
     require_fitting,
 )
 from simloop.policies.models.constrained_decoding import action_grammar
+from simloop.policies.models.inference_plan import InferencePlan
 from simloop.policies.models.kernels import Kernels
 from simloop.policies.models.model_input import AnyArray, ModelInput
 from simloop.policies.models.parameters import Model, flatten
@@ -52,32 +53,24 @@ class PolicyTokenizers:
 
     text: SentencePieceModel
     answer: FastTokenizer | None = None
-    """For models that answer in tokens."""
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A query as the host has prepared it."""
-
-    query: Query
-    row: Row
+    """Tokenizer of answers, for models that answer in tokens."""
 
 
 @dataclass(frozen=True)
 class DeviceBatch:
-    """Queries where the device finds them, by shape."""
+    """Assembled queries, grouped by shape."""
 
     indices: tuple[list[int], ...]
-    """Which of the queries belong to each of `inputs`."""
+    """Indices of the queries in each of `inputs`."""
     inputs: list[tuple[ModelInput, jax.Array | np.ndarray]]
     queries: list[Query]
 
 
 class ModelPolicy(BatchedPolicy):
-    """Answers queries with one model, on one device or spread over several. Stateless between calls.
+    """Policy of one model, on one device or spread over several. Stateless between calls.
 
-    Batches are always filled to the bucket, so one program answers them, and in it a row meets the
-    same arithmetic in every place (tests/policies/inference/test_model_policy.py). Answers of different buckets
+    Batches are always padded to the batch size, so that one program answers them and a row undergoes the
+    same arithmetic at every index (tests/policies/inference/test_model_policy.py). Answers of different batch sizes
     differ by rounding, and so do those of different numbers of devices.
     """
 
@@ -87,65 +80,64 @@ class ModelPolicy(BatchedPolicy):
         spec: PolicySpec,
         model: Model,
         stats: NormStats,
-        words: PolicyTokenizers,
+        tokenizers: PolicyTokenizers,
         mesh: Mesh | None = None,
         *,
+        plan: InferencePlan | None = None,
         keep_model: bool = True,
         compiler_options: CompilerOptions | None = None,
     ):
-        """Make a policy of a model.
+        """Lay the model out and declare its programs; `prepare` compiles them.
 
         Args:
-          preset: What the model was made for.
-          spec: What the policy says of itself.
-          model: With its weights where they are to be. Its config may differ from the preset's in what changes
-            answers by rounding alone.
-          stats: Of the robot, by the keys `state` and `actions`.
-          words: The tokenizers.
-          mesh: Devices that the weights are on and that rows are split over; None for the default device.
-          keep_model: Whether the model stays of use. Without, its weights are deleted as they are laid out
-            for answering, so that memory holds them once; nobody else may use them any more.
-          compiler_options: For XLA, as `Programs` takes them.
+          preset: Preset that the model was made for.
+          spec: Spec of the policy.
+          model: With its weights on their devices, in the published layout or laid out for the plan.
+          stats: Normalisation statistics of the robot, by the keys `state` and `actions`.
+          tokenizers: Of prompts and answers.
+          mesh: Devices that hold the weights and that rows are split over; None for the default device.
+          plan: How the model is executed, all choices made; by default, as it is laid out.
+          keep_model: Keep the model usable. Otherwise its weights are deleted as they are laid out, so that memory
+            holds them once, and `model` must not be used afterwards.
+          compiler_options: XLA options, as `Programs` takes them.
         """
         self.mesh = mesh
-        self._kernels = model.config.kernels
+        self.plan = model.plan if plan is None else plan
         self._copies = mesh is not None or jax.default_backend() != "cpu"
         self.spec = spec
         self.preset = preset
         self._model = model if keep_model else None
         self._weights_sha256 = None if keep_model else weights_sha256(model)
         self.stats = stats
-        self.words = words
-        self.encoder = QueryEncoder(preset, words.text, Normalizer(preset.normalization, stats.get("state")))
+        self.tokenizers = tokenizers
+        self.encoder = QueryEncoder(
+            preset, tokenizers.text, Normalizer(preset.normalization, stats.get("state"))
+        )
         self._actions = Normalizer(preset.normalization, stats.get("actions"))
-        grammar, token_constraints = None, None
-        if words.answer is not None:
-            sizes = preset.model
-            token_constraints = TokenConstraints(words.answer.leading(), words.answer.candidates())
-            if preset.decoding == "constrained":
-                grammar = action_grammar(
-                    words.answer, sizes.action_horizon, sizes.action_dim, sizes.vocab_size
-                )
-        call = answering(
+        grammar, answer, sizes = None, tokenizers.answer, preset.model
+        if answer is not None and preset.decoding == "constrained":
+            grammar = action_grammar(answer, sizes.action_horizon, sizes.action_dim, sizes.vocab_size)
+        call = sampler(
             model,
+            self.plan,
             flow_steps=preset.flow_steps,
             answer_tokens=preset.answer_tokens,
             grammar=grammar,
-            token_constraints=token_constraints,
+            forced_prefix=() if answer is None else answer.leading(),
             consume=not keep_model,
         )
         self.programs = Programs(call, program_text, compiler_options)
 
     @property
     def model(self) -> Model:
-        """The model, its weights as they were when the policy was made.
+        """The model that the policy was made of.
 
         Raises:
-          ValueError: If the policy was not to keep it.
+          ValueError: If the policy does not keep it.
         """
         if self._model is None:
             raise ValueError(
-                f"The weights of {self.spec.name} have been laid out for answering and are not kept as they were. "
+                f"The weights of {self.spec.name} were deleted when they were laid out for inference. "
                 "Load the policy with keep_model=True."
             )
         return self._model
@@ -153,10 +145,10 @@ class ModelPolicy(BatchedPolicy):
     def prepare(
         self, batch_size: int, on_progress: Callable[[CompilationProgress], None] | None = None
     ) -> float:
-        """Compile and warm up for batches of `batch_size` rows; returns the seconds it took.
+        """Compile and warm up for batches of `batch_size` rows; returns the seconds this took.
 
-        Covers queries with the cameras that the preset asks for, at each prompt length. Others, such as
-        one that brings a camera more, compile when they first come.
+        Covers queries with the cameras that the preset requires, at each prompt length. Queries of other shapes, such as
+        with one more camera, compile when the first one arrives.
         """
         started = time.perf_counter()
         batches = [
@@ -170,12 +162,7 @@ class ModelPolicy(BatchedPolicy):
     def infer(self, queries: Sequence[Query], batch_size: int) -> InferenceResult:
         """Answer 1 to `batch_size` queries in one call, padded to exactly `batch_size` rows.
 
-        A row's answer depends neither on its place in the batch nor on its neighbours. Queries of
-        different shapes (cameras, prompt lengths) are run one shape after the other.
-
-        Raises:
-          QueryError: If a query lacks a camera or its state has another size than the spec says.
-          ValueError: If there are no queries, or more than `batch_size`.
+        Queries of different shapes (cameras, prompt lengths) run one shape after another. See `BatchedPolicy.infer`.
         """
         require_fitting(queries, batch_size)
         begin = time.perf_counter()
@@ -183,25 +170,25 @@ class ModelPolicy(BatchedPolicy):
         host_s = time.perf_counter() - begin
         return dataclasses.replace(self.run(batch), host_s=host_s)
 
-    def encode(self, query: Query) -> Encoded:
-        """The query's row: resized, normalised and tokenised."""
-        return Encoded(query, self.encoder.encode(query))
+    def encode(self, query: Query) -> Row:
+        """Resize, normalise and tokenise a query."""
+        return self.encoder.encode(query)
 
-    def assemble(self, rows: Sequence[Encoded], batch_size: int) -> DeviceBatch:
-        """Rows stacked by their shapes and copied to the device if it has its own memory, images as uint8."""
+    def assemble(self, rows: Sequence[Row], batch_size: int) -> DeviceBatch:
+        """Stack rows by shape and copy them to the device if it has its own memory, images as uint8."""
         by_shape: dict[RowShape, list[int]] = {}
-        for i, one in enumerate(rows):
-            by_shape.setdefault(one.row.shape, []).append(i)
+        for i, row in enumerate(rows):
+            by_shape.setdefault(row.shape, []).append(i)
         batches = [
-            self.placed(filled_rows([rows[i].row for i in indices], batch_size))
+            self.placed(filled_rows([rows[i] for i in indices], batch_size))
             for indices in by_shape.values()
         ]
-        return DeviceBatch(tuple(by_shape.values()), batches, [one.query for one in rows])
+        return DeviceBatch(tuple(by_shape.values()), batches, [row.query for row in rows])
 
     def run(self, batch: DeviceBatch) -> InferenceResult:
-        """Run every shape of an assembled batch, and decode what the model says."""
+        """Run every shape of an assembled batch, and decode the outputs of the model."""
         begin = time.perf_counter()
-        # All batches are on their way before the first is waited for.
+        # All batches are dispatched before the first one is awaited.
         results = jax.block_until_ready([self.programs(*inputs) for inputs in batch.inputs])
         outputs = {
             i: output
@@ -213,7 +200,7 @@ class ModelPolicy(BatchedPolicy):
         return InferenceResult(chunks, device_s=computed - begin, post_s=time.perf_counter() - computed)
 
     def device(self) -> str:
-        """What the policy computes on, for the provenance."""
+        """Name of the devices, for the provenance."""
         kind = jax.devices()[0].device_kind
         if self.mesh is None:
             return kind
@@ -221,35 +208,34 @@ class ModelPolicy(BatchedPolicy):
         return f"{self.mesh.size} x {kind}" + f", {per_copy} to a copy of the weights" * (per_copy > 1)
 
     def kernels(self) -> Kernels:
-        """What computes the operations that libraries have kernels for."""
-        return self._kernels
+        """Implementations of attention and gated products."""
+        return self.plan.kernels
 
     def fingerprint(self) -> dict[str, str]:
-        """Hashes of everything that decides the answers (weights, statistics, tokenizers, preset), up to rounding.
+        """Hashes of everything that determines the answers up to rounding: weights, statistics, tokenizers, preset.
 
-        Rounding is that of the device and of kernels, which `device` and `kernels` name: the same policy may be
-        compiled in other ways.
+        Rounding depends on the device and the kernels, which `device` and `kernels` name.
         """
         prints = {
             "weights": self._weights_sha256 or weights_sha256(self.model),
             "norm_stats": _sha256(norm_stats_to_json(self.stats)),
-            "text_tokenizer": self.words.text.sha256,
+            "text_tokenizer": self.tokenizers.text.sha256,
             "preset": _preset_sha256(self.preset),
         }
-        if self.words.answer is not None:
-            prints["action_tokenizer"] = self.words.answer.actions.sha256
+        if self.tokenizers.answer is not None:
+            prints["action_tokenizer"] = self.tokenizers.answer.actions.sha256
         return prints
 
     def chunk_from(self, query: Query, output: np.ndarray) -> Chunk:
-        """What the model's output for a query means in robot units.
+        """Convert the output of the model for a query to a chunk in robot units.
 
         Args:
-          query: Whose state relative actions are added to.
+          query: Its state is added to relative actions.
           output: Normalised actions, float [c, a], or generated tokens, int [m].
         """
-        if self.words.answer is None:
+        if self.tokenizers.answer is None:
             return self._in_robot_units(query, output)
-        decoded = self.words.answer.decode(
+        decoded = self.tokenizers.answer.decode(
             _until_end(output),
             steps=self.preset.model.action_horizon,
             size=self.preset.model.action_dim,
@@ -260,12 +246,12 @@ class ModelPolicy(BatchedPolicy):
         return self._in_robot_units(query, decoded.actions)
 
     def placed(self, rows: list[Row]) -> tuple[ModelInput, jax.Array | np.ndarray]:
-        """Rows of one shape as one batch on the devices, or in memory for a processor, which finds it there."""
+        """Stack rows of one shape to a batch on the devices; on CPUs it stays in host memory, where programs read it."""
         batch = batch_of(rows)
         return jax.device_put(batch, self.placement(len(rows))) if self._copies else batch
 
     def placement(self, rows: int) -> NamedSharding | None:
-        """Where a batch of so many rows goes; None for the default device."""
+        """Sharding of a batch of `rows` rows; None for the default device."""
         return None if self.mesh is None else rows_sharding(self.mesh, rows)
 
     def _in_robot_units(self, query: Query, actions: Float[np.ndarray, "c a"]) -> Chunk:
@@ -276,12 +262,12 @@ class ModelPolicy(BatchedPolicy):
 
 
 def filled_rows(rows: list[Row], batch_size: int) -> list[Row]:
-    """As many rows as the bucket has; the last one is repeated."""
+    """Pad rows to the batch size by repeating the last one."""
     return rows + [rows[-1]] * (batch_size - len(rows))
 
 
 def batch_of(rows: list[Row]) -> tuple[ModelInput, UInt32[np.ndarray, "b 2"]]:
-    """Rows of one shape as one batch."""
+    """Stack rows of one shape to a batch of inputs and keys."""
     cameras = rows[0].shape.cameras
     batch = ModelInput(
         images={camera: np.stack([row.images[camera] for row in rows]) for camera in cameras},
@@ -294,13 +280,13 @@ def batch_of(rows: list[Row]) -> tuple[ModelInput, UInt32[np.ndarray, "b 2"]]:
 
 
 def program_text(batch: ModelInput, keys: UInt32[AnyArray, "b 2"]) -> str:
-    """Which program answers a batch, in words."""
+    """Describe the program that answers a batch."""
     rows, length = batch.tokens.shape
     return f"{rows} rows with {len(batch.images)} cameras and prompts of {length} tokens"
 
 
 def weights_sha256(model: Model) -> str:
-    """Hash of all weights and their names."""
+    """Hash all weights and their names."""
     weights = hashlib.sha256()
     for name, array in sorted(flatten(model).items()):
         host = np.asarray(array)
@@ -310,16 +296,16 @@ def weights_sha256(model: Model) -> str:
 
 
 def _until_end(tokens: Int32[np.ndarray, "m"]) -> Int32[np.ndarray, "_"]:
-    """The tokens before the end token."""
+    """Return the tokens before the end token."""
     return tokens[: np.argmax(tokens == END_TOKEN)] if END_TOKEN in tokens else tokens
 
 
 def _preset_sha256(preset: Preset) -> str:
-    """Hash of a preset without the places of its files, which differ between machines."""
-    placeless = dataclasses.replace(preset, text_model=PALIGEMMA, untrained_stats=None)
+    """Hash a preset without the paths of its files, which differ between machines."""
+    portable = dataclasses.replace(preset, text_model=PALIGEMMA, untrained_stats=None)
     if isinstance(preset.action_tokens, Path):
-        placeless = dataclasses.replace(placeless, action_tokens=PUBLISHED_FAST)
-    return _sha256(repr(placeless))
+        portable = dataclasses.replace(portable, action_tokens=PUBLISHED_FAST)
+    return _sha256(repr(portable))
 
 
 def _sha256(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Models whose weights lie on several devices."""
+"""Placement of weights on several devices."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from simloop.policies.models.sharding import state_sharding
 
 
 def weights_bytes(config: ModelConfig) -> int:
-    """Bytes of a model's weights in the dtype that it computes in."""
+    """Return the bytes of a model's weights in the dtype that it computes in."""
     return sum(math.prod(shape) for shape in shapes(config).values()) * np.dtype(config.dtype).itemsize
 
 
 def made_on(mesh: Mesh | None, make: Callable[[], Model]) -> Model:
-    """The model that `make` makes, spread over the devices of a mesh; on the default device where there is none.
+    """Make a model on the devices of a mesh, or on the default device.
 
-    For a mesh it is made in the memory of the host, where there is room for all of it.
+    For a mesh, the model is made in host memory, which can hold all of it, and then distributed.
     """
     if mesh is None:
         return make()

@@ -1,4 +1,4 @@
-"""What makes a policy in 8 bits of a policy: another one, with a name of its own. Needs no JAX."""
+"""8-bit quantization settings stored in a checkpoint. Needs no JAX."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 Kind = Literal["int8", "fp8"]
 KINDS: tuple[Kind, ...] = ("int8", "fp8")
-"""Integers, and floating-point numbers of 4 bits of exponent and 3 of mantissa (E4M3, arXiv:2209.05433)."""
+"""Integers, and floating-point numbers with 4 exponent and 3 mantissa bits (E4M3, arXiv:2209.05433)."""
 SETTING = "quantization"
 """Entry of a checkpoint's settings that holds a `Quantization`."""
 
@@ -21,22 +21,22 @@ class QuantizationError(ValueError):
 
 @dataclass(frozen=True)
 class Quantization:
-    """What turns a model into one in 8 bits."""
+    """Settings of an 8-bit model."""
 
     kind: Kind
     ranges: Mapping[str, tuple[float, ...]]
-    """Largest magnitude of the inputs of each product, layer by layer."""
+    """Largest magnitude of the inputs of each product, one per layer."""
 
     def as_json(self) -> dict[str, Any]:
-        """For the settings of a checkpoint."""
+        """Return the entry for the settings of a checkpoint."""
         return {"kind": self.kind, "ranges": {name: list(reach) for name, reach in self.ranges.items()}}
 
     @staticmethod
     def from_json(content: Any) -> Quantization:
-        """Read what `as_json` wrote.
+        """Read the output of `as_json`.
 
         Raises:
-          QuantizationError: If it is something else.
+          QuantizationError: If the content has another form.
         """
         try:
             kind, ranges = content["kind"], content["ranges"]

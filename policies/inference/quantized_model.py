@@ -1,15 +1,16 @@
 """Models whose large products take weights and inputs in 8 bits.
 
-A matrix has one scale per output, from its own numbers. Its inputs have one scale, from the largest input that
-was seen on real observations (`simloop.policies.training.calibration`), so that nothing is measured while answering and a row does
-not depend on its neighbours. What is small, or decides where things are, keeps its dtype: embeddings, norms,
-attention itself, and the projections of state, actions and time.
+A matrix has one scale per output, computed from its values. Its inputs have one scale, computed from the largest input
+on recorded observations (`simloop.policies.training.calibration`), so that nothing is measured at inference and a
+row does not depend on other rows. Embeddings, norms, attention itself, and the projections of state, actions and time
+keep their dtype.
 
-Axis letters: l layers, d inputs, e outputs.
+Axis letters: l layers, n heads, h head width, d inputs, e outputs.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -23,6 +24,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32
 
 from simloop.policies.inference.quantization import Kind, Quantization, QuantizationError
+from simloop.policies.inference.weight_layout import laid_out
+from simloop.policies.models.inference_plan import PLAIN, InferencePlan
 from simloop.policies.models.parameters import Model
 from simloop.policies.models.projections import Product
 from simloop.policies.models.sharding import split_like
@@ -32,7 +35,7 @@ _LARGEST = {"int8": 127.0, "fp8": 448.0}
 
 
 class QuantizedProduct(Product):
-    """x · W with both in 8 bits, summed in 32, and scaled back."""
+    """x · W with both in 8 bits, accumulated in 32 bits and scaled back."""
 
     def __init__(
         self,
@@ -46,29 +49,29 @@ class QuantizedProduct(Product):
         """Make a product.
 
         Args:
-          kind: Of the 8 bits.
-          values: The matrix over `scales`, [.., e, d]: tensor cores take numbers of 8 bits along the sum alone.
-          scales: Of the outputs.
-          reach: The largest input.
+          kind: Number format.
+          values: The matrix divided by `scales`, [.., e, d]: tensor cores read 8-bit numbers along the sum only.
+          scales: Scale of each output.
+          reach: Largest magnitude of the inputs.
           bias: Added to the outputs.
-          input_axes: That the inputs' `d` numbers are in.
+          input_axes: Number of trailing axes that hold the `d` inputs.
         """
         self.kind, self.input_axes = kind, input_axes
         step = reach / _LARGEST[kind]
         self.values = nnx.Param(values)
-        # As numbers of their own: what is computed from others does not go into the kernel of the product.
+        # Stored rather than computed from each other: a computed factor is not fused into the kernel of the product.
         self.into, self.back = nnx.Param(1.0 / step), nnx.Param(step[..., None] * scales)
         self.bias = None if bias is None else nnx.Param(bias)
 
     def __call__(
         self, x: Float[Array, "..."], *, dtype: DTypeLike | None = None, start: int = 0
     ) -> Float[Array, "..."]:
-        """Apply; the result has `dtype`, or that of `x`."""
+        """Apply; the result has `dtype`, or the dtype of `x`."""
         dtype = x.dtype if dtype is None else dtype
         x = _flat_inputs(x, self.input_axes)
         largest = _LARGEST[self.kind]
         wide = jnp.clip(x.astype(jnp.float32) * self.into[...], -largest, largest)
-        # Taken in as they are: XLA would let the product turn inputs around, and for GPUs fails to compile that.
+        # Otherwise XLA fuses a transpose of the inputs into the product, which it cannot compile for GPUs.
         small = jax.lax.optimization_barrier(_in_8_bits(wide, self.kind))
         summed = jnp.int32 if self.kind == "int8" else jnp.float32
         y = jax.lax.dot_general(
@@ -84,61 +87,55 @@ class QuantizedProduct(Product):
 
 
 MakeProduct: TypeAlias = Callable[[str, Array, Array | None, int], Product]
-"""Makes what multiplies in the place of a matrix in all layers, of a name, matrices [l, d, e], biases [l, e], and
-the number of axes that the inputs' `d` numbers are in."""
+"""Makes the product of all layers from its name, matrices [l, d, e], biases [l, e], and the number of trailing axes
+that hold the `d` inputs."""
 
 
-def with_products(model: Model, make: MakeProduct) -> Model:
-    """The model with its large products made anew, in the image encoder and in every expert.
+def with_products(model: Model, make: MakeProduct, plan: InferencePlan = PLAIN) -> Model:
+    """Return a model with fused projections whose large products are replaced, for a plan.
 
     Raises:
-      QuantizationError: If it has adapters, or an image encoder whose layers are not stacked.
+      QuantizationError: If the model has adapters, or an image encoder whose layers are not stacked.
     """
     if not model.config.image_encoder.stacked or any(expert.lora for expert in model.config.experts):
         raise QuantizationError(
-            f"{model.config.family} cannot be quantised with adapters beside its weights or with an image encoder "
-            "whose layers are apart. Merge the adapters; exports of trainings have them merged."
+            f"{model.config.family} cannot be quantised with adapters or with an image encoder whose layers are not "
+            "stacked. Merge the adapters; exports of training runs have them merged."
         )
-    graph, state = nnx.split(model)
-    changed = nnx.merge(graph, state)
-    for number, expert in enumerate(changed.transformer.experts):
-        attention, mlp, name = expert.layers.attention, expert.layers.mlp, f"experts/{number}"
-        attention.join()
-        mlp.join()
-        attention.joined = _made(make, f"{name}/attention/in", attention, "joined", attention.joined[...])
-        out = attention.out.w[...]
-        matrix = out.reshape(out.shape[0], -1, out.shape[-1])
-        attention.out = make(f"{name}/attention/out", matrix, None, 2)
-        mlp.joined = _made(make, f"{name}/mlp/in", mlp, "joined", mlp.joined[...])
+    plan = dataclasses.replace(
+        plan, fused_projections=True, kernels=dataclasses.replace(plan.kernels, gated_product="xla")
+    )
+    changed = nnx.merge(*nnx.split(laid_out(model, plan)))
+    for i, expert in enumerate(changed.transformer.experts):
+        attention, mlp, name = expert.layers.attention, expert.layers.mlp, f"experts/{i}"
+        attention.qkv = make(f"{name}/attention/in", attention.qkv.matrix[...], None, 1)
+        attention.out = make(f"{name}/attention/out", _flat_matrix(attention.out.w[...]), None, 2)
+        mlp.gating = make(f"{name}/mlp/in", mlp.gating.matrix[...], None, 1)
         mlp.linear = make(f"{name}/mlp/out", mlp.linear.w[...], None, 1)
-    blocks = changed.image_encoder.blocks
-    attention, mlp = blocks.attention, blocks.mlp
-    attention.join()
-    attention.joined = _made(make, "images/attention/in", attention, "joined", attention.joined[...])
-    out, bias = attention.out.kernel[...], attention.out.bias[...]
-    attention.out = make("images/attention/out", out.reshape(out.shape[0], -1, out.shape[-1]), bias, 2)
+    attention, mlp = changed.image_encoder.blocks.attention, changed.image_encoder.blocks.mlp
+    attention.qkv = make("images/attention/in", attention.qkv.matrix[...], None, 1)
+    out = attention.out
+    attention.out = make("images/attention/out", _flat_matrix(out.kernel[...]), out.bias[...], 2)
     mlp.into = make("images/mlp/in", mlp.into.kernel[...], mlp.into.bias[...], 1)
     mlp.out = make("images/mlp/out", mlp.out.kernel[...], mlp.out.bias[...], 1)
     return changed
 
 
-def _made(make: MakeProduct, name: str, holder: nnx.Module, attribute: str, matrix: Array) -> Product:
-    """What stands in the place of a parameter, which goes first: an attribute is a parameter or a module."""
-    delattr(holder, attribute)
-    return make(name, matrix, None, 1)
+def _flat_matrix(w: Float[Array, "l n h d"]) -> Float[Array, "l _e d"]:
+    return w.reshape(w.shape[0], -1, w.shape[-1])
 
 
-def quantized(model: Model, quantization: Quantization) -> Model:
-    """The model in 8 bits; other arrays are shared. Its parameters have no published names.
+def quantized(model: Model, quantization: Quantization, plan: InferencePlan = PLAIN) -> Model:
+    """Return the model in 8 bits, laid out for a plan with fused projections; other arrays are shared.
 
     Raises:
-      QuantizationError: If the model cannot be quantised, or the ranges are not those of this model.
+      QuantizationError: If the model cannot be quantised, or the ranges belong to another model.
     """
-    left_over = set(quantization.ranges)
+    unused = set(quantization.ranges)
 
     def make(name: str, matrix: Array, bias: Array | None, input_axes: int) -> Product:
         reach = quantization.ranges.get(name, ())
-        left_over.discard(name)
+        unused.discard(name)
         if len(reach) != matrix.shape[0] or not all(0 < x < np.inf for x in reach):
             raise QuantizationError(
                 f"The model has {matrix.shape[0]} layers with a product {name!r}; the record has ranges "
@@ -148,24 +145,24 @@ def quantized(model: Model, quantization: Quantization) -> Model:
         values = split_like(values, [matrix])
         return QuantizedProduct(quantization.kind, values, scales, _beside(matrix, reach), bias, input_axes)
 
-    changed = with_products(model, make)
-    if left_over:
+    changed = with_products(model, make, plan)
+    if unused:
         raise QuantizationError(
-            f"The record has ranges for {', '.join(sorted(left_over))}, which the model does not have."
+            f"The record has ranges for {', '.join(sorted(unused))}, which the model does not have."
         )
     return changed
 
 
 def _beside(matrix: Array, reach: Sequence[float]) -> Float32[Array, " l"]:
-    """Numbers on all devices of a matrix."""
-    where = getattr(matrix, "sharding", None)  # Shapes alone are nowhere.
+    """Replicate numbers on the devices of a matrix."""
+    where = getattr(matrix, "sharding", None)  # Abstract arrays have none.
     if isinstance(where, NamedSharding):
         return jax.device_put(np.array(reach, np.float32), NamedSharding(where.mesh, PartitionSpec()))
     return jnp.asarray(reach, jnp.float32)
 
 
-class WatchedProduct(Product):
-    """x · W as it is, whose inputs somebody watches."""
+class ObservedProduct(Product):
+    """x · W that reports the largest magnitude of its inputs."""
 
     def __init__(
         self,
@@ -173,10 +170,10 @@ class WatchedProduct(Product):
         matrix: Float[Array, "l d e"],
         bias: Float[Array, "l e"] | None,
         input_axes: int,
-        watch: Callable[[str, Any, Any], None],
+        on_input: Callable[[str, Any, Any], None],
     ):
-        """`watch` is called with the name, the layer and the largest magnitude of its inputs."""
-        self.name, self.input_axes, self.watch = name, input_axes, watch
+        """`on_input` is called with the name, the layer and the largest magnitude of the inputs."""
+        self.name, self.input_axes, self.on_input = name, input_axes, on_input
         self.matrix = nnx.Param(matrix)
         self.layer = nnx.Param(jnp.arange(matrix.shape[0], dtype=jnp.int32))
         self.bias = None if bias is None else nnx.Param(bias)
@@ -184,12 +181,12 @@ class WatchedProduct(Product):
     def __call__(
         self, x: Float[Array, "..."], *, dtype: DTypeLike | None = None, start: int = 0
     ) -> Float[Array, "..."]:
-        """Apply in `dtype`, or that of `x`."""
+        """Apply in `dtype`, or the dtype of `x`."""
         x = _flat_inputs(x, self.input_axes).astype(x.dtype if dtype is None else dtype)
-        # A maximum may pass over what is not a number.
+        # A maximum may ignore NaN.
         largest = jnp.where(jnp.isnan(x).any(), jnp.nan, jnp.abs(x).max().astype(jnp.float32))
 
-        jax.debug.callback(functools.partial(self.watch, self.name), self.layer[...], largest)
+        jax.debug.callback(functools.partial(self.on_input, self.name), self.layer[...], largest)
         y = jnp.matmul(x, self.matrix[...][:, start:].astype(x.dtype))
         return y if self.bias is None else y + self.bias[...][start:].astype(x.dtype)
 
@@ -203,7 +200,7 @@ def _in_8_bits(x: Float32[Array, "..."], kind: Kind) -> Array:
 
 
 def _matrices_in_8_bits(matrix: Float[Array, "l d e"], kind: Kind) -> tuple[Array, Float32[Array, "l e"]]:
-    """Values [l, e, d] and scales, made layer by layer: widened to float32, all of the full size take gigabytes."""
+    """Quantise matrices to values [l, e, d] and scales, layer by layer: in float32, all layers take gigabytes."""
 
     def one(matrix: Float[Array, "d e"]) -> tuple[Array, Array]:
         wide = matrix.astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""A robot's question as the arrays that one row of a model's batch is made of. Needs no JAX.
+"""Encoding of queries: one row of arrays for the batch of a model. Needs no JAX.
 
 Axis letters: h w image height and width, s state size, a padded state size, t prompt tokens.
 """
@@ -20,12 +20,12 @@ from simloop.policies.tokenizers.sentencepiece_model import SentencePieceModel
 from simloop.policies.transforms.normalization import Normalizer
 from simloop.policies.transforms.preprocessing import resize_with_pad, zero_padded
 
-PROMPTS_KEPT = 4096  # Token ids of so many prompts are remembered; a benchmark has a few dozen.
+PROMPTS_KEPT = 4096  # Prompts whose token ids are cached; a benchmark has a few dozen.
 
 
 @dataclass(frozen=True)
 class RowShape:
-    """What decides the shapes of a row, and so which compiled program answers it."""
+    """Shapes of a row, which select the compiled program."""
 
     cameras: tuple[str, ...]
     """In the model's order."""
@@ -36,6 +36,7 @@ class RowShape:
 class Row:
     """One query, normalised, tokenised and padded."""
 
+    query: Query
     shape: RowShape
     images: dict[str, UInt8[np.ndarray, "h w 3"]]
     state: Float32[np.ndarray, "a"]
@@ -45,10 +46,10 @@ class Row:
 
 
 class QueryEncoder:
-    """Turns queries of one preset into rows."""
+    """Encoder of the queries of one preset."""
 
     def __init__(self, preset: Preset, text_model: SentencePieceModel, state: Normalizer):
-        """`state` is the normaliser of the robot's state."""
+        """`state` normalises the robot state."""
         self._preset = preset
         self._text_model = text_model
         self._state = state
@@ -59,10 +60,10 @@ class QueryEncoder:
         )
 
     def encode(self, query: Query) -> Row:
-        """The row of a query.
+        """Encode a query.
 
         Raises:
-          QueryError: If a camera is missing or unknown, or the state has another size than the robot's.
+          QueryError: If a camera is missing or unknown, or the state differs in size from that of the robot.
         """
         images = self._images(query)
         state = self._normalized_state(query)
@@ -71,6 +72,7 @@ class QueryEncoder:
         length = next((n for n in lengths if n >= len(ids)), lengths[-1])
         warn_if_cut(ids, length, query.instruction)
         return Row(
+            query=query,
             shape=RowShape(tuple(images), length),
             images=images,
             state=zero_padded(state, self._preset.model.action_dim).astype(np.float32),
@@ -80,13 +82,14 @@ class QueryEncoder:
         )
 
     def usual_shapes(self) -> list[RowShape]:
-        """The shapes of rows whose queries bring exactly the cameras that the preset asks for."""
+        """Shapes of rows with exactly the cameras that the preset requires."""
         cameras = self._seen(self._preset.cameras)
         return [RowShape(cameras, length) for length in self._preset.prompt_lengths]
 
     def blank_row(self, shape: RowShape) -> Row:
-        """A row of black images, zeros and one token, to warm up with."""
+        """Return a row of black images, zeros and one token, to warm up with."""
         return Row(
+            query=Query("", "", 0, np.zeros(self._preset.state_size, np.float32)),
             shape=shape,
             images=dict.fromkeys(shape.cameras, self._black),
             state=np.zeros(self._preset.model.action_dim, np.float32),
@@ -95,10 +98,10 @@ class QueryEncoder:
             key=np.zeros(2, np.uint32),
         )
 
-    def _seen(self, brought: tuple[str, ...]) -> tuple[str, ...]:
-        """Cameras that the model sees, in its order, of a query that brings these."""
+    def _seen(self, present: tuple[str, ...]) -> tuple[str, ...]:
+        """Cameras that the model reads, in its order, from a query with these."""
         black = self._preset.absent_cameras == "black"
-        return tuple(camera for camera in self._preset.model.cameras if black or camera in brought)
+        return tuple(camera for camera in self._preset.model.cameras if black or camera in present)
 
     def _images(self, query: Query) -> dict[str, np.ndarray]:
         missing = [camera for camera in self._preset.cameras if camera not in query.images]

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from simloop.policies.models.kernels import Kernels
-from simloop.policies.models.optimizations import Optimizations
 
 Family = Literal["pi0", "pi05", "pi0_fast"]
 Dtype = Literal["float32", "bfloat16"]
@@ -121,13 +119,6 @@ class ModelConfig:
     recompute_layers: bool = True
     """Whether gradients recompute each layer instead of keeping what it computed: a quarter slower, and
     what lets the full size train. Changes no answer."""
-    unroll_layers: bool = False
-    """Whether layers are compiled one after the other instead of as a loop over one: small models run
-    faster, large ones take long to compile. Changes answers by rounding."""
-    optimizations: Optimizations = dataclasses.field(default_factory=Optimizations)
-    """Work that inference leaves out. Changes answers by rounding."""
-    kernels: Kernels = dataclasses.field(default_factory=Kernels)
-    """What computes attention and gated products at inference. Changes answers by rounding."""
 
     def __post_init__(self) -> None:
         expert = self.action_expert

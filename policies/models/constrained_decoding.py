@@ -1,11 +1,10 @@
-"""Which tokens may follow in an answer of pi0-FAST, so that every answer spells a whole chunk.
+"""Constrained decoding of pi0-FAST: only tokens that lead to a whole action chunk may be generated.
 
-An answer is the words before the actions, action tokens, and an end. Each action token spells some of
-the chunk's DCT coefficients, and a chunk has a fixed number of them. A token that would spell too many
-is not considered, and the end comes when, and only when, all are there: what is called guided or
-constrained decoding of a language model.
+An answer consists of an opening, action tokens, and an end. Each action token encodes some of the DCT coefficients of the
+chunk, whose total number is fixed. A token that would exceed it is masked, and the end comes exactly when all
+coefficients are encoded.
 
-Axis letters: b batch, v vocabulary, k tokens before the actions, e tokens after them.
+Axis letters: b batch, v vocabulary, k tokens before the actions, e tokens after them, r action tokens.
 """
 
 from __future__ import annotations
@@ -21,67 +20,67 @@ from simloop.policies.tokenizers.fast import FastTokenizer
 
 @pytree
 class ActionGrammar:
-    """The rules, as arrays."""
+    """Constraints on the tokens of an answer, as arrays."""
 
     coefficients: Int32[AnyArray, " v"]
-    """How many whole coefficients each id spells; 0 for ids that no chunk may hold."""
+    """Number of whole coefficients that each id encodes; 0 for ids that are no action tokens."""
     total: Int32[AnyArray, ""]
     """Coefficients of a chunk."""
     begin: Int32[AnyArray, " k"]
-    """The words before the actions."""
+    """Tokens before the actions."""
     end: Int32[AnyArray, " e"]
-    """What closes an answer, the end token last."""
+    """Tokens after the actions, the end token last."""
 
     @property
-    def most_tokens(self) -> int:
-        """Length of the longest answer: a token for every coefficient."""
+    def max_tokens(self) -> int:
+        """Length of the longest answer, which has one token per coefficient."""
         return len(self.begin) + int(self.total) + len(self.end)
 
     def action_ids(self) -> Int32[np.ndarray, " r"]:
-        """The ids that a chunk may hold, ascending: what the next token is looked for among."""
+        """Ids of all action tokens, ascending."""
         return np.flatnonzero(np.asarray(self.coefficients)).astype(np.int32)
 
     def opening(self, count: int) -> Int32[np.ndarray, "{count}"]:
-        """The first tokens of every answer; -1 where that is not known."""
+        """First tokens of every answer; -1 where they are not fixed."""
         begin = np.asarray(self.begin)[:count]
         return np.pad(begin, (0, count - len(begin)), constant_values=-1)
 
-    def considered(
+    def masked(
         self,
         logits: Float[Array, "b _v"],
-        spelled: Int32[Array, " b"],
-        among: Int32[np.ndarray, " _v"] | None = None,
+        encoded: Int32[Array, " b"],
+        candidates: Int32[np.ndarray, " _v"] | None = None,
     ) -> Float[Array, "b _v"]:
-        """The logits of the tokens that fit behind `spelled` coefficients; minus infinity for others.
+        """Set the logits of tokens that do not fit after `encoded` coefficients to minus infinity.
 
         Args:
-          logits: Of all ids, or of those `among` which the token is looked for.
-          spelled: Coefficients so far.
-          among: Ids; None for all.
+          logits: Of all ids, or of `candidates`.
+          encoded: Coefficients so far.
+          candidates: Ids; None for all.
         """
         coefficients = jnp.asarray(self.coefficients)
-        coefficients = coefficients if among is None else coefficients[jnp.asarray(among)]
-        fits: Bool[Array, "b _v"] = spelled[:, None] + coefficients[None] <= self.total
+        coefficients = coefficients if candidates is None else coefficients[jnp.asarray(candidates)]
+        fits: Bool[Array, "b _v"] = encoded[:, None] + coefficients[None] <= self.total
         return jnp.where(fits & (coefficients > 0)[None], logits, -jnp.inf)
 
-    def follow(
-        self, chosen: Int32[Array, " b"], step: Int32[Array, ""], spelled: Int32[Array, " b"]
+    def advance(
+        self, chosen: Int32[Array, " b"], step: Int32[Array, ""], encoded: Int32[Array, " b"]
     ) -> tuple[Int32[Array, " b"], Int32[Array, " b"]]:
-        """The token of this step and what is spelled behind it.
+        """Return the token of this step and the coefficients encoded after it.
 
         Args:
-          chosen: Of those considered; taken unless the answer is before or behind its actions.
-          step: Tokens before this one.
-          spelled: Coefficients so far, and on from `total` the tokens of the end.
+          chosen: Tokens chosen by their masked logits; replaced before and after the actions.
+          step: Number of tokens before this one.
+          encoded: Coefficients so far; from `total` on, it also counts the tokens of the end.
         """
         total = jnp.asarray(self.total)
         begin, end = jnp.asarray(self.begin), jnp.asarray(self.end)
-        before, behind = step < len(begin), spelled >= total
-        closing = end[jnp.clip(spelled - total, 0, len(end) - 1)]
-        token = jnp.where(behind, closing, chosen)
-        added = jnp.where(behind, 1, jnp.asarray(self.coefficients)[token])
+        before, after = step < len(begin), encoded >= total
+        closing = end[jnp.clip(encoded - total, 0, len(end) - 1)]
+        token = jnp.where(after, closing, chosen)
+        added = jnp.where(after, 1, jnp.asarray(self.coefficients)[token])
         opening = begin[jnp.clip(step, 0, len(begin) - 1)]
-        return jnp.where(before, opening, token), spelled + jnp.where(before, 0, added)
+        return jnp.where(before, opening, token), encoded + jnp.where(before, 0, added)
 
 
 def action_grammar(tokenizer: FastTokenizer, steps: int, size: int, vocab_size: int) -> ActionGrammar:

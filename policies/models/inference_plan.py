@@ -72,6 +72,9 @@ class InferencePlan:
         )
 
 
+PLAIN = InferencePlan()
+"""Published weight layout and loops over layers, as in training."""
+
 OPTIMIZATIONS = (
     "unroll_layers",
     "unroll_steps",

@@ -19,6 +19,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from simloop.policies.models.configs import ModelConfig
+from simloop.policies.models.inference_plan import PLAIN, InferencePlan
 from simloop.policies.models.pi0 import Pi0
 from simloop.policies.models.pi0_fast import Pi0Fast
 
@@ -78,9 +79,9 @@ def model_class(config: ModelConfig) -> type[Pi0] | type[Pi0Fast]:
     return Pi0Fast if config.action_expert is None else Pi0
 
 
-def abstract_model(config: ModelConfig) -> Any:
-    """The model with shapes in place of arrays; nothing is allocated."""
-    return nnx.eval_shape(lambda: model_class(config)(config, rngs=nnx.Rngs(0)))
+def abstract_model(config: ModelConfig, plan: InferencePlan = PLAIN) -> Any:
+    """Build a model with shapes in place of arrays; nothing is allocated."""
+    return nnx.eval_shape(lambda: model_class(config)(config, rngs=nnx.Rngs(0), plan=plan))
 
 
 def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -139,7 +140,13 @@ def _initializer(
     return jax.jit(initialize, compiler_options={"xla_backend_optimization_level": 0})
 
 
-def model_from(config: ModelConfig, flat: Mapping[str, Any], *, dtype: DTypeLike | None = None) -> Model:
+def model_from(
+    config: ModelConfig,
+    flat: Mapping[str, Any],
+    *,
+    dtype: DTypeLike | None = None,
+    plan: InferencePlan = PLAIN,
+) -> Model:
     """A model with these parameters, on the default device.
 
     Args:
@@ -151,7 +158,7 @@ def model_from(config: ModelConfig, flat: Mapping[str, Any], *, dtype: DTypeLike
     Raises:
       ValueError: If names are missing or left over, or a shape is wrong.
     """
-    return restored(abstract_model(config), flat, dtype=dtype)
+    return restored(abstract_model(config, plan), flat, dtype=dtype)
 
 
 def restored(

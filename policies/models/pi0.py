@@ -23,6 +23,8 @@ from jaxtyping import Array, Bool, Float, Float32, Int32
 
 from simloop.policies.models.attention import block_mask
 from simloop.policies.models.configs import ModelConfig
+from simloop.policies.models.flow_matching import embed_time, flow_target
+from simloop.policies.models.inference_plan import PLAIN, InferencePlan
 from simloop.policies.models.kv_cache import KVCache, empty_cache
 from simloop.policies.models.model_input import AnyArray, ModelInput
 from simloop.policies.models.prefix import Prefix, embed_prefix, positions_of_valid
@@ -31,19 +33,16 @@ from simloop.policies.models.pytrees import pytree
 from simloop.policies.models.siglip import ImageEncoder
 from simloop.policies.models.transformer import Modulations, Transformer
 
-SHORTEST_PERIOD, LONGEST_PERIOD = 4e-3, 4.0
-"""Periods of the sines that embed flow time, which runs from 0 to 1."""
-
 
 @pytree
 class ReadPrefix:
-    """Cameras and prompt after the language expert: what every flow step attends to."""
+    """Cameras and prompt after the language expert; every flow step attends to them."""
 
     cache: KVCache
     """The first slots are for the suffix, so that padding comes last."""
     valid: Bool[Array, "b p"]
     lengths: Int32[Array, " b"] | None = None
-    """As `Prefix` has it."""
+    """As in `Prefix`."""
 
 
 class Suffix(NamedTuple):
@@ -53,26 +52,26 @@ class Suffix(NamedTuple):
     starts_block: Bool[np.ndarray, " t"]
     """As `attention.block_mask` takes it; all suffix tokens are valid."""
     condition: Float32[Array, "b d"] | Modulations | None
-    """Flow time for the adaptive norms of the action expert, where the model has them."""
+    """Flow time for the adaptive norms of the action expert, if the model has them."""
 
 
 @pytree
 class Schedule:
-    """Flow times of Euler steps of equal length, and what follows from each of them alone."""
+    """Flow times of Euler steps of equal length, with everything that is computed from them alone."""
 
     time: Float32[Array, " m"]
     step_size: Float32[Array, ""]
-    effect: Float32[Array, "m 1 d"] | Modulations
-    """As `Pi0.effect_of_time` gives it, one row per step."""
+    features: Float32[Array, "m 1 d"] | Modulations
+    """As `Pi0.time_features` returns them, one row per step."""
 
 
 class Pi0(nnx.Module):
-    """The flow models; the config's `state_as` and `time_conditioning` tell pi0 from pi0.5."""
+    """The flow models. `state_as` and `time_conditioning` of the config distinguish pi0 from pi0.5."""
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, plan: InferencePlan = PLAIN):
         if config.action_expert is None or config.time_conditioning is None:
             raise ValueError(f"Pi0 needs an action expert; {config.family} has none. Use Pi0Fast.")
-        self.config = config
+        self.config, self.plan = config, plan
         dtype = jnp.dtype(config.dtype)
         width, action_dim = config.action_expert.width, config.action_dim
         self.image_encoder = ImageEncoder(
@@ -82,7 +81,7 @@ class Pi0(nnx.Module):
             dtype=dtype,
             rngs=rngs,
             recompute_layers=config.recompute_layers,
-            unroll_layers=config.unroll_layers,
+            plan=plan,
         )
         self.transformer = Transformer(
             config.experts,
@@ -92,8 +91,7 @@ class Pi0(nnx.Module):
             dtype=dtype,
             rngs=rngs,
             recompute_layers=config.recompute_layers,
-            unroll_layers=config.unroll_layers,
-            attend_in_place=config.optimizations.attention_in_place,
+            plan=plan,
         )
         self.action_in_proj = Linear(action_dim, width, rngs=rngs)
         if config.state_as == "token":
@@ -107,49 +105,70 @@ class Pi0(nnx.Module):
         self.action_out_proj = Linear(width, action_dim, rngs=rngs)
 
     def sample_actions(
-        self,
-        batch: ModelInput,
-        noise: Float32[AnyArray, "b c a"],
-        num_steps: int | Int32[Array, ""] | Schedule = 10,
+        self, batch: ModelInput, noise: Float32[AnyArray, "b c a"], steps: int | Schedule = 10
     ) -> Float32[Array, "b c a"]:
-        """Integrate the velocity field from noise to actions in Euler steps of equal length.
+        """Integrate the velocity field from noise to actions.
 
         Args:
           batch: The queries.
-          noise: Standard normal; see `noise_from_keys`. A row's actions depend on its own noise only.
-          num_steps: May be traced: one compilation then serves every count. A schedule says the same and
-            brings along what is the same in every query.
+          noise: Standard normal; see `noise_from_keys`. The actions of a row depend on its own noise only.
+          steps: Number of Euler steps of equal length, or their schedule, which is the same for all queries.
 
         Returns:
           Actions, normalised and padded as in training.
         """
-        prefix = self.read_prefix(batch)
-        if isinstance(num_steps, Schedule):
-            return self._follow(num_steps, prefix, batch.state, jnp.asarray(noise))
-        step_size = -1.0 / jnp.asarray(num_steps, jnp.float32)
+        schedule = self.schedule(steps) if isinstance(steps, int) else steps
 
-        def step(_: Int32[Array, ""], carry: tuple) -> tuple:
-            x, time = carry
-            return self.euler_step(prefix, batch.state, x, time, step_size)
+        def step(carry: tuple, at: tuple) -> tuple[tuple, None]:
+            (x, prefix), (time, features) = carry, at
+            return self.euler_step(prefix, batch.state, x, time, schedule.step_size, features), None
 
-        start = (jnp.asarray(noise), jnp.ones((), jnp.float32))
-        return jax.lax.fori_loop(0, num_steps, step, start)[0]
+        start = (jnp.asarray(noise), self.read_prefix(batch))
+        times = (schedule.time, schedule.features)
+        (actions, _), _ = jax.lax.scan(step, start, times, unroll=bool(self.plan.unroll_steps))
+        return actions
 
-    def schedule(self, num_steps: int) -> Schedule:
-        """What sampling in so many steps computes without looking at a query."""
-        step_size = np.float32(-1.0) / np.float32(num_steps)
+    def euler_step(
+        self,
+        prefix: ReadPrefix,
+        state: Float32[AnyArray, "b a"],
+        x: Float32[Array, "b c a"],
+        time: Float32[Array, ""],
+        step_size: Float32[Array, ""],
+        features: Float32[Array, "1 d"] | Modulations | None = None,
+    ) -> tuple[Float32[Array, "b c a"], ReadPrefix]:
+        """Take one Euler step from noisy actions at a flow time. Pure.
+
+        Args:
+          prefix: Cameras and prompt.
+          state: Robot state, normalised and padded.
+          x: Noisy actions at `time`.
+          time: Flow time of all rows.
+          step_size: Negative for sampling.
+          features: `time_features` of `time`; computed if None.
+
+        Returns:
+          Noisy actions at `time + step_size`, and the prefix for the next step.
+        """
+        out, prefix = self.read_suffix(prefix, state, x, jnp.broadcast_to(time, x.shape[:1]), features)
+        return x + step_size * self.velocity_from(out).astype(jnp.float32), prefix
+
+    def schedule(self, steps: int) -> Schedule:
+        """Precompute what `steps` Euler steps need besides the queries."""
+        step_size = np.float32(-1.0) / np.float32(steps)
         times = [np.float32(1.0)]
-        while len(times) < num_steps:  # Summed up as the loop does it, rounding included.
+        while len(times) < steps:  # Summed up as in the published loop, rounding included.
             times.append(times[-1] + step_size)
         time = jnp.asarray(np.array(times))
-        effect = self.effect_of_time(time)
-        # Steps come as rows, behind the layers if there are any; they go to the front, one row each.
-        effect = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -2, 0)[..., None, :], effect)
-        return Schedule(time, jnp.asarray(step_size), effect)
+        # Steps are rows, after the layers if there are any; they move to the front, one row each.
+        features = jax.tree.map(
+            lambda leaf: jnp.moveaxis(leaf, -2, 0)[..., None, :], self.time_features(time)
+        )
+        return Schedule(time, jnp.asarray(step_size), features)
 
-    def effect_of_time(self, time: Float32[Array, " b"]) -> Float32[Array, "b d"] | Modulations:
-        """All that flow time does: a bias on the hidden layer behind the actions (pi0), or the modulations
-        of the action expert's norms (pi0.5)."""
+    def time_features(self, time: Float32[Array, " b"]) -> Float32[Array, "b d"] | Modulations:
+        """Compute everything that depends on flow time alone: a bias on the hidden layer of the action tokens (pi0), or
+        the modulations of the action expert's norms (pi0.5)."""
         condition = self._embedded_time(time)
         if self.config.time_conditioning == "adaptive_norm":
             return self.transformer.modulations(1, condition)
@@ -159,47 +178,15 @@ class Pi0(nnx.Module):
             + bias.astype(jnp.float32)[None]
         )
 
-    def _follow(
-        self,
-        schedule: Schedule,
-        prefix: ReadPrefix,
-        state: Float32[AnyArray, "b a"],
-        x: Float32[Array, "b c a"],
-    ) -> Float32[Array, "b c a"]:
-        def step(carry: tuple, at: tuple) -> tuple[tuple, None]:
-            (x, prefix), (time, effect) = carry, at
-            out, prefix = self.read_suffix(prefix, state, x, _same(time, x), effect)
-            velocity = self.velocity_from(out)
-            return (x + schedule.step_size * velocity.astype(jnp.float32), prefix), None
-
-        steps = (schedule.time, schedule.effect)
-        return jax.lax.scan(step, (x, prefix), steps, unroll=self.config.optimizations.unrolled_steps)[0][0]
-
-    def euler_step(
-        self,
-        prefix: ReadPrefix,
-        state: Float32[AnyArray, "b a"],
-        x: Float32[Array, "b c a"],
-        time: Float32[Array, ""],
-        step_size: Float32[Array, ""],
-        effect: Float32[Array, "1 d"] | Modulations | None = None,
-    ) -> tuple[Float32[Array, "b c a"], Float32[Array, ""]]:
-        """Noisy actions and flow time one step further along; sampling steps are negative.
-
-        `effect` is what `effect_of_time` says of this time, where that is known.
-        """
-        velocity = self.velocity(prefix, state, x, _same(time, x), effect)
-        return x + step_size * velocity.astype(jnp.float32), time + step_size
-
     def read_prefix(self, batch: ModelInput) -> ReadPrefix:
-        """Run the language expert over cameras and prompt; done once per query."""
-        return self.read(self.embed_prefix(batch), keys_only=self.config.optimizations.keys_only)
+        """Run the language expert over cameras and prompt, once per query."""
+        return self.read(self.embed_prefix(batch), keys_only=self.plan.keys_only)
 
     def read(self, prefix: Prefix, *, keys_only: bool) -> ReadPrefix:
         """Run the language expert over embedded cameras and prompt.
 
-        With `keys_only` the last layer stops at its keys and values. Answers need no more; gradients
-        through a loop over the other layers take more time and memory.
+        With `keys_only` the last layer stops at its keys and values, which is all that actions need. Gradients through
+        a loop over the other layers take more time and memory.
         """
         rows, tokens = prefix.valid.shape
         cache = empty_cache(
@@ -207,14 +194,15 @@ class Pi0(nnx.Module):
             batch=rows,
             slots=self._suffix_length() + tokens,
             dtype=jnp.dtype(self.config.dtype),
-            separate=self.config.unroll_layers,
-            aligned=self.config.optimizations.aligned,
+            separate=bool(self.plan.unroll_layers),
+            aligned=bool(self.plan.aligned),
         )
         _, cache = self.transformer(
             [prefix.tokens, None],
             positions_of_valid(prefix.valid),
             block_mask(prefix.valid, prefix.starts_block),
             KVCache(cache.k, cache.v, cache.end + self._suffix_length()),
+            attend_to="new_tokens",
             keys_only=keys_only,
             lengths=prefix.lengths,
             prompt=True,
@@ -227,10 +215,10 @@ class Pi0(nnx.Module):
         state: Float32[AnyArray, "b a"],
         x: Float32[Array, "b c a"],
         time: Float32[Array, " b"],
-        effect: Float32[Array, "1 d"] | Modulations | None = None,
+        features: Float32[Array, "1 d"] | Modulations | None = None,
     ) -> Float[Array, "b c a"]:
-        """The predicted direction from actions to noise, at noisy actions `x` and flow time `time`."""
-        return self.velocity_from(self.read_suffix(prefix, state, x, time, effect)[0])
+        """Predict the direction from actions to noise, at noisy actions `x` and flow time `time`."""
+        return self.velocity_from(self.read_suffix(prefix, state, x, time, features)[0])
 
     def read_suffix(
         self,
@@ -238,15 +226,14 @@ class Pi0(nnx.Module):
         state: Float32[AnyArray, "b a"],
         x: Float32[Array, "b c a"],
         time: Float32[Array, " b"],
-        effect: Float32[Array, "1 d"] | Modulations | None = None,
+        features: Float32[Array, "1 d"] | Modulations | None = None,
     ) -> tuple[Float[Array, "b t d"], ReadPrefix]:
-        """What the action expert makes of its suffix, given a prefix that was read, and the prefix for the
-        next step.
+        """Run the action expert over state and noisy actions; returns its output, and the prefix for the next step.
 
-        Where layers are unrolled, the suffix stays in the cache until the next one is written over it, so
-        that a loop that carries the prefix never copies it.
+        With unrolled layers, the suffix stays in the cache until the next one overwrites it, so that a loop that carries
+        the prefix never copies it.
         """
-        suffix = self.embed_suffix(state, x, time, effect)
+        suffix = self.embed_suffix(state, x, time, features)
         own = block_mask(jnp.ones(suffix.tokens.shape[:2], jnp.bool_), suffix.starts_block)
         onto_prefix = jnp.broadcast_to(
             prefix.valid[:, None, :], (*suffix.tokens.shape[:2], prefix.valid.shape[1])
@@ -265,13 +252,13 @@ class Pi0(nnx.Module):
             [None, suffix.condition],
             lengths=None if prefix.lengths is None or not one_block else length + prefix.lengths,
         )
-        if self.config.unroll_layers:
+        if self.plan.unroll_layers:
             kept = KVCache(cache.k, cache.v, prefix.cache.end)
             prefix = ReadPrefix(kept, prefix.valid, prefix.lengths)
         return out, prefix
 
     def velocity_from(self, out: Float[Array, "b t d"]) -> Float[Array, "b c a"]:
-        """The velocity that the action expert's output spells."""
+        """Project the output of the action expert to a velocity."""
         return self.action_out_proj(out[:, -self.config.action_horizon :])
 
     def loss(
@@ -281,9 +268,9 @@ class Pi0(nnx.Module):
         noise: Float32[AnyArray, "b c a"],
         time: Float32[AnyArray, " b"],
     ) -> Float32[Array, "b c"]:
-        """Mean squared error of the velocity over the action dimensions, for each step of the chunk.
+        """Compute the mean squared error of the velocity over the action dimensions, for each step of the chunk.
 
-        Padded action dimensions and steps behind the end of an episode count, as in the published
+        Padded action dimensions and steps after the end of an episode count, as in the published
         training.
         """
         x, target = flow_target(jnp.asarray(actions), jnp.asarray(noise), jnp.asarray(time))
@@ -299,7 +286,7 @@ class Pi0(nnx.Module):
         noise: Float32[AnyArray, "b m c a"],
         time: Float32[AnyArray, "b m"],
     ) -> Float32[Array, "b m c"]:
-        """`loss` at m noises and flow times of every row, with cameras and prompt read once for all."""
+        """Compute `loss` at m noises and flow times of every row; cameras and prompt are read once."""
         return self.loss_and_outputs(batch, actions, noise, time)[0]
 
     def loss_and_outputs(
@@ -309,7 +296,7 @@ class Pi0(nnx.Module):
         noise: Float32[AnyArray, "b m c a"],
         time: Float32[AnyArray, "b m"],
     ) -> tuple[Float32[Array, "b m c"], Float32[Array, "b m d"]]:
-        """`loss_of_many`, and the mean of the outputs that each chunk's velocity is made from."""
+        """Compute `loss_of_many`, and the mean output that each chunk's velocity is projected from."""
         prefix = self.read(self.embed_prefix(batch), keys_only=False)
 
         def loss(noise: Float32[Array, "b c a"], time: Float32[Array, " b"]) -> tuple[Array, Array]:
@@ -321,13 +308,13 @@ class Pi0(nnx.Module):
         return jax.vmap(loss, in_axes=1, out_axes=1)(jnp.asarray(noise), jnp.asarray(time))
 
     def joint(self, prefix: Prefix, suffix: Suffix) -> Sequence[Array]:
-        """One pass of both experts over prefix and suffix, as in training; returns both outputs."""
+        """Run both experts over prefix and suffix in one pass, as in training; returns both outputs."""
         mask, positions = joint_attention(prefix, suffix)
         streams, conditioning = [prefix.tokens, suffix.tokens], [None, suffix.condition]
         return self.transformer(streams, positions, mask, None, conditioning)[0]
 
     def embed_prefix(self, batch: ModelInput) -> Prefix:
-        """Tokens of cameras and prompt."""
+        """Embed cameras and prompt."""
         return embed_prefix(self.config, self.image_encoder, self.transformer, batch)
 
     def embed_suffix(
@@ -335,39 +322,39 @@ class Pi0(nnx.Module):
         state: Float32[AnyArray, "b a"],
         x: Float32[Array, "b c a"],
         time: Float32[Array, " b"],
-        effect: Float32[Array, "1 d"] | Modulations | None = None,
+        features: Float32[Array, "1 d"] | Modulations | None = None,
     ) -> Suffix:
-        """Tokens of state and noisy actions, in float32 whatever the transformer computes in.
+        """Embed state and noisy actions, in float32 whatever the transformer computes in.
 
-        `effect` stands for the time where it is given.
+        `features` replace the time if given.
         """
         actions = self.action_in_proj(x)
         condition = None
         if self.config.time_conditioning == "concatenate":
-            if effect is None:
+            if features is None:
                 beside = jnp.broadcast_to(self._embedded_time(time)[:, None], actions.shape)
                 hidden = self.action_time_mlp_in(jnp.concatenate([actions, beside], axis=-1))
             else:
-                assert not isinstance(effect, Modulations)
+                assert not isinstance(features, Modulations)
                 kernel = self.action_time_mlp_in.kernel[...][: actions.shape[-1]]
-                hidden = jnp.matmul(actions, kernel.astype(actions.dtype)) + effect[:, None]
+                hidden = jnp.matmul(actions, kernel.astype(actions.dtype)) + features[:, None]
             actions = self.action_time_mlp_out(jax.nn.silu(hidden))
         else:
-            condition = self._embedded_time(time) if effect is None else effect
+            condition = self._embedded_time(time) if features is None else features
         tokens = actions
         if self.config.state_as == "token":
             tokens = jnp.concatenate([self.state_proj(jnp.asarray(state))[:, None], actions], axis=1)
         return Suffix(tokens, self._suffix_starts(), condition)
 
     def _embedded_time(self, time: Float32[Array, " b"]) -> Float32[Array, "b d"]:
-        """Flow time as the action tokens are told of it (pi0), or as the adaptive norms are (pi0.5)."""
+        """Embed flow time for the action tokens (pi0), or for the adaptive norms (pi0.5)."""
         waves = embed_time(time, self.config.experts[1].width)
         if self.config.time_conditioning == "concatenate":
             return waves
         return jax.nn.silu(self.time_mlp_out(jax.nn.silu(self.time_mlp_in(waves))))
 
     def _suffix_starts(self) -> Bool[np.ndarray, " t"]:
-        """The state is a block that sees no action; the actions are one block."""
+        """Start blocks at the state, which sees no action, and at the first action."""
         before = self._suffix_length() - self.config.action_horizon
         starts = np.zeros(self._suffix_length(), np.bool_)
         starts[: before + 1] = True
@@ -377,63 +364,14 @@ class Pi0(nnx.Module):
         return self.config.action_horizon + (1 if self.config.state_as == "token" else 0)
 
 
-def _same(time: Float32[Array, ""], x: Float32[Array, "b c a"]) -> Float32[Array, " b"]:
-    """One flow time for all rows."""
-    return jnp.broadcast_to(time, x.shape[:1])
-
-
 def _squared_error(velocity: Float[Array, "b c a"], target: Float32[Array, "b c a"]) -> Float32[Array, "b c"]:
     return jnp.mean(jnp.square(velocity.astype(jnp.float32) - target), axis=-1)
 
 
-def flow_target(
-    actions: Float32[Array, "b c a"], noise: Float32[Array, "b c a"], time: Float32[Array, " b"]
-) -> tuple[Float32[Array, "b c a"], Float32[Array, "b c a"]]:
-    """Noisy actions on the straight line from actions (time 0) to noise (time 1), and its velocity."""
-    t = time[:, None, None]
-    return t * noise + (1.0 - t) * actions, noise - actions
-
-
 def joint_attention(prefix: Prefix, suffix: Suffix) -> tuple[Bool[Array, "b _q _q"], Int32[Array, "b _q"]]:
-    """Mask and positions of one pass over prefix and suffix."""
+    """Return mask and positions of one pass over prefix and suffix."""
     rows, tokens = suffix.tokens.shape[:2]
     valid = jnp.concatenate([prefix.valid, jnp.ones((rows, tokens), jnp.bool_)], axis=1)
     suffix_starts = jnp.broadcast_to(jnp.asarray(suffix.starts_block)[None], (rows, tokens))
     starts = jnp.concatenate([prefix.starts_block, suffix_starts], axis=1)
     return block_mask(valid, starts), positions_of_valid(valid)
-
-
-def embed_time(time: Float32[Array, " b"], width: int) -> Float32[Array, "b {width}"]:
-    """Sines, then cosines, of flow time at periods between 4e-3 and 4, equally spaced in their logarithm."""
-    fraction = jnp.linspace(0.0, 1.0, width // 2, dtype=jnp.float32)
-    period = SHORTEST_PERIOD * (LONGEST_PERIOD / SHORTEST_PERIOD) ** fraction
-    angle = time[:, None] * (1.0 / period * 2.0 * jnp.pi)[None, :]
-    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
-
-
-def noise_from_keys(keys: Array, action_horizon: int, action_dim: int) -> Float32[Array, "b c a"]:
-    """Standard normal noise with a key per row, so that a row's noise depends on nothing else.
-
-    Args:
-      keys: Typed keys [b] or raw threefry keys uint32 [b, 2].
-      action_horizon: Steps of the chunk.
-      action_dim: Padded action size.
-    """
-    return jax.vmap(lambda key: jax.random.normal(key, (action_horizon, action_dim), jnp.float32))(keys)
-
-
-def training_noise_and_time(
-    key: Array, batch: int, action_horizon: int, action_dim: int
-) -> tuple[Float32[Array, "b c a"], Float32[Array, " b"]]:
-    """What the published training draws for one step.
-
-    The first of the three keys that `key` is split into is left to image augmentation.
-    """
-    _, noise_key, time_key = jax.random.split(key, 3)
-    noise = jax.random.normal(noise_key, (batch, action_horizon, action_dim), jnp.float32)
-    return noise, training_times(time_key, batch)
-
-
-def training_times(key: Array, batch: int) -> Float32[Array, " b"]:
-    """Flow times to train at: 0.001 + 0.999 · Beta(1.5, 1), more of them near noise than near actions."""
-    return jax.random.beta(key, 1.5, 1.0, (batch,), jnp.float32) * 0.999 + 0.001

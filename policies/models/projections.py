@@ -1,4 +1,7 @@
-"""Linear maps with their casts written out: `Linear` with a bias, `Einsum` with optional adapters."""
+"""Linear maps with explicit casts: `Linear` with a bias, `Einsum` with optional adapters, fused matrices.
+
+Axis letters: b batch, i inputs, o outputs.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from simloop.policies.models import lora
 Initializer = Callable[..., jax.Array]
 
 LORA_INIT = nnx.initializers.normal(0.01)
-"""For both halves of an adapter: a fresh adapter changes the model, unlike the usual zero start."""
+"""Initialiser of both halves of an adapter: a fresh adapter changes the model, unlike the usual zero start."""
 
 
 class Linear(nnx.Module):
@@ -38,7 +41,7 @@ class Linear(nnx.Module):
         self.bias = nnx.Param(bias_init(rngs.params(), (outputs,), jnp.float32))
 
     def __call__(self, x: Float[Array, "*b i"], *, dtype: DTypeLike | None = None) -> Float[Array, "*b o"]:
-        """Apply in `dtype`; without one, in the wider of the dtypes of input and kernel."""
+        """Apply in `dtype`; by default, in the wider of the dtypes of input and kernel."""
         if dtype is None:
             dtype = wider(x.dtype, self.kernel[...].dtype)
         kernel, bias = self.kernel[...].astype(dtype), self.bias[...].astype(dtype)
@@ -63,6 +66,7 @@ class Einsum(nnx.Module):
     ):
         self.equation = equation
         self.lora_scaling = lora_scaling
+        self.adapted = lora_rank is not None
         self.w = nnx.Param(kernel_init(rngs.params(), shape, jnp.float32))
         if lora_rank is not None:
             a_shape, b_shape = lora.adapter_shapes(shape, lora_rank)
@@ -72,27 +76,34 @@ class Einsum(nnx.Module):
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         """Apply to `x`, in the dtype of `x`."""
         y = jnp.einsum(self.equation, x, self.w[...].astype(x.dtype))
-        if not hasattr(self, "lora_a"):
+        if not self.adapted:
             return y
         a, b = self.lora_a[...].astype(x.dtype), self.lora_b[...].astype(x.dtype)
         return y + lora.adapt(self.equation, x, a, b) * self.lora_scaling
 
 
 class Product(nnx.Module, abc.ABC):
-    """Something that multiplies in the place of a matrix of numbers."""
+    """Multiplication by a weight matrix, in whatever number format the weights have."""
 
     @abc.abstractmethod
     def __call__(
         self, x: Float[Array, "..."], *, dtype: DTypeLike | None = None, start: int = 0
     ) -> Float[Array, "..."]:
-        """x · matrix without the first `start` outputs, in `dtype` or that of `x`."""
+        """Return x · matrix without the first `start` outputs, in `dtype` or that of `x`."""
 
 
-def product(x: Float[Array, "*b i"], by: nnx.Param | Product, start: int = 0) -> Float[Array, "*b _o"]:
-    """x · matrix in the dtype of `x`, without the first `start` outputs."""
-    if isinstance(by, Product):
-        return by(x, start=start)
-    return jnp.matmul(x, by[..., start:].astype(x.dtype))
+class Matrix(Product):
+    """Multiplication by a matrix of floating-point numbers, cast to the dtype of the input."""
+
+    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs):
+        init = nnx.initializers.lecun_normal()
+        self.matrix = nnx.Param(init(rngs.params(), (inputs, outputs), jnp.float32))
+
+    def __call__(
+        self, x: Float[Array, "*b i"], *, dtype: DTypeLike | None = None, start: int = 0
+    ) -> Float[Array, "*b _o"]:
+        x = x if dtype is None else x.astype(dtype)
+        return jnp.matmul(x, self.matrix[..., start:].astype(x.dtype))
 
 
 def add_bias(x: Float[Array, "*b o"], bias: Float[Array, " o"]) -> Float[Array, "*b o"]:
@@ -101,21 +112,21 @@ def add_bias(x: Float[Array, "*b o"], bias: Float[Array, " o"]) -> Float[Array, 
 
 
 ALIGNED_TO = 128
-"""What kernels may divide a sum into: up to 16 equal parts, each of a multiple of 16 bytes."""
+"""Lengths of sums that kernels can split: up to 16 equal parts, each a multiple of 16 bytes."""
 
 
 def aligned_length(length: int) -> int:
-    """The next length that kernels can divide."""
+    """Round a length up to a multiple of `ALIGNED_TO`."""
     return -(-length // ALIGNED_TO) * ALIGNED_TO
 
 
 def wider(first: DTypeLike, second: DTypeLike) -> jnp.dtype:
-    """The dtype that holds both exactly, of float32 and bfloat16."""
+    """Return the wider of two dtypes, float32 or bfloat16."""
     return first if first == second else jnp.dtype(jnp.float32)
 
 
 def flattened(init: Initializer, inputs: int) -> Initializer:
-    """Initialise a kernel as the matrix that its first `inputs` axes and the rest make."""
+    """Return an initialiser that treats a tensor as a matrix: its first `inputs` axes by the others."""
 
     def initialize(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
         matrix = (math.prod(shape[:inputs]), math.prod(shape[inputs:]))

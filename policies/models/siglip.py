@@ -1,4 +1,4 @@
-"""The SigLIP image encoder (arXiv:2303.15343), with the options of the published parameter trees.
+"""SigLIP image encoder (arXiv:2303.15343), with the options of the published checkpoints.
 
 Axis letters: n images, h and w height and width in patches, t tokens, d width, e encoder heads, o
 output width.
@@ -18,24 +18,16 @@ from jaxtyping import Array, Float, Float32
 from simloop.policies.models.attention import attend_by_library
 from simloop.policies.models.configs import ImageEncoderConfig
 from simloop.policies.models.experts import stacked
+from simloop.policies.models.inference_plan import PLAIN, InferencePlan
 from simloop.policies.models.kernels import Attention
 from simloop.policies.models.norms import LayerNorm
-from simloop.policies.models.projections import (
-    Initializer,
-    Linear,
-    Product,
-    add_bias,
-    aligned_length,
-    flattened,
-    product,
-)
-from simloop.policies.models.sharding import split_like
+from simloop.policies.models.projections import Initializer, Linear, Matrix, add_bias, aligned_length, flattened
 
 xavier_uniform = nnx.initializers.xavier_uniform
 
 
 class EncodedImages(NamedTuple):
-    """What the encoder says of a batch of images, and what it said on the way."""
+    """Output of the encoder for a batch of images, with intermediate results."""
 
     stem: Float32[Array, "n h w d"]
     """Patches after the convolution."""
@@ -64,51 +56,62 @@ class HeadProjection(nnx.Module):
 
 
 class EncoderAttention(nnx.Module):
-    """Attention of every token to every token, all of it in the dtype of the input."""
+    """Attention of every token to every token, in the dtype of the input."""
 
-    def __init__(self, config: ImageEncoderConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ImageEncoderConfig, *, kernel: Attention = "xla", rngs: nnx.Rngs):
+        self.kernel = kernel
         into = (config.width, config.num_heads, config.head_dim)
         self.query = HeadProjection("ntd,deh->nteh", into, into[1:], rngs=rngs)
         self.key = HeadProjection("ntd,deh->nteh", into, into[1:], rngs=rngs)
         self.value = HeadProjection("ntd,deh->nteh", into, into[1:], rngs=rngs)
-        self.out = HeadProjection("nteh,ehd->ntd", (*into[1:], into[0]), into[:1], rngs=rngs)
-        self.heads = into[1:]
-        self.kernel: Attention = "xla"
+        self.out = _output_projection(config, rngs)
 
-    def join(self) -> None:
-        """Put the weights of queries, keys and values side by side, for attention to the same tokens."""
-        if hasattr(self, "joined"):
-            return
-        parts = (self.query, self.key, self.value)
-        kernels = [part.kernel[...] for part in parts]
-        matrix = jnp.concatenate([kernel.reshape(*kernel.shape[:-2], -1) for kernel in kernels], axis=-1)
-        self.joined = nnx.Param(split_like(matrix, kernels))
-        joined_bias = jnp.concatenate([part.bias[...] for part in parts], axis=-2)
-        self.joined_bias = nnx.Param(joined_bias.reshape(*joined_bias.shape[:-2], -1))
-        del self.query, self.key, self.value
+    def __call__(self, x: Float[Array, "n t d"], of: Float[Array, "n s d"] | None = None) -> Float[Array, "n t d"]:
+        """Attend from `x` to `of`, by default to `x` itself."""
+        of = x if of is None else of
+        return self.out(attend_to_all(self.query(x), self.key(of), self.value(of), self.kernel))
 
-    def __call__(self, x: Float[Array, "n t d"], of: Float[Array, "n s d"]) -> Float[Array, "n t d"]:
-        """Attend from `x` to `of`. The softmax is not float32 here, as in the published encoder; libraries
-        compute it as they like."""
-        if hasattr(self, "joined"):
-            # The bias comes before heads are told apart, where libraries add it within the product.
-            y = add_bias(product(x, self.joined), self.joined_bias[...].astype(x.dtype))
-            q, k, v = jnp.split(y.reshape(*x.shape[:2], 3 * self.heads[0], self.heads[1]), 3, axis=2)
-        else:
-            q, k, v = self.query(x), self.key(of), self.value(of)
-        q = q / jnp.sqrt(q.shape[-1]).astype(q.dtype)
-        if self.kernel != "xla":
-            return self.out(attend_by_library(self.kernel, q, k, v, mask=None))
-        return self.out(attend_to_all(q, k, v))
+
+class FusedEncoderAttention(nnx.Module):
+    """`EncoderAttention` of tokens to themselves, with one matrix for queries, keys and values."""
+
+    def __init__(self, config: ImageEncoderConfig, *, kernel: Attention = "xla", rngs: nnx.Rngs):
+        self.kernel = kernel
+        self.heads = (config.num_heads, config.head_dim)
+        outputs = 3 * config.num_heads * config.head_dim
+        self.qkv = Matrix(config.width, outputs, rngs=rngs)
+        self.qkv_bias = nnx.Param(jnp.zeros((outputs,), jnp.float32))
+        self.out = _output_projection(config, rngs)
+
+    def __call__(self, x: Float[Array, "n t d"]) -> Float[Array, "n t d"]:
+        """Attend from every token to every token."""
+        # The bias is added before the heads are split, where libraries add it within the product.
+        y = add_bias(self.qkv(x), self.qkv_bias[...].astype(x.dtype))
+        q, k, v = jnp.split(y.reshape(*x.shape[:2], 3 * self.heads[0], self.heads[1]), 3, axis=2)
+        return self.out(attend_to_all(q, k, v, self.kernel))
+
+
+def _output_projection(config: ImageEncoderConfig, rngs: nnx.Rngs) -> HeadProjection:
+    shape = (config.num_heads, config.head_dim, config.width)
+    return HeadProjection("nteh,ehd->ntd", shape, shape[2:], rngs=rngs)
 
 
 def attend_to_all(
-    q: Float[Array, "n t e h"], k: Float[Array, "n s e h"], v: Float[Array, "n s e h"]
+    q: Float[Array, "n t e h"],
+    k: Float[Array, "n s e h"],
+    v: Float[Array, "n s e h"],
+    kernel: Attention = "xla",
 ) -> Float[Array, "n t e h"]:
-    """Average the values by softmax(q · k), all of it in the dtype of the input."""
+    """Average the values by softmax(q · k / sqrt(h)).
+
+    XLA computes the softmax in the dtype of the input, as the published encoder does; libraries choose their own.
+    """
+    q = q / jnp.sqrt(q.shape[-1]).astype(q.dtype)
+    if kernel != "xla":
+        return attend_by_library(kernel, q, k, v, mask=None)
     weights = jax.nn.softmax(jnp.einsum("nteh,nseh->nets", q, k), axis=-1)
-    # Laid out before it is projected: XLA would let that product turn it around, and for GPUs some versions then
-    # find no way to compile it, as 72 numbers to a head fill no tile.
+    # Laid out before the output projection: XLA would fuse the transpose into that product, which some versions cannot
+    # compile for GPUs, as heads of 72 numbers fill no tile.
     out = jnp.einsum("nets,nseh->nteh", weights, v)
     return jax.lax.optimization_barrier(out.reshape(*out.shape[:2], -1)).reshape(out.shape)
 
@@ -116,27 +119,15 @@ def attend_to_all(
 class EncoderMlp(nnx.Module):
     """Two layers with the tanh form of GELU between them."""
 
-    def __init__(self, config: ImageEncoderConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ImageEncoderConfig, *, rngs: nnx.Rngs, aligned: bool = False):
+        """`aligned` pads the hidden layer to a length that kernels can split."""
         inits: dict[str, Initializer] = {
             "kernel_init": xavier_uniform(),
             "bias_init": nnx.initializers.normal(1e-6),
         }
-        self.into = Linear(config.width, config.mlp_dim, rngs=rngs, **inits)
-        self.out = Linear(config.mlp_dim, config.width, rngs=rngs, **inits)
-
-    def align(self) -> None:
-        """Fill the hidden layer up with zeros, which add nothing, to a length that kernels can divide."""
-        if isinstance(self.into, Product):
-            return
-        room = aligned_length(self.into.bias.shape[-1]) - self.into.bias.shape[-1]
-
-        def filled(parameter: nnx.Param, axis: int) -> nnx.Param:
-            widths = [(0, 0)] * parameter.ndim
-            widths[axis] = (0, room)
-            return nnx.Param(split_like(jnp.pad(parameter[...], widths), [parameter[...]]))
-
-        self.into.kernel, self.into.bias = filled(self.into.kernel, -1), filled(self.into.bias, -1)
-        self.out.kernel = filled(self.out.kernel, -2)
+        hidden = aligned_length(config.mlp_dim) if aligned else config.mlp_dim
+        self.into = Linear(config.width, hidden, rngs=rngs, **inits)
+        self.out = Linear(hidden, config.width, rngs=rngs, **inits)
 
     def __call__(self, x: Float[Array, "n t d"]) -> Float[Array, "n t d"]:
         """Apply to every token, in the dtype of `x`."""
@@ -147,21 +138,22 @@ class EncoderMlp(nnx.Module):
 class EncoderBlock(nnx.Module):
     """A pre-norm block."""
 
-    def __init__(self, config: ImageEncoderConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ImageEncoderConfig, *, rngs: nnx.Rngs, plan: InferencePlan = PLAIN):
+        fused = bool(plan.fused_projections) and config.stacked
+        attention = FusedEncoderAttention if fused else EncoderAttention
         self.attention_norm = LayerNorm(config.width, rngs=rngs)
-        self.attention = EncoderAttention(config, rngs=rngs)
+        self.attention = attention(config, kernel=plan.kernels.image_attention, rngs=rngs)
         self.mlp_norm = LayerNorm(config.width, rngs=rngs)
-        self.mlp = EncoderMlp(config, rngs=rngs)
+        self.mlp = EncoderMlp(config, rngs=rngs, aligned=fused and bool(plan.aligned))
 
     def __call__(self, x: Float[Array, "n t d"]) -> Float[Array, "n t d"]:
         """Apply attention and the feed-forward part."""
-        y = self.attention_norm(x)
-        x = x + self.attention(y, y)
+        x = x + self.attention(self.attention_norm(x))
         return x + self.mlp(self.mlp_norm(x))
 
 
 class AttentionPooling(nnx.Module):
-    """One learned probe attends to all tokens (`map`)."""
+    """Pooling by one learned query that attends to all tokens (`map`)."""
 
     def __init__(self, config: ImageEncoderConfig, *, rngs: nnx.Rngs):
         self.probe = nnx.Param(xavier_uniform()(rngs.params(), (1, 1, config.width), jnp.float32))
@@ -177,7 +169,7 @@ class AttentionPooling(nnx.Module):
 
 
 class ImageEncoder(nnx.Module):
-    """Images to tokens."""
+    """Encoder from images to tokens."""
 
     def __init__(
         self,
@@ -188,10 +180,10 @@ class ImageEncoder(nnx.Module):
         dtype: DTypeLike,
         rngs: nnx.Rngs,
         recompute_layers: bool = True,
-        unroll_layers: bool = False,
+        plan: InferencePlan = PLAIN,
     ):
         self.config = config
-        self.recompute_layers, self.unroll_layers = recompute_layers, unroll_layers
+        self.recompute_layers, self.unroll_layers = recompute_layers, bool(plan.unroll_layers)
         self.dtype = dtype
         patch, width = config.patch_size, config.width
         self.grid = (image_hw[0] // patch, image_hw[1] // patch)
@@ -203,22 +195,22 @@ class ImageEncoder(nnx.Module):
         if config.pooling == "tok":
             self.class_token = nnx.Param(jnp.zeros((1, 1, width), jnp.float32))
         if config.stacked:
-            self.blocks = stacked(lambda rngs: EncoderBlock(config, rngs=rngs), config.depth, rngs)
+            self.blocks = stacked(lambda rngs: EncoderBlock(config, rngs=rngs, plan=plan), config.depth, rngs)
         else:
-            self.blocks = nnx.List([EncoderBlock(config, rngs=rngs) for _ in range(config.depth)])
+            self.blocks = nnx.List([EncoderBlock(config, rngs=rngs, plan=plan) for _ in range(config.depth)])
         self.final_norm = LayerNorm(width, rngs=rngs)
         if config.pooling == "map":
             self.pooling = AttentionPooling(config, rngs=rngs)
         if config.representation_head:
             self.representation = Linear(width, width, rngs=rngs)
-        # The published encoder starts this one from zeros, as a classifier's. Behind it all image tokens would
-        # be zero, where RMS norm multiplies gradients by a thousand; weights drawn here are to be trained.
+        # Published encoders start this layer from zeros, as a classifier does. All image tokens would then be zero, where
+        # RMS norm multiplies gradients by a thousand; weights drawn here are to be trained.
         self.head = Linear(width, output_width, rngs=rngs, kernel_init=xavier_uniform())
 
     def __call__(self, images: Float32[Array, "n _y _x 3"]) -> EncodedImages:
-        """Encode images of the size the encoder was made for.
+        """Encode images of the size that the encoder was built for.
 
-        The convolution and the positions are float32; everything behind them has the encoder's dtype.
+        The convolution and the positions are float32; all later layers compute in the dtype of the encoder.
         """
         stem = self.patch(images)
         x = stem.reshape(stem.shape[0], -1, stem.shape[-1])
@@ -236,7 +228,7 @@ class ImageEncoder(nnx.Module):
         return EncodedImages(stem, with_positions, encoded, self.project(self._pool(x)))
 
     def project(self, x: Float[Array, "*n d"]) -> Float[Array, "*n o"]:
-        """Representation head, if there is one, and output projection."""
+        """Apply the representation head, if there is one, and the output projection."""
         if self.config.representation_head:
             x = jnp.tanh(self.representation(x, dtype=x.dtype))
         return self.head(x, dtype=x.dtype)
@@ -267,7 +259,7 @@ class ImageEncoder(nnx.Module):
 
 
 class PatchConvolution(nnx.Module):
-    """Patches to vectors: a convolution that steps by its own size, in float32."""
+    """Patch embedding: a convolution whose stride is its size, in float32."""
 
     def __init__(self, config: ImageEncoderConfig, *, rngs: nnx.Rngs):
         patch = config.patch_size
@@ -277,7 +269,7 @@ class PatchConvolution(nnx.Module):
         self.bias = nnx.Param(jnp.zeros((config.width,), jnp.float32))
 
     def __call__(self, images: Float32[Array, "n _y _x 3"]) -> Float32[Array, "n h w d"]:
-        """Convolve without padding; a border narrower than a patch is left out."""
+        """Convolve without padding; a border narrower than a patch is dropped."""
         stem = jax.lax.conv_general_dilated(
             images,
             self.kernel[...].astype(jnp.float32),
@@ -289,7 +281,7 @@ class PatchConvolution(nnx.Module):
 
 
 def sincos_2d(rows: int, columns: int, width: int) -> Float32[Array, "1 t d"]:
-    """Fixed positions: sine and cosine of the column, then of the row (arXiv:2104.02057)."""
+    """Return fixed positions: sine and cosine of the column, then of the row (arXiv:2104.02057)."""
     y, x = np.mgrid[:rows, :columns].reshape(2, -1)
     frequency = 1.0 / 10_000.0 ** (np.arange(width // 4) / (width // 4 - 1))
     by_x, by_y = np.outer(x, frequency), np.outer(y, frequency)
@@ -300,7 +292,7 @@ def sincos_2d(rows: int, columns: int, width: int) -> Float32[Array, "1 t d"]:
 def resample_positions(
     positions: Float[Array, "1 _t d"], old_hw: tuple[int, int], new_hw: tuple[int, int]
 ) -> Float[Array, "1 _u d"]:
-    """Learned positions for another grid of patches, bilinear between the old ones."""
+    """Interpolate learned positions bilinearly to another grid of patches. Kept for parity with the reference."""
     width = positions.shape[-1]
     grid = positions.reshape(1, *old_hw, width)
     resized = jax.image.resize(grid, (1, *new_hw, width), method="linear", antialias=False)

@@ -1,7 +1,7 @@
-"""The transformer of the pi0 family: Gemma experts that share one attention.
+"""Transformer of the pi0 family: Gemma experts that share one attention.
 
-Each expert projects its own tokens; keys and values are joined along the sequence and attended
-once; each expert finishes its own part. Masks and positions come from outside: the transformer does
+Each expert projects its own tokens; keys and values are joined along the sequence and attended to
+once; each expert processes its own part. Masks and positions are arguments: the transformer does
 not know whether it trains, reads a prompt or decodes.
 
 Axis letters: b batch, t tokens of a stream, q tokens of all streams, s key slots, n heads, k key
@@ -11,7 +11,8 @@ heads, h head width, d width, f feed-forward width, l layers, v vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias, overload
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias, overload
 
 import jax
 import jax.numpy as jnp
@@ -29,19 +30,20 @@ from simloop.policies.models.attention import (
 )
 from simloop.policies.models.configs import GemmaConfig
 from simloop.policies.models.experts import Block, Expert
-from simloop.policies.models.kernels import Attention, Kernels
+from simloop.policies.models.inference_plan import PLAIN, InferencePlan
+from simloop.policies.models.kernels import Attention
 from simloop.policies.models.kv_cache import KVCache, write
 from simloop.policies.models.norms import Modulation
 from simloop.policies.models.projections import wider
 from simloop.policies.models.pytrees import pytree
 
 Streams: TypeAlias = Sequence[Float[Array, "b _t _d"] | None]
-"""The tokens of each expert; None for an expert that does not run."""
+"""Tokens of each expert; None for an expert that does not run."""
 
 
 @pytree
 class Modulations:
-    """What the adaptive norms of one expert make of a condition, in every layer."""
+    """Modulations of all adaptive norms of one expert under one condition."""
 
     pre_attention: Modulation
     pre_mlp: Modulation
@@ -50,7 +52,33 @@ class Modulations:
 
 
 Conditioning: TypeAlias = Sequence[Float[Array, "b _d"] | Modulations | None]
-"""For adaptive norms: one vector per expert and row, or what the norms made of it before."""
+"""Conditions of the adaptive norms of each expert: one vector per row, or precomputed modulations."""
+
+
+class _Layers(NamedTuple):
+    """Arrays of the layers: a leading layer axis or a tuple per leaf; or those of one layer."""
+
+    states: list[nnx.State]
+    """Parameters of each running expert."""
+    modulations: list[tuple[Modulation, Modulation] | None]
+    """Precomputed modulations of both norms of each running expert."""
+    slots: tuple | None
+    """Keys and values of the cache."""
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """Inputs of one pass that all layers share."""
+
+    rotation: Rotation
+    mask: Array
+    lengths: Array | None
+    end: Array | None
+    """First slot of the new tokens; None without a cache."""
+    over_cache: bool
+    """Whether tokens attend to the slots of the cache, or to the new tokens alone."""
+    kernel: Attention | None
+    """Kernel of attention with a cache; None without one."""
 
 
 class Transformer(nnx.Module):
@@ -66,37 +94,37 @@ class Transformer(nnx.Module):
         dtype: DTypeLike,
         rngs: nnx.Rngs,
         recompute_layers: bool = True,
-        unroll_layers: bool = False,
-        attend_in_place: bool = False,
+        plan: InferencePlan = PLAIN,
     ):
-        """`attend_in_place` says how to attend where there is a cache; see `attention.attend_in_place`."""
-        self.kernels = Kernels()
-        """What computes where there is a cache."""
-        self.recompute_layers, self.unroll_layers = recompute_layers, unroll_layers
-        self.attend_in_place = attend_in_place
+        self.plan = plan
+        self.recompute_layers = recompute_layers
         self.width, self.head_dim, self.depth = experts[0].width, experts[0].head_dim, experts[0].depth
         self.rope_dtype = rope_dtype
         self.dtype = dtype
         table = nnx.initializers.normal(0.01)(rngs.params(), (vocab_size, self.width), jnp.float32)
         self.token_table = nnx.Param(table)
+        # Kernels of gated products pay on prompts, which the first expert reads.
+        kernels = [plan.kernels.gated_product, *["xla"] * (len(experts) - 1)]
         self.experts = nnx.List(
             [
-                Expert(config, adaptive_norm=adaptive, rngs=rngs)
-                for config, adaptive in zip(experts, adaptive_norm, strict=True)
+                Expert(config, adaptive_norm=adaptive, rngs=rngs, plan=plan, kernel=kernel)
+                for config, adaptive, kernel in zip(experts, adaptive_norm, kernels, strict=True)
             ]
         )
 
     def embed(self, tokens: Int[Array, "b t"]) -> Float[Array, "b t d"]:
-        """Look tokens up, times sqrt(width), which is rounded to the dtype of the table."""
+        """Look tokens up and multiply by sqrt(width), which is rounded to the dtype of the table."""
         rows = jnp.take(self.token_table[...], tokens, axis=0)
         return (rows * jnp.sqrt(self.width).astype(rows.dtype)).astype(self.dtype)
 
     def logits(
         self, x: Float[Array, "*b d"], table: Float[Array, "v d"] | None = None
     ) -> Float[Array, "*b v"]:
-        """Scores of all tokens, by the table that embeds them; in the wider of both dtypes.
+        """Score tokens by the rows of the embedding table, in the wider of both dtypes.
 
-        With some rows of the table, the scores of these.
+        Args:
+          x: Outputs of the first expert.
+          table: Rows of the tokens to score; None for all tokens.
         """
         table = self.token_table[...] if table is None else table
         dtype = wider(x.dtype, table.dtype)
@@ -111,6 +139,7 @@ class Transformer(nnx.Module):
         cache: KVCache,
         conditioning: Conditioning | None = None,
         *,
+        attend_to: Literal["cache", "new_tokens"] = "cache",
         keys_only: bool = False,
         lengths: Int[Array, " b"] | None = None,
         prompt: bool = False,
@@ -134,6 +163,7 @@ class Transformer(nnx.Module):
         cache: KVCache | None = None,
         conditioning: Conditioning | None = None,
         *,
+        attend_to: Literal["cache", "new_tokens"] = "cache",
         keys_only: bool = False,
         lengths: Int[Array, " b"] | None = None,
         prompt: bool = False,
@@ -143,72 +173,69 @@ class Transformer(nnx.Module):
         Args:
           streams: Tokens per expert, joined in this order along the sequence.
           positions: Rotary position of every joined token.
-          mask: Which slots each joined token sees: the slots of the cache, into which the new tokens
-            are written first. A mask as wide as the joined tokens is about these alone, with a cache that
-            holds no others yet, or without one.
-          cache: Keys and values so far; the new ones are written from its end on. None forgets. One with an
+          mask: Which slots each joined token sees: slots of the cache, into which the new tokens are written
+            first, or the new tokens themselves, as `attend_to` says; the new tokens without a cache.
+          cache: Keys and values so far; the new ones are written from its end on. A cache with an
             array per layer unrolls the layers.
-          conditioning: For experts with adaptive norms.
+          conditioning: Conditions of adaptive norms.
+          attend_to: With a cache: `new_tokens` if it holds no others yet.
           keys_only: Stop at the keys and values of the last layer, for callers that read the cache alone.
-          lengths: Where valid tokens of a row see the row's first slots and no others, how many that are.
-            The mask says the same; some kernels are faster with lengths.
-          prompt: Whether cameras and prompt are read, for which there may be another kernel.
+          lengths: Number of valid first slots of each row, if its valid tokens see these and no others. The
+            mask must agree; some kernels are faster with lengths.
+          prompt: Whether cameras and prompt are read, which may have another kernel.
 
         Returns:
           The streams after their final norms (None with `keys_only`), and the cache with the new tokens.
+
+        Raises:
+          ValueError: If the mask is not as wide as what is attended to, or `keys_only` comes without a cache.
         """
-        conditioning = conditioning or [None] * len(streams)
+        if keys_only and cache is None:
+            raise ValueError("keys_only computes nothing but the cache; got no cache.")
+        over_cache = cache is not None and attend_to == "cache"
+        seen = cache.slots if cache is not None and over_cache else positions.shape[1]
+        if mask.shape[-1] != seen:
+            raise ValueError(f"The mask must be about {seen} slots; got {mask.shape[-1]}.")
         running = [i for i, tokens in enumerate(streams) if tokens is not None]
-        split = [nnx.split(self.experts[i].layers) for i in running]
-        by = rotation(positions, self.head_dim)
-        end = None if cache is None else cache.end
-        kernel = self.kernels.prompt_attention if prompt else self.kernels.action_attention
+        conditions = [None if conditioning is None else conditioning[i] for i in running]
+        kernels = self.plan.kernels
+        kernel = kernels.prompt_attention if prompt else kernels.action_attention
+        shared = _Pass(
+            rotation(positions, self.head_dim),
+            mask,
+            lengths,
+            None if cache is None else cache.end,
+            over_cache,
+            None if cache is None else kernel,
+        )
+        graphs, states = zip(*(nnx.split(self.experts[i].layers) for i in running), strict=True)
+        layers = _Layers(
+            list(states),
+            [(c.pre_attention, c.pre_mlp) if isinstance(c, Modulations) else None for c in conditions],
+            None if cache is None else (cache.k, cache.v),
+        )
 
-        known = [conditioning[i] for i in running]
-        known = [(c.pre_attention, c.pre_mlp) if isinstance(c, Modulations) else None for c in known]
-
-        def parts(weights: tuple) -> tuple[list[Block], list[tuple], tuple | None]:
-            states, slots, known = weights
-            blocks = [nnx.merge(graph, state) for (graph, _), state in zip(split, states, strict=True)]
-            conditions = [
-                (conditioning[i], conditioning[i]) if both is None else both
-                for i, both in zip(running, known, strict=True)
-            ]
-            return blocks, conditions, slots
-
-        def layer(tokens: list, weights: tuple) -> tuple[list, tuple | None]:
-            blocks, conditions, slots = parts(weights)
-            return self._layer(blocks, tokens, conditions, by, mask, lengths, slots, end, kernel)
+        def layer(tokens: list, own: _Layers) -> tuple[list, tuple | None]:
+            return self._layer(_blocks(graphs, own, conditions), tokens, shared, own.slots)
 
         tokens = [jnp.asarray(streams[i]).astype(self.dtype) for i in running]
-        slots = None if cache is None else (cache.k, cache.v)
-        weights = ([state for _, state in split], slots, known)
         out: list = [None] * len(streams)
+        tokens, written = self._over_layers(layer, tokens, layers, self.depth - keys_only)
         if keys_only:
-            if cache is None:
-                raise ValueError("keys_only leaves nothing but the cache, and there is none.")
-            tokens, written = self._over_layers(layer, tokens, weights, self.depth - 1)
-            blocks, conditions, last = parts(_of_layer(weights, self.depth - 1))
-            assert last is not None
-            assert written is not None
-            new = self._keys_and_values(blocks, tokens, conditions, by)
-            written = tuple(
-                _joined(before, write(slots, part, end))
-                for before, slots, part in zip(written, last, new, strict=True)
-            )
+            last = _of_layer(layers, self.depth - 1)
+            new = self._keys_and_values(_blocks(graphs, last, conditions), tokens, shared)
+            written = _appended(written, self._write(last.slots, new, shared))
         else:
-            tokens, written = self._over_layers(layer, tokens, weights, self.depth)
-            for i, x in zip(running, tokens, strict=True):
-                condition = conditioning[i]
-                condition = condition.final if isinstance(condition, Modulations) else condition
-                out[i], _ = self.experts[i].final_norm(x, condition)
+            for i, x, condition in zip(running, tokens, conditions, strict=True):
+                final = condition.final if isinstance(condition, Modulations) else condition
+                out[i], _ = self.experts[i].final_norm(x, final)
         if cache is None or written is None:
             return out, None
         k, v = written
         return out, KVCache(k=k, v=v, end=cache.end + positions.shape[1])
 
     def modulations(self, expert: int, condition: Float[Array, "b d"]) -> Modulations:
-        """What the adaptive norms of an expert make of a condition, to be passed on in its place."""
+        """Precompute the modulations of all adaptive norms of an expert, to be passed in place of the condition."""
         graph, states = nnx.split(self.experts[expert].layers)
 
         def of_layer(state: nnx.State) -> tuple[Modulation, Modulation]:
@@ -224,82 +251,66 @@ class Transformer(nnx.Module):
 
     def _over_layers(
         self,
-        layer: Callable[[list, tuple], tuple[list, tuple | None]],
+        layer: Callable[[list, _Layers], tuple[list, tuple | None]],
         tokens: list,
-        weights: tuple,
+        layers: _Layers,
         count: int,
     ) -> tuple[list, tuple | None]:
-        """Run the first `count` layers; the cache that they wrote has the form of the one in `weights`."""
+        """Run the first `count` layers; returns tokens, and the slots that they wrote in the form of `layers.slots`."""
         if self.recompute_layers:  # In the backward pass; forward it is free.
             layer = jax.checkpoint(layer, prevent_cse=False)
-        _, slots, _ = weights
-        if slots is not None and isinstance(slots[0], tuple):
+        if layers.slots is not None and isinstance(layers.slots[0], tuple):
             written: list[tuple] = []
             for i in range(count):
-                tokens, new = layer(tokens, _of_layer(weights, i))
+                tokens, new = layer(tokens, _of_layer(layers, i))
                 assert new is not None
                 written.append(new)
             return tokens, (tuple(k for k, _ in written), tuple(v for _, v in written))
         if count == self.depth:
-            return jax.lax.scan(layer, tokens, weights, unroll=self.unroll_layers)
-        if self.unroll_layers:
-            first = jax.tree.map(lambda leaf: leaf[:count], weights)
-            return jax.lax.scan(layer, tokens, first, unroll=True)
+            return jax.lax.scan(layer, tokens, layers, unroll=bool(self.plan.unroll_layers))
 
-        # A loop over some of the layers would begin by copying their weights, so it looks them up.
+        # A scan over some of the layers would copy their weights, so the loop looks them up.
         def at(tokens: list, i: Int[Array, ""]) -> tuple[list, tuple | None]:
             return layer(
-                tokens, jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, i, 0, False), weights)
+                tokens, jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, i, 0, False), layers)
             )
 
         return jax.lax.scan(at, tokens, jnp.arange(count, dtype=jnp.int32))
 
     def _keys_and_values(
-        self,
-        blocks: Sequence[Block],
-        streams: Sequence[Float[Array, "b _t _d"]],
-        conditions: Sequence[tuple],
-        by: Rotation,
+        self, blocks: Sequence[_Running], streams: Sequence[Float[Array, "b _t _d"]], shared: _Pass
     ) -> tuple[Float[Array, "b q k h"], Float[Array, "b q k h"]]:
-        """What one layer puts into the cache."""
+        """Compute what one layer writes into the cache."""
         parts = [
             block.attention.keys_and_values_of(block.pre_attention_norm(x, condition)[0])
-            for block, x, (condition, _) in zip(blocks, streams, conditions, strict=True)
+            for (block, condition, _), x in zip(blocks, streams, strict=True)
         ]
         k, v = (jnp.concatenate(joined, axis=1) for joined in zip(*parts, strict=True))
-        return rotate(k, by).astype(self.dtype), v
+        return rotate(k, shared.rotation).astype(self.dtype), v
 
     def _layer(
         self,
-        blocks: Sequence[Block],
+        blocks: Sequence[_Running],
         streams: Sequence[Float[Array, "b _t _d"]],
-        conditions: Sequence[tuple],
-        by: Rotation,
-        mask: Bool[Array, "b q s"],
-        lengths: Int[Array, " b"] | None,
+        shared: _Pass,
         slots: tuple[Float[Array, "b _s k h"], Float[Array, "b _s k h"]] | None,
-        end: Int[Array, ""] | None,
-        kernel: Attention,
     ) -> tuple[list, tuple | None]:
-        normed = [
-            b.pre_attention_norm(x, c) for b, x, (c, _) in zip(blocks, streams, conditions, strict=True)
-        ]
-        heads = [b.attention.heads_of(x) for b, (x, _) in zip(blocks, normed, strict=True)]
+        normed = [b.block.pre_attention_norm(x, b.pre_attention) for b, x in zip(blocks, streams, strict=True)]
+        heads = [b.block.attention.heads_of(x) for b, (x, _) in zip(blocks, normed, strict=True)]
         q, k, v = (jnp.concatenate(parts, axis=1) for parts in zip(*heads, strict=True))
-        q = rotate(q, by)
+        q = rotate(q, shared.rotation)
         if self.rope_dtype == "activation":
             q = q.astype(self.dtype)
         q = q * self.head_dim**-0.5
-        k = rotate(k, by).astype(self.dtype)
-        written = None
-        if slots is not None:
-            written = write(slots[0], k, end), write(slots[1], v, end)
-            if mask.shape[-1] != k.shape[1]:
-                k, v = written
-        attended = self._attend(q, k, v, mask, lengths, None if slots is None else kernel)
+        k = rotate(k, shared.rotation).astype(self.dtype)
+        written = None if slots is None else self._write(slots, (k, v), shared)
+        if shared.over_cache:
+            assert written is not None
+            k, v = written
+        attended = self._attend(q, k, v, shared)
 
         out, start = [], 0
-        for block, x, (_, gate), (_, condition) in zip(blocks, streams, normed, conditions, strict=True):
+        for (block, _, condition), x, (_, gate) in zip(blocks, streams, normed, strict=True):
             part = attended[:, start : start + x.shape[1]]
             start += x.shape[1]
             x = _add_gated(x, block.attention.out(part), gate)
@@ -307,37 +318,53 @@ class Transformer(nnx.Module):
             out.append(_add_gated(x, block.mlp(y), gate))
         return out, written
 
+    def _write(self, slots: tuple, new: tuple, shared: _Pass) -> tuple:
+        return tuple(write(before, part, shared.end) for before, part in zip(slots, new, strict=True))
+
     def _attend(
-        self,
-        q: Float[Array, "b q n h"],
-        k: Float[Array, "b s k h"],
-        v: Float[Array, "b s k h"],
-        mask: Bool[Array, "b q s"],
-        lengths: Int[Array, " b"] | None,
-        kernel: Attention | None,
+        self, q: Float[Array, "b q n h"], k: Float[Array, "b s k h"], v: Float[Array, "b s k h"], shared: _Pass
     ) -> Float[Array, "b q n h"]:
-        if kernel is None:  # Without a cache, as in training.
-            return attend(q, k, v, mask)
-        if kernel != "xla":
-            return attend_by_library(kernel, q, k, v, mask, lengths)
-        return (attend_in_place if self.attend_in_place else attend)(q, k, v, mask)
+        if shared.kernel is None:  # Without a cache, as in training.
+            return attend(q, k, v, shared.mask)
+        if shared.kernel != "xla":
+            return attend_by_library(shared.kernel, q, k, v, shared.mask, shared.lengths)
+        return (attend_in_place if self.plan.attention_in_place else attend)(q, k, v, shared.mask)
 
 
-def _of_layer(weights: tuple, i: int) -> tuple:
-    """One layer's part of what `_over_layers` takes, from stacks of weights or tuples of them."""
-    states, slots, known = weights
+class _Running(NamedTuple):
+    """One expert in one layer, with the conditions of its norms."""
+
+    block: Block
+    pre_attention: Array | Modulation | None
+    pre_mlp: Array | Modulation | None
+
+
+def _blocks(graphs: Sequence, own: _Layers, conditions: Sequence) -> list[_Running]:
+    """Build the blocks of one layer."""
+    return [
+        _Running(nnx.merge(graph, state), *((condition, condition) if known is None else known))
+        for graph, state, known, condition in zip(graphs, own.states, own.modulations, conditions, strict=True)
+    ]
+
+
+def _of_layer(layers: _Layers, i: int) -> _Layers:
+    """Return the arrays of one layer."""
 
     def at(leaf: Array | tuple) -> Array:
         return leaf[i] if isinstance(leaf, tuple) else jax.lax.index_in_dim(leaf, i, 0, keepdims=False)
 
-    states = [jax.tree.map(at, state, is_leaf=lambda leaf: isinstance(leaf, tuple)) for state in states]
-    known = [jax.tree.map(at, one) for one in known]
-    return states, None if slots is None else (slots[0][i], slots[1][i]), known
+    states = [jax.tree.map(at, state, is_leaf=lambda leaf: isinstance(leaf, tuple)) for state in layers.states]
+    modulations = [jax.tree.map(at, known) for known in layers.modulations]
+    slots = None if layers.slots is None else (layers.slots[0][i], layers.slots[1][i])
+    return _Layers(states, modulations, slots)
 
 
-def _joined(layers: Array | tuple, last: Float[Array, "b s k h"]) -> Array | tuple:
-    """The slots of several layers and of the one behind them."""
-    return (*layers, last) if isinstance(layers, tuple) else jnp.concatenate([layers, last[None]])
+def _appended(layers: tuple, last: tuple) -> tuple:
+    """Append the slots of the last layer to those of the layers before it."""
+    return tuple(
+        (*before, new) if isinstance(before, tuple) else jnp.concatenate([before, new[None]])
+        for before, new in zip(layers, last, strict=True)
+    )
 
 
 def _add_gated(

@@ -68,6 +68,8 @@ class Preset:
     on_failure: OnFailure = "undecodable"
     """Answer for tokens that encode no actions."""
     flow_steps: int = 10
+    unroll_on_cpu: bool = False
+    """Whether layers are unrolled on CPUs too, which pays for small models alone."""
     published: PublishedWeights | None = None
     bundled: Path | None = None
     """Checkpoint that comes with simloop, used if none is named."""

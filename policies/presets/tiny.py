@@ -28,16 +28,17 @@ _SIZES: dict[str, Any] = {
 }
 
 
-def _small(model: ModelConfig, **changes: Any) -> ModelConfig:
-    return dataclasses.replace(model, image_size=96, **changes)
+def _small(model: ModelConfig) -> ModelConfig:
+    return dataclasses.replace(model, image_size=96)
 
 
 def _sawyer(name: str, model: ModelConfig, **fields: Any) -> Preset:
     """Meta-World's Sawyer: state x, y, z, gripper opening; actions dx, dy, dz, gripper."""
     return Preset(
         name=name,
-        model=_small(model, unroll_layers=True),
+        model=_small(model),
         robot="metaworld_hand",
+        unroll_on_cpu=True,
         cameras=_CAMERAS,
         state_size=4,
         action_size=4,

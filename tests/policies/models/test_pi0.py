@@ -10,7 +10,8 @@ from flax import nnx
 from simloop.harness.parity.models import LOOP, ONE_PASS, Case
 from simloop.policies.models.model_input import image_as_float
 from simloop.policies.models.parameters import named_leaves
-from simloop.policies.models.pi0 import Pi0, noise_from_keys, training_noise_and_time
+from simloop.policies.models.flow_matching import noise_from_keys, training_noise_and_time
+from simloop.policies.models.pi0 import Pi0
 from tests.helpers.small_models import (
     random_batch,
     random_noise,

@@ -1,0 +1,117 @@
+"""Layout of weights for inference: fused projections and aligned hidden layers.
+
+Axis letters: l layers, d inputs, e outputs.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from simloop.policies.models.configs import ModelConfig
+from simloop.policies.models.inference_plan import InferencePlan
+from simloop.policies.models.parameters import FlatParameters, Model, flatten, model_from, published_name
+from simloop.policies.models.projections import aligned_length
+from simloop.policies.models.sharding import split_like
+
+
+def laid_out(model: Model, plan: InferencePlan, *, consume: bool = False) -> Model:
+    """Return the model as a plan executes it; shares all arrays whose layout stays.
+
+    Args:
+      model: In the published layout, or already laid out for this plan.
+      plan: With all choices made (`InferencePlan.on`).
+      consume: Delete arrays once they are laid out anew, so that memory does not hold them twice. `model` must
+        not be used afterwards.
+    """
+    if model.plan == plan:
+        return model
+    return model_from(model.config, lay_out(flatten(model), model.config, plan, consume=consume), plan=plan)
+
+
+def lay_out(
+    params: FlatParameters, config: ModelConfig, plan: InferencePlan, *, consume: bool = False
+) -> FlatParameters:
+    """Return published parameters in the layout of a plan, under the names of `abstract_model(config, plan)`.
+
+    Experts with adapters keep their layout, and so do image encoders whose layers are not stacked.
+
+    Args:
+      params: By published name.
+      config: Of the model.
+      plan: With all choices made.
+      consume: Delete arrays once they are laid out anew.
+    """
+    params = dict(params)
+    for sources, target, make in _changes(config, plan):
+        before = [params.pop(published_name(source)) for source in sources]
+        after = split_like(make(*before), before)
+        if consume:
+            jax.block_until_ready(after)
+            for array in before:
+                if array is not after:
+                    array.delete()
+        params[published_name(target)] = after
+    return params
+
+
+Change = tuple[Sequence[str], str, Callable[..., Array]]
+"""Paths of parameters within the model, the path of the one that replaces them, and how it is made."""
+
+
+def _changes(config: ModelConfig, plan: InferencePlan) -> Iterator[Change]:
+    if not plan.fused_projections:
+        return
+    for i, expert in enumerate(config.experts):
+        layers = f"transformer/experts/{i}/layers"
+        if expert.lora is not None:
+            continue
+        packed = expert.num_heads == expert.num_kv_heads
+        parts = ["qkv"] if packed else ["q", "kv"]
+        sources = [f"{layers}/attention/{part}/w" for part in parts]
+        yield sources, f"{layers}/attention/qkv/matrix", _fused_packed_heads if packed else _fused_heads
+        yield [f"{layers}/mlp/gating/w"], f"{layers}/mlp/gating/matrix", _summed_first
+    if not config.image_encoder.stacked:
+        return
+    attention, mlp = "image_encoder/blocks/attention", "image_encoder/blocks/mlp"
+    parts = ["query", "key", "value"]
+    yield [f"{attention}/{part}/kernel" for part in parts], f"{attention}/qkv/matrix", _side_by_side
+    yield [f"{attention}/{part}/bias" for part in parts], f"{attention}/qkv_bias", _biases_side_by_side
+    if plan.aligned:
+        for path, axis in (("into/kernel", -1), ("into/bias", -1), ("out/kernel", -2)):
+            yield [f"{mlp}/{path}"], f"{mlp}/{path}", functools.partial(_padded, axis=axis)
+
+
+@functools.partial(jax.jit, static_argnames="axes")  # In one step, which holds no third copy of the weights.
+def _summed_first(w: Float[Array, "..."], *, axes: int = 1) -> Float[Array, "*l d e"]:
+    """Turn a tensor [.., one or two axes, d, e] into matrices [.., d, all others]."""
+    summed = w.ndim - 2
+    w = jnp.moveaxis(w, summed, summed - axes)
+    return w.reshape(*w.shape[: summed - axes + 1], -1)
+
+
+def _fused_heads(q: Float[Array, "..."], kv: Float[Array, "..."]) -> Float[Array, "l d e"]:
+    return jnp.concatenate([_summed_first(q), _summed_first(kv, axes=2)], axis=-1)
+
+
+def _fused_packed_heads(qkv: Float[Array, "..."]) -> Float[Array, "l d e"]:
+    return _summed_first(qkv, axes=2)
+
+
+def _side_by_side(*kernels: Float[Array, "..."]) -> Float[Array, "l d e"]:
+    return jnp.concatenate([kernel.reshape(*kernel.shape[:-2], -1) for kernel in kernels], axis=-1)
+
+
+def _biases_side_by_side(*biases: Float[Array, "..."]) -> Float[Array, "l e"]:
+    return jnp.concatenate([bias.reshape(*bias.shape[:-2], -1) for bias in biases], axis=-1)
+
+
+def _padded(w: Float[Array, "..."], *, axis: int) -> Float[Array, "..."]:
+    """Pad one axis with zeros, which add nothing, to an aligned length."""
+    widths = [(0, 0)] * w.ndim
+    widths[axis] = (0, aligned_length(w.shape[axis]) - w.shape[axis])
+    return jnp.pad(w, widths)
