@@ -12,9 +12,9 @@ from simloop.harness.parity.comparison import ArrayComparison
 from simloop.harness.parity.models import LOOP, Case, gradient_checks
 from simloop.policies.inference.flat_jit import compiled
 from simloop.policies.models.attention import block_mask
+from simloop.policies.models.flow_matching import flow_target, training_noise_and_time
 from simloop.policies.models.kv_cache import empty_cache
 from simloop.policies.models.model_input import ModelInput, image_as_float
-from simloop.policies.models.flow_matching import flow_target, training_noise_and_time
 from simloop.policies.models.pi0 import Pi0, joint_attention
 
 LOSS_KEY_OFFSET, SAMPLE_KEY_OFFSET = 1234, 7
@@ -105,7 +105,7 @@ def _losses(case: Case, batch: ModelInput) -> Iterator[ArrayComparison]:
 
 
 def _samples(case: Case, batch: ModelInput) -> Iterator[ArrayComparison]:
-    sample = compiled(case.model, Pi0.sample_actions)
+    sample = compiled(case.model, Pi0.sample_actions, static_argnums=3)
     noise = case.recorded_f32["suffix/noisy_actions"]
     samples = {f"sample/actions_{steps}": sample(batch, noise, steps) for steps in (1, 5, 10)}
     if case.precision == "f32":
@@ -124,7 +124,8 @@ def _trajectory(case: Case, batch: ModelInput, noise: np.ndarray, steps: int) ->
     x, time = jnp.asarray(noise), jnp.float32(1.0)
     xs, times = [x], [time]
     for _ in range(steps):
-        x, time = step(prefix, batch.state, x, time, step_size)
+        x, _ = step(prefix, batch.state, x, time, step_size)
+        time = time + step_size
         xs.append(x)
         times.append(time)
     return {f"sample/x_t_{steps}": np.stack(xs), f"sample/times_{steps}": np.stack(times)}

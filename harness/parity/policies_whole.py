@@ -167,15 +167,15 @@ def _load(golden: Path, name: str, recorded: Recorded) -> ModelPolicy:
     """The policy as the reference assembled it: everything in bfloat16, the stand-in tokenizers."""
     chosen = _small_preset(golden, name, recorded)
     text = load_sentencepiece(golden / "standin" / "paligemma_tokenizer.model")
-    words = PolicyTokenizers(text)
+    tokenizers = PolicyTokenizers(text)
     if chosen.action_tokens is not None:
         actions = load_fast_actions(golden / "standin" / "fast")
-        words = PolicyTokenizers(text, FastTokenizer(text, actions))
+        tokenizers = PolicyTokenizers(text, FastTokenizer(text, actions))
     stats = load_norm_stats(golden / "ckpt" / name / "100" / "assets" / recorded.asset_id / "norm_stats.json")
     expected = {key: jax.ShapeDtypeStruct(shape, jnp.bfloat16) for key, shape in shapes(chosen.model).items()}
     model = model_from(chosen.model, open_checkpoint(golden / "ckpt" / recorded.weights).load(expected))
     spec = dataclasses.replace(chosen.spec(), weights="trained")
-    return ModelPolicy(chosen, spec, model, stats, words)
+    return ModelPolicy(chosen, spec, model, stats, tokenizers)
 
 
 def _small_preset(golden: Path, name: str, recorded: Recorded) -> Preset:

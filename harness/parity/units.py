@@ -16,9 +16,9 @@ from simloop.harness.parity.models import ONE_PASS
 from simloop.policies.models.attention import block_mask, rotate, rotation
 from simloop.policies.models.configs import GemmaConfig, LoraConfig
 from simloop.policies.models.experts import GatedMlp
+from simloop.policies.models.flow_matching import embed_time, training_times
 from simloop.policies.models.norms import AdaptiveRMSNorm, RMSNorm
 from simloop.policies.models.parameters import restored
-from simloop.policies.models.flow_matching import embed_time, training_times
 from simloop.policies.models.pi0_fast import align_right
 from simloop.policies.models.projections import Einsum
 

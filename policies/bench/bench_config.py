@@ -10,7 +10,7 @@ from typing import Literal
 from simloop.policies.bench.roofline import QueryWorkload
 from simloop.policies.bench.sizes import Size, resized
 from simloop.policies.inference.quantization import Kind
-from simloop.policies.inference.unrolling import unrolled_where_it_pays
+from simloop.policies.models.inference_plan import InferencePlan
 from simloop.policies.models.kernels import Kernels
 from simloop.policies.presets import Preset
 
@@ -56,7 +56,7 @@ class BenchConfig:
     quantized: Kind | None = None
     """Measure with weights and inputs in 8 bits, with arbitrary ranges."""
     without: tuple[str, ...] = ()
-    """Inference optimizations to switch off, such as keys_only or schedule, to measure what each gains."""
+    """Inference optimizations to switch off, such as keys_only or fused_projections, to measure what each gains."""
     seconds: float = 3.0
     """Duration of each measurement in seconds; at least five calls are made."""
     count: Literal["lowered", "compiled", "no"] = "lowered"
@@ -95,16 +95,16 @@ def measured_preset(
       BenchError: If the options contradict each other or do not fit the preset.
     """
     _check(config)
-    model = unrolled_where_it_pays(resized(preset.model, config.size), platform)
+    model = resized(preset.model, config.size)
     try:
         kernels = Kernels.from_words(config.kernels)
     except ValueError as error:
         raise BenchError(f"--kernels: {error}") from error
     try:
-        optimizations = model.optimizations.without(*config.without)
+        plan = InferencePlan(config.devices, kernels).without(*config.without)
     except ValueError as error:
         raise BenchError(f"--without: {error}") from error
-    model = dataclasses.replace(model, kernels=kernels, optimizations=optimizations)
+    plan = plan.on(platform, unroll_on_cpu=preset.unroll_on_cpu or config.size != "preset")
 
     usual = len(model.cameras) if preset.absent_cameras == "black" else len(preset.cameras)
     cameras = usual if config.cameras is None else config.cameras
@@ -121,7 +121,7 @@ def measured_preset(
         prompt_lengths=(length,),
         answer_tokens=answer or preset.answer_tokens,
     )
-    return changed, QueryWorkload(model, cameras, length, preset.flow_steps, answer)
+    return changed, QueryWorkload(model, cameras, length, preset.flow_steps, answer, plan)
 
 
 def _check(config: BenchConfig) -> None:

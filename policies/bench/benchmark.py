@@ -21,7 +21,6 @@ from simloop.policies.inference.loading import NoWeightsError, load_policy
 from simloop.policies.inference.model_policy import ModelPolicy
 from simloop.policies.inference.placement import made_on, weights_bytes
 from simloop.policies.inference.quantization import SETTING
-from simloop.policies.models.inference_plan import InferencePlan
 from simloop.policies.models.kernels import Kernels
 from simloop.policies.models.parameters import flatten, model_from, shapes
 from simloop.policies.models.sharding import DevicesError, make_mesh, serving_mesh
@@ -50,7 +49,7 @@ def benchmark_policy(name: str, config: BenchConfig) -> int:
 
 def _benchmark(name: str, config: BenchConfig) -> int:
     chosen, work = measured_preset(preset(name), config, jax.default_backend())
-    policy = _policy(name, chosen, config, work.prompt_tokens)
+    policy = _policy(name, chosen, config, work)
     limits = ceilings(chosen.model.dtype)
     notes = [
         *_notes(name, chosen, work, config),
@@ -125,14 +124,14 @@ def _notes(name: str, chosen: Preset, work: QueryWorkload, config: BenchConfig) 
     if config.without:
         notes.append(f"Without {', '.join(config.without)}.")
     libraries = [
-        f"{operation} by {name}" for operation, name in model.kernels.names().items() if name != "xla"
+        f"{operation} by {name}" for operation, name in work.plan.kernels.names().items() if name != "xla"
     ]
     if libraries:
         notes.append(f"Kernels: {', '.join(libraries)}.")
     return notes
 
 
-def _policy(name: str, chosen: Preset, config: BenchConfig, prompt_tokens: int) -> ModelPolicy:
+def _policy(name: str, chosen: Preset, config: BenchConfig, work: QueryWorkload) -> ModelPolicy:
     options = compiler_options(config)
     try:
         jax.jit(lambda x: x + 1).lower(0.0).compile(options)
@@ -144,14 +143,14 @@ def _policy(name: str, chosen: Preset, config: BenchConfig, prompt_tokens: int) 
         raise BenchError(str(error)) from error
     if config.random_weights:
         return random_policy(
-            chosen, prompt_tokens, mesh=mesh, compiler_options=options, kind=config.quantized
+            chosen, work.prompt_tokens, mesh=mesh, plan=work.plan, compiler_options=options, kind=config.quantized
         )
     if config.checkpoint is not None and SETTING in settings_of(config.checkpoint):
         raise BenchError(
             f"{config.checkpoint} is quantised; measure the checkpoint that it was made from with --quantized KIND."
         )
     try:
-        loaded = load_policy(name, config.checkpoint, plan=InferencePlan(kernels=chosen.model.kernels))
+        loaded = load_policy(name, config.checkpoint)
     except NoWeightsError as error:
         raise BenchError(
             f"{name} needs trained weights: give --checkpoint FOLDER or --random-weights."
@@ -159,9 +158,13 @@ def _policy(name: str, chosen: Preset, config: BenchConfig, prompt_tokens: int) 
     except CheckpointError as error:
         raise BenchError(str(error)) from error
     model = made_on(mesh, lambda: model_from(chosen.model, flatten(loaded.model)))
+    plan = work.plan
     if config.quantized:
-        model = in_8_bits(model, config.quantized)
-    return ModelPolicy(chosen, loaded.spec, model, loaded.stats, loaded.words, mesh, compiler_options=options)
+        model = in_8_bits(model, config.quantized, plan)
+        plan = model.plan
+    return ModelPolicy(
+        chosen, loaded.spec, model, loaded.stats, loaded.tokenizers, mesh, plan=plan, compiler_options=options
+    )
 
 
 def _mesh(chosen: Preset, config: BenchConfig) -> Mesh | None:

@@ -16,9 +16,9 @@ from flax import nnx
 
 from simloop.policies.bench import stages
 from simloop.policies.bench.roofline import QueryWorkload
-from simloop.policies.inference.fused_weights import with_joined_projections
 from simloop.policies.models.configs import ModelConfig
-from simloop.policies.models.parameters import abstract_model, model_class
+from simloop.policies.models.inference_plan import InferencePlan
+from simloop.policies.models.parameters import abstract_model
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def counts(work: QueryWorkload, batch: int, *, compiled: bool = False) -> dict[s
       batch: Number of rows.
       compiled: Count after optimisation, which compiles the stages.
     """
-    model = _UnrolledModel(work.config)
+    model = _UnrolledModel(work.config, work.plan)
     queries = stages.random_batch(work, batch)
 
     def prefill(model: Any, prefix: Any) -> Any:
@@ -62,18 +62,11 @@ def counts(work: QueryWorkload, batch: int, *, compiled: bool = False) -> dict[s
 class _UnrolledModel:
     """A model without loops, given by the shapes of its weights."""
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig, plan: InferencePlan):
         # On CPUs the rows would attend in a loop.
-        in_place = config.optimizations.attention_in_place and jax.default_backend() != "cpu"
-        optimizations = dataclasses.replace(
-            config.optimizations, unrolled_steps=True, attention_in_place=in_place
-        )
-        config = dataclasses.replace(config, unroll_layers=True, optimizations=optimizations)
-        model = abstract_model(config)
-        if config.optimizations.joined_projections:
-            model = nnx.eval_shape(
-                lambda: with_joined_projections(model_class(config)(config, rngs=nnx.Rngs(0)))
-            )
+        in_place = plan.attention_in_place and jax.default_backend() != "cpu"
+        plan = dataclasses.replace(plan, unroll_layers=True, unroll_steps=True, attention_in_place=in_place)
+        model = abstract_model(config, plan)
         self.graph, state = nnx.split(model)
         self.state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, config.dtype), state)
 

@@ -133,10 +133,10 @@ def _device_stages(
     seconds: float,
     count: str,
 ) -> list[StageTime]:
-    embed = compiled_for_inference(policy.model, stages.embed)
+    embed = compiled_for_inference(policy.model, stages.embed, policy.plan)
     prefix = embed(batch)
     prefill = compiled_for_inference(
-        policy.model, lambda model, prefix: stages.prefill(model, prefix, work.answer_tokens)
+        policy.model, lambda model, prefix: stages.prefill(model, prefix, work.answer_tokens), policy.plan
     )
     embed_s = median_seconds(lambda: embed(batch), min_calls=MIN_CALLS, seconds=seconds)
     prefill_s = median_seconds(lambda: prefill(prefix), min_calls=MIN_CALLS, seconds=seconds)

@@ -13,8 +13,9 @@ from simloop.policies.inference.compilation import CompilerOptions
 from simloop.policies.inference.model_policy import ModelPolicy, PolicyTokenizers
 from simloop.policies.inference.placement import made_on
 from simloop.policies.inference.quantization import Kind, Quantization
-from simloop.policies.inference.quantized_model import WatchedProduct, quantized, with_products
+from simloop.policies.inference.quantized_model import ObservedProduct, quantized, with_products
 from simloop.policies.interface import Query
+from simloop.policies.models.inference_plan import PLAIN, InferencePlan
 from simloop.policies.models.parameters import Model, flatten, model_from, random_model
 from simloop.policies.models.projections import Product
 from simloop.policies.presets import Preset
@@ -77,6 +78,7 @@ def random_policy(
     seed: int = 0,
     *,
     mesh: Mesh | None = None,
+    plan: InferencePlan = PLAIN,
     keep_model: bool = True,
     compiler_options: CompilerOptions | None = None,
     kind: Kind | None = None,
@@ -88,6 +90,7 @@ def random_policy(
       prompt_tokens: Length of every prompt, whatever its text.
       seed: Seed of the weights.
       mesh: As in `ModelPolicy`.
+      plan: As in `ModelPolicy`.
       keep_model: As in `ModelPolicy`.
       compiler_options: As in `ModelPolicy`.
       kind: 8-bit type of weights and inputs; None for the preset's dtype.
@@ -99,7 +102,8 @@ def random_policy(
         mesh, lambda: open_gates(random_model(preset.model, seed, dtype=preset.model.dtype), seed)
     )
     if kind is not None:
-        model = in_8_bits(model, kind)
+        model = in_8_bits(model, kind, plan)
+        plan = model.plan
     return ModelPolicy(
         preset,
         preset.spec(),
@@ -107,21 +111,22 @@ def random_policy(
         stats,
         tokenizers,
         mesh,
+        plan=plan,
         keep_model=keep_model,
         compiler_options=compiler_options,
     )
 
 
-def in_8_bits(model: Model, kind: Kind) -> Model:
+def in_8_bits(model: Model, kind: Kind, plan: InferencePlan = PLAIN) -> Model:
     """The model in 8 bits with arbitrary input ranges; as fast as with calibrated ones."""
     ranges: dict[str, tuple[float, ...]] = {}
 
     def record(name: str, matrix: jax.Array, bias: jax.Array | None, input_axes: int) -> Product:
         ranges[name] = (ARBITRARY_RANGE,) * matrix.shape[0]
-        return WatchedProduct(name, matrix, bias, input_axes, lambda name, layer, largest: None)
+        return ObservedProduct(name, matrix, bias, input_axes, lambda name, layer, largest: None)
 
     with_products(model, record)
-    return quantized(model, Quantization(kind, ranges))
+    return quantized(model, Quantization(kind, ranges), plan)
 
 
 def open_gates(model: Model, seed: int) -> Model:

@@ -29,10 +29,10 @@ from simloop.policies.bench.stages import random_batch
 from simloop.policies.inference.flat_jit import compiled
 from simloop.policies.inference.model_policy import ModelPolicy
 from simloop.policies.models.attention import attend, block_mask, rotate, rotation
+from simloop.policies.models.flow_matching import noise_from_keys
 from simloop.policies.models.kv_cache import write
 from simloop.policies.models.model_input import AnyArray, ModelInput, image_as_float
 from simloop.policies.models.parameters import Model, flatten, model_from
-from simloop.policies.models.flow_matching import noise_from_keys
 from simloop.policies.models.pi0 import Pi0
 from simloop.policies.models.pi0_fast import END_TOKEN, Pi0Fast, align_right
 from simloop.policies.models.prefix import positions_of_valid
@@ -207,7 +207,7 @@ def compare(policy: ModelPolicy, work: QueryWorkload, rows: int, *, seconds: flo
       rows: Batch size.
       seconds: Least total duration; at least `PAIRS` pairs are timed.
     """
-    config = dataclasses.replace(work.config, unroll_layers=False)
+    config = work.config
     looped = model_from(config, flatten(policy.model))
 
     def reference(model: Model, batch: ModelInput, keys: jax.Array) -> jax.Array:

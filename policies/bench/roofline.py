@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from simloop.policies.models.inference_plan import PLAIN, InferencePlan
 from simloop.policies.models.configs import GemmaConfig, ImageEncoderConfig, ModelConfig
 
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -28,6 +29,7 @@ class QueryWorkload:
     flow_steps: int = 10
     answer_tokens: int = 0
     """Generated tokens, for token models."""
+    plan: InferencePlan = PLAIN
 
     @property
     def prefix_tokens(self) -> int:

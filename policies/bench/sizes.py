@@ -39,5 +39,4 @@ def resized(config: ModelConfig, size: Size) -> ModelConfig:
         image_encoder=images,
         vocab_size=vocabulary,
         dtype="float32",
-        unroll_layers=True,
     )

@@ -29,13 +29,13 @@ def prefill(model: Model, prefix: Prefix, answer_tokens: int) -> Any:
     if isinstance(model, Pi0Fast):
         logits, read = model.read(prefix, answer_tokens)
         return jnp.argmax(logits, axis=-1).astype(jnp.int32), read
-    return model.read(prefix, keys_only=model.config.optimizations.keys_only)
+    return model.read(prefix, keys_only=model.plan.keys_only)
 
 
 def flow_step(model: Pi0, read: ReadPrefix, state: jax.Array, x: jax.Array, schedule: Schedule) -> jax.Array:
     """Integrate the first Euler step of a schedule."""
-    time, effect = jax.tree.map(lambda leaf: leaf[0], (schedule.time, schedule.effect))
-    return model.euler_step(read, state, x, time, schedule.step_size, effect)[0]
+    time, features = jax.tree.map(lambda leaf: leaf[0], (schedule.time, schedule.features))
+    return model.euler_step(read, state, x, time, schedule.step_size, features)[0]
 
 
 def token(model: Pi0Fast, last: jax.Array, read: ReadPrompt) -> tuple[jax.Array, ReadPrompt]:

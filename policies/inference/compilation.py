@@ -84,6 +84,7 @@ class Programs:
                 done = len(missing) - len(under_way)
                 seconds = time.perf_counter() - began
                 on_progress(CompilationProgress(done, len(missing), tuple(under_way.values()), seconds))
+
         report()
         with ThreadPoolExecutor(COMPILED_AT_ONCE, "compile") as pool:
             # Tracing stays in this thread, whose JAX configuration applies.

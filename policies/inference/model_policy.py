@@ -180,8 +180,7 @@ class ModelPolicy(BatchedPolicy):
         for i, row in enumerate(rows):
             by_shape.setdefault(row.shape, []).append(i)
         batches = [
-            self.placed(filled_rows([rows[i] for i in indices], batch_size))
-            for indices in by_shape.values()
+            self.placed(filled_rows([rows[i] for i in indices], batch_size)) for indices in by_shape.values()
         ]
         return DeviceBatch(tuple(by_shape.values()), batches, [row.query for row in rows])
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-
 Family = Literal["pi0", "pi05", "pi0_fast"]
 Dtype = Literal["float32", "bfloat16"]
 

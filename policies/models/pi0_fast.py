@@ -187,7 +187,9 @@ class Pi0Fast(nnx.Module):
         sampler = _Sampler(temperature, keys, grammar, stop)
         state = self._first_state(sampler, logits, prompt, max_tokens, forced)
         candidates = sampler.candidates()
-        table = None if candidates is None else jnp.take(self.transformer.token_table[...], candidates, axis=0)
+        table = (
+            None if candidates is None else jnp.take(self.transformer.token_table[...], candidates, axis=0)
+        )
 
         def step(state: SamplingState) -> SamplingState:
             logits, prompt = self.decode(state.prompt, state.token, state.step - 1, table)

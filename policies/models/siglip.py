@@ -21,7 +21,14 @@ from simloop.policies.models.experts import stacked
 from simloop.policies.models.inference_plan import PLAIN, InferencePlan
 from simloop.policies.models.kernels import Attention
 from simloop.policies.models.norms import LayerNorm
-from simloop.policies.models.projections import Initializer, Linear, Matrix, add_bias, aligned_length, flattened
+from simloop.policies.models.projections import (
+    Initializer,
+    Linear,
+    Matrix,
+    add_bias,
+    aligned_length,
+    flattened,
+)
 
 xavier_uniform = nnx.initializers.xavier_uniform
 
@@ -66,7 +73,9 @@ class EncoderAttention(nnx.Module):
         self.value = HeadProjection("ntd,deh->nteh", into, into[1:], rngs=rngs)
         self.out = _output_projection(config, rngs)
 
-    def __call__(self, x: Float[Array, "n t d"], of: Float[Array, "n s d"] | None = None) -> Float[Array, "n t d"]:
+    def __call__(
+        self, x: Float[Array, "n t d"], of: Float[Array, "n s d"] | None = None
+    ) -> Float[Array, "n t d"]:
         """Attend from `x` to `of`, by default to `x` itself."""
         of = x if of is None else of
         return self.out(attend_to_all(self.query(x), self.key(of), self.value(of), self.kernel))

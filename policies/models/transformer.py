@@ -245,6 +245,12 @@ class Transformer(nnx.Module):
                 block.pre_mlp_norm.modulated(condition, self.dtype),
             )
 
+        # The map needs stacks; XLA drops the weights that no modulation reads.
+        states = jax.tree.map(
+            lambda leaf: jnp.stack(leaf) if isinstance(leaf, tuple) else leaf,
+            states,
+            is_leaf=lambda leaf: isinstance(leaf, tuple),
+        )
         final = self.experts[expert].final_norm.modulated(condition, self.dtype)
         pre_attention, pre_mlp = jax.lax.map(of_layer, states)
         return Modulations(pre_attention, pre_mlp, final)
@@ -295,7 +301,9 @@ class Transformer(nnx.Module):
         shared: _Pass,
         slots: tuple[Float[Array, "b _s k h"], Float[Array, "b _s k h"]] | None,
     ) -> tuple[list, tuple | None]:
-        normed = [b.block.pre_attention_norm(x, b.pre_attention) for b, x in zip(blocks, streams, strict=True)]
+        normed = [
+            b.block.pre_attention_norm(x, b.pre_attention) for b, x in zip(blocks, streams, strict=True)
+        ]
         heads = [b.block.attention.heads_of(x) for b, (x, _) in zip(blocks, normed, strict=True)]
         q, k, v = (jnp.concatenate(parts, axis=1) for parts in zip(*heads, strict=True))
         q = rotate(q, shared.rotation)
@@ -322,7 +330,11 @@ class Transformer(nnx.Module):
         return tuple(write(before, part, shared.end) for before, part in zip(slots, new, strict=True))
 
     def _attend(
-        self, q: Float[Array, "b q n h"], k: Float[Array, "b s k h"], v: Float[Array, "b s k h"], shared: _Pass
+        self,
+        q: Float[Array, "b q n h"],
+        k: Float[Array, "b s k h"],
+        v: Float[Array, "b s k h"],
+        shared: _Pass,
     ) -> Float[Array, "b q n h"]:
         if shared.kernel is None:  # Without a cache, as in training.
             return attend(q, k, v, shared.mask)
@@ -343,7 +355,9 @@ def _blocks(graphs: Sequence, own: _Layers, conditions: Sequence) -> list[_Runni
     """Build the blocks of one layer."""
     return [
         _Running(nnx.merge(graph, state), *((condition, condition) if known is None else known))
-        for graph, state, known, condition in zip(graphs, own.states, own.modulations, conditions, strict=True)
+        for graph, state, known, condition in zip(
+            graphs, own.states, own.modulations, conditions, strict=True
+        )
     ]
 
 
@@ -353,7 +367,9 @@ def _of_layer(layers: _Layers, i: int) -> _Layers:
     def at(leaf: Array | tuple) -> Array:
         return leaf[i] if isinstance(leaf, tuple) else jax.lax.index_in_dim(leaf, i, 0, keepdims=False)
 
-    states = [jax.tree.map(at, state, is_leaf=lambda leaf: isinstance(leaf, tuple)) for state in layers.states]
+    states = [
+        jax.tree.map(at, state, is_leaf=lambda leaf: isinstance(leaf, tuple)) for state in layers.states
+    ]
     modulations = [jax.tree.map(at, known) for known in layers.modulations]
     slots = None if layers.slots is None else (layers.slots[0][i], layers.slots[1][i])
     return _Layers(states, modulations, slots)

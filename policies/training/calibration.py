@@ -17,9 +17,8 @@ from jaxtyping import Float
 
 from simloop.policies.inference.model_policy import ModelPolicy
 from simloop.policies.inference.quantization import Kind, Quantization, QuantizationError
-from simloop.policies.inference.quantized_model import WatchedProduct, quantized, with_products
+from simloop.policies.inference.quantized_model import ObservedProduct, quantized, with_products
 from simloop.policies.interface import Chunk, Query
-from simloop.policies.models.parameters import flatten, model_from
 from simloop.policies.models.projections import Product
 from simloop.policies.training.prepared import PreparedData
 
@@ -84,14 +83,18 @@ def calibrate(
         largest[at] = float(np.maximum(largest.get(at, 0.0), reach))  # Propagates NaN.
 
     def make(name: str, matrix: jax.Array, bias: jax.Array | None, input_axes: int) -> Product:
-        return WatchedProduct(name, matrix, bias, input_axes, watch)
+        return ObservedProduct(name, matrix, bias, input_axes, watch)
 
-    # Every product must run, including those whose result is not used.
-    config = policy.model.config
-    config = dataclasses.replace(config, optimizations=config.optimizations.without("keys_only"))
-    whole = model_from(config, flatten(policy.model))
-    watched = ModelPolicy(policy.preset, policy.spec, with_products(whole, make), policy.stats, policy.words)
-    for done, _ in enumerate(_answers(watched, queries), start=1):
+    # Every product has to run, also those whose results are not read.
+    plan = dataclasses.replace(policy.plan, keys_only=False)
+    observed = ModelPolicy(
+        policy.preset,
+        policy.spec,
+        with_products(policy.model, make, plan),
+        policy.stats,
+        policy.tokenizers,
+    )
+    for done, _ in enumerate(_answers(observed, queries), start=1):
         on_progress(done)
     jax.effects_barrier()
     for (name, layer), reach in largest.items():
@@ -114,8 +117,8 @@ def in_8_bits(policy: ModelPolicy, quantization: Quantization) -> ModelPolicy:
     Raises:
       QuantizationError: If the ranges do not fit its model.
     """
-    model = quantized(policy.model, quantization)
-    return ModelPolicy(policy.preset, policy.spec, model, policy.stats, policy.words)
+    model = quantized(policy.model, quantization, policy.plan)
+    return ModelPolicy(policy.preset, policy.spec, model, policy.stats, policy.tokenizers)
 
 
 def action_error(

@@ -19,9 +19,9 @@ from flax import nnx
 from jaxtyping import Array, Float32, Int32
 
 from simloop.policies.models.configs import ModelConfig
+from simloop.policies.models.flow_matching import training_noise_and_time
 from simloop.policies.models.model_input import AnyArray, ModelInput, image_as_float
 from simloop.policies.models.parameters import Model, abstract_model, assigned
-from simloop.policies.models.flow_matching import training_noise_and_time
 from simloop.policies.models.pi0_fast import Pi0Fast
 from simloop.policies.models.pytrees import pytree
 from simloop.policies.training.optimizer import Schedule

@@ -9,8 +9,10 @@ import jax
 import numpy as np
 from flax import nnx
 
+from simloop.policies.inference.weight_layout import laid_out
 from simloop.policies.models import configs
 from simloop.policies.models.configs import GemmaConfig, ImageEncoderConfig, LoraConfig, ModelConfig
+from simloop.policies.models.inference_plan import PLAIN, InferencePlan
 from simloop.policies.models.model_input import ModelInput
 from simloop.policies.models.parameters import Model, abstract_model, model_from, shapes
 
@@ -51,9 +53,9 @@ def random_flat(config: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
     return flat
 
 
-def small_model(config: ModelConfig, seed: int = 0) -> Model:
-    """A model with those weights."""
-    return model_from(config, random_flat(config, seed))
+def small_model(config: ModelConfig, seed: int = 0, *, plan: InferencePlan = PLAIN) -> Model:
+    """A model with those weights, laid out for a plan."""
+    return laid_out(model_from(config, random_flat(config, seed)), plan)
 
 
 def random_batch(config: ModelConfig, rows: int, seed: int = 1, *, all_valid: bool = False) -> ModelInput:
@@ -87,17 +89,19 @@ def random_noise(config: ModelConfig, rows: int, seed: int = 2) -> np.ndarray:
 
 
 def run(model: Model, function: Callable[..., Any], *args: Any, optimize: bool = False) -> Any:
-    """`function(model, *args)`, compiled once for all models of a config.
+    """`function(model, *args)`, compiled once for all models of a config and a plan.
 
     Compiling is what these tests cost, so XLA optimises only where a test asks for it: where it compares
     bits, as they come in production, or computes a larger model.
     """
-    return _jitted(model.config, function, optimize)(nnx.state(model), *args)
+    return _jitted(model.config, model.plan, function, optimize)(nnx.state(model), *args)
 
 
 @functools.cache
-def _jitted(config: ModelConfig, function: Callable[..., Any], optimize: bool) -> Callable[..., Any]:
-    graph, _ = nnx.split(abstract_model(config))
+def _jitted(
+    config: ModelConfig, plan: InferencePlan, function: Callable[..., Any], optimize: bool
+) -> Callable[..., Any]:
+    graph, _ = nnx.split(abstract_model(config, plan))
     return jax.jit(
         lambda state, *args: function(nnx.merge(graph, state), *args),
         compiler_options=None if optimize else {"xla_backend_optimization_level": 0},

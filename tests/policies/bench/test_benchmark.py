@@ -114,11 +114,11 @@ def test_accelerators_are_measured_unrolled_as_policies_are_loaded():
             PRESETS["pi05_libero"], dataclasses.replace(RANDOM, **options), platform
         )
         assert work.config == chosen.model
-        return chosen.model.unroll_layers, chosen.model.optimizations.unrolled_steps
+        return work.plan.unroll_layers, work.plan.unroll_steps
 
     assert unrolled("cpu") == (False, False)
     assert unrolled("gpu") == (True, True)
-    assert unrolled("gpu", without=("unrolled_steps",)) == (True, False)
+    assert unrolled("gpu", without=("unroll_steps",)) == (True, False)
 
 
 def test_compiler_options_are_parsed_into_their_types():

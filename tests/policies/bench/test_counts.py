@@ -34,11 +34,8 @@ def test_xla_counts_the_flops_of_the_roofline_at_full_size(family):
 def test_counts_show_what_an_optimization_saves():
     config = configs.pi0(LANGUAGE, EXPERT, image_encoder=IMAGES, vocab_size=64, dtype="float32")
     work = QueryWorkload(dataclasses.replace(config, image_size=56), 2, 16, flow_steps=2)
-    model = work.config
-
     def flops(*without: str) -> float:
-        changed = dataclasses.replace(model, optimizations=model.optimizations.without(*without))
-        return counts(dataclasses.replace(work, config=changed), 1)["prefill"].flops
+        return counts(dataclasses.replace(work, plan=work.plan.without(*without)), 1)["prefill"].flops
 
     # JAX removes most of the last layer as dead code before counting, except what is fused with its keys.
     assert flops("keys_only") > 1.03 * flops()

@@ -34,7 +34,7 @@ def test_actions_equal_those_of_the_reference(family):
 
 
 def test_tokens_equal_those_of_the_reference():
-    config = small_config("pi0_fast", unroll_layers=True)
+    config = small_config("pi0_fast")
     work = QueryWorkload(config, cameras=3, prompt_tokens=6)
     model, batch = small_model(config), random_batch(work, 2)
     ours = run(model, lambda model, batch: model.sample_tokens(batch, 8, stop="all_at_once").tokens, batch)

@@ -41,8 +41,8 @@ def test_what_is_compiled_later_is_said_with_more_weight_once_something_was_prep
     made(*numbers(6)[0])
     levels = [(record.levelname, record.message.partition(",")[0]) for record in caplog.records]
     assert [one for one in levels if one[1].startswith("Compiled")] == [
-        ("INFO", "Compiled for 4 numbers when it was first asked for"),
-        ("WARNING", "Compiled for 6 numbers when it was first asked for"),
+        ("INFO", "Compiled the program for 4 numbers at its first call"),
+        ("WARNING", "Compiled the program for 6 numbers at its first call"),
     ]
 
 

@@ -5,9 +5,10 @@ import jax
 import numpy as np
 import pytest
 
-from simloop.policies.inference.loading import load_words
+from simloop.policies.inference.loading import load_tokenizers
 from simloop.policies.inference.model_policy import ModelPolicy
 from simloop.policies.interface import Query
+from simloop.policies.models.inference_plan import InferencePlan
 from simloop.policies.models.parameters import flatten
 from simloop.policies.presets import PRESETS
 from simloop.policies.transforms.normalization import identity_stats, load_norm_stats
@@ -15,6 +16,8 @@ from tests.helpers.small_models import small_model
 
 NAMES = ("pi0-tiny", "pi05-tiny", "pi0_fast-tiny")
 BUCKET = 4
+PLAN = InferencePlan().on("cpu", unroll_on_cpu=True)
+"""Fused projections and separate layers, as on accelerators."""
 
 
 @functools.cache
@@ -30,12 +33,12 @@ def small(name):
     )
     preset = dataclasses.replace(whole, model=model, answer_tokens=12)
     stats = load_norm_stats(whole.untrained_stats)
-    return ModelPolicy(preset, preset.spec(), small_model(model), stats, load_words(preset))
+    return ModelPolicy(preset, preset.spec(), small_model(model), stats, load_tokenizers(preset), plan=PLAN)
 
 
 def with_preset(policy, **changes):
     preset = dataclasses.replace(policy.preset, **changes)
-    return ModelPolicy(preset, policy.spec, policy.model, policy.stats, policy.words)
+    return ModelPolicy(preset, policy.spec, policy.model, policy.stats, policy.tokenizers, plan=PLAN)
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -158,7 +161,12 @@ def test_a_camera_more_than_usual_is_answered_and_said(pi0, caplog):
     (query,) = queries(1)
     more = dataclasses.replace(pi0.preset.model, cameras=(*pi0.preset.model.cameras, "right_wrist_0_rgb"))
     policy = ModelPolicy(
-        dataclasses.replace(pi0.preset, model=more), pi0.spec, small_model(more), pi0.stats, pi0.words
+        dataclasses.replace(pi0.preset, model=more),
+        pi0.spec,
+        small_model(more),
+        pi0.stats,
+        pi0.tokenizers,
+        plan=PLAN,
     )
     policy.prepare(1)
     assert not caplog.records
@@ -168,16 +176,17 @@ def test_a_camera_more_than_usual_is_answered_and_said(pi0, caplog):
     for _ in range(2):
         policy.infer([query], 1)
     (record,) = caplog.records
-    assert "1 rows with 3 cameras and prompts of 16 tokens when it was first asked for" in record.message
+    assert "1 rows with 3 cameras and prompts of 16 tokens at its first call" in record.message
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_policy_that_does_not_keep_its_model_answers_and_calls_itself_the_same(name):
     def made(**options):
-        # Laid out anew as on an accelerator: joined, and in arrays for each layer.
         model = small_model(small(name).preset.model)
         policy = small(name)
-        return ModelPolicy(policy.preset, policy.spec, model, policy.stats, policy.words, **options), model
+        return ModelPolicy(
+            policy.preset, policy.spec, model, policy.stats, policy.tokenizers, plan=PLAN, **options
+        ), model
 
     (keeps, model), (consumes, gone) = made(), made(keep_model=False)
     asked = queries(1)
@@ -190,7 +199,7 @@ def test_a_policy_that_does_not_keep_its_model_answers_and_calls_itself_the_same
     }
     assert not any(array.is_deleted() for array in flatten(model).values())
     assert keeps.model is model
-    with pytest.raises(ValueError, match=r"not kept as they were\. Load the policy with keep_model=True"):
+    with pytest.raises(ValueError, match=r"laid out for inference\. Load the policy with keep_model=True"):
         consumes.model  # noqa: B018
 
 
@@ -231,7 +240,7 @@ def test_guided_answers_of_random_weights_are_whole_chunks():
 def test_relative_entries_are_added_to_the_state(pi0):
     stats = {"state": identity_stats(4), "actions": identity_stats(4)}
     relative = dataclasses.replace(pi0.preset, relative=(True, True, False))
-    policy = ModelPolicy(relative, pi0.spec, pi0.model, stats, pi0.words)
+    policy = ModelPolicy(relative, pi0.spec, pi0.model, stats, pi0.tokenizers)
     (query,) = queries(1)
     steps = policy.spec.chunk_steps
     output = np.full((steps, 4), 0.25, np.float32)
@@ -242,7 +251,7 @@ def test_relative_entries_are_added_to_the_state(pi0):
 def test_generated_actions_are_unnormalised_and_bad_tokens_handed_back():
     fast = small("pi0_fast-tiny")
     (query,) = queries(1)
-    answer = fast.words.answer
+    answer = fast.tokenizers.answer
     shape = (fast.spec.chunk_steps, fast.spec.action_size)
     normalized = np.sin(np.linspace(0, 3, shape[0] * shape[1])).reshape(shape)
     chunk = fast.chunk_from(query, np.array(answer.encode_answer(normalized), np.int32))
@@ -262,7 +271,7 @@ def test_more_queries_than_the_bucket_are_refused(pi0):
 
 def test_fingerprints_tell_weights_statistics_and_presets_apart(pi0):
     def variant(model=pi0.model, stats=pi0.stats):
-        return ModelPolicy(pi0.preset, pi0.spec, model, stats, pi0.words)
+        return ModelPolicy(pi0.preset, pi0.spec, model, stats, pi0.tokenizers)
 
     one = pi0.fingerprint()
     changed = {

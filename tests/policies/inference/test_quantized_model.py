@@ -1,6 +1,5 @@
-"""Answering in 8 bits: the arithmetic, where it is used, and what is refused."""
+"""Models in 8 bits."""
 
-import dataclasses
 import functools
 
 import jax
@@ -12,16 +11,16 @@ from flax import nnx
 
 from simloop.policies.inference.quantization import KINDS, Quantization, QuantizationError
 from simloop.policies.inference.quantized_model import (
+    ObservedProduct,
     QuantizedProduct,
-    WatchedProduct,
     _matrices_in_8_bits,
     quantized,
     with_products,
 )
 from simloop.policies.inference.sampling import compiled_for_inference
+from simloop.policies.models.inference_plan import PLAIN, InferencePlan
 from simloop.policies.models.pi0 import Pi0
 from simloop.policies.models.pi0_fast import Pi0Fast
-from simloop.policies.models.projections import product
 from tests.helpers.small_models import (
     random_batch,
     random_noise,
@@ -38,10 +37,12 @@ quick = pytest.mark.usefixtures("quick_to_compile")
 
 def answers(model, batch):
     if isinstance(model, Pi0Fast):
-        return compiled_for_inference(model, lambda model, batch: model.read_prompt(batch, 4)[0])(batch)
+        return compiled_for_inference(model, lambda model, batch: model.read_prompt(batch, 4)[0], model.plan)(
+            batch
+        )
     noise = random_noise(model.config, batch.batch)[np.argsort(batch.state[:, 0])]
     sample = compiled_for_inference(
-        model, lambda model, batch, noise: Pi0.sample_actions(model, batch, noise, 3)
+        model, lambda model, batch, noise: Pi0.sample_actions(model, batch, noise, 3), model.plan
     )
     return sample(batch, noise)
 
@@ -49,18 +50,16 @@ def answers(model, batch):
 @functools.cache
 def reaches(config, rows=ROWS):
     """Largest inputs of every product, by name and layer, and the answers on the way."""
-    optimizations = config.optimizations.without("keys_only")
-    model, batch = (
-        small_model(dataclasses.replace(config, optimizations=optimizations)),
-        random_batch(config, rows),
-    )
+    model, batch = small_model(config), random_batch(config, rows)
     seen = {}
 
     def watch(name, layer, largest):
         seen[name, int(layer)] = max(seen.get((name, int(layer)), 0.0), float(largest))
 
     watched = with_products(
-        model, lambda name, matrix, bias, axes: WatchedProduct(name, matrix, bias, axes, watch)
+        model,
+        lambda name, matrix, bias, axes: ObservedProduct(name, matrix, bias, axes, watch),
+        PLAIN.without("keys_only"),
     )
     out = answers(watched, batch)
     jax.effects_barrier()
@@ -83,7 +82,7 @@ def in_8_bits_by_hand(x, matrix, reach, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_product_is_that_of_rounded_numbers(kind):
+def test_multiplies_rounded_numbers(kind):
     rng = np.random.default_rng(0)
     matrix, x = (
         rng.standard_normal((1, 40, 12)).astype(np.float32),
@@ -95,17 +94,16 @@ def test_a_product_is_that_of_rounded_numbers(kind):
     by = QuantizedProduct(kind, values, scales, jnp.float32(reach), jnp.asarray(bias[0]), 1)
     wanted = in_8_bits_by_hand(x, matrix[0], reach, kind) + bias
     assert relative(by(jnp.asarray(x)), wanted) < 1e-6
-    assert relative(product(jnp.asarray(x), by, 5), wanted[:, 5:]) < 1e-6
+    assert relative(by(jnp.asarray(x), start=5), wanted[:, 5:]) < 1e-6
     assert relative(by(jnp.asarray(x)), x @ matrix[0] + bias) < 0.2
     assert by(jnp.asarray(x, jnp.bfloat16)).dtype == jnp.bfloat16
     assert by(jnp.asarray(x), dtype=jnp.bfloat16).dtype == jnp.bfloat16
 
 
 @quick
-@pytest.mark.parametrize("unroll", [False, True])
 @pytest.mark.parametrize("family", ["pi0", "pi05", "pi0_fast"])
-def test_watching_changes_nothing_and_sees_every_product_of_every_layer(family, unroll):
-    config = small_config(family, unroll_layers=unroll)
+def test_observes_every_product_of_every_layer_without_changing_answers(family):
+    config = small_config(family)
     model, batch = small_model(config), random_batch(config, ROWS)
     seen, out = reaches(config)
     assert relative(out, answers(model, batch)) < 1e-5
@@ -120,8 +118,8 @@ def test_watching_changes_nothing_and_sees_every_product_of_every_layer(family, 
 @quick
 @pytest.mark.parametrize(("kind", "within"), [("int8", 0.15), ("fp8", 0.4)])
 @pytest.mark.parametrize("family", ["pi0", "pi05", "pi0_fast"])
-def test_answers_in_8_bits_are_near_the_others(family, kind, within):
-    """Weights are drawn so that attention peaks, which shows small differences large."""
+def test_answers_in_8_bits_approximate_the_others(family, kind, within):
+    """Weights are drawn so that attention peaks, which amplifies small differences."""
     config = small_config(family)
     model, batch = small_model(config), random_batch(config, ROWS)
     plain = answers(model, batch)
@@ -144,18 +142,18 @@ def test_weights_take_a_quarter_of_float32():
 
 
 @quick
-def test_loops_over_layers_and_unrolled_ones_agree():
+def test_looped_and_unrolled_layers_agree():
     looped = small_config("pi05")
     batch = random_batch(looped, ROWS)
     record = Quantization("int8", ranges(reaches(looped)[0]))
     one, other = (
-        answers(quantized(small_model(dataclasses.replace(looped, unroll_layers=unroll)), record), batch)
+        answers(quantized(small_model(looped), record, InferencePlan(unroll_layers=unroll)), batch)
         for unroll in (False, True)
     )
     assert relative(one, other) < 1e-3  # A number between two steps goes either way.
 
 
-def test_a_row_does_not_depend_on_its_place():
+def test_a_row_does_not_depend_on_its_index():
     config = small_config("pi0")
     model, batch = small_model(config), random_batch(config, 4)
     small = quantized(model, Quantization("fp8", ranges(reaches(config, 4)[0])))
@@ -166,7 +164,7 @@ def test_a_row_does_not_depend_on_its_place():
 
 
 @quick
-def test_ranges_of_another_model_are_refused():
+def test_rejects_ranges_of_another_model():
     config = small_config("pi0")
     model = small_model(config)
     record = ranges(reaches(config)[0])
@@ -180,13 +178,13 @@ def test_ranges_of_another_model_are_refused():
         quantized(model, Quantization("int8", {**record, "nothing/known": (1.0, 1.0)}))
 
 
-def test_adapters_are_refused():
+def test_rejects_adapters():
     config = with_lora(small_config("pi0"))
     with pytest.raises(QuantizationError, match="Merge the adapters"):
         quantized(small_model(config), Quantization("int8", {}))
 
 
-def test_records_survive_writing_and_damage_is_told():
+def test_reads_written_records_and_rejects_damaged_ones():
     record = Quantization("fp8", {"images/mlp/in": (1.5, 2.25)})
     assert Quantization.from_json(record.as_json()) == record
     wide = {"kind": "fp8", "ranges": {"a": ["wide"]}}

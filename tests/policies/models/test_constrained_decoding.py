@@ -31,10 +31,10 @@ def answers(grammar: ActionGrammar, logits_of_step) -> np.ndarray:
     """What is generated from these logits, one step after the other."""
     rows = logits_of_step(0).shape[0]
     spelled, ended = jnp.zeros(rows, jnp.int32), np.zeros(rows, bool)
-    tokens = np.zeros((rows, grammar.most_tokens), np.int32)
-    for step in range(grammar.most_tokens):
-        chosen = jnp.argmax(grammar.considered(logits_of_step(step), spelled), axis=-1)
-        token, spelled = grammar.follow(chosen.astype(jnp.int32), jnp.int32(step), spelled)
+    tokens = np.zeros((rows, grammar.max_tokens), np.int32)
+    for step in range(grammar.max_tokens):
+        chosen = jnp.argmax(grammar.masked(logits_of_step(step), spelled), axis=-1)
+        token, spelled = grammar.advance(chosen.astype(jnp.int32), jnp.int32(step), spelled)
         tokens[:, step] = np.where(ended, 0, token)
         ended |= tokens[:, step] == END_TOKEN
     assert ended.all(), "the longest answer has room"
@@ -54,7 +54,7 @@ def test_answers_to_random_logits_spell_whole_chunks(tokenizer, grammar):
 def test_an_answer_that_is_right_is_left_as_it_is(tokenizer, grammar):
     rng = np.random.default_rng(1)
     wanted = [tokenizer.encode_answer(np.cumsum(rng.normal(0, 0.1, (STEPS, SIZE)), axis=0)) for _ in range(8)]
-    padded = np.array([w + [0] * (grammar.most_tokens - len(w)) for w in wanted])
+    padded = np.array([w + [0] * (grammar.max_tokens - len(w)) for w in wanted])
 
     def likely(step):
         return jnp.asarray(np.eye(tokenizer.model.pieces)[padded[:, step]])
@@ -69,7 +69,7 @@ def test_the_longest_answer_has_a_token_for_every_coefficient(tokenizer, grammar
         return jnp.zeros((1, tokenizer.model.pieces)).at[:, single].set(1.0)
 
     (tokens,) = answers(grammar, single_ones)
-    assert np.argmax(tokens == END_TOKEN) == grammar.most_tokens - 1
+    assert np.argmax(tokens == END_TOKEN) == grammar.max_tokens - 1
 
 
 def test_tokens_that_hold_half_a_character_are_never_considered():
@@ -96,7 +96,7 @@ def test_a_model_with_random_weights_answers_by_the_rules():
     rules = rules_of(config)
 
     def guided(model: Pi0Fast, batch):
-        return model.sample_tokens(batch, rules.most_tokens, grammar=rules)
+        return model.sample_tokens(batch, rules.max_tokens, grammar=rules)
 
     result = run(small_model(config), guided, batch)
     for tokens, length in zip(np.asarray(result.tokens), np.asarray(result.lengths), strict=True):
@@ -114,7 +114,7 @@ def test_guided_answers_need_neither_the_whole_head_nor_passes_for_their_first_w
 
     def guided(leading):
         return lambda model, batch: (
-            model.sample_tokens(batch, rules.most_tokens, grammar=rules, leading=leading).tokens
+            model.sample_tokens(batch, rules.max_tokens, grammar=rules, forced_prefix=leading).tokens
         )
 
     short = run(model, guided((9, 8)), batch)

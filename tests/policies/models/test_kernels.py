@@ -1,4 +1,4 @@
-"""Kernels of libraries: what models ask of them, and that answers stay the same up to rounding."""
+"""Kernels of libraries: how models call them, and that answers agree up to rounding."""
 
 import dataclasses
 import re
@@ -11,6 +11,7 @@ import pytest
 from simloop.policies.inference.sampling import compiled_for_inference
 from simloop.policies.models.attention import attend, attend_by_library
 from simloop.policies.models.experts import gated_product, gated_product_by_library
+from simloop.policies.models.inference_plan import PLAIN, InferencePlan
 from simloop.policies.models.kernels import IMPLEMENTATIONS, Kernels
 from simloop.policies.models.pi0 import Pi0
 from simloop.policies.models.pi0_fast import Pi0Fast
@@ -30,7 +31,7 @@ CUDNN = Kernels(image_attention="cudnn", prompt_attention="cudnn", action_attent
 
 @pytest.fixture
 def asked(monkeypatch):
-    """JAX's plain attention in the place of cuDNN's, and what it was called with."""
+    """Replace cuDNN's attention by JAX's own; returns the calls."""
     calls = []
     plain = jax.nn.dot_product_attention
 
@@ -52,29 +53,31 @@ def queries(config):
     return dataclasses.replace(batch, image_masks=masks, token_ar_mask=None, token_loss_mask=None)
 
 
-def answers(config, batch):
+def answers(config, batch, plan=PLAIN):
     model = small_model(config)
     if isinstance(model, Pi0Fast):
-        return compiled_for_inference(model, lambda model, batch: model.read_prompt(batch, 4)[0])(batch)
+        return compiled_for_inference(model, lambda model, batch: model.read_prompt(batch, 4)[0], plan)(batch)
     noise = random_noise(config, ROWS)
-    sample = compiled_for_inference(model, lambda model, batch: Pi0.sample_actions(model, batch, noise, 3))
+    sample = compiled_for_inference(
+        model, lambda model, batch: Pi0.sample_actions(model, batch, noise, 3), plan
+    )
     return sample(batch)
 
 
 @pytest.mark.parametrize("unroll", [False, True])
 @pytest.mark.parametrize("family", ["pi0", "pi05", "pi0_fast"])
 def test_kernels_change_answers_by_rounding(asked, family, unroll):
-    config = small_config(family, unroll_layers=unroll)
+    config, plan = small_config(family), InferencePlan(unroll_layers=unroll)
     batch = queries(config)
-    plain = answers(config, batch)
+    plain = answers(config, batch, plan)
     assert not asked
-    assert relative(answers(dataclasses.replace(config, kernels=CUDNN), batch), plain) < 1e-5
+    assert relative(answers(config, batch, dataclasses.replace(plan, kernels=CUDNN)), plain) < 1e-5
     assert asked
 
 
-def test_kernels_are_told_lengths_where_padding_comes_last(asked):
-    config = small_config("pi05", unroll_layers=True, kernels=CUDNN)
-    answers(config, queries(config))
+def test_kernels_get_lengths_if_padding_comes_last(asked):
+    config = small_config("pi05")
+    answers(config, queries(config), InferencePlan(kernels=CUDNN))
     image = config.tokens_per_image
     prompt = 3 * image + config.max_token_len
     steps = config.action_horizon
@@ -85,29 +88,29 @@ def test_kernels_are_told_lengths_where_padding_comes_last(asked):
     }
 
 
-def test_a_state_token_that_must_not_see_the_actions_takes_a_mask(asked):
-    config = small_config("pi0", unroll_layers=True, kernels=CUDNN)
-    answers(config, queries(config))
+def test_kernels_get_a_mask_for_a_state_token(asked):
+    config = small_config("pi0")
+    answers(config, queries(config), InferencePlan(kernels=CUDNN))
     suffix = config.action_horizon + 1
     assert {how for tokens, _, how in asked if tokens == suffix} == {"mask"}
 
 
-def test_masked_cameras_take_a_mask(asked):
-    config = small_config("pi05", kernels=CUDNN)
+def test_kernels_get_a_mask_for_masked_cameras(asked):
+    config = small_config("pi05")
     batch = dataclasses.replace(random_batch(config, ROWS), token_loss_mask=None)
-    plain = answers(dataclasses.replace(config, kernels=Kernels()), batch)
-    assert relative(answers(config, batch), plain) < 1e-5
+    plain = answers(config, batch)
+    assert relative(answers(config, batch, InferencePlan(kernels=CUDNN)), plain) < 1e-5
     assert {how for _, _, how in asked} == {"all", "mask"}
 
 
-def test_all_cameras_are_as_good_as_masks_that_say_so():
+def test_no_masks_equal_masks_of_all_true():
     config = small_config("pi05")
     batch = random_batch(config, ROWS, all_valid=True)
     np.testing.assert_array_equal(answers(config, batch), answers(config, queries(config)))
 
 
-def test_cudnn_takes_the_shapes_of_the_full_size(monkeypatch):
-    """Lowered for an NVIDIA GPU that can do what the H100 can; its library checks shapes, types and layout."""
+def test_cudnn_accepts_the_shapes_of_the_full_size(monkeypatch):
+    """Lowering for an NVIDIA GPU like the H100 checks shapes, types and layout."""
     from jax._src.cudnn import fused_attention_stablehlo as library
 
     monkeypatch.setattr(library, "check_cudnn_version", lambda: 91400)
@@ -141,7 +144,7 @@ def test_cudnn_takes_the_shapes_of_the_full_size(monkeypatch):
     assert called(1, 1008, 8, 1, 256, "mask") == ("__cudnn$fmhaScaleBiasSoftmax", "NO_MASK")
 
 
-def test_tokamax_computes_the_same():
+def test_tokamax_agrees():
     pytest.importorskip("tokamax", reason="an extra package, for Python 3.12")
     rng = np.random.default_rng(0)
     q, k, v = (
@@ -158,7 +161,7 @@ def test_tokamax_computes_the_same():
     assert relative(gated_product_by_library(x, joined), gated_product(x @ joined)) < 1e-6
 
 
-def test_a_fused_product_is_for_prompts_alone(monkeypatch):
+def test_calls_a_fused_product_for_prompts_alone(monkeypatch):
     calls = []
 
     def instead(x, joined):
@@ -166,16 +169,16 @@ def test_a_fused_product_is_for_prompts_alone(monkeypatch):
         return gated_product(jnp.matmul(x, joined))
 
     monkeypatch.setattr("simloop.policies.models.experts.gated_product_by_library", instead)
-    monkeypatch.setattr("simloop.policies.models.experts.ROWS_FOR_FUSED_PRODUCTS", ROWS * 20)
-    config = small_config("pi05", unroll_layers=True)
-    fused = dataclasses.replace(config, kernels=Kernels(gated_product="tokamax"))
+    monkeypatch.setattr("simloop.policies.models.experts.FUSED_KERNEL_TOKENS", ROWS * 20)
+    config, fused = small_config("pi05"), InferencePlan(fused_projections=True)
+    by_library = dataclasses.replace(fused, kernels=Kernels(gated_product="tokamax"))
     batch = queries(config)
-    np.testing.assert_array_equal(answers(fused, batch), answers(config, batch))
+    np.testing.assert_array_equal(answers(config, batch, by_library), answers(config, batch, fused))
     prompt = 3 * config.tokens_per_image + config.max_token_len
     assert set(calls) == {(ROWS, prompt, config.language.width)}
 
 
-def test_names_say_what_there_is():
+def test_reads_and_rejects_names():
     assert Kernels.of({"image_attention": "cudnn"}) == Kernels(image_attention="cudnn")
     assert Kernels.of(CUDNN.names()) == CUDNN
     assert Kernels().names() == dict.fromkeys(IMPLEMENTATIONS, "xla")
@@ -185,7 +188,7 @@ def test_names_say_what_there_is():
         Kernels.of({"gated_product": "cudnn"})
 
 
-def test_words_of_the_command_line():
+def test_reads_words_of_the_command_line():
     assert Kernels.from_words(()) == Kernels()
     assert Kernels.from_words(("xla",)) == Kernels()
     assert Kernels.from_words(("image_attention=cudnn", "gated_product=tokamax")) == Kernels(
@@ -197,8 +200,8 @@ def test_words_of_the_command_line():
 
 
 @pytest.mark.parametrize("family", ["pi0", "pi05", "pi0_fast"])
-def test_prompts_have_a_kernel_of_their_own_in_every_family(asked, family):
-    config = small_config(family, kernels=Kernels(prompt_attention="cudnn"))
-    answers(config, queries(config))
+def test_prompts_have_their_own_kernel(asked, family):
+    config = small_config(family)
+    answers(config, queries(config), InferencePlan(kernels=Kernels(prompt_attention="cudnn")))
     prompt = 3 * config.tokens_per_image + config.max_token_len
     assert {tokens for tokens, _, _ in asked} == {prompt}

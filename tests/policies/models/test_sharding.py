@@ -1,4 +1,4 @@
-"""A policy on several devices answers as on one. The devices are parts of the CPU, in a process of their own."""
+"""Policies on several devices, which are parts of the CPU in a separate process."""
 
 import textwrap
 
@@ -10,9 +10,10 @@ FOUR = "--xla_force_host_platform_device_count=4"
 ANSWERS = """
     import jax
     import numpy as np
-    from simloop.policies import loading, sharding
+    from simloop.policies.inference import loading
+    from simloop.policies.models import sharding
     from simloop.policies.bench.random_weights import random_queries
-    from simloop.policies.interface import Serving
+    from simloop.policies.models.inference_plan import InferencePlan
     from simloop.policies.models.parameters import flatten
     from simloop.policies.presets import PRESETS
 
@@ -20,12 +21,12 @@ ANSWERS = """
     name = {name!r}
     asked = random_queries(PRESETS[name], PRESETS[name].cameras, 4)
     one = loading.load_policy(name)
-    spread = {{"copies": loading.load_policy(name, serving=Serving(devices=4))}}
+    spread = {{"copies": loading.load_policy(name, plan=InferencePlan(devices=4))}}
     loading.serving_mesh = lambda count, size: sharding.make_mesh(2, count)
     # The tiny presets have small arrays.
     loading.state_sharding = lambda flat, mesh: sharding.state_sharding(flat, mesh, 1024)
-    spread["split"] = loading.load_policy(name, serving=Serving(devices=4))
-    spread["laid out anew"] = loading.load_policy(name, serving=Serving(devices=4), keep_model=False)
+    spread["split"] = loading.load_policy(name, plan=InferencePlan(devices=4))
+    spread["laid out anew"] = loading.load_policy(name, plan=InferencePlan(devices=4), keep_model=False)
     kind = jax.devices()[0].device_kind
     assert spread["copies"].device() == f"4 x {{kind}}"
     assert spread["split"].device() == f"4 x {{kind}}, 2 to a copy of the weights"
@@ -62,22 +63,23 @@ LAID_OUT = """
     from flax import nnx
     from simloop.policies.bench.random_weights import in_8_bits
     from simloop.policies.inference.flat_jit import compiled
-    from simloop.policies.inference.fused_weights import with_joined_projections
+    from simloop.policies.inference.weight_layout import laid_out
+    from simloop.policies.models.inference_plan import InferencePlan
     from simloop.policies.models.parameters import flatten, model_from
     from simloop.policies.models.pi0 import Pi0
     from simloop.policies.models.sharding import make_mesh, state_sharding
     from tests.helpers.small_models import random_batch, random_noise, relative, small_config, small_model
 
-    config = small_config("pi05", unroll_layers=True)
-    config = dataclasses.replace(config, savings=dataclasses.replace(config.savings, aligned=True))
+    config = small_config("pi05")
+    plan = InferencePlan(unroll_layers=True, fused_projections=True, aligned=True)
     mesh, flat = make_mesh(2), flatten(small_model(config))
     split = jax.device_put(flat, state_sharding(flat, mesh, 256))
     one, spread = model_from(config, flat), model_from(config, split)
     batch, noise = random_batch(config, 4), random_noise(config, 4)
-    for made in (with_joined_projections, lambda model: in_8_bits(model, "int8")):
+    for made in (lambda model: laid_out(model, plan), lambda model: in_8_bits(model, "int8")):
         changed = made(spread)
         for path, leaf in nnx.state(changed).flat_state():
-            if leaf.ndim == 3 and {"joined", "linear", "mlp"} & set(path):
+            if leaf.ndim == 3 and {"qkv", "gating", "linear", "mlp"} & set(path):
                 assert not leaf[...].sharding.is_fully_replicated, path
         want, got = (compiled(made(model), Pi0.sample_actions)(batch, noise, 2) for model in (one, spread))
         assert relative(got, want) < 1e-5
@@ -92,7 +94,7 @@ def test_weights_that_are_laid_out_anew_stay_split():
 
 MEMORY = """
     import pytest
-    from simloop.policies import sharding
+    from simloop.policies.models import sharding
 
     class Device:
         device_kind = "small"

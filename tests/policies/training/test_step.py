@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from simloop.policies.models.configs import ModelConfig
+from simloop.policies.models.flow_matching import training_noise_and_time
 from simloop.policies.models.lora import is_frozen
 from simloop.policies.models.model_input import ModelInput
 from simloop.policies.models.parameters import model_from
-from simloop.policies.models.flow_matching import training_noise_and_time
 from simloop.policies.training.optimizer import AdamW, CosineDecay
 from simloop.policies.training.step import StepRules, TrainingBatch, initial_state, make_step
 from simloop.policies.transforms.augmentation import PUBLISHED
