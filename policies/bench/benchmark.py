@@ -143,7 +143,12 @@ def _policy(name: str, chosen: Preset, config: BenchConfig, work: QueryWorkload)
         raise BenchError(str(error)) from error
     if config.random_weights:
         return random_policy(
-            chosen, work.prompt_tokens, mesh=mesh, plan=work.plan, compiler_options=options, kind=config.quantized
+            chosen,
+            work.prompt_tokens,
+            mesh=mesh,
+            plan=work.plan,
+            compiler_options=options,
+            kind=config.quantized,
         )
     if config.checkpoint is not None and SETTING in settings_of(config.checkpoint):
         raise BenchError(

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from simloop.policies.models.inference_plan import PLAIN, InferencePlan
 from simloop.policies.models.configs import GemmaConfig, ImageEncoderConfig, ModelConfig
+from simloop.policies.models.inference_plan import PLAIN, InferencePlan
 
 BYTES = {"float32": 4, "bfloat16": 2}
 

@@ -72,7 +72,7 @@ def _separated(stack: jax.Array, *, consume: bool) -> list[jax.Array]:
 
 
 def _stack(path: tuple) -> str | None:
-    """Return the stack that a leaf belongs to, if any; a list of modules, whose name is followed by a number, is none."""
+    """Return the stack that a leaf belongs to, if any. A list of modules, whose name precedes a number, is none."""
     names = [getattr(key, "key", getattr(key, "name", getattr(key, "idx", None))) for key in path]
     stacks = (
         name for name, after in itertools.pairwise(names) if name in STACKS and not isinstance(after, int)

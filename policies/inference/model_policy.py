@@ -147,8 +147,8 @@ class ModelPolicy(BatchedPolicy):
     ) -> float:
         """Compile and warm up for batches of `batch_size` rows; returns the seconds this took.
 
-        Covers queries with the cameras that the preset requires, at each prompt length. Queries of other shapes, such as
-        with one more camera, compile when the first one arrives.
+        Covers queries with the cameras that the preset requires, at each prompt length. Other shapes, such as one more
+        camera, compile when the first such query arrives.
         """
         started = time.perf_counter()
         batches = [
@@ -245,7 +245,7 @@ class ModelPolicy(BatchedPolicy):
         return self._in_robot_units(query, decoded.actions)
 
     def placed(self, rows: list[Row]) -> tuple[ModelInput, jax.Array | np.ndarray]:
-        """Stack rows of one shape to a batch on the devices; on CPUs it stays in host memory, where programs read it."""
+        """Stack rows of one shape to a batch on the devices. On CPUs, programs read it from host memory."""
         batch = batch_of(rows)
         return jax.device_put(batch, self.placement(len(rows))) if self._copies else batch
 

@@ -1,7 +1,7 @@
 """Constrained decoding of pi0-FAST: only tokens that lead to a whole action chunk may be generated.
 
-An answer consists of an opening, action tokens, and an end. Each action token encodes some of the DCT coefficients of the
-chunk, whose total number is fixed. A token that would exceed it is masked, and the end comes exactly when all
+An answer consists of an opening, action tokens, and an end. Each action token encodes some of the DCT coefficients of
+the chunk, whose total number is fixed. A token that would exceed it is masked, and the end comes exactly when all
 coefficients are encoded.
 
 Axis letters: b batch, v vocabulary, k tokens before the actions, e tokens after them, r action tokens.

@@ -230,8 +230,8 @@ class Pi0(nnx.Module):
     ) -> tuple[Float[Array, "b t d"], ReadPrefix]:
         """Run the action expert over state and noisy actions; returns its output, and the prefix for the next step.
 
-        With unrolled layers, the suffix stays in the cache until the next one overwrites it, so that a loop that carries
-        the prefix never copies it.
+        With unrolled layers, the suffix stays in the cache until the next one overwrites it, so that a loop that
+        carries the prefix never copies it.
         """
         suffix = self.embed_suffix(state, x, time, features)
         own = block_mask(jnp.ones(suffix.tokens.shape[:2], jnp.bool_), suffix.starts_block)

@@ -212,8 +212,8 @@ class ImageEncoder(nnx.Module):
             self.pooling = AttentionPooling(config, rngs=rngs)
         if config.representation_head:
             self.representation = Linear(width, width, rngs=rngs)
-        # Published encoders start this layer from zeros, as a classifier does. All image tokens would then be zero, where
-        # RMS norm multiplies gradients by a thousand; weights drawn here are to be trained.
+        # Published encoders start this layer from zeros, as a classifier does. All image tokens would then be zero,
+        # where RMS norm multiplies gradients by a thousand; weights drawn here are to be trained.
         self.head = Linear(width, output_width, rngs=rngs, kernel_init=xavier_uniform())
 
     def __call__(self, images: Float32[Array, "n _y _x 3"]) -> EncodedImages:

@@ -264,13 +264,13 @@ def velocity(drawing: Drawing, expert: Box) -> tuple[float, float]:
 def loop(drawing: Drawing, pair: Box) -> None:
     """Inference: the velocity moves the noisy actions, and they are read again."""
     trace = drawing.model.inference
-    x, t = trace["euler_step"].out
+    x, t = trace["euler_step"].out[0], trace["euler_step"].inputs[3]
     euler = drawing.step(
         SINES_X, SPLIT_Y - 18, SUFFIX_BOX_RIGHT - SINES_X, 36, "x + Δt · v,", "t + Δt", stroke=INFERENCE
     )
     drawing.flow(
         [(ACTIONS_X, SPLIT_Y), (euler.x, SPLIT_Y)],
-        Label("v", trace["velocity"].out),
+        Label("v", trace["velocity_from"].out),
         stroke=INFERENCE,
         side="above",
     )

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from simloop.policies.models import pi0, pi0_fast
+from simloop.policies.models import flow_matching, pi0, pi0_fast
 from simloop.policies.models.configs import ModelConfig
 from simloop.policies.models.experts import AttentionProjections
 from simloop.policies.models.model_input import ModelInput
@@ -41,7 +41,7 @@ _METHODS: tuple[tuple[type, str], ...] = (
     (Pi0, "embed_prefix"),
     (Pi0, "embed_suffix"),
     (Pi0, "read_prefix"),
-    (Pi0, "velocity"),
+    (Pi0, "velocity_from"),
     (Pi0, "euler_step"),
     (Pi0Fast, "embed_prefix"),
     (Pi0Fast, "read_prompt"),
@@ -51,8 +51,8 @@ _METHODS: tuple[tuple[type, str], ...] = (
 _FUNCTIONS: tuple[tuple[Any, str], ...] = (
     (pi0, "embed_time"),
     (pi0, "flow_target"),
-    (pi0, "noise_from_keys"),
-    (pi0, "training_noise_and_time"),
+    (flow_matching, "noise_from_keys"),
+    (flow_matching, "training_noise_and_time"),
     (pi0_fast, "align_right"),
 )
 
@@ -213,15 +213,18 @@ def _batch(config: ModelConfig, *, training: bool) -> ModelInput:
 
 def _train_flow(model: Pi0) -> Any:
     horizon, size = model.config.action_horizon, model.config.action_dim
-    noise, time = pi0.training_noise_and_time(jax.random.key(0), BATCH, horizon, size)
+    noise, time = flow_matching.training_noise_and_time(jax.random.key(0), BATCH, horizon, size)
     actions = jnp.zeros((BATCH, horizon, size), jnp.float32)
     return model.loss(_batch(model.config, training=True), actions, noise, time)
 
 
 def _infer_flow(model: Pi0) -> Any:
     keys = jax.random.split(jax.random.key(0), BATCH)
-    noise = pi0.noise_from_keys(keys, model.config.action_horizon, model.config.action_dim)
-    return model.sample_actions(_batch(model.config, training=False), noise, Preset.flow_steps)
+    noise = flow_matching.noise_from_keys(keys, model.config.action_horizon, model.config.action_dim)
+    batch = _batch(model.config, training=False)
+    prefix = model.read_prefix(batch)
+    model.euler_step(prefix, batch.state, noise, jnp.float32(1.0), jnp.float32(-1 / Preset.flow_steps))
+    return model.sample_actions(batch, noise, Preset.flow_steps)
 
 
 def _train_tokens(model: Pi0Fast) -> Any:

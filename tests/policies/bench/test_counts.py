@@ -34,6 +34,7 @@ def test_xla_counts_the_flops_of_the_roofline_at_full_size(family):
 def test_counts_show_what_an_optimization_saves():
     config = configs.pi0(LANGUAGE, EXPERT, image_encoder=IMAGES, vocab_size=64, dtype="float32")
     work = QueryWorkload(dataclasses.replace(config, image_size=56), 2, 16, flow_steps=2)
+
     def flops(*without: str) -> float:
         return counts(dataclasses.replace(work, plan=work.plan.without(*without)), 1)["prefill"].flops
 
