@@ -243,8 +243,8 @@ class Pi0Fast(nnx.Module):
 
     def read(self, prefix: Prefix, max_tokens: int) -> tuple[Float[Array, "b v"], ReadPrompt]:
         """Like `read_prompt`, from embedded cameras and prompt."""
-        logits, prompt = self.read_with_forced_prefix(prefix, max_tokens, np.zeros(0, np.int32))
-        return logits[:, 0], prompt
+        out, prompt = self._read(prefix, max_tokens, np.zeros(0, np.int32))
+        return self.transformer.logits(out[:, -1]), prompt
 
     def read_with_forced_prefix(
         self, prefix: Prefix, max_tokens: int, forced: Int32[np.ndarray, " _k"]
@@ -254,6 +254,12 @@ class Pi0Fast(nnx.Module):
         Returns:
           Logits of the tokens after the prompt and after each forced token (n = k + 1), and the prompt.
         """
+        out, prompt = self._read(prefix, max_tokens, forced)
+        return self.transformer.logits(out[:, -1 - len(forced) :]), prompt
+
+    def _read(
+        self, prefix: Prefix, max_tokens: int, forced: Int32[np.ndarray, " _k"]
+    ) -> tuple[Float[Array, "b _t d"], ReadPrompt]:
         mask = block_mask(prefix.valid, prefix.starts_block)
         tokens, valid, mask = align_right(prefix.tokens, prefix.valid, mask)
         rows, slots = valid.shape
@@ -277,7 +283,7 @@ class Pi0Fast(nnx.Module):
             after = [self._decode_position(prompt, step)[:, None] for step in steps]
             positions = jnp.concatenate([positions, *after], axis=1)
         (out,), cache = self.transformer([tokens], positions, mask, cache, prompt=True)
-        return self.transformer.logits(out[:, -1 - len(forced) :]), ReadPrompt(cache, valid)
+        return out, ReadPrompt(cache, valid)
 
     def decode(
         self,

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from simloop.policies.checkpoints import open_checkpoint
-from simloop.policies.inference.loading import load_words
+from simloop.policies.inference.loading import load_tokenizers
 from simloop.policies.inference.model_policy import PolicyTokenizers
 from simloop.policies.models.configs import LoraConfig, ModelConfig
 from simloop.policies.models.lora import ADAPTER_NAME, is_frozen
@@ -104,7 +104,7 @@ def set_up(config: TrainConfig, log: Callable[[str], None]) -> Setup:
     _check_sizes(chosen, data)
     stats = _statistics(config, chosen, data)
     action_tokens = _action_tokens(config, chosen, data, stats, log)
-    tokenizers = load_words(dataclasses.replace(chosen, action_tokens=action_tokens))
+    tokenizers = load_tokenizers(dataclasses.replace(chosen, action_tokens=action_tokens))
     examples = Examples(data, chosen, stats, tokenizers, with_states=config.predicts_state)
     log(f"{data.size} frames of {data.episodes} episodes, {len(data.instructions)} instructions.")
     if examples.excluded:

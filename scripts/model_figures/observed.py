@@ -232,4 +232,6 @@ def _train_tokens(model: Pi0Fast) -> Any:
 
 
 def _infer_tokens(model: Pi0Fast) -> Any:
-    return model.sample_tokens(_batch(model.config, training=False), Preset.answer_tokens)
+    batch = _batch(model.config, training=False)
+    model.read_prompt(batch, Preset.answer_tokens)
+    return model.sample_tokens(batch, Preset.answer_tokens)

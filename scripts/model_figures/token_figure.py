@@ -177,7 +177,7 @@ def decoder(drawing: Drawing, prefix_head: Box) -> Box:
         drawing, SUFFIX_BOX_X + 38, HEAD_Y, width=180, title="head: token table, transposed", shared=True
     )
     pick = drawing.step(x - 60, PICK_Y, 120, 32, "the likeliest token", stroke=INFERENCE)
-    _, token, _ = trace["decode"].inputs
+    token = trace["decode"].inputs[1]
     logits, _ = trace["decode"].out
     drawing.flow([(x, table.bottom), (x, gemma.y)], Label("token", of_token.out), stroke=INFERENCE)
     drawing.flow(
