@@ -1,4 +1,4 @@
-"""Attention over tokens: who sees whom, rotary positions, and the weighted sum.
+"""Attention over tokens: masks, rotary positions, and the weighted sum.
 
 Axis letters: b batch, t query tokens, s key slots, n query heads, k key heads, g = n/k, h head width.
 """
@@ -13,18 +13,18 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int
 
 MASKED_LOGIT = -2.3819763e38
-"""What a masked logit becomes: finite, so that a row that sees nothing is uniform instead of NaN."""
+"""Value of masked logits. It is finite, so that a row that sees nothing is uniform instead of NaN."""
 
 LONGEST_WAVELENGTH = 10_000.0
 
 LOGITS_AT_ONCE = 2**21
-"""Logits of a batch from which its rows take turns: 8 MB, about what the caches of a CPU hold."""
+"""Logits of a batch from which its rows attend one after another: 8 MB, about the size of the caches of a CPU."""
 
 
 def block_mask(
     valid: Bool[Array, "b t"], starts_block: Bool[Array | np.ndarray, "b t"] | Bool[np.ndarray, " t"]
 ) -> Bool[Array, "b t t"]:
-    """Mask by blocks: a token sees the valid tokens of its own block and of the blocks before it.
+    """Build a block mask: a token sees the valid tokens of its own block and of the blocks before it.
 
         starts_block   0 0 0 | 1 | 1 0 0
                        prefix state actions
@@ -45,7 +45,7 @@ class Rotation(NamedTuple):
 
 
 def rotation(positions: Int[Array, "b t"], head_dim: int) -> Rotation:
-    """Angles of rotary positions (arXiv:2104.09864), in float32.
+    """Compute sines and cosines of rotary positions (arXiv:2104.09864), in float32.
 
     Position / timescale is a true division. XLA would turn one by a broadcast constant into a product
     with its reciprocal, which at position 800 is off by 1e-5 radians: ten times the rounding of
@@ -61,10 +61,10 @@ def rotation(positions: Int[Array, "b t"], head_dim: int) -> Rotation:
 
 
 def rotate(x: Float[Array, "b t n h"], by: Rotation) -> Float32[Array, "b t n h"]:
-    """Rotate pairs made of the first and second half of each head; float32 whatever comes in.
+    """Rotate pairs made of the first and second half of each head; returns float32.
 
-    Split first, widened then: widened at once, XLA would drop the rounding of `x` to bfloat16 where a
-    sum made it (as that of a projection and its adapter), which the published code keeps.
+    The halves are split before they are widened: otherwise XLA would drop the rounding of `x` to bfloat16 if `x` is
+    a sum (as of a projection and its adapter), which the published code keeps.
     """
     first, second = (half.astype(jnp.float32) for half in jnp.split(x, 2, axis=-1))
     return jnp.concatenate([first * by.cos - second * by.sin, second * by.cos + first * by.sin], axis=-1)
@@ -78,7 +78,7 @@ def attend(
 ) -> Float[Array, "b t n h"]:
     """Average the values by softmax(q · k), several query heads to a key head.
 
-    `q` comes scaled and may be wider than keys and values. Logits and softmax are float32; the
+    `q` is scaled already and may be wider than keys and values. Logits and softmax are float32; the
     weights are rounded to the dtype of the values, which is that of the result.
     """
     batch, queries, heads, width = q.shape
@@ -96,10 +96,10 @@ def attend_in_place(
     v: Float[Array, "b s k h"],
     mask: Bool[Array, "b t s"],
 ) -> Float[Array, "b t n h"]:
-    """`attend`, equal up to rounding, with logits laid out as the two products read and write them.
+    """Compute `attend`, up to rounding, with logits laid out as the two products read and write them.
 
-    In float32 it is the sum of values that is divided, which has fewer numbers than the weights. On CPUs rows of a
-    large batch take turns: logits that do not fit into the caches are never made.
+    In float32 the sum of values is divided, which has fewer elements than the weights. On CPUs rows of a
+    large batch attend one after another, so that logits stay in the caches.
     """
     rows, queries, heads, _ = q.shape
     if rows == 1 or rows * heads * queries * k.shape[1] <= LOGITS_AT_ONCE:
@@ -108,11 +108,11 @@ def attend_in_place(
     def row(of: tuple) -> Float[Array, "t n h"]:
         return _at_once(*(array[None] for array in of))[0]
 
-    def in_turns(*of: Array) -> Float[Array, "b t n h"]:
+    def one_by_one(*of: Array) -> Float[Array, "b t n h"]:
         return jax.lax.map(row, of)
 
     attended: Float[Array, "b t n h"] = jax.lax.platform_dependent(
-        q, k, v, mask, cpu=in_turns, default=_at_once
+        q, k, v, mask, cpu=one_by_one, default=_at_once
     )
     return attended
 
@@ -125,16 +125,16 @@ def attend_by_library(
     mask: Bool[Array, "b t s"] | None,
     lengths: Int[Array, " b"] | None = None,
 ) -> Float[Array, "b t n h"]:
-    """`attend` by a fused kernel, equal up to rounding; everything comes in the dtype of the values.
+    """Compute `attend` by a fused kernel, up to rounding and in the dtype of the values.
 
     Args:
-      implementation: Whose, of `simloop.policies.models.kernels.IMPLEMENTATIONS`.
-      q: Scaled.
+      implementation: One of `simloop.policies.models.kernels.IMPLEMENTATIONS`.
+      q: Queries, scaled.
       k: Keys.
       v: Values.
-      mask: Who sees whom; None lets all see all.
-      lengths: How many slots of a row are seen, the first ones, by every token that matters. Stands for the
-        mask, which kernels would read as an array of numbers to add.
+      mask: Slots that each token sees; None for all.
+      lengths: Number of first slots that every valid token of a row sees. Replaces the mask, which kernels would
+        read as an array of numbers to add.
 
     Raises:
       ImportError: If the library is not installed.
@@ -163,7 +163,7 @@ def _at_once(
     batch, queries, heads, width = q.shape
     kv_heads, slots = k.shape[2], k.shape[1]
     group = heads // kv_heads
-    # A row for every query of every head of a group: no product has to be transposed.
+    # One row per query and head of a group, so that no product is transposed.
     stacked = jnp.swapaxes(q.reshape(batch, queries, kv_heads, group, width), 1, 2)
     stacked = stacked.reshape(batch, kv_heads, queries * group, width)
     k, v = jnp.swapaxes(k.astype(q.dtype), 1, 2), jnp.swapaxes(v, 1, 2)

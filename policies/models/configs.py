@@ -1,7 +1,7 @@
-"""Sizes and mechanisms of the models of the pi0 family. Needs no JAX.
+"""Configs of the models of the pi0 family. Needs no JAX.
 
-A model is described by sizes and by named mechanisms (`rope_dtype`, `time_conditioning`, ...). The
-three families are the combinations that were published; `pi0`, `pi05` and `pi0_fast` make them.
+A config consists of sizes and named mechanisms (`rope_dtype`, `time_conditioning`, ...). The
+three families are the published combinations; `pi0`, `pi05` and `pi0_fast` create them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class LoraConfig:
 
     @property
     def scaling(self) -> float:
-        """Factor on the adapters of attention projections; those of the feed-forward part take none."""
+        """Factor on the adapters of attention projections; adapters of the feed-forward part have none."""
         return self.alpha / math.sqrt(self.rank) if self.rslora else self.alpha / self.rank
 
 
@@ -69,7 +69,7 @@ class ImageEncoderConfig:
     patch_size: int
     position_embedding: Literal["learned", "sincos2d"] = "learned"
     pooling: Literal["none", "gap", "tok", "map"] = "none"
-    """What leaves the encoder: every token (`none`), their mean (`gap`), a class token (`tok`), or an
+    """Output of the encoder: every token (`none`), their mean (`gap`), a class token (`tok`), or an
     attention-pooled token (`map`)."""
     representation_head: bool = False
     """A tanh layer of the encoder's width between pooling and output projection."""
@@ -84,7 +84,7 @@ class ImageEncoderConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that decides the parameters and the arithmetic of a model."""
+    """Everything that determines the parameters and the arithmetic of a model."""
 
     family: Family
     language: GemmaConfig
@@ -99,25 +99,25 @@ class ModelConfig:
     cameras: tuple[str, ...]
     """Model camera names in the order of their tokens."""
     state_as: Literal["token", "prompt", "unused"]
-    """How the robot's state enters: a token of its own, digits in the prompt, or not at all."""
+    """How the robot state enters: as a token, as digits in the prompt, or not at all."""
     time_conditioning: Literal["concatenate", "adaptive_norm"] | None
     """How flow time enters: beside each action token, or through the norms of the action expert."""
     rope_dtype: Literal["activation", "float32"]
-    """What rotated queries are kept in. Keys always go back to the activation dtype."""
+    """Dtype of rotated queries. Keys are always cast back to the activation dtype."""
     first_decode_position: Literal["skip_one", "next"] | None = None
     """Position of the first generated token. The published checkpoints of pi0-FAST are evaluated with
-    one position left out between prompt and answer (openpi issue 705)."""
+    one position skipped between prompt and answer (openpi issue 705)."""
     decode_mask: Literal["window", "valid"] | None = None
-    """What generated tokens attend to. `window` is the published behaviour: as many slots before the
-    end as the prompt has valid tokens, which is wrong where a camera in the middle is masked.
-    `valid` is the valid tokens. Equal wherever no camera is masked."""
+    """Slots that generated tokens attend to. `window` is the published behaviour: as many slots before the
+    end as the prompt has valid tokens, which is wrong if a camera in the middle is masked.
+    `valid` is the valid tokens. Both agree if no camera is masked."""
     vocab_size: int = PALIGEMMA_VOCAB_SIZE
     image_size: int = 224
     dtype: Dtype = "bfloat16"
-    """What both transformers compute in; independent of what the parameters are stored in."""
+    """Dtype that both transformers compute in, whatever the dtype of the parameters."""
     recompute_layers: bool = True
-    """Whether gradients recompute each layer instead of keeping what it computed: a quarter slower, and
-    what lets the full size train. Changes no answer."""
+    """Whether gradients recompute each layer instead of storing its activations: a quarter slower, but
+    required to train the full size. Changes no answer."""
 
     def __post_init__(self) -> None:
         expert = self.action_expert
@@ -144,12 +144,12 @@ class ModelConfig:
 
     @property
     def state_in_prompt(self) -> bool:
-        """Whether the tokenizer writes the state into the prompt."""
+        """Whether the prompt contains the state."""
         return self.state_as == "prompt"
 
     @property
     def tokens_per_image(self) -> int:
-        """Tokens that one camera takes up."""
+        """Tokens per camera."""
         return (self.image_size // self.image_encoder.patch_size) ** 2
 
     @staticmethod
@@ -206,7 +206,7 @@ def pi0(
     vocab_size: int = PALIGEMMA_VOCAB_SIZE,
     dtype: Dtype = "bfloat16",
 ) -> ModelConfig:
-    """The flow model of pi0 (arXiv:2410.24164), full size unless told otherwise."""
+    """The flow model of pi0 (arXiv:2410.24164), full size by default."""
     return ModelConfig(
         family="pi0",
         language=language,
@@ -237,7 +237,7 @@ def pi05(
     vocab_size: int = PALIGEMMA_VOCAB_SIZE,
     dtype: Dtype = "bfloat16",
 ) -> ModelConfig:
-    """The flow model of pi0.5 (arXiv:2504.16054), full size unless told otherwise."""
+    """The flow model of pi0.5 (arXiv:2504.16054), full size by default."""
     return ModelConfig(
         family="pi05",
         language=language,
@@ -266,7 +266,7 @@ def pi0_fast(
     vocab_size: int = PALIGEMMA_VOCAB_SIZE,
     dtype: Dtype = "bfloat16",
 ) -> ModelConfig:
-    """The autoregressive model of pi0-FAST (arXiv:2501.09747), full size unless told otherwise."""
+    """The autoregressive model of pi0-FAST (arXiv:2501.09747), full size by default."""
     return ModelConfig(
         family="pi0_fast",
         language=language,

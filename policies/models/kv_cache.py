@@ -1,4 +1,4 @@
-"""Keys and values of tokens that were already read: a value with a fixed number of slots.
+"""Cache of keys and values with a fixed number of slots.
 
 Axis letters: l layers, b batch, s slots, t new tokens, k key heads, h head width.
 """
@@ -17,26 +17,26 @@ from simloop.policies.models.projections import aligned_length
 from simloop.policies.models.pytrees import pytree
 
 Slots: TypeAlias = Float[Array, "l b s k h"] | tuple[Float[Array, "b s k h"], ...]
-"""One array for all layers, or one for each."""
+"""One array for all layers, or one per layer."""
 
 
 @pytree
 class KVCache:
     """Keys (rotated) and values of every layer. Writing returns a new cache.
 
-    A loop over layers needs one array for all of them, and copies what it takes out and puts back. Where
-    layers are unrolled, each has an array of its own: a loop over tokens or flow steps that carries the
+    A loop over layers needs one array for all of them, and copies what it reads and writes. With
+    unrolled layers, each layer has its own array: a loop over tokens or flow steps that carries the
     cache then writes into it in place.
     """
 
     k: Slots
     v: Slots
     end: Int32[Array, ""]
-    """The slot that is written next, in every row."""
+    """Next slot to write, equal in all rows."""
 
     @property
     def slots(self) -> int:
-        """How many tokens fit."""
+        """Capacity in tokens."""
         return self.k[0].shape[1]
 
 
@@ -49,9 +49,15 @@ def empty_cache(
     separate: bool = False,
     aligned: bool = False,
 ) -> KVCache:
-    """A cache of zeros for at least so many tokens.
+    """Create a cache of zeros.
 
-    `separate` gives each layer arrays of its own, for layers that are unrolled; `aligned` rounds slots up.
+    Args:
+      config: Of the experts, which share the sizes of heads.
+      batch: Number of rows.
+      slots: Capacity in tokens.
+      dtype: Of keys and values.
+      separate: Use one array per layer, for unrolled layers.
+      aligned: Round the capacity up to a length that kernels can split.
     """
     if aligned:
         slots = aligned_length(slots)
@@ -66,9 +72,9 @@ def empty_cache(
 def write(
     slots: Float[Array, "b s k h"], new: Float[Array, "b t k h"], start: Int32[Array, ""]
 ) -> Float[Array, "b s k h"]:
-    """Put the keys or values of new tokens of one layer into slots start, start+1, ...
+    """Write keys or values of new tokens of one layer into slots start, start+1, ...
 
-    There must be room: JAX would move a start that is too late forward, over slots in use.
+    They must fit: JAX would shift a start that is too late towards the front, over slots in use.
     """
     zero = jnp.zeros((), jnp.int32)
     return jax.lax.dynamic_update_slice(slots, new, (zero, start, zero, zero))

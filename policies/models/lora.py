@@ -1,4 +1,4 @@
-"""Low-rank adapters: how they are applied, merged into the weights, and what is frozen beside them.
+"""Low-rank adapters: application, merging into the weights, and the parameters frozen beside them.
 
 Published behaviour that a caller may not expect:
 
@@ -28,20 +28,20 @@ RANK_LETTER = "z"
 
 
 def adapter_shapes(shape: tuple[int, ...], rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Shapes of `lora_a` and `lora_b` beside a weight of this shape."""
+    """Return the shapes of `lora_a` and `lora_b` for a weight of this shape."""
     return (*shape[:-1], rank), (*shape[:-2], rank, shape[-1])
 
 
 def adapt(
     equation: str, x: Float[Array, "..."], a: Float[Array, "..."], b: Float[Array, "..."]
 ) -> Float[Array, "..."]:
-    """Apply both halves of an adapter, one after the other; the scaling is the caller's."""
+    """Apply both halves of an adapter, without scaling."""
     first, second = adapter_equations(equation)
     return jnp.einsum(second, jnp.einsum(first, x, a), b)
 
 
 def adapter_equations(equation: str) -> tuple[str, str]:
-    """Equations of both halves beside an einsum `x,w->y`.
+    """Derive the equations of both halves from an einsum `x,w->y`.
 
     >>> adapter_equations("btd,ndh->btnh")
     ('btd,ndz->btnz', 'btnz,nzh->btnh')
@@ -60,9 +60,9 @@ ADAPTER_NAME = re.compile(r"(?P<stem>.*[/_])lora_(?P<half>[ab])")
 
 
 def merge(flat: Mapping[str, np.ndarray | jax.Array], config: ModelConfig) -> dict[str, np.ndarray]:
-    """Add every adapter to its weight and drop it, which saves its work at inference.
+    """Add every adapter to its weight and drop it, which saves its cost at inference.
 
-    The sums are done in float32 and returned in the dtype of the weight; merging bfloat16 weights
+    Sums are computed in float32 and returned in the dtype of the weight; merging bfloat16 weights
     therefore rounds once.
 
     Args:
@@ -106,11 +106,11 @@ def _scaling(stem: str, config: ModelConfig) -> float:
 
 
 def is_frozen(name: str, config: ModelConfig) -> bool:
-    """Whether fine-tuning with adapters leaves this parameter as it is.
+    """Whether fine-tuning with adapters freezes this parameter.
 
     Args:
       name: A published parameter name, '/'-joined.
-      config: Which experts have adapters decides; without any, nothing is frozen.
+      config: Determines which experts have adapters; without any, nothing is frozen.
     """
     if "lora" in name or "llm" not in name:
         return False
@@ -123,7 +123,7 @@ def is_frozen(name: str, config: ModelConfig) -> bool:
 
 
 def without_adapters(config: ModelConfig) -> ModelConfig:
-    """The config of the model after `merge`."""
+    """Return the config of the model after `merge`."""
     language = dataclasses.replace(config.language, lora=None)
     expert = config.action_expert and dataclasses.replace(config.action_expert, lora=None)
     return dataclasses.replace(config, language=language, action_expert=expert)

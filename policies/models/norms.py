@@ -1,6 +1,6 @@
-"""Normalisations of the transformers: RMS norm, plain and adaptive, and layer norm.
+"""Norms of the transformers: RMS norm, plain and adaptive, and layer norm.
 
-Statistics are float32 whatever the input is. Axis letters: b batch, t tokens, d width, c condition.
+Statistics are float32 for all inputs. Axis letters: b batch, t tokens, d width, c condition.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class RMSNorm(nnx.Module):
     def __call__(
         self, x: Float[Array, "b t d"], condition: Float[Array, "b c"] | None = None
     ) -> tuple[Float[Array, "b t d"], None]:
-        """Normalise; there is no gate, and the condition is not read.
+        """Normalise; returns no gate and ignores the condition.
 
-        1 + scale is rounded to the dtype of the parameter, as the published models do it.
+        1 + scale is rounded to the dtype of the parameter, as in the published models.
         """
         factor = (1.0 + self.scale[...]).astype(jnp.float32)
         return (_unit_rms(x) * factor[None, None]).astype(x.dtype), None
@@ -36,16 +36,16 @@ class RMSNorm(nnx.Module):
 
 @pytree
 class Modulation:
-    """What an adaptive norm makes of a condition, where that was computed before: scale, shift, gate."""
+    """Precomputed output of an adaptive norm's modulation for a condition: scale, shift, gate."""
 
     values: Float[Array, "*l b e"]
-    """Side by side, e = 3 d; b is 1 where all rows have the same condition."""
+    """Side by side, e = 3 d; b is 1 if all rows have the same condition."""
 
 
 class AdaptiveRMSNorm(nnx.Module):
     """RMS norm whose scale, shift and gate are linear in a condition (adaLN of arXiv:2212.09748).
 
-    With the zero weights it starts from, the gate closes the sub-layer behind it.
+    With its initial zero weights, the gate closes the sub-layer after it.
     """
 
     def __init__(self, width: int, *, rngs: nnx.Rngs):
@@ -62,7 +62,7 @@ class AdaptiveRMSNorm(nnx.Module):
         return (_unit_rms(x) * factor + shift).astype(x.dtype), gate
 
     def modulated(self, condition: Float[Array, "b d"], dtype: DTypeLike) -> Modulation:
-        """What a condition means to this norm, computed in `dtype`."""
+        """Precompute the modulation for a condition in `dtype`."""
         return Modulation(self.modulation(condition, dtype=dtype))
 
 

@@ -1,8 +1,8 @@
-"""Models and their parameters under the published names.
+"""Construction of models, and their parameters by published name.
 
 Checkpoints of openpi name parameters by '/'-joined paths such as
-`PaliGemma/llm/layers/attn/q_einsum_1/w`. The modules here have names of their own; `published_name`
-is the one place that knows both.
+`PaliGemma/llm/layers/attn/q_einsum_1/w`. The modules here have other names; `published_name`
+is the only place that knows both.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from simloop.policies.models.pi0_fast import Pi0Fast
 Model: TypeAlias = Pi0 | Pi0Fast
 FlatParameters: TypeAlias = dict[str, jax.Array | np.ndarray]
 
-# Applied in this order to the path within the model; names that no rule touches are published as they are.
+# Applied in this order to the path within the model; other names are published unchanged.
 _RENAMES = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -46,7 +46,7 @@ _RENAMES = [
         (r"^(image_encoder/.*)mlp/out/", r"\1MlpBlock_0/Dense_1/"),
         (r"^image_encoder/", "PaliGemma/img/"),
         (r"^transformer/token_table$", "PaliGemma/llm/embedder/input_embedding"),
-        # Experts are told apart by a suffix on the module: none on the first, _1 on the second.
+        # Experts are distinguished by a suffix on the module: none on the first, _1 on the second.
         (r"^transformer/experts/0/", "PaliGemma/llm//"),
         (r"^transformer/experts/(\d+)/", r"PaliGemma/llm/_\1/"),
         (r"llm/(_\d+)?/final_norm/", r"llm/final_norm\1/"),
@@ -64,7 +64,7 @@ _RENAMES = [
 
 
 def published_name(path: str) -> str:
-    """The name of a parameter in published checkpoints, from its path within the model.
+    """Convert the path of a parameter within the model to its name in published checkpoints.
 
     >>> published_name("transformer/experts/1/layers/attention/q/w")
     'PaliGemma/llm/layers/attn/q_einsum_1/w'
@@ -75,7 +75,7 @@ def published_name(path: str) -> str:
 
 
 def model_class(config: ModelConfig) -> type[Pi0] | type[Pi0Fast]:
-    """The class that a config describes."""
+    """Return the model class of a config."""
     return Pi0Fast if config.action_expert is None else Pi0
 
 
@@ -85,21 +85,21 @@ def abstract_model(config: ModelConfig, plan: InferencePlan = PLAIN) -> Any:
 
 
 def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Shape of every parameter by its published name."""
+    """Return the shape of every parameter by published name."""
     _, state = nnx.split(abstract_model(config))
     return {name: leaf.shape for name, leaf in named_leaves(state)}
 
 
 def flatten(model: nnx.Module) -> FlatParameters:
-    """Every parameter by its published name; the arrays are shared, not copied."""
+    """Return every parameter by published name; arrays are shared, not copied."""
     return dict(named_leaves(nnx.state(model, nnx.Param)))
 
 
 def random_model(config: ModelConfig, seed: int, *, dtype: DTypeLike = "float32") -> Model:
-    """A model with fresh weights from the published initialisers.
+    """Create a model with random weights from the published initialisers.
 
-    They are drawn in float32 and cast a gigabyte at a time, so that the full size fits into memory in
-    bfloat16 where it would not in float32.
+    Weights are drawn in float32 and cast a gigabyte at a time, so that memory has to hold the full size in
+    bfloat16 only.
     """
     graph, state = nnx.split(abstract_model(config))
     leaves, structure = jax.tree.flatten(state)
@@ -113,11 +113,11 @@ def random_model(config: ModelConfig, seed: int, *, dtype: DTypeLike = "float32"
 
 ELEMENTS_DRAWN_AT_ONCE = 2**28
 WORTH_OPTIMIZING = 2**24
-"""Elements from which an optimised random generator earns the seconds that XLA takes to optimise it."""
+"""Elements from which optimising the random generator pays for the seconds that XLA takes."""
 
 
 def _end_of_group(sizes: list[int], *, start: int) -> int:
-    """The longest run of leaves from `start` that is drawn at once, of at least one."""
+    """Return the end of the longest run of leaves from `start` that is drawn at once, of at least one."""
     stop, total = start + 1, sizes[start]
     while stop < len(sizes) and total + sizes[stop] <= ELEMENTS_DRAWN_AT_ONCE:
         total += sizes[stop]
@@ -147,13 +147,14 @@ def model_from(
     dtype: DTypeLike | None = None,
     plan: InferencePlan = PLAIN,
 ) -> Model:
-    """A model with these parameters, on the default device.
+    """Create a model from its parameters.
 
     Args:
-      config: What to build.
+      config: Of the model.
       flat: Arrays by published name.
-      dtype: What to store parameters in; None keeps what comes. Published inference stores all of
+      dtype: Dtype of the parameters; None keeps that of the arrays. Published inference stores all of
         them as bfloat16.
+      plan: Layout of the parameters.
 
     Raises:
       ValueError: If names are missing or left over, or a shape is wrong.
@@ -164,13 +165,13 @@ def model_from(
 def restored(
     abstract: nnx.Module, flat: Mapping[str, Any], *, at: str = "", dtype: DTypeLike | None = None
 ) -> Any:
-    """A module like `abstract` that holds these arrays.
+    """Create a module like `abstract` from arrays.
 
     Args:
-      abstract: As `nnx.eval_shape` makes it.
+      abstract: Module with shapes in place of arrays, as `nnx.eval_shape` returns it.
       flat: Arrays by published name.
-      at: Path of the module within the model, where it is only a part of one.
-      dtype: What to store parameters in; None keeps what comes.
+      at: Path of the module within the model, if it is a part of one.
+      dtype: Dtype of the parameters; None keeps that of the arrays.
 
     Raises:
       ValueError: If names are missing or left over, or a shape is wrong.
@@ -181,17 +182,17 @@ def restored(
 
 
 def assigned(state: nnx.State, flat: Mapping[str, Any], *, at: str = "") -> nnx.State:
-    """A state of the same structure whose leaves are the named arrays, as they are; see `restored`.
+    """Return a state of the same structure whose leaves are the named arrays; see `restored`.
 
     Raises:
       ValueError: If names are missing or left over, or a shape is wrong.
     """
     named = named_leaves(state, at=at)
     missing = sorted(name for name, _ in named if name not in flat)
-    left_over = sorted(set(flat) - {name for name, _ in named})
-    if missing or left_over:
+    unexpected = sorted(set(flat) - {name for name, _ in named})
+    if missing or unexpected:
         raise ValueError(
-            f"The model has {len(named)} parameters. Missing: {_few(missing)}; left over: {_few(left_over)}. "
+            f"The model has {len(named)} parameters. Missing: {_few(missing)}; left over: {_few(unexpected)}. "
             "Pick the config that the checkpoint was trained with."
         )
     for name, leaf in named:
@@ -204,7 +205,7 @@ def assigned(state: nnx.State, flat: Mapping[str, Any], *, at: str = "") -> nnx.
 
 
 def named_leaves(state: Any, *, at: str = "") -> list[tuple[str, Any]]:
-    """The leaves of a state (or of gradients of one) with their published names, in the state's order."""
+    """Return the leaves of a state (or of gradients) with their published names, in the order of the state."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
     start = f"{at}/" if at else ""
     return [(published_name(start + _path(keys)), leaf) for keys, leaf in leaves]

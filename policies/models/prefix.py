@@ -1,4 +1,4 @@
-"""What every model of the family reads first: the tokens of its cameras, then its prompt.
+"""Embedding of the prefix: the tokens of all cameras, then the prompt.
 
 Axis letters: b batch, t prompt tokens, i tokens of one image, p all prefix tokens, d width.
 """
@@ -26,18 +26,18 @@ class Prefix(NamedTuple):
     starts_block: Bool[Array, "b p"]
     """As `attention.block_mask` takes it: False on cameras, the autoregressive mask on the text."""
     lengths: Int32[Array, " b"] | None = None
-    """How many tokens of a row are valid, where they are known to come first and to see each other."""
+    """Number of valid tokens per row, if they are known to come first and to see each other."""
 
 
 def embed_prefix(
     config: ModelConfig, image_encoder: ImageEncoder, transformer: Transformer, batch: ModelInput
 ) -> Prefix:
-    """Encode all cameras in one call and join their tokens with the prompt's, in the model's order.
+    """Encode all cameras in one call and join their tokens with those of the prompt, in the order of the model.
 
-    A camera that the batch leaves out has no tokens.
+    A camera that is absent from the batch has no tokens.
 
     Raises:
-      ValueError: If the batch has a camera that the model does not have, or images without a mask.
+      ValueError: If the batch has an unknown camera, or images without a mask.
     """
     unknown = set(batch.images) - set(config.cameras)
     if unknown or set(batch.images) != set(batch.image_masks):
@@ -68,7 +68,7 @@ def embed_prefix(
 
 
 def positions_of_valid(valid: Bool[Array, "b p"]) -> Int32[Array, "b p"]:
-    """Count valid tokens from 0; one that is not valid repeats the position before it, at first −1."""
+    """Count valid tokens from 0; an invalid one repeats the position before it, at first −1."""
     return jnp.cumsum(valid.astype(jnp.int32), axis=1) - 1
 
 

@@ -14,8 +14,8 @@ T = TypeVar("T")
 def pytree(cls: type[T]) -> type[T]:
     """Make a frozen dataclass whose fields are all children of a pytree node.
 
-    Rebuilding from children skips `__init__`, as JAX asks for: its transformations put placeholders
-    where arrays belong, which the shape checks of a constructor would refuse.
+    Rebuilding from children skips `__init__`, as JAX requires: its transformations insert placeholders
+    in place of arrays, which the shape checks of a constructor would reject.
     """
     node = dataclasses.dataclass(frozen=True)(cls)  # type: ignore[call-overload]
     names = tuple(field.name for field in dataclasses.fields(node))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""How weights and batches are spread over several devices, in training and when answering.
+"""Sharding of weights and batches over several devices, in training and inference.
 
     mesh (batch, fsdp):  rows of a batch are split over all devices; large arrays over the fsdp axis, whose
                          devices share one copy, copied along the batch axis.
@@ -20,19 +20,19 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 SPLIT_FROM_BYTES = 4 << 20
 BATCH, FSDP = "batch", "fsdp"
 HELD_AT_ONCE = 2.4
-"""Times the bytes of the weights that answering takes: they are laid out anew one after the other, the largest of which
-are a third of all, and what is computed needs room, too."""
+"""Memory that inference takes, as a multiple of the weights: they are laid out anew one after another, the largest being
+a third of all, and activations need memory too."""
 
 
 class DevicesError(ValueError):
-    """Devices that there are not, or that cannot be grouped as asked."""
+    """Devices that do not exist, or that cannot be grouped as requested."""
 
 
 def make_mesh(per_copy: int, count: int | None = None) -> Mesh:
-    """The first `count` devices, or all, in groups of `per_copy` that share one copy of the parameters.
+    """Arrange the first `count` devices, or all, in groups of `per_copy` that share one copy of the parameters.
 
     Raises:
-      DevicesError: If there are not so many, or they cannot be grouped so.
+      DevicesError: If there are fewer devices, or `per_copy` does not divide their number.
     """
     devices = jax.devices()
     if count is not None and not 1 <= count <= len(devices):
@@ -48,10 +48,10 @@ def make_mesh(per_copy: int, count: int | None = None) -> Mesh:
 
 
 def serving_mesh(count: int, weights_bytes: int) -> Mesh | None:
-    """Devices for a policy of so many bytes of weights; None for the default device alone.
+    """Arrange devices for a policy whose weights take `weights_bytes`; None for the default device alone.
 
-    Each device has all weights as long as they fit into its memory; otherwise as few devices as can hold them
-    share a copy. Devices that do not say how much memory they have are taken to have enough.
+    Each device holds all weights if they fit into its memory; otherwise as few devices as can hold them
+    share a copy. Devices that do not report their memory are assumed to have enough.
 
     Raises:
       DevicesError: If this process does not see so many devices, or all together have too little memory.
@@ -70,22 +70,22 @@ def serving_mesh(count: int, weights_bytes: int) -> Mesh | None:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows over all devices."""
+    """Return the sharding of rows over all devices."""
     return NamedSharding(mesh, PartitionSpec((BATCH, FSDP)))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """A copy on every device."""
+    """Return the sharding that holds a copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def rows_sharding(mesh: Mesh, rows: int) -> NamedSharding:
-    """So many rows over all devices, or on every one where the devices do not divide them."""
+    """Return the sharding of a batch: over all devices if they divide its rows, otherwise a copy on each."""
     return batch_sharding(mesh) if rows % mesh.size == 0 else replicated(mesh)
 
 
 def state_sharding(state: Any, mesh: Mesh, split_from_bytes: int = SPLIT_FROM_BYTES) -> Any:
-    """A placement for every array of a state, or of anything with shapes and dtypes."""
+    """Return a sharding for every array of a state, or of any pytree with shapes and dtypes."""
 
     def place(x: Any) -> NamedSharding:
         size = mesh.shape[FSDP]
@@ -100,7 +100,7 @@ def state_sharding(state: Any, mesh: Mesh, split_from_bytes: int = SPLIT_FROM_BY
 
 
 def split_like(made: jax.Array, parts: Sequence[jax.Array]) -> jax.Array:
-    """What was made of arrays that are split over devices, split as well; left to itself it lies whole on each."""
+    """Split an array over devices if the arrays that it was computed from are split; JAX would replicate it."""
     if isinstance(made, jax.core.Tracer):
         return made
     split = [part for part in parts if not part.sharding.is_fully_replicated]

@@ -1,7 +1,7 @@
-"""The plain image classifier (arXiv:2010.11929) that SigLIP grew out of, for weights in its layout.
+"""Vision transformer for classification (arXiv:2010.11929), kept for parity with the reference.
 
-It differs from `siglip` in what surrounds the blocks: the class token has a position too, and the
-output may be of the class token, of the mean of all tokens, or of every token.
+It differs from `siglip` around the blocks: the class token has a position too, and the
+output may be that of the class token, of the mean of all tokens, or of every token.
 
 Axis letters: n images, t tokens (with the class token, if there is one), d width, o output width.
 """
@@ -24,31 +24,31 @@ from simloop.policies.models.parameters import restored
 from simloop.policies.models.projections import Linear
 from simloop.policies.models.siglip import EncoderBlock, PatchConvolution
 
-POSITION_STD = 0.02  # Of fresh position embeddings, as in BERT.
+POSITION_STD = 0.02  # Of initial position embeddings, as in BERT.
 
 
 @dataclass(frozen=True)
 class VitConfig:
-    """Sizes and output of a classifier."""
+    """Config of a classifier."""
 
     blocks: ImageEncoderConfig
     """Width, depth, heads and patches; its options beyond sizes are not used."""
     classifier: Literal["token", "gap", "unpooled", "token_unpooled"] = "token"
-    """What goes to the head: the class token, the mean of all tokens, or every token, without or with a
+    """Input of the head: the class token, the mean of all tokens, or every token, without or with a
     class token."""
     classes: int | None = None
-    """Width of the output; None leaves the head away."""
+    """Width of the output; None omits the head."""
     representation_width: int | None = None
     """Width of a tanh layer before the head."""
 
     @property
     def has_class_token(self) -> bool:
-        """Whether a learnt token is put in front of the patches."""
+        """Whether a learned token precedes the patches."""
         return self.classifier in ("token", "token_unpooled")
 
 
 class VisionTransformer(nnx.Module):
-    """Images to class scores. Computes in float32 and drops nothing out."""
+    """Classifier from images to class scores, in float32 and without dropout."""
 
     def __init__(self, config: VitConfig, *, image_hw: tuple[int, int], rngs: nnx.Rngs):
         self.config = config
@@ -72,7 +72,7 @@ class VisionTransformer(nnx.Module):
     def __call__(
         self, images: Float32[Array, "n _y _x 3"]
     ) -> Float32[Array, "n o"] | Float32[Array, "n t o"]:
-        """Scores of images of the size the classifier was made for."""
+        """Score images of the size that the classifier was built for."""
         stem = self.patch(images)
         x = stem.reshape(stem.shape[0], -1, stem.shape[-1])
         if self.config.has_class_token:
@@ -93,7 +93,7 @@ class VisionTransformer(nnx.Module):
 
 
 def vit_from(config: VitConfig, flat: Mapping[str, Any], *, image_hw: tuple[int, int]) -> VisionTransformer:
-    """A classifier with these parameters, by their published names.
+    """Create a classifier from its parameters by published name.
 
     Raises:
       ValueError: If names are missing or left over, or a shape is wrong.
@@ -103,5 +103,5 @@ def vit_from(config: VitConfig, flat: Mapping[str, Any], *, image_hw: tuple[int,
 
 
 def _siglip_name(name: str) -> str:
-    """The name that a parameter has in published SigLIP encoders: the same but for the positions."""
+    """Convert a name to that in published SigLIP encoders, which differs for the positions only."""
     return "PaliGemma/img/" + name.replace("Transformer/posembed_input/pos_embedding", "pos_embedding")

@@ -65,11 +65,6 @@ class FastTokenizer:
         """Ids at the end of every answer, EOS last."""
         return (*self.model.encode(ACTIONS_END), SPECIAL_IDS["eos"])
 
-    def candidates(self) -> tuple[int, ...]:
-        """Ids that answers consist of, in ascending order, EOS included."""
-        pieces = [piece_of_action_token(token, self.model.pieces) for token in range(self.actions.vocab_size)]
-        return tuple(sorted({*self.leading(), *pieces, *self.closing()}))
-
 
 def encode_prompt(model: SentencePieceModel, instruction: str, state: Float[np.ndarray, "s"]) -> list[int]:
     """Token ids of the prompt, BOS first."""

@@ -1,4 +1,4 @@
-"""Answers that spell a whole chunk, whatever the logits say."""
+"""Constrained decoding yields whole chunks for all logits."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,14 +6,14 @@ import pytest
 
 from simloop.policies.models.constrained_decoding import ActionGrammar, action_grammar
 from simloop.policies.models.pi0_fast import END_TOKEN, Pi0Fast
-from simloop.policies.presets import ROBOT_ASSETS
+from simloop.policies.presets import PRESETS
 from simloop.policies.tokenizers.fast import FastTokenizer
 from simloop.policies.tokenizers.fast_actions import fit_fast_actions, load_fast_actions
 from simloop.policies.tokenizers.sentencepiece_model import SentencePieceModel
 from tests.helpers.small_models import random_batch, run, small_config, small_model
 
 STEPS, SIZE = 16, 4
-ASSETS = ROBOT_ASSETS / "metaworld"
+ASSETS = PRESETS["pi0_fast-tiny"].text_model.parent
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def grammar(tokenizer) -> ActionGrammar:
 
 
 def answers(grammar: ActionGrammar, logits_of_step) -> np.ndarray:
-    """What is generated from these logits, one step after the other."""
+    """Generate from these logits step by step."""
     rows = logits_of_step(0).shape[0]
     spelled, ended = jnp.zeros(rows, jnp.int32), np.zeros(rows, bool)
     tokens = np.zeros((rows, grammar.max_tokens), np.int32)
@@ -62,7 +62,7 @@ def test_an_answer_that_is_right_is_left_as_it_is(tokenizer, grammar):
     np.testing.assert_array_equal(answers(grammar, likely), padded)
 
 
-def test_the_longest_answer_has_a_token_for_every_coefficient(tokenizer, grammar):
+def test_the_longest_answer_has_one_token_per_coefficient(tokenizer, grammar):
     single = np.flatnonzero(grammar.coefficients == 1)
 
     def single_ones(step):
@@ -90,7 +90,7 @@ def rules_of(config) -> ActionGrammar:
     )
 
 
-def test_a_model_with_random_weights_answers_by_the_rules():
+def test_random_weights_generate_whole_chunks():
     config = small_config("pi0_fast")
     batch = random_batch(config, 3, all_valid=True)
     rules = rules_of(config)
@@ -106,7 +106,7 @@ def test_a_model_with_random_weights_answers_by_the_rules():
         assert rules.coefficients[tokens[2 : length - 1]].sum() == 7
 
 
-def test_guided_answers_need_neither_the_whole_head_nor_passes_for_their_first_words(monkeypatch):
+def test_scoring_action_tokens_alone_and_forcing_the_opening_change_no_token(monkeypatch):
     config = small_config("pi0_fast")
     model, batch = small_model(config), random_batch(config, 3, all_valid=True)
     rules = rules_of(config)
@@ -123,7 +123,7 @@ def test_guided_answers_need_neither_the_whole_head_nor_passes_for_their_first_w
     np.testing.assert_array_equal(short, run(model, guided(()), batch))
 
 
-def test_the_published_loop_has_no_grammar():
+def test_rejects_a_grammar_in_the_published_loop():
     config = small_config("pi0_fast")
     rules = ActionGrammar(
         np.ones(config.vocab_size, np.int32), np.array(1, np.int32), *np.ones((2, 1), np.int32)
