@@ -162,8 +162,7 @@ def run(
                         resources,
                         video,
                         callbacks,
-                        kernels=provenance.kernels_before(),
-                        sources=Factories(policy=PolicyLoader.of(experiment.policies)),
+                        factories=Factories(policy=PolicyLoader.of(experiment.policies)),
                     ) as engine,
                 ):
                     status.doing = "waiting for the first episode"
@@ -179,7 +178,7 @@ def run(
                             answered = question.answered(folder.done)
                             if answered:
                                 status.doing = "decided; waiting for the episodes under way"
-                                engine.stop_asking()
+                                engine.stop_starting()
                 ended = "complete"
             except KeyboardInterrupt:
                 interrupted = True

@@ -35,15 +35,21 @@ class WorkerReport:
     batch_sizes: tuple[int, ...]
     """Rows that its calls have: those of the experiment, or those that were found to be worth having."""
     kernels: Kernels | None = None
-    """What computes the operations that libraries have kernels for."""
+    """Implementations of the operations that libraries have kernels for; None if the policy has none of them."""
 
 
 class PolicyWorker:
     """One policy, answering batches of queries from any number of simulators."""
 
-    def __init__(self, name: str, batch_sizes: Sequence[int], sources: Factories, devices: int = 1):
+    def __init__(
+        self,
+        name: str,
+        batch_sizes: Sequence[int],
+        sources: Factories,
+        plan: InferencePlan | None = None,
+    ):
         self._name = name
-        self._devices = devices
+        self._plan = plan
         self._batch_sizes = tuple(batch_sizes)
         self._sources = sources
         self._policy: BatchedPolicy | None = None
@@ -52,32 +58,27 @@ class PolicyWorker:
         self._batcher: Batcher | None = None
         self._shm_server = ShmServer(self._put)
         self._preparing: asyncio.Future[WorkerReport] | None = None
-        self._begun = asyncio.Event()
         self._prepared = False
         self._stage: tuple[str, float] | None = None
         """What is done before it can answer, and since when."""
         self._steps = 0
 
-    async def prepare(self, kernels: Kernels | None = None) -> WorkerReport:
-        """Load, compile and warm up; episodes start after that. Raises what loading raises.
-
-        Kernels that are not given are chosen here.
-        """
+    async def prepare(self) -> WorkerReport:
+        """Load, compile and warm up the policy, once; raises what loading raises."""
         if self._preparing is None:
-            self._preparing = asyncio.ensure_future(self._prepare(kernels))
-            self._begun.set()
+            self._preparing = asyncio.ensure_future(self._prepare())
         return await asyncio.shield(self._preparing)
 
-    async def _prepare(self, kernels: Kernels | None) -> WorkerReport:
+    async def _prepare(self) -> WorkerReport:
         self._shm_server.open()
-        report = await asyncio.to_thread(self._load, kernels)
+        report = await asyncio.to_thread(self._load)
         self._prepared = True
         return report
 
-    def _load(self, kernels: Kernels | None) -> WorkerReport:
+    def _load(self) -> WorkerReport:
         started = time.perf_counter()
         self._now("loading weights", started)
-        policy = self._sources.policy(self._name, InferencePlan(self._devices, kernels or Kernels()))
+        policy = self._sources.policy(self._name, self._plan)
         load_s = time.perf_counter() - started
         self._now("compiling", time.perf_counter())
         batch_sizes, compile_s = choose(policy, self._batch_sizes, on_progress=self._on_progress)
@@ -103,19 +104,14 @@ class PolicyWorker:
 
     async def address(self) -> Address:
         """Where this worker can be called, once it can answer."""
-        await self._until_prepared()
+        await self.prepare()
         return Address(this_node(), self._shm_server.address)
 
     async def infer(self, query: Query) -> Reply:
         """Answer one query, in a batch with those that wait with it."""
-        await self._until_prepared()
+        await self.prepare()
         assert self._batcher is not None
         return await self._batcher.ask(query)
-
-    async def _until_prepared(self) -> None:
-        """Preparing is the driver's to begin, who knows the kernels; a process that Ray has started again waits."""
-        await self._begun.wait()
-        await self.prepare()
 
     def _put(self, query: Query, done: Done) -> None:
         """The same for a query of this machine; nobody is told the desk's address before it can be answered."""
@@ -134,12 +130,12 @@ class PolicyWorker:
 
 
 def start_policy_worker(
-    name: str, batch_sizes: Sequence[int], num_gpus: float, sources: Factories, devices: int = 1
+    name: str, batch_sizes: Sequence[int], num_gpus: float, sources: Factories, plan: InferencePlan
 ) -> Any:
-    """A policy actor on a GPU where there is one, or on several. It takes no CPU of Ray's count: simulators do.
+    """Start a policy worker and return its Ray handle. It reserves no core, because env actors do.
 
-    Ray starts it again when it dies; the caller counts how often.
+    Ray restarts the process when it dies.
     """
     options = {"num_cpus": 0, "num_gpus": num_gpus, "max_restarts": -1, "max_concurrency": 10_000}
     actor = ray.remote(concurrency_groups={"health": 1})(PolicyWorker)
-    return actor.options(**options).remote(name, tuple(batch_sizes), sources, devices)
+    return actor.options(**options).remote(name, tuple(batch_sizes), sources, plan)

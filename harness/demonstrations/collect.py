@@ -210,7 +210,7 @@ def collect(
         goal = len(tasks) * collection.episodes
         last_line = time.monotonic()
         shown = bar.add_task("demonstrations", total=goal, completed=parts.useful())
-        with Engine(collection.protocol(), {EXPERT: policy}, 1, resources, None, sources=sources) as engine:
+        with Engine(collection.protocol(), {EXPERT: policy}, 1, resources, None, factories=sources) as engine:
             while todo := _next_round(collection, tasks, parts):
                 for attempt, result in engine.results(todo):
                     parts.add(attempt.spec, result)

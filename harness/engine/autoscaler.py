@@ -1,12 +1,13 @@
-"""How many simulators, environments of each, and policy workers there are: judged again and again. Pure.
+"""Choose the number of env actors, environments per actor and policy workers from measured throughput. Pure.
 
-An environment goes round: it is simulated up to its next query, waits for the end of the call that is running,
-and then for its own. By Little's law as many must be on their way as complete rounds in the time of one:
+An environment is simulated up to its next query, waits for the batch that is running, and then for its own batch.
+By Little's law, the environments needed per actor are
 
-    enough = rate * (simulating + 2 calls),    rate = min(simulators / simulating, workers * rows / call)
+    enough = rate * (sim + 2 batch) / env_actors,    rate = min(env_actors / sim, workers * batch_size / batch)
 
-with the times that were measured. That supposes that everything takes its mean time. Where somebody still
-waits, one more for each simulator is tried, and kept if queries per second rise by it.
+where `sim` is the simulation time per query and `batch` the duration of a batch, both measured. As this assumes
+that everything takes its mean time, one more environment per actor is tried wherever both actors and policies still
+wait, and is kept if the queries per second rise.
 """
 
 from __future__ import annotations
@@ -16,164 +17,170 @@ from dataclasses import dataclass, replace
 
 from simloop.harness.recording.engine_metrics import EngineMetrics
 
-START = 2  # Environments of a simulator before anything is measured: one is simulated while the other waits.
-CALLS_OF_A_ROUND = 2  # The one that is running when a query arrives, and its own.
-BEYOND = 2
-"""Times what the measured times ask for, beyond which nothing is tried, and what is there was found for others."""
+INITIAL_ENVS = 2
+"""Environments per actor before anything is measured: one is simulated while the other waits."""
+BATCHES_PER_QUERY = 2
+"""Batches that a query waits for: the one that is running when it arrives, and its own."""
+EXCESS = 2
+"""Multiple of the computed environments beyond which no more are tried, and above which they are reduced."""
 BUSY = 0.97
-"""Share of the time from which on a simulator or a device counts as never waiting."""
+"""Utilization from which on an env actor or a policy counts as never waiting."""
 GAIN = 1.02
-"""Factor by which queries per second must rise for one more environment to have been worth its memory."""
+"""Factor by which queries per second must rise for one more environment per actor to be kept."""
 SPARE = 0.8
-"""Share of what policies can answer that simulators may ask for before another worker is started: at full
-load every unevenness makes a queue."""
+"""Utilization of the policy workers above which another one is started: at full load, queries queue up."""
 HEADROOM = 0.12
-"""Share of the machine's memory that is never planned with."""
-GUESS_BYTES = 2 * 2**30
-"""Memory of a simulator before any is measured; a LIBERO scene takes 1.6 GiB while it draws."""
+"""Fraction of the memory that stays free."""
+ASSUMED_BYTES = 2 * 2**30
+"""Memory of an env actor before it is measured; a LIBERO scene takes 1.6 GiB while it is rendered."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What cannot be exceeded, and what was set by hand."""
+    """Upper limits, and values set by the user."""
 
-    simulators: int
-    """Most of them: one for each core, or what was said."""
+    env_actors: int
+    """Most env actors, one per core; or the number set by the user."""
     workers: int
-    """Most for each policy: one for each device, or what was said."""
+    """Most workers per policy, one per device; or the number set by the user."""
     total_bytes: int
-    """Memory of the machine."""
-    places: int | None = None
-    """Environments of each simulator, where that was said."""
-    simulators_by_hand: bool = False
-    workers_by_hand: bool = False
-    asked_elsewhere: bool = True
-    """Whether any policy answers in another process: otherwise nobody ever waits."""
+    """Memory of a node."""
+    envs_per_actor: int | None = None
+    """Environments per actor, if set by the user."""
+    env_actors_fixed: bool = False
+    workers_fixed: bool = False
+    uses_workers: bool = True
+    """Whether any policy runs in policy workers: otherwise env actors never wait."""
 
 
 class Autoscaler:
-    """Finds the numbers; those set by hand stay.
+    """The chosen numbers. Those set by the user never change.
 
     Args:
-      room: Simulators that there is memory for by a guess, before any is measured.
+      room: Env actors that fit into memory at `ASSUMED_BYTES` each; None to ignore memory at first.
     """
 
     def __init__(self, limits: Limits, room: int | None = None):
         self._limits = limits
-        self.places = limits.places or (START if limits.asked_elsewhere else 1)
-        self.simulators = limits.simulators
-        if room is not None and not limits.simulators_by_hand:
-            self.simulators = max(1, min(limits.simulators, room))
-        self.workers = limits.workers if limits.workers_by_hand else 1
-        self._before: float | None = None
-        """Queries per second before the environment that is being tried; None where none is."""
+        self.envs_per_actor = limits.envs_per_actor or (INITIAL_ENVS if limits.uses_workers else 1)
+        self.env_actors = limits.env_actors
+        if room is not None and not limits.env_actors_fixed:
+            self.env_actors = max(1, min(limits.env_actors, room))
+        self.workers = limits.workers if limits.workers_fixed else 1
+        self._rate_before: float | None = None
+        """Queries per second before the environment that is being tried was added; None if none is."""
         self._settled_at: int | None = None
-        """What was enough when trying ended."""
-        self._most_places = math.inf
-        """By memory, once it has run short."""
+        """Value of `enough` when a trial last brought no gain."""
+        self._max_envs = math.inf
+        """Limit of the environments per actor after memory has run short."""
 
     def reset(self) -> None:
-        """Another policy is played: what was found need not hold for it."""
-        self._before = self._settled_at = None
+        """Forget what was tried, because another policy is playing."""
+        self._rate_before = self._settled_at = None
 
-    def judge(self, figures: EngineMetrics) -> str:
-        """Look at what a while has shown in which as many environments as possible were under way.
+    def judge(self, metrics: EngineMetrics) -> str:
+        """Adjust the numbers; returns the reason if one of them has changed, otherwise ''.
 
-        Returns the reason if a number was changed, else nothing.
+        Args:
+          metrics: Measured while all allowed environments were in use.
         """
-        if self.short_of_memory(figures):
-            return self._less()
-        if not figures.waiting:  # Nobody is left to be played beside those under way.
+        if self.short_of_memory(metrics):
+            return self._reduce()
+        if not metrics.waiting:  # There are no episodes for more environments.
             return ""
-        room = self._room(figures)
-        if self.simulators < self._limits.simulators and room >= self.places:
-            self.simulators = min(self._limits.simulators, self.simulators + room // self.places)
-            return "memory has room for more simulators"
-        if figures.sim_ms is None or figures.call_ms is None:
+        room = self._room(metrics)
+        if self.env_actors < self._limits.env_actors and room >= self.envs_per_actor:
+            self.env_actors = min(self._limits.env_actors, self.env_actors + room // self.envs_per_actor)
+            return "there is memory for more env actors"
+        if metrics.sim_ms is None or metrics.call_ms is None:
             return ""
-        if reason := self._more_workers(figures.sim_ms, figures.call_ms, figures.call_rows):
+        if reason := self._add_workers(metrics.sim_ms, metrics.call_ms, metrics.call_rows):
             return reason
-        return self._environments(figures, room) if self._limits.places is None else ""
+        if self._limits.envs_per_actor is not None:
+            return ""
+        return self._adjust_envs(metrics, metrics.sim_ms, metrics.call_ms, room)
 
-    def short_of_memory(self, figures: EngineMetrics) -> bool:
-        """Whether the machine with least has hardly any left."""
-        free = figures.free_bytes
+    def short_of_memory(self, metrics: EngineMetrics) -> bool:
+        """Return whether the node with the least free memory has hardly any."""
+        free = metrics.free_bytes
         return free is not None and free < HEADROOM / 2 * self._limits.total_bytes
 
-    def _less(self) -> str:
-        if self._limits.places is None and self.places > 1:
-            self.places -= 1
-            self._most_places = self.places
-        elif self.simulators > 1 and not self._limits.simulators_by_hand:
-            self.simulators -= 1
-            self._limits = replace(self._limits, simulators=self.simulators)
+    def _reduce(self) -> str:
+        if self._limits.envs_per_actor is None and self.envs_per_actor > 1:
+            self.envs_per_actor -= 1
+            self._max_envs = self.envs_per_actor
+        elif self.env_actors > 1 and not self._limits.env_actors_fixed:
+            self.env_actors -= 1
+            self._limits = replace(self._limits, env_actors=self.env_actors)
         else:
             return ""
-        return "the machine runs short of memory"
+        return "a node is short of memory"
 
-    def _room(self, figures: EngineMetrics) -> int:
-        """Environments that memory has room for, beside those that are there."""
-        if figures.free_bytes is None or not figures.env_bytes:
+    def _room(self, metrics: EngineMetrics) -> int:
+        """Return how many more environments fit into memory."""
+        if metrics.free_bytes is None or not metrics.env_bytes:
             return 0
-        return max(0, int((figures.free_bytes - HEADROOM * self._limits.total_bytes) / figures.env_bytes))
+        return max(0, int((metrics.free_bytes - HEADROOM * self._limits.total_bytes) / metrics.env_bytes))
 
-    def _more_workers(self, sim_ms: float, call_ms: float, rows: float) -> str:
-        if self._limits.workers_by_hand or call_ms <= 0:
+    def _add_workers(self, sim_ms: float, batch_ms: float, batch_size: float) -> str:
+        if self._limits.workers_fixed or batch_ms <= 0:
             return ""
-        asked, answered = 1e3 * self.simulators / sim_ms, 1e3 * rows / call_ms
-        wanted = min(self._limits.workers, math.ceil(asked / (SPARE * answered)))
+        demand, capacity = 1e3 * self.env_actors / sim_ms, 1e3 * batch_size / batch_ms
+        wanted = min(self._limits.workers, math.ceil(demand / (SPARE * capacity)))
         if wanted <= self.workers:
             return ""
         self.workers = wanted
-        return f"simulators can ask {asked:.3g} times a second, and one worker answers {answered:.3g}"
+        return f"env actors can send {demand:.3g} queries per second, and one worker answers {capacity:.3g}"
 
-    def enough(self, sim_ms: float, call_ms: float, rows: float) -> int:
-        """Environments of each simulator that keep the scarcer side busy if everything takes its mean time.
+    def enough(self, sim_ms: float, batch_ms: float, batch_size: float) -> int:
+        """Return the environments per actor that keep the scarcer side busy if everything takes its mean time.
 
         Args:
-          sim_ms: What a simulator does for one query: steps, frames, its part of resets.
-          call_ms: One call of a policy.
-          rows: Queries that a call has room for.
+          sim_ms: Simulation per query.
+          batch_ms: Duration of a batch.
+          batch_size: Queries that fit into a batch.
         """
-        rate = self.simulators / sim_ms
-        if call_ms > 0:
-            rate = min(rate, self.workers * rows / call_ms)
-        return max(START, math.ceil(rate * (sim_ms + CALLS_OF_A_ROUND * call_ms) / self.simulators - 1e-6))
+        rate = self.env_actors / sim_ms
+        if batch_ms > 0:
+            rate = min(rate, self.workers * batch_size / batch_ms)
+        needed = rate * (sim_ms + BATCHES_PER_QUERY * batch_ms) / self.env_actors
+        return max(INITIAL_ENVS, math.ceil(needed - 1e-6))
 
-    def _environments(self, figures: EngineMetrics, room: int) -> str:
-        assert figures.sim_ms is not None
-        assert figures.call_ms is not None
-        enough = self.enough(figures.sim_ms, figures.call_ms, figures.call_rows)
-        rate, before = figures.queries_per_s or 0.0, self._before
-        self._before = None
-        most = min(self.places + room // self.simulators, self._most_places)
-        times = f"a query takes {figures.sim_ms:.3g} ms of simulating and {figures.call_ms:.3g} ms of a call"
-        if self.places < min(enough, most):
+    def _adjust_envs(self, metrics: EngineMetrics, sim_ms: float, batch_ms: float, room: int) -> str:
+        enough = self.enough(sim_ms, batch_ms, metrics.call_rows)
+        rate, before = metrics.queries_per_s or 0.0, self._rate_before
+        self._rate_before = None
+        most = min(self.envs_per_actor + room // self.env_actors, self._max_envs)
+        measured = f"a query takes {sim_ms:.3g} ms of simulation, and a batch {batch_ms:.3g} ms"
+        if self.envs_per_actor < min(enough, most):
             self._settled_at = None
-            self.places = int(min(enough, most))
-            return times
+            self.envs_per_actor = int(min(enough, most))
+            return measured
         if before is not None and rate < GAIN * before:
-            self.places -= 1
+            self.envs_per_actor -= 1
             self._settled_at = enough
-            return "one more brought nothing"
-        if self.places > BEYOND * enough:
-            self.places, self._settled_at = enough, None
-            return times
+            return "one more environment per actor brought no gain"
+        if self.envs_per_actor > EXCESS * enough:
+            self.envs_per_actor, self._settled_at = enough, None
+            return measured
         if self._settled_at is not None and enough <= self._settled_at:
             return ""
-        if self.places >= min(BEYOND * enough, most) or _nobody_waits(figures):
+        if self.envs_per_actor >= min(EXCESS * enough, most) or _saturated(metrics):
             return ""
-        self._before = rate
-        self.places += 1
-        return f"simulators waited {1 - (figures.simulator_share or 0.0):.0%} of the time, the policy {_idle(figures)}"
+        self._rate_before = rate
+        self.envs_per_actor += 1
+        return (
+            f"env actors waited {1 - (metrics.simulator_share or 0.0):.0%} of the time, and {_slack(metrics)}"
+        )
 
 
-def _nobody_waits(figures: EngineMetrics) -> bool:
-    full = (figures.device_share or 0.0) >= BUSY and (figures.batch_fill or 0.0) >= BUSY
-    return full or (figures.simulator_share or 0.0) >= BUSY
+def _saturated(metrics: EngineMetrics) -> bool:
+    full = (metrics.device_share or 0.0) >= BUSY and (metrics.batch_fill or 0.0) >= BUSY
+    return full or (metrics.simulator_share or 0.0) >= BUSY
 
 
-def _idle(figures: EngineMetrics) -> str:
-    idle = 1 - (figures.device_share or 0.0)
-    fill = figures.batch_fill or 0.0
-    return f"{idle:.0%}" if idle > 1 - BUSY else f"filled {fill:.0%} of its rows"
+def _slack(metrics: EngineMetrics) -> str:
+    idle = 1 - (metrics.device_share or 0.0)
+    if idle > 1 - BUSY:
+        return f"the policy {idle:.0%}"
+    return f"batches were {metrics.batch_fill or 0.0:.0%} full"

@@ -1,9 +1,9 @@
-"""A checkpoint that lies on the driver's machine, on the machine of the cluster where its policy runs.
+"""Transfer of checkpoints from the driver's machine to the nodes of a cluster where their policies run.
 
-driver's machine                              machine of a policy worker
-list of files, sizes, times  ──────────────>  the same files under the same path, as on a shared disk: used there
-Sender  <── a piece of a file, please ──      else fetched once into the cache folder, and kept
-        ── 32 MiB at a time, by Ray ──>
+driver's machine                              node of a policy worker
+list of files, sizes, times  ──────────────>  the same files at the same path, as on a shared disk: used in place
+Sender  <── request for a part of a file ───  otherwise copied once into the cache folder, and kept
+        ─── 32 MiB at a time, by Ray ──────>
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ from simloop.policies.files.cache_folder import simloop_home
 from simloop.policies.interface import BatchedPolicy
 from simloop.policies.models.inference_plan import InferencePlan
 
-PIECE_BYTES = 32 * 2**20
-AHEAD = 3  # Pieces under way at once, so that reading, sending and writing go on together.
+PART_BYTES = 32 * 2**20
+AHEAD = 3
+"""Parts requested at once, so that reading, sending and writing overlap."""
 
 Read = Callable[[int, int], Any]
-"""Ray's reference to the piece of a file: `read(number of the file, offset)`."""
+"""Returns Ray's reference to a part of a file: `read(index of the file, offset)`."""
 
 
 class TransferError(SimloopError):
-    """A checkpoint that changed while it was sent."""
+    """A checkpoint changed while it was transferred."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,15 @@ class File:
     """One file of a checkpoint."""
 
     path: str
-    """Within the folder."""
+    """Relative to the folder."""
     size: int
     changed_ns: int
-    """When its content last changed: the same on all machines of a shared disk."""
+    """Time of the last modification, which is the same on all machines of a shared disk."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What is in a checkpoint's folder."""
+    """The files of a checkpoint."""
 
     folder: Path
     """Absolute."""
@@ -60,7 +61,7 @@ class Listing:
 
     @classmethod
     def of(cls, folder: Path) -> Listing:
-        """Look into a folder, which may not be there."""
+        """List a folder; one that does not exist has no files."""
         folder = folder.absolute()
         files = []
         for parent, _, names in os.walk(folder, followlinks=True):
@@ -72,112 +73,112 @@ class Listing:
 
     @property
     def digest(self) -> str:
-        """By which what was fetched is found again: another time of change is another checkpoint."""
+        """Name of the copy in the cache folder; a modification of the checkpoint changes it."""
         return hashlib.sha256(repr((str(self.folder), self.files)).encode()).hexdigest()[:16]
 
 
 class Sender:
-    """Reads pieces of a checkpoint; a Ray actor on the driver's machine."""
+    """Ray actor on the driver's machine that reads parts of a checkpoint."""
 
     def __init__(self, listing: Listing):
         self._listing = listing
 
-    def read(self, number: int, offset: int) -> bytes:
-        """A piece of one of the files.
+    def read(self, index: int, offset: int) -> bytes:
+        """Return up to `PART_BYTES` of a file.
 
         Raises:
-          TransferError: If it is not the file that was listed any more.
+          TransferError: If the file has changed since it was listed.
         """
-        file = self._listing.files[number]
+        file = self._listing.files[index]
         path = self._listing.folder / file.path
         with path.open("rb") as content:
             stat = os.fstat(content.fileno())
             if (stat.st_size, stat.st_mtime_ns) != (file.size, file.changed_ns):
                 raise TransferError(
-                    f"{path} has changed since the run began. Start again when nobody writes to the checkpoint."
+                    f"{path} has changed since the run began. Start again once the checkpoint is complete."
                 )
             content.seek(offset)
-            return content.read(PIECE_BYTES)
+            return content.read(PART_BYTES)
 
 
 def start_sender(listing: Listing) -> Any:
-    """A sender on this machine."""
+    """Start a sender on this machine and return its Ray handle."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {"num_cpus": 0, "max_concurrency": AHEAD, "scheduling_strategy": here}
     return ray.remote(Sender).options(**options).remote(listing)
 
 
 @dataclass(frozen=True)
-class FetchedPolicies:
-    """Load policies as a `PolicyLoader` does, with checkpoints fetched from the driver's machine."""
+class TransferringLoader:
+    """Load policies as a `PolicyLoader` does, with checkpoints of the driver's machine."""
 
     loader: PolicyLoader
     checkpoints: Mapping[str, tuple[Listing, Any]]
-    """Content of each policy's checkpoint folder, and the Ray actor that sends it."""
+    """Listing and sender of each policy's checkpoint, by policy name."""
 
     def __call__(self, name: str, plan: InferencePlan | None = None) -> BatchedPolicy:
-        """The policy of that name in the experiment."""
+        """Load a policy by its name in the experiment."""
         if name not in self.checkpoints:
             return self.loader(name, plan)
         listing, sender = self.checkpoints[name]
-        folder = fetched(listing, sender.read.remote, simloop_home() / "checkpoints")
+        folder = local_copy(listing, sender.read.remote, simloop_home() / "checkpoints")
         return replace(self.loader, folders={name: folder})(name, plan)
 
 
-def travelling(sources: Factories, policies: Mapping[str, Any]) -> tuple[Factories, list[Any]]:
-    """Sources for the machines of a cluster, and the senders that they need until the run has ended."""
-    loader = sources.policy
+def with_transfer(factories: Factories, policies: Mapping[str, Any]) -> tuple[Factories, list[Any]]:
+    """Return factories for the nodes of a cluster, and the senders that must live until the end of the run."""
+    loader = factories.policy
     if not isinstance(loader, PolicyLoader):
-        return sources, []
-    found = {}
+        return factories, []
+    checkpoints = {}
     for name in policies:
         if "@" in loader.written.get(name, name) and (folder := loader.parse(name).checkpoint) is not None:
             listing = Listing.of(folder)
-            found[name] = (listing, start_sender(listing))
-    return replace(sources, policy=FetchedPolicies(loader, found)), [sender for _, sender in found.values()]
+            checkpoints[name] = (listing, start_sender(listing))
+    transferring = TransferringLoader(loader, checkpoints)
+    return replace(factories, policy=transferring), [sender for _, sender in checkpoints.values()]
 
 
-def fetched(listing: Listing, read: Read, kept: Path) -> Path:
-    """The folder of a checkpoint on this machine, after fetching it into `kept` if need be.
+def local_copy(listing: Listing, read: Read, cache: Path) -> Path:
+    """Return the folder of a checkpoint on this machine, after copying it into `cache` if necessary.
 
     Raises:
       TransferError: If it has changed since it was listed.
     """
     if Listing.of(listing.folder).files == listing.files:
         return listing.folder
-    folder = kept / listing.digest
-    kept.mkdir(parents=True, exist_ok=True)
-    with (kept / f"{listing.digest}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # Workers of one machine fetch once.
+    folder = cache / listing.digest
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / f"{listing.digest}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # The workers of a node copy it once.
         if folder.is_dir():
             return folder
-        part = kept / f"{listing.digest}.part"
-        shutil.rmtree(part, ignore_errors=True)  # Of one that was killed.
-        for file, pieces in _pieces(listing, read):
-            target = part / file.path
+        partial = cache / f"{listing.digest}.part"
+        shutil.rmtree(partial, ignore_errors=True)  # Left over from a process that was killed.
+        for file, parts in _contents(listing, read):
+            target = partial / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("wb") as content:
-                for piece in pieces:
-                    content.write(piece)
-        part.mkdir(exist_ok=True)
-        part.rename(folder)
+                content.writelines(parts)
+        partial.mkdir(exist_ok=True)
+        partial.rename(folder)
     return folder
 
 
-def _pieces(listing: Listing, read: Read) -> Iterator[tuple[File, Iterator[bytes]]]:
-    """Each file with its content; pieces are asked for ahead, across files."""
+def _contents(listing: Listing, read: Read) -> Iterator[tuple[File, Iterator[bytes]]]:
+    """Yield each file with its parts, which are requested ahead of time across files."""
     wanted = (
-        (number, offset)
-        for number, file in enumerate(listing.files)
-        for offset in range(0, file.size, PIECE_BYTES)
+        (index, offset)
+        for index, file in enumerate(listing.files)
+        for offset in range(0, file.size, PART_BYTES)
     )
-    asked: deque[Any] = deque()
+    requested: deque[Any] = deque()
 
-    def content(file: File) -> Iterator[bytes]:
-        for _ in range(0, file.size, PIECE_BYTES):
-            while len(asked) < AHEAD and (piece := next(wanted, None)) is not None:
-                asked.append(read(*piece))
-            yield ray.get(asked.popleft())
+    def parts(file: File) -> Iterator[bytes]:
+        for _ in range(0, file.size, PART_BYTES):
+            while len(requested) < AHEAD and (part := next(wanted, None)) is not None:
+                requested.append(read(*part))
+            yield ray.get(requested.popleft())
 
     for file in listing.files:
-        yield file, content(file)
+        yield file, parts(file)

@@ -1,294 +1,274 @@
-"""The env actors of a run: who plays what, who is well, and what becomes of the episodes of one that is not."""
+"""Pool of env actors: assignment of attempts, liveness, and rescheduling when an actor dies.
+
+What becomes of the attempts that an env actor was running when it died:
+
+| cause of death                               | attempt         | becomes  |
+|----------------------------------------------|-----------------|----------|
+| one attempt exceeded a timeout               | the culprit     | charged  |
+|                                              | its neighbors   | released |
+| unknown, and a single attempt was running    | that attempt    | charged  |
+| unknown, and several attempts were running   | all of them     | suspects |
+| the node of the cluster was lost             | all of them     | released |
+
+charged:  has failed; the episode is tried again until its attempts are used up.
+released: goes back into the episode queue at no cost.
+suspects: run again on the replacement, isolated from each other and from all other attempts. The one that kills
+          the actor again was running alone and is charged.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import os
-import signal
-import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.exceptions import RayError
 
-from simloop.harness.actors.heartbeat import EnvActorHeartbeat, ProcessHeartbeat
+from simloop.harness.actors.heartbeat import EnvActorHeartbeat
 from simloop.harness.engine.episode_queue import Attempt
+from simloop.harness.engine.processes import Post, Process, first_line, kill_process, node_is_lost
 from simloop.harness.engine.resources import EngineError
 from simloop.harness.engine.timeouts import Timeouts
 from simloop.policies.interface import PolicySpec
 
-Post = Callable[..., None]
-"""Has a message put into the engine's queue: `post(kind, tag, future)`."""
-
-CALL_S = 2.0  # For a machine to take a call.
 PATIENCE_S = 30.0
-"""For a new simulator to be ready, which may find no core; then others play what it was to play."""
-STILLBORN = 3  # Processes in a row that die before they are ready: no other one will do better.
+"""Seconds after which an env actor that is not ready, for want of a free core, passes its suspects on."""
+STILLBORN = 3
+"""Env actors in a row that die before they are ready, after which the run ends: others would die as well."""
 
 
-@dataclass(eq=False)
-class EnvActorHandle:
-    """One env actor."""
+@dataclass(eq=False, kw_only=True)
+class EnvActorHandle(Process[EnvActorHeartbeat]):
+    """An env actor. It is starting until its first heartbeat, then ready, and may be leaving."""
 
-    handle: Any
-    born: float
+    started_at: float
     running: dict[int, Attempt] = field(default_factory=dict)
-    """Attempts under way, by their tickets."""
-    alone: deque[Attempt] = field(default_factory=deque)
-    """Attempts that are played here one by one before anything else, because one of them may be deadly."""
-    met: dict[str, tuple[Any, ...]] = field(default_factory=dict)
-    """Policies that it has been told of, with their workers."""
+    """Attempts under way, by attempt id."""
+    suspects: deque[Attempt] = field(default_factory=deque)
+    """Attempts to run here in isolation, before all others."""
+    policies: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Handles of the workers of each policy that the actor knows."""
     leaving: bool = False
-    """Whether it is to be replaced once it has nothing under way."""
-    heartbeat: EnvActorHeartbeat | None = None
-    before: EnvActorHeartbeat | None = None
-    """The reading before that."""
-    asked: float | None = None
-    """Since when an answer about its health has been awaited."""
-    heard: float = 0.0
+    """Whether it is ended, and replaced if still wanted, once its attempts have ended."""
 
     @property
     def ready(self) -> bool:
-        """Whether it has shown that it lives."""
+        """Whether it has sent a heartbeat."""
         return self.heartbeat is not None
 
-    def room(self, places: int) -> int:
-        """How many more attempts it may be given now."""
-        if not self.ready or (self.leaving and not self.alone):
+    @property
+    def load(self) -> int:
+        """Attempts that it is running or has to run."""
+        return len(self.running) + len(self.suspects)
+
+    def room(self, envs_per_actor: int) -> int:
+        """Return how many more attempts may be started here now."""
+        if not self.ready or (self.leaving and not self.suspects):
             return 0
-        if self.alone or any(attempt.alone for attempt in self.running.values()):
-            return 1 if self.alone and not self.running else 0
-        return max(0, places - len(self.running))
+        if self.suspects or any(attempt.isolated for attempt in self.running.values()):
+            return 1 if self.suspects and not self.running else 0
+        return max(0, envs_per_actor - len(self.running))
 
 
 @dataclass(frozen=True)
 class Death:
-    """What the end of a simulator means for its attempts."""
+    """The end of an env actor, and what becomes of its attempts; the module's docstring has the rules."""
 
     reason: str
     charged: tuple[Attempt, ...] = ()
-    """Those that brought it about, or were alone with it."""
-    uncharged: tuple[Attempt, ...] = ()
-    """Those that had no part in it."""
+    released: tuple[Attempt, ...] = ()
+    suspects: tuple[Attempt, ...] = ()
+
+
+def _death(actor: EnvActorHandle, reason: str, culprit: int | None) -> Death:
+    """Apply the rules to the attempts of an actor, among them those that were suspects before."""
+    running, suspects = tuple(actor.running.values()), tuple(actor.suspects)
+    if actor.heartbeat is not None and node_is_lost(actor.heartbeat.process.node):
+        return Death(f"{reason} (its node was lost)", released=(*running, *suspects))
+    if culprit is not None:
+        neighbors = tuple(attempt for number, attempt in actor.running.items() if number != culprit)
+        return Death(reason, (actor.running[culprit],), neighbors, suspects)
+    if len(running) > 1:
+        isolated = tuple(replace(attempt, isolated=True) for attempt in running)
+        return Death(reason, suspects=(*isolated, *suspects))
+    return Death(reason, charged=running, suspects=suspects)
 
 
 class EnvPool:
-    """Starts, feeds, watches and replaces env actors."""
+    """Starts env actors, runs attempts on them, and replaces those that hang or die.
+
+    Args:
+      start: Starts an env actor and returns its Ray handle.
+      post: Puts outcomes into the engine's event queue, of the kinds `played` and `env_actor`.
+    """
 
     def __init__(self, start: Callable[[], Any], post: Post, timeouts: Timeouts):
         self._start = start
         self._post = post
         self._timeouts = timeouts
-        self._tickets: dict[int, EnvActorHandle] = {}
-        self._numbers = itertools.count()
+        self._actors: dict[int, EnvActorHandle] = {}
+        self._attempt_ids = itertools.count()
         self._stillborn = 0
         self._wanted = 0
         self.all: list[EnvActorHandle] = []
 
     @property
     def running(self) -> int:
-        """Attempts under way, and those that must be played alone."""
-        return len(self._tickets) + sum(len(simulator.alone) for simulator in self.all)
+        """Attempts that are under way or waiting as suspects."""
+        return sum(actor.load for actor in self.all)
 
     def attempts(self) -> Iterator[Attempt]:
-        """All of these."""
-        for simulator in self.all:
-            yield from simulator.running.values()
-            yield from simulator.alone
+        """Iterate over attempts that are under way or waiting as suspects."""
+        for actor in self.all:
+            yield from actor.running.values()
+            yield from actor.suspects
 
-    def have(self, count: int) -> None:
-        """Start as many as are missing; have those that are too many leave when their episodes have ended."""
+    def scale_to(self, count: int) -> None:
+        """Start missing env actors; let surplus ones leave once their attempts have ended."""
         self._wanted = count
-        staying = [simulator for simulator in self.all if not simulator.leaving]
+        staying = [actor for actor in self.all if not actor.leaving]
         for _ in range(count - len(staying)):
             self._add(())
-        for simulator in sorted(staying, key=lambda s: len(s.running) + len(s.alone))[: len(staying) - count]:
-            if not simulator.alone:
-                self.replace(simulator, "it is one too many")
+        surplus = max(0, len(staying) - count)
+        for actor in sorted(staying, key=lambda actor: actor.load)[:surplus]:
+            if not actor.suspects:
+                self.replace(actor, "fewer env actors are wanted")
 
-    def _add(self, alone: Sequence[Attempt]) -> None:
+    def _add(self, suspects: Iterable[Attempt]) -> None:
         now = time.monotonic()
-        simulator = EnvActorHandle(self._start(), now, alone=deque(alone), heard=now)
-        self.all.append(simulator)
-        self._ask(simulator)
+        actor = EnvActorHandle(handle=self._start(), started_at=now, heard_at=now, suspects=deque(suspects))
+        self.all.append(actor)
+        actor.poll(self._post, "env_actor")
 
     def play(
-        self, simulator: EnvActorHandle, attempt: Attempt, policy: PolicySpec, workers: tuple[Any, ...]
+        self, actor: EnvActorHandle, attempt: Attempt, policy: PolicySpec, workers: tuple[Any, ...]
     ) -> None:
-        """Have an attempt made; `played` comes in."""
+        """Start an attempt on an actor; a `played` event follows."""
         name = attempt.spec.policy
-        if simulator.met.get(name) != workers:
-            simulator.met[name] = workers
-            simulator.handle.meet.remote(name, policy, workers)
-        attempt_id = next(self._numbers)
-        simulator.running[attempt_id] = attempt
-        self._tickets[attempt_id] = simulator
-        reference = simulator.handle.play.remote(attempt.spec, attempt_id)
+        if actor.policies.get(name) != workers:
+            actor.policies[name] = workers
+            actor.handle.meet.remote(name, policy, workers)
+        attempt_id = next(self._attempt_ids)
+        actor.running[attempt_id] = attempt
+        self._actors[attempt_id] = actor
+        reference = actor.handle.play.remote(attempt.spec, attempt_id)
         self._post("played", attempt_id, reference.future())
 
-    def ended(self, attempt_id: int) -> tuple[EnvActorHandle, Attempt] | None:
-        """Take an attempt off; None if its end is known already."""
-        simulator = self._tickets.pop(attempt_id, None)
-        return None if simulator is None else (simulator, simulator.running.pop(attempt_id))
+    def actor_of(self, attempt_id: int) -> EnvActorHandle | None:
+        """Return the actor that runs an attempt; None if the attempt has ended."""
+        return self._actors.get(attempt_id)
 
-    def simulator_of(self, attempt_id: int) -> EnvActorHandle | None:
-        """Who makes the attempt."""
-        return self._tickets.get(attempt_id)
+    def end(self, attempt_id: int) -> Attempt:
+        """Remove an attempt that has ended and return it."""
+        return self._actors.pop(attempt_id).running.pop(attempt_id)
 
-    def ask_all(self, now: float, every_s: float) -> None:
-        """Ask those after their health that have not been asked for a while."""
-        for simulator in self.all:
-            if simulator.asked is None and now - simulator.heard >= every_s:
-                self._ask(simulator)
+    def poll(self, now: float, every_s: float) -> None:
+        """Request heartbeats from actors whose latest is older than `every_s` seconds."""
+        for actor in self.all:
+            actor.poll_if_due(self._post, "env_actor", now, every_s)
 
-    def _ask(self, simulator: EnvActorHandle) -> None:
-        simulator.asked = time.monotonic()
-        self._post("simulator", simulator, simulator.handle.heartbeat.remote().future())
-
-    def heard(self, simulator: EnvActorHandle, future: Future[EnvActorHeartbeat]) -> Death | None:
-        """Take in what a simulator says of itself; its death, if that is all that came."""
-        if simulator not in self.all:
+    def on_heartbeat(self, actor: EnvActorHandle, future: Future[EnvActorHeartbeat]) -> Death | None:
+        """Take in a heartbeat; returns the death of the actor if the request failed."""
+        if actor not in self.all:
             return None
         try:
             heartbeat = future.result()
         except RayError as error:
-            return self.died(simulator, first_line(error))
+            return self.died(actor, first_line(error))
         self._stillborn = 0
-        simulator.asked, simulator.heard = None, time.monotonic()
-        simulator.before, simulator.heartbeat = simulator.heartbeat, heartbeat
+        actor.take(heartbeat, time.monotonic())
         self._timeouts.learn(heartbeat.totals)
         return None
 
-    def judge(self, now: float, *, answers_due: bool) -> list[Death]:
-        """End those that hang; what that means for their attempts. `answers_due` as in `Timeouts.overdue`."""
-        deaths = []
-        waited_s = now - min((s.born for s in self.all), default=now)
-        if waited_s > self._timeouts.start_s and not any(s.ready for s in self.all):
+    def judge(self, now: float, policy_idle: Callable[[str], bool]) -> list[Death]:
+        """End actors that hang.
+
+        Args:
+          policy_idle: Whether a policy, by name, has nothing left to answer.
+
+        Raises:
+          EngineError: If no env actor becomes ready.
+        """
+        waited_s = now - min((actor.started_at for actor in self.all), default=now)
+        if waited_s > self._timeouts.start_s and not any(actor.ready for actor in self.all):
             raise EngineError(
-                f"No simulator could be started in {waited_s:.0f} s. Look whether the cluster has a free core "
-                "(ray status) and whether other runs hold them."
+                f"No env actor became ready in {waited_s:.0f} s. Check whether the cluster has a free core "
+                "(`ray status`) and whether other runs occupy them."
             )
-        for simulator in list(self.all):
-            unheard_s = now - simulator.heard
-            if not simulator.ready:
-                # One that waits for a free core of a cluster is not late; what it was to play is played elsewhere.
-                if now - simulator.born > PATIENCE_S:
-                    self._hand_over(simulator)
-                continue
-            assert simulator.heartbeat is not None
-            overdue = self._timeouts.overdue(simulator.heartbeat, answers_due=answers_due)
-            if overdue is not None and overdue.attempt_id in simulator.running:
-                deaths.append(self._end(simulator, str(overdue), overdue.attempt_id))
-            elif simulator.asked is not None and unheard_s > self._timeouts.silence_s:
-                stuck = self._timeouts.overdue(simulator.heartbeat, unheard_s, answers_due=answers_due)
-                reason = f"the process has not answered for {unheard_s:.0f} s"
-                if stuck is not None and stuck.attempt_id in simulator.running:
-                    deaths.append(self._end(simulator, f"{reason}, while {stuck}", stuck.attempt_id))
-                else:
-                    deaths.append(self._end(simulator, reason, None))
+        deaths = []
+        for actor in list(self.all):
+            if actor.ready:
+                deaths += self._judge_ready(actor, now, policy_idle)
+            elif now - actor.started_at > PATIENCE_S:  # It may be waiting for a free core, which is no fault.
+                self._pass_on_suspects(actor)
         return deaths
 
-    def replace(self, simulator: EnvActorHandle, reason: str, *, now: bool = False) -> Death | None:
-        """Have another in its place: once its episodes have ended, or now."""
-        simulator.leaving = True
-        return self._end(simulator, reason, None) if now or not simulator.running else None
+    def _judge_ready(
+        self, actor: EnvActorHandle, now: float, policy_idle: Callable[[str], bool]
+    ) -> list[Death]:
+        def reply_due(attempt_id: int) -> bool:
+            return attempt_id in actor.running and policy_idle(actor.running[attempt_id].spec.policy)
 
-    def _end(self, simulator: EnvActorHandle, reason: str, guilty: int | None) -> Death:
-        if simulator.heartbeat is not None:
-            kill_process(simulator.heartbeat.process)
-        ray.kill(simulator.handle)
-        return self.died(simulator, reason, guilty)
+        assert actor.heartbeat is not None
+        overdue = self._timeouts.overdue(actor.heartbeat, reply_due=reply_due)
+        if overdue is not None and overdue.attempt_id in actor.running:
+            return [self._kill(actor, str(overdue), overdue.attempt_id)]
+        silent_s = actor.silent_s(now)
+        if silent_s <= self._timeouts.silence_s:
+            return []
+        reason = f"the process has sent no heartbeat for {silent_s:.0f} s"
+        stuck = self._timeouts.overdue(actor.heartbeat, silent_s, reply_due=reply_due)
+        if stuck is not None and stuck.attempt_id in actor.running:
+            return [self._kill(actor, f"{reason}, and {stuck}", stuck.attempt_id)]
+        return [self._kill(actor, reason, None)]
 
-    def died(self, simulator: EnvActorHandle, reason: str, guilty: int | None = None) -> Death:
-        """A simulator is no more: start another where one is wanted, and say which attempts are to be made again.
+    def replace(self, actor: EnvActorHandle, reason: str, *, at_once: bool = False) -> Death | None:
+        """End an actor once its attempts have ended, or at once; another is started if still wanted."""
+        actor.leaving = True
+        return self._kill(actor, reason, None) if at_once or not actor.running else None
 
-        Where nobody knows which of several attempts brought the process down, the new one makes each of
-        them alone. Attempts on a machine that was lost have no part in that.
+    def _kill(self, actor: EnvActorHandle, reason: str, culprit: int | None) -> Death:
+        if actor.heartbeat is not None:
+            kill_process(actor.heartbeat.process)
+        ray.kill(actor.handle)
+        return self.died(actor, reason, culprit)
+
+    def died(self, actor: EnvActorHandle, reason: str, culprit: int | None = None) -> Death:
+        """Remove a dead actor, start another if one is wanted, and decide what becomes of its attempts.
+
+        Args:
+          culprit: Id of the attempt that exceeded a timeout, if that is why the actor was ended.
+
+        Raises:
+          EngineError: If env actors die one after the other before they are ready.
         """
-        self.all.remove(simulator)
-        for attempt_id in simulator.running:
-            self._tickets.pop(attempt_id, None)
-        attempts = tuple(simulator.running.values())
-        if not simulator.ready:
+        self.all.remove(actor)
+        for attempt_id in actor.running:
+            del self._actors[attempt_id]
+        if not actor.ready:
             self._stillborn += 1
             if self._stillborn >= STILLBORN:
-                raise EngineError(f"Simulators die before they are ready: {reason}")
-        if simulator.heartbeat is not None and _node_is_lost(simulator.heartbeat.process.node):
-            self._follow(())
-            return Death(f"{reason} (its machine was lost)", uncharged=(*attempts, *simulator.alone))
-        if guilty is not None:
-            charged = (simulator.running[guilty],)
-            innocent = tuple(a for attempt_id, a in simulator.running.items() if attempt_id != guilty)
-            self._follow(simulator.alone)
-            return Death(reason, charged, innocent)
-        if len(attempts) > 1:
-            suspects = [Attempt(a.spec, a.number, alone=True) for a in attempts]
-            self._follow([*suspects, *simulator.alone])
-            return Death(reason)
-        self._follow(simulator.alone)
-        return Death(reason, charged=attempts)
+                raise EngineError(f"Env actors die before they are ready: {reason}")
+        death = _death(actor, reason, culprit)
+        if death.suspects or sum(not other.leaving for other in self.all) < self._wanted:
+            self._add(death.suspects)
+        return death
 
-    def _follow(self, alone: Sequence[Attempt]) -> None:
-        """Start one in the place of another, which plays these first."""
-        if alone or sum(not simulator.leaving for simulator in self.all) < self._wanted:
-            self._add(alone)
-
-    def _hand_over(self, waiting: EnvActorHandle) -> None:
-        """Have another simulator play, alone, what one was to play that is not ready."""
-        others = [simulator for simulator in self.all if simulator.ready and not simulator.leaving]
-        if waiting.alone and others:
-            min(others, key=lambda simulator: len(simulator.alone)).alone.extend(waiting.alone)
-            waiting.alone.clear()
+    def _pass_on_suspects(self, waiting: EnvActorHandle) -> None:
+        """Let a ready actor run the suspects of one that is still starting."""
+        others = [actor for actor in self.all if actor.ready and not actor.leaving]
+        if waiting.suspects and others:
+            min(others, key=lambda actor: len(actor.suspects)).suspects.extend(waiting.suspects)
+            waiting.suspects.clear()
 
     def stop(self) -> None:
-        """End all of them."""
-        for simulator in self.all:
-            ray.kill(simulator.handle)
+        """End all env actors."""
+        for actor in self.all:
+            ray.kill(actor.handle)
         self.all.clear()
-        self._tickets.clear()
-
-
-def kill_process(process: ProcessHeartbeat) -> None:
-    """End a process at once, whatever it is doing, on whichever machine it is."""
-    if process.node == ray.get_runtime_context().get_node_id():
-        _kill(process.pid)
-        return
-    if _node_is_lost(process.node):
-        return
-    there = NodeAffinitySchedulingStrategy(process.node, soft=False)
-    with contextlib.suppress(RayError, GetTimeoutError):  # The machine is gone, and the process with it.
-        remote = ray.remote(_kill).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
-        ray.get(remote.remote(process.pid), timeout=30)
-
-
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
-def _node_is_lost(node: str) -> bool:
-    """Whether a machine of the cluster is no more.
-
-    Ray says so only after half a minute without a sign of life; what was its port refuses calls at once.
-    """
-    for known in ray.nodes():
-        if known["NodeID"] == node and known["Alive"]:
-            address = (known["NodeManagerAddress"], known["NodeManagerPort"])
-            try:
-                socket.create_connection(address, CALL_S).close()
-            except OSError:
-                return True
-            return False
-    return True
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error that says anything."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        self._actors.clear()

@@ -1,7 +1,7 @@
-"""Which episode is played next. Pure: no Ray, no clock.
+"""Queue of episodes that have not been started. Pure: neither Ray nor a clock.
 
-Episodes are played in the order of the plan. Where few are left, those that are expected to take longest
-go first, so that no simulator plays on alone when all others have finished.
+Episodes are started in the order of the plan. When few are left, those with the longest expected duration come
+first, so that the run does not end with a single busy env actor.
 """
 
 from __future__ import annotations
@@ -16,33 +16,36 @@ from simloop.harness.planning.plan import EpisodeSpec
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try at an episode."""
+    """One try of an episode."""
 
     spec: EpisodeSpec
     number: int = 1
-    """Counts this one and the earlier ones that the episode itself brought to an end."""
-    alone: bool = False
-    """Whether it is to be played without neighbours, because its process died while it had some."""
+    """1 for the first; only attempts that have failed themselves raise it."""
+    isolated: bool = False
+    """Whether it must run alone in its env actor, because an actor died while it was one of several attempts."""
 
     def again(self) -> Attempt:
-        """The next try, after a fault of this one."""
+        """Return the next attempt, after this one has failed."""
         return replace(self, number=self.number + 1)
 
 
-class Expected:
-    """How long episodes take, from those that have been played."""
+class ExpectedDurations:
+    """Mean durations of the episodes finished so far, by policy and task."""
 
     def __init__(self) -> None:
         self._sums: dict[tuple[str, ...], tuple[float, int]] = {}
 
     def learn(self, spec: EpisodeSpec, seconds: float) -> None:
-        """An episode took so long."""
+        """Take in the duration of a finished episode."""
         for key in ((spec.policy, spec.task), (spec.task,)):
             total, count = self._sums.get(key, (0.0, 0))
             self._sums[key] = (total + seconds, count + 1)
 
     def seconds(self, spec: EpisodeSpec) -> float:
-        """The mean of its like; what nobody has played yet may take for ever."""
+        """Return the mean duration of episodes with the same policy and task, else with the same task.
+
+        `inf` if no such episode has finished.
+        """
         for key in ((spec.policy, spec.task), (spec.task,)):
             if key in self._sums:
                 total, count = self._sums[key]
@@ -51,24 +54,24 @@ class Expected:
 
 
 class EpisodeQueue:
-    """Episodes that wait to be played, by policy and task.
+    """Waiting episodes, by policy and task.
 
     Args:
-      in_order: Whether they are handed out strictly in their order: an episode whose policy is not ready
-        then holds up all behind it. Otherwise task by task, as plans are.
+      in_order: Whether to hand out episodes strictly in the given order, so that one whose policy is not ready
+        holds up all behind it. Otherwise task by task, in the order of the plan.
     """
 
     def __init__(self, specs: Sequence[EpisodeSpec], *, in_order: bool = False):
         self._in_order = in_order
         self._waiting: dict[tuple[str, str], deque[Attempt]] = {}
         self._count = 0
-        self.expected = Expected()
+        self.expected = ExpectedDurations()
         for spec in specs:
             self._queue(spec).append(Attempt(spec))
             self._count += 1
 
     def __len__(self) -> int:
-        """How many episodes wait."""
+        """Return the number of waiting episodes."""
         return self._count
 
     def _queue(self, spec: EpisodeSpec) -> deque[Attempt]:
@@ -76,10 +79,11 @@ class EpisodeQueue:
         return self._waiting.setdefault(key, deque())
 
     def next(self, playable: Callable[[str], bool], *, few: int = 0) -> Attempt | None:
-        """Take the next episode whose policy is playable; None where there is none at this moment.
+        """Remove and return the next episode whose policy is ready; None if there is none at the moment.
 
         Args:
-          few: With so many left or fewer, the longest goes first.
+          playable: Whether a policy, by name, is ready.
+          few: While at most so many episodes are waiting, the longest is returned first.
         """
         ready = (key for key, queue in self._waiting.items() if playable(queue[0].spec.policy))
         if self._in_order or self._count > few:
@@ -96,20 +100,16 @@ class EpisodeQueue:
         return attempt
 
     def put_back(self, attempt: Attempt) -> None:
-        """Have an attempt made, before all others of its policy and task."""
+        """Insert an attempt before all others of its policy and task."""
         self._queue(attempt.spec).appendleft(attempt)
         self._count += 1
 
     def policies(self) -> Iterator[str]:
-        """Policies of waiting episodes, in the order in which they will be asked for."""
-        seen: set[str] = set()
-        for queue in self._waiting.values():
-            for attempt in queue if self._in_order else itertools.islice(queue, 1):
-                if attempt.spec.policy not in seen:
-                    seen.add(attempt.spec.policy)
-                    yield attempt.spec.policy
+        """Iterate over the policies of waiting episodes, in the order in which they will be needed."""
+        heads = (queue if self._in_order else itertools.islice(queue, 1) for queue in self._waiting.values())
+        yield from dict.fromkeys(attempt.spec.policy for queue in heads for attempt in queue)
 
     def clear(self) -> None:
-        """Forget what has not been begun."""
+        """Remove all waiting episodes."""
         self._waiting.clear()
         self._count = 0

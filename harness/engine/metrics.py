@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from simloop.harness.actors.heartbeat import EnvActorHeartbeat, WorkerHeartbeat
 from simloop.harness.recording.engine_metrics import EnvActorMetrics, WorkerMetrics
-from simloop.harness.rollout.phase_timer import PHASES, Phase, PhaseTotals
+from simloop.harness.rollout.phase_timer import PHASES, PhaseTotals
 
 EnvActorPairs = Sequence[tuple[EnvActorHeartbeat, EnvActorHeartbeat]]
 """An earlier and a later heartbeat of each env actor."""
@@ -66,14 +66,3 @@ def _env_bytes(heartbeats: Sequence[EnvActorHeartbeat]) -> int | None:
     """An upper bound of an environment's memory: the process's memory divided by its environments."""
     sizes = [h.process.rss_bytes // h.environments for h in heartbeats if h.environments]
     return max(sizes, default=None)
-
-
-def phase_text(phase: Phase) -> str:
-    """How sentences speak of a phase."""
-    return {
-        "make": "creating an environment",
-        "reset": "a reset",
-        "step": "a step",
-        "render": "rendering a camera",
-        "query": "a policy query",
-    }[phase]

@@ -1,4 +1,4 @@
-"""What a run may use. Nothing here changes its results, up to rounding on other devices."""
+"""Resources of a run. They do not change its results, except for rounding on other devices."""
 
 from __future__ import annotations
 
@@ -14,84 +14,85 @@ from simloop.policies.models.kernels import Kernels
 
 
 class EngineError(SimloopError):
-    """Something without which no episode of a policy can be played."""
+    """A condition under which no episode of a policy can be played."""
 
 
 @dataclass(frozen=True)
 class Floors:
-    """Deadlines, in seconds, that never fall below these however fast the phases are."""
+    """Lower limits of the timeouts, in seconds. Timeouts grow with the durations measured in the run."""
 
     make: float = 300.0
-    """For starting a simulation of a task."""
+    """Creating an environment of a task."""
     reset: float = 120.0
-    """For putting it into an initial state."""
+    """Resetting an environment."""
     step: float = 30.0
-    """For one control step."""
+    """One control step."""
     render: float = 60.0
-    """For drawing one camera."""
+    """Rendering one camera."""
     query: float = 300.0
-    """For one call of a policy, and for its answer to arrive."""
+    """One batch of a policy, and the arrival of its replies."""
     silence: float = 120.0
-    """For any sign of life at all: code in C may hold a whole process."""
+    """No heartbeat, for which native code that blocks the whole process may be the cause."""
     start: float = 900.0
-    """For a policy worker to come a step further towards being ready: weights loaded, one more program compiled."""
+    """No progress of a policy worker towards being ready, such as loading weights or compiling one program."""
 
     def __post_init__(self) -> None:
-        """Refuse what would end everything at once."""
+        """Refuse timeouts that would end every process."""
         for name, seconds in vars(self).items():
             if not seconds > 0:
-                raise EngineError(f"--deadlines.{name} must be above 0 s; got {seconds:g}.")
+                raise EngineError(f"--timeouts.{name} must be above 0 s; got {seconds:g}.")
 
 
-def _unless_given(metavar: str, default: str) -> object:
+def _optional(metavar: str, default: str) -> object:
     return arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a run may use; what is None is found out by measuring, at the start and while it runs."""
+    """Resources of a run. Those that are None are chosen by measurement, at the start and during the run."""
 
-    env_actors: Annotated[int | None, _unless_given("N", "one per core, as memory allows")] = None
-    """Processes that simulate. Does not change results."""
-    envs_per_actor: Annotated[int | None, _unless_given("N", "as many as keep the scarcer side busy")] = None
-    """Environments of each, of which one is simulated while others wait for actions. Does not change results."""
-    workers: Annotated[int | None, _unless_given("N", "as many as simulators can use, up to one per GPU")] = (
+    env_actors: Annotated[int | None, _optional("N", "one per core, as memory allows")] = None
+    """Processes with environments. Does not change results."""
+    envs_per_actor: Annotated[int | None, _optional("N", "as many as keep cores or policies busy")] = None
+    """Environments per env actor: one is simulated while others wait for actions. Does not change results."""
+    workers: Annotated[int | None, _optional("N", "as many as the env actors can use, up to one per GPU")] = (
         None
     )
-    """Workers for each policy. Does not change results where they run on the same kind of device."""
+    """Policy workers per policy. Does not change results if they run on the same kind of device."""
     max_attempts: Annotated[int, arg(metavar="N")] = 2
-    """Tries at an episode that breaks before it is an error. Episodes that a neighbour took down are not charged."""
-    actor_memory_gib: Annotated[float | None, _unless_given("G", "act when the machine runs short")] = None
-    """A simulator process that grows beyond this is replaced."""
-    ray_address: Annotated[str | None, _unless_given("HOST:PORT|auto", "this machine alone")] = None
+    """Attempts after which an episode that fails is an error. Failures caused by another episode do not count."""
+    actor_memory_gib: Annotated[float | None, _optional("G", "act when a node runs short of memory")] = None
+    """Memory beyond which an env actor is replaced."""
+    ray_address: Annotated[str | None, _optional("HOST:PORT|auto", "this machine alone")] = None
     """A running Ray cluster to use."""
     timeouts: Floors = field(default_factory=Floors)
     gpus_per_worker: Annotated[int, arg(metavar="N")] = 1
-    """GPUs that each worker spreads its policy over: rows of a batch over all of them (where N divides --batch-size),
-    weights over as few as can hold them. Changes answers by rounding, as another kind of GPU does."""
-    kernels: Annotated[
-        tuple[str, ...], _unless_given("xla|OPERATION=LIBRARY [...]", "the fastest, found before it answers")
-    ] = ()
-    """What computes attention and gated products of learned policies on GPUs: image_attention, prompt_attention and
-    action_attention by xla, cudnn or tokamax, gated_product by xla or tokamax; xla alone for all. Changes answers by
-    rounding; a run keeps what it was started with."""
+    """GPUs per policy worker: batches are split over all of them (if N divides --batch-size), weights over as few as
+    can hold them. Changes answers by rounding, as another kind of GPU does."""
+    kernels: Annotated[tuple[str, ...], _optional("xla|OPERATION=LIBRARY [...]", "xla")] = ()
+    """Implementations of attention and gated products on GPUs: image_attention, prompt_attention and
+    action_attention by xla, cudnn or tokamax; gated_product by xla or tokamax. Changes answers by rounding."""
 
     def __post_init__(self) -> None:
-        """Refuse counts that cannot run."""
+        """Refuse counts and kernels that cannot be used."""
         for option in ("env_actors", "envs_per_actor", "workers", "gpus_per_worker", "max_attempts"):
             value = getattr(self, option)
             if value is not None and value < 1:
                 raise EngineError(f"--{option.replace('_', '-')} must be at least 1; got {value}.")
-        try:
-            Kernels.from_words(self.kernels)
-        except ValueError as error:
-            raise EngineError(f"--kernels: {error}") from error
         if self.actor_memory_gib is not None and not self.actor_memory_gib > 0:
             raise EngineError(f"--actor-memory-gib must be above 0; got {self.actor_memory_gib:g}.")
+        try:
+            self.parsed_kernels()
+        except ValueError as error:
+            raise EngineError(f"--kernels: {error}") from error
+
+    def parsed_kernels(self) -> Kernels:
+        """Return the value of --kernels."""
+        return Kernels.from_words(self.kernels)
 
 
 def usable_cores() -> int:
-    """Cores that this process may keep busy, by its affinity and by the limit of its container."""
+    """Return the number of cores that this process may use, by its affinity and its container's limit."""
     cores = len(os.sched_getaffinity(0))
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()

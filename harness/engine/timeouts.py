@@ -1,27 +1,32 @@
-"""How long a phase may take before its process is given up. Pure: it is told what was measured.
+"""Timeouts of phases and batches, learned from the durations measured in the run. Pure.
 
-A hang is told from a slow machine by what the same phase took before: a deadline is many times the longest
-that came to its end, and never below a floor.
+A hang is told from a slow machine by earlier durations of the same phase: a timeout is a multiple of a high
+quantile of the recent ones, and never below its floor. A single outlier therefore does not raise it for long.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from simloop.harness.actors.heartbeat import Activity, EnvActorHeartbeat
 from simloop.harness.engine.resources import Floors
 from simloop.harness.rollout.phase_timer import PHASES, Phase, PhaseTotals
 
-MANY_TIMES = 20.0
-"""A phase that takes this many times its longest is not slow but stuck."""
+FACTOR = 20.0
+"""Ratio of a timeout to the quantile: a phase that takes this many times longer is not slow but stuck."""
+QUANTILE = 0.99
+WINDOW = 1000
+"""Durations that the quantile is taken over; with fewer than 100 it is their maximum."""
 SLOW = 0.25
-"""Share of its deadline from which on a phase is mentioned to whoever watches."""
+"""Fraction of its timeout from which on a phase is reported as slow."""
 
 
 @dataclass(frozen=True)
 class Overdue:
-    """A phase that did not come to its end in time."""
+    """A phase that has exceeded its timeout."""
 
     attempt_id: int
     phase: Phase
@@ -29,76 +34,97 @@ class Overdue:
     limit_s: float
 
     def __str__(self) -> str:
-        """As in an error."""
-        return f"{self.phase} took longer than its deadline of {self.limit_s:.3g} s"
+        """Return a clause for error messages."""
+        return f"{self.phase} took longer than its timeout of {self.limit_s:.3g} s"
+
+
+class _RecentDurations:
+    """Durations in a sliding window, and a high quantile of them."""
+
+    def __init__(self) -> None:
+        self._durations: deque[float] = deque(maxlen=WINDOW)
+        self._quantile: float | None = 0.0
+
+    def add(self, seconds: float) -> None:
+        if seconds > 0:
+            self._durations.append(seconds)
+            self._quantile = None
+
+    def quantile(self) -> float:
+        if self._quantile is None:
+            ordered = sorted(self._durations)
+            self._quantile = ordered[math.ceil(QUANTILE * len(ordered)) - 1]
+        return self._quantile
 
 
 class Timeouts:
-    """What is expected of every phase, from all that was measured in the run."""
+    """Timeouts of every phase of an episode, of batches, of start-up, and of silence."""
 
     def __init__(self, floors: Floors):
         self._floors = floors
-        self._longest: dict[Phase, float] = dict.fromkeys(PHASES, 0.0)
-        self._longest_call_s = 0.0
+        self._phases = {phase: _RecentDurations() for phase in PHASES}
+        self._batches = _RecentDurations()
 
     @property
     def silence_s(self) -> float:
-        """How long a process may say nothing."""
-        held = max(self.limit_s(phase) for phase in ("make", "reset", "step", "render"))
-        return self._floors.silence if held <= self._floors.make else self._floors.silence + held
+        """Seconds without a heartbeat after which a process is ended."""
+        longest = max(self.limit_s(phase) for phase in ("make", "reset", "step", "render"))
+        return self._floors.silence if longest <= self._floors.make else self._floors.silence + longest
 
     @property
     def start_s(self) -> float:
-        """How long a process may take to be ready."""
+        """Seconds without progress after which a process that is starting is ended."""
         return self._floors.start
 
     @property
-    def call_s(self) -> float:
-        """How long one call of a policy may run."""
-        return max(self._floors.query, MANY_TIMES * self._longest_call_s)
+    def batch_s(self) -> float:
+        """Seconds that one batch of a policy may take."""
+        return max(self._floors.query, FACTOR * self._batches.quantile())
 
     def limit_s(self, phase: Phase) -> float:
-        """The deadline of a phase."""
+        """Return the seconds that a phase may take."""
         floor: float = getattr(self._floors, phase)
-        return max(floor, MANY_TIMES * self._longest[phase])
+        return max(floor, FACTOR * self._phases[phase].quantile())
 
     def learn(self, totals: Mapping[Phase, PhaseTotals]) -> None:
-        """Take in what phases took that came to their end."""
+        """Take in the longest completed span of each phase since the previous heartbeat of an env actor."""
         for phase, total in totals.items():
-            self._longest[phase] = max(self._longest[phase], total.longest_s)
+            self._phases[phase].add(total.longest_s)
 
-    def learn_call(self, longest_s: float) -> None:
-        """Take in what calls of a policy took that came to their end."""
-        self._longest_call_s = max(self._longest_call_s, longest_s)
+    def learn_batch(self, longest_s: float) -> None:
+        """Take in the longest completed batch since the previous heartbeat of a policy worker."""
+        self._batches.add(longest_s)
 
     def overdue(
-        self, heartbeat: EnvActorHeartbeat, unheard_s: float = 0.0, *, answers_due: bool = True
+        self,
+        heartbeat: EnvActorHeartbeat,
+        unheard_s: float = 0.0,
+        *,
+        reply_due: Callable[[int], bool] = lambda attempt_id: True,
     ) -> Overdue | None:
-        """The environment that has been in its phase for too long, if one has.
+        """Return the first activity of an env actor that has exceeded its timeout, if any.
 
-        One process simulates one environment at a time, so that the others behind a hanging one wait with
-        it: `query` is judged only where nothing else is under way.
+        An actor simulates one environment at a time, so the others wait behind one that hangs: `query` is
+        judged only while no other phase is under way.
 
         Args:
-          unheard_s: How long ago the process said what it was doing.
-          answers_due: Whether policies have nothing left to answer, so that who still waits waits for ever.
+          unheard_s: Age of the heartbeat, in seconds.
+          reply_due: Whether the policy of an attempt has nothing left to answer, so that a query of this
+            attempt that is still waiting was lost.
         """
-        simulating = [d for d in heartbeat.doing if d.phase is not None and d.phase != "query"]
-        judged = simulating or [d for d in heartbeat.doing if d.phase == "query" and answers_due]
-        for doing in judged:
-            if found := self._judge(doing, unheard_s):
-                return found
-        return None
+        simulating = [a for a in heartbeat.doing if a.phase is not None and a.phase != "query"]
+        judged = simulating or [a for a in heartbeat.doing if a.phase == "query" and reply_due(a.attempt_id)]
+        return next((found for activity in judged if (found := self._judge(activity, unheard_s))), None)
 
     def slow(self, heartbeat: EnvActorHeartbeat) -> Activity | None:
-        """An environment that is on its way to its deadline."""
-        for doing in heartbeat.doing:
-            if doing.phase is not None and doing.for_s > SLOW * self.limit_s(doing.phase):
-                return doing
+        """Return an activity that has used up a considerable part of its timeout, if any."""
+        for activity in heartbeat.doing:
+            if activity.phase is not None and activity.for_s > SLOW * self.limit_s(activity.phase):
+                return activity
         return None
 
-    def _judge(self, doing: Activity, unheard_s: float) -> Overdue | None:
-        if doing.phase is None:
+    def _judge(self, activity: Activity, unheard_s: float) -> Overdue | None:
+        if activity.phase is None:
             return None
-        limit, spent = self.limit_s(doing.phase), doing.for_s + unheard_s
-        return Overdue(doing.attempt_id, doing.phase, spent, limit) if spent > limit else None
+        limit, spent = self.limit_s(activity.phase), activity.for_s + unheard_s
+        return Overdue(activity.attempt_id, activity.phase, spent, limit) if spent > limit else None

@@ -1,9 +1,9 @@
-"""The policy workers of a run: started ahead, watched, started again, and stopped when nobody needs them."""
+"""Pool of policy workers: started ahead of time, restarted when they die, stopped when no longer needed."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -13,84 +13,79 @@ from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
 from simloop.harness.actors.heartbeat import WorkerHeartbeat
 from simloop.harness.actors.policy_worker import WorkerReport
-from simloop.harness.engine.env_pool import Post, first_line, kill_process
+from simloop.harness.engine.processes import Post, Process, first_line, kill_process
 from simloop.harness.engine.resources import EngineError
 from simloop.harness.engine.timeouts import Timeouts
-from simloop.policies.models.kernels import Kernels
 
-DEATHS_IN_A_ROW = 5  # Without a single answer between them: starting it again will not help.
+DEATHS_IN_A_ROW = 5
+"""Deaths of a worker without a batch in between after which the run ends: another restart would not help."""
 
 
-@dataclass(eq=False)
-class Worker:
-    """One policy worker. Ray starts its process again when that dies; this stays the same."""
+@dataclass(eq=False, kw_only=True)
+class Worker(Process[WorkerHeartbeat]):
+    """A policy worker. Ray restarts its process when that dies; this object and the handle stay."""
 
     policy: str
-    handle: Any
-    since: float
-    """When its present process was asked for."""
-    advanced: float = 0.0
-    """When it last came a step further towards being ready."""
+    progressed_at: float
+    """When the current process was started or last made progress towards being ready."""
+    steps: int | None = None
+    """Steps of preparation that the current process has completed."""
     report: WorkerReport | None = None
-    heartbeat: WorkerHeartbeat | None = None
-    before: WorkerHeartbeat | None = None
-    asked: float | None = None
-    heard: float = 0.0
+    """None until the worker has been ready for the first time."""
     preparing: bool = False
     pid: int | None = None
     alive: bool = False
-    """Whether its present process has shown that it lives."""
+    """Whether the current process has sent a heartbeat."""
     deaths: int = 0
-    """In a row, without an answer between them."""
+    """Deaths in a row, without a batch in between."""
 
 
 class WorkerPool:
-    """Workers by policy."""
+    """Policy workers by policy.
+
+    Args:
+      start: Starts a worker of a policy, by name, and returns its Ray handle.
+      post: Puts outcomes into the engine's event queue, of the kinds `prepared` and `worker`.
+    """
 
     def __init__(self, start: Callable[[str], Any], post: Post, timeouts: Timeouts):
         self._start = start
-        self._kernels: dict[str, Kernels] = {}
         self._post = post
         self._timeouts = timeouts
         self._by_policy: dict[str, list[Worker]] = {}
-
-    def settle(self, kernels: Mapping[str, Kernels]) -> None:
-        """Say which kernels policies are to use; a first worker chooses those of the others."""
-        self._kernels.update(kernels)
 
     @property
     def all(self) -> list[Worker]:
         """Every worker."""
         return [worker for workers in self._by_policy.values() for worker in workers]
 
-    def have(self, policies: Iterable[str], count: int) -> None:
-        """Start as many workers of each of these policies as are missing."""
+    def scale_to(self, policies: Iterable[str], count: int) -> None:
+        """Start missing workers of these policies; surplus ones stay."""
         for policy in policies:
             workers = self._by_policy.setdefault(policy, [])
             while len(workers) < count:
                 now = time.monotonic()
-                workers.append(Worker(policy, self._start(policy), now, heard=now))
-                self._prepare(workers[-1])
+                worker = Worker(policy=policy, handle=self._start(policy), progressed_at=now, heard_at=now)
+                workers.append(worker)
+                self._prepare(worker)
 
     def _prepare(self, worker: Worker) -> None:
-        """Have a worker prepare itself; the first of a policy chooses kernels, and the others wait for its choice."""
-        kernels = self._kernels.get(worker.policy)
-        if kernels is None and any(other.preparing for other in self._by_policy[worker.policy]):
-            worker.since = worker.advanced = time.monotonic()
-            return
         worker.preparing = True
-        self._post("prepared", worker, worker.handle.prepare.remote(kernels).future())
+        self._post("prepared", worker, worker.handle.prepare.remote().future())
 
     def ready(self, policy: str) -> tuple[Any, ...]:
-        """Handles of a policy's workers that can answer; queries wait at one that is being started again."""
+        """Return handles of the workers of a policy that queries may be sent to.
+
+        One that is being restarted is among them: its queries wait.
+        """
         workers = self._by_policy.get(policy, [])
         return tuple(worker.handle for worker in workers if worker.report is not None)
 
-    def prepared(self, worker: Worker, future: Future[WorkerReport]) -> WorkerReport | None:
-        """Take in that a worker can answer; its report, the first time.
+    def on_prepared(self, worker: Worker, future: Future[WorkerReport]) -> WorkerReport | None:
+        """Take in that a worker is ready; returns its report the first time.
 
         Raises:
-          EngineError: If it cannot.
+          EngineError: If the policy cannot be loaded or compiled.
         """
         if worker not in self.all:
             return None
@@ -102,29 +97,25 @@ class WorkerPool:
         except ActorDiedError as error:
             raise EngineError(f"The worker of policy {worker.policy!r} died: {first_line(error)}") from error
         except RayError:
-            return None  # `heard` tells of its death.
+            return None  # The next heartbeat reports the death.
         first = worker.report is None
         worker.report = report
-        if report.kernels is not None:
-            self._kernels.setdefault(worker.policy, report.kernels)
         return report if first else None
 
-    def ask_all(self, now: float, every_s: float) -> None:
-        """Ask those after their health that have not been asked for a while."""
+    def poll(self, now: float, every_s: float) -> None:
+        """Request heartbeats from workers whose latest is older than `every_s` seconds."""
         for worker in self.all:
-            if worker.asked is None and now - worker.heard >= every_s:
-                worker.asked = now
-                self._post("worker", worker, worker.handle.heartbeat.remote().future())
+            worker.poll_if_due(self._post, "worker", now, every_s)
 
-    def heard(self, worker: Worker, future: Future[WorkerHeartbeat]) -> str | None:
-        """Take in what a worker says of itself; a sentence if it has died, which Ray mends.
+    def on_heartbeat(self, worker: Worker, future: Future[WorkerHeartbeat]) -> str | None:
+        """Take in a heartbeat; returns a note if the process has died and Ray restarts it.
 
         Raises:
-          EngineError: If it dies again and again, or for good.
+          EngineError: If the worker dies again and again, or for good.
         """
         if worker not in self.all:
             return None
-        worker.asked, worker.heard = None, time.monotonic()
+        worker.polled, worker.heard_at = False, time.monotonic()
         try:
             heartbeat = future.result()
         except ActorDiedError as error:
@@ -134,32 +125,32 @@ class WorkerPool:
         note = None
         if worker.pid != heartbeat.process.pid:
             if worker.alive:
-                note = self._died(worker, "Ray has started it again")
+                note = self._died(worker, "Ray has restarted it")
             worker.pid, worker.alive = heartbeat.process.pid, True
         if not heartbeat.prepared and not worker.preparing:
             self._prepare(worker)
-        if worker.heartbeat is None or worker.heartbeat.steps != heartbeat.steps:
-            worker.advanced = worker.heard
-        worker.before, worker.heartbeat = worker.heartbeat, heartbeat
+        if worker.steps != heartbeat.steps:
+            worker.steps, worker.progressed_at = heartbeat.steps, worker.heard_at
+        worker.take(heartbeat, worker.heard_at)
         if heartbeat.load.batches:
             worker.deaths = 0
-        self._timeouts.learn_call(heartbeat.load.longest_s)
+        self._timeouts.learn_batch(heartbeat.load.longest_s)
         return note
 
     def _died(self, worker: Worker, reason: str) -> str:
         worker.deaths += 1
-        worker.since = time.monotonic()
-        worker.heartbeat = worker.before = None
+        worker.progressed_at = time.monotonic()
+        worker.heartbeat = worker.previous = worker.steps = None
         worker.alive = False
         if worker.deaths >= DEATHS_IN_A_ROW:
             raise EngineError(
-                f"The worker of policy {worker.policy!r} died {worker.deaths} times without an answer between: "
-                f"{reason}. Look for what ends it: memory, the driver of the device, the checkpoint."
+                f"The worker of policy {worker.policy!r} died {worker.deaths} times without answering a query in "
+                f"between: {reason}. Check its memory, the device driver and the checkpoint."
             )
-        return f"The worker of policy {worker.policy!r} died and is started again; its queries wait: {reason}"
+        return f"The worker of policy {worker.policy!r} died and is restarted; its queries wait: {reason}"
 
     def starting(self) -> str:
-        """What those do that cannot answer yet, by policy; '' where there are none."""
+        """Return what workers that are not ready yet are doing, by policy; '' if all are ready."""
         doing = {
             worker.policy: (worker.heartbeat.doing if worker.heartbeat else "") or "starting a process"
             for worker in self.all
@@ -167,13 +158,20 @@ class WorkerPool:
         }
         return "; ".join(f"{policy}: {what}" for policy, what in doing.items())
 
-    def idle(self) -> bool:
-        """Whether every worker can answer and has nothing to answer."""
-        healths = [worker.heartbeat for worker in self.all]
-        return all(h and h.prepared and not h.load.waiting and not h.load.running_for_s for h in healths)
+    def idle(self, policy: str) -> bool:
+        """Return whether no worker of a policy had anything to answer between its last two heartbeats."""
+        for worker in self._by_policy.get(policy, []):
+            before, now = worker.previous, worker.heartbeat
+            if before is None or now is None or not now.prepared:
+                return False
+            if any(heartbeat.load.waiting or heartbeat.load.running_for_s for heartbeat in (before, now)):
+                return False
+            if now.load.batches != before.load.batches:
+                return False
+        return True
 
     def judge(self, now: float) -> list[str]:
-        """End those that hang, for Ray to start them again; a sentence for each."""
+        """Kill workers that hang, for Ray to restart them; returns a note for each."""
         notes = []
         for worker in self.all:
             reason = self._hangs(worker, now)
@@ -182,33 +180,29 @@ class WorkerPool:
                     kill_process(worker.heartbeat.process)
                 else:
                     ray.kill(worker.handle, no_restart=False)
-                worker.asked, worker.heard = None, now
+                worker.polled, worker.heard_at = False, now
                 notes.append(self._died(worker, reason))
         return notes
 
     def _hangs(self, worker: Worker, now: float) -> str | None:
-        unheard_s = now - worker.heard
-        if worker.heartbeat is None or not worker.heartbeat.prepared:
-            if now - max(worker.since, worker.advanced) <= self._timeouts.start_s:
+        heartbeat = worker.heartbeat
+        if heartbeat is None or not heartbeat.prepared:
+            if now - worker.progressed_at <= self._timeouts.start_s:
                 return None
-            stage = (
-                ""
-                if worker.heartbeat is None or not worker.heartbeat.doing
-                else f" ({worker.heartbeat.doing})"
-            )
-            return f"it came no further towards being ready in {self._timeouts.start_s:.0f} s{stage}"
-        if worker.heartbeat.load.running_for_s > self._timeouts.call_s:
-            return f"a call took longer than its deadline of {self._timeouts.call_s:.0f} s"
-        if worker.asked is not None and unheard_s > self._timeouts.silence_s:
-            return f"it has not answered for {unheard_s:.0f} s"
+            stage = f" ({heartbeat.doing})" if heartbeat is not None and heartbeat.doing else ""
+            return f"it made no progress towards being ready in {self._timeouts.start_s:.0f} s{stage}"
+        if heartbeat.load.running_for_s > self._timeouts.batch_s:
+            return f"a batch took longer than its timeout of {self._timeouts.batch_s:.0f} s"
+        if worker.silent_s(now) > self._timeouts.silence_s:
+            return f"it has sent no heartbeat for {worker.silent_s(now):.0f} s"
         return None
 
-    def keep(self, needed: set[str]) -> None:
+    def keep_only(self, policies: set[str]) -> None:
         """Stop the workers of all other policies, which frees their devices."""
-        for policy in self._by_policy.keys() - needed:
+        for policy in self._by_policy.keys() - policies:
             for worker in self._by_policy.pop(policy):
                 ray.kill(worker.handle)
 
     def stop(self) -> None:
-        """Stop all."""
-        self.keep(set())
+        """Stop all workers."""
+        self.keep_only(set())

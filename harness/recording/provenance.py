@@ -96,10 +96,6 @@ class Provenance:
                     "so its episodes would not be alike. Go on as it was started, or use another --out folder."
                 )
 
-    def kernels_before(self) -> dict[str, Kernels]:
-        """What computed policies when the run was started, where it has been."""
-        return {name: Kernels.of(names) for name, names in self._kernels_before.items()}
-
     def add_policy(
         self,
         name: str,
@@ -130,8 +126,8 @@ class Provenance:
         if said is not None and self._kernels_before.get(name, said) != said:
             raise RunFolderError(
                 f"Policy {name!r} answered by the kernels {self._kernels_before[name]} when {self._file.parent} was "
-                f"started and would now by {said}, whose answers differ by rounding. Leave --kernels out to go on, or "
-                "use another --out folder."
+                f"started and would now by {said}, whose answers differ by rounding. Use the same --kernels, or "
+                "another --out folder."
             )
         self._content["policies"][name] = {
             "device": device,

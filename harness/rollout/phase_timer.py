@@ -135,5 +135,8 @@ class PhaseTimers:
         return self._idle_s + (time.perf_counter() - since if since is not None else 0.0)
 
     def read(self) -> Mapping[Phase, PhaseTotals]:
-        """Return a copy of the totals, which may be sent to another process."""
-        return {phase: replace(totals) for phase, totals in self.totals.items()}
+        """Return a copy of the totals, which may be sent to another process; starts `longest_s` anew."""
+        copy = {phase: replace(totals) for phase, totals in self.totals.items()}
+        for totals in self.totals.values():
+            totals.longest_s = 0.0
+        return copy

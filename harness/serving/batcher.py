@@ -59,7 +59,7 @@ class WorkerLoad:
     running_for_s: float = 0.0
     """Time since the current call began; 0 if there is none."""
     longest_s: float = 0.0
-    """The longest completed call."""
+    """The longest call completed since the previous reading."""
 
 
 class Batcher:
@@ -137,10 +137,12 @@ class Batcher:
         """Return the present counters."""
         with self._lock:
             assembled = len(self._assembled.waiting) if self._assembled else 0
+            longest_s, self._load.longest_s = self._load.longest_s, 0.0
             return dataclasses.replace(
                 self._load,
                 waiting=len(self._arrived) + len(self._encoded) + assembled,
                 running_for_s=time.perf_counter() - self._began if self._began is not None else 0.0,
+                longest_s=longest_s,
             )
 
     def close(self) -> None:

@@ -35,7 +35,7 @@ def main(folder: Path) -> None:
     spec = POINT_STUB.spec()
     with RunFolder(folder, EXPERIMENT, plan()) as run:
         todo = [episode for episode in plan().episodes if episode.id not in run.done]
-        with Engine(PROTOCOL, {"stub": spec}, 4, Resources(env_actors=2), None, sources=FAULTY) as engine:
+        with Engine(PROTOCOL, {"stub": spec}, 4, Resources(env_actors=2), None, factories=FAULTY) as engine:
             for attempt, result in engine.results(todo):
                 queries = result.played.queries if result.played else []
                 run.append(record_of(result, spec, attempt, False), queries)

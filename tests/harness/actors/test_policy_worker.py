@@ -11,26 +11,26 @@ from simloop.policies.models.inference_plan import InferencePlan
 from simloop.policies.models.kernels import Kernels
 from simloop.policies.scripted import scripted_policy
 
-CUDNN = Kernels(prompt_attention="cudnn")
+PLAN = InferencePlan(devices=3, kernels=Kernels(prompt_attention="cudnn"))
 
 
-def test_a_policy_is_told_how_it_is_to_answer():
-    on_progress = []
+def test_loads_its_policy_with_the_options_it_was_given():
+    loaded = []
 
-    def load(name, serving):
-        on_progress.append((name, serving))
+    def load(name, plan):
+        loaded.append((name, plan))
         return batched(scripted_policy("hold"))
 
-    async def prepared():
-        worker = PolicyWorker("somebody", (2, 1), Factories(policy=load), devices=3)
+    async def prepare():
+        worker = PolicyWorker("pi0", (2, 1), Factories(policy=load), PLAN)
         try:
-            return await worker.prepare(CUDNN)
+            return await worker.prepare()
         finally:
             worker._batcher.close()
             worker._shm_server.close()
 
-    report = asyncio.run(prepared())
-    assert on_progress == [("somebody", InferencePlan(devices=3, kernels=CUDNN))]
+    report = asyncio.run(prepare())
+    assert loaded == [("pi0", PLAN)]
     assert report.kernels is None
 
 
@@ -79,26 +79,3 @@ def test_it_says_what_it_does_and_for_how_long_until_it_can_answer(monkeypatch):
     steps = [heartbeat.steps for heartbeat in seen]
     assert steps == sorted(set(steps)), "every one is a step further"
     assert [heartbeat.prepared for heartbeat in seen] == [False] * 4 + [True]
-
-
-def test_a_process_that_was_started_again_waits_until_it_is_told_its_kernels():
-    on_progress = []
-
-    def load(name, serving):
-        on_progress.append(serving.kernels)
-        return batched(scripted_policy("hold"))
-
-    async def asked_too_early():
-        worker = PolicyWorker("somebody", (1,), Factories(policy=load))
-        try:
-            asking = asyncio.ensure_future(worker._until_prepared())
-            await asyncio.sleep(0.05)
-            assert on_progress == []
-            await worker.prepare(CUDNN)
-            await asyncio.wait_for(asking, timeout=30)
-        finally:
-            worker._batcher.close()
-            worker._shm_server.close()
-
-    asyncio.run(asked_too_early())
-    assert on_progress == [CUDNN]

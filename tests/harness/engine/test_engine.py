@@ -1,4 +1,4 @@
-"""Ray actors on the point suite: the same records however they are run, and no fault stops a run."""
+"""The engine with Ray actors, on the point suite."""
 
 import pytest
 import ray
@@ -13,11 +13,11 @@ from simloop.harness.planning.plan import make_plan
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.recording.run_progress import status_line
 from simloop.harness.recording.run_status import RunStatus, read_status
-from tests.helpers.point_policies import PointPolicy, load_point_policy
+from tests.helpers.point_policies import load_point_policy
 from tests.helpers.point_suite import FOLDER_VARIABLE, make_point_env, point_task
 
 PROTOCOL = Protocol("points", render=RenderSettings("fast", 16, 16), replan_steps=3)
-SOURCES = Factories(make_point_env, load_point_policy)
+FACTORIES = Factories(make_point_env, load_point_policy)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,7 +37,7 @@ def play_all(
     reports = []
     resources = Resources(env_actors=env_actors)
     with Engine(
-        PROTOCOL, specs, batch_size, resources, video, EngineCallbacks(reports.append, on_retry), SOURCES
+        PROTOCOL, specs, batch_size, resources, video, EngineCallbacks(reports.append, on_retry), FACTORIES
     ) as engine:
         results = {attempt.spec.id: (attempt, result) for attempt, result in engine.results(plan.episodes)}
     assert results.keys() == {spec.id for spec in plan.episodes}
@@ -51,7 +51,7 @@ def outcomes(results):
     }
 
 
-def test_outcomes_and_actions_do_not_depend_on_the_number_of_simulators_or_the_batch():
+def test_outcomes_do_not_depend_on_env_actors_or_batch_size():
     policies, tasks = ["noisy-worker", "noisy-actor"], ["left", "right"]
     one, _ = play_all(policies, tasks, env_actors=1, batch_size=1)
     two, reports = play_all(policies, tasks, env_actors=2, batch_size=3)
@@ -59,13 +59,13 @@ def test_outcomes_and_actions_do_not_depend_on_the_number_of_simulators_or_the_b
     assert [report.spec.name for report in reports] == ["noisy-worker"]
     for (policy, *rest), outcome in outcomes(two).items():
         other = "noisy-actor" if policy == "noisy-worker" else "noisy-worker"
-        assert outcomes(two)[other, *rest] == outcome, "a policy answers alike wherever it runs"
+        assert outcomes(two)[other, *rest] == outcome
     queries = [row for _, result in two.values() for row in result.played.queries]
     assert all(row.total_ms >= row.device_ms > 0 for row in queries)
     assert {row.batch_size for row in queries} == {1, 3}
 
 
-def test_faults_become_errors_after_a_retry_and_the_rest_goes_on():
+def test_a_fault_becomes_an_error_after_a_retry():
     retried = []
     results, _ = play_all(
         ["exact-actor"],
@@ -80,7 +80,7 @@ def test_faults_become_errors_after_a_retry_and_the_rest_goes_on():
     for task, text in [
         ("raises-in-reset", "RuntimeError: the scene is broken (reset in point_suite.py"),
         ("raises-in-step", "RuntimeError: the solver diverged"),
-        ("dies", "The simulator process died"),
+        ("dies", "The env actor died"),
     ]:
         attempt, result = by_task[task]
         assert attempt.number == Resources().max_attempts
@@ -89,69 +89,64 @@ def test_faults_become_errors_after_a_retry_and_the_rest_goes_on():
     assert sorted(task for task, _ in retried) == ["dies", "raises-in-reset", "raises-in-step"]
 
 
-def test_a_passing_fault_costs_an_attempt_and_nothing_else():
+def test_a_transient_fault_costs_one_attempt():
     results, _ = play_all(["exact-actor"], ["raises-once"], episodes=1, env_actors=1)
     ((attempt, result),) = results.values()
     assert (attempt.number, result.played.ended_by) == (2, "success")
 
 
-def test_no_episode_is_started_after_the_engine_was_told_to_stop():
+def test_starts_no_episode_after_stop_starting():
     plan = make_plan(["exact-actor"], [point_task("left")], PROTOCOL, 30, seed=3)
     specs = {"exact-actor": load_point_policy("exact-actor").spec}
-    with Engine(PROTOCOL, specs, 1, Resources(env_actors=2), None, sources=SOURCES) as engine:
+    with Engine(PROTOCOL, specs, 1, Resources(env_actors=2), None, factories=FACTORIES) as engine:
         played = []
         for attempt, _ in engine.results(plan.episodes, in_order=True):
             played.append(attempt.spec.episode)
             if len(played) == 5:
-                engine.stop_asking()
-    assert 5 <= len(played) <= 5 + 2, "at most those under way on two simulators"
+                engine.stop_starting()
+    assert 5 <= len(played) <= 5 + 2, "more than the episodes under way"
 
 
-def test_in_order_nobody_plays_ahead_of_a_policy_that_is_not_ready():
+def test_in_order_waits_for_a_policy_that_is_not_ready():
     plan = make_plan(
         ["exact-worker", "exact-actor"], [point_task("left")], PROTOCOL, 6, seed=3, interleaved_pairs=6
     )
     specs = {name: load_point_policy(name).spec for name in ("exact-worker", "exact-actor")}
     with Engine(
-        PROTOCOL, specs, 1, Resources(env_actors=1, envs_per_actor=1), None, sources=SOURCES
+        PROTOCOL, specs, 1, Resources(env_actors=1, envs_per_actor=1), None, factories=FACTORIES
     ) as engine:
         played = [attempt.spec.id for attempt, _ in engine.results(plan.episodes, in_order=True)]
     assert played == [spec.id for spec in plan.episodes]
 
 
-def test_a_policy_that_cannot_be_loaded_is_named():
+def test_names_a_policy_that_cannot_be_loaded():
     with pytest.raises(EngineError, match=r"Policy 'broken-worker' cannot be used: .*no such weights"):
         play_all(["broken-worker"], ["point"], episodes=1)
 
 
-def test_a_policy_that_fails_at_a_query_makes_an_error_of_that_episode():
+def test_a_failing_query_makes_its_episode_an_error():
     results, _ = play_all(["failing-worker"], ["point"], episodes=1)
     ((_, result),) = results.values()
     assert "cannot answer this" in result.error
 
 
-def test_resources_that_cannot_run_are_refused():
+def test_rejects_resources_below_one():
     with pytest.raises(EngineError, match="at least 1; got 0"):
         Resources(env_actors=0)
 
 
-def test_the_point_policy_here_is_the_one_that_the_actors_load():
-    assert isinstance(load_point_policy("exact-actor"), PointPolicy)
-
-
-def test_who_watches_is_told_what_a_policy_does_until_it_can_answer(tmp_path):
+def test_metrics_report_what_a_starting_worker_is_doing(tmp_path):
     plan = make_plan(["slow-worker"], [point_task("left")], PROTOCOL, 1, seed=3)
     specs = {"slow-worker": load_point_policy("slow-worker").spec}
     (tmp_path / "config.json").write_text("{}")
     status = RunStatus(tmp_path, {"slow-worker": 1}, [])
     lines = []
 
-    def on_metrics(figures):
-        status.figures(figures)
+    def on_metrics(metrics):
+        status.figures(metrics)
         lines.append(status_line(read_status(tmp_path)))
 
-    callbacks = EngineCallbacks(figures=on_metrics)
-    with Engine(PROTOCOL, specs, 1, Resources(env_actors=1), None, callbacks, SOURCES) as engine:
+    callbacks = EngineCallbacks(metrics=on_metrics)
+    with Engine(PROTOCOL, specs, 1, Resources(env_actors=1), None, callbacks, FACTORIES) as engine:
         assert len(list(engine.results(plan.episodes))) == 1
-    on_progress = [line for line in lines if "slow-worker: compiling, 1 of 2 programs done, " in line]
-    assert on_progress, lines
+    assert any("slow-worker: compiling, 1 of 2 programs done, " in line for line in lines), lines

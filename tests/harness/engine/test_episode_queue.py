@@ -1,4 +1,4 @@
-"""Who plays what next."""
+"""Order in which episodes are handed out."""
 
 from collections import Counter
 
@@ -30,9 +30,7 @@ def drain(episode_queue, playable=always, few=0):
     st.integers(0, 12),
     st.data(),
 )
-def test_every_episode_is_handed_out_once_whatever_is_put_back_and_whoever_is_ready(
-    names, in_order, few, data
-):
+def test_hands_out_every_episode_once(names, in_order, few, data):
     specs = [spec(policy, task, i) for i, (policy, task) in enumerate(names)]
     episode_queue = EpisodeQueue(specs, in_order=in_order)
     taken = []
@@ -49,18 +47,18 @@ def test_every_episode_is_handed_out_once_whatever_is_put_back_and_whoever_is_re
     assert Counter(taken) == Counter(specs)
 
 
-def test_episodes_come_in_the_order_of_the_plan():
+def test_keeps_the_order_of_the_plan():
     specs = [spec("a", "x", i) for i in range(3)] + [spec("b", "x", i) for i in range(2)]
     assert drain(EpisodeQueue(specs)) == specs
 
 
-def test_a_policy_that_is_not_ready_holds_up_nobody_else_unless_order_counts():
+def test_skips_a_policy_that_is_not_ready_unless_in_order():
     specs = [spec("slow"), spec("quick")]
     assert drain(EpisodeQueue(specs), lambda policy: policy == "quick") == [spec("quick")]
     assert drain(EpisodeQueue(specs, in_order=True), lambda policy: policy == "quick") == []
 
 
-def test_where_few_are_left_the_longest_goes_first_and_the_unknown_before_it():
+def test_starts_the_longest_of_the_last_episodes_first():
     specs = [spec(task=task) for task in ("short", "long", "new")]
     episode_queue = EpisodeQueue(specs)
     episode_queue.expected.learn(spec(task="short", episode=9), 1.0)
@@ -68,7 +66,7 @@ def test_where_few_are_left_the_longest_goes_first_and_the_unknown_before_it():
     assert [s.task for s in drain(episode_queue, few=3)] == ["new", "long", "short"]
 
 
-def test_another_policys_time_for_the_task_is_the_best_guess_there_is():
+def test_estimates_durations_from_other_policies_on_the_same_task():
     episode_queue = EpisodeQueue([])
     episode_queue.expected.learn(spec("a", "x"), 2.0)
     episode_queue.expected.learn(spec("a", "x"), 4.0)
@@ -76,7 +74,7 @@ def test_another_policys_time_for_the_task_is_the_best_guess_there_is():
     assert episode_queue.expected.seconds(spec("b", "y")) == float("inf")
 
 
-def test_an_attempt_that_is_made_again_comes_before_the_rest():
+def test_hands_out_a_repeated_attempt_first():
     episode_queue = EpisodeQueue([spec(episode=i) for i in range(3)])
     first = episode_queue.next(always)
     episode_queue.put_back(first.again())
@@ -84,13 +82,13 @@ def test_an_attempt_that_is_made_again_comes_before_the_rest():
     assert again == Attempt(spec(episode=0), number=2)
 
 
-def test_policies_are_named_in_the_order_in_which_they_will_be_asked_for():
+def test_lists_policies_in_the_order_in_which_they_are_needed():
     specs = [spec("a", episode=0), spec("b"), spec("a", episode=1), spec("c")]
     assert list(EpisodeQueue(specs).policies()) == ["a", "b", "c"]
     assert list(EpisodeQueue(specs, in_order=True).policies()) == ["a", "b", "c"]
 
 
-def test_nothing_is_left_after_it_was_cleared():
+def test_clear_removes_all_episodes():
     episode_queue = EpisodeQueue([spec(episode=i) for i in range(3)])
     episode_queue.clear()
     assert len(episode_queue) == 0

@@ -1,4 +1,4 @@
-"""The same records whoever plays, beside whom, in whatever order answers come."""
+"""Records depend neither on the schedule nor on the order of replies."""
 
 import asyncio
 import time
@@ -26,10 +26,10 @@ PLAN = make_plan(["stub"], [point_task("left"), point_task("right")], PROTOCOL, 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Who plays with whom, and how long each call of each worker takes."""
+    """Number of processes, order of episodes, and duration of each batch."""
 
     env_actors: int
-    places: int
+    envs_per_actor: int
     workers: int
     batch_size: int
     pauses_ms: tuple[int, ...]
@@ -37,7 +37,7 @@ class Schedule:
 
 
 class Unsteady(StubPolicy):
-    """Takes another time for every call."""
+    """Stub whose batches take different times."""
 
     def __init__(self, pauses_ms):
         super().__init__(STUB)
@@ -52,16 +52,16 @@ class Unsteady(StubPolicy):
         return super().infer(queries, batch_size)
 
 
-def on_progress(played):
+def outcome(played):
     return (played.ended_by, played.steps, played.reward, played.actions_sha256, played.final_state_sha256)
 
 
-def alone():
-    """What each episode comes to when nobody else plays."""
+def one_by_one():
+    """Outcomes of all episodes, played one by one."""
     records = {}
     for spec in PLAN.episodes:
         env = make_point_env("points", spec.task, PROTOCOL.render)
-        records[spec.id] = on_progress(run_episode(env, spec, StubPolicy(STUB), ADAPTER, PROTOCOL))
+        records[spec.id] = outcome(run_episode(env, spec, StubPolicy(STUB), ADAPTER, PROTOCOL))
     return records
 
 
@@ -83,7 +83,7 @@ async def play_by(schedule: Schedule):
     try:
         for actor in actors:
             await actor.meet(STUB.name, STUB.spec(), tuple(workers))
-        pulls = [pull(actor, attempt_id) for actor in actors for attempt_id in range(schedule.places)]
+        pulls = [pull(actor, attempt_id) for actor in actors for attempt_id in range(schedule.envs_per_actor)]
         await asyncio.gather(*pulls)
         sent = sum([(await actor.heartbeat()).bytes_sent for actor in actors])
     finally:
@@ -95,7 +95,7 @@ async def play_by(schedule: Schedule):
 schedules = st.builds(
     Schedule,
     env_actors=st.integers(1, 3),
-    places=st.integers(1, 4),
+    envs_per_actor=st.integers(1, 4),
     workers=st.integers(1, 2),
     batch_size=st.integers(1, 4),
     pauses_ms=st.lists(st.integers(0, 4), min_size=1, max_size=6).map(tuple),
@@ -105,23 +105,23 @@ schedules = st.builds(
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(schedules)
-def test_records_depend_neither_on_neighbours_nor_on_places_nor_on_the_order_of_answers(schedule):
+def test_records_do_not_depend_on_the_schedule(schedule):
     results, _, _ = asyncio.run(play_by(schedule))
-    assert {key: on_progress(played) for key, played in results.items()} == alone()
+    assert {key: outcome(played) for key, played in results.items()} == one_by_one()
 
 
-def test_while_one_environment_waits_another_is_simulated_and_their_queries_share_calls():
+def test_environments_of_one_actor_share_batches():
     schedule = Schedule(1, 4, 1, 4, (5,), tuple(range(len(PLAN.episodes))))
     _, _, sizes = asyncio.run(play_by(schedule))
-    assert max(sizes) > 1, "one env actor had several queries under way"
+    assert max(sizes) > 1
 
 
-def test_images_move_once_for_each_query_and_never_on_steps_that_play_a_buffered_action():
+def test_images_are_sent_once_per_query_and_never_between_queries():
     schedule = Schedule(1, 2, 1, 2, (0,), tuple(range(len(PLAN.episodes))))
     results, sent, _ = asyncio.run(play_by(schedule))
     queries = sum(len(played.queries) for played in results.values())
     steps = sum(played.steps for played in results.values())
-    assert steps > 2 * queries, "most steps play a buffered action"
+    assert steps > 2 * queries, "most steps execute a buffered action"
     images = 2 * 32 * 32 * 3
     assert queries * images <= sent < queries * (images + 200)
     for played in results.values():

@@ -1,4 +1,4 @@
-"""Finding the Ray that a run uses."""
+"""Connection to Ray."""
 
 import socket
 
@@ -9,7 +9,7 @@ from simloop.harness.engine.resources import EngineError, Resources
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-machine.invalid"])
-def test_an_address_without_a_cluster_is_said_in_a_sentence_and_at_once(host):
+def test_rejects_an_address_without_a_cluster(host):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"{host}:{taken.getsockname()[1]}"
     with pytest.raises(EngineError, match=f"no Ray cluster at '{address}'.*ray start --head"):

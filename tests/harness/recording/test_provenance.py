@@ -67,23 +67,16 @@ def test_a_run_is_not_continued_on_another_device(tmp_path):
     assert read(tmp_path)["policies"]["pi0-tiny"]["device"] == "H200"
 
 
-def test_a_run_goes_on_with_the_kernels_that_it_was_started_with(tmp_path):
-    chosen = Kernels(prompt_attention="cudnn")
-    first = start(tmp_path)
-    assert first.kernels_before() == {}
-    first.add_policy("pi0", "H200", {}, 1.0, 1.0, kernels=chosen)
-    first.add_policy("hold", "cpu", {}, 0.0, 0.0)
-    again = start(tmp_path)
-    assert again.kernels_before()["pi0"] == chosen
-    again.add_policy("pi0", "H200", {}, 1.0, 1.0, kernels=chosen)
-    written = read(tmp_path)["policies"]["pi0"]
-    assert written["kernels"]["prompt_attention"] == "cudnn"
-    with pytest.raises(RunFolderError, match=r"by the kernels .*cudnn.* Leave --kernels out"):
+def test_a_run_is_not_continued_with_other_kernels(tmp_path):
+    kernels = Kernels(prompt_attention="cudnn")
+    start(tmp_path).add_policy("pi0", "H200", {}, 1.0, 1.0, kernels=kernels)
+    start(tmp_path).add_policy("pi0", "H200", {}, 1.0, 1.0, kernels=kernels)
+    assert read(tmp_path)["policies"]["pi0"]["kernels"]["prompt_attention"] == "cudnn"
+    with pytest.raises(RunFolderError, match=r"by the kernels .*cudnn.* Use the same --kernels"):
         start(tmp_path).add_policy("pi0", "H200", {}, 1.0, 1.0, kernels=Kernels())
 
 
-def test_a_run_from_before_kernels_were_chosen_goes_on_without_any(tmp_path):
+def test_a_provenance_without_kernels_is_continued_with_the_default(tmp_path):
     start(tmp_path).add_policy("pi0", "H200", {}, 1.0, 1.0)
-    assert start(tmp_path).kernels_before() == {"pi0": Kernels()}
     with pytest.raises(RunFolderError, match="would now by"):
         start(tmp_path).add_policy("pi0", "H200", {}, 1.0, 1.0, kernels=Kernels(action_attention="cudnn"))
