@@ -1,10 +1,9 @@
-"""`simloop bench engine`: how much of the machine the engine makes use of, and what it costs itself."""
+"""`simloop bench engine`: achieved fraction of the machine's capacity, and cost of the harness."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import statistics
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -12,264 +11,250 @@ from dataclasses import dataclass
 import psutil
 from rich.console import Console
 
+from simloop.harness.actors.factories import Factories
 from simloop.harness.actors.heartbeat import EnvActorHeartbeat, ProcessHeartbeat, WorkerHeartbeat
-from simloop.harness.bench.lock_step import lock_step
-from simloop.harness.bench.workload import EngineWorkload, policy_alone, simulators_alone, stub_cpu_ms
+from simloop.harness.bench.baselines import async_vector_env, policy_alone, simulation_alone, stub_cpu_ms
+from simloop.harness.bench.workload import SIMULATING, Workload, overhead_ms
 from simloop.harness.engine.engine import Engine, EngineCallbacks
 from simloop.harness.engine.metrics import EnvActorPairs, WorkerPairs, env_actor_metrics, worker_metrics
 from simloop.harness.engine.resources import EngineError, Resources, usable_cores
-from simloop.harness.recording.engine_metrics import EngineMetrics
-from simloop.harness.rollout.phase_timer import Phase
+from simloop.harness.recording.engine_metrics import EngineMetrics, EnvActorMetrics, WorkerMetrics
 from simloop.harness.rollout.result import RolloutResult
 from simloop.results.tables.grid import Grid
 from simloop.results.tables.typesetting import to_markdown
 
-SIMULATING: tuple[Phase, ...] = ("make", "reset", "step", "render")
-WARM_UP_S = 20.0  # Until processes are there and compiled, and sizes were judged twice without a change.
-SETTLED_S = 90.0  # At most so long is waited for the engine to find its size.
+WARM_UP_S = 20.0
+"""Until processes are running and compiled, and the autoscaler has judged twice without a change."""
+MAX_WARM_UP_S = 90.0
 POLICY_BOUND = 3.0
-"""In the second regime the policy serves this fraction of what simulators could ask."""
+"""In the second regime the policy answers this fraction of the queries that the env actors could send."""
 
 
 @dataclass(frozen=True)
-class OwnTime:
-    """Time on cores, in ms per query, of everything but simulating and the policy."""
+class HarnessCpu:
+    """CPU time in ms per query, without simulation and the policy."""
 
-    simulators: float
-    """In the processes of simulators, Ray's threads in them included."""
+    env_actors: float
     workers: float
-    """In those of policy workers, without what the stub itself takes."""
     driver: float
     ray: float
     """Ray's own processes."""
     share: float
-    """All of it, as a share of what the cores of the simulators can give."""
+    """Sum of all, as a fraction of the CPU time of the env actors' cores."""
 
     @property
-    def all(self) -> float:
-        """Together."""
-        return self.simulators + self.workers + self.driver + self.ray
+    def total(self) -> float:
+        """Sum over all processes."""
+        return self.env_actors + self.workers + self.driver + self.ray
 
 
 @dataclass(frozen=True)
 class Achieved:
-    """What the engine did over a while at steady state."""
+    """Measurements of an engine at steady state."""
 
-    queries_per_s: float
-    steps_per_s: float
+    env_actors: EnvActorMetrics
+    workers: WorkerMetrics
     environments: int
     overhead_ms: float
-    """Time of a query beyond drawing, the device and waiting for it; the median."""
-    own: OwnTime
-    simulator_share: float
-    device_share: float
-    batch_fill: float
+    """Median latency of a query without rendering, device time and waiting for the device."""
+    cpu: HarnessCpu
     renders_per_query: float
+
+    @property
+    def queries_per_s(self) -> float:
+        """Queries per second of all env actors."""
+        return self.env_actors.queries_per_s or 0.0
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """What all processes say at one moment, and what the system says of those that say nothing."""
+class Snapshot:
+    """Heartbeats by process id, and CPU times of the processes that send none."""
 
-    simulators: dict[int, EnvActorHeartbeat]
+    env_actors: dict[int, EnvActorHeartbeat]
     workers: dict[int, WorkerHeartbeat]
     clock_s: float
     driver_s: float
     ray_s: float
 
     @classmethod
-    def of(cls, engine: Engine) -> _Reading:
-        simulators = {heartbeat.process.pid: heartbeat for heartbeat in engine.healths()[0]}
-        workers = {heartbeat.process.pid: heartbeat for heartbeat in engine.healths()[1]}
-        return cls(simulators, workers, time.perf_counter(), *_cpu_s(simulators.keys() | workers.keys()))
+    def of(cls, engine: Engine) -> Snapshot:
+        """Take a snapshot of a running engine."""
+        heartbeats = engine.heartbeats()
+        env_actors = {heartbeat.process.pid: heartbeat for heartbeat in heartbeats[0]}
+        workers = {heartbeat.process.pid: heartbeat for heartbeat in heartbeats[1]}
+        return cls(env_actors, workers, time.perf_counter(), *_cpu_s(env_actors.keys() | workers.keys()))
 
 
-def measure(work: EngineWorkload, resources: Resources, seconds: float) -> Achieved:
-    """Run the engine on the workload, wait until it has found its size, and measure for a while."""
+def measure(work: Workload, resources: Resources, seconds: float) -> Achieved:
+    """Run the engine on the workload until the autoscaler has settled, then measure for `seconds`."""
     seen: list[tuple[float, EngineMetrics]] = []
     played: list[RolloutResult] = []
-    callbacks = EngineCallbacks(figures=lambda figures: seen.append((time.monotonic(), figures)))
-    stub = work.stub.spec()
+    callbacks = EngineCallbacks(metrics=lambda metrics: seen.append((time.monotonic(), metrics)))
+    stub, factories = work.stub.spec(), Factories(policy=work.load_policy)
     first = last = None
     with Engine(
-        work.protocol, {stub.name: stub}, work.batch_size, resources, None, callbacks, work.sources()
+        work.protocol, {stub.name: stub}, work.batch_size, resources, None, callbacks, factories
     ) as engine:
-        began = time.monotonic()
-        for _, result in engine.results(work.plan().episodes):
+        started = time.monotonic()
+        for _, result in engine.results(work.episodes()):
             now = time.monotonic()
             if first is None:
-                if _settled(seen, now - began):
-                    first, began = _Reading.of(engine), now
+                if _settled(seen, now - started):
+                    first, started = Snapshot.of(engine), now
                 continue
             if result.played is not None:
                 played.append(result.played)
-            if now - began >= seconds:
-                last = _Reading.of(engine)
+            if now - started >= seconds:
+                last = Snapshot.of(engine)
                 break
     if first is None or last is None:
         raise EngineError("The engine ended before it could be measured.")
-    return _achieved(first, last, played, seen[-1][1].places, stub_cpu_ms(work))
-
-
-def _settled(seen: list[tuple[float, EngineMetrics]], running_s: float) -> bool:
-    """Whether the number of environments has not changed for a while, or has been changing for too long."""
-    if not seen or running_s < WARM_UP_S:
-        return False
-    recent = {figures.places for when, figures in seen if seen[-1][0] - when < WARM_UP_S}
-    return len(recent) == 1 or running_s > SETTLED_S
-
-
-def _achieved(
-    first: _Reading, last: _Reading, played: list[RolloutResult], places: int, stub_ms: float
-) -> Achieved:
-    pairs = [(a, last.simulators[pid]) for pid, a in first.simulators.items() if pid in last.simulators]
+    env_actors = [(a, last.env_actors[pid]) for pid, a in first.env_actors.items() if pid in last.env_actors]
     workers = [(a, last.workers[pid]) for pid, a in first.workers.items() if pid in last.workers]
-    simulated, served = env_actor_metrics(pairs), worker_metrics(workers)
     queries = [query for one in played for query in one.queries]
     return Achieved(
-        queries_per_s=simulated.queries_per_s or 0.0,
-        steps_per_s=simulated.steps_per_s or 0.0,
-        environments=len(pairs) * places,
-        overhead_ms=statistics.median(q.total_ms - q.render_ms - q.device_ms - q.queue_ms for q in queries),
-        own=_own_time(first, last, pairs, workers, simulated.queries_per_s or 0.0, stub_ms),
-        simulator_share=simulated.simulator_share or 0.0,
-        device_share=served.device_share or 0.0,
-        batch_fill=served.batch_fill or 0.0,
+        env_actor_metrics(env_actors),
+        worker_metrics(workers),
+        environments=len(env_actors) * seen[-1][1].places,
+        overhead_ms=overhead_ms(queries),
+        cpu=harness_cpu(first, last, env_actors, workers, stub_cpu_ms(work)),
         renders_per_query=sum(one.renders for one in played) / max(1, len(queries)),
     )
 
 
-def _own_time(
-    first: _Reading,
-    last: _Reading,
-    pairs: EnvActorPairs,
-    workers: WorkerPairs,
-    queries_per_s: float,
-    stub_ms: float,
-) -> OwnTime:
-    """From shares of a core, each over the time between two answers of the process concerned."""
-    simulators = sum(_share(a.process, b.process) - _simulating(a, b) for a, b in pairs)
-    answering = sum(_share(a.process, b.process) for a, b in workers)
+def _settled(seen: list[tuple[float, EngineMetrics]], running_s: float) -> bool:
+    """Whether the number of environments has been constant for a while, or has not settled in time."""
+    if not seen or running_s < WARM_UP_S:
+        return False
+    recent = {metrics.places for when, metrics in seen if seen[-1][0] - when < WARM_UP_S}
+    return len(recent) == 1 or running_s > MAX_WARM_UP_S
+
+
+def harness_cpu(
+    first: Snapshot, last: Snapshot, env_actors: EnvActorPairs, workers: WorkerPairs, stub_ms: float
+) -> HarnessCpu:
+    """Return the CPU time of the harness between two snapshots.
+
+    Each process is measured in cores, over the time between its own two heartbeats.
+    """
+    simulating = sum(_simulating(a, b) for a, b in env_actors)
+    actor_cores = sum(_cores(a.process, b.process) for a, b in env_actors) - simulating
+    worker_cores = sum(_cores(a.process, b.process) for a, b in workers)
     wall_s = last.clock_s - first.clock_s
-    driver, ray = (last.driver_s - first.driver_s) / wall_s, (last.ray_s - first.ray_s) / wall_s
-    per_query = 1e3 / max(queries_per_s, 1e-9)
-    own_workers = max(0.0, answering * per_query - stub_ms)
-    all_ms = (simulators + driver + ray) * per_query + own_workers
-    return OwnTime(
-        simulators * per_query,
-        own_workers,
-        driver * per_query,
-        ray * per_query,
-        all_ms / per_query / len(pairs),
+    driver_cores, ray_cores = (last.driver_s - first.driver_s) / wall_s, (last.ray_s - first.ray_s) / wall_s
+    per_query = 1e3 / max(env_actor_metrics(env_actors).queries_per_s or 0.0, 1e-9)
+    worker_ms = max(0.0, worker_cores * per_query - stub_ms)
+    all_cores = actor_cores + driver_cores + ray_cores + worker_ms / per_query
+    return HarnessCpu(
+        actor_cores * per_query,
+        worker_ms,
+        driver_cores * per_query,
+        ray_cores * per_query,
+        all_cores / len(env_actors),
     )
 
 
-def _share(before: ProcessHeartbeat, now: ProcessHeartbeat) -> float:
+def _cores(before: ProcessHeartbeat, now: ProcessHeartbeat) -> float:
     return (now.cpu_s - before.cpu_s) / (now.clock_s - before.clock_s)
 
 
 def _simulating(before: EnvActorHeartbeat, now: EnvActorHeartbeat) -> float:
-    spent_s = sum(now.totals[phase].cpu_s - before.totals[phase].cpu_s for phase in SIMULATING)
-    return spent_s / (now.process.clock_s - before.process.clock_s)
+    cpu_s = sum(now.totals[phase].cpu_s - before.totals[phase].cpu_s for phase in SIMULATING)
+    return cpu_s / (now.process.clock_s - before.process.clock_s)
 
 
-def _cpu_s(but: Collection[int]) -> tuple[float, float]:
-    """Time on cores of this process, and of all that it has started except some."""
+def _cpu_s(excluded: Collection[int]) -> tuple[float, float]:
+    """Return the CPU times of this process, and of all its descendants except some."""
     me = psutil.Process()
-    total = 0.0
+    descendants = 0.0
     for process in me.children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if process.pid not in but:
+            if process.pid not in excluded:
                 times = process.cpu_times()
-                total += times.user + times.system
+                descendants += times.user + times.system
     own = me.cpu_times()
-    return own.user + own.system, total
+    return own.user + own.system, descendants
 
 
-def run(work: EngineWorkload, seconds: float, console: Console, *, compare: bool) -> int:
-    """Measure everything and print it as tables of Markdown; returns the exit status."""
+def run(work: Workload, seconds: float, console: Console, *, compare: bool) -> int:
+    """Measure everything and print Markdown tables; returns the exit status."""
     cores = usable_cores()
-    console.print(f"{cores} cores; {work.suite}/{work.task}, {seconds:g} s for each figure", highlight=False)
+    console.print(
+        f"{cores} cores; {work.suite}/{work.task_spec.name}, {seconds:g} s per measurement", highlight=False
+    )
     regimes = []
-    for name in ("simulators", "policy"):
-        before = simulators_alone(work, cores, seconds)
+    for name in ("simulation", "policy"):
+        before = simulation_alone(work, cores, seconds)
         if name == "policy":
-            work = work.serving(POLICY_BOUND * work.batch_size / before.queries_per_s)
-        serves = policy_alone(work, min(seconds, 5.0))
+            work = work.with_service(POLICY_BOUND * work.batch_size / before)
+        policy = policy_alone(work, min(seconds, 5.0))
         achieved = measure(work, Resources(), seconds)
-        after = simulators_alone(work, cores, seconds)
-        simulates = (before.queries_per_s + after.queries_per_s) / 2
-        regimes.append((name, simulates, serves, achieved))
-        console.print(f"{name} bound: {achieved}", highlight=False, soft_wrap=True)
-    _print(console, _regime_grid(regimes))
-    eight = measure(work.serving(0.0), Resources(envs_per_actor=max(1, 8 // cores)), seconds)
+        simulation = (before + simulation_alone(work, cores, seconds)) / 2
+        regimes.append((name, simulation, policy, achieved))
+        console.print(f"{name}-bound: {achieved}", highlight=False, soft_wrap=True)
+    _print(console, _capacity_grid(regimes))
+    eight = measure(work.with_service(0.0), Resources(envs_per_actor=max(1, 8 // cores)), seconds)
     _print(console, _cost_grid(eight))
     if compare:
-        _print(console, _comparison_grid(work.serving(0.02), cores, seconds))
+        _print(console, _comparison_grid(work.with_service(0.02), cores, seconds))
     return 0
 
 
-def _regime_grid(regimes: Sequence[tuple[str, float, float, Achieved]]) -> Grid:
+def _capacity_grid(regimes: Sequence[tuple[str, float, float, Achieved]]) -> Grid:
     rows = [
         (
             name,
-            f"{simulates:.1f}",
-            f"{serves:.1f}",
+            f"{simulation:.1f}",
+            f"{policy:.1f}",
             f"{achieved.queries_per_s:.1f}",
-            f"{achieved.queries_per_s / min(simulates, serves):.3f}",
+            f"{achieved.queries_per_s / min(simulation, policy):.3f}",
             str(achieved.environments),
-            f"{achieved.simulator_share:.0%}",
-            f"{achieved.device_share:.0%}",
-            f"{achieved.batch_fill:.0%}",
+            f"{achieved.env_actors.simulator_share or 0.0:.0%}",
+            f"{achieved.workers.device_share or 0.0:.0%}",
+            f"{achieved.workers.batch_fill or 0.0:.0%}",
         )
-        for name, simulates, serves, achieved in regimes
+        for name, simulation, policy, achieved in regimes
     ]
     header = (
-        "bound by", "simulators alone", "policy alone", "achieved", "ratio", "environments", "simulators busy",
-        "policy busy", "batches filled",
+        "bound by", "simulation alone", "policy alone", "achieved", "ratio", "environments", "env actors busy",
+        "policy busy", "batch fill",
     )  # fmt: skip
-    return Grid("Capacity", header, (tuple(rows),), ("Queries per second; nothing was set by hand.",))
+    return Grid(
+        "Capacity", header, (tuple(rows),), ("Queries per second; all pool sizes chosen by the autoscaler.",)
+    )
 
 
 def _cost_grid(eight: Achieved) -> Grid:
-    own = eight.own
+    cpu = eight.cpu
     rows = (
         ("environments", str(eight.environments)),
-        ("latency of a query beyond drawing, device and queue, median", f"{eight.overhead_ms:.2f} ms"),
-        ("time on cores per query of everything but simulating and the policy", f"{own.all:.2f} ms"),
-        ("that as a share of the cores", f"{own.share:.1%}"),
-        ("of it in simulators", f"{own.simulators:.2f} ms"),
-        ("of it in policy workers", f"{own.workers:.2f} ms"),
-        ("of it in the driver", f"{own.driver:.2f} ms"),
-        ("of it in Ray's own processes", f"{own.ray:.2f} ms"),
-        ("frames drawn per query", f"{eight.renders_per_query:.2f}"),
+        ("median latency of a query without rendering, device and queue", f"{eight.overhead_ms:.2f} ms"),
+        ("CPU time per query without simulation and policy", f"{cpu.total:.2f} ms"),
+        ("as a fraction of the cores", f"{cpu.share:.1%}"),
+        ("of which in env actors", f"{cpu.env_actors:.2f} ms"),
+        ("of which in policy workers", f"{cpu.workers:.2f} ms"),
+        ("of which in the driver", f"{cpu.driver:.2f} ms"),
+        ("of which in Ray's own processes", f"{cpu.ray:.2f} ms"),
+        ("frames rendered per query", f"{eight.renders_per_query:.2f}"),
     )
     return Grid("Cost", ("cost of the harness", ""), (rows,))
 
 
-def _comparison_grid(work: EngineWorkload, cores: int, seconds: float) -> Grid:
+def _comparison_grid(work: Workload, cores: int, seconds: float) -> Grid:
     rows = []
     for images in (True, False):
         chosen = dataclasses.replace(work, images=images)
         for environments in (2, 8):
-            theirs = lock_step(chosen, environments, seconds)
+            theirs = async_vector_env(chosen, environments, seconds)
             fixed = Resources(
                 env_actors=min(cores, environments), envs_per_actor=max(1, environments // cores)
             )
-            ours = measure(chosen, fixed, seconds).steps_per_s
-            rows.append(
-                (
-                    "two cameras" if images else "none",
-                    str(environments),
-                    f"{theirs:.0f}",
-                    f"{ours:.0f}",
-                    f"{ours / theirs:.2f}",
-                )
-            )
+            ours = measure(chosen, fixed, seconds).env_actors.steps_per_s or 0.0
+            cells = (str(environments), f"{theirs:.0f}", f"{ours:.0f}", f"{ours / theirs:.2f}")
+            rows.append(("two cameras" if images else "none", *cells))
     header = ("images", "environments", "AsyncVectorEnv", "engine", "ratio")
-    return Grid(
-        "Lock step", header, (tuple(rows),), ("Environment steps per second, with the same stub policy.",), 2
-    )
+    note = "Environment steps per second, with the same stub policy."
+    return Grid("AsyncVectorEnv", header, (tuple(rows),), (note,), 2)
 
 
 def _print(console: Console, grid: Grid) -> None:

@@ -1,4 +1,4 @@
-"""The engine is measured against the same work that it does."""
+"""Workload, baselines and costs of `simloop bench`."""
 
 import dataclasses
 
@@ -9,15 +9,9 @@ from simloop.envs import registry
 from simloop.envs.metaworld.simulation import MetaWorldEnv
 from simloop.harness.actors.factories import make_env
 from simloop.harness.actors.heartbeat import EnvActorHeartbeat, ProcessHeartbeat, WorkerHeartbeat
-from simloop.harness.bench.engine_throughput import _own_time, _Reading
-from simloop.harness.bench.workload import (
-    EngineWorkload,
-    _bare_episode,
-    policy_alone,
-    simulators_alone,
-    stub_cpu_ms,
-)
-from simloop.harness.commands.bench import EpisodeOptions
+from simloop.harness.bench.baselines import bare_episode, policy_alone, simulation_alone, stub_cpu_ms
+from simloop.harness.bench.engine_throughput import Snapshot, harness_cpu
+from simloop.harness.bench.workload import Workload
 from simloop.harness.errors import SimloopError
 from simloop.harness.rollout.loop import run_episode
 from simloop.harness.rollout.phase_timer import PHASES, PhaseTotals
@@ -25,16 +19,16 @@ from simloop.harness.serving.batcher import WorkerLoad
 from simloop.harness.serving.stub_policy import StubPolicy
 from simloop.policies.interface import Query
 
-WORK = EngineWorkload("metaworld", "reach-v3", images=False, max_steps=25, replan_steps=10, batch_size=4)
+WORK = Workload(images=False, max_steps=25)
 
 
-def test_the_bare_loop_makes_the_steps_and_queries_of_an_episode(monkeypatch):
+def test_the_bare_loop_has_the_steps_and_queries_of_an_episode(monkeypatch):
     actions = []
     step = MetaWorldEnv.step
     monkeypatch.setattr(MetaWorldEnv, "step", lambda self, a: (actions.append(np.array(a)), step(self, a))[1])
     env = make_env(WORK.suite, WORK.task, WORK.protocol.render)
-    spec = WORK.plan().episodes[0]
-    bare = list(_bare_episode(env, WORK, spec))
+    spec = WORK.episodes()[0]
+    bare = list(bare_episode(env, WORK, spec))
     assert bare == [10, 10, 5]
     assert len(actions) == sum(bare)
     played = run_episode(env, spec, StubPolicy(WORK.stub), WORK.adapter, WORK.protocol)
@@ -42,13 +36,13 @@ def test_the_bare_loop_makes_the_steps_and_queries_of_an_episode(monkeypatch):
     env.close()
 
 
-def test_a_stub_takes_its_time_for_a_batch_whatever_is_in_it():
-    rate = policy_alone(WORK.serving(0.05), 0.3)
+def test_a_stub_takes_its_service_time_for_a_batch():
+    rate = policy_alone(WORK.with_service(0.05), 0.3)
     assert 20 < rate <= 4 / 0.05
 
 
-def test_a_stub_answers_by_key_and_by_image():
-    policy = StubPolicy(EngineWorkload("metaworld", "reach-v3", True, 25, 10, 4).stub)
+def test_the_answer_of_a_stub_depends_on_key_and_images():
+    policy = StubPolicy(Workload(images=True, max_steps=25, batch_size=4).stub)
 
     def asked(key: int, level: int):
         images = {name: np.full((224, 224, 3), level, np.uint8) for name in policy.spec.cameras}
@@ -62,50 +56,53 @@ def test_a_stub_answers_by_key_and_by_image():
         policy.infer([], 1)
 
 
-def test_the_cost_of_the_harness_is_taken_from_what_each_process_said_over_its_own_time():
-    def simulator(clock_s: float, cpu_s: float, simulated_s: float) -> EnvActorHeartbeat:
-        totals = {phase: PhaseTotals() for phase in PHASES} | {"step": PhaseTotals(1, 0.0, simulated_s)}
+def test_harness_cpu_measures_each_process_over_its_own_interval():
+    def env_actor(clock_s: float, cpu_s: float, simulated_s: float, queries: int) -> EnvActorHeartbeat:
+        totals = {phase: PhaseTotals() for phase in PHASES}
+        totals |= {"step": PhaseTotals(1, 0.0, simulated_s), "query": PhaseTotals(queries)}
         return EnvActorHeartbeat(ProcessHeartbeat(1, "n", 0, cpu_s, clock_s, 0), (), totals)
 
     def worker(clock_s: float, cpu_s: float) -> WorkerHeartbeat:
         return WorkerHeartbeat(ProcessHeartbeat(2, "n", 0, cpu_s, clock_s, 0), True, WorkerLoad())
 
-    before = _Reading({}, {}, clock_s=0.0, driver_s=5.0, ray_s=7.0)
-    after = _Reading({}, {}, clock_s=10.0, driver_s=5.1, ray_s=7.2)
-    own = _own_time(
+    before = Snapshot({}, {}, clock_s=0.0, driver_s=5.0, ray_s=7.0)
+    after = Snapshot({}, {}, clock_s=10.0, driver_s=5.1, ray_s=7.2)
+    own = harness_cpu(
         before,
         after,
-        [(simulator(0.0, 1.0, 0.0), simulator(8.0, 9.0, 7.6)), (simulator(1.0, 0.0, 0.0), simulator(11.0, 10.0, 9.5))],
+        [
+            (env_actor(0.0, 1.0, 0.0, 0), env_actor(8.0, 9.0, 7.6, 200)),
+            (env_actor(1.0, 0.0, 0.0, 0), env_actor(11.0, 10.0, 9.5, 250)),
+        ],
         [(worker(0.0, 0.0), worker(5.0, 0.2))],
-        queries_per_s=50.0,
         stub_ms=0.1,
     )  # fmt: skip
-    assert own.simulators == pytest.approx(1e3 * (0.05 + 0.05) / 50)
-    assert own.workers == pytest.approx(1e3 * 0.04 / 50 - 0.1), "what the policy takes is not the harness's"
+    assert own.env_actors == pytest.approx(1e3 * (0.05 + 0.05) / 50)
+    assert own.workers == pytest.approx(1e3 * 0.04 / 50 - 0.1)
     assert (own.driver, own.ray) == (pytest.approx(0.2), pytest.approx(0.4))
     assert own.share == pytest.approx((0.1 + 0.04 - 0.005 + 0.01 + 0.02) / 2)
 
 
-def test_what_the_stub_takes_of_a_core_is_known_and_does_not_include_its_sleep():
-    assert 0 < stub_cpu_ms(WORK.serving(0.05), rows=3) < 20
+def test_stub_cpu_excludes_the_service_time():
+    assert 0 < stub_cpu_ms(WORK.with_service(0.05), queries=3) < 20
 
 
 @pytest.mark.parametrize("suite", ["metaworld", "libero", "aloha_sim"])
-def test_every_suite_has_a_robot_to_measure_with(suite):
+def test_every_suite_has_a_workload(suite):
     if suite != "metaworld":
         pytest.importorskip({"libero": "libero", "aloha_sim": "gym_aloha"}[suite])
     task = registry.resolve_tasks(suite)[0].name
-    work = EngineWorkload(suite, task, images=True, max_steps=25, replan_steps=10, batch_size=4)
+    work = Workload(suite, task)
     assert work.adapter.suite == suite
     assert set(work.stub.cameras) == set(work.adapter.cameras)
 
 
-def test_a_simulation_that_fails_ends_the_measurement():
-    with pytest.raises(SimloopError, match="metaworld/reech-v3 cannot be simulated: KeyError: 'reech-v3'"):
-        simulators_alone(dataclasses.replace(WORK, task="reech-v3"), 2, 0.1)
+def test_a_failing_simulation_ends_the_measurement():
+    with pytest.raises(SimloopError, match="metaworld/reech-v3 cannot be simulated: UnknownNameError: "):
+        simulation_alone(dataclasses.replace(WORK, task="reech-v3"), 2, 0.1)
 
 
 @pytest.mark.parametrize(("task", "words"), [("reech-v3", "reach-v3"), ("MT10", "is 10 tasks; name one")])
-def test_a_task_that_is_none_is_told_before_anything_is_measured(task, words):
+def test_rejects_a_name_that_is_not_one_task(task, words):
     with pytest.raises((SimloopError, registry.UnknownNameError), match=words):
-        EpisodeOptions(task=task).workload()
+        _ = Workload(task=task).task_spec

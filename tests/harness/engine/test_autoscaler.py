@@ -35,7 +35,8 @@ class Node:
         calls = min(chosen.workers / self.batch_s, rate)
         return replace(
             MEASURED, places=chosen.envs_per_actor, queries_per_s=rate, sim_ms=1e3 * self.sim_s,
-            call_ms=1e3 * self.batch_s, call_rows=float(self.rows), simulator_share=rate * self.sim_s / chosen.env_actors,
+            call_ms=1e3 * self.batch_s, call_rows=float(self.rows),
+            simulator_share=rate * self.sim_s / chosen.env_actors,
             device_share=calls * self.batch_s / chosen.workers, batch_fill=rate / calls / self.rows,
         )  # fmt: skip
 
