@@ -156,5 +156,7 @@ class _GymFactory:
         self._work, self._cameras = work, cameras
 
     def __call__(self) -> gymnasium.Env:
-        env: Any = GymEnv(self._work.suite, self._work.task_spec.name, cameras=self._cameras, render_mode=None)
+        env: Any = GymEnv(
+            self._work.suite, self._work.task_spec.name, cameras=self._cameras, render_mode=None
+        )
         return gymnasium.wrappers.TimeLimit(env, self._work.max_steps)

@@ -66,7 +66,9 @@ def run(seconds: float, console: Console) -> int:
     finally:
         connection.close()
     cells = tuple((name, f"{rate:.0f}", f"{rate * EPISODE_S:.0f}") for name, rate in rows)
-    note = f"The last column assumes one episode of {QUERIES} queries per environment every {EPISODE_S:.0f} s."
+    note = (
+        f"The last column assumes one episode of {QUERIES} queries per environment every {EPISODE_S:.0f} s."
+    )
     grid = Grid("Driver", ("one driver", "per second", "environments"), (cells,), (note,))
     console.print(to_markdown(grid), highlight=False, markup=False, soft_wrap=True)
     return 0
