@@ -143,4 +143,5 @@ def _worker(work: Workload, parent: Connection) -> None:
 
 def _cpu_s(worker: Connection) -> float:
     worker.send("cpu")
-    return worker.recv()
+    cpu_s: float = worker.recv()
+    return cpu_s

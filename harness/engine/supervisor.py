@@ -115,23 +115,25 @@ class Supervisor:
         """Metrics of a complete measurement window, or None while there is none."""
         if self._window is None:
             if self._filled():
-                env_actors = {a: a.heartbeat for a in self._env_pool.all if a.heartbeat}
-                workers = {w: w.heartbeat for w in self._worker_pool.all if w.heartbeat}
-                self._window = _Window(now, env_actors, workers)
+                self._window = _Window(
+                    now,
+                    {actor: actor.heartbeat for actor in self._env_pool.all if actor.heartbeat},
+                    {worker: worker.heartbeat for worker in self._worker_pool.all if worker.heartbeat},
+                )
             return None
         elapsed_s = now - self._window.began
         if elapsed_s < WINDOW_S:
             return None
         earlier = self._window
         env_actors = [
-            (before, a.heartbeat)
-            for a in self._env_pool.all
-            if a.heartbeat and (before := earlier.env_actors.get(a))
+            (before, actor.heartbeat)
+            for actor in self._env_pool.all
+            if actor.heartbeat and (before := earlier.env_actors.get(actor))
         ]
         workers = [
-            (before, w.heartbeat)
-            for w in self._worker_pool.all
-            if w.heartbeat and (before := earlier.workers.get(w))
+            (since, worker.heartbeat)
+            for worker in self._worker_pool.all
+            if worker.heartbeat and (since := earlier.workers.get(worker))
         ]
         measured = replace(
             self.metrics, **asdict(env_actor_metrics(env_actors)), **asdict(worker_metrics(workers))

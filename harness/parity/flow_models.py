@@ -1,8 +1,9 @@
-"""pi0 and pi0.5 against their recordings."""
+"""Comparisons of pi0 and pi0.5."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,13 +23,13 @@ LOSS_KEY_OFFSET, SAMPLE_KEY_OFFSET = 1234, 7
 
 
 def checks(case: Case) -> Iterator[ArrayComparison]:
-    """Single passes, drawn noise, losses, samples and gradients of one case."""
+    """Compare single passes, drawn noise, losses, samples and gradients of one case."""
     batch, arrays = case.batch(), case.recorded_f32
     x, time = arrays["suffix/noisy_actions"], arrays["suffix/time"]
     yield from case.compare(compiled(case.model, _passes)(batch, x, time))
-    yield from _drawn(case)
-    yield from _losses(case, batch)
-    yield from _samples(case, batch)
+    yield from case.compare(_drawn(case))
+    yield from case.compare(_losses(case, batch))
+    yield from case.compare(_samples(case, batch), limit=LOOP)
 
     def loss(model: Pi0, batch: ModelInput) -> jax.Array:
         return model.loss(batch, arrays["in/actions"], arrays["loss/noise"], arrays["loss/time"])
@@ -74,15 +75,15 @@ def _passes(model: Pi0, batch: ModelInput, x: jax.Array, time: jax.Array) -> dic
     return arrays
 
 
-def _drawn(case: Case) -> Iterator[ArrayComparison]:
+def _drawn(case: Case) -> dict[str, jax.Array]:
     if "loss/rng_key_data" not in case.recorded:
-        return
+        return {}
     key = jax.random.wrap_key_data(jnp.asarray(case.recorded["loss/rng_key_data"]))
     seed = int(case.recorded["loss/rng_key_data"][1]) - LOSS_KEY_OFFSET
     actions = case.recorded["in/actions"]
     noise, time = training_noise_and_time(key, *actions.shape)
     x, velocity = flow_target(jnp.asarray(actions), noise, time)
-    drawn = {
+    return {
         "loss/rng_split3_key_data": jax.random.key_data(jax.random.split(key, 3)),
         "loss/noise": noise,
         "loss/time": time,
@@ -90,31 +91,29 @@ def _drawn(case: Case) -> Iterator[ArrayComparison]:
         "loss/u_t": velocity,
         "sample/rng_noise": jax.random.normal(jax.random.key(seed + SAMPLE_KEY_OFFSET), actions.shape),
     }
-    yield from case.compare(drawn)
 
 
-def _losses(case: Case, batch: ModelInput) -> Iterator[ArrayComparison]:
+def _losses(case: Case, batch: ModelInput) -> dict[str, jax.Array]:
     arrays = case.recorded_f32
     loss = compiled(case.model, Pi0.loss)
     drawn = arrays["in/actions"], arrays["loss/noise"], arrays["loss/time"]
-    losses = {
+    return {
         "loss/loss": loss(batch, *drawn),
         "loss/loss_all_cams_valid": loss(case.batch(all_cameras_valid=True), *drawn),
     }
-    yield from case.compare(losses)
 
 
-def _samples(case: Case, batch: ModelInput) -> Iterator[ArrayComparison]:
+def _samples(case: Case, batch: ModelInput) -> dict[str, Any]:
     sample = compiled(case.model, Pi0.sample_actions, static_argnums=3)
     noise = case.recorded_f32["suffix/noisy_actions"]
-    samples = {f"sample/actions_{steps}": sample(batch, noise, steps) for steps in (1, 5, 10)}
+    samples: dict[str, Any] = {f"sample/actions_{steps}": sample(batch, noise, steps) for steps in (1, 5, 10)}
     if case.precision == "f32":
         second = jax.tree.map(lambda array: array[1:], batch)
         samples["sample/actions_10_elem1"] = sample(second, noise[1:], 10)
         samples["sample/actions_10_rng"] = sample(batch, case.recorded_f32["sample/rng_noise"], 10)
         for steps in (5, 10):
             samples |= _trajectory(case, batch, noise, steps)
-    yield from case.compare(samples, limit=LOOP)
+    return samples
 
 
 def _trajectory(case: Case, batch: ModelInput, noise: np.ndarray, steps: int) -> dict[str, np.ndarray]:

@@ -1,6 +1,6 @@
-"""The small models of a folder of recordings, computed here and compared array by array.
+"""Recorded small models, rebuilt with their recorded parameters.
 
-A folder holds `cases.json`, and per case `params_<case>.npz` and `out_<case>_<precision>.npz`.
+A folder of recordings holds `cases.json`, and per case `params_<case>.npz` and `out_<case>_<precision>.npz`.
 
 Precisions: `f32`; `bf16train` (float32 parameters, bfloat16 arithmetic, as the reference trains);
 `bf16infer` (bfloat16 parameters and arithmetic, as it serves).
@@ -9,9 +9,9 @@ Limits: float32 arrays by relative rms difference, 2e-5 after one pass and 2e-4 
 gradient. A bfloat16 array may differ from the recorded one by as much as the reference's own
 bfloat16 differs from its float32.
 
-That distance is one draw of the rounding noise. From n numbers it estimates the noise to within
-1/sqrt(2n), half of it for n = 2. So an array of few numbers is judged together with those of the same
-quantity for the case's other inputs, as one array; what it is alone is shown too.
+That difference is one draw of the rounding noise. From n entries it estimates the noise to within 1/sqrt(2n), half
+of it for n = 2. An array of few entries is therefore judged together with those of the same quantity for the
+case's other inputs, as one array.
 """
 
 from __future__ import annotations
@@ -23,64 +23,36 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import jax
 import numpy as np
 from flax import nnx
 
-from simloop.harness.parity.comparison import ArrayComparison
+from simloop.harness.parity.comparison import ONE_PASS, ArrayComparison, Arrays, identical, load_arrays, rms
 from simloop.policies.models.configs import ModelConfig
 from simloop.policies.models.model_input import ModelInput
-from simloop.policies.models.parameters import FlatParameters, model_from, named_leaves
+from simloop.policies.models.parameters import model_from, named_leaves
 
 Precision = Literal["f32", "bf16train", "bf16infer"]
 PRECISIONS: tuple[Precision, ...] = ("f32", "bf16train", "bf16infer")
-Recorded: TypeAlias = Mapping[str, np.ndarray]
 
-ONE_PASS = 2e-5
-"""Relative rms limit of float32 arrays behind at most one pass through the model."""
 LOOP = 2e-4
-"""The same behind a sampling loop, and for gradients."""
-
-FEW_NUMBERS = 16
-"""A bfloat16 array with fewer is judged with the same quantity's arrays for other inputs."""
+"""Limit like `ONE_PASS`, after a sampling loop and for gradients."""
+FEW_ENTRIES = 16
+"""A bfloat16 array with fewer is judged together with the same quantity for other inputs."""
 OTHER_INPUT = "_all_cams_valid"
-"""Ends the name of an array that was recorded for the case's second input."""
-
+"""Suffix of arrays recorded for the case's second input."""
 ZERO_GRADIENT = "key/bias"
-"""A key bias moves all logits of a query alike, so its gradient is 0 but for rounding; the limit is
+"""A key bias shifts all logits of a query by the same amount, so its gradient is 0 but for rounding. The limit is
 relative to the gradient of the query bias beside it."""
 
 
 def case_names(golden: Path) -> list[str]:
-    """Cases of a folder whose parameters are present."""
+    """Return the cases of a folder whose parameters are present."""
     cases = golden / "cases.json"
-    if not cases.exists():
-        return []
-    return [
-        name for name in json.loads(cases.read_text())["cases"] if _parameters_file(golden, name).exists()
-    ]
-
-
-def checks(golden: Path) -> Iterator[ArrayComparison]:
-    """Every recorded array of every case that is present."""
-    for name in case_names(golden):
-        yield from case_checks(golden, name)
-
-
-def case_checks(golden: Path, name: str) -> Iterator[ArrayComparison]:
-    """Every recorded array of one case, in every precision that is present."""
-    from simloop.harness.parity import flow_models, token_models
-
-    for precision in PRECISIONS:
-        if not _outputs_file(golden, name, precision).exists():
-            continue
-        case = Case(golden, name, precision)
-        family = token_models if case.config.action_expert is None else flow_models
-        yield from family.checks(case)
-        # Each case compiles its own functions; the maps of all of them would exceed vm.max_map_count.
-        jax.clear_caches()
+    names = json.loads(cases.read_text())["cases"] if cases.exists() else {}
+    return [name for name in names if (golden / f"params_{name}.npz").exists()]
 
 
 @dataclass(frozen=True)
@@ -93,29 +65,34 @@ class Case:
 
     @cached_property
     def config(self) -> ModelConfig:
-        """The model as it was recorded."""
+        """Configuration of the model."""
         case = json.loads((self.golden / "cases.json").read_text())["cases"][self.name]
         return ModelConfig.from_case(case, dtype="float32" if self.precision == "f32" else "bfloat16")
 
     @cached_property
-    def recorded(self) -> Recorded:
-        """What the reference computed in this precision."""
-        return _load(_outputs_file(self.golden, self.name, self.precision))
+    def recorded(self) -> Arrays:
+        """Outputs of the reference in this precision; empty if there are none."""
+        return load_arrays(self.golden / f"out_{self.name}_{self.precision}.npz")
 
     @cached_property
-    def recorded_f32(self) -> Recorded:
-        """Inputs, and what the reference computed in float32."""
-        return _load(_outputs_file(self.golden, self.name, "f32"))
+    def recorded_f32(self) -> Arrays:
+        """Inputs, and outputs of the reference in float32."""
+        return load_arrays(self.golden / f"out_{self.name}_f32.npz")
 
     @cached_property
     def model(self) -> Any:
         """The model with the recorded parameters."""
         dtype = "bfloat16" if self.precision == "bf16infer" else "float32"
-        return model_from(self.config, _load(_parameters_file(self.golden, self.name)), dtype=dtype)
+        return model_from(self.config, load_arrays(self.golden / f"params_{self.name}.npz"), dtype=dtype)
 
     def batch(self, *, prompt: str = "in", all_cameras_valid: bool = False) -> ModelInput:
-        """The recorded input; `prompt` is `in`, or `in_prefix` for a prompt without answer."""
-        arrays, images = self.recorded_f32, _load(self.golden / "inputs_images.npz")
+        """Return the recorded input.
+
+        Args:
+          prompt: `in`, or `in_prefix` for a prompt without answer.
+          all_cameras_valid: Whether to return the second input, in which no camera is masked.
+        """
+        arrays, images = self.recorded_f32, load_arrays(self.golden / "inputs_images.npz")
         masks = {camera: arrays[f"in/image_mask/{camera}"] for camera in self.config.cameras}
         if all_cameras_valid:
             masks = {camera: np.ones_like(mask) for camera, mask in masks.items()}
@@ -130,43 +107,39 @@ class Case:
         )
 
     def compare(self, computed: Mapping[str, Any], *, limit: float = ONE_PASS) -> Iterator[ArrayComparison]:
-        """Computed arrays, by their recorded names, against those of them that were recorded."""
-        recorded = {name: np.asarray(got) for name, got in computed.items() if name in self.recorded}
-        compared = {name: self._comparison(name, got, limit) for name, got in recorded.items()}
+        """Compare those of the computed arrays, by name, that were recorded."""
+        compared = {
+            name: self._comparison(name, np.asarray(got), limit)
+            for name, got in computed.items()
+            if name in self.recorded
+        }
         for name, comparison in compared.items():
             quantity = name.removesuffix(OTHER_INPUT)
             pool = [compared[one] for one in (quantity, quantity + OTHER_INPUT) if one in compared]
-            few = comparison.measure == "rms_absolute" and comparison.wanted.size < FEW_NUMBERS
+            few = comparison.measure == "rms_absolute" and comparison.wanted.size < FEW_ENTRIES
             if few and len(pool) > 1:
                 comparison = dataclasses.replace(comparison, pool=tuple(pool))
             yield comparison
 
     def label(self, name: str) -> str:
-        """How an array is called in the list of results."""
+        """Return the name of an array in the list of results."""
         return f"{self.name}/{self.precision}/{name}"
 
     def _comparison(self, name: str, got: np.ndarray, limit: float) -> ArrayComparison:
         wanted, label = self.recorded[name], self.label(name)
         if wanted.dtype.kind in "biu":
-            differing = 0.0
-            if self.precision != "f32":
-                differing = float(np.sum(wanted != self.recorded_f32[name]))
-            return ArrayComparison(label, wanted, got, differing, "identical")
+            in_float32 = wanted if self.precision == "f32" else self.recorded_f32[name]
+            return identical(label, wanted, got, differing=float(np.sum(wanted != in_float32)))
+        got = got.astype(np.float32)
         if self.precision == "f32":
-            return ArrayComparison(label, wanted, np.asarray(got, np.float32), limit)
-        own_distance = _rms(wanted - self.recorded_f32[name])
-        # Where the reference computes the same in both precisions, the limit of float32 holds.
-        return ArrayComparison(
-            label,
-            wanted,
-            np.asarray(got, np.float32),
-            max(own_distance, limit * _rms(wanted)),
-            "rms_absolute",
-        )
+            return ArrayComparison(label, wanted, got, limit)
+        # The limit of float32 holds where the reference computes the same in both precisions.
+        limit = max(rms(wanted - self.recorded_f32[name]), limit * rms(wanted))
+        return ArrayComparison(label, wanted, got, limit, "rms_absolute")
 
 
 def gradient_checks(case: Case, loss: Callable[..., jax.Array], *args: Any) -> Iterator[ArrayComparison]:
-    """The gradients of a mean loss: per parameter its norm, its sum and its product with a fixed vector."""
+    """Compare gradients of a mean loss: per parameter its norm, its sum and its product with a fixed vector."""
     if "grad/loss_mean" not in case.recorded:
         return
     graph, state = nnx.split(case.model)
@@ -180,30 +153,11 @@ def gradient_checks(case: Case, loss: Callable[..., jax.Array], *args: Any) -> I
     zeros = {name: summaries.pop(name) for name in list(summaries) if name.endswith(ZERO_GRADIENT)}
     yield from case.compare(summaries, limit=LOOP)
     for name, got in zeros.items():
-        beside = case.recorded[name.replace(ZERO_GRADIENT, "query/bias")]
-        yield ArrayComparison(
-            case.label(name), case.recorded[name], got, ONE_PASS * _rms(beside), "rms_absolute"
-        )
+        limit = ONE_PASS * rms(case.recorded[name.replace(ZERO_GRADIENT, "query/bias")])
+        yield ArrayComparison(case.label(name), case.recorded[name], got, limit, "rms_absolute")
 
 
 def _summary(name: str, gradient: jax.Array) -> np.ndarray:
     g = np.asarray(gradient).astype(np.float64)
     direction = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(g.shape)
     return np.array([np.sqrt((g**2).sum()), g.sum(), (g * direction).sum()])
-
-
-def _parameters_file(golden: Path, name: str) -> Path:
-    return golden / f"params_{name}.npz"
-
-
-def _outputs_file(golden: Path, name: str, precision: Precision) -> Path:
-    return golden / f"out_{name}_{precision}.npz"
-
-
-def _load(path: Path) -> FlatParameters:
-    with np.load(path) as arrays:
-        return dict(arrays)
-
-
-def _rms(array: np.ndarray | np.floating) -> float:
-    return float(np.sqrt(np.mean(np.square(array.astype(np.float64)))))

@@ -1,4 +1,4 @@
-"""Whole policies, from a robot's observation to its actions, against recordings of the reference."""
+"""Comparisons of whole policies, from a robot's observation to its actions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ import numpy as np
 
 from simloop.harness.adapters import aloha, droid, libero
 from simloop.harness.adapters.openpi_observation import ModelView
-from simloop.harness.parity.comparison import ArrayComparison
+from simloop.harness.parity.comparison import (
+    ArrayComparison,
+    Arrays,
+    close,
+    identical,
+    load_arrays,
+    recorded_observation,
+)
 from simloop.policies.checkpoints import open_checkpoint
 from simloop.policies.inference.flat_jit import compiled
 from simloop.policies.inference.model_policy import ModelPolicy, PolicyTokenizers, batch_of
@@ -28,23 +35,22 @@ from simloop.policies.tokenizers.fast_actions import load_fast_actions
 from simloop.policies.tokenizers.sentencepiece_model import load_sentencepiece
 from simloop.policies.transforms.normalization import load_norm_stats
 
-NUMBERS = 1e-6
+EXACT = 1e-6
 BFLOAT16 = 0.01
-"""Relative rms of actions that bfloat16 models sampled. Two compilations of the reference itself,
-with excess precision on and off, differ by about 0.008."""
-IMAGE_STRIDE = 8  # Recorded images keep every eighth pixel.
-
-Arrays = Mapping[str, np.ndarray]
+"""Relative rms difference of actions sampled by bfloat16 models. Two compilations of the reference itself, with
+excess precision on and off, differ by about 0.008."""
+IMAGE_STRIDE = 8
+"""Recorded images keep every eighth pixel."""
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """How a recorded policy was made."""
+    """Construction of a recorded policy."""
 
     case: str
-    """Entry of `cases.json` that its model is."""
+    """Case in `cases.json` of its model."""
     weights: str
-    """Checkpoint below `ckpt/` that holds its weights."""
+    """Checkpoint below `ckpt/` with its weights."""
     asset_id: str
     view: Callable[[Mapping[str, object]], ModelView]
     robot_actions: Callable[[np.ndarray], np.ndarray]
@@ -70,7 +76,7 @@ RECORDED = {
         "pi0fast_dummy",
         "pi0_fast_libero/100",
         change_model={"cameras": FLOW_CAMERAS},
-        # The recording applied quantiles, unlike what the published weights were trained with.
+        # The recording applied quantiles; the published weights were trained with another normalization.
         change_preset={"normalization": "quantile"},
         **_LIBERO,
     ),
@@ -81,23 +87,20 @@ RECORDED = {
     ),
 }
 PRESET_OF = {"pi0_aloha": "pi0_base"}
-"""Where a recorded policy has another name than the preset."""
+"""Presets of recorded policies that have another name."""
 
 
 def checks(golden: Path) -> Iterator[ArrayComparison]:
-    """Compare every `policy_*.npz` that is there."""
+    """Compare every `policy_*.npz`."""
     for name, recorded in RECORDED.items():
-        file = golden / f"policy_{name}.npz"
-        if file.exists():
-            with np.load(file) as npz:
-                arrays = dict(npz)
+        if arrays := load_arrays(golden / f"policy_{name}.npz"):
             yield from _policy(golden, name, recorded, arrays)
             jax.clear_caches()
 
 
 def _policy(golden: Path, name: str, recorded: Recorded, arrays: Arrays) -> Iterator[ArrayComparison]:
     policy = _load(golden, name, recorded)
-    view = recorded.view(_observation(arrays))
+    view = recorded.view(recorded_observation(arrays, "obs/", "images."))
     query = Query(
         task="",
         instruction=view.instruction or "",
@@ -113,31 +116,31 @@ def _policy(golden: Path, name: str, recorded: Recorded, arrays: Arrays) -> Iter
 
 
 def _inputs(name: str, policy: ModelPolicy, query: Query, arrays: Arrays) -> Iterator[ArrayComparison]:
-    """What reaches the model. Cameras that are masked in the recording do not reach ours."""
+    """Compare the inputs of the model. Our encoder omits the cameras that are masked in the recording."""
     row = policy.encoder.encode(query)
     prefix = f"policies/{name}/inputs"
-    if row.state.any():  # Models that do not read the state are not given it.
+    if row.state.any():  # Models that do not read the state get zeros.
         wanted = arrays["inputs/state"]
         state = row.state if policy.preset.action_tokens is None else row.state[: wanted.size]
-        yield ArrayComparison(f"{prefix}/state", wanted, state, NUMBERS, "max")
+        yield close(f"{prefix}/state", wanted, state, EXACT)
     for camera in policy.preset.model.cameras:
         seen = bool(arrays[f"inputs/image_mask/{camera}"])
-        got = np.array(camera in row.images)
-        yield ArrayComparison(f"{prefix}/image_mask/{camera}", np.array(seen), got, 0.0, "identical")
+        yield identical(f"{prefix}/image_mask/{camera}", seen, camera in row.images)
         if seen:
             image = row.images[camera][::IMAGE_STRIDE, ::IMAGE_STRIDE]
-            wanted = arrays[f"inputs/image/{camera}"]
-            yield ArrayComparison(f"{prefix}/image/{camera}", wanted, image, 0.0, "identical")
+            yield identical(f"{prefix}/image/{camera}", arrays[f"inputs/image/{camera}"], image)
     for ours, key in ((row.tokens, "tokenized_prompt"), (row.token_mask, "tokenized_prompt_mask")):
         wanted = arrays[f"inputs/{key}"]
-        padded = np.pad(ours, (0, wanted.size - ours.size))  # Ours is filled up only as far as it must.
-        yield ArrayComparison(f"{prefix}/{key}", wanted, padded, 0.0, "identical")
+        padded = np.pad(
+            ours, (0, wanted.size - ours.size)
+        )  # Our prompts have the shortest length that holds them.
+        yield identical(f"{prefix}/{key}", wanted, padded)
 
 
 def _sampled(
     name: str, recorded: Recorded, policy: ModelPolicy, query: Query, arrays: Arrays
 ) -> Iterator[ArrayComparison]:
-    """Actions from the recorded noise."""
+    """Compare actions sampled from the recorded noise."""
     flow_steps = policy.preset.flow_steps
     sample = compiled(
         policy.model, lambda model, batch, noise: model.sample_actions(batch, noise, flow_steps)
@@ -156,15 +159,15 @@ def _sampled(
 def _decoded(
     name: str, recorded: Recorded, policy: ModelPolicy, query: Query, arrays: Arrays
 ) -> Iterator[ArrayComparison]:
-    """Actions from recorded tokens: of a perfect answer, and of one that spells none."""
+    """Compare actions decoded from recorded tokens: of a valid answer, and of an invalid one."""
     for tokens, key in (("ideal_tokens", "ideal_actions"), ("raw_tokens", "actions")):
         output = arrays[tokens].reshape(-1).astype(np.int32)
         got = recorded.robot_actions(policy.chunk_from(query, output).actions)
-        yield ArrayComparison(f"policies/{name}/{key}", arrays[key], got, NUMBERS, "max")
+        yield close(f"policies/{name}/{key}", arrays[key], got, EXACT)
 
 
 def _load(golden: Path, name: str, recorded: Recorded) -> ModelPolicy:
-    """The policy as the reference assembled it: everything in bfloat16, the stand-in tokenizers."""
+    """Load the policy as it was recorded: everything in bfloat16, with the substitute tokenizers in `standin/`."""
     chosen = _small_preset(golden, name, recorded)
     text = load_sentencepiece(golden / "standin" / "paligemma_tokenizer.model")
     tokenizers = PolicyTokenizers(text)
@@ -179,7 +182,7 @@ def _load(golden: Path, name: str, recorded: Recorded) -> ModelPolicy:
 
 
 def _small_preset(golden: Path, name: str, recorded: Recorded) -> Preset:
-    """The preset with the small model of the recording."""
+    """Return the preset with the small model of the recording."""
     case = json.loads((golden / "cases.json").read_text())["cases"][recorded.case]
     model = ModelConfig.from_case(case, dtype="bfloat16")
     full = preset(PRESET_OF.get(name, name))
@@ -190,12 +193,3 @@ def _small_preset(golden: Path, name: str, recorded: Recorded) -> Preset:
         on_failure="zeros",
         **recorded.change_preset,
     )
-
-
-def _observation(arrays: Arrays) -> dict[str, object]:
-    """The recorded observation with its own keys; `.` stands for a slash in them."""
-    flat = {name.removeprefix("obs/"): array for name, array in arrays.items() if name.startswith("obs/")}
-    images = {name.removeprefix("images."): a for name, a in flat.items() if name.startswith("images.")}
-    if images:
-        return {"images": images, **{name: a for name, a in flat.items() if not name.startswith("images.")}}
-    return {name.replace(".", "/"): array for name, array in flat.items()}

@@ -1,8 +1,8 @@
-"""Robot conventions against recordings of the reference."""
+"""Comparisons of robot conventions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +10,14 @@ import numpy as np
 
 from simloop.harness.adapters import aloha, droid, libero
 from simloop.harness.adapters.openpi_observation import ModelView, filled_cameras
-from simloop.harness.parity.comparison import ArrayComparison
+from simloop.harness.parity.comparison import (
+    ArrayComparison,
+    Arrays,
+    close,
+    identical,
+    load_arrays,
+    recorded_observation,
+)
 from simloop.policies.models.configs import FAST_CAMERAS, FLOW_CAMERAS
 
 LIMIT = 1e-6
@@ -21,17 +28,14 @@ GRIPPER_MAPS = {
     "from_angular_inv": aloha.pi_command_from_servo_fraction,
 }
 
-Arrays = Mapping[str, np.ndarray]
 View = Callable[[dict[str, object]], ModelView]
 
 
 def checks(golden: Path) -> Iterator[ArrayComparison]:
-    """Compare everything in `robots.npz`, if it is there."""
-    file = golden / "robots.npz"
-    if not file.exists():
+    """Compare everything in `robots.npz`."""
+    arrays = load_arrays(golden / "robots.npz")
+    if not arrays:
         return
-    with np.load(file) as npz:
-        arrays = dict(npz)
     yield from _aloha(arrays)
     for family in ("pi0", "pi05", "pi0_fast"):
         fast = family == "pi0_fast"
@@ -42,7 +46,7 @@ def checks(golden: Path) -> Iterator[ArrayComparison]:
         )
     for name, robot in (("libero", libero.PANDA), ("droid", droid.DROID)):
         got = robot.robot_actions(arrays["outputs/in"])
-        yield _close(f"robots/outputs/{name}", arrays[f"outputs/{name}"], got)
+        yield close(f"robots/outputs/{name}", arrays[f"outputs/{name}"], got, LIMIT)
 
 
 def _aloha(arrays: Arrays) -> Iterator[ArrayComparison]:
@@ -54,47 +58,31 @@ def _aloha(arrays: Arrays) -> Iterator[ArrayComparison]:
             yield from _inputs(arrays, name, view, FLOW_CAMERAS, False)
             actions = arrays[f"{name}/in/actions"]
             wanted = arrays[f"{name}/out/actions"]
-            yield _close(f"robots/{name}/actions", wanted, aloha.pi_actions(actions) if adapt else actions)
+            got = aloha.pi_actions(actions) if adapt else actions
+            yield close(f"robots/{name}/actions", wanted, got, LIMIT)
         given = arrays[f"aloha/outputs_in_adapt{int(adapt)}"]
         wanted = arrays[f"aloha/outputs_adapt{int(adapt)}"]
         got = convention.robot_actions(given)
-        yield _close(f"robots/aloha/outputs_adapt{int(adapt)}", wanted, got)
+        yield close(f"robots/aloha/outputs_adapt{int(adapt)}", wanted, got, LIMIT)
     for name, convert in GRIPPER_MAPS.items():
         wanted, x = arrays[f"aloha/gripper/{name}"], arrays["aloha/gripper/x"]
-        yield _close(f"robots/aloha/gripper/{name}", wanted, convert(x))
+        yield close(f"robots/aloha/gripper/{name}", wanted, convert(x), LIMIT)
 
 
 def _inputs(
     arrays: Arrays, name: str, model_view: View, cameras: tuple[str, ...], absent_counts: bool
 ) -> Iterator[ArrayComparison]:
-    """State, images, masks and instruction that a robot's observation turns into."""
-    view = model_view(_observation(arrays, f"{name}/in/"))
+    """Compare the state, images, masks and instruction that a robot's observation is converted to."""
+    view = model_view(recorded_observation(arrays, f"{name}/in/", "images/"))
     images, masks = filled_cameras(view, cameras, absent_counts=absent_counts)
-    yield _close(f"robots/{name}/state", arrays[f"{name}/out/state"], view.state)
+    yield close(f"robots/{name}/state", arrays[f"{name}/out/state"], view.state, LIMIT)
     for camera in cameras:
         wanted, mask = arrays[f"{name}/out/image/{camera}"], arrays[f"{name}/out/image_mask/{camera}"]
-        yield ArrayComparison(f"robots/{name}/image/{camera}", wanted, images[camera], 0.0, "identical")
-        yield ArrayComparison(
-            f"robots/{name}/image_mask/{camera}", mask, np.array(masks[camera]), 0.0, "identical"
-        )
+        yield identical(f"robots/{name}/image/{camera}", wanted, images[camera])
+        yield identical(f"robots/{name}/image_mask/{camera}", mask, masks[camera])
     wanted = _characters(str(arrays[f"{name}/out/prompt"]))
-    yield ArrayComparison(
-        f"robots/{name}/prompt", wanted, _characters(view.instruction or ""), 0.0, "identical"
-    )
-
-
-def _observation(arrays: Arrays, prefix: str) -> dict[str, object]:
-    """The recorded observation with its own keys; `.` stands for a slash in them."""
-    found = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-    images = {name.removeprefix("images/"): a for name, a in found.items() if name.startswith("images/")}
-    if images:
-        return {"images": images, **{name: a for name, a in found.items() if not name.startswith("images/")}}
-    return {name.replace(".", "/"): array for name, array in found.items()}
+    yield identical(f"robots/{name}/prompt", wanted, _characters(view.instruction or ""))
 
 
 def _characters(text: str) -> np.ndarray:
     return np.array([ord(character) for character in text])
-
-
-def _close(name: str, wanted: np.ndarray, got: np.ndarray) -> ArrayComparison:
-    return ArrayComparison(name, wanted, got, LIMIT, "max")

@@ -1,45 +1,63 @@
-"""The command `simloop parity`: every recorded array, what is computed for it, and the verdict."""
+"""`simloop parity`: compare every recorded array with the one computed here, and print the results."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import jax
+
 from simloop.harness.parity import (
     checkpoints,
-    image_encoder,
-    models,
+    flow_models,
     policies_whole,
     robots,
+    token_models,
     tokenizers,
     transforms,
     units,
-    vit,
+    vision,
 )
 from simloop.harness.parity.comparison import ArrayComparison
+from simloop.harness.parity.models import PRECISIONS, Case, case_names
 from simloop.harness.parity.xla_flags import use_recorded_rounding
 
+Checks = Callable[[Path], Iterator[ArrayComparison]]
 
-def families(golden: Path) -> dict[str, Iterator[ArrayComparison]]:
-    """The checks by name. Nothing is computed before a family is iterated."""
-    cases = {name: models.case_checks(golden, name) for name in models.case_names(golden)}
-    return {
-        "units": units.checks(golden),
-        "image_encoder": image_encoder.checks(golden),
-        "checkpoints": checkpoints.checks(golden),
-        "tokenizers": tokenizers.checks(golden),
-        "transforms": transforms.checks(golden),
-        "robots": robots.checks(golden),
-        "vit": vit.checks(golden),
-        "policies": policies_whole.checks(golden),
-        **cases,
-    }
+FAMILIES: dict[str, Checks] = {
+    "units": units.checks,
+    "image_encoder": vision.image_encoder_checks,
+    "checkpoints": checkpoints.checks,
+    "tokenizers": tokenizers.checks,
+    "transforms": transforms.checks,
+    "robots": robots.checks,
+    "vit": vision.vit_checks,
+    "policies": policies_whole.checks,
+}
+"""Comparisons that need no case of `cases.json`, by name."""
+
+
+def families(golden: Path) -> dict[str, Checks]:
+    """Return all comparisons by name: `FAMILIES`, and one per recorded case."""
+    return {**FAMILIES, **{name: partial(case_checks, name=name) for name in case_names(golden)}}
+
+
+def case_checks(golden: Path, name: str) -> Iterator[ArrayComparison]:
+    """Compare every recorded array of one case, in every precision that was recorded."""
+    for precision in PRECISIONS:
+        case = Case(golden, name, precision)
+        if not case.recorded:
+            continue
+        model = token_models if case.config.action_expert is None else flow_models
+        yield from model.checks(case)
+        # Each case compiles its own functions; the memory maps of all of them would exceed vm.max_map_count.
+        jax.clear_caches()
 
 
 def main(golden_dir: Path, only: str | None = None) -> int:
-    """Print a line per array, and how many are beyond their limit.
+    """Print a line per array, and the number of arrays beyond their limits.
 
     Args:
       golden_dir: Folder of recordings.
@@ -50,7 +68,7 @@ def main(golden_dir: Path, only: str | None = None) -> int:
       are not, 2 if there is nothing to compare.
     """
     if not golden_dir.is_dir():
-        print(f"Recordings are read from a folder; {golden_dir} is none.", file=sys.stderr)
+        print(f"Recordings are read from a folder; {golden_dir} is not one.", file=sys.stderr)
         return 2
     selected = families(golden_dir)
     if only is not None:
@@ -59,19 +77,19 @@ def main(golden_dir: Path, only: str | None = None) -> int:
             return 2
         selected = {only: selected[only]}
 
-    use_recorded_rounding()  # Before the first family is iterated, which starts JAX's backend.
-    arrays = beyond = alone = 0
+    use_recorded_rounding()  # Before the first comparison, which starts JAX's backend.
+    arrays = beyond = pooled = 0
     say = partial(print, flush=True)
     say(f"{'array':<72} {'shape':<18} {'max':>9} {'rms rel':>9} {'limit':>9}")
-    for family in selected.values():
-        for comparison in family:
+    for checks in selected.values():
+        for comparison in checks(golden_dir):
             say(line(comparison))
             arrays += 1
             beyond += not comparison.passed
-            alone += comparison.passed and not comparison.passed_alone
-    if alone:
+            pooled += comparison.passed and not comparison.passed_alone
+    if pooled:
         say(
-            f"{alone} beyond the limit of their own few numbers, within that of all recorded inputs of the case"
+            f"{pooled} beyond the limit of their own few entries, within that of all recorded inputs of the case"
         )
     say(f"{arrays} arrays, {beyond} beyond their limit")
     if arrays == 0:
@@ -81,7 +99,7 @@ def main(golden_dir: Path, only: str | None = None) -> int:
 
 
 def line(comparison: ArrayComparison) -> str:
-    """One line of the list: name, shape, largest and relative rms difference, limit and verdict."""
+    """Format a comparison: name, shape, largest and relative rms difference, limit and verdict."""
     shape = "x".join(map(str, comparison.wanted.shape)) or "scalar"
     measure = "" if comparison.measure == "rms" else f" {comparison.measure}"
     pooled = ""

@@ -1,4 +1,4 @@
-"""pi0-FAST against its recordings."""
+"""Comparisons of pi0-FAST."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simloop.harness.parity.comparison import ArrayComparison
+from simloop.harness.parity.comparison import ArrayComparison, close, identical
 from simloop.harness.parity.models import LOOP, Case, gradient_checks
 from simloop.policies.inference.flat_jit import compiled
 from simloop.policies.models.attention import block_mask
@@ -17,16 +17,16 @@ from simloop.policies.models.parameters import flatten, model_from
 from simloop.policies.models.pi0_fast import END_TOKEN, GeneratedTokens, Pi0Fast, ReadPrompt, align_right
 
 CLEAR_GAP = 1e-3
-"""Where the two best float32 logits are closer, rounding may decide between them."""
+"""Difference of the two best float32 logits below which rounding may decide between them."""
 
 TOKEN_TABLE = "PaliGemma/llm/embedder/input_embedding"
 
 
 def checks(case: Case) -> Iterator[ArrayComparison]:
-    """Embeddings, losses, alignment, generated tokens and gradients of one case."""
+    """Compare embeddings, losses, alignment, generated tokens and gradients of one case."""
     batch, prompt = case.batch(), case.batch(prompt="in_prefix")
     yield from case.compare(compiled(case.model, _embedded)(batch))
-    yield from _losses(case, batch)
+    yield from case.compare(_losses(case, batch))
     yield from case.compare(compiled(case.model, _aligned)(prompt))
     for all_valid, suffix in ((False, ""), (True, "_all_cams_valid")):
         prompt = case.batch(prompt="in_prefix", all_cameras_valid=all_valid)
@@ -48,7 +48,7 @@ def _embedded(model: Pi0Fast, batch: ModelInput) -> dict[str, jax.Array]:
     }
 
 
-def _losses(case: Case, batch: ModelInput) -> Iterator[ArrayComparison]:
+def _losses(case: Case, batch: ModelInput) -> dict[str, jax.Array]:
     def predict(model: Pi0Fast, batch: ModelInput) -> tuple[jax.Array, jax.Array, jax.Array]:
         outputs = model.predicting_outputs(batch)
         return model.loss(batch), outputs, model.transformer.logits(outputs)
@@ -56,14 +56,13 @@ def _losses(case: Case, batch: ModelInput) -> Iterator[ArrayComparison]:
     predict_batch = compiled(case.model, predict)
     loss, outputs, logits = predict_batch(batch)
     loss_all_valid, _, _ = predict_batch(case.batch(all_cameras_valid=True))
-    losses = {
+    return {
         "loss/loss": loss,
         "loss/loss_all_cams_valid": loss_all_valid,
         "loss/prelogits_text": outputs,
         "loss/logits_argmax": logits.argmax(axis=-1),
         "loss/logits_head": logits[:, ::7, :16],
     }
-    yield from case.compare(losses)
 
 
 def _aligned(model: Pi0Fast, batch: ModelInput) -> dict[str, jax.Array]:
@@ -83,13 +82,7 @@ def _generated(case: Case, prompt: ModelInput, suffix: str) -> Iterator[ArrayCom
     steps = wanted.shape[1]
     got = np.asarray(_published_loop(case, steps)(prompt).tokens)
     clear = case.recorded[f"sample/step_top2_gap{suffix}"][:steps].T > CLEAR_GAP
-    yield ArrayComparison(
-        case.label(f"sample/tokens{suffix}"),
-        np.where(clear, wanted, 0),
-        np.where(clear, got, 0),
-        0.0,
-        "identical",
-    )
+    yield identical(case.label(f"sample/tokens{suffix}"), np.where(clear, wanted, 0), np.where(clear, got, 0))
     logits = _logits_along(case, prompt, wanted)
     best = np.sort(logits, axis=-1)
     along = {
@@ -101,23 +94,21 @@ def _generated(case: Case, prompt: ModelInput, suffix: str) -> Iterator[ArrayCom
 
 
 def _recorded_tokens_are_best(case: Case, prompt: ModelInput, suffix: str) -> Iterator[ArrayComparison]:
-    """Rounding makes bfloat16 sequences part ways, after which nothing can be compared; so the recorded
-    sequence is read along, and each of its tokens must be the best one here up to that rounding."""
+    """Compare the logits of the recorded tokens with the best logits.
+
+    Rounding makes bfloat16 sequences diverge, after which they cannot be compared. The recorded sequence is therefore
+    read along, and each of its tokens must have the best logit up to that rounding.
+    """
     wanted = case.recorded[f"sample/tokens{suffix}"]
     logits = _logits_along(case, prompt, wanted)[: wanted.shape[1]]
     chosen = np.take_along_axis(logits, wanted.astype(np.int64).T[:, :, None], axis=-1)[:, :, 0]
     rounding = np.abs(case.recorded["loss/logits_head"] - case.recorded_f32["loss/logits_head"]).max()
-    yield ArrayComparison(
-        case.label(f"sample/tokens{suffix} (recorded against best logit)"),
-        logits.max(axis=-1),
-        chosen,
-        2 * float(rounding),
-        "max",
-    )
+    label = case.label(f"sample/tokens{suffix} (recorded against best logit)")
+    yield close(label, logits.max(axis=-1), chosen, 2 * float(rounding))
 
 
 def _logits_along(case: Case, prompt: ModelInput, tokens: np.ndarray) -> np.ndarray:
-    """Logits [m+1, b, v] before each of the given tokens [b, m] and after the last."""
+    """Return logits [m+1, b, v] before each of the given tokens [b, m] and after the last."""
 
     def along(model: Pi0Fast, prompt: ModelInput, tokens: jax.Array) -> jax.Array:
         first, read = model.read_prompt(prompt, tokens.shape[1])
@@ -136,7 +127,7 @@ def _logits_along(case: Case, prompt: ModelInput, tokens: np.ndarray) -> np.ndar
 
 
 def _ended(case: Case) -> Iterator[ArrayComparison]:
-    """Decoding with the end token in mid sequence: its row of the table is swapped with another one."""
+    """Compare decoding with an end token in mid sequence, whose row of the table is swapped with another row."""
     if "eos/swap_token" not in case.recorded:
         return
     flat = {name: np.array(value) for name, value in flatten(case.model).items()}
@@ -158,7 +149,7 @@ def _ended(case: Case) -> Iterator[ArrayComparison]:
         "eos/tokens_elem0_steps4": loop(4, slice(0, 1)),
     }
     for name, got in tokens.items():
-        yield ArrayComparison(case.label(name), case.recorded[name], np.asarray(got), 0.0, "identical")
+        yield identical(case.label(name), case.recorded[name], got)
 
 
 def _published_loop(case: Case, steps: int) -> Callable[[ModelInput], GeneratedTokens]:

@@ -1,15 +1,16 @@
-"""Normalisation, resizing and augmentation against recordings of the reference."""
+"""Comparisons of normalization, image resizing and augmentation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simloop.harness.parity.comparison import ArrayComparison
+from simloop.harness.parity.comparison import ArrayComparison, Arrays, close, identical, load_arrays
 from simloop.policies.transforms import device_images
 from simloop.policies.transforms.augmentation import augment
 from simloop.policies.transforms.normalization import (
@@ -30,48 +31,35 @@ from simloop.policies.transforms.preprocessing import (
     zero_padded,
 )
 
-NUMBERS = 1e-6
-GREY_LEVEL = 1.0  # Of a resized uint8 image: a value half-way between two may round either way.
+EXACT = 1e-6
+GREY_LEVEL = 1.0
+"""Difference of resized uint8 images: a value half-way between two may round either way."""
 RESIZED_FLOAT = 2e-6
-HALF_PRECISION = 5e-4  # Augmented images are recorded in float16, whose steps near ±1 are this wide.
-
-Arrays = Mapping[str, np.ndarray]
+HALF_PRECISION = 5e-4
+"""Augmented images are recorded in float16, with about this distance between numbers near ±1."""
+STATISTICS = ("mean", "std", "q01", "q99")
 
 
 def checks(golden: Path) -> Iterator[ArrayComparison]:
-    """Compare everything in `normalize.npz`, `images.npz` and `augment.npz` that is there."""
+    """Compare everything in `normalize.npz`, `images.npz` and `augment.npz`."""
     for name, compare in (("normalize", _normalize), ("images", _images), ("augment", _augment)):
-        file = golden / f"{name}.npz"
-        if file.exists():
-            with np.load(file) as arrays:
-                yield from compare(dict(arrays))
+        if arrays := load_arrays(golden / f"{name}.npz"):
+            yield from compare(arrays)
 
 
 def _normalize(arrays: Arrays) -> Iterator[ArrayComparison]:
     data, running = arrays["running/data"], RunningStats()
     for batch in (data[:200], data[200:350] * 1.5, data[350:]):
         running.update(batch)
-    measured = running.stats()
-    for name, got in (
-        ("mean", measured.mean),
-        ("std", measured.std),
-        ("q01", measured.q01),
-        ("q99", measured.q99),
-    ):
-        assert got is not None
-        yield _close(f"normalize/running/{name}", arrays[f"running/{name}"], got)
-    text = str(arrays["running/json"])
-    wanted, got = (
-        np.frombuffer(t.encode(), np.uint8) for t in (text, norm_stats_to_json({"state": measured}))
-    )
-    yield ArrayComparison("normalize/running/json", wanted, got, 0.0, "identical")
+    measured, text = running.stats(), str(arrays["running/json"])
+    computed: dict[str, Any] = {f"running/{name}": getattr(measured, name) for name in STATISTICS}
+    written = norm_stats_to_json({"state": measured})
+    yield identical("normalize/running/json", _bytes(text), _bytes(written))
     reread = norm_stats_from_json(text)["state"]
-    yield ArrayComparison(
-        "normalize/running/json_read", arrays["running/mean"], reread.mean, 0.0, "identical"
-    )
+    yield identical("normalize/running/json_read", arrays["running/mean"], reread.mean)
 
     stats = {
-        key: EntryStats(*(arrays[f"stats/{key}/{name}"] for name in ("mean", "std", "q01", "q99")))
+        key: EntryStats(*(arrays[f"stats/{key}/{name}"] for name in STATISTICS))
         for key in ("state", "actions")
     }
     kinds: tuple[tuple[NormalizationKind, str], ...] = (("z_score", "zscore"), ("quantile", "quantile"))
@@ -79,51 +67,42 @@ def _normalize(arrays: Arrays) -> Iterator[ArrayComparison]:
         for key in ("state", "actions"):
             normalizer = Normalizer(kind, stats[key])
             normalized = normalizer.normalize(arrays[f"in/{key}"])
-            wide = normalizer.unnormalize(arrays[f"{recorded}/wide_in_{key}"])
-            back = normalizer.unnormalize(normalized)
-            for name, got in ((key, normalized), (f"roundtrip_{key}", back), (f"wide_{key}", wide)):
-                yield _close(f"normalize/{recorded}/{name}", arrays[f"{recorded}/{name}"], got)
+            computed[f"{recorded}/{key}"] = normalized
+            computed[f"{recorded}/roundtrip_{key}"] = normalizer.unnormalize(normalized)
+            computed[f"{recorded}/wide_{key}"] = normalizer.unnormalize(arrays[f"{recorded}/wide_in_{key}"])
         narrow = Normalizer(kind, stats["state"]).normalize(arrays["in/state"][:5])
-        yield _close(f"normalize/{recorded}/narrow_state", arrays[f"{recorded}/narrow_state"], narrow)
+        computed[f"{recorded}/narrow_state"] = narrow
 
     state, actions, mask = arrays["in/state"], arrays["in/actions"], delta_mask(6, -1)
     delta = delta_actions(actions, state, mask)
-    for name, got in (
-        ("delta/actions", delta),
-        ("delta/absolute", absolute_actions(delta, state, mask)),
-        ("pad/state", zero_padded(state, 32)),
-        ("pad/actions", zero_padded(actions, 32)),
-        ("subsample/actions", subsampled(actions, 2)),
-    ):
-        yield _close(f"normalize/{name}", arrays[name], got)
+    computed |= {
+        "delta/actions": delta,
+        "delta/absolute": absolute_actions(delta, state, mask),
+        "pad/state": zero_padded(state, 32),
+        "pad/actions": zero_padded(actions, 32),
+        "subsample/actions": subsampled(actions, 2),
+    }
+    for name, got in computed.items():
+        yield close(f"normalize/{name}", arrays[name], got, EXACT)
 
 
 def _images(arrays: Arrays) -> Iterator[ArrayComparison]:
-    for name in [
-        key.removesuffix("/in_u8") for key in arrays if key.startswith("resize") and key.endswith("/in_u8")
-    ]:
-        image = arrays[f"{name}/in_u8"]
-        height, width = arrays[f"{name}/pil_u8"].shape[:2]
-        wanted = arrays[f"{name}/pil_u8"]
-        yield ArrayComparison(
-            f"images/{name}/pil_u8", wanted, resize_with_pad(image, height, width), 0.0, "identical"
-        )
-        on_device = np.asarray(device_images.resize_with_pad(jnp.asarray(image), height, width))
-        yield ArrayComparison(f"images/{name}/jax_u8", arrays[f"{name}/jax_u8"], on_device, GREY_LEVEL, "max")
+    resized = [name for name in arrays if name.startswith("resize") and name.endswith("/in_u8")]
+    for name in (name.removesuffix("/in_u8") for name in resized):
+        image, wanted = arrays[f"{name}/in_u8"], arrays[f"{name}/pil_u8"]
+        height, width = wanted.shape[:2]
+        yield identical(f"images/{name}/pil_u8", wanted, resize_with_pad(image, height, width))
+        on_device = device_images.resize_with_pad(jnp.asarray(image), height, width)
+        yield close(f"images/{name}/jax_u8", arrays[f"{name}/jax_u8"], on_device, GREY_LEVEL)
         if f"{name}/jax_f32" in arrays:
-            floats = np.asarray(device_images.resize_with_pad(_as_float(image), height, width))
-            yield ArrayComparison(
-                f"images/{name}/jax_f32", arrays[f"{name}/jax_f32"], floats, RESIZED_FLOAT, "max"
-            )
+            floats = device_images.resize_with_pad(_as_float(image), height, width)
+            yield close(f"images/{name}/jax_f32", arrays[f"{name}/jax_f32"], floats, RESIZED_FLOAT)
     levels = np.broadcast_to(arrays["convert_to_uint8/in"][:, None, None], (6, 1, 3))
     got = uint8_image(levels)[:, 0, 0]
-    yield ArrayComparison("images/convert_to_uint8", arrays["convert_to_uint8/out"], got, 0.0, "identical")
+    yield identical("images/convert_to_uint8", arrays["convert_to_uint8/out"], got)
     if "preprocess/in_u8" in arrays:
-        resized = device_images.resize_with_pad(_as_float(arrays["preprocess/in_u8"]), 224, 224)
-        wanted = arrays["preprocess/out_base"]
-        yield ArrayComparison(
-            "images/preprocess", wanted, np.asarray(resized)[:, ::4, ::4], RESIZED_FLOAT, "max"
-        )
+        base = device_images.resize_with_pad(_as_float(arrays["preprocess/in_u8"]), 224, 224)
+        yield close("images/preprocess", arrays["preprocess/out_base"], base[:, ::4, ::4], RESIZED_FLOAT)
 
 
 def _augment(arrays: Arrays) -> Iterator[ArrayComparison]:
@@ -133,15 +112,15 @@ def _augment(arrays: Arrays) -> Iterator[ArrayComparison]:
     for camera in cameras:
         got = np.asarray(augmented[camera])
         wanted = arrays[f"{camera}/out"].astype(np.float32)
-        yield ArrayComparison(f"augment/{camera}", wanted, got[:, ::2, ::2], HALF_PRECISION, "max")
+        yield close(f"augment/{camera}", wanted, got[:, ::2, ::2], HALF_PRECISION)
         pixels = (1, 2, 3)
-        of_rows = np.stack([got.mean(pixels), got.std(pixels), got.min(pixels), got.max(pixels)])
-        yield _close(f"augment/{camera}/stats", arrays[f"{camera}/out_stats"], of_rows)
+        by_row = np.stack([got.mean(pixels), got.std(pixels), got.min(pixels), got.max(pixels)])
+        yield close(f"augment/{camera}/stats", arrays[f"{camera}/out_stats"], by_row, EXACT)
 
 
 def _as_float(image: np.ndarray) -> jax.Array:
     return jnp.asarray(image).astype(jnp.float32) / 255.0 * 2.0 - 1.0
 
 
-def _close(name: str, wanted: np.ndarray, got: np.ndarray) -> ArrayComparison:
-    return ArrayComparison(name, wanted, got, NUMBERS, "max")
+def _bytes(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode(), np.uint8)

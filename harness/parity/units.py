@@ -1,4 +1,4 @@
-"""The parts of the networks in isolation against their recordings."""
+"""Comparisons of single functions and modules of the networks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from simloop.harness.parity.comparison import ArrayComparison
-from simloop.harness.parity.models import ONE_PASS
+from simloop.harness.parity.comparison import ONE_PASS, ArrayComparison, Arrays, below, identical, load_arrays
 from simloop.policies.models.attention import block_mask, rotate, rotation
 from simloop.policies.models.configs import GemmaConfig, LoraConfig
 from simloop.policies.models.experts import GatedMlp
@@ -23,16 +22,14 @@ from simloop.policies.models.pi0_fast import align_right
 from simloop.policies.models.projections import Einsum
 
 BF16_ROUNDING = 2.0**-9
-"""Half a unit in the last place of bfloat16, relative: what a tie in float32 rounding can cost."""
+"""Half a unit in the last place of bfloat16, relative: the effect of a tie in float32 rounding."""
 
 
 def checks(golden: Path) -> Iterator[ArrayComparison]:
-    """Every recorded part that exists here as a function or module."""
-    path = golden / "units.npz"
-    if not path.exists():
+    """Compare everything in `units.npz` that exists here as a function or module."""
+    recorded = load_arrays(golden / "units.npz")
+    if not recorded:
         return
-    with np.load(path) as file:
-        recorded = dict(file)
     computed = {
         **_time(recorded),
         **_rotary(recorded),
@@ -44,13 +41,13 @@ def checks(golden: Path) -> Iterator[ArrayComparison]:
     for name, got in computed.items():
         wanted = recorded[name]
         if wanted.dtype.kind == "b":
-            yield ArrayComparison(f"units/{name}", wanted, np.asarray(got), 0.0, "identical")
+            yield identical(f"units/{name}", wanted, got)
         else:
             limit = ONE_PASS if got.dtype == jnp.float32 else BF16_ROUNDING
             yield ArrayComparison(f"units/{name}", wanted, np.asarray(got).astype(np.float32), limit)
 
 
-def _time(recorded: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+def _time(recorded: Arrays) -> dict[str, jax.Array]:
     time = jnp.asarray(recorded["posemb_sincos/pos"])
     key = jax.random.wrap_key_data(jnp.asarray(recorded["time/beta_draw_key"]))
     return {
@@ -61,7 +58,7 @@ def _time(recorded: dict[str, np.ndarray]) -> dict[str, jax.Array]:
     }
 
 
-def _rotary(recorded: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+def _rotary(recorded: Arrays) -> dict[str, jax.Array]:
     x = jnp.asarray(recorded["rope/x"])
     by = rotation(jnp.asarray(recorded["rope/positions"]), x.shape[-1])
     return {
@@ -71,34 +68,32 @@ def _rotary(recorded: dict[str, np.ndarray]) -> dict[str, jax.Array]:
     }
 
 
-def _norms(recorded: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+def _norms(recorded: Arrays) -> dict[str, jax.Array]:
     x, condition = jnp.asarray(recorded["rmsnorm/x"]), jnp.asarray(recorded["adarms/cond"])
     bf16 = jnp.bfloat16
-    plain = {"scale": recorded["rmsnorm/scale"]}
-    adaptive = {
-        "Dense_0/kernel": recorded["adarms/kernel"],
-        "Dense_0/bias": recorded["adarms/bias"],
-    }
+    plain = {"norm/scale": recorded["rmsnorm/scale"]}
+    adaptive = {f"norm/Dense_0/{name}": recorded[f"adarms/{name}"] for name in ("kernel", "bias")}
 
-    def norm(kind: type, flat: dict[str, np.ndarray], dtype: Any = None) -> Any:
-        return restored(
-            nnx.eval_shape(lambda: kind(x.shape[-1], rngs=nnx.Rngs(0))), flat, at="norm", dtype=dtype
-        )
+    def norm(kind: type, flat: Arrays, dtype: Any = None) -> Any:
+        abstract = nnx.eval_shape(lambda: kind(x.shape[-1], rngs=nnx.Rngs(0)))
+        return restored(abstract, flat, at="norm", dtype=dtype)
 
     out: dict[str, jax.Array] = {}
-    named = {f"norm/{name}": value for name, value in plain.items()}
-    out["rmsnorm/out_f32"], _ = norm(RMSNorm, named)(x)
-    out["rmsnorm/out_bf16x"], _ = norm(RMSNorm, named)(x.astype(bf16))
-    out["rmsnorm/out_bf16x_bf16scale"], _ = norm(RMSNorm, named, bf16)(x.astype(bf16))
-    named = {f"norm/{name}": value for name, value in adaptive.items()}
-    out["adarms/out_f32"], out["adarms/gate_f32"] = norm(AdaptiveRMSNorm, named)(x, condition)
-    norm_f32, norm_bf16 = norm(AdaptiveRMSNorm, named), norm(AdaptiveRMSNorm, named, bf16)
-    out["adarms/out_bf16x"], out["adarms/gate_bf16x"] = norm_f32(x.astype(bf16), condition)
-    out["adarms/out_bf16all"], out["adarms/gate_bf16all"] = norm_bf16(x.astype(bf16), condition)
+    out["rmsnorm/out_f32"], _ = norm(RMSNorm, plain)(x)
+    out["rmsnorm/out_bf16x"], _ = norm(RMSNorm, plain)(x.astype(bf16))
+    out["rmsnorm/out_bf16x_bf16scale"], _ = norm(RMSNorm, plain, bf16)(x.astype(bf16))
+    for name, given, dtype in (
+        ("f32", x, None),
+        ("bf16x", x.astype(bf16), None),
+        ("bf16all", x.astype(bf16), bf16),
+    ):
+        out[f"adarms/out_{name}"], out[f"adarms/gate_{name}"] = norm(AdaptiveRMSNorm, adaptive, dtype)(
+            given, condition
+        )
     return out
 
 
-def _masks(recorded: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+def _masks(recorded: Arrays) -> dict[str, jax.Array]:
     valid = jnp.asarray(recorded["attn_mask/input_mask"])
     starts = np.broadcast_to(recorded["attn_mask/ar"][None], valid.shape)
     tokens, aligned, mask = align_right(
@@ -112,7 +107,7 @@ def _masks(recorded: dict[str, np.ndarray]) -> dict[str, jax.Array]:
     }
 
 
-def _adapters(recorded: dict[str, np.ndarray], kind: str, lora: LoraConfig) -> dict[str, jax.Array]:
+def _adapters(recorded: Arrays, kind: str, lora: LoraConfig) -> dict[str, jax.Array]:
     x = jnp.asarray(recorded["lora/x"])
 
     def einsum(name: str, equation: str, x: jax.Array) -> jax.Array:
@@ -138,12 +133,12 @@ def _adapters(recorded: dict[str, np.ndarray], kind: str, lora: LoraConfig) -> d
     }
 
 
-def _gated_mlp(recorded: dict[str, np.ndarray], name: str, lora: LoraConfig) -> GatedMlp:
+def _gated_mlp(recorded: Arrays, name: str, lora: LoraConfig) -> GatedMlp:
     hidden, width = recorded[f"{name}/linear"].shape
     config = GemmaConfig(
         width=width, depth=1, mlp_dim=hidden, num_heads=1, num_kv_heads=1, head_dim=2, lora=lora
     )
-    parts = [key.removeprefix(f"{name}/") for key in recorded if key.startswith(f"{name}/")]
-    flat = {f"PaliGemma/llm/layers/mlp/{part}": recorded[f"{name}/{part}"] for part in parts if part != "out"}
+    parts = below(recorded, f"{name}/")
+    flat = {f"PaliGemma/llm/layers/mlp/{part}": array for part, array in parts.items() if part != "out"}
     abstract = nnx.eval_shape(lambda: GatedMlp(config, rngs=nnx.Rngs(0)))
     return restored(abstract, flat, at="transformer/experts/0/layers/mlp")

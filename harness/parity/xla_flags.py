@@ -1,4 +1,4 @@
-"""XLA options under which a CPU rounds as it did when the recordings were made."""
+"""XLA flags with which a CPU rounds as it did for the recordings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, MutableMapping
 
 OWN_KERNELS = "--xla_cpu_experimental_ynn_fusion_type="
-"""No products of the YNNPACK library: it keeps more than bfloat16 between operations.
+"""Switch off matrix products by the YNNPACK library, which keeps more precision than bfloat16 between operations.
 
 The recordings come from JAX 0.5.3, whose XLA had no YNNPACK. With it, outputs of bfloat16 models are
 about three times as far from the recordings as without.
@@ -18,12 +18,12 @@ about three times as far from the recordings as without.
 def use_recorded_rounding(
     environ: MutableMapping[str, str] = os.environ, *, accepts: Callable[[str], bool] | None = None
 ) -> bool:
-    """Add `OWN_KERNELS` to XLA_FLAGS, where this XLA knows it; JAX must not have started a backend.
+    """Add `OWN_KERNELS` to XLA_FLAGS if this XLA knows the flag; JAX must not have started a backend.
 
     Args:
-      environ: Where XLA_FLAGS is read and written. An option for YNNPACK that is given there is kept.
-      accepts: Whether XLA starts with the given XLA_FLAGS; by default another process tries, as XLA
-        ends the process over an option that it does not know.
+      environ: Environment with XLA_FLAGS. A flag for YNNPACK that is set there is kept.
+      accepts: Whether XLA starts with the given XLA_FLAGS. By default another process tries, because XLA
+        ends the process on a flag that it does not know.
 
     Returns:
       Whether XLA_FLAGS was changed.
@@ -39,7 +39,7 @@ def use_recorded_rounding(
 
 
 def xla_starts_with(flags: str) -> bool:
-    """Start XLA for the CPU in another process with these XLA_FLAGS."""
+    """Return whether XLA starts on the CPU with these flags, in another process."""
     environ = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     probe = [sys.executable, "-c", "import jax; jax.devices()"]
     return subprocess.run(probe, env=environ, capture_output=True, check=False).returncode == 0

@@ -12,7 +12,7 @@ def losses(difference, limit):
     return ArrayComparison("loss", wanted, wanted + np.float32(difference), limit, "rms_absolute")
 
 
-def test_arrays_of_few_numbers_are_judged_together():
+def test_judges_pooled_arrays_together():
     close, far = losses(0.002, limit=0.001), losses(0.003, limit=0.007)
     pool = (close, far)
     together = [dataclasses.replace(one, pool=pool) for one in pool]
@@ -23,14 +23,14 @@ def test_arrays_of_few_numbers_are_judged_together():
     assert line(together[0]).endswith("ok rms_absolute (beyond alone, pooled 2.55e-03 of 5.00e-03)")
 
 
-def test_a_pool_beyond_its_limit_fails_all_of_it():
+def test_a_pool_beyond_its_limit_fails_all_its_arrays():
     pool = (losses(0.009, limit=0.001), losses(0.003, limit=0.007))
     together = [dataclasses.replace(one, pool=pool) for one in pool]
     assert [one.passed for one in together] == [False, False]
     assert "BEYOND" in line(together[1])
 
 
-def test_what_is_not_a_number_never_passes():
+def test_nan_never_passes():
     pool = (losses(np.nan, limit=1.0), losses(0.0, limit=1.0))
     assert not dataclasses.replace(pool[1], pool=pool).passed
     assert not pool[0].passed

@@ -1,4 +1,4 @@
-"""Everything recorded of the reference that lies in tests/golden/queries is computed again."""
+"""Comparisons with the recordings of the reference in tests/golden/queries."""
 
 import os
 from pathlib import Path
@@ -6,24 +6,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simloop.harness.parity import policies_whole, robots, tokenizers, transforms, vit
+from simloop.harness.parity import policies_whole, robots, tokenizers, transforms, vision
 
 QUERIES = Path(__file__).parents[2] / "golden" / "queries"
 
 
 @pytest.mark.parametrize(
-    ("family", "arrays"),
-    [(tokenizers, 48), (transforms, 48), (robots, 91), (vit, 3)],
-    ids=lambda x: getattr(x, "__name__", ""),
+    ("checks", "arrays"),
+    [(tokenizers.checks, 48), (transforms.checks, 48), (robots.checks, 91), (vision.vit_checks, 3)],
+    ids=lambda x: getattr(x, "__module__", ""),
 )
-def test_recordings_are_reproduced(family, arrays):
-    comparisons = list(family.checks(QUERIES))
+def test_reproduces_recordings(checks, arrays):
+    comparisons = list(checks(QUERIES))
     assert [c.name for c in comparisons if not c.passed] == []
-    assert len(comparisons) == arrays  # None has dropped out.
+    assert len(comparisons) == arrays
 
 
 @pytest.mark.slow
-def test_whole_policies_are_reproduced():
+def test_reproduces_whole_policies():
     golden = os.environ.get("SIMLOOP_GOLDEN")
     if golden is None:
         pytest.skip("SIMLOOP_GOLDEN names no folder of recordings")
@@ -32,7 +32,7 @@ def test_whole_policies_are_reproduced():
     assert len(comparisons) > 60
 
 
-def test_a_difference_is_noticed(tmp_path):
+def test_detects_a_difference(tmp_path):
     arrays = dict(np.load(QUERIES / "robots.npz"))
     arrays["libero/pi0/out/state"] = arrays["libero/pi0/out/state"] + 2e-6
     np.savez(tmp_path / "robots.npz", **arrays)

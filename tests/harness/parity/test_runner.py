@@ -12,23 +12,23 @@ GOLDEN = Path(__file__).parents[2] / "golden" / "models"
 
 
 @pytest.fixture(autouse=True)
-def _options_of_xla_are_given(monkeypatch):
-    """JAX runs already in this process, so that `main` has nothing to choose."""
+def _xla_flags_are_given(monkeypatch):
+    """JAX is running in this process already, so `main` must not try other flags."""
     monkeypatch.setenv("XLA_FLAGS", OWN_KERNELS)
 
 
-def test_every_recorded_case_is_a_family():
+def test_families_include_every_recorded_case():
     assert {"units", "image_encoder", "pi0_dummy", "pi05_dummy", "pi0fast_dummy"} <= set(families(GOLDEN))
 
 
-def test_recordings_that_agree_pass(capsys):
+def test_passes_equal_recordings(capsys):
     assert main(GOLDEN, "units") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "26 arrays, 0 beyond their limit"
     assert any(line.startswith("units/rmsnorm/out_f32") and line.endswith("ok") for line in lines)
 
 
-def test_a_recording_that_differs_fails_and_is_named(tmp_path, capsys):
+def test_fails_and_names_differing_arrays(tmp_path, capsys):
     arrays = dict(np.load(GOLDEN / "units.npz"))
     arrays["rmsnorm/out_f32"][0, 0, 0] += 0.1
     arrays["attn_mask/out"][0, 0, 0] ^= True
@@ -41,19 +41,19 @@ def test_a_recording_that_differs_fails_and_is_named(tmp_path, capsys):
     assert lines[-1] == "26 arrays, 3 beyond their limit"
 
 
-def test_a_folder_without_recordings_does_not_pass(tmp_path, capsys):
+def test_does_not_pass_a_folder_without_recordings(tmp_path, capsys):
     assert main(tmp_path, "units") == 2
     assert main(tmp_path / "missing", None) == 2
     assert "holds no recordings" in capsys.readouterr().err
 
 
-def test_an_unknown_family_is_refused_with_those_that_exist(capsys):
+def test_rejects_an_unknown_family(capsys):
     assert main(GOLDEN, "pi9") == 2
     assert "pi0_dummy" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_every_case_of_the_small_recordings_passes(tmp_path, capsys):
+def test_passes_every_case_of_the_small_recordings(tmp_path, capsys):
     for name in json.loads((GOLDEN / "cases.json").read_text())["cases"]:
         assert main(GOLDEN, name) == 0, capsys.readouterr().out
     shutil.copytree(GOLDEN, tmp_path / "changed")
