@@ -40,9 +40,7 @@ def simulation_alone(work: Workload, processes: int, seconds: float) -> float:
         errors = [error for future in futures if (error := future.exception()) is not None]
     if errors:
         error = next((e for e in errors if not isinstance(e, BrokenBarrierError)), errors[0])
-        raise SimloopError(
-            f"{work.suite}/{work.task} cannot be simulated: {type(error).__name__}: {error}"
-        ) from error
+        raise SimloopError(f"{work.suite}/{work.task} cannot be simulated: {error}") from error
     return sum(future.result() for future in futures)
 
 
@@ -57,9 +55,10 @@ def _simulate(work: Workload, first: int, every: int, seconds: float) -> float:
         episodes = iter(work.episodes()[first::every])
         for _ in bare_episode(env, work, next(episodes)):
             pass
-    except Exception:
+    except Exception as error:
         _start.abort()
-        raise
+        # A plain exception, because those with arguments of their own cannot be sent between processes.
+        raise RuntimeError(f"{type(error).__name__}: {error}") from None
     _start.wait()
     queries, started = 0, time.perf_counter()
     while time.perf_counter() - started < seconds:

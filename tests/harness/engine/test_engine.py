@@ -11,8 +11,6 @@ from simloop.harness.engine.ray_cluster import start_ray
 from simloop.harness.engine.resources import EngineError, Resources
 from simloop.harness.planning.plan import make_plan
 from simloop.harness.planning.protocol import Protocol
-from simloop.harness.recording.run_progress import status_line
-from simloop.harness.recording.run_status import RunStatus, read_status
 from tests.helpers.point_policies import load_point_policy
 from tests.helpers.point_suite import FOLDER_VARIABLE, make_point_env, point_task
 
@@ -62,7 +60,7 @@ def test_outcomes_do_not_depend_on_env_actors_or_batch_size():
         assert outcomes(two)[other, *rest] == outcome
     queries = [row for _, result in two.values() for row in result.played.queries]
     assert all(row.total_ms >= row.device_ms > 0 for row in queries)
-    assert {row.batch_size for row in queries} == {1, 3}
+    assert {row.bucket for row in queries} == {1, 3}
 
 
 def test_a_fault_becomes_an_error_after_a_retry():
@@ -135,18 +133,11 @@ def test_rejects_resources_below_one():
         Resources(env_actors=0)
 
 
-def test_metrics_report_what_a_starting_worker_is_doing(tmp_path):
+def test_metrics_report_what_a_starting_worker_is_doing():
     plan = make_plan(["slow-worker"], [point_task("left")], PROTOCOL, 1, seed=3)
     specs = {"slow-worker": load_point_policy("slow-worker").spec}
-    (tmp_path / "config.json").write_text("{}")
-    status = RunStatus(tmp_path, {"slow-worker": 1}, [])
-    lines = []
-
-    def on_metrics(metrics):
-        status.figures(metrics)
-        lines.append(status_line(read_status(tmp_path)))
-
-    callbacks = EngineCallbacks(metrics=on_metrics)
+    starting = []
+    callbacks = EngineCallbacks(metrics=lambda metrics: starting.append(metrics.starting))
     with Engine(PROTOCOL, specs, 1, Resources(env_actors=1), None, callbacks, FACTORIES) as engine:
         assert len(list(engine.results(plan.episodes))) == 1
-    assert any("slow-worker: compiling, 1 of 2 programs done, " in line for line in lines), lines
+    assert any("slow-worker: compiling, " in text for text in starting), starting
