@@ -79,8 +79,9 @@ def bare_episode(env: Env, work: Workload, spec: EpisodeSpec) -> Iterator[int]:
         query = Query(task.name, task.instruction, spec.key + number, np.zeros(1, np.float32), images)
         number += 1
         steps = 0
-        for action in policy.infer([query], 1).chunks[0].actions[: min(work.replan_steps, left)]:
-            success = env.step(adapter.action(task, action)).success
+        actions = adapter.actions(task, policy.infer([query], 1).chunks[0].actions)
+        for action in actions[: min(work.replan_steps, left)]:
+            success = env.step(action).success
             steps += 1
             if success:
                 break
@@ -141,9 +142,9 @@ def async_vector_env(work: Workload, environments: int, seconds: float) -> float
             chunks: list[Chunk] = []
             for first in range(0, environments, work.batch_size):
                 chunks += policy.infer(queries[first : first + work.batch_size], work.batch_size).chunks
+            actions = np.stack([adapter.actions(task, chunk.actions) for chunk in chunks], axis=1)
             for row in range(work.replan_steps):
-                actions = np.stack([adapter.action(task, chunk.actions[row]) for chunk in chunks])
-                observation, *_ = envs.step(actions)
+                observation, *_ = envs.step(actions[row])
                 steps += environments
         return steps / (time.perf_counter() - started)
     finally:

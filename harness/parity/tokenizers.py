@@ -14,7 +14,11 @@ from simloop.policies.inference.flat_jit import compiled
 from simloop.policies.tokenizers import fast
 from simloop.policies.tokenizers.binning import BinningTokenizer
 from simloop.policies.tokenizers.fast import FastTokenizer
-from simloop.policies.tokenizers.fast_actions import FastActionTokenizer, load_fast_actions, rounded_coefficients
+from simloop.policies.tokenizers.fast_actions import (
+    FastActionTokenizer,
+    load_fast_actions,
+    rounded_coefficients,
+)
 from simloop.policies.tokenizers.fsq import (
     Codebook,
     CodebookKind,
@@ -105,7 +109,9 @@ def _rows(prompts: list[list[int]], answers: list[list[int]], length: int) -> di
     }
 
 
-def _fast(arrays: Arrays, text: SentencePieceModel, action_tokens: FastActionTokenizer) -> Iterator[ArrayComparison]:
+def _fast(
+    arrays: Arrays, text: SentencePieceModel, action_tokens: FastActionTokenizer
+) -> Iterator[ArrayComparison]:
     actions = arrays["fast/actions"]
     tokenizer = FastTokenizer(text, action_tokens)
     prompts = [fast.encode_prompt(text, str(prompt), arrays["state"]) for prompt in arrays["prompts"]]
