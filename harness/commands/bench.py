@@ -18,9 +18,7 @@ Seconds = Annotated[float, arg(metavar="S")]
 
 
 @bench.command(name="engine")
-def engine(
-    work: Annotated[Workload, arg(name="")], *, seconds: Seconds = 20.0, compare: bool = True
-) -> int:
+def engine(work: Annotated[Workload, arg(name="")], *, seconds: Seconds = 20.0, compare: bool = True) -> int:
     """Measure which part of this machine's capacity the engine achieves, and what it costs.
 
     Prints Markdown tables: queries per second of simulation alone, of the policy alone and of both together, with
