@@ -1,1 +1,1 @@
-"""What the rollouts say: records, intervals, tables. Needs neither JAX nor Ray."""
+"""Episode records, statistics, tables and reports; independent of JAX and Ray."""

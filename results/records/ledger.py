@@ -66,7 +66,8 @@ def decode_line(line: str, where: str) -> dict[str, Any]:
             f"{where}: the checksum of the line is {_checksum(text)} but the line says {said}, so it was "
             f"altered after it had been written. {_WHAT_TO_DO}"
         )
-    return json.loads(text + "}")
+    payload: dict[str, Any] = json.loads(text + "}")
+    return payload
 
 
 def read_lines(path: str | Path) -> list[dict[str, Any]]:

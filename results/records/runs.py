@@ -131,26 +131,6 @@ def load_runs(runs: str | Path | RunSource | Sequence[str | Path | RunSource]) -
     )
 
 
-def episode_frame(runs: Runs) -> pd.DataFrame:
-    """A row per episode with everything known of it: the tidy table to compute with.
-
-    Beside the columns of `simloop.results.records.records.load`: `folder`; `time_to_success_steps`, missing where
-    the episode did not succeed; and the medians and 95 % quantiles of the latencies of its queries.
-    """
-    frame = runs.episodes.copy()
-    frame["folder"] = [str(runs.sources[run].folder) for run in frame["run"]]
-    frame["time_to_success_steps"] = frame["steps"].where(frame["outcome"] == "success").astype("Int64")
-    of_episode = runs.queries.groupby(KEY)
-    latencies = pd.DataFrame(
-        {
-            f"{stage}_{label}_ms": of_episode[f"{stage}_ms"].quantile(probability, interpolation="higher")
-            for stage in ("device", "total")
-            for label, probability in (("p50", 0.5), ("p95", 0.95))
-        }
-    )
-    return frame.join(latencies, on=KEY).drop(columns="run")
-
-
 def _named(frame: pd.DataFrame, source: RunSource) -> pd.DataFrame:
     return frame.assign(policy=f"{source.name}:" + frame["policy"]) if source.name else frame
 

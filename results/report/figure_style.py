@@ -1,4 +1,4 @@
-"""How figures look: legible in a column of a two-column paper, told apart without colour, the same every time."""
+"""Style of the figures: legible in a column of a two-column paper, distinguishable without colour, reproducible."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLUMN_IN = 3.4  # Width of a column of IEEE and CVPR templates.
 FORMATS = ("svg", "pdf", "png")
 PNG_DPI = 300
 
-# Okabe and Ito (2008): told apart also without seeing red or green. Yellow is left out: it is faint on white.
+# Okabe and Ito (2008), for colour-blind readers, without yellow, which is faint on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":")
@@ -38,31 +38,31 @@ _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "lines.linewidth": 1.2,
     "lines.markersize": 4,
-    "text.parse_math": False,  # Names are names, also with a dollar in them.
-    "svg.hashsalt": "simloop",  # Without it, names within the file differ from one time to the next.
+    "text.parse_math": False,  # Names may hold dollar signs.
+    "svg.hashsalt": "simloop",  # Makes identifiers within the file reproducible.
     "svg.fonttype": "path",
-    "pdf.fonttype": 42,  # Text stays text, which publishers ask for.
+    "pdf.fonttype": 42,  # Embeds TrueType fonts, which publishers require.
 }
 
 
-def colour(place: int) -> str:
-    """Of the policy at a place in the order of the tables."""
-    return COLOURS[place % len(COLOURS)]
+def colour(index: int) -> str:
+    """Colour of the policy at an index in the order of the tables."""
+    return COLOURS[index % len(COLOURS)]
 
 
-def marker(place: int) -> str:
-    """Of the policy at a place in the order of the tables."""
-    return MARKERS[place % len(MARKERS)]
+def marker(index: int) -> str:
+    """Marker of the policy at an index in the order of the tables."""
+    return MARKERS[index % len(MARKERS)]
 
 
-def line(place: int) -> str:
-    """Of the policy at a place in the order of the tables."""
-    return LINES[place % len(LINES)]
+def line(index: int) -> str:
+    """Line style of the policy at an index in the order of the tables."""
+    return LINES[index % len(LINES)]
 
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Within it, figures are made and saved in this style, whatever a user's own settings are."""
+    """Create and save figures in this style, independent of the settings of the user."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
@@ -70,14 +70,14 @@ def styled() -> Iterator[None]:
 
 
 def one_panel(height_in: float, width_in: float = COLUMN_IN) -> tuple[Figure, Axes]:
-    """A figure with one panel, drawn without a display."""
+    """A figure with one panel, which needs no display."""
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots()
 
 
 def legend_above(figure: Figure, axes: Axes) -> None:
-    """A legend that covers no data; in two columns if the names are short."""
+    """Draw a legend above the panel, in two columns if the names are short."""
     handles, labels = axes.get_legend_handles_labels()
     if labels:
         columns = 2 if max(map(len, labels)) <= 24 else 1
@@ -85,23 +85,23 @@ def legend_above(figure: Figure, axes: Axes) -> None:
 
 
 def few_numbers(axes: Axes) -> None:
-    """Numbers below that keep apart, however many digits they have."""
+    """Limit the x axis to a few numbers, so that long ones do not overlap."""
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 def log_ms(axes: Axes) -> None:
-    """A logarithmic axis of milliseconds below, in numbers rather than powers."""
+    """Make the x axis logarithmic, in milliseconds written as plain numbers."""
     axes.set_xscale("log")
     low, high = axes.get_xlim()
-    wide = high > 300 * low  # Beyond that, numbers between the powers of ten would run into each other.
+    wide = high > 300 * low  # Then numbers between the powers of ten would overlap.
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 3.0), numticks=20))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write a figure in every format; the same figure gives the same bytes."""
+    """Write a figure in every format of `FORMATS`; the same figure gives the same bytes."""
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": None}
     files = []
     with styled():

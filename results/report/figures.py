@@ -1,4 +1,4 @@
-"""Figures of runs, ready for a paper: what the tables say, to be seen at once."""
+"""Figures of runs for papers: success, differences, latency, time to success, perturbations, evidence."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from simloop.results.statistics.time_to_success import success_by_step
 from simloop.results.tables.perturbation_curves import PerturbationCurves
 
 ROW_IN = 0.16  # Height of one policy on one task.
-LEGEND_ROW_IN = 0.14  # Height of one name in the legend; panels keep theirs.
+LEGEND_ROW_IN = 0.14  # Height of one name in the legend, added to that of the panel.
 
 
 def success_figure(means: Sequence[MeanScore], labels: Mapping[str, str]) -> Figure:
-    """Success rates with 95 % intervals: a row of policies for every task, then for the mean.
+    """Success rates with 95 % intervals: a row for every task, then one for the mean, with a mark per policy.
 
     Args:
-      means: Of the policies of one suite and protocol.
-      labels: How policies are to be named, in the order of their colours.
+      means: Means of the policies under one suite and protocol.
+      labels: Names to show by policy, in the order of the colours.
     """
     tasks = [score.task for score in means[0].tasks]
     names = [*tasks, f"mean of {len(tasks)}"] if len(tasks) > 1 else tasks
     with styled():
         figure, axes = one_panel(0.5 + LEGEND_ROW_IN * len(means) + (ROW_IN * len(means) + 0.1) * len(names))
         for offset, mean in zip(_offsets(len(means)), means, strict=True):
-            place = list(labels).index(mean.policy)
+            index = list(labels).index(mean.policy)
             scores: list[Score | MeanScore] = [*mean.tasks]
             scores += [mean][: len(names) - len(tasks)]
             known = [(row, score) for row, score in enumerate(scores) if score.rate is not None]
@@ -52,9 +52,9 @@ def success_figure(means: Sequence[MeanScore], labels: Mapping[str, str]) -> Fig
             axes.errorbar(
                 rates,
                 [row + offset for row, _ in known],
-                xerr=_reach(rates, [Interval(100 * end.low, 100 * end.high) for end in ends]),
-                fmt=marker(place),
-                color=colour(place),
+                xerr=_reach(rates, [end.scaled(100.0) for end in ends]),
+                fmt=marker(index),
+                color=colour(index),
                 elinewidth=1,
                 capsize=1.5,
                 label=labels[mean.policy],
@@ -71,13 +71,13 @@ def success_figure(means: Sequence[MeanScore], labels: Mapping[str, str]) -> Fig
 
 
 def forest_figure(found: Sequence[Contrast], labels: Mapping[str, str], margin: float = MARGIN) -> Figure:
-    """Differences of success rates with 95 % intervals, a row per comparison, over the margin that does not matter."""
+    """Differences of success rates with 95 % intervals, a row per comparison, and the margin of equivalence in grey."""
     with styled():
         figure, axes = one_panel(0.7 + 0.32 * len(found))
         axes.axvspan(-100 * margin, 100 * margin, color="#eeeeee", linewidth=0)
         axes.axvline(0, color="#555555", linewidth=0.8)
         for row, one in enumerate(found):
-            ends = Interval(100 * one.interval.low, 100 * one.interval.high)
+            ends = one.interval.scaled(100.0)
             axes.errorbar(
                 [100 * one.difference],
                 [row],
@@ -110,7 +110,7 @@ def pareto_figure(means: Sequence[MeanScore], queries: pd.DataFrame, labels: Map
             interval = mean.interval()
             if own.empty or mean.rate is None or interval is None:
                 continue
-            place = list(labels).index(mean.policy)
+            index = list(labels).index(mean.policy)
             totals = own["total_ms"].to_numpy(np.float64)
             median, (ends,) = (
                 quantile(totals, 0.5),
@@ -125,9 +125,9 @@ def pareto_figure(means: Sequence[MeanScore], queries: pd.DataFrame, labels: Map
                 [median],
                 [100 * mean.rate],
                 xerr=_reach([median], [ends]),
-                yerr=_reach([100 * mean.rate], [Interval(100 * interval.low, 100 * interval.high)]),
-                fmt=marker(place),
-                color=colour(place),
+                yerr=_reach([100 * mean.rate], [interval.scaled(100.0)]),
+                fmt=marker(index),
+                color=colour(index),
                 elinewidth=1,
                 label=labels[mean.policy],
             )
@@ -140,20 +140,20 @@ def pareto_figure(means: Sequence[MeanScore], queries: pd.DataFrame, labels: Map
 
 
 def latency_figure(queries: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
-    """Share of queries that were answered within a time, for each policy."""
+    """Cumulative distribution of query latencies, for each policy."""
     with styled():
         figure, axes = one_panel(2.2 + LEGEND_ROW_IN * len(labels))
-        for place, (policy, label) in enumerate(labels.items()):
+        for index, (policy, label) in enumerate(labels.items()):
             totals = np.sort(queries.loc[queries["policy"] == policy, "total_ms"].to_numpy(np.float64))
             if not len(totals):
                 continue
-            # A thousand steps look like all of them, in a file of a hundredth of the size.
+            # A thousand steps look like all of them and keep the file small.
             shown = np.unique(np.linspace(0, len(totals) - 1, 1000).round().astype(np.int64))
             axes.step(
                 totals[shown],
                 (shown + 1) / len(totals),
-                line(place),
-                color=colour(place),
+                line(index),
+                color=colour(index),
                 where="post",
                 label=label,
             )
@@ -166,15 +166,15 @@ def latency_figure(queries: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
 
 
 def success_over_steps_figure(episodes: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
-    """Share of all completed episodes that have succeeded by a step, with pointwise 95 % bands.
+    """Share of completed episodes that have succeeded by a step, with pointwise 95 % bands.
 
-    Tasks are pooled, and a failure counts as not having succeeded by the end of the longest task.
+    Tasks are pooled, and failures are censored at the longest completed episode.
     """
     completed = episodes[episodes["outcome"] != "error"]
     limit = int(completed["steps"].max()) if len(completed) else 1
     with styled():
         figure, axes = one_panel(2.2 + LEGEND_ROW_IN * len(labels))
-        for place, (policy, label) in enumerate(labels.items()):
+        for index, (policy, label) in enumerate(labels.items()):
             own = completed[completed["policy"] == policy]
             if own.empty:
                 continue
@@ -183,8 +183,8 @@ def success_over_steps_figure(episodes: pd.DataFrame, labels: Mapping[str, str])
             curve = success_by_step(steps, succeeded)
             x = np.append(curve.steps, limit)
             share, low, high = (100 * np.append(y, y[-1]) for y in (curve.share, curve.low, curve.high))
-            axes.step(x, share, line(place), color=colour(place), where="post", label=label)
-            axes.fill_between(x, low, high, color=colour(place), alpha=0.15, step="post", linewidth=0)
+            axes.step(x, share, line(index), color=colour(index), where="post", label=label)
+            axes.fill_between(x, low, high, color=colour(index), alpha=0.15, step="post", linewidth=0)
         axes.set_xlim(0, limit)
         axes.set_ylim(-2, 102)
         axes.set_xlabel("control step")
@@ -194,23 +194,23 @@ def success_over_steps_figure(episodes: pd.DataFrame, labels: Mapping[str, str])
 
 
 def perturbation_figure(curves: PerturbationCurves, labels: Mapping[str, str]) -> Figure:
-    """Mean success of every policy over the strength of a perturbation, with 95 % intervals."""
+    """Mean success of every policy against the strength of a perturbation, with 95 % intervals."""
     strengths = sorted({point.strength for points in curves.of.values() for point in points})
-    # Policies stand a little beside each other, so that equal rates do not hide one behind another.
+    # Policies are drawn side by side, so that equal rates do not hide each other.
     gaps = [b - a for a, b in itertools.pairwise(strengths)]
     apart = 0.15 * min(gaps, default=0.1)
     with styled():
         figure, axes = one_panel(2.2 + LEGEND_ROW_IN * len(curves.of))
         for offset, (policy, points) in zip(_offsets(len(curves.of)), curves.of.items(), strict=True):
-            place = list(labels).index(policy)
+            index = list(labels).index(policy)
             known = [(point, ends) for point in points if (ends := point.mean.interval()) is not None]
             rates = [100 * (point.mean.rate or 0.0) for point, _ in known]
             axes.errorbar(
                 [point.strength + 4 * offset * apart for point, _ in known],
                 rates,
-                yerr=_reach(rates, [Interval(100 * ends.low, 100 * ends.high) for _, ends in known]),
-                fmt=marker(place) + line(place),
-                color=colour(place),
+                yerr=_reach(rates, [ends.scaled(100.0) for _, ends in known]),
+                fmt=marker(index) + line(index),
+                color=colour(index),
                 elinewidth=1,
                 capsize=1.5,
                 label=labels[policy],
@@ -223,15 +223,15 @@ def perturbation_figure(curves: PerturbationCurves, labels: Mapping[str, str]) -
     return figure
 
 
-def evidence_figure(answer: SequentialDecision) -> Figure:
-    """The e-value after every pair of a run with a stopping rule, and the level at which it stops."""
+def evidence_figure(decision: SequentialDecision) -> Figure:
+    """The e-value after every pair of a run with a stopping rule, and the level at which the run stops."""
     with styled():
         figure, axes = one_panel(2.0)
-        pairs = np.arange(len(answer.e_values) + 1)
-        axes.step(pairs, [1.0, *answer.e_values], color=colour(0), where="post")
-        axes.axhline(1 / answer.rule.alpha, color="#555555", linestyle="--", linewidth=1)
+        pairs = np.arange(len(decision.e_values) + 1)
+        axes.step(pairs, [1.0, *decision.e_values], color=colour(0), where="post")
+        axes.axhline(1 / decision.rule.alpha, color="#555555", linestyle="--", linewidth=1)
         axes.annotate(
-            f"1/α = {1 / answer.rule.alpha:g}: they differ", (0.02, 1 / answer.rule.alpha),
+            f"1/α = {1 / decision.rule.alpha:g}: they differ", (0.02, 1 / decision.rule.alpha),
             xycoords=("axes fraction", "data"), va="bottom", fontsize=7,
         )  # fmt: skip
         axes.set_yscale("log")
@@ -241,13 +241,13 @@ def evidence_figure(answer: SequentialDecision) -> Figure:
 
 
 def _offsets(count: int) -> Iterator[float]:
-    """Places of as many policies within a row of height 1."""
+    """Offsets of `count` policies within a row of height 1."""
     for i in range(count):
         yield (i - (count - 1) / 2) * min(0.25, 0.7 / count)
 
 
 def _reach(values: Sequence[float], ends: Sequence[Interval]) -> np.ndarray:
-    """How far intervals reach below and above values, as matplotlib wants it."""
+    """Error bars as matplotlib takes them: lengths below and above the values, shape (2, values)."""
     return np.array(
         [
             [max(0.0, value - end.low) for value, end in zip(values, ends, strict=True)],

@@ -1,4 +1,4 @@
-"""One folder that tells of some runs: a page that opens from disk, with its tables, figures and videos."""
+"""HTML report of one or several runs: a folder with a page, tables, figures and videos that opens from disk."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ from simloop.results.tables.typesetting import escape_tex, to_html
 
 TABLES: tuple[Table, ...] = ("success", "perturbations", "time", "published", "latency")
 PAGE = "index.html"
-SENTENCES_SHOWN = 4  # More of them, as of all pairs of many policies, are unfolded by who wants them.
-MARK = ".simloop-report"  # Says of a folder that it holds a report, which a newer one may replace.
+SENTENCES_SHOWN = 4  # More sentences, as for all pairs of many policies, are folded.
+MARK = ".simloop-report"  # Marks a folder as a report, which a newer one may replace.
 _ASSETS = Path(__file__).parent / "assets"
 
 
@@ -59,17 +59,24 @@ def write_report(
     alpha: float = 0.05,
     looked_at: int | None = None,
 ) -> Path:
-    """Write the report of some runs into a folder of its own; returns its page.
+    """Write the report of runs into a folder; returns the path of its page.
 
-    The same runs give the same bytes. Nothing is loaded from elsewhere when the page is opened.
+    The same runs give the same bytes, and the page loads nothing from the network.
+
+    Args:
+      runs: Folders, each as `FOLDER` or `NAME=FOLDER`.
+      out: Folder to create, or an earlier report to replace.
+      margin: Differences of success rates below it are irrelevant.
+      alpha: Family-wise significance level.
+      looked_at: Number of policies and checkpoints that were evaluated, if more than the runs hold.
 
     Raises:
-      ResultsError: If the folder holds anything but an earlier report, or no episode has finished.
+      ResultsError: If `out` holds files other than an earlier report, or no episode has finished.
       LedgerError: If a folder is not that of a run, its records were altered, or runs cannot be joined.
     """
     loaded = load_runs(list(runs))
     if loaded.episodes.empty:
-        raise ResultsError("No episode of these runs has finished: there is nothing to report yet.")
+        raise ResultsError("No episode of these runs has finished, so there is nothing to report yet.")
     _clear(out)
     for name in ("tables", "figures", "videos"):
         (out / name).mkdir(parents=True)
@@ -80,9 +87,9 @@ def write_report(
         for outcomes in outcome_matrices(loaded.episodes, loaded.policies).values()
         for one in contrasts(outcomes, margin=margin, alpha=alpha)
     ]
-    stopped = sequential_decisions(loaded)
+    decisions = sequential_decisions(loaded)
     means = score_means(score_tasks(loaded.episodes, loaded.plans))
-    described = methods(loaded, means, found, stopped, tried)
+    described = methods(loaded, means, found, decisions, tried)
     (out / "methods.tex").write_text(described.tex(escape_tex), encoding="utf-8")
     (out / "references.bib").write_text(described.bibtex, encoding="utf-8")
     lacking = {
@@ -93,12 +100,12 @@ def write_report(
     for table in tables:
         for format in ("md", "csv", "tex"):
             (out / "tables" / f"{table}.{format}").write_text(render(loaded, format, table), encoding="utf-8")
-    drawn = _figures(loaded, found, stopped, margin)
+    drawn = _figures(loaded, found, decisions, margin)
     for one in drawn:
         save(one.figure, out / "figures", one.name)
     plays = _plays(loaded, out / "videos")
     sections = {
-        "SequentialDecision": _answer(loaded, stopped, margin, alpha, looked_at),
+        "Summary": _summary(loaded, decisions, margin, alpha, looked_at),
         "Runs": _runs(loaded),
         "Tables": _tables(loaded, tables),
         "Figures": _figure_list(drawn),
@@ -112,18 +119,16 @@ def write_report(
 
 
 def _clear(out: Path) -> None:
-    """Have an empty folder; only an earlier report is removed for it."""
+    """Make an empty folder, removing an earlier report."""
     if out.exists():
         if any(out.iterdir()) and not (out / MARK).exists():
-            raise ResultsError(
-                f"{out} holds something other than a report. Choose another folder with --out."
-            )
+            raise ResultsError(f"{out} holds files other than a report. Choose another folder with --out.")
         shutil.rmtree(out)
     out.mkdir(parents=True)
 
 
 def _figures(
-    runs: Runs, found: Sequence[Contrast], stopped: Sequence[SequentialDecision], margin: float
+    runs: Runs, found: Sequence[Contrast], decisions: Sequence[SequentialDecision], margin: float
 ) -> list[_Drawn]:
     drawn = []
     scores = score_tasks(runs.episodes, runs.plans)
@@ -155,26 +160,24 @@ def _figures(
     for number, curves in enumerate(perturbation_curves(runs)):
         caption = f"Success under {curves.kind}, with 95 % intervals, protocol {curves.protocol}."
         drawn.append(_Drawn(f"perturbation-{number + 1}", caption, perturbation_figure(curves, runs.labels)))
-    for number, answer in enumerate(stopped):
+    for number, decision in enumerate(decisions):
         end = f"-{number + 1}" if number else ""
-        caption = f"Evidence that {answer.a} and {answer.b} differ, after every pair."
-        drawn.append(_Drawn(f"evidence{end}", caption, evidence_figure(answer)))
+        caption = f"Evidence that {decision.a} and {decision.b} differ, after every pair."
+        drawn.append(_Drawn(f"evidence{end}", caption, evidence_figure(decision)))
     return drawn
 
 
 def _plays(runs: Runs, videos: Path) -> list[dict[str, str]]:
-    """What the page knows of every episode that was played; copies its video."""
+    """Describe every finished episode for the page, and copy its video."""
     plays = []
-    order = {policy: place for place, policy in enumerate(runs.policies)}
+    policy_order = {policy: i for i, policy in enumerate(runs.policies)}
     planned = dict.fromkeys(task for plan in runs.plans for task in plan.tasks)
-    places = {
-        task: place
-        for place, task in enumerate([*planned, *sorted(set(runs.episodes["task"]) - planned.keys())])
-    }
+    tasks = [*planned, *sorted(set(runs.episodes["task"]) - planned.keys())]
+    task_order = {task: i for i, task in enumerate(tasks)}
     rows = sorted(
         runs.episodes.to_dict("records"),
         key=lambda row: (
-            row["suite"], row["protocol"], places[row["task"]], row["episode"], order[row["policy"]]
+            row["suite"], row["protocol"], task_order[row["task"]], row["episode"], policy_order[row["policy"]]
         ),
     )  # fmt: skip
     several = runs.episodes["protocol"].nunique() > 1
@@ -194,24 +197,16 @@ def _plays(runs: Runs, videos: Path) -> list[dict[str, str]]:
                 "episode": f"{row['task']}, episode {row['episode']}"
                 + (f", {row['protocol']}" if several else ""),
                 "detail": row["error"]
-                or f"{row['ended_by']}, {_count(row['steps'], 'step')}, {_count(row['queries'], 'query')}",
-                # Names of policies are part of paths, and may hold what means something in an address.
+                or f"{row['ended_by']}, steps: {row['steps']}, queries: {row['queries']}",
+                # Paths contain names of policies, which may have characters with a meaning in URLs.
                 "video": "/".join(quote(part) for part in video.split("/")),
             }
         )
     return plays
 
 
-def _count(number: int, thing: str) -> str:
-    return (
-        f"{number} {thing}"
-        if number == 1
-        else f"{number} {thing.removesuffix('y')}{'ies' if thing[-1] == 'y' else 's'}"
-    )
-
-
-def _answer(
-    runs: Runs, stopped: Sequence[SequentialDecision], margin: float, alpha: float, looked_at: int | None
+def _summary(
+    runs: Runs, decisions: Sequence[SequentialDecision], margin: float, alpha: float, looked_at: int | None
 ) -> str:
     tried = max(looked_at or 0, runs.looked_at)
     matrices = outcome_matrices(runs.episodes, runs.policies)
@@ -221,18 +216,20 @@ def _answer(
         for (_, protocol), outcomes in matrices.items()
     ]
     parts = [f'<p class="headline">{html.escape(text)}</p>' for text in headlines]
-    parts += [f'<p class="answer">{html.escape(decision_sentence(answer))}</p>' for answer in stopped]
+    parts += [
+        f'<p class="statement">{html.escape(decision_sentence(decision))}</p>' for decision in decisions
+    ]
     try:
         compared = comparison(runs, margin=margin, alpha=alpha, looked_at=looked_at)
     except ResultsError as error:
         return "\n".join([*parts, f"<p>{html.escape(str(error))}</p>"])
     for title, sentences, grid in compared:
-        said = "\n".join(f'<p class="answer">{html.escape(sentence)}</p>' for sentence in sentences)
+        text = "\n".join(f'<p class="statement">{html.escape(sentence)}</p>' for sentence in sentences)
         parts.append(f"<h3>{html.escape(title)}</h3>")
-        parts.append(f"{to_html(grid)}")
+        parts.append(to_html(grid))
         if len(sentences) > SENTENCES_SHOWN:
-            said = f"<details><summary>All comparisons in sentences</summary>\n{said}</details>"
-        parts.append(said)
+            text = f"<details><summary>All comparisons in sentences</summary>\n{text}</details>"
+        parts.append(text)
     return "\n".join(parts)
 
 
@@ -241,12 +238,14 @@ def _runs(runs: Runs) -> str:
     for number, (source, config) in enumerate(zip(runs.sources, runs.configs, strict=True)):
         episodes = runs.episodes[runs.episodes["run"] == number]
         counts = episodes["outcome"].value_counts().to_dict()
-        said = ", ".join(f"{counts.get(outcome, 0)} {outcome}" for outcome in ("success", "failure", "error"))
+        outcomes = ", ".join(
+            f"{counts.get(outcome, 0)} {outcome}" for outcome in ("success", "failure", "error")
+        )
         policies = ", ".join(runs.labels[name] for name in runs.policies if name in set(episodes["policy"]))
         seed = look_up(config, "experiment.seed")
         items.append(
-            f"<li><strong>{html.escape(source.folder.resolve().name)}</strong>: {len(episodes)} episodes ({said}) of "
-            f"{episodes['task'].nunique()} tasks by {html.escape(policies) or 'nobody'}"
+            f"<li><strong>{html.escape(source.folder.resolve().name)}</strong>: {len(episodes)} episodes ({outcomes}) "
+            f"of {episodes['task'].nunique()} tasks by {html.escape(policies) or 'no policy'}"
             + ("" if seed is None else f", seed {html.escape(str(seed))}")
             + f"; protocol {html.escape(', '.join(sorted(set(episodes['protocol']))) or 'unknown')}.</li>"
         )
@@ -280,8 +279,9 @@ _EPISODES = """<div class="filters">
 <label>Policy <select id="filter-policy"><option value="">all</option></select></label>
 <label>Task <select id="filter-task"><option value="">all</option></select></label>
 <label>Outcome <select id="filter-outcome"><option value="">all</option></select></label>
+<label>Policies disagree <input type="checkbox" id="disagree"></label>
 </div>
-<p id="count" class="small" role="status"></p>
+<p class="small"><span id="count" role="status"></span> <a id="all" href="#episodes" hidden>Show all</a></p>
 <div id="list"></div>
 <p><button id="more" hidden>Show more</button></p>"""
 
@@ -311,7 +311,7 @@ def _page(runs: Runs, sections: Mapping[str, str], plays: Sequence[Mapping[str, 
         f'<section id="{name.lower()}">\n<h2>{name}</h2>\n{content}\n</section>'
         for name, content in sections.items()
     )
-    # Within a script element nothing is escaped but what could end it.
+    # Within a script element only the character that could close it needs escaping.
     data = json.dumps(plays).replace("<", "\\u003c")
     return f"""<!DOCTYPE html>
 <html lang="en">

@@ -1,4 +1,4 @@
-"""Two policies compared as their episodes allow: in pairs where they met the same ones, else as strangers."""
+"""Comparison of two policies: paired where episodes are shared, otherwise unpaired."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from simloop.results.statistics.unpaired import (
     unpaired_p_value,
 )
 
-MARGIN = 0.02  # Two points of success: less is no reason to prefer a policy, nor to doubt a reproduction.
+MARGIN = 0.02  # Two points of success: a smaller difference neither recommends a policy nor refutes a reproduction.
 
-# Where fewer of the episodes have a partner than this, dropping the others costs more than pairing gains.
+# With a smaller share of episodes in pairs, dropping the others costs more power than pairing gains.
 SHARED = 0.5
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """How often one policy succeeds more than another, on some tasks of a suite under one protocol."""
+    """Difference of the success rates of two policies on tasks of a suite under one protocol."""
 
     suite: str
     protocol: str
@@ -44,24 +44,24 @@ class Contrast:
     b: str
     rate_a: float
     rate_b: float
-    """Of the episodes compared: every pair weighs the same if paired, every task if not."""
+    """Over the episodes compared, with equal weights of pairs if paired, of tasks if not."""
     episodes_a: int
     episodes_b: int
     interval: Interval
-    """95 % interval of the difference of the rates, a less b."""
+    """95 % interval of the difference, a less b."""
     interval_method: str
     p_value: float
-    """Two-sided, of equal rates. One comparison's own: see `adjusted` for several."""
+    """Two-sided p-value of equal rates, not adjusted for other comparisons (see `adjusted`)."""
     test: str
     exact_p_value: float | None
-    """Of the exact McNemar test; None where episodes are not paired."""
+    """Of the exact McNemar test; None if episodes are not paired."""
     equivalence: Equivalence
     pairs: Pairs | None
-    """None where episodes are not paired."""
+    """None if episodes are not paired."""
     unpaired_because: str
-    """Empty where they are paired."""
+    """Reason for an unpaired comparison; empty if episodes are paired."""
     left_out: int
-    """Completed episodes of either policy that were not compared."""
+    """Number of completed episodes of either policy that were not compared."""
 
     @property
     def difference(self) -> float:
@@ -70,7 +70,7 @@ class Contrast:
 
     @property
     def mirrored(self) -> Contrast:
-        """The same comparison with a and b in each other's place."""
+        """The same comparison with a and b swapped."""
         same, pairs = self.equivalence, self.pairs
         return dataclasses.replace(
             self,
@@ -80,8 +80,8 @@ class Contrast:
             rate_b=self.rate_a,
             episodes_a=self.episodes_b,
             episodes_b=self.episodes_a,
-            interval=Interval(-self.interval.high, -self.interval.low),
-            equivalence=dataclasses.replace(same, interval=Interval(-same.interval.high, -same.interval.low)),
+            interval=self.interval.scaled(-1.0),
+            equivalence=dataclasses.replace(same, interval=same.interval.scaled(-1.0)),
             pairs=pairs and Pairs(pairs.both, pairs.only_b, pairs.only_a, pairs.neither),
         )
 
@@ -94,15 +94,19 @@ class Contrast:
 def contrast(
     outcomes: OutcomeMatrix, a: str, b: str, *, margin: float = MARGIN, alpha: float = 0.05
 ) -> Contrast | None:
-    """Compare two policies over all tasks of the outcomes; None where they share no completed task.
+    """Compare two policies over all tasks of the outcomes; None if they have no task with completed episodes in common.
 
-    Paired by episode if at least half of what the one with fewer episodes completed has a partner
-    that began in the same state: mid-p McNemar, pairs of all tasks added up, with Tango's interval.
-    Otherwise unpaired: on one task Barnard's exact test (the score test for many episodes) with
-    Miettinen and Nurminen's interval, over tasks the Cochran-Mantel-Haenszel test with Newcombe's.
+    Episodes are paired if at least half of the completed episodes of the policy with fewer of them have a partner
+    from the same initial state: mid-p McNemar test on the pairs of all tasks, with Tango's interval. Otherwise they
+    are unpaired: on one task Barnard's exact test (the score test for many episodes) with Miettinen and Nurminen's
+    interval, over several tasks the Cochran-Mantel-Haenszel test with Newcombe's interval.
+
+    Args:
+      margin: Margin of equivalence, a difference of rates.
+      alpha: Level of the test of equivalence.
 
     Raises:
-      ValueError: If a policy has no episode here, or the margin is not in (0, 1).
+      ValueError: If a policy has no episode in the matrix, or the margin is not in (0, 1).
     """
     (_, done_a), (_, done_b) = outcomes.counts(a), outcomes.counts(b)
     common = [task for task, n, m in zip(outcomes.tasks, done_a, done_b, strict=True) if n and m]
@@ -110,10 +114,14 @@ def contrast(
         return None
     here = outcomes.of_tasks(common)
     shared = int(here.shared([a, b]).sum())
-    if not here.played_alike(a, b):
-        why = "episodes of the same number began in different states"
+    if not here.same_seeds(a, b):
+        why = "episodes with the same number started from different states"
     elif shared < SHARED * min(sum(done_a), sum(done_b)):
-        why = "they played different episodes" if not shared else f"they share only {shared} episodes"
+        why = (
+            f"the policies share only {shared} episodes"
+            if shared
+            else "the policies played different episodes"
+        )
     else:
         return _paired(here, a, b, sum(done_a) + sum(done_b) - 2 * shared, margin, alpha)
     return _unpaired(here, a, b, why, sum(done_a) + sum(done_b), margin, alpha)
@@ -126,7 +134,7 @@ def contrasts(
     margin: float = MARGIN,
     alpha: float = 0.05,
 ) -> list[Contrast]:
-    """All pairs of the policies (default: all of the outcomes) that completed a task in common.
+    """Compare all pairs of policies (default: all of the matrix) that completed a task in common.
 
     Raises:
       ValueError: As `contrast`.
@@ -137,27 +145,27 @@ def contrasts(
 
 
 def family_size(policies: int) -> int:
-    """How many pairs of policies there are."""
+    """Number of pairs of policies."""
     return policies * (policies - 1) // 2
 
 
 def adjusted(found: Sequence[Contrast], looked_at: int) -> list[float]:
-    """Holm's p-values of the comparisons, as some of all pairs among the policies looked at."""
+    """p-values of the comparisons, adjusted by Holm for all pairs of the `looked_at` policies that were evaluated."""
     return holm([one.p_value for one in found], family=max(len(found), family_size(looked_at)))
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What the comparisons of a row of policies say: who may be told apart from whom."""
+    """Which policies of a table row differ significantly."""
 
     letters: dict[str, str]
-    """Policies that share a letter were not found to differ; empty where there was nothing to compare."""
+    """Compact letter display: policies that share a letter do not differ significantly. Empty without a comparison."""
     best: str | None
-    """The policy that was found to succeed more often than every other, if there is one."""
+    """The policy that is significantly better than every other, if there is one."""
 
 
 def standing(outcomes: OutcomeMatrix, *, looked_at: int | None = None, alpha: float = 0.05) -> Standing:
-    """Letters and the best of all policies of the outcomes, at familywise level alpha (Holm)."""
+    """Letters and best policy of all policies of the outcomes, at family-wise level alpha (Holm)."""
     rates = {}
     for policy in outcomes.policies:
         successes, done = outcomes.counts(policy)
@@ -247,8 +255,8 @@ def _unpaired(
 def _margin_p_of_means(
     x_a: list[int], n_a: list[int], x_b: list[int], n_b: list[int], margin: float
 ) -> float:
-    """Least alpha at which the interval of `newcombe_of_means` of confidence 1 - 2 alpha lies in ± margin."""
-    low, high = 1e-9, 0.5  # Up to the least of these the interval is refined by halves.
+    """Smallest alpha at which the interval of `newcombe_of_means` with confidence 1 - 2 alpha lies in ± margin."""
+    low, high = 1e-9, 0.5
     for _ in range(50):
         alpha = (low + high) / 2
         interval = newcombe_of_means(x_a, n_a, x_b, n_b, confidence=1 - 2 * alpha)

@@ -1,9 +1,8 @@
-"""Runs that stop as soon as their question is answered: when that is, and what may be said then.
+"""Decisions of runs with a stopping rule.
 
-The rule and the order of the pairs are written into `config.json` before the first episode. The
-answer follows from the outcomes in that order alone, so it is the same for any number of
-simulators, after any interruption, and however often it was asked for; episodes that were already
-under way when the answer was there stay in the ledger and change nothing.
+The rule and the order of the pairs are recorded in `config.json` before the first episode. The decision depends only
+on the outcomes in that order, so it is the same for any number of env actors and after any interruption. Episodes
+that were in progress when it was reached stay in the ledger and do not change it.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ Pair = tuple[str, int]
 
 @dataclass(frozen=True)
 class SequentialDecision:
-    """What a run with a stopping rule has come to."""
+    """The decision of a run with a stopping rule, and the evidence for it."""
 
     a: str
     b: str
@@ -35,36 +34,36 @@ class SequentialDecision:
     rule: StoppingRule
     decision: Decision
     pairs: int
-    """Pairs of completed episodes that the decision rests on."""
+    """Number of pairs of completed episodes used for the decision."""
     left_out: int
-    """Pairs before it in which an episode ended in an error."""
+    """Number of pairs skipped before the decision because an episode ended in an error."""
     rate_a: float
     rate_b: float
-    """In those pairs; nan without any."""
+    """Success rates in the pairs used; nan if there are none."""
     e_values: tuple[float, ...]
-    """After each of these pairs."""
+    """The e-value after each of the pairs used."""
     interval: Interval
-    """Of the difference, from the confidence sequence; it may be looked at at any time."""
+    """Of the difference, a less b, from the confidence sequence: valid at any time."""
     planned: int
-    """Episodes of both policies that the plan allows."""
+    """Number of episodes of both policies in the plan."""
     played: int
-    """Episodes of both that have finished."""
+    """Number of finished episodes of both policies."""
 
     @property
     def saved(self) -> int:
-        """Planned episodes that need not be played any more; 0 while the question is open."""
+        """Number of planned episodes that the decision made unnecessary; 0 without a decision."""
         return self.planned - self.played if self.decision in ("differ", "equivalent") else 0
 
 
 def outcomes_in_order(
     order: Sequence[Pair], a: str, b: str, outcome: Callable[[str, str, int], Outcome | None]
 ) -> tuple[Bool[np.ndarray, "n"], Bool[np.ndarray, "n"], int]:
-    """Whether a, and b, succeeded in each pair in order, up to the first that has not finished.
+    """Whether a, and b, succeeded in each pair up to the first unfinished one, and the number of skipped pairs.
 
-    Pairs with an error say nothing of the policies and are skipped; the last number counts them.
+    Pairs with an error carry no information about the policies and are skipped.
 
     Args:
-      outcome: Of a policy in an episode of a task; None if it has not finished.
+      outcome: Returns the outcome of (policy, task, episode); None if it has not finished.
     """
     found: list[tuple[bool, bool]] = []
     skipped = 0

@@ -1,4 +1,4 @@
-"""Many comparisons at once: p-values that stay honest, and letters that show what differs."""
+"""Multiple comparisons: Holm's adjustment of p-values, and the compact letter display."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import numpy as np
 
 
 def holm(p_values: Sequence[float], *, family: int | None = None) -> list[float]:
-    """Adjusted p-values, in the order given: those below a level are all true with that certainty.
+    """Adjust p-values by Holm's step-down procedure, in the order given.
 
-    Needs no assumption on how the comparisons depend on each other.
+    Rejecting all hypotheses with an adjusted p-value below alpha keeps the family-wise error rate, the probability
+    of any false rejection, at alpha or below, whatever the dependence between the comparisons.
 
     Args:
-      family: How many comparisons could have been reported, if more than are. That of those which are not
-        shown some may have had smaller p-values only makes the adjustment larger than need be.
+      family: Number of comparisons that could have been reported, if more than are given. The others count as
+        having larger p-values, which is conservative if some have smaller ones.
 
     Raises:
       ValueError: If a value is not in [0, 1], or the family is smaller than what is reported.
@@ -27,11 +28,12 @@ def holm(p_values: Sequence[float], *, family: int | None = None) -> list[float]
         raise ValueError(f"p-values lie in [0, 1]; got {wrong}.")
     count = len(p_values) if family is None else family
     if count < len(p_values):
-        raise ValueError(f"A family of {count} comparisons cannot hold {len(p_values)} of them.")
+        raise ValueError(
+            f"Wanted a family of at least {len(p_values)} comparisons, as many as p-values; got {count}."
+        )
     if not p_values:
         return []
-    # statsmodels' multipletests gives the same, but collects garbage at every call, which takes a tenth of a
-    # second in a process that holds a model. Comparisons that are not shown would stand behind all others.
+    # statsmodels' multipletests computes the same, but collects garbage at every call: 0.1 s in a large process.
     order = np.argsort(p_values, kind="stable")
     stepped = np.maximum.accumulate(np.asarray(p_values)[order] * (count - np.arange(len(p_values))))
     adjusted = np.empty(len(p_values))
@@ -40,22 +42,22 @@ def holm(p_values: Sequence[float], *, family: int | None = None) -> list[float]
 
 
 def compact_letters(names: Sequence[str], different: Collection[tuple[str, str]]) -> dict[str, str]:
-    """Letters such that two names share one exactly if they were not found to differ.
+    """Assign letters such that two names share a letter if and only if they do not differ significantly.
 
-    List the best first, and it gets the letter a.
+    The first name has the letter a, so list the best first.
 
     >>> compact_letters(["pi0.5", "pi0", "random"], [("pi0.5", "random"), ("pi0", "random")])
     {'pi0.5': 'a', 'pi0': 'a', 'random': 'b'}
 
     Raises:
-      ValueError: If a pair holds an unknown name or one name twice, or letters run out.
+      ValueError: If a pair holds an unknown name or one name twice, or more than 52 letters are needed.
 
     Reference: insert and absorb, H.-P. Piepho (2004), doi:10.1198/1061860043515.
     """
     for a, b in different:
         if a == b or not {a, b} <= set(names):
             raise ValueError(f"Wanted pairs of two of {list(names)}; got {(a, b)}.")
-    # Each group will share a letter. It may not hold two names that differ.
+    # Each group shares a letter, so it must not hold two names that differ.
     groups = [frozenset(names)]
     for a, b in different:
         split = [
@@ -63,7 +65,7 @@ def compact_letters(names: Sequence[str], different: Collection[tuple[str, str]]
         ]
         distinct = list(dict.fromkeys(split))
         groups = [group for group in distinct if not any(group < other for other in distinct)]
-    order = {name: place for place, name in enumerate(names)}
+    order = {name: i for i, name in enumerate(names)}
     groups.sort(key=lambda group: sorted(order[name] for name in group))
     if len(groups) > len(string.ascii_letters):
         raise ValueError(f"{len(groups)} groups need more letters than there are. Compare fewer policies.")

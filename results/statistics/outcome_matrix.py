@@ -1,4 +1,4 @@
-"""Which policy came to what in which episode, side by side: what every comparison starts from.
+"""Outcomes of several policies by episode, the input of all comparisons.
 
 Axis letters: k episodes (task and number), p policies.
 """
@@ -17,10 +17,10 @@ from simloop.results.statistics.paired import Pairs
 
 @dataclass(frozen=True)
 class OutcomeMatrix:
-    """The episodes of several policies under the rules of one suite and protocol.
+    """Outcomes of several policies under one suite and protocol.
 
-    A row is an episode (task, number), sorted; a column is a policy. Where a policy has not
-    completed an episode, be it an error or not played, there is nan.
+    A row is an episode (task, number), sorted; a column is a policy. An entry is nan if the policy did not complete
+    the episode.
     """
 
     suite: str
@@ -35,39 +35,40 @@ class OutcomeMatrix:
     """Seed of the initial state; nan where the policy has not played the episode."""
 
     def column(self, policy: str) -> int:
-        """Where a policy stands.
+        """Index of a policy's column.
 
         Raises:
-          ValueError: If it is not here, naming those that are.
+          ValueError: If the matrix does not hold the policy.
         """
         if policy not in self.policies:
             raise ValueError(
-                f"No episodes of policy {policy!r} on {self.suite} under protocol {self.protocol!r}; there "
-                f"are {', '.join(self.policies)}."
+                f"No episodes of policy {policy!r} on {self.suite} under protocol {self.protocol!r}; there are "
+                f"episodes of {', '.join(self.policies)}."
             )
         return self.policies.index(policy)
 
     def counts(self, policy: str) -> tuple[list[int], list[int]]:
-        """Successes and completed episodes of a policy on every task."""
+        """Numbers of successes and of completed episodes of a policy, by task."""
         success = self.success[:, self.column(policy)]
         done = ~np.isnan(success)
         bins = len(self.tasks)
         successes = np.bincount(self.task[done], success[done], minlength=bins)
         return successes.astype(int).tolist(), np.bincount(self.task[done], minlength=bins).tolist()
 
-    def played_alike(self, a: str, b: str) -> bool:
-        """Whether all episodes that both played began in the same state."""
+    def same_seeds(self, a: str, b: str) -> bool:
+        """Whether all episodes that both policies played have the same seed of the initial state."""
         both = self.seed[:, [self.column(a), self.column(b)]]
         both = both[~np.isnan(both).any(axis=1)]
         return bool((both[:, 0] == both[:, 1]).all())
 
     def shared(self, policies: Sequence[str]) -> Bool[np.ndarray, "k"]:
-        """The episodes that all these policies completed."""
+        """Which episodes all these policies completed."""
         columns = [self.column(policy) for policy in policies]
-        return ~np.isnan(self.success[:, columns]).any(axis=1)
+        completed: Bool[np.ndarray, "k"] = ~np.isnan(self.success[:, columns]).any(axis=1)
+        return completed
 
     def pairs(self, a: str, b: str) -> list[Pairs]:
-        """For every task, the outcomes of the episodes that both completed."""
+        """Paired outcomes of the episodes that both policies completed, by task."""
         rows = self.shared([a, b])
         code = 2 * self.success[rows, self.column(a)] + self.success[rows, self.column(b)]
         table = np.bincount(
@@ -76,7 +77,7 @@ class OutcomeMatrix:
         return [Pairs(int(both), int(a_), int(b_), int(none)) for none, b_, a_, both in table]
 
     def of_tasks(self, tasks: Sequence[str]) -> OutcomeMatrix:
-        """The rows of some tasks."""
+        """The matrix restricted to some tasks."""
         kept = [task for task in self.tasks if task in tasks]
         new_index = np.array([kept.index(task) if task in kept else -1 for task in self.tasks], np.int64)
         task = new_index[self.task]
@@ -95,10 +96,10 @@ class OutcomeMatrix:
 def outcome_matrices(
     episodes: pd.DataFrame, policies: Sequence[str] | None = None
 ) -> dict[tuple[str, str], OutcomeMatrix]:
-    """The outcomes of each (suite, protocol), columns in the order of `policies`, else by name.
+    """Outcome matrices by (suite, protocol), columns in the order of `policies` or by name.
 
     Raises:
-      ValueError: If an episode is counted twice.
+      ValueError: If an episode is in the frame twice.
     """
     return {
         (str(suite), str(protocol)): _matrix(str(suite), str(protocol), group, policies)
@@ -113,8 +114,8 @@ def _matrix(
     if len(twice):
         row = twice.iloc[0]
         raise ValueError(
-            f"Episode {row['episode']} of task {row['task']!r} by policy {row['policy']!r} is there "
-            "twice. Read the runs with simloop.results.records.runs.load_runs, which tells them apart."
+            f"Episode {row['episode']} of task {row['task']!r} by policy {row['policy']!r} is in the frame "
+            "twice. Load the runs with simloop.results.records.runs.load_runs, which refuses duplicates."
         )
     found = set(episodes["policy"])
     order = [policy for policy in policies or sorted(found) if policy in found]

@@ -1,8 +1,7 @@
-"""How many episodes an answer takes: to be asked before anything is run.
+"""Sample sizes for comparing two policies: episodes needed, and differences that a number of episodes can detect.
 
-All numbers of episodes are per policy, over all tasks together. Policies differ in difficulty of
-tasks, too, which pairing and comparing within tasks take out; what is planned here for one common
-rate is therefore on the safe side for several tasks.
+All numbers of episodes are per policy, over all tasks together. Tasks also differ in difficulty, which pairing and
+comparing within tasks remove; the sizes here, for one common rate, are therefore conservative for several tasks.
 
 Axis letters: r simulated runs, n pairs.
 """
@@ -14,24 +13,25 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import optimize
 
 from simloop.results.errors import ResultsError
+from simloop.results.statistics.intervals import quantile
 from simloop.results.statistics.sequential import log_e_values
 
-# Correlation of the outcomes of two different policies in the same episode, to plan with unless it was
-# measured: the median over 1,232 pairs of published policies was 0.14 within tasks.
+# Correlation of the outcomes of two different policies in the same episode, unless it was measured. The median over
+# 1,232 pairs of published policies was 0.14 within tasks.
 CORRELATION = 0.15
 
-RUNS = 1000  # Simulated for sequential plans: powers are then good to about 1.5 points.
-SEED = 0  # The same question has the same answer.
-LONGEST = 20_000  # Pairs of a simulated run; who needs more would not run them.
+RUNS = 1000  # Simulated runs of a sequential design: its power then has a standard error of about 1.5 points.
+SEED = 0  # The same design gives the same numbers.
+LONGEST = 20_000  # Pairs of a simulated run at most.
 
 
 @dataclass(frozen=True)
 class Design:
-    """What is supposed and what is wanted of a comparison of two policies.
+    """Assumptions and requirements of a comparison of two policies.
 
     Raises:
       ResultsError: If a number is out of its range.
@@ -42,17 +42,17 @@ class Design:
     correlation: float = CORRELATION
     """Of the outcomes of the two policies in the same episode."""
     alpha: float = 0.05
-    """Two-sided level, divided by the number of comparisons."""
+    """Two-sided significance level, to be divided by the number of comparisons."""
     power: float = 0.8
-    """How often the difference is to be found."""
+    """Probability of detecting the difference."""
     comparisons: int = 1
-    """Pairs of policies that will be compared."""
+    """Number of pairs of policies to compare."""
 
     def __post_init__(self) -> None:
-        """Refuse what no plan can be made of."""
+        """Check the numbers."""
         if not (0 < self.base < 1 and 0 < self.alpha < 1 and 0 < self.power < 1):
             raise ResultsError(
-                f"Base rate, alpha and power lie in (0, 1); got {self.base}, {self.alpha} and {self.power}."
+                f"Wanted base rate, alpha and power in (0, 1); got {self.base}, {self.alpha} and {self.power}."
             )
         if not -1 < self.correlation < 1 or self.comparisons < 1:
             raise ResultsError(
@@ -62,21 +62,21 @@ class Design:
 
     @property
     def level(self) -> float:
-        """Level of each comparison."""
+        """Significance level of each comparison."""
         return self.alpha / self.comparisons
 
     def discordant(self, difference: float) -> tuple[float, float]:
         """Shares of episodes in which only the better, and only the worse policy succeeds.
 
-        The correlation is cut to what the two rates allow.
+        The correlation is clipped to the range that the two rates allow.
 
         Raises:
-          ResultsError: If the worse policy's rate would be under 0.
+          ResultsError: If the difference is not between 0 and the base rate.
         """
         worse = self.base - difference
         if not 0 <= difference <= self.base:
             raise ResultsError(
-                f"A difference from the base rate {self.base} lies between 0 and that; got {difference}."
+                f"Wanted a difference between 0 and the base rate {self.base}; got {difference}."
             )
         spread = math.sqrt(self.base * (1 - self.base) * worse * (1 - worse))
         both = self.base * worse + self.correlation * spread
@@ -85,7 +85,7 @@ class Design:
 
 
 def unpaired_episodes(design: Design, difference: float) -> float:
-    """Episodes of each policy to find a difference of rates between policies that share no episodes.
+    """Number of episodes per policy to detect a difference of rates in unpaired episodes.
 
     Reference: J. L. Fleiss (1981), Statistical Methods for Rates and Proportions, equation 3.14,
     without continuity correction.
@@ -99,7 +99,7 @@ def unpaired_episodes(design: Design, difference: float) -> float:
 
 
 def paired_episodes(design: Design, difference: float) -> float:
-    """Episodes, played by both policies, to find a difference by McNemar's test.
+    """Number of paired episodes to detect a difference of rates by McNemar's test.
 
     Reference: R. J. Connor (1987), doi:10.2307/2531961.
     """
@@ -111,7 +111,7 @@ def paired_episodes(design: Design, difference: float) -> float:
 
 
 def equivalence_episodes(design: Design, margin: float) -> float:
-    """Episodes, played by both policies, to show that equal policies differ by less than a margin.
+    """Number of paired episodes to show that equal policies differ by less than a margin.
 
     Reference: two one-sided tests, both of which must succeed; Julious (2004), section 5,
     doi:10.1002/sim.1783.
@@ -123,35 +123,34 @@ def equivalence_episodes(design: Design, margin: float) -> float:
 
 
 def detectable_difference(design: Design, episodes: int, *, paired: bool) -> float | None:
-    """Smallest difference that so many episodes find with the wanted power; None if none is large enough."""
+    """Smallest difference that `episodes` detect with the power of the design; None if there is none."""
     needed = paired_episodes if paired else unpaired_episodes
     least = 1e-6
     if needed(design, design.base) > episodes:
         return None
-    found = optimize.brentq(lambda difference: needed(design, difference) - episodes, least, design.base)
+    found = scipy.optimize.brentq(
+        lambda difference: needed(design, difference) - episodes, least, design.base
+    )
     return float(found)
 
 
 @dataclass(frozen=True)
 class SequentialOutlook:
-    """What to expect of looking after every pair and stopping when the e-value suffices."""
+    """Expected length of a run that stops when the e-value reaches its limit."""
 
     max_pairs: int
-    """Pairs after which the wanted share of runs has stopped."""
+    """Number of pairs after which a share of runs equal to the power has stopped."""
     mean_pairs: float
-    """Pairs played on average, if it goes no further than that."""
+    """Mean number of pairs, if runs end after `max_pairs`."""
 
 
 def sequential_outlook(design: Design, difference: float, *, runs: int = RUNS) -> SequentialOutlook | None:
-    """How long it takes to find a difference when stopping early; None if too long to simulate.
-
-    By simulation, with a fixed seed.
-    """
+    """Simulate how soon a sequential test detects a difference; None if that takes too many pairs."""
     fixed = paired_episodes(design, difference)
     if fixed > LONGEST / 4:
         return None
     stops = _stopping_times(design, difference, int(max(50, 4 * fixed)), runs)
-    last = float(np.quantile(stops, design.power, method="inverted_cdf"))
+    last = quantile(stops, design.power)
     if not math.isfinite(last):
         return None
     return SequentialOutlook(int(last), float(np.minimum(stops, last).mean()))
@@ -160,13 +159,13 @@ def sequential_outlook(design: Design, difference: float, *, runs: int = RUNS) -
 def sequential_power(
     design: Design, difference: float, max_pairs: int, *, runs: int = RUNS
 ) -> tuple[float, float]:
-    """How often a difference is found within so many pairs, and how many are played on average."""
+    """Simulate the probability of detecting a difference within `max_pairs`, and the mean number of pairs."""
     stops = _stopping_times(design, difference, max_pairs, runs)
     return float(np.isfinite(stops).mean()), float(np.minimum(stops, max_pairs).mean())
 
 
 def sequential_detectable_difference(design: Design, max_pairs: int, *, runs: int = 400) -> float | None:
-    """Smallest difference, to a quarter of a point, that stopping early finds within so many pairs."""
+    """Smallest difference that a sequential test detects within `max_pairs`, in steps of a quarter of a point."""
     step = 0.0025
     low, high = 0, int(design.base / step)
     if sequential_power(design, high * step, max_pairs, runs=runs)[0] < design.power:
@@ -181,7 +180,7 @@ def sequential_detectable_difference(design: Design, max_pairs: int, *, runs: in
 
 
 def _stopping_times(design: Design, difference: float, pairs: int, runs: int) -> Float[np.ndarray, "r"]:
-    """After how many pairs each simulated run stops; infinite where it does not."""
+    """Number of pairs after which each simulated run stops; infinite if it does not."""
     rng = np.random.default_rng(SEED)
     better, worse = design.discordant(difference)
     stops = np.full(runs, np.inf)
@@ -189,9 +188,9 @@ def _stopping_times(design: Design, difference: float, pairs: int, runs: int) ->
         drawn = rng.random(pairs)
         only_a = np.cumsum(drawn < better).astype(np.float64)
         only_b = np.cumsum((drawn >= better) & (drawn < better + worse)).astype(np.float64)
-        enough = log_e_values(only_a, only_b) >= -math.log(design.level)
-        if enough.any():
-            stops[run] = np.argmax(enough) + 1
+        reached = log_e_values(only_a, only_b) >= -math.log(design.level)
+        if reached.any():
+            stops[run] = np.argmax(reached) + 1
     return stops
 
 

@@ -1,7 +1,7 @@
-"""How often each policy succeeded: counts, rates and how sure they are, per task and over tasks.
+"""Success counts, rates and intervals of each policy, per task and over tasks.
 
-An episode that ended in an error says nothing about the policy, so rates are of completed
-episodes; but errors stay in the counts, and `bounds` says what they could have changed at most.
+Rates are over completed episodes, since an error carries no information about the policy. Errors stay in the counts,
+and `bounds` limits their influence.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import pandas as pd
 from simloop.results.records.planned import PlannedEpisodes
 from simloop.results.statistics.intervals import Interval, mean_method, suite_mean, task_bootstrap, wilson
 
-MIN_TASKS = 5  # Fewer say next to nothing of how tasks differ.
+MIN_TASKS = 5  # Fewer tasks do not show how much tasks differ.
 BOOTSTRAP_SEED = 0  # The same records give the same interval.
 
 
 @dataclass(frozen=True)
 class Score:
-    """What the episodes of one policy on one task came to."""
+    """Outcome counts of one policy on one task."""
 
     policy: str
     weights: str
@@ -34,13 +34,13 @@ class Score:
     failures: int
     errors: int
     undecodable: int
-    """Completed episodes in which tokens of at least one query spelled no action chunk."""
+    """Completed episodes with at least one query whose tokens could not be decoded to actions."""
     missing: int | None = None
-    """Planned episodes that have not finished; None where the plan is not known."""
+    """Planned episodes that have not finished; None if the plan is unknown."""
 
     @property
     def completed(self) -> int:
-        """Episodes with an outcome that is the policy's own."""
+        """Episodes that ended in success or failure."""
         return self.successes + self.failures
 
     @property
@@ -55,24 +55,24 @@ class Score:
 
     @property
     def bounds(self) -> Interval | None:
-        """The rate if every error were a failure, and if every error were a success."""
+        """The rate if all errors were failures, and if all were successes; None without episodes."""
         if not self.episodes:
             return None
         return Interval(self.successes / self.episodes, (self.successes + self.errors) / self.episodes)
 
     @property
     def method(self) -> Literal["Wilson"]:
-        """Which interval `interval` is."""
+        """Name of the method of `interval`."""
         return "Wilson"
 
     def interval(self, confidence: float = 0.95) -> Interval | None:
-        """Wilson interval of the rate; None if there are no completed episodes."""
+        """Wilson interval of the rate; None without completed episodes."""
         return wilson(self.successes, self.completed, confidence=confidence) if self.completed else None
 
 
 @dataclass(frozen=True)
 class MeanScore:
-    """The mean of a policy's rates over the tasks of a suite: for these tasks, not for others."""
+    """Mean success rate of a policy over the tasks of a suite."""
 
     policy: str
     weights: str
@@ -82,7 +82,7 @@ class MeanScore:
 
     @property
     def lacking(self) -> tuple[str, ...]:
-        """Tasks without a completed episode. While there are any, there is no mean."""
+        """Tasks without a completed episode. If there are any, the mean is undefined."""
         return tuple(score.task for score in self.tasks if not score.completed)
 
     @property
@@ -117,19 +117,19 @@ class MeanScore:
 
     @property
     def missing(self) -> int | None:
-        """Over all tasks; None where the plan is not known."""
+        """Over all tasks; None if the plan is unknown."""
         missing = [score.missing for score in self.tasks if score.missing is not None]
         return sum(missing) if len(missing) == len(self.tasks) else None
 
     @property
     def rate(self) -> float | None:
-        """Every task weighs the same, however many of its episodes were completed."""
+        """Mean of the rates of the tasks with equal weights; None if a task lacks completed episodes."""
         rates = [score.rate for score in self.tasks if score.rate is not None]
         return None if self.lacking else sum(rates) / len(rates)
 
     @property
     def bounds(self) -> Interval | None:
-        """The mean if every error were a failure, and if every error were a success."""
+        """The mean if all errors were failures, and if all were successes; None if a task has no episodes."""
         bounds = [score.bounds for score in self.tasks if score.bounds is not None]
         if len(bounds) < len(self.tasks):
             return None
@@ -140,11 +140,11 @@ class MeanScore:
 
     @property
     def method(self) -> Literal["pooled Wilson", "MOVER-Wilson"]:
-        """Which interval fits: the pooled one while tasks have nearly equally many episodes."""
+        """Name of the method of `interval`."""
         return mean_method([score.completed for score in self.tasks])
 
     def interval(self, confidence: float = 0.95) -> Interval | None:
-        """Interval of the mean by `method`; None while a task lacks completed episodes."""
+        """Interval of the mean for these tasks, by `method`; None if a task lacks completed episodes."""
         if self.lacking:
             return None
         successes = [score.successes for score in self.tasks]
@@ -152,9 +152,9 @@ class MeanScore:
         return suite_mean(successes, completed, confidence=confidence)[1]
 
     def interval_for_new_tasks(self, confidence: float = 0.95) -> Interval | None:
-        """What to expect of other tasks like these, by bootstrap over tasks; None while there is no mean.
+        """Interval of the mean for new tasks of the same kind, by bootstrap over tasks.
 
-        Another question than that of `interval`; None as well under `MIN_TASKS` tasks, which cannot tell.
+        None if a task lacks completed episodes or there are fewer than `MIN_TASKS` tasks.
         """
         if self.lacking or len(self.tasks) < MIN_TASKS:
             return None
@@ -167,15 +167,15 @@ class MeanScore:
 def score_tasks(episodes: pd.DataFrame, plans: Sequence[PlannedEpisodes] = ()) -> list[Score]:
     """The score of every policy on every task of its suite and protocol.
 
-    A task that only some policies have played so far gives the others a score of no episodes, so
-    that nobody's mean is over fewer tasks. Ordered by suite and protocol, then as planned, else by name.
+    Policies without episodes of a task that others have played get a score without episodes, so that all means are
+    over the same tasks. Sorted by suite and protocol, then in the order of the plans, then by name.
 
     Args:
-      episodes: As from `simloop.results.records.records.load`, perhaps of several runs.
-      plans: Of these runs, as far as they are known.
+      episodes: As from `simloop.results.records.records.load`, of one run or several.
+      plans: Plans of these runs, as far as they are known.
 
     Raises:
-      ValueError: If a policy's weights are called both trained and untrained.
+      ValueError: If the weights of a policy have several labels, such as `trained` and `untrained`.
     """
     scores = []
     for (suite, protocol), group in episodes.groupby(["suite", "protocol"], sort=True):
@@ -183,8 +183,8 @@ def score_tasks(episodes: pd.DataFrame, plans: Sequence[PlannedEpisodes] = ()) -
         planned_tasks = list(dict.fromkeys(task for plan in here for task in plan.tasks))
         planned_policies = list(dict.fromkeys(policy for plan in here for policy in plan.policies))
         outcomes = Counter(zip(group["policy"], group["task"], group["outcome"], strict=True))
-        garbled = group[(group["outcome"] != "error") & (group["undecodable"] > 0)]
-        undecodable = Counter(zip(garbled["policy"], garbled["task"], strict=True))
+        partial = group[(group["outcome"] != "error") & (group["undecodable"] > 0)]
+        undecodable = Counter(zip(partial["policy"], partial["task"], strict=True))
         for policy in _ordered(group["policy"], planned_policies):
             weights = _weights(group, policy)
             for task in _ordered([*group["task"], *planned_tasks], planned_tasks):
@@ -223,16 +223,15 @@ def score_means(scores: Sequence[Score]) -> list[MeanScore]:
 
 
 def _ordered(names: Iterable[str], first: Sequence[str]) -> list[str]:
-    """The distinct names: those of `first` in that order, then the others by name."""
+    """The distinct names: members of `first` in that order, then the others by name."""
     found = set(names)
     return [name for name in first if name in found] + sorted(found - set(first))
 
 
 def _weights(group: pd.DataFrame, policy: str) -> str:
-    found = sorted(set(group.loc[group["policy"] == policy, "weights"]))
+    found = sorted(set(map(str, group.loc[group["policy"] == policy, "weights"])))
     if len(found) > 1:
         raise ValueError(
-            f"Policy {policy!r} has weights that are called {' and '.join(found)}: these episodes are of "
-            "several policies. Score their runs apart."
+            f"Wanted one kind of weights of policy {policy!r}; got {' and '.join(found)}. Score their runs separately."
         )
     return found[0]

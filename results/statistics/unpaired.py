@@ -1,4 +1,4 @@
-"""Two success rates that share no episodes, such as ours and a published one."""
+"""Tests and intervals for two success rates from different episodes, such as a measured and a published rate."""
 
 from __future__ import annotations
 
@@ -8,41 +8,22 @@ from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
-from scipy import optimize, stats
-from statsmodels.stats.contingency_tables import StratifiedTable
-from statsmodels.stats.proportion import confint_proportions_2indep
+import scipy
 
 from simloop.results.statistics.intervals import Interval, suite_mean
 
-# Exact tests look at every table there could have been. With more than these they take seconds, and
-# the score test is as good, unless one policy has very few episodes.
+# An exact test enumerates all tables with these numbers of episodes. Beyond this number of tables it takes seconds,
+# and the score test is as good, unless one policy has very few episodes.
 EXACT_TABLES = 100_000
-
-
-def newcombe(
-    successes_a: int, episodes_a: int, successes_b: int, episodes_b: int, *, confidence: float = 0.95
-) -> Interval:
-    """Interval for the difference of two rates, from the Wilson interval of each.
-
-    Raises:
-      ValueError: If a policy has no episodes, or more successes than episodes.
-
-    Reference: R. G. Newcombe (1998), method 10,
-    doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I.
-    """
-    table = _checked(successes_a, episodes_a, successes_b, episodes_b)
-    with np.errstate(divide="ignore", invalid="ignore"):  # Of ratios, which it computes besides.
-        low, high = confint_proportions_2indep(*table, method="newcomb", alpha=1 - confidence)
-    return Interval(float(low), float(high))
 
 
 def miettinen_nurminen(
     successes_a: int, episodes_a: int, successes_b: int, episodes_b: int, *, confidence: float = 0.95
 ) -> Interval:
-    """Score interval for the difference of two rates; agrees with `score_p_value`.
+    """Score interval for the difference of two rates, a less b; consistent with `score_p_value`.
 
-    statsmodels 0.15 has one too, which has no answer where both rates are 0 or 1 and gives (.0526, .3440) where
-    Newcombe (1998) has (.0528, .3382), for 56 of 70 against 48 of 80.
+    statsmodels 0.15 implements it too, but fails if both rates are 0 or 1, and gives (.0526, .3440) for 56 of 70
+    against 48 of 80, where Newcombe (1998) publishes (.0528, .3382).
 
     Raises:
       ValueError: If a policy has no episodes, or more successes than episodes.
@@ -58,13 +39,13 @@ def miettinen_nurminen(
         if difference == side:
             return float(side)
         limit = side * (1 - 1e-9)
-        return float(optimize.brentq(lambda d: _score(*table, d) + side * z, difference, limit))
+        return float(scipy.optimize.brentq(lambda d: _score(*table, d) + side * z, difference, limit))
 
     return Interval(end(-1), end(1))
 
 
 def score_p_value(successes_a: int, episodes_a: int, successes_b: int, episodes_b: int) -> float:
-    """Two-sided p-value of equal rates by the score test, for many episodes.
+    """Two-sided p-value of equal rates by the asymptotic score test.
 
     Raises:
       ValueError: If a policy has no episodes, or more successes than episodes.
@@ -76,28 +57,17 @@ def score_p_value(successes_a: int, episodes_a: int, successes_b: int, episodes_
 
 
 def barnard(successes_a: int, episodes_a: int, successes_b: int, episodes_b: int) -> float:
-    """Two-sided p-value of equal rates, exact for whatever the common rate is.
+    """Two-sided p-value of equal rates by Barnard's exact test, the maximum over all common rates.
 
     Raises:
       ValueError: If a policy has no episodes, or more successes than episodes.
 
     Reference: G. A. Barnard (1947), doi:10.1093/biomet/34.1-2.123.
     """
-    return float(stats.barnard_exact(_table(successes_a, episodes_a, successes_b, episodes_b)).pvalue)
+    return float(scipy.stats.barnard_exact(_table(successes_a, episodes_a, successes_b, episodes_b)).pvalue)
 
 
-def boschloo(successes_a: int, episodes_a: int, successes_b: int, episodes_b: int) -> float:
-    """Two-sided p-value of equal rates, exact; at most twice the smaller p-value of Fisher's one-sided tests.
-
-    Raises:
-      ValueError: If a policy has no episodes, or more successes than episodes.
-
-    Reference: R. D. Boschloo (1970), doi:10.1111/j.1467-9574.1970.tb00104.x.
-    """
-    return float(stats.boschloo_exact(_table(successes_a, episodes_a, successes_b, episodes_b)).pvalue)
-
-
-@lru_cache(maxsize=4096)  # Tables of many tasks ask the same question often, and an answer takes a while.
+@lru_cache(maxsize=4096)  # Success tables repeat the same counts, and the exact test is slow.
 def unpaired_p_value(successes_a: int, episodes_a: int, successes_b: int, episodes_b: int) -> float:
     """Two-sided p-value of equal rates: Barnard's exact test, or the score test for many episodes.
 
@@ -111,7 +81,7 @@ def unpaired_p_value(successes_a: int, episodes_a: int, successes_b: int, episod
 def margin_p_value(
     successes_a: int, episodes_a: int, successes_b: int, episodes_b: int, margin: float
 ) -> float:
-    """p-value of two one-sided score tests of whether the rates differ by less than `margin`.
+    """p-value of two one-sided score tests that the rates differ by less than `margin`.
 
     Raises:
       ValueError: If a policy has no episodes, or more successes than episodes.
@@ -132,21 +102,25 @@ def cochran_mantel_haenszel(
 ) -> float:
     """Two-sided p-value of equal rates on every task, from unpaired episodes of several tasks.
 
-    Each policy is compared with the other within tasks only, so tasks may differ in difficulty and in
-    how often each policy played them. Without the continuity correction, which makes it miss much.
+    Policies are compared within tasks, so tasks may differ in difficulty and in their numbers of episodes. Without
+    continuity correction, which costs power.
 
     Raises:
       ValueError: If a task has no episodes of a policy, or more successes than episodes.
 
     Reference: N. Mantel and W. Haenszel (1959), doi:10.1093/jnci/22.4.719.
     """
+    from statsmodels.stats.contingency_tables import StratifiedTable  # Takes seconds to import.
+
     tables = [
         np.array(_table(*counts), np.float64)
         for counts in zip(successes_a, episodes_a, successes_b, episodes_b, strict=True)
     ]
-    # Tasks that everybody solves, or nobody, say nothing, and without any other there is no test.
-    telling = [table for table in tables if table.sum(axis=1).all()]
-    return float(StratifiedTable(telling).test_null_odds(correction=False).pvalue) if telling else 1.0
+    # Tasks in which all episodes have the same outcome carry no information.
+    informative = [table for table in tables if table.sum(axis=1).all()]
+    if not informative:
+        return 1.0
+    return float(StratifiedTable(informative).test_null_odds(correction=False).pvalue)
 
 
 def newcombe_of_means(
@@ -157,10 +131,10 @@ def newcombe_of_means(
     *,
     confidence: float = 0.95,
 ) -> Interval:
-    """Interval for the difference of two mean rates over the same tasks, each task weighing the same.
+    """Interval for the difference of two mean rates over the same tasks with equal weights, a less b.
 
-    From the interval of each mean (`simloop.results.statistics.intervals.suite_mean`), by Newcombe's hybrid. Too wide
-    where tasks differ much in difficulty, as the pooled intervals are.
+    Newcombe's hybrid of the intervals of the two means (`simloop.results.statistics.intervals.suite_mean`). As wide
+    as those: conservative if tasks differ much in difficulty.
 
     Raises:
       ValueError: If a task has no episodes, or more successes than episodes.
@@ -180,18 +154,18 @@ def _checked(
 ) -> tuple[int, int, int, int]:
     for x, n in ((successes_a, episodes_a), (successes_b, episodes_b)):
         if n < 1 or not 0 <= x <= n:
-            raise ValueError(f"Wanted 0 to n successes of n > 0 episodes for each policy; got {x} of {n}.")
+            raise ValueError(f"Wanted 0 to n successes in n > 0 episodes of each policy; got {x} of {n}.")
     return successes_a, episodes_a, successes_b, episodes_b
 
 
 def _table(successes_a: int, episodes_a: int, successes_b: int, episodes_b: int) -> list[list[int]]:
-    """Successes and failures in rows, policies in columns, as scipy's exact tests have it."""
+    """Contingency table with successes and failures as rows and policies as columns, as scipy's exact tests take it."""
     _checked(successes_a, episodes_a, successes_b, episodes_b)
     return [[successes_a, successes_b], [episodes_a - successes_a, episodes_b - successes_b]]
 
 
 def _score(x_a: int, n_a: int, x_b: int, n_b: int, difference: float) -> float:
-    """How many standard errors the observed difference lies above a supposed one."""
+    """Distance of the observed from a hypothesised difference, in standard errors under the hypothesis."""
     n = n_a + n_b
     rate_b = _restricted_rate_b(x_a, n_a, x_b, n_b, difference)
     rate_a = min(1.0, max(0.0, rate_b + difference))
@@ -203,7 +177,7 @@ def _score(x_a: int, n_a: int, x_b: int, n_b: int, difference: float) -> float:
 
 
 def _restricted_rate_b(x_a: int, n_a: int, x_b: int, n_b: int, difference: float) -> float:
-    """Likeliest rate of b, given the difference: the middle root of the likelihood's cubic."""
+    """Maximum-likelihood rate of b given the difference: the middle root of the cubic likelihood equation."""
     n, x = n_a + n_b, x_a + x_b
     l3 = n
     l2 = (n_a + 2 * n_b) * difference - n - x

@@ -13,7 +13,7 @@ from simloop.results.statistics.contrasts import Standing, family_size, standing
 from simloop.results.statistics.intervals import clopper_pearson, jeffreys
 from simloop.results.statistics.outcome_matrix import OutcomeMatrix
 from simloop.results.statistics.scores import MeanScore, Score, score_means
-from simloop.results.tables.grid import DEFAULT_STYLE, Cell, Grid, TableStyle, percent_cell
+from simloop.results.tables.grid import DEFAULT_STYLE, Cell, Grid, Row, TableStyle, percent_cell
 from simloop.results.tables.statements import counted
 
 COLUMNS = (
@@ -112,7 +112,7 @@ def _grid(
         standings = [standing(of_row, looked_at=looked_at) for of_row in rows_of]
     columns: list[tuple[Score | MeanScore, ...]] = [(*mean.tasks, mean) for mean in means]
     names = [*tasks, f"mean of {len(tasks)}"]
-    rows = [
+    rows: list[Row] = [
         (name, *(_cell(score, row) for score in of_row))
         for name, of_row, row in zip(names, zip(*columns, strict=True), standings, strict=True)
     ]

@@ -1,13 +1,22 @@
 "use strict";
-// Shows the episodes that the filters let through, all policies of one episode side by side.
+// Shows the episodes that pass the filters, or the one that the address names, all policies side by side.
 (() => {
-  const PAGE = 20; // Episodes shown at once: videos of more would slow a phone down.
+  const PAGE = 20; // Episodes shown at once: more videos would slow a phone down.
   const plays = JSON.parse(document.getElementById("plays").textContent);
   const list = document.getElementById("list");
   const count = document.getElementById("count");
   const more = document.getElementById("more");
+  const all = document.getElementById("all");
+  const disagree = document.getElementById("disagree");
   const filters = ["policy", "task", "outcome"].map((name) => document.getElementById(`filter-${name}`));
   let shown = PAGE;
+
+  const anchor = (episode) => `episode=${encodeURIComponent(episode)}`;
+  const outcomes = new Map(); // Of every episode, errors aside.
+  for (const play of plays) {
+    if (!outcomes.has(play.episode)) outcomes.set(play.episode, new Set());
+    if (play.outcome !== "error") outcomes.get(play.episode).add(play.outcome);
+  }
 
   const element = (tag, text, name) => {
     const made = document.createElement(tag);
@@ -25,6 +34,8 @@
     }
     filter.addEventListener("change", () => { shown = PAGE; draw(); });
   }
+  disagree.addEventListener("change", () => { shown = PAGE; draw(); });
+  window.addEventListener("hashchange", draw);
   more.addEventListener("click", () => { shown += PAGE; draw(); });
 
   function card(play) {
@@ -45,8 +56,11 @@
   }
 
   function draw() {
-    const chosen = plays.filter((play) =>
-      filters.every((filter) => !filter.value || play[filter.id.slice("filter-".length)] === filter.value));
+    const linked = location.hash.startsWith("#episode=") ? location.hash.slice(1) : "";
+    const chosen = plays.filter((play) => linked
+      ? anchor(play.episode) === linked
+      : filters.every((filter) => !filter.value || play[filter.id.slice("filter-".length)] === filter.value)
+        && (!disagree.checked || outcomes.get(play.episode).size > 1));
     const episodes = new Map();
     for (const play of chosen) {
       if (!episodes.has(play.episode)) episodes.set(play.episode, []);
@@ -57,7 +71,11 @@
       const section = element("section", "", "episode");
       const cards = element("div", "", "plays");
       cards.append(...ofEpisode.map(card));
-      section.append(element("h3", episode), cards);
+      const heading = element("h3", episode);
+      const link = element("a", "link");
+      link.href = `#${anchor(episode)}`;
+      heading.append(" ", link);
+      section.append(heading, cards);
       if (ofEpisode.filter((play) => play.video).length > 1) {
         const together = element("button", "Play side by side");
         together.addEventListener("click", () => {
@@ -72,6 +90,8 @@
     }
     count.textContent = `${chosen.length} of ${plays.length} played episodes`;
     more.hidden = episodes.size <= shown;
+    all.hidden = !linked;
+    if (linked) document.getElementById("episodes").scrollIntoView();
   }
   draw();
 })();

@@ -1,12 +1,11 @@
 """Promises of joining runs: nothing counts twice, nothing unlike is mixed."""
 
 import dataclasses
-import math
 
 import pytest
 
 from simloop.results.records.ledger import LedgerError
-from simloop.results.records.runs import RunSource, episode_frame, load_runs
+from simloop.results.records.runs import RunSource, load_runs
 from simloop.results.statistics.scores import score_tasks
 from tests.helpers.run_folders import episodes, with_queries, write_run
 
@@ -74,21 +73,6 @@ def test_sources_are_folders_with_or_without_a_name(tmp_path):
 def test_policies_and_checkpoints_that_never_finished_were_looked_at_too(tmp_path):
     config = {"experiment": {"suite": "metaworld", "policies": ["expert", "late"], "episodes": 10}}
     assert load_runs(write_run(tmp_path, episodes(1), config=config)).looked_at == 2
-
-
-def test_the_tidy_table_holds_all_that_is_known_of_an_episode(tmp_path):
-    made = [with_queries(record, [20.0, 30.0, 40.0]) for record in episodes(1, 1)]
-    failed_at_once = episodes(0, 0, 1, task="push-v3")
-    run = write_run(tmp_path, [*(record for record, _ in made), *failed_at_once], made)
-    frame = episode_frame(load_runs(run)).set_index(["task", "episode"])
-    assert frame.loc[("reach-v3", 0), ["time_to_success_steps", "total_p50_ms", "total_p95_ms"]].tolist() == [
-        42,
-        30.0,
-        40.0,
-    ]
-    assert frame["time_to_success_steps"].isna().tolist() == [True, False, True]
-    assert math.isnan(frame.loc[("push-v3", 0), "total_p50_ms"])
-    assert set(frame["folder"]) == {str(run)}
 
 
 def test_clocks_that_go_backwards_change_no_result(tmp_path):

@@ -1,4 +1,4 @@
-"""Promises of figures: the same bytes every time, what the tables say, and no trouble with odd runs."""
+"""Figures: reproducible bytes, agreement with the tables, and unusual runs."""
 
 import dataclasses
 
@@ -56,7 +56,7 @@ def all_figures(runs):
     )
 
 
-def test_figures_have_the_same_bytes_every_time(runs, tmp_path):
+def test_figures_have_reproducible_bytes(runs, tmp_path):
     written = []
     for attempt in ("one", "two"):
         folder = tmp_path / attempt
@@ -69,7 +69,7 @@ def test_figures_have_the_same_bytes_every_time(runs, tmp_path):
     assert all(len(content) > 1000 for content in written[0].values())
 
 
-def test_success_shows_rates_and_intervals_of_the_tables(runs):
+def test_success_figure_agrees_with_the_table(runs):
     means = score_means(score_tasks(runs.episodes))
     (axes,) = success_figure(means, runs.labels).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["push-v3", "reach-v3", "mean of 2"]
@@ -81,18 +81,18 @@ def test_success_shows_rates_and_intervals_of_the_tables(runs):
     assert list(ends) == pytest.approx([100 * interval.low, 100 * interval.high])
 
 
-def test_lines_end_at_the_success_rate(runs):
+def test_success_curves_end_at_the_success_rate(runs):
     (axes,) = success_over_steps_figure(runs.episodes, runs.labels).axes
     ends = {text.get_label(): text.get_ydata()[-1] for text in axes.get_lines()}
     assert ends == pytest.approx({"expert": 65.0, "pi0": 30.0})
 
 
-def test_policies_are_told_apart_without_colour():
+def test_policies_differ_in_marker_and_line():
     assert len(set(COLOURS)) == len(COLOURS)
     assert len(set(MARKERS)) == len(MARKERS)
 
 
-def test_runs_of_errors_alone_are_drawn(tmp_path):
+def test_draws_runs_with_only_errors(tmp_path):
     runs = load_runs(write_run(tmp_path, [broken(record) for record in episodes(3)]))
     means = score_means(score_tasks(runs.episodes))
     for figure in (
@@ -105,7 +105,7 @@ def test_runs_of_errors_alone_are_drawn(tmp_path):
         save(figure, tmp_path, "figure")
 
 
-def test_hostile_names_are_drawn_as_they_are(tmp_path):
+def test_draws_hostile_names_verbatim(tmp_path):
     record = dataclasses.replace(episodes(1)[0], policy="$\\frac{1}", task="_a$^%")
     runs = load_runs(write_run(tmp_path, [record]))
     means = score_means(score_tasks(runs.episodes))

@@ -1,4 +1,4 @@
-"""Promises of the report: one folder, the same bytes, nothing from elsewhere, and a page that works."""
+"""The report: reproducible bytes, no network, and a page that works."""
 
 import dataclasses
 import http.server
@@ -74,7 +74,7 @@ def content(folder):
     }
 
 
-def test_two_reports_of_the_same_runs_are_identical_and_whole(run, tmp_path):
+def test_reports_of_the_same_runs_are_identical_and_complete(run, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     page = write_report([run], one)
     call = f"write_report([Path({str(run)!r})], Path({str(two)!r}))"
@@ -96,28 +96,28 @@ def test_two_reports_of_the_same_runs_are_identical_and_whole(run, tmp_path):
         assert (one / name).is_file(), name
 
 
-def test_the_page_says_what_was_found_and_how(run, tmp_path):
+def test_page_states_results_and_methods(run, tmp_path):
     text = write_report([run], tmp_path / "report").read_text()
-    assert "It is open which policy is best on 2 tasks of metaworld: expert and pi0 #1" in text
-    assert "expert and pi0 #1: no difference was found" in text
+    assert "The best policy on 2 tasks of metaworld is undetermined: expert and pi0 #1" in text
+    assert "expert and pi0 #1: inconclusive, neither different nor equivalent" in text
     assert "17 episodes (8 success, 8 failure, 1 error)" in text
     methods = (tmp_path / "report" / "methods.tex").read_text()
     assert r"\cite{wilson1927}" in methods
-    assert "Software was MuJoCo 3.3.0." in methods
+    assert "The software was MuJoCo 3.3.0." in methods
     assert "sequentially" not in methods, "only what was done"
     cited = set(re.findall(r"\w+", " ".join(re.findall(r"\\cite\{([^}]+)\}", methods))))
     entries = set(re.findall(r"@article\{(\w+),", (tmp_path / "report" / "references.bib").read_text()))
     assert cited == entries
 
 
-def test_a_report_replaces_only_a_report(run, tmp_path):
+def test_replaces_only_a_report(run, tmp_path):
     out = tmp_path / "report"
     write_report([run], out)
     (out / "left over").touch()
     write_report([run], out)
     assert not (out / "left over").exists()
     (out / MARK).unlink()
-    with pytest.raises(ResultsError, match="something other than a report"):
+    with pytest.raises(ResultsError, match="files other than a report"):
         write_report([run], out)
     with pytest.raises(ResultsError, match="nothing to report yet"):
         write_report([write_run(tmp_path / "none", [])], tmp_path / "other")
@@ -150,6 +150,13 @@ window.addEventListener("load", async () => {
     await new Promise((done) => setTimeout(done, 50));
   }
   seen.played = videos.map((video) => video.currentTime > 0);
+  choose("task", "");
+  document.getElementById("disagree").click();
+  seen.disagree = count();
+  location.hash = document.querySelector(".episode h3 a").getAttribute("href");
+  await new Promise((done) => window.addEventListener("hashchange", done, {once: true}));
+  seen.linked = document.querySelectorAll(".episode").length;
+  seen.all_shown = document.getElementById("all").hidden;
   seen.too_wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
   seen.width = document.documentElement.clientWidth;
   fetch("http://127.0.0.1:PORT", {method: "POST", mode: "no-cors", body: JSON.stringify(seen)});
@@ -194,7 +201,7 @@ def seen_in_browser(page, profile, width):
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to open the page with")
 @pytest.mark.parametrize("width", [1200, 375])
-def test_the_page_filters_and_plays_in_a_browser(run, tmp_path, width):
+def test_page_filters_links_and_plays_in_a_browser(run, tmp_path, width):
     seen = seen_in_browser(write_report([run], tmp_path / "report"), tmp_path / "profile", width)
     assert seen["errors"] == []
     assert seen["width"] == width
@@ -204,4 +211,6 @@ def test_the_page_filters_and_plays_in_a_browser(run, tmp_path, width):
     assert seen["episode"] == "4 of 17 played episodes"
     assert seen["side_by_side"] == 3
     assert seen["played"] == [True, True]
+    assert seen["disagree"] == "8 of 17 played episodes"
+    assert (seen["linked"], seen["all_shown"]) == (1, False)
     assert seen["too_wide"] <= 0, "no part of the page is wider than the screen"

@@ -1,4 +1,4 @@
-"""Promises of comparing policies as their episodes allow."""
+"""Comparison of policies, paired or unpaired as their episodes allow."""
 
 import dataclasses
 import itertools
@@ -35,7 +35,7 @@ def drawn(rng, rates, tasks=1, n=30):
     return OutcomeMatrix("s", "p", policies, tuple(f"t{i}" for i in range(tasks)), task, success, seeds)
 
 
-def test_episodes_are_paired_by_task_and_number_and_errors_are_left_out():
+def test_pairs_episodes_by_task_and_number_without_errors():
     a = episodes(5, task="push-v3")
     b = [dataclasses.replace(record, policy="pi0", weights="trained") for record in a]
     a = [a[0], a[1], failed(a[2]), failed(a[3]), a[4]]
@@ -54,21 +54,21 @@ def test_episodes_are_paired_by_task_and_number_and_errors_are_left_out():
     assert found.unpaired_because == ""
 
 
-def test_other_initial_states_or_other_episodes_are_compared_unpaired_and_it_is_said():
+def test_compares_other_episodes_unpaired_and_states_why():
     a = episodes(7, 3)
     elsewhere = [dataclasses.replace(r, policy="b", seed=r.seed + 5) for r in episodes(2, 8)]
     found = contrast(matrix(a, elsewhere), "expert", "b")
-    assert found.unpaired_because == "episodes of the same number began in different states"
+    assert found.unpaired_because == "episodes with the same number started from different states"
     assert found.p_value == barnard(7, 10, 2, 10)
     assert found.interval == miettinen_nurminen(7, 10, 2, 10)
     assert found.pairs is None
 
     later = [dataclasses.replace(r, policy="b", episode=r.episode + 8) for r in episodes(2, 8)]
     later = [dataclasses.replace(r, seed=1000 + r.episode) for r in later]
-    assert contrast(matrix(a, later), "expert", "b").unpaired_because == "they share only 2 episodes"
+    assert contrast(matrix(a, later), "expert", "b").unpaired_because == "the policies share only 2 episodes"
 
 
-def test_unpaired_episodes_of_several_tasks_are_compared_within_tasks():
+def test_compares_unpaired_episodes_within_tasks():
     a = [*episodes(9, 1), *episodes(3, 7, task="push-v3")]
     b = [
         dataclasses.replace(r, policy="b", seed=r.seed + 5)
@@ -82,32 +82,34 @@ def test_unpaired_episodes_of_several_tasks_are_compared_within_tasks():
     assert margin.equivalent == (margin.interval.low > -0.02 and margin.interval.high < 0.02)
 
 
-def test_policies_without_a_common_task_are_not_compared():
+def test_compares_no_policies_without_a_common_task():
     outcomes = matrix(episodes(3), episodes(3, task="push-v3", policy="b"))
     assert contrast(outcomes, "expert", "b") is None
     assert contrasts(outcomes) == []
     assert standing(outcomes).best is None
-    with pytest.raises(ValueError, match=r"No episodes of policy 'c'.*there are b, expert"):
+    with pytest.raises(ValueError, match=r"No episodes of policy 'c'.*episodes of b, expert"):
         contrast(outcomes, "expert", "c")
 
 
-def test_protocols_are_compared_apart():
+def test_separates_protocols():
     found = outcome_matrices(frame(episodes(3), episodes(0, 3, protocol="metaworld/other")))
     assert [key[1] for key in found] == ["metaworld/default-v1", "metaworld/other"]
 
 
-def test_an_episode_that_is_there_twice_is_refused():
-    with pytest.raises(ValueError, match="Episode 0 of task 'reach-v3' by policy 'expert' is there twice"):
+def test_rejects_duplicate_episodes():
+    with pytest.raises(
+        ValueError, match=r"Episode 0 of task 'reach-v3' by policy 'expert' is in the frame twice"
+    ):
         outcome_matrices(frame(episodes(2), episodes(2)))
 
 
-def test_every_policy_looked_at_makes_the_adjustment_larger():
+def test_adjustment_grows_with_the_number_of_evaluated_policies():
     (found,) = contrasts(matrix(episodes(9, 1), episodes(2, 8, policy="b", weights="trained")))
     p_values = [adjusted([found], looked_at)[0] for looked_at in (2, 3, 10)]
     assert p_values == pytest.approx([found.p_value * family_size(n) for n in (2, 3, 10)])
 
 
-def test_letters_of_a_clear_ladder_and_the_best():
+def test_standing_of_clearly_ordered_policies():
     rng = np.random.default_rng(0)
     clear = drawn(rng, [0.1, 0.9, 0.5], n=200)
     assert standing(clear).letters == {"p1": "a", "p2": "b", "p0": "c"}
@@ -116,7 +118,7 @@ def test_letters_of_a_clear_ladder_and_the_best():
     assert standing(drawn(rng, [0.5])).letters == {}
 
 
-def test_familywise_errors_are_rare_among_equal_policies():
+def test_standing_keeps_the_family_wise_error_rate():
     rng = np.random.default_rng(1)
     runs, wrong = 500, 0
     for _ in range(runs):
@@ -148,7 +150,7 @@ def test_cochran_mantel_haenszel_agrees_with_a_slow_computation_and_keeps_its_le
     assert np.mean(np.array(p_values) < 0.05) == pytest.approx(0.05, abs=0.02)
 
 
-def test_ranks_are_certain_where_policies_differ_and_open_where_they_do_not():
+def test_rank_intervals_are_narrow_for_different_and_wide_for_equal_policies():
     rng = np.random.default_rng(3)
     ranks, paired = rank_intervals(drawn(rng, [0.95, 0.5, 0.05], tasks=2, n=100), rng)
     assert paired
@@ -163,7 +165,7 @@ def test_equal_outcomes_share_the_first_rank():
     assert [(rank.low, rank.high, rank.best) for rank in ranks] == [(1, 1, 1.0)] * 2
 
 
-def test_ranks_of_different_episodes_are_resampled_apart():
+def test_ranks_resample_different_episodes_separately():
     b = [dataclasses.replace(record, policy="b", seed=5) for record in episodes(6, 4)]
     ranks, paired = rank_intervals(matrix(episodes(6, 4), b), np.random.default_rng(5))
     assert not paired

@@ -1,4 +1,4 @@
-"""Promises of intervals: golden values, closed forms, and how often they cover."""
+"""Intervals: golden values, closed forms, and coverage."""
 
 import doctest
 import math
@@ -18,9 +18,7 @@ from simloop.results.statistics.intervals import (
     mover_wilson,
     pooled_wilson,
     quantile,
-    quantile_interval,
     task_bootstrap,
-    task_t_interval,
     wilson,
 )
 
@@ -43,7 +41,7 @@ HETEROGENEOUS = [0.05, 0.10, 0.20, 0.40, 0.60, 0.70, 0.80, 0.85, 0.85, 0.90]  # 
         (1954, 2000, 96.9, 98.3),
     ],
 )
-def test_wilson_gives_published_intervals(successes, episodes, low, high):
+def test_wilson_equals_published_intervals(successes, episodes, low, high):
     interval = wilson(successes, episodes)
     assert (round(100 * interval.low, 1), round(100 * interval.high, 1)) == (low, high)
 
@@ -88,11 +86,11 @@ def exact_coverage(interval, n, rate):
         (clopper_pearson, {10: 0.997, 50: 0.983, 500: 0.965}),
     ],
 )
-def test_coverage_of_a_high_rate_is_as_computed_elsewhere(interval, coverages):
+def test_coverage_at_high_rates_equals_known_values(interval, coverages):
     assert {n: round(exact_coverage(interval, n, 0.97), 3) for n in coverages} == coverages
 
 
-def test_clopper_pearson_never_covers_too_seldom_and_wilson_does_on_average():
+def test_clopper_pearson_is_conservative_and_wilson_covers_on_average():
     rates = np.linspace(0.01, 0.99, 99)
     for n in (10, 25):
         assert min(exact_coverage(clopper_pearson, n, rate) for rate in rates) >= 0.95
@@ -101,7 +99,7 @@ def test_clopper_pearson_never_covers_too_seldom_and_wilson_does_on_average():
 
 @pytest.mark.parametrize("interval", ONE_RATE)
 @pytest.mark.parametrize(("successes", "episodes"), [(0, 0), (3, 2), (-1, 2)])
-def test_impossible_counts_are_refused(interval, successes, episodes):
+def test_rejects_impossible_counts(interval, successes, episodes):
     with pytest.raises(ValueError, match=f"got {successes} of {episodes}"):
         interval(successes, episodes)
 
@@ -114,7 +112,7 @@ def test_pooled_wilson_of_equal_tasks_is_wilson_of_all_episodes(successes):
 
 
 @given(counts)
-def test_suite_intervals_of_one_task_are_that_tasks(count):
+def test_suite_intervals_of_one_task_equal_wilson(count):
     x, n = count
     own = wilson(x, n)
     for interval in (pooled_wilson([x], [n]), mover_wilson([x], [n])):
@@ -141,7 +139,7 @@ def simulated(method, rates, episodes, runs=1500):
         (mover_wilson, HETEROGENEOUS, 50, 0.947, None),
     ],
 )
-def test_suite_intervals_cover_as_simulated_elsewhere(method, rates, episodes, coverage, width):
+def test_coverage_of_suite_intervals_equals_known_values(method, rates, episodes, coverage, width):
     found, mean_width = simulated(method, rates, episodes)
     assert found == pytest.approx(coverage, abs=0.02)
     if width is not None:
@@ -149,64 +147,37 @@ def test_suite_intervals_cover_as_simulated_elsewhere(method, rates, episodes, c
 
 
 @pytest.mark.parametrize("rates", [NEAR_CEILING, HETEROGENEOUS])
-def test_a_few_lost_episodes_do_not_spoil_the_pooled_interval(rates):
+def test_pooled_wilson_keeps_its_coverage_when_a_few_episodes_are_lost(rates):
     coverage, _ = simulated(pooled_wilson, rates, [50, 49, 50, 47, 50, 44, 50, 50, 45, 50])
     assert coverage >= 0.94
 
 
-def test_mover_covers_where_tasks_have_unequal_numbers_of_episodes():
+def test_mover_wilson_covers_for_unequal_numbers_of_episodes():
     rates, episodes = [0.5, 1.0], [10, 1000]
     assert simulated(mover_wilson, rates, episodes)[0] >= 0.94
     assert simulated(pooled_wilson, rates, episodes)[0] < 0.92
 
 
-def test_the_mean_is_over_tasks_and_not_over_episodes():
+def test_mean_weighs_tasks_equally():
     for method in (pooled_wilson, mover_wilson):
         interval = method([500, 0], [1000, 1000]), method([500, 0], [1000, 100])
         assert all(0.25 in one and one.width < 0.1 for one in interval)
 
 
-def test_intervals_over_tasks_cover_the_rate_of_new_tasks():
-    rng = np.random.default_rng(1)
-    held = {task_t_interval: 0, task_bootstrap: 0}
-    for _ in range(400):
-        rates = rng.beta(4, 2, size=20)
-        successes = rng.binomial(50, rates).tolist()
-        held[task_t_interval] += 4 / 6 in task_t_interval([x / 50 for x in successes])
-        held[task_bootstrap] += 4 / 6 in task_bootstrap(successes, [50] * 20, rng, resamples=400)
-    assert held[task_t_interval] / 400 == pytest.approx(0.95, abs=0.035)
-    assert held[task_bootstrap] / 400 == pytest.approx(0.93, abs=0.035)
-
-
-def test_one_task_says_nothing_about_new_tasks():
-    with pytest.raises(ValueError, match="at least 2"):
-        task_t_interval([0.5])
+def test_task_bootstrap_rejects_a_single_task():
     with pytest.raises(ValueError, match="at least 2"):
         task_bootstrap([5], [10], np.random.default_rng(0))
 
 
-def test_resampling_depends_on_its_generator_alone():
+def test_resampling_depends_only_on_its_generator():
     first, again = (task_bootstrap([3, 9, 7], [10] * 3, np.random.default_rng(5)) for _ in range(2))
     assert first == again
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=60), st.sampled_from([0.1, 0.5, 0.9, 0.95, 0.99]))
-def test_a_quantile_is_the_smallest_value_with_enough_below(values, probability):
+def test_quantile_is_the_smallest_value_with_enough_at_or_below(values, probability):
     slow = min(v for v in values if sum(w <= v for w in values) >= probability * len(values) - 1e-9)
     assert quantile(np.array(values, np.float64), probability) == slow
-
-
-def test_quantile_intervals_are_order_statistics_at_binomial_ranks():
-    # For the median of 100 values the 95 % interval goes from the 40th to the 61st.
-    values = np.random.default_rng(0).permutation(np.arange(1.0, 101.0))
-    assert quantile_interval(values, 0.5) == Interval(40.0, 61.0)
-
-
-def test_quantiles_that_few_values_cannot_bound_are_unbounded():
-    interval = quantile_interval(np.arange(1.0, 51.0), 0.99)
-    assert interval.high == math.inf
-    assert interval.low < 50
-    assert quantile_interval(np.array([1.0]), 0.5) == Interval(-math.inf, math.inf)
 
 
 def clustered_latencies(rng, clusters, size):
@@ -214,6 +185,11 @@ def clustered_latencies(rng, clusters, size):
     shifts = np.repeat(rng.normal(0.0, 0.5, clusters), size)
     values = np.exp(shifts + rng.normal(0.0, 0.5, clusters * size))
     return values, np.repeat(np.arange(clusters), size)
+
+
+def independent_interval(values, probability):
+    """Interval for a quantile that ignores clusters."""
+    return Interval(*stats.quantile_test(values, p=probability).confidence_interval(0.95))
 
 
 def test_clustered_intervals_cover_where_independent_ones_do_not():
@@ -225,7 +201,7 @@ def test_clustered_intervals_cover_where_independent_ones_do_not():
         intervals = clustered_quantile_intervals(values, clusters, list(truth))
         for interval, (p, true) in zip(intervals, truth.items(), strict=True):
             held["clustered"] += true in interval
-            held["independent"] += true in quantile_interval(values, p)
+            held["independent"] += true in independent_interval(values, p)
     assert held["clustered"] / 300 >= 0.94
     assert held["independent"] / 300 < 0.75
 
@@ -233,16 +209,20 @@ def test_clustered_intervals_cover_where_independent_ones_do_not():
 def test_clusters_of_one_value_give_the_interval_of_independent_values():
     values = np.random.default_rng(0).permutation(np.arange(1.0, 101.0))
     (found,) = clustered_quantile_intervals(values, np.arange(100), [0.5])
-    assert found == quantile_interval(values, 0.5) == Interval(40.0, 61.0)
+    assert found == independent_interval(values, 0.5) == Interval(40.0, 61.0)
 
 
-def test_values_that_are_said_twice_say_no_more():
+def test_repeated_values_narrow_no_interval():
     values, clusters = clustered_latencies(np.random.default_rng(0), 60, 1)
     once = clustered_quantile_intervals(values, clusters, [0.5, 0.9])
     thrice = clustered_quantile_intervals(np.repeat(values, 3), np.repeat(clusters, 3), [0.5, 0.9])
     for one, other in zip(once, thrice, strict=True):
         assert other.width == pytest.approx(one.width, rel=0.25)
         assert other.width > 0.8 * one.width
+
+
+def test_the_median_of_an_even_number_of_values_is_the_lower_middle_one():
+    assert quantile(np.array([4.0, 1.0, 3.0, 2.0]), 0.5) == 2.0
 
 
 def test_few_episodes_bound_no_high_quantile():

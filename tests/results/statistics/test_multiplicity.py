@@ -1,4 +1,4 @@
-"""Promises of many comparisons at once."""
+"""Holm's adjustment and the compact letter display."""
 
 import doctest
 import itertools
@@ -14,12 +14,12 @@ from simloop.results.statistics.multiplicity import compact_letters, holm
 p_values = st.lists(st.floats(0, 1), max_size=8)
 
 
-def test_holm_adjusts_as_in_its_textbook_example():
+def test_holm_equals_its_textbook_example():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
 @given(p_values, st.floats(0.001, 0.5))
-def test_holm_finds_what_the_step_down_procedure_finds(values, alpha):
+def test_holm_rejects_as_the_step_down_procedure(values, alpha):
     rejected = set()
     for rank, i in enumerate(np.argsort(values, kind="stable")):
         if values[i] * (len(values) - rank) > alpha:
@@ -29,7 +29,7 @@ def test_holm_finds_what_the_step_down_procedure_finds(values, alpha):
 
 
 @given(p_values)
-def test_holm_keeps_order_and_never_shrinks(values):
+def test_holm_keeps_the_order_and_never_lowers_p_values(values):
     adjusted = holm(values)
     assert all(a >= p for a, p in zip(adjusted, values, strict=True))
     assert all(a <= 1 for a in adjusted)
@@ -37,7 +37,7 @@ def test_holm_keeps_order_and_never_shrinks(values):
         assert values[i] >= values[j] or adjusted[i] <= adjusted[j]
 
 
-def test_what_is_no_p_value_is_refused():
+def test_rejects_values_that_are_no_p_values():
     with pytest.raises(ValueError, match=r"lie in \[0, 1\]"):
         holm([0.2, 1.2])
 
@@ -62,7 +62,7 @@ def test_no_letter_is_superfluous():
     }
 
 
-def test_letters_begin_with_the_first_name():
+def test_letters_start_with_the_first_name():
     assert compact_letters(["best", "good", "bad"], [("bad", "best"), ("bad", "good")]) == {
         "best": "a",
         "good": "a",
@@ -71,7 +71,7 @@ def test_letters_begin_with_the_first_name():
     assert compact_letters([], []) == {}
 
 
-def test_unknown_names_are_refused():
+def test_rejects_unknown_names():
     with pytest.raises(ValueError, match=r"got \('A', 'C'\)"):
         compact_letters(["A", "B"], [("A", "C")])
 

@@ -1,4 +1,4 @@
-"""Promises of planning: published formulas, and power that simulated runs confirm."""
+"""Sample sizes: published formulas, and power confirmed by simulation."""
 
 import math
 
@@ -33,7 +33,7 @@ from simloop.results.tables.sample_size_table import detectable_grid, difference
         (0.50, 500, 0.090, 0.076, 0.058),
     ],
 )
-def test_detectable_differences_have_their_known_values(base, episodes, unpaired, paired, closely_paired):
+def test_detectable_differences_equal_known_values(base, episodes, unpaired, paired, closely_paired):
     # Known on a grid of 0.002, as the first point that reaches the power.
     def on_grid(correlation, pairs):
         found = detectable_difference(Design(base, correlation), episodes, paired=pairs)
@@ -63,7 +63,7 @@ def test_planned_episodes_give_the_planned_power():
     assert np.mean(same) == pytest.approx(0.8, abs=0.04)
 
 
-def test_correlation_and_cuts_keep_the_rates():
+def test_clipped_correlation_keeps_the_rates():
     for correlation in (-0.9, 0.0, 0.15, 0.9):
         design = Design(0.9, correlation)
         only_better, only_worse = design.discordant(0.1)
@@ -82,7 +82,7 @@ def test_correlation_and_cuts_keep_the_rates():
         (0.90, 0.87, 0.4, 2000, 0.762, 1211),
     ],
 )
-def test_sequential_power_has_its_known_values(base, worse, correlation, max_pairs, power, mean_pairs):
+def test_sequential_power_equals_known_values(base, worse, correlation, max_pairs, power, mean_pairs):
     found, mean = sequential_power(Design(base, correlation), base - worse, max_pairs)
     assert found == pytest.approx(power, abs=0.04)
     assert mean_pairs is None or mean == pytest.approx(mean_pairs, rel=0.06)
@@ -106,7 +106,7 @@ def test_more_comparisons_and_looser_pairs_take_more_episodes():
     assert paired_episodes(Design(), 0.0) == math.inf
 
 
-def test_tables_to_plan_with():
+def test_planning_tables():
     rows = detectable_grid(Design(0.9, 0.3), (2, 100)).rows
     assert rows[0][1] == "–"
     assert rows[1][:3] == ("100", "15.0", "12.5")
@@ -127,6 +127,6 @@ def test_tables_to_plan_with():
         lambda: difference_grid(Design(0.5), 0.0, 1),
     ],
 )
-def test_plans_of_nothing_are_refused(call):
+def test_rejects_impossible_designs(call):
     with pytest.raises(ResultsError, match="got"):
         call()

@@ -1,4 +1,4 @@
-"""Promises of scores: nothing is dropped, and means are over tasks."""
+"""Scores: every episode counts, and means are over tasks."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ outcomes = st.tuples(st.integers(0, 12), st.integers(0, 12), st.integers(0, 5)).
 
 
 @given(st.lists(outcomes, min_size=1, max_size=4))
-def test_every_episode_is_in_exactly_one_count(tasks):
+def test_counts_every_episode_once(tasks):
     table = frame(*(episodes(*counts, task=f"task-{i}") for i, counts in enumerate(tasks)))
     scores = score_tasks(table)
     assert [(s.successes, s.failures, s.errors) for s in scores] == tasks
@@ -32,7 +32,7 @@ def test_every_episode_is_in_exactly_one_count(tasks):
     assert mean.episodes == len(table)
 
 
-def test_rates_are_of_completed_episodes_and_bounds_of_all():
+def test_rates_are_over_completed_episodes_and_bounds_over_all():
     (score,) = score_tasks(frame(episodes(46, 2, 2)))
     assert score.rate == 46 / 48
     assert score.interval() == wilson(46, 48)
@@ -40,7 +40,7 @@ def test_rates_are_of_completed_episodes_and_bounds_of_all():
     assert score.bounds == Interval(46 / 50, 48 / 50)
 
 
-def test_a_task_with_errors_alone_has_no_rate_but_bounds():
+def test_a_task_with_only_errors_has_bounds_but_no_rate():
     (score,) = score_tasks(frame(episodes(0, 0, 5)))
     assert (score.rate, score.interval()) == (None, None)
     assert score.bounds == Interval(0.0, 1.0)
@@ -54,7 +54,7 @@ def test_without_errors_the_bounds_are_the_rate():
     assert score.bounds == Interval(0.75, 0.75)
 
 
-def test_every_task_weighs_the_same_in_the_mean():
+def test_mean_weighs_tasks_equally():
     scores = score_tasks(frame(episodes(40, 0, task="easy"), episodes(0, 10, task="hard")))
     (mean,) = score_means(scores)
     assert mean.rate == 0.5
@@ -62,7 +62,7 @@ def test_every_task_weighs_the_same_in_the_mean():
     assert mean.interval() == mover_wilson([40, 0], [40, 10])
 
 
-def test_means_of_nearly_equal_tasks_have_the_pooled_interval():
+def test_nearly_equal_tasks_get_the_pooled_interval():
     scores = score_tasks(frame(episodes(40, 10, task="easy"), episodes(8, 37, 5, task="hard")))
     (mean,) = score_means(scores)
     assert mean.method == "pooled Wilson"
@@ -70,7 +70,7 @@ def test_means_of_nearly_equal_tasks_have_the_pooled_interval():
     assert mean.bounds == Interval((40 / 50 + 8 / 50) / 2, (40 / 50 + 13 / 50) / 2)
 
 
-def test_a_task_that_a_policy_has_not_played_keeps_it_from_a_mean():
+def test_an_unplayed_task_leaves_the_mean_undefined():
     table = frame(
         episodes(9, 1, task="easy"),
         episodes(5, 5, task="hard"),
@@ -90,7 +90,7 @@ def test_a_task_that_a_policy_has_not_played_keeps_it_from_a_mean():
     assert scores[-1].bounds is None
 
 
-def test_planned_episodes_that_did_not_finish_are_counted():
+def test_counts_missing_episodes():
     plan = PlannedEpisodes("metaworld", ("pi0", "expert"), 12, ("push-v3", "reach-v3"))
     table = frame(episodes(9, 1, 1), episodes(2, policy="pi0", weights="trained"))
     scores = score_tasks(table, [plan])
@@ -105,7 +105,7 @@ def test_planned_episodes_that_did_not_finish_are_counted():
     assert score_means(score_tasks(table))[0].missing is None
 
 
-def test_episodes_with_undecodable_tokens_are_counted_once_each():
+def test_counts_episodes_with_undecodable_tokens_once():
     records = episodes(1, 3, undecodable=0, policy="pi0_fast", weights="trained")
     records[2] = dataclasses.replace(records[2], undecodable=4)
     records[3] = dataclasses.replace(records[3], undecodable=1, ended_by="undecodable")
@@ -113,13 +113,13 @@ def test_episodes_with_undecodable_tokens_are_counted_once_each():
     assert (score.failures, score.undecodable) == (3, 2)
 
 
-def test_different_rules_are_never_pooled():
+def test_separates_protocols():
     table = frame(episodes(5), episodes(0, 5, protocol="metaworld/default-v1+abcd1234"))
     assert [mean.rate for mean in score_means(score_tasks(table))] == [1.0, 0.0]
 
 
-def test_one_policy_cannot_be_trained_and_untrained():
-    with pytest.raises(ValueError, match="called scripted and untrained"):
+def test_rejects_a_policy_with_two_kinds_of_weights():
+    with pytest.raises(ValueError, match="got scripted and untrained"):
         score_tasks(frame(episodes(5), episodes(5, weights="untrained", task="push-v3")))
 
 
@@ -128,7 +128,7 @@ def test_no_episodes_give_no_scores():
     assert score_means([]) == []
 
 
-def test_what_to_expect_of_new_tasks_is_told_apart_and_wider_where_tasks_differ():
+def test_interval_for_new_tasks_is_wider_if_tasks_differ():
     table = frame(
         *(episodes(successes, 20 - successes, task=f"t{i}") for i, successes in enumerate([0, 20] * 4))
     )
@@ -138,7 +138,9 @@ def test_what_to_expect_of_new_tasks_is_told_apart_and_wider_where_tasks_differ(
     assert new.width > 2 * mean.interval().width
     (few,) = score_means(score_tasks(table[table["task"] < "t4"]))
     assert few.interval_for_new_tasks() is None
-    (note,) = [note for note in success_grids(score_tasks(table))[0].notes if "new ones like them" in note]
+    (note,) = [
+        note for note in success_grids(score_tasks(table))[0].notes if "new tasks of the same kind" in note
+    ]
     assert f"expert [{100 * new.low:.1f}, {100 * new.high:.1f}]" in note
     row = success_frame(score_tasks(table)).iloc[-1]
     assert (row["level"], row["new_tasks_low"]) == ("mean", pytest.approx(new.low))

@@ -1,4 +1,4 @@
-"""Promises of times to success: failures count, and intervals cover."""
+"""Time to success: failures are censored, and intervals cover."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ STEPS = np.array([10, 20, 20, 30, 50])
 SUCCEEDED = np.array([True, True, False, True, False])
 
 
-def test_the_curve_is_that_of_kaplan_and_meier():
+def test_curve_equals_kaplan_meier():
     curve = success_by_step(STEPS, SUCCEEDED)
     # By hand: 4/5 are left after 10, three quarters of them after 20, half of those after 30.
     assert curve.steps.tolist() == [0, 10, 20, 30, 50]
@@ -19,7 +19,7 @@ def test_the_curve_is_that_of_kaplan_and_meier():
     assert (curve.share <= curve.high).all()
 
 
-def test_episodes_followed_to_the_limit_give_the_share_that_succeeded_by_then():
+def test_curve_is_the_share_of_successes_if_failures_reach_the_limit():
     steps = np.array([5, 9, 9, 40, 40])
     curve = success_by_step(steps, steps < 40)
     assert curve.share == pytest.approx([0, 0.2, 0.6, 0.6])
@@ -28,12 +28,12 @@ def test_episodes_followed_to_the_limit_give_the_share_that_succeeded_by_then():
 @pytest.mark.parametrize(
     ("all_succeed", "low", "high"), [(False, 0.0, wilson(0, 8).high), (True, wilson(8, 8).low, 1.0)]
 )
-def test_curves_of_certain_outcomes_claim_no_certainty(all_succeed, low, high):
+def test_equal_outcomes_leave_intervals_of_nonzero_width(all_succeed, low, high):
     curve = success_by_step(np.full(8, 30), np.full(8, all_succeed))
     assert (curve.share[-1], curve.low[-1], curve.high[-1]) == pytest.approx((float(all_succeed), low, high))
 
 
-def test_the_mean_is_the_area_under_the_curve():
+def test_mean_is_the_area_under_the_curve():
     steps = np.array([10, 20, 100, 30, 100])
     succeeded = steps < 100
     curve = success_by_step(steps, succeeded)
@@ -43,7 +43,7 @@ def test_the_mean_is_the_area_under_the_curve():
     assert mean in interval
 
 
-def test_a_policy_that_fails_its_slow_episodes_is_not_faster():
+def test_failing_slow_episodes_makes_no_policy_faster():
     steps = np.array([20, 30, 90, 95])
     slow, _ = restricted_mean(steps, np.full(4, True), 100)
     failing, _ = restricted_mean(np.array([20, 30, 100, 100]), np.array([True, True, False, False]), 100)
@@ -64,12 +64,12 @@ def test_intervals_of_the_mean_cover(n, rate):
     assert np.mean(covered) >= 0.95 - 2 * np.sqrt(0.05 * 0.95 / 500)
 
 
-def test_no_episodes_have_neither_curve_nor_mean():
+def test_rejects_empty_input():
     for call in (lambda *a: success_by_step(*a), lambda *a: restricted_mean(*a, 10)):
         with pytest.raises(ValueError, match="at least one completed episode"):
             call(np.zeros(0, np.int64), np.zeros(0, bool))
 
 
-def test_without_success_the_mean_is_the_limit_and_its_interval_that_of_the_rate():
+def test_without_success_the_mean_is_the_limit():
     mean, interval = restricted_mean(np.full(10, 100), np.zeros(10, bool), 100)
     assert (mean, interval.low, interval.high) == pytest.approx((100, 100 * (1 - wilson(0, 10).high), 100))

@@ -101,7 +101,7 @@ def test_pairs_no_episodes_with_other_initial_states(tmp_path):
     (curves,) = perturbation_curves(load_runs([plain, write_run(tmp_path / "others", others)]))
     (_, strong) = curves.of["pi0"]
     assert strong.change.pairs is None
-    assert strong.change.unpaired_because == "episodes of the same number began in different states"
+    assert strong.change.unpaired_because == "episodes with the same number started from different states"
 
 
 def test_runs_without_perturbations_have_no_curves(tmp_path):

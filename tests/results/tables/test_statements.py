@@ -57,7 +57,7 @@ def test_states_why_episodes_are_not_paired(tmp_path):
     elsewhere = [dataclasses.replace(record, seed=1) for record in policy("b", 2, 8)]
     _, sentences, _ = said(tmp_path, policy("a", 9, 1), elsewhere)
     assert (
-        "in 10 and 10 episodes, unpaired because episodes of the same number began in different"
+        "in 10 and 10 episodes, unpaired because episodes with the same number started from different"
         in sentences[0]
     )
     assert "(Barnard's exact test)" in sentences[0]
