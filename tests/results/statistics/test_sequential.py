@@ -18,7 +18,7 @@ from simloop.results.statistics.sequential import (
 
 def e_value(only_a, only_b):
     """The e-value of counts of discordant pairs."""
-    return float(np.exp(log_e_values(np.array(float(only_a)), np.array(float(only_b)))))
+    return float(np.exp(log_e_values(np.array([float(only_a)]), np.array([float(only_b)])))[0])
 
 
 def outcomes(seed, runs, n, rate_a, rate_b, correlation=0.3):
