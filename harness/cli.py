@@ -1,47 +1,63 @@
-"""Robot policies of the pi0 family, evaluated closed-loop in simulation."""
+"""The command line `simloop`: finds the module of a command and hands it the remaining arguments."""
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import sys
+from importlib import metadata
+from typing import Any
 
-import tyro
-from rich.console import Console
-from tyro.extras import SubcommandApp
-
-from simloop.harness.commands import learning, looking, playing, reading
-from simloop.harness.commands.bench import bench
-from simloop.harness.commands.options import INTERRUPTED, MISUSED
-
-app = SubcommandApp()
-app.command(
-    bench, name="bench", help="Measure how fast parts of simloop are, beside what this machine could do."
-)
-for command in (
-    playing.run,
-    reading.table,
-    playing.status,
-    playing.merge,
-    reading.compare,
-    reading.report,
-    reading.plan,
-    learning.collect,
-    learning.train,
-    learning.quantize,
-):
-    app.command(command)
-app.command(name="list")(looking.list_)
-app.command(looking.doctor)
-app.command(looking.parity)
+COMMANDS = {
+    "run": "Play episodes and write records, videos and tables into a run folder.",
+    "table": "Print the tables of one or several runs.",
+    "status": "Show the progress of a run.",
+    "merge": "Join run folders of several machines into one.",
+    "compare": "State which policies differ, which are equivalent, and what is inconclusive.",
+    "report": "Write an HTML page with verdicts, tables, figures, videos and methods.",
+    "plan": "Compute how many episodes a comparison needs.",
+    "collect": "Record demonstrations of scripted experts as a LeRobotDataset.",
+    "train": "Train a policy on demonstrations.",
+    "quantize": "Quantize the large matrix products of a policy to 8 bits.",
+    "list": "List suites, tasks, protocols, policies, experiments or perturbations.",
+    "doctor": "Check that everything simloop needs works on this machine.",
+    "parity": "Compare the models with recorded outputs of the reference implementation.",
+    "bench": "Measure the speed of the engine and of policies.",
+}
 
 
 def main() -> None:
-    """Run the command line; exceptions marked `user_facing` are printed as one sentence without a traceback."""
+    """Run a command; an exception marked `user_facing` is printed as one sentence without a traceback."""
+    parser = argparse.ArgumentParser(
+        prog="simloop",
+        description="Evaluate robot policies closed-loop in simulation.",
+        epilog="`simloop COMMAND --help` describes a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"simloop {metadata.version('simloop')}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        commands.add_parser(name, help=summary, add_help=False)
+    name, arguments = parser.parse_args(sys.argv[1:2]).command, sys.argv[2:]
     try:
-        sys.exit(app.cli(prog="simloop", description=__doc__, config=(tyro.conf.AvoidSubcommands,)))
+        sys.exit(_call(name, arguments))
     except KeyboardInterrupt:
+        from simloop.harness.commands.options import INTERRUPTED
+
         sys.exit(INTERRUPTED)
     except Exception as error:
         if not getattr(error, "user_facing", False):
             raise
-        Console(stderr=True).print(f"simloop: {error}", highlight=False, markup=False, soft_wrap=True)
+        from simloop.harness.commands.options import MISUSED
+
+        print(f"simloop: {error}", file=sys.stderr)
         sys.exit(MISUSED)
+
+
+def _call(name: str, arguments: list[str]) -> Any:
+    import tyro
+    from tyro.extras import SubcommandApp
+
+    command = importlib.import_module(f"simloop.harness.commands.{name}").command
+    if isinstance(command, SubcommandApp):
+        return command.cli(prog=f"simloop {name}", description=COMMANDS[name], args=arguments)
+    return tyro.cli(command, prog=f"simloop {name}", args=arguments)

@@ -122,9 +122,10 @@ def evaluate(
     )
     folder = Path(tempfile.mkdtemp(prefix="simloop-")) if out is None else Path(out)
     if all(isinstance(policy, str) for policy in several):
-        from simloop.harness.run import run  # Imports Ray.
+        from simloop.harness.run import RunSettings, run  # Imports Ray.
 
-        run(experiment, folder, resources or Resources(), video_every, Console(stderr=True))
+        settings = RunSettings(resources or Resources(), video_every=video_every)
+        run(experiment, folder, settings, Console(stderr=True))
     else:
         loaded = [load_policy(policy) if isinstance(policy, str) else batched(policy) for policy in several]
         _play_here(experiment, folder, loaded)
@@ -142,10 +143,18 @@ def _play_here(experiment: Experiment, folder: Path, policies: Sequence[BatchedP
     renderer = draw_test_frame(RenderSettings("fast", 64, 64)).gl_renderer if draws else "none"
     with RunFolder(folder, experiment, plan) as run_folder:
         missing = [spec for spec in plan.episodes if spec.id not in run_folder.done]
-        provenance = Provenance(folder, plan.sha256, experiment.protocol.sha256, renderer, (1,))
+        provenance = Provenance(
+            folder, experiment.suite, plan.sha256, experiment.protocol.sha256, renderer, (1,)
+        )
         for name, policy in by_name.items():
             compile_s = policy.prepare(1)
-            provenance.add_policy(name, policy.device(), policy.fingerprint(), 0.0, compile_s, (1,))
+            provenance.add_policy(
+                name,
+                device=policy.device(),
+                fingerprint=policy.fingerprint(),
+                compile_s=compile_s,
+                batch_sizes=(1,),
+            )
         for task in tasks:
             env = suite.make(task.name, experiment.protocol.render)
             try:

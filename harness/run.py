@@ -1,12 +1,13 @@
-"""Run an experiment from its plan to its tables; go on where an earlier start of it ended."""
+"""Run an experiment from its plan to its tables, resuming from what the run folder already holds."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -23,28 +24,45 @@ from simloop.harness.engine.episode_queue import Attempt
 from simloop.harness.engine.resources import Resources
 from simloop.harness.planning.early_stop import EarlyStop
 from simloop.harness.planning.experiment import Experiment, ExperimentError
-from simloop.harness.planning.plan import Plan
+from simloop.harness.planning.plan import EpisodeSpec, Plan
 from simloop.harness.planning.policy_names import PolicyLoader
 from simloop.harness.planning.seed_overlap import refuse_training_seeds
-from simloop.harness.recording.dashboards import make_dashboard
+from simloop.harness.recording.dashboards import make_dashboard, require_dashboard
 from simloop.harness.recording.engine_metrics import EngineMetrics
 from simloop.harness.recording.provenance import Provenance
 from simloop.harness.recording.run_folder import RunFolder, video_path
 from simloop.harness.recording.run_progress import RunProgress
 from simloop.harness.recording.run_status import RunStatus, State
+from simloop.harness.rollout.loop import RolloutResult
 from simloop.policies.interface import PolicySpec
-from simloop.policies.models.kernels import Kernels
 from simloop.results.records.records import EpisodeRecord
 from simloop.results.tables.run_tables import write_tables
 
 TRACES = "errors.log"
-FREE_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
-"""Rows of a call where speed counts more than that every run gives the same records."""
+THROUGHPUT_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+"""Batch sizes with `RunSettings.throughput`."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How the episodes of an experiment are played; the plan does not depend on it."""
+
+    resources: Resources = field(default_factory=Resources)
+    video_every: int | None = None
+    """Control steps between two frames of the videos; None for no videos."""
+    allow_training_seeds: bool = False
+    """Play episodes whose initial states a policy was trained on."""
+    throughput: bool = False
+    """Let batch sizes follow the number of waiting queries. Actions then depend on it, by rounding."""
+    dashboards: Sequence[str] = ()
+    """Dashboards to report to, by their names in `simloop.harness.recording.dashboards`."""
+    shard: tuple[int, int] = (1, 1)
+    """(i, n) plays every n-th episode of the plan from the i-th on; `simloop.harness.recording.merge` joins them."""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended."""
+    """Counts at the end of a run."""
 
     folder: Path
     episodes: int
@@ -52,37 +70,58 @@ class RunResult:
     interrupted: bool
 
 
-def run(
-    experiment: Experiment,
-    out: Path,
-    resources: Resources,
-    video_every: int | None,
-    console: Console,
-    *,
-    allow_training_seeds: bool = False,
-    throughput: bool = False,
-    watch: Sequence[str] = (),
-    shard: tuple[int, int] = (1, 1),
-) -> RunResult:
-    """Play every episode of the experiment that `out` does not hold yet, then write the tables.
+def run(experiment: Experiment, out: Path, settings: RunSettings, console: Console) -> RunResult:
+    """Play all episodes of the experiment that `out` does not hold yet, then write the tables.
 
-    Ctrl-C and SIGTERM end the run cleanly: what is finished is kept, and the same call goes on.
-
-    Args:
-      video_every: Control steps between two frames of the videos; None for no videos.
-      allow_training_seeds: Play episodes whose initial states a policy was trained on.
-      throughput: Batches have as many rows as there are queries, roughly. Answers then depend, by rounding,
-        on who else was waiting; the provenance says so.
-      shard: (i, n) plays every n-th episode of the plan from the i-th on, for `simloop.harness.recording.merge` to join.
-      watch: Names of dashboards to report to, as `simloop.harness.recording.dashboards` knows them.
+    Ctrl-C and SIGTERM end the run cleanly: finished episodes are kept, and the same call resumes.
 
     Raises:
-      ExperimentError, UnknownNameError, SuiteNotInstalledError, UnknownPolicyError, AdapterError: Before anything is
-        started, if the experiment cannot be run.
-      RenderingError: If pictures are needed and cannot be drawn here.
+      ExperimentError, UnknownNameError, SuiteNotInstalledError, UnknownPolicyError, AdapterError, DashboardError: If
+        the experiment cannot be run; nothing has been started then.
+      RenderingError: If images are needed and cannot be rendered on this machine.
       RunFolderError, LedgerError: If `out` cannot be used.
-      EngineError: If a policy cannot be loaded; what was played is kept.
+      EngineError: If a policy cannot be loaded; finished episodes are kept.
     """
+    prepared = _prepare(experiment, settings)
+    with RunFolder(out, experiment, prepared.plan) as folder:
+        for note in folder.notes:
+            console.print(note, highlight=False)
+        state: State = "complete"
+        if todo := prepared.missing(folder):
+            state = _Session(prepared, folder, todo, console).play()
+        if folder.done:
+            write_tables(out)
+        return RunResult(out, len(folder.done), len(prepared.plan.episodes), state == "interrupted")
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A checked experiment and everything that follows from it before the run folder is opened."""
+
+    experiment: Experiment
+    settings: RunSettings
+    policies: dict[str, PolicySpec]
+    plan: Plan
+    early_stop: EarlyStop | None
+    video: VideoSettings | None
+    renderer: str
+
+    @property
+    def shard(self) -> Sequence[EpisodeSpec]:
+        """Episodes of the plan that this process is to play."""
+        index, parts = self.settings.shard
+        return self.plan.episodes[index - 1 :: parts]
+
+    def decided(self, folder: RunFolder) -> bool:
+        """Whether the comparison that may stop the run is decided."""
+        return self.early_stop is not None and self.early_stop.answered(folder.done)
+
+    def missing(self, folder: RunFolder) -> list[EpisodeSpec]:
+        """Episodes to play that the folder does not hold yet."""
+        return [] if self.decided(folder) else [spec for spec in self.shard if spec.id not in folder.done]
+
+
+def _prepare(experiment: Experiment, settings: RunSettings) -> _Prepared:
     tasks = experiment.task_specs()
     registry.suite(experiment.suite).require_installed()
     policies = experiment.policy_specs()
@@ -91,118 +130,167 @@ def run(
     for named in experiment.named_policies().values():
         named.require_weights()
     plan = experiment.plan()
-    if not 1 <= shard[0] <= shard[1] or (shard[1] > 1 and experiment.stopping is not None):
+    _check(settings, experiment, plan)
+    early_stop = None
+    if experiment.stopping is not None:
+        a, b = experiment.policy_names
+        early_stop = EarlyStop(experiment.stopping, plan, (a, b))
+    video = _video_settings(policies, tasks, settings.video_every)
+    return _Prepared(experiment, settings, policies, plan, early_stop, video, _renderer(policies, video))
+
+
+class _Session:
+    """One start of a run: plays the missing episodes, records them, and reports progress."""
+
+    def __init__(self, prepared: _Prepared, folder: RunFolder, todo: list[EpisodeSpec], console: Console):
+        self._prepared = prepared
+        self._folder = folder
+        self._todo = todo
+        self._console = console
+        experiment, settings = prepared.experiment, prepared.settings
+        self._batch_sizes = THROUGHPUT_BATCH_SIZES if settings.throughput else (experiment.batch_size,)
+        self._provenance = Provenance(
+            folder.path,
+            experiment.suite,
+            prepared.plan.sha256,
+            experiment.protocol.sha256,
+            prepared.renderer,
+            self._batch_sizes,
+        )
+        dashboards = [make_dashboard(name, folder.path) for name in settings.dashboards]
+        totals = Counter(spec.policy for spec in prepared.shard)
+        done = [folder.done[spec.id] for spec in prepared.shard if spec.id in folder.done]
+        self._status = RunStatus(folder.path, totals, done, dashboards)
+        self._progress = RunProgress(console, self._status.now)
+
+    def play(self) -> State:
+        """Play the missing episodes; returns how that ended, and raises what the engine raises."""
+        self._announce()
+        self._status.report()
+        state: State = "failed"
+        try:
+            with (
+                sigterm_as_interrupt(),
+                self._progress,
+                self._engine() as engine,
+                sigterm_as_interrupt(),  # Again, because Ray installs a handler of its own.
+            ):
+                self._play(engine)
+            state = "complete"
+        except KeyboardInterrupt:
+            state = "interrupted"
+        except BaseException as error:
+            self._provenance.finish(f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            self._status.end(state)
+        self._provenance.finish(state)
+        return state
+
+    def _engine(self) -> Engine:
+        return Engine(
+            self._prepared.experiment.protocol,
+            self._prepared.policies,
+            self._batch_sizes,
+            self._prepared.settings.resources,
+            self._prepared.video,
+            EngineCallbacks(self._on_ready, self._on_retry, self._progress.say, self._on_metrics),
+            factories=Factories(policy=PolicyLoader.of(self._prepared.experiment.policies)),
+        )
+
+    def _play(self, engine: Engine) -> None:
+        self._status.doing = "waiting for an episode to finish"
+        stopped = False
+        for attempt, result in engine.results(self._todo, in_order=self._prepared.early_stop is not None):
+            self._record(attempt, result)
+            self._progress.tick()
+            if not stopped and self._prepared.decided(self._folder):
+                stopped = True
+                self._status.doing = "decided; waiting for the running episodes"
+                engine.stop_starting()
+
+    def _record(self, attempt: Attempt, result: EpisodeResult) -> None:
+        policy = self._prepared.policies[attempt.spec.policy]
+        record = record_of(result, policy, attempt, self._prepared.video is not None)
+        self._folder.append(record, result.played.queries if result.played else [], result.video)
+        if result.played is None:
+            with (self._folder.path / TRACES).open("a", encoding="utf-8") as log:
+                log.write(f"{_label(attempt)}\n{result.trace or result.error}\n\n")
+            self._progress.say(f"{_label(attempt)} is an error: {result.error}")
+        self._status.finished(record)
+
+    def _announce(self) -> None:
+        done, out, experiment = len(self._folder.done), self._folder.path, self._prepared.experiment
+        stops = " The run stops as soon as the comparison of the two policies is decided."
+        self._console.print(
+            f"{len(self._todo)} episodes to play"
+            + (f", {done} already in {out}" if done else f" into {out}")
+            + f": {_extent(experiment)}, protocol {experiment.protocol.label}. Ctrl-C keeps finished episodes."
+            + (stops if self._prepared.early_stop is not None else ""),
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def _on_ready(self, report: WorkerReport) -> None:
+        kernels = None if report.kernels is None else report.kernels.names()
+        self._provenance.add_policy(
+            report.spec.name,
+            device=report.device,
+            fingerprint=report.fingerprint,
+            load_s=report.load_s,
+            compile_s=report.compile_s,
+            batch_sizes=report.batch_sizes,
+            kernels=kernels,
+        )
+        sizes = (
+            f", batch sizes {', '.join(map(str, report.batch_sizes))}"
+            if self._prepared.settings.throughput
+            else ""
+        )
+        by_library = [
+            f", {operation.replace('_', ' ')} by {name}"
+            for operation, name in (kernels or {}).items()
+            if name != "xla"
+        ]
+        self._progress.say(
+            f"{report.spec.name} ({report.spec.weights}) ready on {report.device}: weights {report.load_s:.1f} s, "
+            f"compilation {report.compile_s:.1f} s{sizes}{''.join(by_library)}"
+        )
+
+    def _on_retry(self, attempt: Attempt, error: str) -> None:
+        self._progress.say(f"{_label(attempt)} failed and is repeated: {error}")
+
+    def _on_metrics(self, metrics: EngineMetrics) -> None:
+        self._status.metrics(metrics)
+        self._progress.tick()
+
+
+def record_of(result: EpisodeResult, policy: PolicySpec, attempt: Attempt, filmed: bool) -> EpisodeRecord:
+    """Return the ledger's row of the last attempt at an episode: an error if it was not played to its end."""
+    spec = attempt.spec
+    if result.played is None:
+        nothing = RolloutResult().record(spec, policy, attempts=attempt.number, video="")
+        return dataclasses.replace(nothing, outcome="error", ended_by="error", error=result.error)
+    video = video_path(spec.policy, spec.task, spec.episode, result.played.ended_by) if filmed else ""
+    return result.played.record(spec, policy, attempts=attempt.number, video=video)
+
+
+def _check(settings: RunSettings, experiment: Experiment, plan: Plan) -> None:
+    """Raise if the settings do not fit the experiment."""
+    index, parts = settings.shard
+    if not 1 <= index <= parts or (parts > 1 and experiment.stopping is not None):
         raise ExperimentError(
-            f"--shard I/N plays the I-th of N parts of a run that is played to its end; got {shard[0]}/{shard[1]}"
+            f"--shard I/N plays the I-th of N parts of a run that is played to its end; got {index}/{parts}"
             + (" with --until-decided." if experiment.stopping is not None else ".")
         )
-    if not allow_training_seeds:
+    for name in settings.dashboards:
+        require_dashboard(name)
+    if not settings.allow_training_seeds:
         refuse_training_seeds(experiment, plan)
-    video = _video_settings(policies, tasks, video_every)
-    renderer = _renderer(policies, video)
-
-    with RunFolder(out, experiment, plan) as folder:
-        for note in folder.notes:
-            console.print(note, highlight=False)
-        question = _question(experiment, plan)
-        answered = question is not None and question.answered(folder.done)
-        ours = [spec for n, spec in enumerate(plan.episodes) if n % shard[1] == shard[0] - 1]
-        todo = [] if answered else [spec for spec in ours if spec.id not in folder.done]
-        interrupted = False
-        if todo:
-            batch_sizes = FREE_BATCH_SIZES if throughput else (experiment.batch_size,)
-            provenance = Provenance(out, plan.sha256, experiment.protocol.sha256, renderer, batch_sizes)
-            console.print(
-                f"{len(todo)} episodes to play"
-                + (f", {len(folder.done)} already in {out}" if folder.done else f" into {out}")
-                + f": {_extent(experiment, len(policies), len(tasks))}, protocol "
-                f"{experiment.protocol.label}. Ctrl-C keeps what is done."
-                + ("" if question is None else " The run ends sooner if the two policies can be told apart."),
-                highlight=False,
-            )
-            totals = Counter(spec.policy for spec in ours)
-            dashboards = [make_dashboard(name, out) for name in watch]
-            status = RunStatus(out, totals, folder.done.values(), dashboards)
-            progress = RunProgress(console, status.now)
-
-            def on_ready(report: WorkerReport) -> None:
-                provenance.add_policy(
-                    report.spec.name,
-                    report.device,
-                    report.fingerprint,
-                    report.load_s,
-                    report.compile_s,
-                    report.batch_sizes,
-                    report.kernels,
-                )
-                progress.say(
-                    f"{report.spec.name} ({report.spec.weights}) ready on {report.device}: weights "
-                    f"{report.load_s:.1f} s, compilation {report.compile_s:.1f} s"
-                    + (f", batches of {' or '.join(map(str, report.batch_sizes))}" if throughput else "")
-                    + _by_libraries(report.kernels)
-                )
-
-            def on_retry(attempt: Attempt, error: str) -> None:
-                progress.say(f"{_label(attempt)} failed and is tried again: {error}")
-
-            def on_metrics(figures: EngineMetrics) -> None:
-                status.figures(figures)
-                progress.tick()
-
-            callbacks = EngineCallbacks(on_ready, on_retry, progress.say, on_metrics)
-            ended: State = "failed"
-            try:
-                with (
-                    sigterm_as_interrupt(),
-                    progress,
-                    Engine(
-                        experiment.protocol,
-                        policies,
-                        batch_sizes,
-                        resources,
-                        video,
-                        callbacks,
-                        factories=Factories(policy=PolicyLoader.of(experiment.policies)),
-                    ) as engine,
-                ):
-                    status.doing = "waiting for the first episode"
-                    for attempt, result in engine.results(todo, in_order=question is not None):
-                        record = record_of(result, policies[attempt.spec.policy], attempt, video is not None)
-                        folder.append(record, result.played.queries if result.played else [], result.video)
-                        if result.played is None:
-                            _log_trace(out, attempt, result)
-                            progress.say(f"{_label(attempt)} is an error: {result.error}")
-                        status.finished(record)
-                        progress.tick()
-                        if question is not None and not answered:
-                            answered = question.answered(folder.done)
-                            if answered:
-                                status.doing = "decided; waiting for the episodes under way"
-                                engine.stop_starting()
-                ended = "complete"
-            except KeyboardInterrupt:
-                interrupted = True
-                ended = "interrupted"
-            except BaseException as error:
-                provenance.finish(f"{type(error).__name__}: {error}")
-                raise
-            finally:
-                status.end(ended)
-            provenance.finish(ended)
-        if folder.done:
-            write_tables(out)
-        return RunResult(out, len(folder.done), len(plan.episodes), interrupted)
 
 
-def _by_libraries(kernels: Kernels | None) -> str:
-    named = {} if kernels is None else kernels.names()
-    on_progress = [
-        f"{operation.replace('_', ' ')} by {name}" for operation, name in named.items() if name != "xla"
-    ]
-    return "".join(f", {one}" for one in on_progress)
-
-
-def _extent(experiment: Experiment, policies: int, tasks: int) -> str:
+def _extent(experiment: Experiment) -> str:
+    policies, tasks = len(experiment.policies), len(experiment.task_specs())
     if experiment.limit is not None:
         return (
             f"{policies} policies, the first {experiment.limit} of {tasks} tasks x {experiment.episodes} each"
@@ -210,63 +298,25 @@ def _extent(experiment: Experiment, policies: int, tasks: int) -> str:
     return f"{policies} policies x {tasks} tasks x {experiment.episodes}"
 
 
-def _question(experiment: Experiment, plan: Plan) -> EarlyStop | None:
-    if experiment.stopping is None:
-        return None
-    a, b = experiment.policy_names
-    return EarlyStop(experiment.stopping, plan, (a, b))
-
-
-def record_of(result: EpisodeResult, policy: PolicySpec, attempt: Attempt, filmed: bool) -> EpisodeRecord:
-    """The ledger's row of the last attempt at an episode; an error where it was not played to its end."""
-    spec = attempt.spec
-    if result.played is not None:
-        ending = result.played.ended_by
-        video = video_path(spec.policy, spec.task, spec.episode, ending) if filmed else ""
-        return result.played.record(spec, policy, attempts=attempt.number, video=video)
-    return EpisodeRecord(
-        policy=spec.policy,
-        weights=policy.weights,
-        suite=spec.suite,
-        protocol=spec.protocol,
-        task=spec.task,
-        episode=spec.episode,
-        seed=spec.seed,
-        outcome="error",
-        ended_by="error",
-        steps=0,
-        queries=0,
-        undecodable=0,
-        reward=0.0,
-        attempts=attempt.number,
-        error=result.error,
-        actions_sha256="",
-        final_state_sha256="",
-        wall_s=0.0,
-        video="",
-    )
-
-
 def _video_settings(
     policies: dict[str, PolicySpec], tasks: list[TaskSpec], every: int | None
 ) -> VideoSettings | None:
-    """The cameras that the learned policies see, so that filming draws little that is not drawn anyway."""
+    """Film the cameras that the learned policies observe, which are rendered anyway."""
     if every is None:
         return None
     if every < 1:
         raise ExperimentError(f"--video-every must be at least 1; got {every}.")
-    seen = [
+    observed = [
         adapter.cameras[camera]
         for policy in policies.values()
         for adapter in [checked_adapter(policy, tasks)]
         for camera in policy.cameras
     ]
-    cameras = tuple(dict.fromkeys(seen)) or tasks[0].cameras[:2]
-    return VideoSettings(cameras, every)
+    return VideoSettings(tuple(dict.fromkeys(observed)) or tasks[0].cameras[:2], every)
 
 
 def _renderer(policies: dict[str, PolicySpec], video: VideoSettings | None) -> str:
-    """What draws the pictures, after drawing one; `none` where nobody will look."""
+    """Name the OpenGL renderer, after rendering a test image; `none` if the run renders nothing."""
     if video is None and not any(policy.cameras for policy in policies.values()):
         return "none"
     return draw_test_frame(RenderSettings("fast", 64, 64)).gl_renderer
@@ -277,21 +327,17 @@ def _label(attempt: Attempt) -> str:
     return f"{spec.policy} on {spec.suite}/{spec.task}, episode {spec.episode}"
 
 
-def _log_trace(out: Path, attempt: Attempt, result: EpisodeResult) -> None:
-    with (out / TRACES).open("a", encoding="utf-8") as log:
-        log.write(f"{_label(attempt)}\n{result.trace or result.error}\n\n")
-
-
 @contextlib.contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """Treat a polite kill, such as a cluster's, like Ctrl-C."""
+    """Raise `KeyboardInterrupt` on SIGTERM, which clusters send before they kill; further ones are ignored."""
 
     def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     try:
         before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # Not in the main thread, where signals arrive elsewhere.
+    except ValueError:  # Not in the main thread, which alone may set handlers.
         yield
         return
     try:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from simloop.harness.engine.resources import Resources
 from simloop.harness.planning.experiment import Experiment
 from simloop.harness.planning.protocol import named_protocol
 from simloop.policies.training.config import TrainConfig
@@ -62,7 +61,7 @@ def evaluate(
     console: Console,
 ) -> dict[str, float]:
     """Success rates of a checkpoint, over all tasks and by task, and the number of episodes with errors."""
-    from simloop.harness.run import run  # Training without evaluations needs no Ray.
+    from simloop.harness.run import RunSettings, run  # Training without evaluations needs no Ray.
 
     experiment = Experiment(
         name=f"step-{step:07d}",
@@ -73,7 +72,7 @@ def evaluate(
         seed=VALIDATION_SEED,
         protocol=named_protocol(suite),
     )
-    folder = run(experiment, out / EVALUATIONS / experiment.name, Resources(), None, console).folder
+    folder = run(experiment, out / EVALUATIONS / experiment.name, RunSettings(), console).folder
     outcomes: dict[str, list[bool]] = {}
     errors = 0
     for record in read_episodes(folder):

@@ -1,1 +1,4 @@
-"""The commands of `simloop`, by what they are for. Each imports only what it needs, so that help comes at once."""
+"""One module per command of `simloop`, each with a function or app named `command`.
+
+Modules import what a command needs inside the function, so that help texts appear without loading JAX, Ray or pandas.
+"""

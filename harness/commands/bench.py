@@ -11,13 +11,12 @@ from tyro.extras import SubcommandApp
 from simloop.harness.bench.workload import Workload
 from simloop.policies.bench.bench_config import BenchConfig
 
-bench = SubcommandApp()
-"""Part of the command line in `simloop.harness.cli`."""
+command = SubcommandApp()
 
 Seconds = Annotated[float, arg(metavar="S")]
 
 
-@bench.command(name="engine")
+@command.command(name="engine")
 def engine(work: Annotated[Workload, arg(name="")], *, seconds: Seconds = 20.0, compare: bool = True) -> int:
     """Measure which part of this machine's capacity the engine achieves, and what it costs.
 
@@ -34,7 +33,7 @@ def engine(work: Annotated[Workload, arg(name="")], *, seconds: Seconds = 20.0, 
     return run(work, seconds, Console(), compare=compare)
 
 
-@bench.command(name="query")
+@command.command(name="query")
 def query(work: Annotated[Workload, arg(name="")], *, seconds: Seconds = 20.0) -> int:
     """Measure the CPU time of a query, which does not need an idle machine.
 
@@ -46,7 +45,7 @@ def query(work: Annotated[Workload, arg(name="")], *, seconds: Seconds = 20.0) -
     return run(work, ENVIRONMENTS, seconds, Console())
 
 
-@bench.command(name="driver")
+@command.command(name="driver")
 def driver(*, seconds: Seconds = 20.0) -> int:
     """Measure how many episodes per second one driver can start, take back and record.
 
@@ -58,7 +57,7 @@ def driver(*, seconds: Seconds = 20.0) -> int:
     return run(seconds, Console())
 
 
-@bench.command(name="policy")
+@command.command(name="policy")
 def policy(
     preset: Annotated[Positional[str], arg(metavar="PRESET")], config: Annotated[BenchConfig, arg(name="")]
 ) -> int:

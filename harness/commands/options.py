@@ -1,14 +1,32 @@
-"""How options of commands are declared, and with which status commands end."""
+"""Declaration of command-line options, exit statuses and printing, shared by the commands."""
 
 from __future__ import annotations
 
-from tyro.conf import arg as _arg
+from typing import Any
+
+from rich.console import Console
+from tyro.conf import arg as tyro_arg
 
 INTERRUPTED = 130
-"""What shells expect of a command that ended by Ctrl-C."""
+"""Exit status that shells expect of a command ended by Ctrl-C."""
 MISUSED = 2
 
+FLAT: Any = tyro_arg(name="")
+"""Marks a dataclass whose fields become options without a prefix."""
 
-def arg(metavar: str | None = None, default: str = "") -> object:
-    """An option whose help says in words what stands for None."""
-    return _arg(metavar=metavar, help_behavior_hint=default and f"(default: {default})")
+
+def arg(metavar: str, default: str | None = None) -> Any:
+    """Declare an option.
+
+    Args:
+      metavar: Placeholder of the value in the help text.
+      default: Description of the default where its value does not explain itself; empty to print none.
+    """
+    if default is None:
+        return tyro_arg(metavar=metavar)
+    return tyro_arg(metavar=metavar, help_behavior_hint=default and f"(default: {default})")
+
+
+def say(text: str, console: Console | None = None) -> None:
+    """Print text as it is: no markup, no highlighting, no line breaks that the text does not have."""
+    (console or Console()).print(text, highlight=False, markup=False, soft_wrap=True)

@@ -36,7 +36,6 @@ from simloop.harness.demonstrations.expert import (
 from simloop.harness.engine.engine import Engine
 from simloop.harness.engine.resources import Resources
 from simloop.harness.errors import SimloopError
-from simloop.harness.planning.experiment import differences
 from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.planning.policy_names import parse
 from simloop.harness.planning.protocol import Protocol, named_protocol
@@ -49,6 +48,7 @@ from simloop.policies.interface import BatchedPolicy, PolicySpec, batched
 from simloop.policies.scripted import scripted_policy
 from simloop.policies.training.dataset_writer import DatasetHeader, write_dataset
 from simloop.policies.training.demonstration import Demonstration, demonstration_from
+from simloop.results.records.compatibility import nested_differences
 
 CONFIG = "collection.json"
 MOST_ATTEMPTS = 4
@@ -210,7 +210,10 @@ def collect(
         goal = len(tasks) * collection.episodes
         last_line = time.monotonic()
         shown = bar.add_task("demonstrations", total=goal, completed=parts.useful())
-        with Engine(collection.protocol(), {EXPERT: policy}, 1, resources, None, factories=sources) as engine:
+        with (
+            Engine(collection.protocol(), {EXPERT: policy}, 1, resources, None, factories=sources) as engine,
+            sigterm_as_interrupt(),  # Again, because Ray installs a handler of its own.
+        ):
             while todo := _next_round(collection, tasks, parts):
                 for attempt, result in engine.results(todo):
                     parts.add(attempt.spec, result)
@@ -270,7 +273,7 @@ class _Parts:
         config = folder / CONFIG
         ours = collection.described()
         if config.exists():
-            if differing := differences(json.loads(config.read_text()), ours):
+            if differing := nested_differences(json.loads(config.read_text()), ours):
                 raise CollectError(
                     f"{folder} belongs to another collection: {'; '.join(differing)}. Give the same options "
                     "to go on with it, remove it, or choose another --out folder."

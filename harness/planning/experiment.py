@@ -172,15 +172,3 @@ def experiment_from_json(text: str, where: str) -> Experiment:
             f"{'.'.join(map(str, problem['loc'])) or 'file'}: {problem['msg']}" for problem in error.errors()
         )
         raise ExperimentError(f"{where} is not an experiment this version can read: {problems}.") from error
-
-
-def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """Where two experiments differ, as `key: old -> new`."""
-    found = []
-    for key in sorted(old.keys() | new.keys()):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            found.append(f"{prefix}{key}: {json.dumps(a)} -> {json.dumps(b)}")
-    return found

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from simloop.envs.interface import TaskSpec
@@ -41,6 +41,8 @@ class Plan:
 
     protocol: Protocol
     episodes: tuple[EpisodeSpec, ...]
+    max_steps: Mapping[str, int] = field(default_factory=dict)
+    """Step limit by task."""
 
     @cached_property
     def sha256(self) -> str:
@@ -76,6 +78,7 @@ def make_plan(
     evaluations do; the seed then decides about the noise alone.
     """
     label = protocol.label
+    limits = {task.name: protocol.max_steps or task.max_steps for task in tasks}
 
     def spec(policy: str, task: TaskSpec, episode: int) -> EpisodeSpec:
         return EpisodeSpec(
@@ -91,7 +94,7 @@ def make_plan(
     if interleaved_pairs is None:
         places = [(task, episode) for task in tasks for episode in range(episodes)][:limit]
         ordered = (spec(policy, task, episode) for policy in policies for task, episode in places)
-        return Plan(protocol, tuple(ordered))
+        return Plan(protocol, tuple(ordered), limits)
     pairs = [
         (task, episode)
         for episode in range(episodes)
@@ -100,4 +103,4 @@ def make_plan(
     mixed = (
         spec(policy, task, episode) for task, episode in pairs[:interleaved_pairs] for policy in policies
     )
-    return Plan(protocol, tuple(mixed))
+    return Plan(protocol, tuple(mixed), limits)

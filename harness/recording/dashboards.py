@@ -1,7 +1,8 @@
-"""Dashboards that a run can report to, each through its own library."""
+"""Dashboards that a run can report to: TensorBoard, Weights & Biases and Prometheus."""
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,71 +11,78 @@ from typing import Any
 from simloop.harness.errors import SimloopError
 from simloop.harness.recording.run_status import Status
 
-Watcher = Callable[[Status], None]
+Dashboard = Callable[[Status], None]
 
 PROMETHEUS_PORT = 9464
+LIBRARIES = {"tensorboard": "tensorboardX", "wandb": "wandb", "prometheus": "prometheus_client"}
+"""Module that reports to each dashboard."""
 
 
 class DashboardError(SimloopError):
-    """A dashboard that cannot be reported to."""
+    """A dashboard is unknown or cannot be reported to."""
 
 
-def make_dashboard(name: str, folder: Path) -> Watcher:
-    """A dashboard by its name: `tensorboard`, `wandb`, or `prometheus[:PORT]`.
+def require_dashboard(name: str) -> None:
+    """Check the name of a dashboard: `tensorboard`, `wandb` or `prometheus[:PORT]`.
 
     Raises:
-      WatcherError: If there is none of that name, or its library is not installed.
+      DashboardError: If there is no such dashboard, or its library is not installed.
     """
-    kind, _, option = name.partition(":")
+    kind, colon, port = name.partition(":")
+    if kind not in LIBRARIES or (colon and kind != "prometheus"):
+        raise DashboardError(f"--watch takes tensorboard, wandb or prometheus[:PORT]; got {name!r}.")
+    if colon and not port.isdigit():
+        raise DashboardError(f"--watch prometheus:PORT takes a number; got {port!r}.")
+    if importlib.util.find_spec(LIBRARIES[kind]) is None:
+        package = LIBRARIES[kind].replace("_", "-")
+        raise DashboardError(f"--watch {kind} needs the package {package}: pip install {package}.")
+
+
+def make_dashboard(name: str, folder: Path) -> Dashboard:
+    """Open the dashboard of a run.
+
+    Raises:
+      DashboardError: As `require_dashboard`, and if the port of Prometheus cannot be opened.
+    """
+    require_dashboard(name)
+    kind, _, port = name.partition(":")
     if kind == "tensorboard":
         return _tensorboard(folder / "tensorboard")
-    if kind == "wandb":
-        return _wandb(folder)
-    if kind == "prometheus":
-        if option and not option.isdigit():
-            raise DashboardError(f"--watch prometheus:PORT takes a number; got {option!r}.")
-        return _prometheus(int(option or PROMETHEUS_PORT))
-    raise DashboardError(f"--watch takes tensorboard, wandb or prometheus[:PORT]; got {name!r}.")
+    return _wandb(folder) if kind == "wandb" else _prometheus(int(port or PROMETHEUS_PORT))
 
 
-def _tensorboard(folder: Path) -> Watcher:
+def _tensorboard(folder: Path) -> Dashboard:
     from tensorboardX import SummaryWriter
 
     writer = SummaryWriter(str(folder))
 
-    def watch(status: Status) -> None:
+    def report(status: Status) -> None:
         for name, value in status.scalars().items():
             writer.add_scalar(name, value, status.done)
-        if status.goes_on:
+        if status.in_progress:
             writer.flush()
         else:
             writer.close()
 
-    return watch
+    return report
 
 
-def _wandb(folder: Path) -> Watcher:
-    try:
-        import wandb
-    except ImportError as error:
-        raise DashboardError("--watch wandb needs the package wandb: pip install wandb.") from error
+def _wandb(folder: Path) -> Dashboard:
+    import wandb
+
     run = wandb.init(project="simloop", name=folder.name, id=_identifier(folder.name), resume="allow")
 
-    def watch(status: Status) -> None:
+    def report(status: Status) -> None:
         run.log(status.scalars(), step=status.done)
-        if not status.goes_on:
+        if not status.in_progress:
             run.finish()
 
-    return watch
+    return report
 
 
-def _prometheus(port: int) -> Watcher:
-    try:
-        from prometheus_client import CollectorRegistry, Gauge, start_http_server
-    except ImportError as error:
-        raise DashboardError(
-            "--watch prometheus needs the package prometheus-client: pip install prometheus-client."
-        ) from error
+def _prometheus(port: int) -> Dashboard:
+    from prometheus_client import CollectorRegistry, Gauge, start_http_server
+
     registry = CollectorRegistry()
     gauges: dict[str, Any] = {}
     try:
@@ -82,7 +90,7 @@ def _prometheus(port: int) -> Watcher:
     except OSError as error:
         raise DashboardError(f"Port {port} cannot be opened for Prometheus: {error}.") from error
 
-    def watch(status: Status) -> None:
+    def report(status: Status) -> None:
         for name, value in status.scalars().items():
             family, _, label = name.partition("/")
             per_policy = family in ("success", "errors")
@@ -91,7 +99,7 @@ def _prometheus(port: int) -> Watcher:
                 gauges[key] = Gauge(key, name, ["policy"] if per_policy else [], registry=registry)
             (gauges[key].labels(label) if per_policy else gauges[key]).set(value)
 
-    return watch
+    return report
 
 
 def _identifier(name: str) -> str:

@@ -1,12 +1,13 @@
-"""Run folders of several machines as one: nothing counted twice, nothing unlike mixed.
+"""Merge the run folders of several machines.
 
-Each machine plays its share of the same plan (`simloop run ... --shard 1/3`), or what it was told to; episodes
-that several of them played must have come out alike.
+Each machine plays a part of the same plan (`simloop run ... --shard 1/3`). Episodes that several machines played
+must have equal records.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import tempfile
 from collections.abc import Sequence
@@ -14,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simloop.harness.planning.experiment import Experiment, differences, experiment_from_json
+from simloop.harness.planning.experiment import Experiment, experiment_from_json
 from simloop.harness.planning.plan import Plan
 from simloop.harness.recording.run_folder import RunFolder, RunFolderError, write_atomically
+from simloop.results.records.compatibility import RunIdentity, refusal
 from simloop.results.records.ledger import read_lines
 from simloop.results.records.records import (
     CONFIG,
-    DECIDING_SOFTWARE,
     PROVENANCE,
     QUERIES,
     EpisodeKey,
@@ -28,12 +29,11 @@ from simloop.results.records.records import (
     QueryRecord,
     episode_name,
     load_json,
-    look_up,
     queries_from_dict,
     read_episodes,
 )
 
-ALIKE = (
+COMPARED = (
     "seed",
     "outcome",
     "ended_by",
@@ -43,33 +43,37 @@ ALIKE = (
     "actions_sha256",
     "final_state_sha256",
 )
-"""What two machines that played the same episode must agree in."""
+"""Fields in which records of the same episode must agree."""
 
 
 class MergeError(RunFolderError):
-    """Run folders that do not belong together."""
+    """Run folders cannot be merged."""
 
 
 @dataclass(frozen=True)
 class MergeSource:
-    """One of the folders."""
+    """One of the folders to merge."""
 
     folder: Path
     experiment: Experiment
-    plan_sha256: str
+    identity: RunIdentity
     provenance: dict[str, Any]
 
     @classmethod
     def read(cls, folder: Path) -> MergeSource:
-        """Open a folder for reading."""
+        """Read the configuration and provenance of a folder."""
         config = load_json(folder, CONFIG)
         if not config:
-            raise MergeError(f"{folder} has no {CONFIG}, so nobody knows what its episodes are.")
+            raise MergeError(
+                f"{folder} has no {CONFIG}, which states the experiment. Name a folder that `simloop run` wrote."
+            )
         experiment = experiment_from_json(json.dumps(config.get("experiment")), str(folder / CONFIG))
-        return cls(folder, experiment, config.get("plan_sha256", ""), load_json(folder, PROVENANCE))
+        provenance = load_json(folder, PROVENANCE)
+        identity = RunIdentity.of(config | {"experiment": experiment.to_dict()}, provenance)
+        return cls(folder, experiment, identity, provenance)
 
     def queries(self) -> dict[EpisodeKey, list[QueryRecord]]:
-        """By episode; the last line of each counts."""
+        """Return the query records by episode; the last line of an episode counts."""
         path = self.folder / QUERIES
         lines = enumerate(read_lines(path) if path.exists() else [], start=1)
         return dict(queries_from_dict(payload, f"{path}, line {number}") for number, payload in lines)
@@ -77,27 +81,28 @@ class MergeSource:
 
 @dataclass(frozen=True)
 class Merged:
-    """What a merge came to."""
+    """Counts of a merge."""
 
     episodes: int
     planned: int
     doubles: int
-    """Episodes that more than one folder held."""
+    """Episodes found in more than one folder."""
 
 
 def merge(folders: Sequence[Path], out: Path) -> Merged:
-    """Put the episodes of run folders into a new one, `out`, which appears when it is whole.
+    """Copy the episodes of run folders into the new folder `out`, which appears once it is complete.
 
     Raises:
-      MergeError: If `out` exists, or the folders are of different experiments, software, weights or
-        statistics, or disagree about an episode.
-      LedgerError: If a folder was altered.
+      MergeError: If `out` exists, or the folders may not be mixed (`results.records.compatibility`) or disagree
+        about an episode.
+      LedgerError: If the records of a folder were altered.
     """
     if out.exists():
         raise MergeError(f"{out} exists already. Choose another --out folder; it may be merged as well.")
     sources = [MergeSource.read(folder) for folder in folders]
-    for other in sources[1:]:
-        _require_alike(sources[0], other)
+    for a, b in itertools.combinations(sources, 2):
+        if differing := refusal(a.identity, b.identity, "merge"):
+            raise MergeError(f"{a.folder} and {b.folder} cannot be merged: {differing}.")
     chosen, doubles = _choose(sources)
     plan = _plan(sources[0])
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +128,7 @@ def _copy(source: MergeSource, records: Sequence[EpisodeRecord], folder: RunFold
 
 def _plan(source: MergeSource) -> Plan:
     plan = source.experiment.plan()
-    if plan.sha256 != source.plan_sha256:
+    if plan.sha256 != source.identity.plan_sha256:
         raise MergeError(
             f"{source.folder} was planned by another version of simloop, which derives other tasks or seeds from "
             "the same experiment. Merge with the version that ran it."
@@ -131,43 +136,8 @@ def _plan(source: MergeSource) -> Plan:
     return plan
 
 
-def _require_alike(first: MergeSource, other: MergeSource) -> None:
-    """Raise `MergeError` unless the episodes of both could have been played by either."""
-    differing = differences(first.experiment.identity(), other.experiment.identity())
-    if not differing and first.plan_sha256 != other.plan_sha256:
-        differing = ["plan_sha256: the two derive other tasks or seeds from the same experiment"]
-    differing += _unlike_starts(first, other) + _unlike_policies(first, other)
-    if differing:
-        raise MergeError(
-            f"{first.folder} and {other.folder} are not alike: {'; '.join(differing)}. Only runs of the same "
-            "experiment, software and weights make one."
-        )
-
-
-def _unlike_starts(first: MergeSource, other: MergeSource) -> list[str]:
-    """In what the software of two runs differs, and whether one of them gave up order for speed."""
-    differing = []
-    for a in first.provenance.get("starts", []):
-        for b in other.provenance.get("starts", []):
-            pairs = [(key, look_up(a, key), look_up(b, key)) for key in DECIDING_SOFTWARE]
-            pairs.append(("throughput", len(a.get("buckets", [0])) > 1, len(b.get("buckets", [0])) > 1))
-            differing += [f"{key}: {mine} -> {yours}" for key, mine, yours in pairs if mine != yours]
-    return list(dict.fromkeys(differing))
-
-
-def _unlike_policies(first: MergeSource, other: MergeSource) -> list[str]:
-    """In what the policies differ that both have loaded: weights, statistics, kind of device, kernels."""
-    ours, theirs = (source.provenance.get("policies", {}) for source in (first, other))
-    return [
-        f"{name}.{key}: {ours[name].get(key)} -> {theirs[name].get(key)}"
-        for name in sorted(ours.keys() & theirs.keys())
-        for key in ("fingerprint", "device", "kernels")
-        if ours[name].get(key) != theirs[name].get(key)
-    ]
-
-
 def _choose(sources: Sequence[MergeSource]) -> tuple[dict[Path, list[EpisodeRecord]], int]:
-    """Which folder each episode is taken from: one where it came to an end, if there is one."""
+    """Choose the folder from which each episode is taken: one where it did not end in an error, if any."""
     found: dict[EpisodeKey, tuple[MergeSource, EpisodeRecord]] = {}
     doubles = set()
     for source in sources:
@@ -190,18 +160,18 @@ def _choose(sources: Sequence[MergeSource]) -> tuple[dict[Path, list[EpisodeReco
 def _require_agreement(a: MergeSource, mine: EpisodeRecord, b: MergeSource, yours: EpisodeRecord) -> None:
     differing = [
         f"{name}: {getattr(mine, name)} -> {getattr(yours, name)}"
-        for name in ALIKE
+        for name in COMPARED
         if getattr(mine, name) != getattr(yours, name)
     ]
     if differing:
         raise MergeError(
             f"{a.folder} and {b.folder} disagree about {episode_name(mine.key)}: {'; '.join(differing)}. One of the "
-            "machines computes otherwise; find out which before either is believed."
+            "machines computes other results; find out which before using either."
         )
 
 
 def _provenance(sources: Sequence[MergeSource]) -> dict[str, Any]:
-    """One that tells of all starts."""
+    """Return one provenance with the starts of all sources."""
     merged: dict[str, Any] = {"starts": []}
     for source in sources:
         content = source.provenance

@@ -1,4 +1,4 @@
-"""Where a result comes from: software, machine, renderer, weights."""
+"""Provenance of a run: software, machine, renderer and weights, written to `provenance.json`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ import psutil
 
 from simloop.envs import registry
 from simloop.harness.recording.run_folder import RunFolderError, write_atomically
-from simloop.policies.models.kernels import Kernels
-from simloop.results.records.records import DECIDING_SOFTWARE, PROVENANCE, look_up
+from simloop.results.records.compatibility import RunIdentity, refusal
+from simloop.results.records.records import PROVENANCE
 
 PACKAGES = (
     "simloop", "mujoco", *(package for suite in map(registry.suite, registry.suites()) for package in suite.packages),
@@ -26,18 +26,26 @@ PACKAGES = (
 
 
 class Provenance:
-    """The file `provenance.json` of a run; one entry per start of the command."""
+    """Writer of `provenance.json`, which has one entry per start of the command.
+
+    Args:
+      suite: Suite of the run, whose packages decide its records.
+      batch_sizes: Batch sizes that calls of a policy may have. With several, actions depend, by rounding, on which
+        queries share a batch.
+
+    Raises:
+      RunFolderError: If an earlier start had other software or batch sizes.
+    """
 
     def __init__(
         self,
         folder: Path,
+        suite: str,
         plan_sha256: str,
         protocol_sha256: str,
         renderer: str,
         batch_sizes: Sequence[int] = (),
     ):
-        """`batch_sizes` are the rows that calls of policies may have; more than one makes answers depend on
-        their company, by rounding."""
         self._file = folder / PROVENANCE
         self._start: dict[str, Any] = {
             "started": _now(),
@@ -51,13 +59,14 @@ class Provenance:
                 "platform": platform.platform(),
             },
             "packages": {name: _version(name) for name in PACKAGES},
+            "suite_packages": list(registry.suite(suite).packages),
             "renderer": renderer,
             "buckets": list(batch_sizes),
         }
         if len(batch_sizes) > 1:
             self._start["note"] = (
-                "--throughput: rows of a call followed what was waiting. Another run of this plan gives other "
-                "records, by rounding."
+                "--throughput: batch sizes followed the number of waiting queries. Another run of this plan gives "
+                "other records, by rounding."
             )
         self._content: dict[str, Any] = {
             "plan_sha256": plan_sha256,
@@ -68,80 +77,64 @@ class Provenance:
         }
         if self._file.exists():
             self._content = json.loads(self._file.read_text())
-            self._refuse_other_software()
-        policies = self._content["policies"]
-        self._devices_before = {name: known["device"] for name, known in policies.items()}
-        # Where nothing is written of them, there were no others yet.
-        self._kernels_before: dict[str, dict[str, str]] = {
-            name: known.get("kernels", Kernels().names()) for name, known in policies.items()
-        }
+        self._earlier = dict(self._content["policies"])
+        self._refuse(RunIdentity(starts=self._content["starts"]), RunIdentity(starts=[self._start]))
         self._content["starts"].append(self._start)
         self._write()
 
-    def _refuse_other_software(self) -> None:
-        for earlier in self._content["starts"]:
-            differing = [
-                f"{key}: {look_up(earlier, key)} -> {look_up(self._start, key)}"
-                for key in DECIDING_SOFTWARE
-                if look_up(earlier, key) != look_up(self._start, key)
-            ]
-            if differing:
-                raise RunFolderError(
-                    f"{self._file.parent} was started with other software, so its episodes would not be alike: "
-                    f"{'; '.join(differing)}. Finish it where it was started, or use another --out folder."
-                )
-            if earlier.get("buckets", [0])[1:] != self._start["buckets"][1:]:
-                raise RunFolderError(
-                    f"{self._file.parent} was started {'with' if earlier.get('note') else 'without'} --throughput, "
-                    "so its episodes would not be alike. Go on as it was started, or use another --out folder."
-                )
+    def _refuse(self, earlier: RunIdentity, now: RunIdentity) -> None:
+        if found := refusal(earlier, now, "resume"):
+            raise RunFolderError(
+                f"{self._file.parent} cannot be resumed here: {found}. Resume it with what it was started with, or use "
+                "another --out folder."
+            )
 
     def add_policy(
         self,
         name: str,
+        *,
         device: str,
-        fingerprint: dict[str, str],
-        load_s: float,
-        compile_s: float,
+        fingerprint: Mapping[str, str],
+        load_s: float = 0.0,
+        compile_s: float = 0.0,
         batch_sizes: Sequence[int] = (),
-        kernels: Kernels | None = None,
+        kernels: Mapping[str, str] | None = None,
     ) -> None:
-        """Note a policy's hashes; refuse weights, devices and kernels that differ from those the run was started with.
+        """Record a loaded policy.
 
-        `batch_sizes` are the rows that its calls have, of those that calls may have.
+        Args:
+          fingerprint: Hashes of weights and statistics.
+          load_s: Seconds to load the weights.
+          compile_s: Seconds to compile and warm up.
+          batch_sizes: Batch sizes that its calls have.
+          kernels: Implementation by operation; None for a policy without kernels.
+
+        Raises:
+          RunFolderError: If weights, statistics, device or kernels differ from those of an earlier start, or weights
+            or statistics from those of another worker.
         """
-        known = self._content["policies"].get(name)
-        if known and known["fingerprint"] != fingerprint:
-            raise RunFolderError(
-                f"Policy {name!r} has other weights or statistics than when {self._file.parent} was started: "
-                f"{known['fingerprint']} -> {fingerprint}. Use another --out folder."
-            )
-        before = self._devices_before.get(name, device)
-        if before != device:
-            raise RunFolderError(
-                f"Policy {name!r} answered on {before} when {self._file.parent} was started and would now on "
-                f"{device}, whose answers differ by rounding. Go on where it was started, or use another --out folder."
-            )
-        said = None if kernels is None else kernels.names()
-        if said is not None and self._kernels_before.get(name, said) != said:
-            raise RunFolderError(
-                f"Policy {name!r} answered by the kernels {self._kernels_before[name]} when {self._file.parent} was "
-                f"started and would now by {said}, whose answers differ by rounding. Use the same --kernels, or "
-                "another --out folder."
-            )
-        self._content["policies"][name] = {
+        policy: dict[str, Any] = {
             "device": device,
-            "fingerprint": fingerprint,
+            "fingerprint": dict(fingerprint),
             "load_s": round(load_s, 3),
             "buckets": list(batch_sizes),
         }
         if kernels is not None:
-            self._content["policies"][name]["kernels"] = said
+            policy["kernels"] = dict(kernels)
+        if name in self._earlier:
+            self._refuse(
+                RunIdentity(policies={name: self._earlier[name]}), RunIdentity(policies={name: policy})
+            )
+        elif name in self._content["policies"]:
+            of_other = {"fingerprint": self._content["policies"][name]["fingerprint"]}
+            of_this = {"fingerprint": policy["fingerprint"]}
+            self._refuse(RunIdentity(policies={name: of_other}), RunIdentity(policies={name: of_this}))
+        self._content["policies"][name] = policy
         self._content["compile_s"].setdefault(name, round(compile_s, 3))
         self._write()
 
     def finish(self, outcome: str) -> None:
-        """Note how this start ended."""
+        """Record how this start ended."""
         self._start["ended"] = _now()
         self._start["outcome"] = outcome
         self._write()
@@ -162,7 +155,7 @@ def _now() -> str:
 
 
 def _commit() -> str | None:
-    """Commit of the source tree, with `+changes` where it has been edited; None for an installed package."""
+    """Return the commit of the source tree, with `+changes` if it has been edited; None for an installed package."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

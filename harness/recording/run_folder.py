@@ -1,4 +1,4 @@
-"""The folder of a run on disk: one writer, append-only, nothing lost and nothing counted twice."""
+"""Run folder on disk: one writer, append-only records, every episode once."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from simloop.harness.errors import SimloopError
-from simloop.harness.planning.experiment import Experiment, differences, experiment_from_json
+from simloop.harness.planning.experiment import Experiment, experiment_from_json
 from simloop.harness.planning.plan import Plan
+from simloop.results.records.compatibility import RunIdentity, refusal
 from simloop.results.records.ledger import encode_line, repair_tail
 from simloop.results.records.records import (
     CONFIG,
@@ -28,16 +29,21 @@ VIDEOS = "videos"
 
 
 class RunFolderError(SimloopError):
-    """A run folder that cannot be used for what was asked."""
+    """A run folder cannot be used for the requested run."""
 
 
 class RunFolder:
-    """A run folder opened for writing. Only one process at a time may hold it."""
+    """Run folder opened for writing; a context manager that holds a lock against other processes.
+
+    Raises:
+      RunFolderError: If the folder cannot be written to, is in use, or belongs to another experiment.
+      LedgerError: If its records were altered.
+    """
 
     def __init__(self, path: Path, experiment: Experiment, plan: Plan):
         self.path = path
         self.notes: list[str] = []
-        """What was mended when the folder was opened, in sentences."""
+        """Repairs made when the folder was opened, in sentences."""
         _make_writable(path)
         self._lock = _lock(path)
         try:
@@ -50,11 +56,11 @@ class RunFolder:
             self.done: dict[EpisodeKey, EpisodeRecord] = {
                 record.key: record for record in read_episodes(path)
             }
-            strangers = self.done.keys() - {spec.id for spec in plan.episodes}
-            if strangers:
+            unplanned = self.done.keys() - {spec.id for spec in plan.episodes}
+            if unplanned:
                 raise RunFolderError(
-                    f"{path / EPISODES} holds {len(strangers)} episodes that are not in the plan, e.g. "
-                    f"{sorted(strangers)[0]}. Use another --out folder."
+                    f"{path / EPISODES} holds {len(unplanned)} episodes that are not in the plan, e.g. "
+                    f"{sorted(unplanned)[0]}. Use another --out folder."
                 )
             self._ledger = (path / EPISODES).open("a", encoding="utf-8")
             self._queries = (path / QUERIES).open("a", encoding="utf-8")
@@ -68,20 +74,19 @@ class RunFolder:
         ours: dict[str, Any] = {
             "experiment": experiment.to_dict(),
             "tasks": tasks,
+            "max_steps": {task: plan.max_steps[task] for task in tasks if task in plan.max_steps},
             "plan_sha256": plan.sha256,
         }
         if experiment.stopping is not None:
             ours["pairs"] = [list(pair) for pair in plan.pairs]
         if config.exists():
             found = json.loads(config.read_text())
-            theirs = experiment_from_json(json.dumps(found.get("experiment")), str(config))
-            differing = differences(theirs.identity(), experiment.identity())
-            if not differing and found.get("plan_sha256") != plan.sha256:
-                differing = ["the tasks or seeds that this version derives from the same experiment"]
-            if differing:
+            theirs = experiment_from_json(json.dumps(found.get("experiment")), str(config)).to_dict()
+            earlier = RunIdentity(theirs, found.get("plan_sha256", ""))
+            if differing := refusal(earlier, RunIdentity(ours["experiment"], plan.sha256), "resume"):
                 raise RunFolderError(
-                    f"{self.path} belongs to another experiment: {'; '.join(differing)}. Give the same options to go "
-                    "on with it, or another --out folder."
+                    f"{self.path} cannot be resumed: {differing}. Give the same options to resume it, or another --out "
+                    "folder."
                 )
         elif any(self.path.glob("*.jsonl")):
             raise RunFolderError(f"{self.path} holds records but no {CONFIG}. Use another --out folder.")
@@ -89,7 +94,7 @@ class RunFolder:
             write_atomically(config, json.dumps(ours, indent=2) + "\n")
 
     def append(self, record: EpisodeRecord, queries: list[QueryRecord], video: bytes | None = None) -> None:
-        """Add a finished episode. It counts once its ledger line is on the disk, which comes last."""
+        """Add a finished episode; it counts once its ledger line, which is written last, is on the disk."""
         if record.key in self.done:
             raise RunFolderError(f"Episode {record.key} is in the ledger already.")
         if video is not None and record.video:
@@ -103,13 +108,13 @@ class RunFolder:
         self.done[record.key] = record
 
     def close(self) -> None:
-        """Let another process have the folder."""
+        """Release the folder."""
         self._ledger.close()
         self._queries.close()
         self._lock.close()
 
     def __enter__(self) -> RunFolder:
-        """The folder itself, closed at the end of the block."""
+        """Return the folder; it is closed at the end of the block."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -117,28 +122,28 @@ class RunFolder:
 
 
 def video_path(policy: str, task: str, episode: int, ending: str) -> str:
-    """Where an episode's video lies within the run folder; different for any two episodes."""
+    """Return the path of an episode's video within the run folder, unique per episode."""
     return f"{VIDEOS}/{file_name(policy)}/{file_name(task)}-{episode:04d}-{ending}.mp4"
 
 
 def glob_of_episode(record: EpisodeRecord) -> str:
-    """Pattern of an episode's video in its folder, whatever its ending."""
+    """Return the pattern of the file name of an episode's video, for all endings."""
     return f"{file_name(record.task)}-{record.episode:04d}-*.mp4"
 
 
 def file_name(name: str) -> str:
-    """A name that is safe as a single file name; different names stay different.
+    """Turn a name into a safe file name; distinct names stay distinct.
 
-    Anything but letters, digits, `.`, `_` and `-` is written as its code point.
+    Characters other than letters, digits, `.`, `_` and `-` are replaced by their code points.
     """
     return re.sub(r"[^A-Za-z0-9._-]", lambda match: f"~{ord(match[0]):x}~", name)
 
 
 def write_atomically(file: Path, content: str | bytes, *, durable: bool = True) -> None:
-    """Write a file so that readers see the old content or the new, never a part.
+    """Write a file so that readers see either the old content or the new.
 
     Args:
-      durable: Whether the new content is to be there after the machine has lost power.
+      durable: Flush the content and the name to the disk, so that they survive a power loss.
     """
     part = file.with_name(f".{file.name}.part")
     with part.open("wb") as stream:
@@ -147,6 +152,12 @@ def write_atomically(file: Path, content: str | bytes, *, durable: bool = True) 
         if durable:
             os.fsync(stream.fileno())
     part.replace(file)
+    if durable:
+        directory = os.open(file.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
 
 def _append(stream: IO[str], payload: dict[str, Any]) -> None:

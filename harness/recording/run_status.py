@@ -1,4 +1,4 @@
-"""How far a run is, for whoever watches: the terminal, another terminal, a file per minute, a dashboard."""
+"""Progress of a run, for the terminal, `status.json`, `figures.jsonl` and dashboards."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ from simloop.results.records.records import EpisodeRecord, run_folder
 from simloop.results.statistics.intervals import wilson
 
 STATUS = "status.json"
-FIGURES = "figures.jsonl"
-"""A line per minute, of which the last may be cut off by a kill."""
+METRICS = "figures.jsonl"
+"""One line per minute; a kill may cut off the last."""
 STATUS_EVERY_S = 2.0
-FIGURES_EVERY_S = 60.0
+METRICS_EVERY_S = 60.0
 RATE_OVER_S = 600.0
-"""Episodes per hour are those of the last minutes: a run that has slowed down says so."""
+"""Window of the rate of episodes, so that it follows a run that slows down."""
 STALE_S = 30.0
+"""Age from which a report of a run in progress counts as its last one."""
 
 State = Literal["starting", "running", "complete", "interrupted", "failed"]
 
 
 @dataclass(frozen=True)
 class PolicyStatus:
-    """Episodes of one policy."""
+    """Counts of the episodes of one policy."""
 
     planned: int
     done: int = 0
@@ -42,7 +43,7 @@ class PolicyStatus:
     errors: int = 0
 
     def rate_text(self) -> str:
-        """Successes among the episodes that came to an end, with their interval."""
+        """Return the success rate over completed episodes with its 95 % Wilson interval."""
         completed = self.done - self.errors
         if not completed:
             return "-"
@@ -55,42 +56,42 @@ class PolicyStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """A run at one moment."""
+    """Progress of a run at one moment."""
 
     state: State
     written: str
     host: str
     pid: int
     doing: str
-    """The last thing that happened, in words."""
+    """Last event, in words."""
     policies: dict[str, PolicyStatus]
     elapsed_s: float
-    """Since this start of the command."""
+    """Seconds since this start of the command."""
     episodes_per_h: float | None = None
     left_s: float | None = None
     engine: EngineMetrics = field(default_factory=EngineMetrics)
 
     @property
-    def goes_on(self) -> bool:
-        """Whether more is to come, as far as it knows."""
+    def in_progress(self) -> bool:
+        """Whether the run has not reported its end."""
         return self.state in ("starting", "running")
 
     @property
     def done(self) -> int:
-        """Episodes in the ledger."""
+        """Number of episodes in the ledger."""
         return sum(policy.done for policy in self.policies.values())
 
     @property
     def planned(self) -> int:
-        """Episodes of the plan."""
+        """Number of episodes in the plan."""
         return sum(policy.planned for policy in self.policies.values())
 
     def to_json(self) -> str:
-        """As one line."""
+        """Return the status as one line of JSON."""
         return json.dumps(dataclasses.asdict(self))
 
     def scalars(self) -> dict[str, float]:
-        """Every number by a name with slashes, as dashboards want them."""
+        """Return all numbers by names with slashes, as dashboards group them."""
         found = {"episodes/done": float(self.done), "episodes/planned": float(self.planned)}
         for name, value in [("episodes/per_h", self.episodes_per_h), ("episodes/left_s", self.left_s)]:
             if value is not None:
@@ -107,7 +108,7 @@ class Status:
 
 
 def status_from_json(text: str) -> Status:
-    """What `Status.to_json` wrote."""
+    """Read what `Status.to_json` wrote."""
     content: dict[str, Any] = json.loads(text)
     content["policies"] = {name: PolicyStatus(**counts) for name, counts in content["policies"].items()}
     content["engine"] = EngineMetrics(**content["engine"])
@@ -115,30 +116,35 @@ def status_from_json(text: str) -> Status:
 
 
 def read_status(run: str | Path) -> Status:
-    """What a run last said of itself.
+    """Read the last reported progress of a run.
 
     Raises:
-      SimloopError: If it has said nothing.
-      LedgerError: If the folder is not that of a run.
+      SimloopError: If the run has reported none.
+      LedgerError: If the folder is no run folder.
     """
     file = run_folder(run) / STATUS
     if not file.exists():
-        raise SimloopError(f"{run} has no {STATUS} yet: it is starting, or an earlier version wrote it.")
+        raise SimloopError(
+            f"{run} has no {STATUS} yet: the run is starting, or an earlier version wrote the folder."
+        )
     return status_from_json(file.read_text())
 
 
 def is_stale(status: Status, now: datetime.datetime | None = None) -> bool:
-    """Whether a run that says it runs has not said so for a while: it was probably killed."""
+    """Whether a run in progress has reported nothing for `STALE_S`: it was probably killed."""
     written = datetime.datetime.fromisoformat(status.written)
     age_s = ((now or datetime.datetime.now(datetime.UTC)) - written).total_seconds()
-    return status.goes_on and age_s > STALE_S
+    return status.in_progress and age_s > STALE_S
 
 
 class RunStatus:
-    """Keeps count of a run, and tells all who watch.
+    """Count the episodes of a run and report its progress to files and dashboards.
 
     Args:
-      watchers: Are told every few seconds, and at the end.
+      totals: Planned episodes of each policy.
+      done: Planned episodes that the run folder held at the start.
+      dashboards: Called every few seconds and at the end.
+      clock: Returns monotonic seconds.
     """
 
     def __init__(
@@ -169,22 +175,22 @@ class RunStatus:
         self._outcomes[record.policy][record.outcome] += 1
         self._finished.append(self._clock())
         self.doing = f"{record.policy}: {record.task}"
-        self.tell()
+        self.report()
 
-    def figures(self, engine: EngineMetrics) -> None:
-        """What the engine measured."""
+    def metrics(self, engine: EngineMetrics) -> None:
+        """Take over what the engine measured."""
         self._state = "running"
         self.engine = engine
-        self.tell()
+        self.report()
 
     def end(self, state: State) -> None:
-        """Nothing will follow."""
+        """Report the end of the run."""
         self._state = state
         self._written = self._noted = float("-inf")
-        self.tell()
+        self.report()
 
     def now(self) -> Status:
-        """The run at this moment."""
+        """Return the current progress."""
         policies = {
             name: PolicyStatus(self._totals[name], counts.total(), counts["success"], counts["error"])
             for name, counts in self._outcomes.items()
@@ -211,17 +217,17 @@ class RunStatus:
         span = min(now - self._started, RATE_OVER_S)
         return len(self._finished) / span if self._finished and span > 0 else None
 
-    def tell(self) -> None:
-        """Tell all who watch, unless they have just been told."""
+    def report(self) -> None:
+        """Report the progress, at most every `STATUS_EVERY_S`."""
         now = self._clock()
         if now - self._written < STATUS_EVERY_S:
             return
         self._written = now
         status = self.now()
         write_atomically(self._folder / STATUS, status.to_json() + "\n", durable=False)
-        if now - self._noted >= FIGURES_EVERY_S:
+        if now - self._noted >= METRICS_EVERY_S:
             self._noted = now
-            with (self._folder / FIGURES).open("a", encoding="utf-8") as file:
+            with (self._folder / METRICS).open("a", encoding="utf-8") as file:
                 file.write(status.to_json() + "\n")
         for dashboard in self._dashboards:
             dashboard(status)

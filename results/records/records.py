@@ -1,8 +1,8 @@
-"""One row per episode: the schema that the harness writes and everything else reads.
+"""Schema of run folders: episode and query records.
 
-A run is a folder. `episodes.jsonl` has a line per finished episode (`EpisodeRecord`) and
-`queries.jsonl` a line with the latencies of its queries (`QueryRecord`, by column), which is
-written first. `config.json` says what was to be run and `provenance.json` what ran it.
+`episodes.jsonl` has a line per finished episode (`EpisodeRecord`). `queries.jsonl` has a line per episode with the
+latencies of its queries (`QueryRecord`, by column), which is written first. `config.json` holds the experiment and
+`provenance.json` the software and hardware that ran it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from simloop.results.records.ledger import LedgerError, read_lines
 
-if TYPE_CHECKING:  # Rollout workers use the schema alone; pandas would cost each a second and 50 MB.
+if TYPE_CHECKING:  # Env actors use the schema alone; importing pandas costs a second and 50 MB.
     import pandas as pd
 
 CONFIG = "config.json"
@@ -26,75 +26,65 @@ EPISODES = "episodes.jsonl"
 QUERIES = "queries.jsonl"
 PROVENANCE = "provenance.json"
 
-DECIDING_SOFTWARE = (
-    "packages.mujoco", "packages.metaworld", "packages.jax", "packages.numpy",
-    "renderer", "python", "machine",
-)  # fmt: skip
-"""What, of a start in `provenance.json`, must be equal for episodes to be alike."""
-
 Outcome = Literal["success", "failure", "error"]
 EndedBy = Literal["success", "step_limit", "undecodable", "error"]
 EpisodeKey = tuple[str, str, str, str, int]
-"""(policy, suite, protocol, task, episode): what is counted exactly once."""
+"""(policy, suite, protocol, task, episode), under which an episode counts once."""
 
 
 @dataclass(frozen=True)
 class EpisodeRecord:
-    """What one episode came to.
-
-    It is counted exactly once under its key: (policy, suite, protocol, task, episode). The seed
-    follows from the last four.
-    """
+    """Outcome of one episode, which counts once under its key (policy, suite, protocol, task, episode)."""
 
     policy: str
     weights: str
-    """`scripted`, `untrained` or `trained`: no table shows an untrained policy without saying so."""
+    """`scripted`, `untrained` or `trained`; tables mark untrained policies."""
     suite: str
     protocol: str
     task: str
     episode: int
     """0-based number of the episode within its task."""
     seed: int
-    """Seed of the initial state; the same for every policy, so that episodes are paired."""
+    """Seed of the initial state; equal for all policies, so that episodes are paired."""
     outcome: Outcome
-    """An `error` is a fault of the software or machine and is never counted as a failure in silence."""
+    """An `error` is a fault of software or machine and never counts as a failure."""
     ended_by: EndedBy
     steps: int
-    """Control steps executed."""
+    """Number of executed control steps."""
     queries: int
-    """Inferences made."""
+    """Number of policy queries."""
     undecodable: int
-    """Queries whose tokens spelled no valid action chunk."""
+    """Number of queries whose tokens decoded to no valid chunk."""
     reward: float
-    """Sum of the suite's rewards."""
+    """Sum of the rewards of the suite."""
     attempts: int
-    """1, or more where earlier attempts ended in an error."""
+    """Number of attempts; earlier ones ended in an error."""
     error: str
-    """What went wrong, for outcome `error`; empty otherwise."""
+    """Error message for the outcome `error`; empty otherwise."""
     actions_sha256: str
     """Hash of all executed actions (float32, little-endian, in order)."""
     final_state_sha256: str
-    """Hash of the simulator's state at the end (float64, little-endian)."""
+    """Hash of the final simulator state (float64, little-endian)."""
     wall_s: float
-    """Seconds from reset to the end, waiting included."""
+    """Seconds from the reset to the end, including waiting."""
     video: str
-    """Path of the video within the run folder; empty where none was wanted."""
+    """Path of the video within the run folder; empty without a video."""
 
     @property
     def key(self) -> EpisodeKey:
-        """The key under which the episode is counted."""
+        """Key under which the episode counts."""
         return (self.policy, self.suite, self.protocol, self.task, self.episode)
 
     def to_dict(self) -> dict[str, Any]:
-        """The payload of the episode's line in the ledger; a float that is not finite becomes text."""
+        """Return the payload of the episode's line in the ledger; non-finite floats become text."""
         return {name: _to_json(value) for name, value in dataclasses.asdict(self).items()}
 
     @classmethod
     def from_dict(cls, payload: Mapping[str, Any], where: str = "episode") -> EpisodeRecord:
-        """The episode that a payload says. `where` names it in errors.
+        """Read an episode from a payload. `where` names it in errors.
 
         Raises:
-          LedgerError: If fields are missing, unknown or of another type; all are named.
+          LedgerError: If fields are missing, unknown or of another type; the text names all of them.
         """
         types = _TYPES[cls]
         _want_names(set(types), set(payload), where)
@@ -111,7 +101,7 @@ class EpisodeRecord:
 
 @dataclass(frozen=True)
 class QueryRecord:
-    """The latency of one inference by stage, in milliseconds, measured after the device has finished.
+    """Latency of one query by stage, in milliseconds, until results are on the host.
 
     total = render + adapt + transport + queue + host + device + post, up to rounding.
     """
@@ -119,35 +109,35 @@ class QueryRecord:
     index: int
     """0-based number of the query within its episode."""
     render_ms: float
-    """Drawing the cameras."""
+    """Rendering of the cameras."""
     adapt_ms: float
-    """From the suite's observation to the policy's query, and back."""
+    """Conversion from the observation of the suite to the query, and of actions back."""
     transport_ms: float
-    """Both ways between simulator and policy worker; 0 where the policy runs beside the simulator."""
+    """Both directions between env actor and policy worker; 0 if the policy runs in the env actor."""
     queue_ms: float
-    """Waiting for the device to be free."""
+    """Waiting for a free device."""
     host_ms: float
-    """Resizing, normalising, tokenising, padding."""
+    """Resizing, normalization, tokenization and padding."""
     device_ms: float
-    """Copies and the model, until the results have arrived."""
+    """Copies and the model, until results are on the host."""
     post_ms: float
-    """Unnormalising and decoding of actions."""
+    """Unnormalization and decoding of actions."""
     total_ms: float
-    """From the wish to act to actions in hand."""
+    """From the observation request to executable actions."""
     batch: int
-    """Queries that shared the call."""
+    """Number of queries in the batch."""
     bucket: int
-    """Rows of the compiled call, padding included."""
+    """Batch size of the compiled program, padding included."""
 
 
 def queries_to_dict(key: EpisodeKey, queries: Sequence[QueryRecord]) -> dict[str, Any]:
-    """The payload of an episode's line in the file of queries: its key, and a list per field."""
+    """Return the payload of an episode's line in `queries.jsonl`: its key, and a list per field."""
     columns = {name: [getattr(query, name) for query in queries] for name in _TYPES[QueryRecord]}
     return {"key": list(key), "queries": columns}
 
 
 def queries_from_dict(payload: Mapping[str, Any], where: str) -> tuple[EpisodeKey, list[QueryRecord]]:
-    """An episode's key and its queries, from the payload of their line. `where` names it in errors.
+    """Read an episode's key and queries from the payload of their line. `where` names it in errors.
 
     Raises:
       LedgerError: If fields are missing, unknown, of another type or of unequal length.
@@ -159,14 +149,13 @@ def queries_from_dict(payload: Mapping[str, Any], where: str) -> tuple[EpisodeKe
 
 
 def read_episodes(run: str | Path) -> list[EpisodeRecord]:
-    """The finished episodes of a run, in the order in which they finished.
+    """Read the finished episodes of a run, in the order in which they finished.
 
     Raises:
-      LedgerError: If the folder is not that of a run, or the ledger was altered or counts an
-        episode twice.
+      LedgerError: If the folder is no run folder, or the ledger was altered or holds an episode twice.
     """
     path = run_folder(run) / EPISODES
-    if not path.exists():  # The run has begun and no episode has finished.
+    if not path.exists():  # No episode has finished yet.
         return []
     lines: dict[EpisodeKey, int] = {}
     episodes = []
@@ -174,8 +163,8 @@ def read_episodes(run: str | Path) -> list[EpisodeRecord]:
         episode = EpisodeRecord.from_dict(payload, f"{path}, line {number}")
         if episode.key in lines:
             raise LedgerError(
-                f"{path}: lines {lines[episode.key]} and {number} both tell of {episode_name(episode.key)}. "
-                "An episode counts once: find out which run wrote the second line, and remove it."
+                f"{path}: lines {lines[episode.key]} and {number} both record {episode_name(episode.key)}. "
+                "An episode counts once: remove the line that another run wrote."
             )
         lines[episode.key] = number
         episodes.append(episode)
@@ -183,14 +172,13 @@ def read_episodes(run: str | Path) -> list[EpisodeRecord]:
 
 
 def load(run: str | Path) -> pd.DataFrame:
-    """The finished episodes of a run: a row each, a column per field of `EpisodeRecord`.
+    """Read the finished episodes of a run: one row each, one column per field of `EpisodeRecord`.
 
-    Sorted by suite, protocol, policy, task and episode, so that the order in which episodes
-    finished shows nowhere. May be called while the run is going on.
+    Rows are sorted by suite, protocol, policy, task and episode, so that they do not depend on the order in which
+    episodes finished. May be called during the run.
 
     Raises:
-      LedgerError: If the folder is not that of a run, or the ledger was altered or counts an
-        episode twice.
+      LedgerError: If the folder is no run folder, or the ledger was altered or holds an episode twice.
     """
     episodes = read_episodes(run)
     types = _TYPES[EpisodeRecord]
@@ -232,30 +220,30 @@ def load_queries(run: str | Path) -> pd.DataFrame:
 
 
 def load_json(run: str | Path, name: str) -> dict[str, Any]:
-    """What `config.json` or `provenance.json` of a run says; empty where it is not written yet.
+    """Read `config.json` or `provenance.json` of a run; empty if it is not written yet.
 
     Raises:
-      LedgerError: If the folder is not that of a run, or the file is no JSON.
+      LedgerError: If the folder is no run folder, or the file is not JSON.
     """
     path = run_folder(run) / name
     try:
         return json.loads(path.read_text()) if path.exists() else {}
     except ValueError as error:
-        raise LedgerError(f"{path} is no JSON: {error}. Restore the file from a copy.") from error
+        raise LedgerError(f"{path} is not JSON: {error}. Restore the file from a copy.") from error
 
 
 def look_up(content: Any, dotted: str) -> Any:
-    """The entry of nested mappings at `a.b.c`; None where there is none."""
+    """Return the entry of nested mappings at `a.b.c`; None if there is none."""
     for part in dotted.split("."):
         content = content.get(part) if isinstance(content, Mapping) else None
     return content
 
 
 def run_folder(run: str | Path) -> Path:
-    """The folder of a run.
+    """Return the folder of a run.
 
     Raises:
-      LedgerError: If it is not there, or nothing in it is a run's.
+      LedgerError: If it does not exist or holds no file of a run.
     """
     folder = Path(run)
     if not any((folder / name).exists() for name in (CONFIG, PROVENANCE, EPISODES)):
@@ -286,12 +274,12 @@ def policy_identity(written: str) -> str:
 
 
 def policy_label(policy: str, weights: str) -> str:
-    """How tables name a policy: an untrained one never without saying so."""
+    """Return the label of a policy in tables, which marks untrained ones."""
     return f"{policy} (untrained)" if weights == "untrained" else policy
 
 
 def episode_name(key: EpisodeKey) -> str:
-    """How messages speak of an episode."""
+    """Describe an episode in messages."""
     policy, suite, protocol, task, episode = key
     return f"episode {episode} of task {task!r} by policy {policy!r} ({suite}, protocol {protocol!r})"
 
@@ -306,7 +294,7 @@ _TYPES: Mapping[type, dict[str, Any]] = {
 _LITERALS: Mapping[Any, tuple[str, ...]] = {
     kind: typing.get_args(kind) for types in _TYPES.values() for kind in types.values()
 }
-"""The strings of each type that is a Literal. Asked for millions of times where runs are large."""
+"""Strings of each type that is a Literal, looked up once per field of large runs."""
 
 
 def _want_names(wanted: set[str], got: set[str], where: str) -> None:
@@ -338,7 +326,7 @@ def _from_json(value: Any, kind: Any) -> Any:
 
 
 def _query_columns(payload: Mapping[str, Any], where: str) -> tuple[EpisodeKey, dict[str, list[Any]]]:
-    """The key and, by field, the checked values of a line of queries."""
+    """Return the key and, by field, the checked values of a line of queries."""
     _want_names({"key", "queries"}, set(payload), where)
     key, found = payload["key"], payload["queries"]
     if not isinstance(key, list) or [type(part) for part in key] != [str, str, str, str, int]:
@@ -350,7 +338,7 @@ def _query_columns(payload: Mapping[str, Any], where: str) -> tuple[EpisodeKey, 
     columns = {name: [_from_json(value, kind) for value in found[name]] for name, kind in types.items()}
     if len({len(column) for column in columns.values()}) != 1:
         lengths = {name: len(column) for name, column in columns.items()}
-        raise LedgerError(f"{where}: wanted as many values for every field of the queries; got {lengths}.")
+        raise LedgerError(f"{where}: wanted equal numbers of values for all fields of the queries; got {lengths}.")
     for name, kind in types.items():
         wrong = [value for value in columns[name] if not _is(value, kind)]
         if wrong:

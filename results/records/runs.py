@@ -1,4 +1,4 @@
-"""Several run folders as one body of evidence; what must not be mixed is refused."""
+"""Load several run folders for joint analysis; incompatible runs are refused."""
 
 from __future__ import annotations
 
@@ -9,19 +9,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from simloop.results.records.compatibility import RunIdentity, refusal
 from simloop.results.records.ledger import LedgerError, TornTail
 from simloop.results.records.planned import PlannedEpisodes
 from simloop.results.records.records import (
     CONFIG,
-    DECIDING_SOFTWARE,
     PROVENANCE,
     load,
     load_json,
     load_queries,
-    look_up,
     policy_label,
 )
 
@@ -30,48 +28,62 @@ KEY = ["policy", "suite", "protocol", "task", "episode"]
 
 @dataclass(frozen=True)
 class RunSource:
-    """A run folder, and a name in front of its policies where runs share policy names."""
+    """A run folder, with a prefix for its policies to tell runs of the same policies apart."""
 
     folder: Path
     name: str = ""
 
     @classmethod
     def parse(cls, text: str | Path) -> RunSource:
-        """Read `FOLDER` or `NAME=FOLDER`; a folder that exists is a folder, whatever its name."""
+        """Parse `FOLDER` or `NAME=FOLDER`; an existing path is a folder even if it contains `=`."""
         name, equals, folder = str(text).partition("=")
         if not equals or not name or Path(text).exists():
             return cls(Path(text))
         return cls(Path(folder), name)
 
+    def own_name(self, policy: str) -> str:
+        """Return the name that a policy has in the run itself."""
+        return policy.removeprefix(f"{self.name}:") if self.name else policy
+
     def policy(self, name: str) -> str:
-        """What a policy of this run is called: `NAME:policy`, or as in the run."""
+        """Return the name of a policy of this run: `NAME:policy`, or as in the run."""
         return f"{self.name}:{name}" if self.name else name
 
 
 @dataclass(frozen=True)
 class Runs:
-    """The finished episodes of some runs, policies named as their sources say."""
+    """Finished episodes of several runs, with policies named after their sources."""
 
     sources: tuple[RunSource, ...]
     episodes: pd.DataFrame
-    """As from `simloop.results.records.records.load`, with a column `run` that counts the sources from 0."""
+    """As from `simloop.results.records.records.load`, with the index of the source in the column `run`."""
     plans: tuple[PlannedEpisodes, ...]
     configs: tuple[Mapping[str, Any], ...]
     provenance: tuple[Mapping[str, Any], ...]
 
     @cached_property
     def queries(self) -> pd.DataFrame:
-        """As from `simloop.results.records.records.load_queries`, of all runs. Read when asked for."""
+        """As from `simloop.results.records.records.load_queries`, for all runs; read on first use."""
         frames = []
         for source in self.sources:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", TornTail)  # Told once, when the episodes were read.
+                warnings.simplefilter("ignore", TornTail)  # Reported when the episodes were read.
                 frames.append(_named(load_queries(source.folder), source))
         return pd.concat(frames, ignore_index=True)
 
+    @cached_property
+    def step_limits(self) -> dict[tuple[str, str, str], int]:
+        """Step limit by suite, protocol and task, for runs that recorded it."""
+        found = self.episodes[["run", "suite", "protocol", "task"]].drop_duplicates()
+        recorded = [
+            ((suite, protocol, task), self.configs[run].get("max_steps", {}).get(task))
+            for run, suite, protocol, task in found.itertuples(index=False)
+        ]
+        return {key: limit for key, limit in recorded if limit is not None}
+
     @property
     def compile_s(self) -> dict[str, float]:
-        """Seconds each policy took to compile and warm up."""
+        """Seconds to compile and warm up, by policy."""
         return {
             source.policy(name): seconds
             for source, provenance in zip(self.sources, self.provenance, strict=True)
@@ -80,32 +92,32 @@ class Runs:
 
     @property
     def policies(self) -> tuple[str, ...]:
-        """The policies with episodes, as planned, then by name."""
+        """Policies with episodes: first in the planned order, then by name."""
         found = set(self.episodes["policy"])
         first = [name for plan in self.plans for name in plan.policies if name in found]
         return tuple(dict.fromkeys([*first, *sorted(found)]))
 
     @property
     def labels(self) -> dict[str, str]:
-        """How tables name each policy: an untrained one never without saying so."""
+        """Label of each policy in tables, which marks untrained ones."""
         weights = dict(zip(self.episodes["policy"], self.episodes["weights"], strict=True))
         return {policy: policy_label(policy, weights[policy]) for policy in self.policies}
 
     @property
     def looked_at(self) -> int:
-        """How many policies and checkpoints these runs tried, whether or not they finished."""
+        """Number of policies and checkpoints that these runs tried, finished or not."""
         return len({*self.policies, *(name for plan in self.plans for name in plan.policies)})
 
 
 def load_runs(runs: str | Path | RunSource | Sequence[str | Path | RunSource]) -> Runs:
     """Read run folders, `FOLDER` or `NAME=FOLDER` each, finished or not.
 
-    Different protocols stay apart, by their column. One policy may be spread over several runs if
-    they hold different episodes and had the same weights and software.
+    Protocols stay apart, by their column. Several runs may hold episodes of one policy if the episodes are distinct
+    and the runs are compatible (`simloop.results.records.compatibility`).
 
     Raises:
-      LedgerError: If a folder is not that of a run, its records were altered, two runs hold the same
-        episode, or a policy is spread over runs that are not alike.
+      LedgerError: If a folder is no run folder, its records were altered, two runs hold the same episode, or
+        incompatible runs hold episodes of one policy.
     """
     several = [runs] if isinstance(runs, (str, Path, RunSource)) else list(runs)
     if not several:
@@ -116,7 +128,7 @@ def load_runs(runs: str | Path | RunSource | Sequence[str | Path | RunSource]) -
     _refuse_twice(episodes, sources)
     configs = tuple(load_json(source.folder, CONFIG) for source in sources)
     provenance = tuple(load_json(source.folder, PROVENANCE) for source in sources)
-    _refuse_unlike(episodes, sources, provenance)
+    _refuse_incompatible(episodes, sources, tuple(map(RunIdentity.of, configs, provenance)))
     plans = tuple(
         plan
         for config, frame, source in zip(configs, frames, sources, strict=True)
@@ -158,26 +170,17 @@ def _refuse_twice(episodes: pd.DataFrame, sources: Sequence[RunSource]) -> None:
     )
 
 
-def _refuse_unlike(
-    episodes: pd.DataFrame, sources: Sequence[RunSource], provenance: Sequence[Mapping[str, Any]]
+def _refuse_incompatible(
+    episodes: pd.DataFrame, sources: Sequence[RunSource], identities: Sequence[RunIdentity]
 ) -> None:
-    """Refuse a policy whose episodes were not all played by the same weights and software."""
+    """Raise `LedgerError` if runs that may not be mixed hold episodes of one policy."""
     for policy, of_policy in episodes.groupby("policy")["run"]:
-        first, *others = np.unique(of_policy)
+        first, *others = of_policy.unique()
         for other in others:
-            a, b = (_identity(provenance[run], sources[run], str(policy)) for run in (first, other))
-            unlike = [f"{key}: {a[key]} and {b[key]}" for key in a if a[key] != b[key]]
-            if unlike:
+            a, b = (identities[run].only(sources[run].own_name(str(policy))) for run in (first, other))
+            if found := refusal(a, b, "table"):
                 raise LedgerError(
-                    f"Episodes of {policy!r} in {sources[first].folder} and {sources[other].folder} are "
-                    f"not alike and share no column: {'; '.join(unlike)}. To set the runs side by side, name "
-                    f"them: one={sources[first].folder} two={sources[other].folder}."
+                    f"Episodes of {policy!r} in {sources[first].folder} and {sources[other].folder} cannot share a "
+                    f"column: {found}. To set the runs side by side, name them: one={sources[first].folder} "
+                    f"two={sources[other].folder}."
                 )
-
-
-def _identity(provenance: Mapping[str, Any], source: RunSource, policy: str) -> dict[str, Any]:
-    own_name = policy.removeprefix(f"{source.name}:") if source.name else policy
-    start = (provenance.get("starts") or [{}])[-1]
-    software = {key: look_up(start, key) for key in DECIDING_SOFTWARE}
-    weights = provenance.get("policies", {}).get(own_name, {}).get("fingerprint")
-    return software | {"weights and statistics": weights}

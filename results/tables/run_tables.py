@@ -141,8 +141,8 @@ def _contents(table: Table, runs: Runs, published: Sequence[Published], style: T
         case "time":
             tasks = [task for plan in runs.plans for task in plan.tasks]
             return _Contents(
-                lambda format: time_grids(runs.episodes, runs.labels, tasks, style),
-                lambda: time_frame(runs.episodes, runs.labels),
+                lambda format: time_grids(runs.episodes, runs.labels, tasks, style, runs.step_limits),
+                lambda: time_frame(runs.episodes, runs.labels, runs.step_limits),
                 "No times yet: no episode has been completed.",
             )
         case "published":

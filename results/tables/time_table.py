@@ -17,19 +17,28 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def time_frame(episodes: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame:
+StepLimits = Mapping[tuple[str, str, str], int]
+"""Step limit by suite, protocol and task."""
+
+
+def time_frame(
+    episodes: pd.DataFrame, labels: Mapping[str, str], step_limits: StepLimits | None = None
+) -> pd.DataFrame:
     """A row per policy and task: mean steps to success with failures censored at the limit, and its 95 % interval.
 
-    The limit of a task is its longest completed episode by any policy: a failure, if there is one. The median is
-    over the successes alone.
+    Where no limit was recorded, it is the longest completed episode of the task by any policy: a failure, if there
+    is one. The median is over the successes alone.
 
     Args:
       episodes: As from `simloop.results.records.records.load`.
       labels: Names to show, by policy.
+      step_limits: Recorded limits, as from `Runs.step_limits`.
     """
     rows = []
     completed = episodes[episodes["outcome"] != "error"]
-    limits = completed.groupby(["suite", "protocol", "task"])["steps"].max().to_dict()
+    limits = completed.groupby(["suite", "protocol", "task"])["steps"].max().to_dict() | dict(
+        step_limits or {}
+    )
     for (suite, protocol, policy, task), group in completed.groupby(
         ["suite", "protocol", "policy", "task"], sort=True
     ):
@@ -61,15 +70,18 @@ def time_grids(
     labels: Mapping[str, str],
     tasks: Sequence[str] = (),
     style: TableStyle = DEFAULT_STYLE,
+    step_limits: StepLimits | None = None,
 ) -> list[Grid]:
     """A grid for each suite and protocol: a row per task, a column per policy in the order of `labels`.
 
     Args:
       tasks: Tasks to list first, in this order; others follow by name.
+      step_limits: As in `time_frame`.
     """
     order = {task: i for i, task in enumerate(dict.fromkeys(tasks))}
     grids = []
-    for (_, protocol), group in time_frame(episodes, labels).groupby(["suite", "protocol"], sort=True):
+    frame = time_frame(episodes, labels, step_limits)
+    for (suite, protocol), group in frame.groupby(["suite", "protocol"], sort=True):
         names = ("task", "policy", "mean_steps", "low_steps", "high_steps")
         cells = {
             (task, policy): Cell(mean, Interval(low, high), decimals=0)
@@ -81,13 +93,17 @@ def time_grids(
             (task, str(limit), *(cells.get((task, policy), NONE) for policy in policies))
             for task, limit in sorted(limits.items(), key=lambda one: (order.get(one[0], len(order)), one[0]))
         )
+        guessed = any((suite, protocol, task) not in (step_limits or {}) for task in limits)
+        source = ", which is the longest completed episode where none was recorded" if guessed else ""
         legend = style.legend("95 % interval")
         grids.append(
             Grid(
                 title=f"Mean steps to success, protocol {protocol}",
                 columns=("task", "limit", *policies),
                 groups=(rows,),
-                notes=(f"Failures are censored at the step limit; errors are excluded. {legend}".rstrip(),),
+                notes=(
+                    f"Failures are censored at the step limit{source}; errors are excluded. {legend}".rstrip(),
+                ),
                 style=style,
             )
         )

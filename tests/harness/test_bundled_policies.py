@@ -6,10 +6,9 @@ import json
 import pytest
 from rich.console import Console
 
-from simloop.harness.engine.resources import Resources
 from simloop.harness.experiments import mt10
 from simloop.harness.planning.seed_overlap import refuse_training_seeds, training_seeds
-from simloop.harness.run import run
+from simloop.harness.run import RunSettings, run
 from simloop.policies.presets import PRESETS
 from simloop.policies.training.demonstration import DEMONSTRATIONS
 from simloop.results.records.records import read_episodes
@@ -48,7 +47,7 @@ def test_their_card_names_them_and_their_data():
 def test_they_do_what_they_were_trained_for(name, least, tmp_path):
     """Ten tasks, two episodes each, of which the card says 15, 14 and 14 or 15 of 20."""
     experiment = dataclasses.replace(mt10.EXPERIMENT, policies=(name,), episodes=2, seed=9)
-    folder = run(experiment, tmp_path / "run", Resources(), None, Console()).folder
+    folder = run(experiment, tmp_path / "run", RunSettings(), Console()).folder
     outcomes = [record.outcome for record in read_episodes(folder)]
     assert len(outcomes) == 20
     assert outcomes.count("success") >= least

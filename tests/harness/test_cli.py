@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from simloop.envs import registry
 from simloop.harness import cli
+from simloop.harness.commands.options import MISUSED
 from simloop.harness.planning.policy_names import UnknownPolicyError, parse
 from simloop.results.records.ledger import decode_line
 from tests.helpers.run_folders import episodes, write_run
@@ -76,11 +78,15 @@ def simloop(monkeypatch, capsys):
         (["demo", "--limit", "0"], ["--limit must be at least 1; got 0"]),
         (["expert", "random", "--limit", "3", "--until-decided"], ["cannot be combined"]),
         (["demo", "--protocol", "openpi-v1"], ["no protocol 'openpi-v1'", "default-v1, lerobot-v1"]),
+        (["expert", "reach"], ["'reach' names tasks of metaworld", "simloop run expert --tasks reach"]),
+        (["MT10"], ["'MT10' names tasks of metaworld", "simloop run expert --tasks MT10"]),
+        (["expert", "--watch", "tensorbord"], ["takes tensorboard, wandb or prometheus", "'tensorbord'"]),
+        (["expert", "--episdes", "3"], ["--episodes"]),
     ],
 )
 def test_what_is_mistyped_is_said_with_what_to_do(simloop, tmp_path, arguments, wanted):
     status, printed = simloop("run", *arguments, "--out", tmp_path / "run")
-    assert status == cli.MISUSED
+    assert status == MISUSED
     assert "Traceback" not in printed
     assert all(text in printed for text in wanted), printed
     assert not (tmp_path / "run").exists(), "nothing was started"
@@ -107,13 +113,13 @@ def test_an_unwritable_folder_is_refused(simloop, tmp_path):
     status, printed = simloop(
         "run", "--policies", "hold", "--tasks", "reach-v3", "--out", tmp_path / "file" / "run"
     )
-    assert status == cli.MISUSED
+    assert status == MISUSED
     assert "Cannot write to the run folder" in printed
 
 
 def test_a_table_of_what_is_no_run_is_refused(simloop, tmp_path):
     status, printed = simloop("table", tmp_path / "nothing")
-    assert status == cli.MISUSED
+    assert status == MISUSED
     assert str(tmp_path / "nothing") in printed
 
 
@@ -163,7 +169,7 @@ def test_a_run_stops_when_it_is_decided_and_says_what_that_saved(simloop, tmp_pa
     status, printed = simloop("compare", "--run", folder)
     assert "decided after 7 of at most 40 pairs" in " ".join(printed.split())
     status, refused = simloop(*arguments, "--alpha", "0.01")
-    assert status == cli.MISUSED
+    assert status == MISUSED
     assert "stopping.alpha: 0.05 -> 0.01" in refused
 
 
@@ -174,7 +180,7 @@ def test_policies_are_compared_in_sentences(simloop, tmp_path):
     assert "expert succeeds more often than pi0: 90.0 % against 20.0 % in the same 10 episodes" in printed
     assert "only pi0" in printed
     status, printed = simloop("compare", "pi1", "expert", "--run", run)
-    assert status == cli.MISUSED
+    assert status == MISUSED
     assert "No episodes of 'pi1' in these runs; there are expert, pi0." in printed
 
 
@@ -184,16 +190,21 @@ def test_episodes_are_planned_before_anything_is_run(simloop):
     assert "unpaired, fixed" in printed
     assert "686" in printed
     status, printed = simloop("plan", "--base", "1.5")
-    assert status == cli.MISUSED
+    assert status == MISUSED
     assert "lie in (0, 1); got 1.5" in printed
 
 
-@pytest.mark.parametrize("command", ["run", "table", "compare", "plan", "report", "list", "doctor", "parity"])
+@pytest.mark.parametrize("command", [*cli.COMMANDS])
 def test_every_command_explains_itself(simloop, command):
     status, printed = simloop(command, "--help")
     assert status == 0
     assert "usage: simloop" in printed
-    assert "(default: None)" not in printed
+    assert command == "train" or "(default: None)" not in printed
+
+
+def test_prints_its_version(simloop):
+    status, printed = simloop("--version")
+    assert (status, printed) == (0, f"simloop {metadata.version('simloop')}\n")
 
 
 def test_without_opengl_a_run_says_what_to_install(tmp_path):
@@ -203,7 +214,7 @@ def test_without_opengl_a_run_says_what_to_install(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert ended.returncode == cli.MISUSED
+    assert ended.returncode == MISUSED
     assert "libegl1" in ended.stderr
     assert "Traceback" not in ended.stderr
 
@@ -244,7 +255,7 @@ def test_a_real_run_ends_in_records_videos_and_tables_and_again_in_the_same_tabl
     )
 
     status, refused = simloop(*arguments, "--max-steps", 81)
-    assert status == cli.MISUSED
+    assert status == MISUSED
     assert "protocol.max_steps: 80 -> 81" in refused
 
     for form in ("md", "csv", "tex"):
@@ -253,14 +264,18 @@ def test_a_real_run_ends_in_records_videos_and_tables_and_again_in_the_same_tabl
         assert "expert" in printed
 
 
-def test_help_comes_without_loading_jax_ray_or_mujoco():
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["plan", "--base", "0.9"], ["run", "--help"], ["status", "--help"]]
+)
+def test_does_not_import_what_a_command_does_not_need(arguments):
     code = (
-        "import sys; from simloop.harness import cli; sys.argv = ['simloop', '--help']; import contextlib\n"
+        "import sys, contextlib; from simloop.harness import cli\n"
+        f"sys.argv = ['simloop', *{arguments!r}]\n"
+        "with contextlib.suppress(SystemExit): cli.main()\n"
+        "print([name for name in ('jax', 'ray', 'mujoco', 'flax', 'pandas', 'statsmodels') if name in sys.modules])"
     )
-    code += "with contextlib.suppress(SystemExit): cli.main()\n"
-    code += "print([name for name in ('jax', 'ray', 'mujoco', 'flax') if name in sys.modules])"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path.cwd())
-    assert ended.stdout.splitlines()[-1] == "[]"
+    assert ended.stdout.splitlines()[-1] == "[]", ended.stderr
 
 
 def test_a_suite_that_is_not_installed_is_answered_with_the_command_that_installs_it(
@@ -268,6 +283,6 @@ def test_a_suite_that_is_not_installed_is_answered_with_the_command_that_install
 ):
     monkeypatch.setattr(type(registry.suite("libero")), "packages", ("libero-of-another-world",))
     status, printed = simloop("run", "random", "hold", "--suite", "libero", "--out", tmp_path / "run")
-    assert status == cli.MISUSED
+    assert status == MISUSED
     assert "libero-of-another-world cannot be found. Install it with: scripts/setup libero" in printed
     assert not (tmp_path / "run").exists()

@@ -11,7 +11,7 @@ from simloop.harness.adapters.registry import checked_adapter
 from simloop.harness.engine.resources import Resources
 from simloop.harness.planning.experiment import ExperimentError, with_checkpoint
 from simloop.harness.planning.protocol import PROTOCOLS, Protocol, ProtocolError, named_protocol
-from simloop.harness.run import run
+from simloop.harness.run import RunSettings, run
 from simloop.results.records.records import read_episodes
 from simloop.results.statistics.intervals import wilson
 from simloop.results.tables.published import PUBLISHED
@@ -83,7 +83,7 @@ def test_an_experiment_starts_and_finishes_one_episode(name, tmp_path):
 
     experiment = experiments.find(name)
     experiment = dataclasses.replace(experiment, policies=(UNTRAINED[experiment.suite],), limit=1)
-    result = run(experiment, tmp_path / "run", Resources(env_actors=1), None, Console(quiet=True))
+    result = run(experiment, tmp_path / "run", RunSettings(Resources(env_actors=1)), Console(quiet=True))
     assert (result.episodes, result.planned) == (1, 1)
     (record,) = read_episodes(tmp_path / "run")
     assert record.outcome in ("success", "failure")

@@ -1,4 +1,4 @@
-"""Where a run comes from is written down, and unlike software does not go on with it."""
+"""Provenance is recorded per start, and incompatible starts are refused."""
 
 import json
 
@@ -6,18 +6,17 @@ import pytest
 
 from simloop.harness.recording.provenance import Provenance
 from simloop.harness.recording.run_folder import RunFolderError
-from simloop.policies.models.kernels import Kernels
 
 
 def start(folder, renderer="software GL"):
-    return Provenance(folder, "plan", "protocol", renderer)
+    return Provenance(folder, "metaworld", "plan", "protocol", renderer)
 
 
 def read(folder):
     return json.loads((folder / "provenance.json").read_text())
 
 
-def test_every_start_is_noted_with_versions_machine_and_end(tmp_path):
+def test_records_versions_machine_and_end_of_each_start(tmp_path):
     start(tmp_path).finish("interrupted")
     start(tmp_path).finish("complete")
     content = read(tmp_path)
@@ -28,21 +27,21 @@ def test_every_start_is_noted_with_versions_machine_and_end(tmp_path):
     assert content["plan_sha256"] == "plan"
 
 
-def test_compile_times_and_hashes_of_policies_are_kept_apart_from_the_queries(tmp_path):
+def test_records_compile_times_and_fingerprints_of_policies(tmp_path):
     provenance = start(tmp_path)
-    provenance.add_policy("pi0-tiny", "cpu", {"weights": "abc"}, load_s=1.0, compile_s=2.5)
+    provenance.add_policy("pi0-tiny", device="cpu", fingerprint={"weights": "abc"}, load_s=1.0, compile_s=2.5)
     assert read(tmp_path)["compile_s"] == {"pi0-tiny": 2.5}
     assert read(tmp_path)["policies"]["pi0-tiny"]["fingerprint"] == {"weights": "abc"}
 
 
-def test_a_run_is_not_continued_with_another_renderer(tmp_path):
+def test_refuses_to_resume_with_another_renderer(tmp_path):
     start(tmp_path).finish("interrupted")
     with pytest.raises(RunFolderError, match="renderer: software GL -> a GPU"):
         start(tmp_path, "a GPU")
     assert len(read(tmp_path)["starts"]) == 1
 
 
-def test_a_run_is_not_continued_with_another_version_of_the_simulator(tmp_path):
+def test_refuses_to_resume_with_another_version_of_the_simulator(tmp_path):
     start(tmp_path)
     content = read(tmp_path)
     content["starts"][0]["packages"]["mujoco"] = "3.2.0"
@@ -51,32 +50,51 @@ def test_a_run_is_not_continued_with_another_version_of_the_simulator(tmp_path):
         start(tmp_path)
 
 
-def test_a_run_is_not_continued_with_other_weights(tmp_path):
-    start(tmp_path).add_policy("pi0-tiny", "cpu", {"weights": "abc"}, 1.0, 1.0)
-    with pytest.raises(RunFolderError, match=r"'pi0-tiny' has other weights"):
-        start(tmp_path).add_policy("pi0-tiny", "cpu", {"weights": "abd"}, 1.0, 1.0)
+def add(folder, fingerprint=None, device="cpu", kernels=None):
+    start(folder).add_policy("pi0", device=device, fingerprint=fingerprint or {}, kernels=kernels)
 
 
-def test_a_run_is_not_continued_on_another_device(tmp_path):
-    start(tmp_path).add_policy("pi0-tiny", "H200", {}, 1.0, 1.0)
-    start(tmp_path).add_policy("pi0-tiny", "H200", {}, 1.0, 1.0)
+def test_refuses_to_resume_with_other_weights(tmp_path):
+    add(tmp_path, {"weights": "abc"})
     with pytest.raises(
-        RunFolderError, match=r"answered on H200 when .* now on 2 x H200, whose answers differ"
+        RunFolderError, match=r"weights of pi0: .*abc.* -> .*abd.* because a policy has other weights"
     ):
-        start(tmp_path).add_policy("pi0-tiny", "2 x H200", {}, 1.0, 1.0)
-    assert read(tmp_path)["policies"]["pi0-tiny"]["device"] == "H200"
+        add(tmp_path, {"weights": "abd"})
 
 
-def test_a_run_is_not_continued_with_other_kernels(tmp_path):
-    kernels = Kernels(prompt_attention="cudnn")
-    start(tmp_path).add_policy("pi0", "H200", {}, 1.0, 1.0, kernels=kernels)
-    start(tmp_path).add_policy("pi0", "H200", {}, 1.0, 1.0, kernels=kernels)
-    assert read(tmp_path)["policies"]["pi0"]["kernels"]["prompt_attention"] == "cudnn"
-    with pytest.raises(RunFolderError, match=r"by the kernels .*cudnn.* Use the same --kernels"):
-        start(tmp_path).add_policy("pi0", "H200", {}, 1.0, 1.0, kernels=Kernels())
+def test_refuses_a_second_worker_with_other_weights(tmp_path):
+    provenance = start(tmp_path)
+    provenance.add_policy("pi0", device="H200", fingerprint={"weights": "abc"})
+    provenance.add_policy("pi0", device="H100", fingerprint={"weights": "abc"})
+    with pytest.raises(RunFolderError, match="weights of pi0"):
+        provenance.add_policy("pi0", device="H200", fingerprint={"weights": "abd"})
 
 
-def test_a_provenance_without_kernels_is_continued_with_the_default(tmp_path):
-    start(tmp_path).add_policy("pi0", "H200", {}, 1.0, 1.0)
-    with pytest.raises(RunFolderError, match="would now by"):
-        start(tmp_path).add_policy("pi0", "H200", {}, 1.0, 1.0, kernels=Kernels(action_attention="cudnn"))
+def test_refuses_to_resume_on_another_device(tmp_path):
+    add(tmp_path, device="H200")
+    add(tmp_path, device="H200")
+    with pytest.raises(RunFolderError, match=r"device of pi0: H200 -> 2 x H200 because .* differ by rounding"):
+        add(tmp_path, device="2 x H200")
+    assert read(tmp_path)["policies"]["pi0"]["device"] == "H200"
+
+
+def test_refuses_to_resume_with_other_kernels(tmp_path):
+    add(tmp_path, kernels={"prompt_attention": "cudnn"})
+    add(tmp_path, kernels={"prompt_attention": "cudnn", "gated_product": "xla"})
+    with pytest.raises(RunFolderError, match=r"kernels of pi0: .*cudnn.* -> {}"):
+        add(tmp_path, kernels={"prompt_attention": "xla"})
+
+
+def test_resumes_a_run_without_recorded_kernels_with_those_of_xla(tmp_path):
+    add(tmp_path)
+    add(tmp_path, kernels={"prompt_attention": "xla"})
+    (tmp_path / "other").mkdir()
+    add(tmp_path / "other")
+    with pytest.raises(RunFolderError, match="kernels of pi0"):
+        add(tmp_path / "other", kernels={"action_attention": "cudnn"})
+
+
+def test_refuses_to_resume_with_or_without_throughput(tmp_path):
+    Provenance(tmp_path, "metaworld", "plan", "protocol", "none", (4,))
+    with pytest.raises(RunFolderError, match=r"batch sizes: 4 -> 1, 2, 4 \(--throughput\)"):
+        Provenance(tmp_path, "metaworld", "plan", "protocol", "none", (1, 2, 4))

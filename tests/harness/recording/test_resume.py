@@ -1,5 +1,6 @@
-"""A run that is killed or interrupted loses nothing and ends as if it had not been."""
+"""A run that is killed or interrupted loses no episode and, resumed, gives the records of an uninterrupted one."""
 
+import json
 import os
 import random
 import signal
@@ -9,6 +10,7 @@ import time
 
 import pytest
 
+from simloop.harness.recording.run_status import read_status
 from simloop.harness.rollout.loop import run_episode
 from simloop.harness.serving.stub_policy import StubPolicy
 from simloop.results.records import records
@@ -19,7 +21,7 @@ from tests.helpers.point_suite import make_point_env
 COMPARED = ["outcome", "ended_by", "steps", "queries", "seed", "actions_sha256", "final_state_sha256"]
 
 
-def start(folder, *arguments):
+def start(folder, *arguments, **options):
     return subprocess.Popen(
         [
             sys.executable,
@@ -36,6 +38,7 @@ def start(folder, *arguments):
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "COLUMNS": "200"},
+        **options,
     )
 
 
@@ -48,15 +51,16 @@ def finish(folder, *arguments):
 def stop_after(folder, episodes, how, *arguments):
     """Start a run, send it a signal once the ledger holds `episodes` lines; returns status and output."""
     process = start(folder, *arguments)
-    ledger = folder / "episodes.jsonl"
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and process.poll() is None:
-        if ledger.exists() and ledger.read_bytes().count(b"\n") >= episodes:
-            break
-        time.sleep(0.02)
+    wait_for(lambda: lines(folder) >= episodes or process.poll() is not None)
     process.send_signal(how)
     printed, _ = process.communicate(timeout=60)
     return process.returncode, printed
+
+
+def wait_for(condition, timeout_s=200.0):
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline and not condition():
+        time.sleep(0.02)
 
 
 def content(folder):
@@ -80,7 +84,7 @@ def test_killed_then_interrupted_then_finished_equals_uninterrupted(tmp_path):
     )
     assert status == 130, printed
     assert "Interrupted" in printed
-    assert "To go on: simloop run" in printed
+    assert "To resume: simloop run" in printed
     assert (broken / "episodes.jsonl").read_bytes().startswith(kept.rsplit(b"\n", 1)[0])
     assert 0 < len(records.load(broken)) < 80
     assert (broken / "success.md").exists(), "tables of what is done"
@@ -88,6 +92,22 @@ def test_killed_then_interrupted_then_finished_equals_uninterrupted(tmp_path):
     finish(broken, *arguments, "--env-actors", "2")
     assert content(broken).equals(content(tmp_path / "whole"))
     assert len(content(broken)) == 80
+
+
+@pytest.mark.parametrize("whole_group", [False, True])
+def test_ends_cleanly_on_sigterm(tmp_path, whole_group):
+    """A cluster sends SIGTERM before it kills: to the command, or to all processes of its group."""
+    arguments = ["expert", "--tasks", "reach", "--episodes", "400", "--no-video", "--env-actors", "1"]
+    process = start(tmp_path, *arguments, start_new_session=True)
+    wait_for(lambda: lines(tmp_path) >= 2 or process.poll() is not None)
+    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGTERM)
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, printed
+    assert "Interrupted" in printed
+    assert read_status(tmp_path).state == "interrupted"
+    provenance = json.loads((tmp_path / "provenance.json").read_text())
+    assert provenance["starts"][-1]["outcome"] == "interrupted"
+    assert (tmp_path / "success.md").exists()
 
 
 @pytest.mark.slow

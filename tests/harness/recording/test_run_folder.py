@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from simloop.harness.planning.experiment import Experiment, ExperimentError, differences, experiment_from_json
+from simloop.harness.planning.experiment import Experiment, ExperimentError, experiment_from_json
 from simloop.harness.planning.plan import Plan
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.recording.run_folder import RunFolder, RunFolderError, file_name, video_path
@@ -99,7 +99,9 @@ def test_a_corrupted_line_is_named_and_stops_the_run(tmp_path):
 def test_a_folder_of_another_experiment_is_refused_with_what_differs(tmp_path):
     open_folder(tmp_path).close()
     other = dataclasses.replace(EXPERIMENT, episodes=4, seed=1)
-    with pytest.raises(RunFolderError, match=r"another experiment: episodes: 3 -> 4; seed: 0 -> 1"):
+    with pytest.raises(
+        RunFolderError, match="episodes: 3 -> 4; seed: 0 -> 1 because they belong to different experiments"
+    ):
         open_folder(tmp_path, other, other.plan())
 
 
@@ -107,6 +109,11 @@ def test_a_folder_planned_differently_by_another_version_is_refused(tmp_path):
     open_folder(tmp_path).close()
     with pytest.raises(RunFolderError, match="tasks or seeds"):
         open_folder(tmp_path, EXPERIMENT, Plan(PLAN.protocol, PLAN.episodes[1:]))
+
+
+def test_records_the_step_limit_of_each_task(tmp_path):
+    open_folder(tmp_path).close()
+    assert json.loads((tmp_path / "config.json").read_text())["max_steps"] == {"reach-v3": 500}
 
 
 def test_a_config_with_unknown_keys_is_refused(tmp_path):
@@ -172,7 +179,3 @@ def test_experiments_survive_the_way_through_json():
 def test_experiments_that_cannot_be_run_are_refused(changes, message):
     with pytest.raises(ExperimentError, match=message):
         dataclasses.replace(EXPERIMENT, **changes)
-
-
-def test_differences_name_the_place():
-    assert differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2}) == ["a.b: 1 -> 3"]

@@ -13,7 +13,7 @@ from simloop.harness.recording.dashboards import DashboardError, make_dashboard
 from simloop.harness.recording.engine_metrics import EngineMetrics
 from simloop.harness.recording.run_progress import status_line
 from simloop.harness.recording.run_status import (
-    FIGURES_EVERY_S,
+    METRICS_EVERY_S,
     RunStatus,
     is_stale,
     read_status,
@@ -51,9 +51,9 @@ def test_another_terminal_reads_what_the_run_knows(tmp_path, clock):
     for record in (EPISODE, failed(EPISODE), broken(EPISODE)):
         clock.now += 60
         run.finished(record)
-    run.figures(ENGINE)
+    run.metrics(ENGINE)
     clock.now += 10
-    run.figures(ENGINE)
+    run.metrics(ENGINE)
     status = read_status(tmp_path)
     assert status == dataclasses.replace(run.now(), written=status.written)
     assert (status.done, status.planned) == (5, 20)
@@ -67,11 +67,11 @@ def test_another_terminal_reads_what_the_run_knows(tmp_path, clock):
 
 def test_a_line_says_who_is_busy_and_what_is_slow(tmp_path, clock):
     run = started(tmp_path, clock)
-    run.figures(ENGINE)
+    run.metrics(ENGINE)
     line = status_line(run.now())
     for part in (
-        "2/20 episodes", "no episode finished yet", "expert 2/2", "2 simulators x 3, busy 91%", "policy busy 42%",
-        "batches filled 75%", "5 queries waiting", "1 attempts made again", "slow: a reset for 40 s",
+        "2/20 episodes", "starting Ray", "expert 2/2", "2 env actors x 3, busy 91%", "policy busy 42%",
+        "batches filled 75%", "5 queries waiting", "1 attempts repeated", "slow: a reset for 40 s",
     ):  # fmt: skip
         assert part in line
 
@@ -91,15 +91,15 @@ def test_figures_are_kept_once_a_minute(tmp_path, clock):
     run = started(tmp_path, clock)
     for _ in range(130):
         clock.now += 1
-        run.figures(ENGINE)
+        run.metrics(ENGINE)
     lines = [json.loads(line) for line in (tmp_path / "figures.jsonl").read_text().splitlines()]
-    assert len(lines) == 1 + 130 // int(FIGURES_EVERY_S)
+    assert len(lines) == 1 + 130 // int(METRICS_EVERY_S)
     assert lines[0]["engine"]["phase_ms"] == {"step": 0.5}
 
 
 def test_a_killed_run_is_not_taken_for_a_running_one(tmp_path, clock):
     run = started(tmp_path, clock)
-    run.figures(ENGINE)
+    run.metrics(ENGINE)
     status = run.now()
     now = datetime.datetime.fromisoformat(status.written)
     assert not is_stale(status, now + datetime.timedelta(seconds=5))
@@ -108,7 +108,7 @@ def test_a_killed_run_is_not_taken_for_a_running_one(tmp_path, clock):
     (tmp_path / "status.json").write_text(old.to_json())
     console = Console(record=True, width=200)
     assert show(tmp_path, console, follow=True) == 1, "it does not wait for the dead"
-    assert "killed?" in console.export_text()
+    assert "killed" in console.export_text()
     run.end("complete")
     assert not is_stale(run.now(), now + datetime.timedelta(days=1))
 
@@ -133,7 +133,7 @@ def test_tensorboard_is_told_every_number(tmp_path, clock):
     from tensorboardX import SummaryWriter  # noqa: F401  (its absence is a fault of the installation)
 
     run = started(tmp_path, clock, dashboards=[make_dashboard("tensorboard", tmp_path)])
-    run.figures(ENGINE)
+    run.metrics(ENGINE)
     run.end("complete")
     (events,) = (tmp_path / "tensorboard").iterdir()
     content = events.read_bytes()
@@ -149,7 +149,7 @@ def test_prometheus_reads_every_number(tmp_path, clock):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     run = started(tmp_path, clock, dashboards=[make_dashboard(f"prometheus:{port}", tmp_path)])
-    run.figures(ENGINE)
+    run.metrics(ENGINE)
     text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30).read().decode()
     assert 'simloop_success{policy="expert"} 1.0' in text
     assert "simloop_engine_device_share 0.42" in text

@@ -26,15 +26,15 @@ def backwards(record):
 
 
 ODD = {
-    "no successes": ([*episodes(0, 5), *episodes(0, 5, **PI0)], "0.0 a [0.0, 43.4] 0/5", "not found to differ"),
+    "no successes": ([*episodes(0, 5), *episodes(0, 5, **PI0)], "0.0 [0.0, 43.4] 0/5", "is undetermined"),
     "one episode": ([*episodes(1)], "100.0 [20.7, 100.0] 1/1", "nothing to compare"),
-    "one episode each": ([*episodes(1), *episodes(0, 1, **PI0)], "0.0 a [0.0, 79.3] 0/1", "not found to differ"),
+    "one episode each": ([*episodes(1), *episodes(0, 1, **PI0)], "0.0 [0.0, 79.3] 0/1", "is undetermined"),
     "all errors": ([*episodes(0, 0, 5), *episodes(0, 0, 5, **PI0)], "– 0/0 +5 err", "nothing to compare"),
     "errors of one": ([*episodes(5), *episodes(0, 0, 5, **PI0)], "– 0/0 +5 err", "nothing to compare"),
     "unequal numbers": (
         [*episodes(50), *episodes(1, 2, **PI0), *episodes(3, task="push-v3"), *episodes(9, 9, task="push-v3", **PI0)],
         "41.7 b [",
-        "more than every other",
+        "significantly above every other",
     ),
     "two protocols": (
         [*episodes(5), *episodes(0, 5, protocol="metaworld/other")],

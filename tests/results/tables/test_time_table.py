@@ -1,5 +1,7 @@
 """The table of times to success."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 
@@ -21,3 +23,14 @@ def test_censors_failures_at_the_limit_and_leaves_errors_out(tmp_path):
     assert "limit_steps" in render(tmp_path, "csv", "time")
     assert "No times yet" in render(write_run(tmp_path / "none", []), "md", "time")
     assert isinstance(time_frame(runs.episodes.head(0), runs.labels), pd.DataFrame)
+
+
+def test_uses_the_recorded_step_limit(tmp_path):
+    records = episodes(0, 2, steps=0)
+    records = [dataclasses.replace(record, ended_by="undecodable", steps=0) for record in records]
+    run = write_run(tmp_path, records, config={"max_steps": {"reach-v3": 300}})
+    runs = load_runs(run)
+    (row,) = time_frame(runs.episodes, runs.labels, runs.step_limits).itertuples()
+    assert (row.limit_steps, row.mean_steps) == (300, 300.0)
+    assert "longest completed episode" not in render(run, "md", "time")
+    assert "longest completed episode" in render(write_run(tmp_path / "old", records), "md", "time")

@@ -1,0 +1,66 @@
+"""`simloop compare`."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Annotated
+
+from rich.console import Console
+from tyro.conf import Positional
+
+from simloop.harness.commands.options import arg, say
+
+
+def command(
+    policies: Annotated[Positional[tuple[str, ...]], arg("[POLICY ...]", "all policies of the runs")] = (),
+    *,
+    run: Annotated[tuple[str, ...], arg("RUN [RUN ...]")],
+    margin: Annotated[float, arg("D")] = 0.02,
+    alpha: Annotated[float, arg("A")] = 0.05,
+    looked_at: Annotated[int | None, arg("N", "the number of policies in the runs")] = None,
+    by_task: bool = False,
+) -> int:
+    """State which policies differ, which are equivalent, and which comparisons are inconclusive.
+
+    Examples:
+
+      simloop compare pi0_libero@/a pi0_libero@/b --run runs/libero
+
+      simloop compare before:expert after:expert --run before=runs/one after=runs/two
+
+    Policies that played the same episodes are compared in pairs, others as independent samples; the output says which.
+
+    Args:
+      policies: Two or more policies, named as in the tables.
+      run: Run folders; NAME=FOLDER prefixes the policies with NAME:.
+      margin: Differences of success rates below this do not matter.
+      alpha: Probability, at most, that any of the comparisons reports a difference that does not exist.
+      looked_at: Number of policies and checkpoints that were tried before these were chosen.
+      by_task: Also print each pair task by task.
+    """
+    from simloop.results.records.runs import load_runs
+    from simloop.results.statistics.early_stopping import sequential_decisions
+    from simloop.results.statistics.outcome_matrix import outcome_matrices
+    from simloop.results.tables.decisions import decision_sentence
+    from simloop.results.tables.statements import comparison, task_grid
+    from simloop.results.tables.typesetting import to_text
+
+    console, runs = Console(), load_runs(list(run))
+    for decision in sequential_decisions(runs):
+        if not policies or {decision.a, decision.b} <= set(policies):
+            say(f"{decision_sentence(decision)}\n", console)
+            say(
+                "The run was stopped by its rule. Quote this statement: p-values and intervals below assume a number "
+                "of episodes fixed beforehand.\n",
+                console,
+            )
+    for title, sentences, grid in comparison(runs, policies, margin=margin, alpha=alpha, looked_at=looked_at):
+        console.print(title, style="bold", highlight=False, markup=False)
+        for sentence in sentences:
+            console.print(f"\n{sentence}", highlight=False, markup=False)
+        say(f"\n{to_text(grid)}", console)
+    if by_task:
+        for outcomes in outcome_matrices(runs.episodes, policies or runs.policies).values():
+            for a, b in itertools.combinations(outcomes.policies, 2):
+                say(to_text(task_grid(outcomes, a, b)), console)
+    return 0

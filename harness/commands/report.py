@@ -1,0 +1,36 @@
+"""`simloop report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional
+
+from simloop.harness.commands.options import arg, say
+
+
+def command(
+    runs: Annotated[Positional[tuple[str, ...]], arg("RUN [RUN ...]")],
+    *,
+    out: Annotated[Path | None, arg("DIR", "report/ in the first run")] = None,
+    margin: Annotated[float, arg("D")] = 0.02,
+    alpha: Annotated[float, arg("A")] = 0.05,
+    looked_at: Annotated[int | None, arg("N", "the number of policies in the runs")] = None,
+) -> int:
+    """Write a folder with an HTML page that opens from disk: verdicts, tables, figures, all videos, methods.
+
+    Args:
+      runs: Run folders; NAME=FOLDER prefixes the policies with NAME:.
+      out: Folder of the report; an earlier report in it is replaced.
+      margin: Differences of success rates below this do not matter.
+      alpha: Probability, at most, that any of the comparisons reports a difference that does not exist.
+      looked_at: Number of policies and checkpoints that were tried before these were chosen.
+    """
+    from simloop.results.records.runs import RunSource
+    from simloop.results.report.html_report import write_report
+
+    folder = out or RunSource.parse(runs[0]).folder / "report"
+    page = write_report(list(runs), folder, margin=margin, alpha=alpha, looked_at=looked_at)
+    say(f"Open {page} in a browser.")
+    return 0

@@ -1,0 +1,273 @@
+"""`simloop run`."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from rich.console import Console
+from tyro.conf import Positional
+
+from simloop.harness.commands.options import FLAT, INTERRUPTED, arg, say
+from simloop.harness.engine.resources import Resources
+
+if TYPE_CHECKING:
+    from simloop.harness.planning.experiment import Experiment
+    from simloop.harness.planning.protocol import Protocol
+    from simloop.harness.run import RunResult, RunSettings
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of `simloop run` beside those of the engine. None leaves the value of the experiment."""
+
+    names: Annotated[Positional[tuple[str, ...]], arg("[EXPERIMENT | POLICY ...]", "")] = ()
+    """An experiment (simloop list experiments), whose parts the options override, or policies."""
+    suite: Annotated[str | None, arg("S", "metaworld")] = None
+    """Suite of the tasks (simloop list suites)."""
+    tasks: Annotated[
+        tuple[str, ...] | None, arg("T [T ...]", "the default group of the suite, such as MT10")
+    ] = None
+    """Tasks or groups of tasks (simloop list tasks)."""
+    policies: Annotated[tuple[str, ...] | None, arg("P [P ...]", "")] = None
+    """Policies (simloop list policies), or PRESET@FOLDER for the weights of a checkpoint."""
+    checkpoint: Annotated[Path | None, arg("DIR", "")] = None
+    """Folder with the weights of the experiment's only policy without weights."""
+    episodes: Annotated[int | None, arg("N", "10")] = None
+    """Episodes per task and policy."""
+    limit: Annotated[int | None, arg("N", "all episodes")] = None
+    """Play only the first episodes of each policy, to check that an experiment works."""
+    seed: Annotated[int | None, arg("S", "0")] = None
+    """Root of the seeds of initial states and noise; equal for all policies, so that episodes are paired."""
+    protocol: Annotated[str | None, arg("NAME", "default-v1")] = None
+    """Named rules (simloop list protocols), parts of which the next five options override."""
+    replan_steps: Annotated[int | None, arg("N", "10")] = None
+    """Actions of a chunk that are executed before the next query."""
+    max_steps: Annotated[int | None, arg("N", "the limit of the task")] = None
+    """Control steps per episode."""
+    render: Annotated[Literal["official", "fast"] | None, arg("{official,fast}", "fast")] = None
+    """official is the suite's own image quality; fast is without shadows and multisampling."""
+    undecodable: Annotated[
+        Literal["end_episode", "hold"] | None, arg("{end_episode,hold}", "end_episode")
+    ] = None
+    """Effect of tokens that decode to no action: the episode fails, or the robot receives the zero action."""
+    perturb: Annotated[str | None, arg("KIND=S", "no perturbation")] = None
+    """Perturb observations or actions, such as camera-noise=0.1 (simloop list perturbations)."""
+    batch_size: Annotated[int | None, arg("N", "4")] = None
+    """Batch size of all calls of a policy; unused rows are padded."""
+    until_decided: bool = False
+    """Compare two policies pair by pair and stop as soon as they are found to differ or to be equivalent."""
+    alpha: Annotated[float | None, arg("A", "0.05")] = None
+    """With --until-decided: probability, at most, that equal policies are reported to differ."""
+    margin: Annotated[float | None, arg("D", "0.02")] = None
+    """With --until-decided: differences of success rates below this do not matter."""
+    max_episodes: Annotated[int | None, arg("N", "2000")] = None
+    """With --until-decided: largest number of episodes per policy, over all tasks."""
+    shard: Annotated[str, arg("I/N", "all of it")] = "1/1"
+    """Play the I-th of N parts of the plan into a folder of its own; simloop merge joins the folders."""
+    throughput: bool = False
+    """Let batch sizes follow the number of waiting queries. Faster, but no other run gives equal records."""
+    watch: Annotated[tuple[str, ...], arg("DASHBOARD [...]", "none")] = ()
+    """Dashboards to report to: tensorboard, wandb, prometheus[:PORT]."""
+    video_every: Annotated[int, arg("N")] = 10
+    """Control steps between two frames of the videos."""
+    video: bool = True
+    """Write a video of each episode."""
+    allow_training_seeds: bool = False
+    """Play initial states that a policy was trained on, which is refused otherwise."""
+    out: Annotated[Path | None, arg("DIR", "runs/EXPERIMENT")] = None
+    """Run folder."""
+
+    def settings(self, resources: Resources) -> RunSettings:
+        """Return the part of the options that does not belong to the experiment."""
+        from simloop.harness.run import RunSettings
+
+        return RunSettings(
+            resources,
+            video_every=self.video_every if self.video else None,
+            allow_training_seeds=self.allow_training_seeds,
+            throughput=self.throughput,
+            dashboards=self.watch,
+            shard=_shard(self.shard),
+        )
+
+
+def command(options: Annotated[RunOptions, FLAT], resources: Annotated[Resources, FLAT]) -> int:
+    """Play episodes and write records, videos and tables into a run folder.
+
+    Examples:
+
+      simloop run demo                                    an experiment that ships with simloop
+
+      simloop run --tasks MT10 --policies expert pi0-tiny --episodes 20
+
+      simloop run --tasks reach push --policies pi0_libero@/ckpt/pi0_libero/29999
+
+      simloop run pi05_libero_spatial --checkpoint /ckpt/pi05_libero           a published number
+
+      simloop run pi0_libero@/a pi0_libero@/b --until-decided --max-episodes 500
+
+    Ctrl-C keeps finished episodes; the same command resumes the run.
+    """
+    from simloop.harness.run import run
+
+    experiment, out = build_experiment(options)
+    console = Console()
+    result = run(experiment, out, options.settings(resources), console)
+    return _print_result(result, console)
+
+
+def build_experiment(options: RunOptions) -> tuple[Experiment, Path]:
+    """Build the experiment that the options describe, and choose its run folder.
+
+    Raises:
+      SimloopError: If the options contradict each other or name something unknown.
+    """
+    from simloop.envs import registry
+    from simloop.harness import experiments
+    from simloop.harness.planning.experiment import Experiment, ExperimentError, with_checkpoint
+    from simloop.harness.planning.policy_names import is_policy
+    from simloop.harness.planning.protocol import named_protocol
+
+    names, policies, suite = options.names, options.policies, options.suite
+    named: Experiment | None = None
+    if len(names) == 1 and (names[0] in experiments.names() or not is_policy(names[0])):
+        _refuse_tasks(names, suite or "metaworld")
+        chosen = named = experiments.find(names[0])
+    else:
+        if names and policies:
+            raise ExperimentError("Policies are named twice: give them either first or after --policies.")
+        policies = names or policies
+        if not policies:
+            raise ExperimentError(
+                "Nothing to run: name an experiment (simloop list experiments) or give --policies (simloop list "
+                "policies)."
+            )
+        suite = suite or "metaworld"
+        _refuse_tasks(policies, suite)
+        tasks = (registry.suite(suite).default_group,)
+        chosen = Experiment("", suite, tasks, policies, episodes=10, protocol=named_protocol(suite))
+    overrides = _given(
+        suite=suite,
+        tasks=options.tasks,
+        policies=policies,
+        episodes=options.episodes,
+        seed=options.seed,
+        batch_size=options.batch_size,
+        limit=options.limit,
+    )
+    chosen = dataclasses.replace(chosen, protocol=_protocol(options, chosen), **overrides)
+    if options.checkpoint is not None:
+        chosen = with_checkpoint(chosen, options.checkpoint)
+    rule = _given(alpha=options.alpha, margin=options.margin, max_pairs=options.max_episodes)
+    if options.until_decided:
+        chosen = _until_decided(chosen, rule, options.episodes)
+    elif rule:
+        raise ExperimentError("--alpha, --margin and --max-episodes belong to --until-decided.")
+    default = chosen.name if chosen == named else f"{chosen.name or chosen.suite}-{chosen.short_hash}"
+    return chosen, options.out or Path("runs") / default
+
+
+def _protocol(options: RunOptions, experiment: Experiment) -> Protocol:
+    from simloop.harness.planning.perturbation import Perturbation
+    from simloop.harness.planning.protocol import DEFAULT, named_protocol
+
+    protocol = experiment.protocol
+    if options.protocol is not None or options.suite not in (None, experiment.suite):
+        protocol = named_protocol(options.suite or experiment.suite, options.protocol or DEFAULT)
+    if options.render is not None:
+        profile = dataclasses.replace(protocol.render, profile=options.render)
+        protocol = dataclasses.replace(protocol, render=profile)
+    overrides = _given(
+        replan_steps=options.replan_steps,
+        max_steps=options.max_steps,
+        undecodable=options.undecodable,
+        perturbation=None if options.perturb is None else Perturbation.parse(options.perturb),
+    )
+    return dataclasses.replace(protocol, **overrides)
+
+
+def _refuse_tasks(names: tuple[str, ...], suite: str) -> None:
+    """Raise `ExperimentError` if a name in the place of a policy or experiment is that of a task."""
+    from simloop.envs.registry import UnknownNameError, resolve_tasks
+    from simloop.harness import experiments
+    from simloop.harness.planning.experiment import ExperimentError
+    from simloop.harness.planning.policy_names import is_policy
+
+    for name in names:
+        if is_policy(name) or name in experiments.names():
+            continue
+        try:
+            resolve_tasks(suite, [name])
+        except UnknownNameError:
+            continue
+        others = [other for other in names if other != name] or ["expert"]
+        raise ExperimentError(
+            f"{name!r} names tasks of {suite}, not a policy or an experiment. Name tasks after --tasks, as in: "
+            f"simloop run {' '.join(others)} --tasks {name}"
+        )
+
+
+def _until_decided(experiment: Experiment, rule: dict[str, Any], episodes: int | None) -> Experiment:
+    """Add a stopping rule, and as many episodes per task as the rule may need."""
+    from simloop.harness.planning.experiment import ExperimentError
+    from simloop.results.statistics.sequential import StoppingRule
+
+    tasks = len(experiment.task_specs())
+    if episodes is not None:
+        rule["max_pairs"] = min(rule.get("max_pairs", episodes * tasks), episodes * tasks)
+    try:
+        stopping = StoppingRule(**rule)
+    except ValueError as error:
+        raise ExperimentError(str(error)) from error
+    per_task = -(-stopping.max_pairs // tasks)
+    return dataclasses.replace(experiment, stopping=stopping, episodes=per_task)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """Parse I/N."""
+    from simloop.harness.planning.experiment import ExperimentError
+
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isdigit() and parts.isdigit()):
+        raise ExperimentError(f"--shard takes I/N, such as 1/3 for the first of three parts; got {text!r}.")
+    return int(part), int(parts)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Return the options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _print_result(result: RunResult, console: Console) -> int:
+    """Print the tables of a run and where its files are; returns the exit status."""
+    from simloop.results.records.runs import load_runs
+    from simloop.results.statistics.early_stopping import sequential_decisions
+    from simloop.results.tables.decisions import decision_sentence
+    from simloop.results.tables.published import reproductions
+    from simloop.results.tables.run_tables import render
+
+    folder = result.folder
+    runs = load_runs(folder)
+    say(render(runs, "terminal"), console)
+    if result.interrupted:
+        say(
+            f"Interrupted: {result.episodes} of {result.planned} episodes are kept in {folder}. "
+            f"To resume: {' '.join(['simloop', *sys.argv[1:]])}",
+            console,
+        )
+        return INTERRUPTED
+    for decision in sequential_decisions(runs):
+        console.print(decision_sentence(decision), highlight=False, markup=False)
+    if reproductions(runs):
+        say(render(runs, "terminal", "published"), console)
+    videos = "videos/, " if (folder / "videos").is_dir() else ""
+    say(
+        f"{result.episodes} episodes are in {folder}: episodes.jsonl, queries.jsonl, {videos}success.md, "
+        f"latency.md (also .csv and .tex). To print the tables again: simloop table {folder}",
+        console,
+    )
+    return 0
