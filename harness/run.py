@@ -33,7 +33,7 @@ from simloop.harness.recording.provenance import Provenance
 from simloop.harness.recording.run_folder import RunFolder, video_path
 from simloop.harness.recording.run_progress import RunProgress
 from simloop.harness.recording.run_status import RunStatus, State
-from simloop.harness.rollout.loop import RolloutResult
+from simloop.harness.rollout.result import RolloutResult
 from simloop.policies.interface import PolicySpec
 from simloop.results.records.records import EpisodeRecord
 from simloop.results.tables.run_tables import write_tables

@@ -81,8 +81,8 @@ def read_lines(path: str | Path) -> list[dict[str, Any]]:
     *lines, tail = Path(path).read_bytes().split(b"\n")
     if tail:
         warnings.warn(
-            f"{path}: line {len(lines) + 1} is incomplete and left out. It is being written, or the run was killed while "
-            "writing it and plays the episode again when it is resumed.",
+            f"{path}: line {len(lines) + 1} is incomplete and left out. It is being written, or the run was "
+            "killed while writing it and plays the episode again when it is resumed.",
             TornTail,
             stacklevel=2,
         )

@@ -23,7 +23,8 @@ class PerturbationKind:
 
 KINDS: Mapping[str, PerturbationKind] = {
     "camera-noise": PerturbationKind(
-        "Gaussian noise with a standard deviation of {s} of the full range was added to every pixel that a policy observed",
+        "Gaussian noise with a standard deviation of {s} of the full range was added to every pixel that a policy "
+        "observed",
         "standard deviation, share of the pixel range",
     ),
     "camera-dark": PerturbationKind(
