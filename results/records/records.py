@@ -338,7 +338,9 @@ def _query_columns(payload: Mapping[str, Any], where: str) -> tuple[EpisodeKey, 
     columns = {name: [_from_json(value, kind) for value in found[name]] for name, kind in types.items()}
     if len({len(column) for column in columns.values()}) != 1:
         lengths = {name: len(column) for name, column in columns.items()}
-        raise LedgerError(f"{where}: wanted equal numbers of values for all fields of the queries; got {lengths}.")
+        raise LedgerError(
+            f"{where}: wanted equal numbers of values for all fields of the queries; got {lengths}."
+        )
     for name, kind in types.items():
         wrong = [value for value in columns[name] if not _is(value, kind)]
         if wrong:

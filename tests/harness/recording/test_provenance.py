@@ -73,7 +73,9 @@ def test_refuses_a_second_worker_with_other_weights(tmp_path):
 def test_refuses_to_resume_on_another_device(tmp_path):
     add(tmp_path, device="H200")
     add(tmp_path, device="H200")
-    with pytest.raises(RunFolderError, match=r"device of pi0: H200 -> 2 x H200 because .* differ by rounding"):
+    with pytest.raises(
+        RunFolderError, match=r"device of pi0: H200 -> 2 x H200 because .* differ by rounding"
+    ):
         add(tmp_path, device="2 x H200")
     assert read(tmp_path)["policies"]["pi0"]["device"] == "H200"
 
