@@ -44,7 +44,7 @@ class RecedingHorizon:
 
     def __init__(self, replan_steps: int):
         self._replan_steps = replan_steps
-        self._actions: Float32[np.ndarray, "t a"] | tuple[()] = ()
+        self._actions: Float32[np.ndarray, "t a"] = np.zeros((0, 0), np.float32)
         self._chunk_index = -1
         self._first_step = 0
 

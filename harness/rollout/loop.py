@@ -203,7 +203,8 @@ def run_episode(
             while True:
                 query = episode.send(ask_here(policy, query))
         except StopIteration as stop:
-            return stop.value
+            result: RolloutResult = stop.value
+            return result
 
 
 def ask_here(policy: BatchedPolicy, query: Query, queue_s: float = 0.0) -> Reply:
