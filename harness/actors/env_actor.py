@@ -178,7 +178,9 @@ class EnvActor:
 
     def _recorders(self, spec: EpisodeSpec, env: Env) -> tuple[Recorder | None, Recorder | None]:
         """Start the video and the recording of an episode, where they are wanted."""
-        video = self._video and VideoRecorder(self._video.cameras, self._video.every, env.spec.control_hz)
+        video = None
+        if self._video is not None:
+            video = VideoRecorder(self._video.cameras, self._video.every, env.spec.control_hz)
         return video, self._factories.recorder(spec) if self._factories.recorder else None
 
     @ray.method(concurrency_group="health")

@@ -9,7 +9,7 @@ Axis letters: n any number of axes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from jaxtyping import Float
@@ -34,16 +34,12 @@ SERVO_CLOSED_RAD, SERVO_OPEN_RAD = -0.6213, 1.4910
 
 def pi_state(state: Float[np.ndarray, "*n 14"]) -> Float[np.ndarray, "*n 14"]:
     """Convert ALOHA's state to the convention of the pi0 models."""
-    converted = JOINT_SIGNS * state
-    converted[..., GRIPPERS] = pi_gripper_from_opening(converted[..., GRIPPERS])
-    return converted
+    return _converted(state, pi_gripper_from_opening)
 
 
 def robot_actions(actions: Float[np.ndarray, "*n 14"]) -> Float[np.ndarray, "*n 14"]:
     """Convert actions of the pi0 models to ALOHA's convention."""
-    converted = JOINT_SIGNS * actions
-    converted[..., GRIPPERS] = servo_fraction_from_pi_command(converted[..., GRIPPERS])
-    return converted
+    return _converted(actions, servo_fraction_from_pi_command)
 
 
 def pi_actions(actions: Float[np.ndarray, "*n 14"]) -> Float[np.ndarray, "*n 14"]:
@@ -51,8 +47,13 @@ def pi_actions(actions: Float[np.ndarray, "*n 14"]) -> Float[np.ndarray, "*n 14"
 
     Kept for parity with the reference, which trains on such actions.
     """
-    converted = JOINT_SIGNS * actions
-    converted[..., GRIPPERS] = pi_command_from_servo_fraction(converted[..., GRIPPERS])
+    return _converted(actions, pi_command_from_servo_fraction)
+
+
+def _converted(values: np.ndarray, convert_gripper: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Reverse the joints that turn the other way, and convert the grippers."""
+    converted: np.ndarray = JOINT_SIGNS * values
+    converted[..., GRIPPERS] = convert_gripper(converted[..., GRIPPERS])
     return converted
 
 

@@ -38,7 +38,8 @@ def axis_angle_from_quat_xyzw(quat_xyzw: Float[np.ndarray, "4"]) -> Float[np.nda
     sine = np.sqrt(1.0 - w * w)
     if np.isclose(sine, 0.0):
         return np.zeros(3)
-    return quat_xyzw[:3] * 2.0 * np.arccos(w) / sine
+    axis_angle: np.ndarray = quat_xyzw[:3] * 2.0 * np.arccos(w) / sine
+    return axis_angle
 
 
 def _panda_state(env: Env) -> Float64[np.ndarray, "8"]:
