@@ -1,4 +1,4 @@
-"""The Ray actor of a policy: a thin shell around the batcher."""
+"""The Ray actor that answers queries of one policy: a thin shell around the batcher."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from simloop.policies.models.kernels import Kernels
 
 @dataclass(frozen=True)
 class WorkerReport:
-    """What a policy worker says of itself once it can answer."""
+    """Report of a policy worker that is ready to answer."""
 
     spec: PolicySpec
     load_s: float
@@ -33,25 +33,25 @@ class WorkerReport:
     device: str
     fingerprint: dict[str, str]
     batch_sizes: tuple[int, ...]
-    """Rows that its calls have: those of the experiment, or those that were found to be worth having."""
+    """Batch sizes of its calls: that of the experiment, or those chosen by measurement."""
     kernels: Kernels | None = None
     """Implementations of the operations that libraries have kernels for; None if the policy has none of them."""
 
 
 class PolicyWorker:
-    """One policy, answering batches of queries from any number of simulators."""
+    """Answer batches of queries from any number of env actors with one policy."""
 
     def __init__(
         self,
         name: str,
         batch_sizes: Sequence[int],
-        sources: Factories,
+        factories: Factories,
         plan: InferencePlan | None = None,
     ):
         self._name = name
         self._plan = plan
         self._batch_sizes = tuple(batch_sizes)
-        self._sources = sources
+        self._factories = factories
         self._policy: BatchedPolicy | None = None
         # Two workers share a GPU while one policy takes over from another; neither may take all its memory.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -60,7 +60,7 @@ class PolicyWorker:
         self._preparing: asyncio.Future[WorkerReport] | None = None
         self._prepared = False
         self._stage: tuple[str, float] | None = None
-        """What is done before it can answer, and since when."""
+        """The present step of preparation, and when it began."""
         self._steps = 0
 
     async def prepare(self) -> WorkerReport:
@@ -78,11 +78,11 @@ class PolicyWorker:
     def _load(self) -> WorkerReport:
         started = time.perf_counter()
         self._now("loading weights", started)
-        policy = self._sources.policy(self._name, self._plan)
+        policy = self._factories.policy(self._name, self._plan)
         load_s = time.perf_counter() - started
         self._now("compiling", time.perf_counter())
         batch_sizes, compile_s = choose(policy, self._batch_sizes, on_progress=self._on_progress)
-        self._now("describing itself", time.perf_counter())
+        self._now("computing fingerprints", time.perf_counter())
         self._policy = policy
         self._batcher = Batcher(policy, batch_sizes)
         return WorkerReport(
@@ -103,24 +103,24 @@ class PolicyWorker:
         self._steps += 1
 
     async def address(self) -> Address:
-        """Where this worker can be called, once it can answer."""
+        """Return where this worker can be reached, as soon as it can answer."""
         await self.prepare()
         return Address(this_node(), self._shm_server.address)
 
     async def infer(self, query: Query) -> Reply:
-        """Answer one query, in a batch with those that wait with it."""
+        """Answer one query that arrived by Ray."""
         await self.prepare()
         assert self._batcher is not None
         return await self._batcher.ask(query)
 
     def _put(self, query: Query, done: Done) -> None:
-        """The same for a query of this machine; nobody is told the desk's address before it can be answered."""
+        """Answer a query that arrived through shared memory; the address is given out after preparation only."""
         assert self._batcher is not None
         self._batcher.put(query, done, local=True)
 
     @ray.method(concurrency_group="health")
     async def heartbeat(self) -> WorkerHeartbeat:
-        """What it is doing."""
+        """Report what the process is doing."""
         load = self._batcher.load() if self._batcher else WorkerLoad()
         doing = ""
         if not self._prepared and self._stage is not None:
@@ -130,7 +130,7 @@ class PolicyWorker:
 
 
 def start_policy_worker(
-    name: str, batch_sizes: Sequence[int], num_gpus: float, sources: Factories, plan: InferencePlan
+    name: str, batch_sizes: Sequence[int], num_gpus: float, factories: Factories, plan: InferencePlan
 ) -> Any:
     """Start a policy worker and return its Ray handle. It reserves no core, because env actors do.
 
@@ -138,4 +138,4 @@ def start_policy_worker(
     """
     options = {"num_cpus": 0, "num_gpus": num_gpus, "max_restarts": -1, "max_concurrency": 10_000}
     actor = ray.remote(concurrency_groups={"health": 1})(PolicyWorker)
-    return actor.options(**options).remote(name, tuple(batch_sizes), sources, plan)
+    return actor.options(**options).remote(name, tuple(batch_sizes), factories, plan)
