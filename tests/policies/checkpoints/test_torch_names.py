@@ -167,9 +167,9 @@ def test_layouts_agree_with_explicit_indices():
         (VLM + "multi_modal_projector.linear.bias", VLM + "model.multi_modal_projector.linear.bias"),
     ],
 )  # fmt: skip
-def test_canonical_name_unifies_spellings(token_constraints, canonical):
-    assert canonical_name(token_constraints) == canonical
-    assert canonical_name("model." + token_constraints.removeprefix("model.")) == canonical
+def test_canonical_name_unifies_spellings(spelling, canonical):
+    assert canonical_name(spelling) == canonical
+    assert canonical_name("model." + spelling.removeprefix("model.")) == canonical
 
 
 def test_a_published_name_is_already_canonical():
