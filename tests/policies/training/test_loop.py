@@ -309,7 +309,8 @@ def test_exports_the_seeds_of_earlier_runs_too(trained, tmp_path):
 
 
 def test_state_prediction_trains_the_image_encoder_alone(trained, data, tmp_path):
-    chosen = config(data, tmp_path / "state", objective="state", init=trained, steps=40, learning_rate=3e-3)
+    sizes = {"steps": 40, "save_every": 40, "learning_rate": 3e-3}
+    chosen = config(data, tmp_path / "state", objective="state", init=trained, **sizes)
     after = flatten(load_policy("pi0-tiny", train(chosen)).model)
     before = flatten(load_policy("pi0-tiny", trained).model)
     assert after.keys() == before.keys()
@@ -330,8 +331,10 @@ def test_state_prediction_ignores_cameras_that_the_data_lack(data, tmp_path, mon
 
 @pytest.mark.parametrize("preset", ["pi0-tiny", pytest.param("pi0_fast-tiny", marks=pytest.mark.slow)])
 def test_learns_states_beside_actions(data, tmp_path, preset):
-    sizes = {"steps": 120, "learning_rate": 3e-3, "action_vocabulary": 0, "batch": 16, "flow_samples": 2}
-    folder = train(config(data, tmp_path / "run", preset, state_loss_weight=1.0, **sizes))
+    sizes = {"steps": 120, "save_every": 120, "learning_rate": 3e-3, "batch": 16, "flow_samples": 2}
+    folder = train(
+        config(data, tmp_path / "run", preset, state_loss_weight=1.0, action_vocabulary=0, **sizes)
+    )
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     state_losses = [line["state_loss"] for line in lines]
     assert np.mean(state_losses[-20:]) < 0.7 * np.mean(state_losses[:20])
