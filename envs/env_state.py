@@ -68,12 +68,15 @@ class EnvState:
     def to_bytes(self) -> bytes:
         """Serialize as an uncompressed NumPy archive without pickles. Equal states give equal bytes."""
         header = {"suite": self.suite, "task": self.task, "version": self.version, "steps": self.steps}
-        arrays = {f"array/{name}": value for name, value in self.values.items() if _is_numpy(value)}
-        plain = {name: value for name, value in self.values.items() if not _is_numpy(value)}
+        arrays, plain = {"physics": self.physics}, {}
+        for name, value in sorted(self.values.items()):
+            if isinstance(value, np.ndarray | np.generic):
+                arrays[f"array/{name}"] = np.asarray(value)
+            else:
+                plain[name] = value
         text = json.dumps({**header, "values": plain}, sort_keys=True).encode()
-        content = {"header": np.frombuffer(text, np.uint8), "physics": self.physics}
         buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **content, **{name: arrays[name] for name in sorted(arrays)})
+        np.savez(buffer, allow_pickle=False, header=np.frombuffer(text, np.uint8), **arrays)
         return buffer.getvalue()
 
     @staticmethod
@@ -112,10 +115,6 @@ def set_attributes(owner: object, values: Mapping[str, Value]) -> None:
     """Set what `attributes` returned."""
     for name, value in values.items():
         setattr(owner, name, _copied(value))
-
-
-def _is_numpy(value: object) -> bool:
-    return isinstance(value, np.ndarray | np.generic)
 
 
 def _is_plain(value: object) -> bool:

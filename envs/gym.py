@@ -1,4 +1,4 @@
-"""Any task as a `gymnasium.Env`, for those who want one: trainers, wrappers, other people's evaluations.
+"""Wrap any task as a `gymnasium.Env`.
 
 import gymnasium
 import simloop.envs.gym
@@ -17,18 +17,18 @@ import gymnasium
 import numpy as np
 
 from simloop.envs import registry
-from simloop.envs.interface import Env, RenderProfile, RenderSettings, TaskSpec
+from simloop.envs.interface import Env, RenderProfile, RenderSettings, TaskSpec, check_camera
 
 NAMESPACE = "simloop"
 
 
 class GymEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
-    """One task in gymnasium's terms.
+    """One task with the interface of gymnasium.
 
-    An observation is `{"state": float32 [s], camera: uint8 [h, w, 3], ...}`. Every step draws every camera
-    that was asked for, which on a software renderer costs many times the physics; ask for none to train
-    from the state. An episode terminates with its first success. Truncation after `spec.max_steps` is
-    gymnasium's TimeLimit, which `gymnasium.make` adds. The instruction is in `info["instruction"]`.
+    An observation is `{"state": float32 [s], camera: uint8 [h, w, 3], ...}`. Every step renders every camera in
+    `cameras`, which costs many times the physics with a software renderer; pass `cameras=()` to train from the state
+    alone. An episode terminates with its first success. `gymnasium.make` adds the TimeLimit that truncates it after
+    `spec.max_steps`. The instruction is in `info["instruction"]`.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012 (declared so by gymnasium)
@@ -44,30 +44,32 @@ class GymEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         width: int = 224,
         profile: RenderProfile = "fast",
     ) -> None:
-        """Start the simulation.
+        """Make the environment.
 
         Args:
           suite: Name of the suite.
           task: Name of the task, with or without its version.
-          cameras: Cameras in the observation; by default the task's scene camera.
-          render_mode: What `render` gives: `rgb_array`, the first camera, or None, nothing.
-          height: Of the images, in pixels.
-          width: Of the images, in pixels.
-          profile: How the images are drawn; see `RenderSettings`.
+          cameras: Cameras in the observation; by default the task's scene camera alone.
+          render_mode: `rgb_array` if `render` returns the image of the first camera, None if it returns nothing.
+          height: Height of the images in pixels.
+          width: Width of the images in pixels.
+          profile: Quality of the images; see `RenderSettings`.
 
         Raises:
           UnknownNameError: If there is no such suite or task.
-          CameraError: At the first `reset`, if the task has no such camera.
+          CameraError: If the task has no such camera.
         """
         specs = registry.resolve_tasks(suite, [task])
         if len(specs) != 1:
-            raise ValueError(f"A gymnasium environment plays one task; {task!r} is a group of {len(specs)}.")
+            raise ValueError(f"A gymnasium environment has one task; {task!r} is a group of {len(specs)}.")
         self.spec_of_task: TaskSpec = specs[0]
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode is 'rgb_array' or None; got {render_mode!r}.")
         self.render_mode = render_mode
         self.metadata = {**type(self).metadata, "render_fps": round(self.spec_of_task.control_hz)}
         self._cameras = tuple(cameras) if cameras is not None else self.spec_of_task.cameras[:1]
+        for camera in self._cameras:
+            check_camera(self.spec_of_task, camera)
         self._env: Env = registry.suite(suite).make(
             self.spec_of_task.name, RenderSettings(profile=profile, height=height, width=width)
         )
@@ -82,8 +84,10 @@ class GymEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Start an episode. With a seed, it is the episode that `Env.reset(seed)` starts; without, the next
-        one of the sequence that the last seed began. There are no options."""
+        """Start the episode of `Env.reset(seed)`; without a seed, the next episode of the sequence of the last seed.
+
+        There are no options.
+        """
         super().reset(seed=seed)
         self._env.reset(int(self.np_random.integers(2**63)) if seed is None else seed)
         return self._observation(), self._info(success=False)
@@ -92,7 +96,7 @@ class GymEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         result = self._env.step(np.asarray(action))
         return self._observation(), result.reward, result.success, False, self._info(success=result.success)
 
-    def render(self) -> np.ndarray | None:  # type: ignore[override]
+    def render(self) -> np.ndarray | None:
         if self.render_mode is None:
             return None
         return self._env.render((self._cameras or self.spec_of_task.cameras)[0])
@@ -108,13 +112,13 @@ class GymEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
 
 def gym_id(task: TaskSpec) -> str:
-    """The task's id, such as `simloop/metaworld.reach-v3`; a task without a version of its own is `-v0`."""
+    """Id of a task, such as `simloop/metaworld.reach-v3`; tasks without a version get `-v0`."""
     versioned = task.name if re.search(r"-v\d+$", task.name) else f"{task.name}-v0"
     return f"{NAMESPACE}/{task.suite}.{versioned}"
 
 
 def register() -> tuple[str, ...]:
-    """Make every task of every suite known to `gymnasium.make`; returns their ids. May be called again."""
+    """Register every task of every suite with gymnasium and return their ids. Repeated calls have no effect."""
     ids = []
     for suite in registry.suites():
         for task in registry.suite(suite).tasks():

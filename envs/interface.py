@@ -1,8 +1,8 @@
-"""What every simulated task looks like from outside.
+"""The interface of simulated tasks: `Suite`, `TaskSpec` and `Env`.
 
-An `Env` is one live simulation of one task. It differs from `gymnasium.Env` in one point that
-decides the speed of an evaluation: stepping does not render. The caller asks for a camera when
-somebody will look at it. `simloop.envs.gym` wraps any `Env` into a `gymnasium.Env` for those who want one.
+An `Env` is one live simulation of one task. It differs from `gymnasium.Env` in one point that decides the speed of an
+evaluation: stepping does not render. Cameras are rendered on request. `simloop.envs.gym` wraps any `Env` as a
+`gymnasium.Env`.
 
 Axis letters: h image height, w image width, s state size, a action size, p privileged size.
 """
@@ -26,26 +26,27 @@ RenderProfile = Literal["official", "fast"]
 
 @dataclass(frozen=True)
 class RenderSettings:
-    """How a suite draws its cameras; part of every result's provenance.
+    """Size and quality of rendered images; part of the provenance of every result.
 
-    `official` is the suite's own quality, for published protocols. `fast` turns off shadows and
-    multisampling, which on a software renderer saves most of the time and changes pixels.
+    `official` is the quality of the suite itself, for published protocols. `fast` turns off shadows and
+    multisampling, which saves most of the time of a software renderer and changes pixels.
     """
 
     profile: RenderProfile = "fast"
     height: int = 224
+    """In pixels, as is `width`."""
     width: int = 224
 
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What is fixed about a task before any episode of it runs."""
+    """The properties of a task that all of its episodes share."""
 
     suite: str
     name: str
     """The suite's own name of the task, unique within the suite."""
     instruction: str
-    """The sentence that a language-conditioned policy is given."""
+    """Instruction for language-conditioned policies."""
     max_steps: int
     """Control steps after which an episode ends without success."""
     control_hz: float
@@ -55,13 +56,16 @@ class TaskSpec:
     state_names: tuple[str, ...]
     """Names, with units, of the entries of the proprioceptive state."""
     action_names: tuple[str, ...]
+    """Names of the entries of an action."""
     action_low: tuple[float, ...]
+    """Lower bounds of the entries of an action, inclusive."""
     action_high: tuple[float, ...]
+    """Upper bounds of the entries of an action, inclusive."""
     privileged_size: int = 0
-    """Length of the simulator's own view of the scene; 0 where the suite offers none."""
+    """Length of `Env.privileged`; 0 if the suite has none."""
     initial_states: int | None = None
-    """Number of initial states that come with the task: `Env.reset(i)` starts from state i modulo this
-    number, and episode i of a run is state i. None where initial states are drawn from the seed."""
+    """Number of recorded initial states: `Env.reset(i)` starts from state i modulo this number, and episode i of a
+    run uses state i. None if initial states are drawn from the seed."""
 
     @property
     def state_size(self) -> int:
@@ -76,7 +80,7 @@ class TaskSpec:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one control step brought."""
+    """Reward and success of one control step."""
 
     reward: float
     success: bool
@@ -90,10 +94,10 @@ class Env(abc.ABC):
 
     @abc.abstractmethod
     def reset(self, seed: int) -> None:
-        """Put the scene into the initial state that belongs to `seed`.
+        """Start an episode from the initial state of `seed`.
 
-        The same seed gives the same initial state in every process, whatever was simulated before.
-        No global random state is read or changed.
+        The same seed gives the same initial state in every process, whatever was simulated before. Global random
+        state is neither read nor changed.
         """
 
     @abc.abstractmethod
@@ -101,9 +105,9 @@ class Env(abc.ABC):
         """Advance one control step.
 
         Raises:
-          ActionError: If the action has another shape than the spec says, or an entry that is NaN,
-            infinite or outside the bounds. Nothing has moved then.
-          SimulationError: If the physics became unstable. The episode cannot go on; `reset` can.
+          ActionError: If the action has a shape other than the spec's, or an entry that is NaN, infinite or outside
+            the bounds. The simulation has not advanced then.
+          SimulationError: If the physics became unstable. The episode cannot continue; call `reset` or `restore`.
           RuntimeError: Before the first `reset`, or after `spec.max_steps` steps.
         """
 
@@ -113,11 +117,11 @@ class Env(abc.ABC):
 
     @abc.abstractmethod
     def privileged(self) -> Float64[np.ndarray, "p"]:
-        """The simulator's own view of the scene, which only scripted experts may use."""
+        """Ground truth about the scene, for scripted experts only."""
 
     @abc.abstractmethod
     def render(self, camera: str) -> UInt8[np.ndarray, "h w 3"]:
-        """Draw a camera as a person would hold it (upright), freshly allocated.
+        """Image of a camera, RGB and upright, freshly allocated.
 
         Raises:
           CameraError: If the task has no such camera.
@@ -155,7 +159,7 @@ class ActionError(ValueError):
 
 
 class SimulationError(RuntimeError):
-    """A simulation that lost its physics: what follows would be an error, not a failure of the policy."""
+    """Unstable physics: the episode is an error, not a failure of the policy."""
 
 
 class CameraError(ValueError):
@@ -163,7 +167,7 @@ class CameraError(ValueError):
 
 
 class SuiteNotInstalledError(ImportError):
-    """A suite whose packages are not installed; the text says the one command that installs them."""
+    """A suite whose packages are not installed; the message contains the command that installs them."""
 
     user_facing = True
 
@@ -186,7 +190,7 @@ def _version(package: str) -> str:
 
 
 def check_action(spec: TaskSpec, action: np.ndarray) -> None:
-    """Raise `ActionError` unless the action can be executed as it is; nothing is clipped in silence."""
+    """Raise `ActionError` unless the action has the spec's shape and lies within its bounds."""
     where = f"{spec.suite}/{spec.name}"
     if np.shape(action) != (spec.action_size,):
         raise ActionError(
@@ -197,14 +201,14 @@ def check_action(spec: TaskSpec, action: np.ndarray) -> None:
         raise ActionError(
             f"{where} got an action with NaN or infinite entries: {np.asarray(action).tolist()}."
         )
-    # Bounds are rounded as the action was: 0.1 in single precision is a little above 0.1 and yet allowed.
+    # Bounds are rounded to the action's precision: 0.1 in single precision exceeds 0.1 slightly and is still allowed.
     low, high = np.asarray(spec.action_low, action.dtype), np.asarray(spec.action_high, action.dtype)
     outside = (action < low) | (action > high)
     if np.any(outside):
         i = int(np.argmax(outside))
         raise ActionError(
             f"{where} takes {spec.action_names[i]} in [{low[i]:g}, {high[i]:g}]; got {float(action[i]):g}. "
-            "Clip it in the adapter if the policy is meant to saturate."
+            "Clip it in the adapter if saturation is intended."
         )
 
 
@@ -221,25 +225,25 @@ class Suite(abc.ABC):
 
     name: str
     packages: tuple[str, ...] = ()
-    """Distributions that the tasks come from; none where the suite is part of simloop."""
+    """Distributions that the suite consists of; empty if it is part of simloop."""
     extra: str | None = None
-    """The extra of simloop that brings these packages; None where they are always installed."""
+    """The extra of simloop that installs these packages; None if they are dependencies of simloop."""
     default_group: str
-    """The group of tasks that is run when nobody names one."""
+    """Group of tasks that runs by default."""
     golden_tasks: tuple[str, ...] = ()
-    """Tasks of which pictures and states are kept to compare machines by; see `simloop.envs.golden`."""
+    """Tasks with recorded images and states, by which machines are compared; see `simloop.envs.golden`."""
 
     @property
     def source(self) -> str:
-        """Packages and versions that the tasks come from, for the provenance."""
+        """Packages and versions that the suite consists of, for the provenance."""
         return ", ".join(f"{package} {_version(package)}" for package in self.packages)
 
     def is_installed(self) -> bool:
-        """Whether simulations of the suite can be made here."""
+        """Whether the packages of the suite are installed."""
         return NOT_INSTALLED not in map(_version, self.packages)
 
     def require_installed(self) -> None:
-        """Raise `SuiteNotInstalledError` unless simulations of the suite can be made here."""
+        """Raise `SuiteNotInstalledError` unless the packages of the suite are installed."""
         missing = [package for package in self.packages if _version(package) == NOT_INSTALLED]
         if missing:
             command = install_command(self.extra) if self.extra else f"pip install {' '.join(missing)}"
@@ -254,13 +258,13 @@ class Suite(abc.ABC):
 
     @abc.abstractmethod
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """Named sets of tasks, such as a published benchmark: group name to task names."""
+        """Task names by group, such as a published benchmark."""
 
     @abc.abstractmethod
     def make(self, task: str, render: RenderSettings) -> Env:
-        """Start a simulation of one task.
+        """Make an environment of one task.
 
         Raises:
-          SuiteNotInstalledError: If the suite's packages are not there, with the command that installs them.
-          KeyError: If `task` is not the exact name of a task; `simloop.envs.registry` resolves what people write.
+          SuiteNotInstalledError: If the packages of the suite are missing.
+          KeyError: If `task` is not the exact name of a task; `simloop.envs.registry` resolves names typed by users.
         """

@@ -1,7 +1,6 @@
-"""What every task simulated by MuJoCo has in common, whoever wrote it.
+"""Base class of environments on MuJoCo: step counting, checks of actions and cameras, rendering, saved states.
 
-A scene is there from `reset` until the physics is lost or the environment closed; what is asked of an
-environment without one is an error that says so. Steps are counted, actions and cameras checked.
+A scene exists from `reset` until the physics becomes unstable or the environment is closed.
 
 Axis letters: h image height, w image width, s state size, a action size, p privileged size.
 """
@@ -29,7 +28,7 @@ from simloop.envs.interface import (
 )
 from simloop.envs.rendering import Renderer
 
-# MuJoCo replaces a state that it cannot integrate by the initial one and goes on; these warnings tell.
+# MuJoCo replaces a state that it cannot integrate with the initial one and continues; only these warnings show it.
 UNSTABLE = (
     mujoco.mjtWarning.mjWARN_BADQPOS,
     mujoco.mjtWarning.mjWARN_BADQVEL,
@@ -52,7 +51,7 @@ class MujocoEnv(Env):
     """Arrays of the compiled model that episodes change."""
 
     def __init__(self, spec: TaskSpec, render: RenderSettings) -> None:
-        """`render` is how cameras are drawn; the first picture makes the GL context."""
+        """Prepare an environment without a scene. The first image creates the GL context."""
         self.spec = spec
         self._render_settings = render
         self._renderer: Renderer | None = None
@@ -63,27 +62,27 @@ class MujocoEnv(Env):
     @property
     @abc.abstractmethod
     def _physics(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
-        """What MuJoCo integrates."""
+        """The model and the data that MuJoCo integrates."""
 
     @abc.abstractmethod
     def _reset(self, seed: int) -> None:
-        """Build the scene of `seed`; `reset` promises what it must be."""
+        """Build the initial state of `seed` as `reset` promises."""
 
     @abc.abstractmethod
     def _step(self, action: Float64[np.ndarray, "a"]) -> StepResult:
-        """One control step with an action that can be executed."""
+        """Advance one control step with a valid action."""
 
     @abc.abstractmethod
     def _state(self) -> Float32[np.ndarray, "s"]:
-        """As `state`."""
+        """Implement `state`."""
 
     @abc.abstractmethod
     def _privileged(self) -> Float64[np.ndarray, "p"]:
-        """As `privileged`."""
+        """Implement `privileged`."""
 
     @abc.abstractmethod
     def _save(self) -> dict[str, Value]:
-        """What the suite keeps in Python that later steps and observations depend on."""
+        """Copies of the values in Python that later steps and observations depend on."""
 
     @abc.abstractmethod
     def _restore(self, values: Mapping[str, Value]) -> None:
@@ -92,18 +91,18 @@ class MujocoEnv(Env):
     def _new_renderer(self, model: mujoco.MjModel, settings: RenderSettings) -> Renderer:
         return Renderer(model, settings)
 
-    def _draw(self, renderer: Renderer, camera: str) -> UInt8[np.ndarray, "h w 3"]:
+    def _render(self, renderer: Renderer, camera: str) -> UInt8[np.ndarray, "h w 3"]:
         return renderer.render(self._physics[1], camera)
 
     @abc.abstractmethod
     def _free(self) -> None:
-        """Free the simulation. Called once."""
+        """Free the simulation; called once."""
 
     def reset(self, seed: int) -> None:
         self._require_open()
         self._ready = False
         self._reset(seed)
-        self._check_physics("while the scene was built")
+        self._check_physics("during the reset")
         self._steps = 0
         self._ready = True
 
@@ -114,7 +113,7 @@ class MujocoEnv(Env):
             raise RuntimeError(f"{self._name} ends after {self.spec.max_steps} steps; reset it first.")
         self._steps += 1
         try:
-            # In double precision, so that equal numbers move things alike whatever type they come in.
+            # In double precision, so that the result does not depend on the dtype of equal actions.
             result = self._step(np.asarray(action, np.float64))
             self._check_physics(f"at step {self._steps}")
         except SimulationError:
@@ -135,10 +134,10 @@ class MujocoEnv(Env):
         self._require_reset("render")
         if self._renderer is None:
             self._renderer = self._new_renderer(self._physics[0], self._render_settings)
-        return self._draw(self._renderer, camera)
+        return self._render(self._renderer, camera)
 
     def snapshot(self) -> Float64[np.ndarray, "_"]:
-        """MuJoCo's integration state. Where bodies without joints stand belongs to the seed, not to it."""
+        """MuJoCo's integration state. Poses of bodies without joints follow from the seed and are not part of it."""
         self._require_reset("snapshot")
         model, data = self._physics
         state = np.empty(mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_INTEGRATION))
@@ -186,12 +185,14 @@ class MujocoEnv(Env):
     def _name(self) -> str:
         return f"{self.spec.suite}/{self.spec.name}"
 
-    def _lost(self, when: str, why: str) -> SimulationError:
-        return SimulationError(f"{self._name}: MuJoCo lost the physics {when} ({why}). Reset the episode.")
+    def _unstable(self, when: str, why: str) -> SimulationError:
+        return SimulationError(
+            f"{self._name}: the physics became unstable {when} ({why}). Reset the episode."
+        )
 
     def _check_physics(self, when: str) -> None:
         if any(self._physics[1].warning[kind].number for kind in UNSTABLE):
-            raise self._lost(when, "NaN, infinite or huge state; it starts over from the initial one")
+            raise self._unstable(when, "NaN, infinite or huge state")
 
     def _require_open(self) -> None:
         if self._closed:
@@ -199,7 +200,7 @@ class MujocoEnv(Env):
 
     def _require_reset(self, call: str) -> None:
         if not self._ready:
-            done = (
+            reason = (
                 "has been closed; make a new one" if self._closed else "has no scene; call reset(seed) first"
             )
-            raise RuntimeError(f"{call}: {self._name} {done}.")
+            raise RuntimeError(f"{call}: {self._name} {reason}.")

@@ -1,8 +1,8 @@
-"""Offscreen rendering of MuJoCo scenes: which OpenGL it uses, how good it looks, which way is up.
+"""Render MuJoCo scenes offscreen: selection of OpenGL, quality, and orientation of images.
 
-OpenGL is chosen while this module is imported, and made known to others in the process by `MUJOCO_GL`:
-packages such as dm_control read that variable while they are imported themselves, so a suite that uses
-one imports this module first. `Renderer` does not depend on the order: it makes its own GL context.
+Importing this module selects an OpenGL library and sets `MUJOCO_GL` for the process. Packages such as dm_control read
+that variable while they are imported, so suites that use them import this module first. `Renderer` does not depend
+on the order, because it creates its own GL context.
 
 Axis letters: h image height, w image width.
 """
@@ -27,16 +27,11 @@ from simloop.envs.interface import RenderSettings
 
 GlBackend = Literal["egl", "osmesa", "glfw"]
 
-DISABLED = (
-    "disable",
-    "disabled",
-    "off",
-    "false",
-    "0",
-)  # Values of MUJOCO_GL that MuJoCo takes as "no rendering".
-ANY_WINDOW_SYSTEM = ("enable", "enabled", "on", "true", "1", "glx")  # Values that MuJoCo takes as "glfw".
+# Values of MUJOCO_GL that mean "no rendering" and "glfw" to MuJoCo.
+DISABLED = ("disable", "disabled", "off", "false", "0")
+ANY_WINDOW_SYSTEM = ("enable", "enabled", "on", "true", "1", "glx")
 
-# Shared libraries that must load before a backend can work; one name of each group is enough.
+# Shared libraries that a backend needs: one of each group.
 LIBRARIES: dict[GlBackend, tuple[tuple[str, ...], ...]] = {
     "egl": (("libEGL.so.1",), ("libOpenGL.so.0",)),
     "osmesa": (("libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so"),),
@@ -46,12 +41,12 @@ LIBRARIES: dict[GlBackend, tuple[tuple[str, ...], ...]] = {
 INSTALL_HINT = (
     "Install one on Debian or Ubuntu with "
     "'apt-get install libegl1 libopengl0 libegl-mesa0 libgl1-mesa-dri' "
-    "or set MUJOCO_GL to egl, osmesa or glfw, whichever this machine has."
+    "or set MUJOCO_GL to the one that this machine has: egl, osmesa or glfw."
 )
 
 
 class RenderingError(RuntimeError):
-    """No picture can be drawn on this machine."""
+    """Images cannot be rendered on this machine."""
 
     user_facing = True
 
@@ -65,19 +60,19 @@ def _loads(library: str) -> bool:
 
 
 def available(backend: GlBackend, loads: Callable[[str], bool] = _loads) -> bool:
-    """Whether the libraries of a backend load; whether they can draw, only drawing tells."""
+    """Whether the libraries of a backend load. Only rendering an image shows whether they work."""
     return all(any(loads(name) for name in group) for group in LIBRARIES[backend])
 
 
 def choose_backend(requested: str, loads: Callable[[str], bool] = _loads) -> GlBackend | None:
-    """The OpenGL backend to use, or None where rendering is switched off or no library is there.
+    """The OpenGL backend to use, or None if rendering is disabled or no library is installed.
 
-    A value of `MUJOCO_GL` (`requested`, may be empty) is respected even if its libraries do not load:
-    whoever asked for it wants to see that fail. Otherwise EGL, which uses a GPU where there is one,
-    is preferred to OSMesa, which never does. GLFW needs a screen and is used on request only.
+    A `requested` backend, the value of `MUJOCO_GL`, is used even if its libraries do not load, so that the failure is
+    visible. Without one, EGL, which uses a GPU if available, is preferred to OSMesa, which never does. GLFW needs a
+    display and is used on request only.
 
     Raises:
-      RenderingError: If `requested` is nothing that MuJoCo knows.
+      RenderingError: If MuJoCo does not know the `requested` backend.
     """
     requested = requested.lower().strip()
     if requested in DISABLED:
@@ -98,17 +93,14 @@ GL_BACKEND = choose_backend(os.environ.get("MUJOCO_GL", ""))
 
 
 def gl_environment() -> dict[str, str]:
-    """Environment variables that let another process draw with the OpenGL of this one.
-
-    Empty where nothing can be drawn.
-    """
+    """Environment variables that make another process use the OpenGL of this one; empty without OpenGL."""
     if GL_BACKEND is None:
         return {}
     variables: dict[str, str] = {"MUJOCO_GL": GL_BACKEND}
     if GL_BACKEND != "glfw":
         variables["PYOPENGL_PLATFORM"] = GL_BACKEND
-    # Mesa's software renderer draws in the thread that asks. Its own threads finish one official frame
-    # 1.2 times sooner for 1.4 times the CPU time, which is a loss once every core has an episode to play.
+    # Render in the calling thread. The threads of Mesa's software renderer finish an official frame 1.2 times sooner
+    # for 1.4 times the CPU time, which is a loss when every core simulates an episode.
     variables["LP_NUM_THREADS"] = os.environ.get("LP_NUM_THREADS", "0")
     return variables
 
@@ -119,7 +111,7 @@ try:
     import mujoco  # Reads MUJOCO_GL while it is imported, and loads the libraries of EGL or OSMesa.
 except ModuleNotFoundError:
     raise
-except Exception as error:  # PyOpenGL fails with whatever the missing library happens to break.
+except Exception as error:  # PyOpenGL raises many types of errors without its libraries.
     raise RenderingError(
         f"MuJoCo does not import with MUJOCO_GL={GL_BACKEND!r} ({type(error).__name__}: {error}). "
         f"{INSTALL_HINT}"
@@ -127,10 +119,10 @@ except Exception as error:  # PyOpenGL fails with whatever the missing library h
 
 
 def _gl_context(height: int, width: int) -> Any:
-    """A current GL context of the chosen backend."""
+    """Create a GL context of the selected backend and make it current."""
     if GL_BACKEND is None:
-        asked = os.environ.get("MUJOCO_GL")
-        reason = f"MUJOCO_GL is {asked!r}" if asked else "neither EGL nor OSMesa was found"
+        requested = os.environ.get("MUJOCO_GL")
+        reason = f"MUJOCO_GL is {requested!r}" if requested else "neither EGL nor OSMesa was found"
         raise RenderingError(f"Rendering needs an OpenGL library, but {reason}. {INSTALL_HINT}")
     try:
         context = importlib.import_module(f"mujoco.{GL_BACKEND}").GLContext(width, height)
@@ -147,28 +139,26 @@ _OPEN: weakref.WeakSet[Renderer] = weakref.WeakSet()
 
 @functools.cache
 def _close_all_at_exit() -> None:
-    """Close forgotten renderers before MuJoCo shuts EGL down, or each would print an error at exit.
+    """Close open renderers at exit before MuJoCo terminates EGL; otherwise each would print an error.
 
-    Exit functions run last in, first out, and MuJoCo registers its own with the first GL context: this
-    must be called later than that. Once is enough.
+    Exit functions run in reverse order of registration, and MuJoCo registers its own with the first GL context, so
+    this is called after a context exists.
     """
 
     def close_all() -> None:
         for renderer in tuple(_OPEN):
-            with contextlib.suppress(Exception):  # Of another thread, perhaps; nobody is left to be told.
+            with contextlib.suppress(Exception):  # Contexts of other threads cannot be closed here.
                 renderer.close()
 
     atexit.register(close_all)
 
 
 class Renderer:
-    """Draws the cameras of one model into arrays.
+    """Render the cameras of one model into arrays.
 
-    mujoco.Renderer would do most of it, but takes its GL library from the first import of mujoco in
-    the process and frees the GL context before the buffers that live in it.
-
-    Changes the visual quality and the offscreen size in `model`, which nothing but rendering reads.
-    Everything happens in the thread that constructs it.
+    Unlike `mujoco.Renderer`, it does not depend on the first import of mujoco for its GL library, and frees buffers
+    before the GL context that owns them. It changes the visual quality and the offscreen size in `model`, which only
+    rendering reads. Use it in the thread that constructs it.
     """
 
     def __init__(
@@ -182,16 +172,15 @@ class Renderer:
         """Allocate the GL context and its buffers.
 
         Args:
-          model: The model to draw.
+          model: The model to render.
           settings: Size and quality.
-          upside_down: Cameras that the model mounts the wrong way up; their pictures are turned by
-            180 degrees.
-          hidden_geom_groups: Groups of geoms that are not drawn, such as collision shapes.
+          upside_down: Cameras that the model mounts upside down; their images are rotated by 180 degrees.
+          hidden_geom_groups: Groups of geoms that are not rendered, such as collision shapes.
 
         Raises:
           RenderingError: If OpenGL cannot be used on this machine.
         """
-        self._closed = True  # Until everything below has been allocated.
+        self._closed = True  # Until everything has been allocated.
         self._model = model
         self._upside_down = upside_down
         self._shape = (settings.height, settings.width, 3)
@@ -214,15 +203,15 @@ class Renderer:
         _close_all_at_exit()
 
     def render(self, data: mujoco.MjData, camera: str) -> UInt8[np.ndarray, "h w 3"]:
-        """What a camera sees, upright and freshly allocated.
+        """Image of a camera, upright and freshly allocated.
 
-        Positions are taken from `data` as they are; call `mujoco.mj_kinematics` first if it was edited.
+        Positions in `data` are used as they are; call `mujoco.mj_kinematics` after changes of its state.
 
         Raises:
           RuntimeError: After `close`.
         """
         if self._closed:
-            raise RuntimeError(f"Camera {camera!r} cannot be drawn: the renderer is closed.")
+            raise RuntimeError(f"Camera {camera!r} cannot be rendered: the renderer is closed.")
         view = mujoco.MjvCamera()
         view.type = mujoco.mjtCamera.mjCAMERA_FIXED
         view.fixedcamid = self._model.camera(camera).id
@@ -233,14 +222,13 @@ class Renderer:
         mujoco.mjr_render(self._rect, self._scene, self._buffers)
         pixels = np.empty(self._shape, np.uint8)
         mujoco.mjr_readPixels(pixels, None, self._rect, self._buffers)
-        # OpenGL's first row is the lowest. A picture that is upside down as well needs no more than
-        # its left and right exchanged.
+        # OpenGL's first row is the lowest, so images of upside-down cameras only need left and right exchanged.
         return np.ascontiguousarray(pixels[:, ::-1] if camera in self._upside_down else pixels[::-1])
 
     def gl_renderer(self) -> str:
-        """Vendor, device and version of the OpenGL that draws, for the provenance of the pixels."""
+        """Vendor, device and version of OpenGL, for the provenance of images."""
         self._gl.make_current()
-        gl = importlib.import_module("OpenGL.GL")  # Only now is it certain which platform it must bind to.
+        gl = importlib.import_module("OpenGL.GL")  # Its import binds to the platform of the current context.
         names = (gl.GL_VENDOR, gl.GL_RENDERER, gl.GL_VERSION)
         return " / ".join(gl.glGetString(name).decode() for name in names)
 
@@ -255,14 +243,14 @@ class Renderer:
 
 @functools.cache
 def renderer_name() -> str:
-    """What draws in this process, for the provenance of a run; `none` and the reason where nothing can."""
+    """OpenGL renderer of this process, for the provenance of a run; `none` with the reason if there is none."""
     try:
-        return draw_test_frame(RenderSettings(height=32, width=32)).gl_renderer
+        return render_test_frame(RenderSettings(height=32, width=32)).gl_renderer
     except RenderingError as error:
         return f"none ({error})"
 
 
-# One red board above a blue one, shining by themselves so that no light changes their colours.
+# A red board above a blue one, emissive so that their colours do not depend on lights.
 TEST_SCENE = """
 <mujoco>
   <visual><headlight ambient="0 0 0" diffuse="0 0 0" specular="0 0 0"/></visual>
@@ -281,27 +269,27 @@ TEST_SCENE = """
 
 @dataclass(frozen=True)
 class TestFrame:
-    """A picture of known content, and what drew it."""
+    """An image of known content, with the OpenGL that rendered it."""
 
-    __test__ = False  # Not a test case, whatever pytest makes of the name.
+    __test__ = False  # Not a test case of pytest.
 
     image: UInt8[np.ndarray, "h w 3"]
     backend: GlBackend
     gl_renderer: str
 
 
-def draw_test_frame(settings: RenderSettings) -> TestFrame:
-    """Draw a red board above a blue one and look at the result.
+def render_test_frame(settings: RenderSettings) -> TestFrame:
+    """Render a red board above a blue one and verify the image.
 
     Raises:
-      RenderingError: If OpenGL cannot be used, or draws something else.
+      RenderingError: If OpenGL cannot be used, or the image is wrong.
     """
     model = mujoco.MjModel.from_xml_string(TEST_SCENE)
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
     renderer = Renderer(model, settings)
     try:
-        image, drawn_by = renderer.render(data, "front"), renderer.gl_renderer()
+        image, gl_renderer = renderer.render(data, "front"), renderer.gl_renderer()
     finally:
         renderer.close()
     upper, lower = (
@@ -310,8 +298,8 @@ def draw_test_frame(settings: RenderSettings) -> TestFrame:
     )
     if not (upper[0] > 200 > 50 > upper[2] and lower[2] > 200 > 50 > lower[0]):
         raise RenderingError(
-            f"A red board above a blue one came out as RGB {upper.tolist()} above {lower.tolist()}, drawn by "
-            f"{drawn_by}. Try another backend with MUJOCO_GL ({', '.join(get_args(GlBackend))})."
+            f"A red board above a blue one came out as RGB {upper.tolist()} above {lower.tolist()}, rendered by "
+            f"{gl_renderer}. Try another backend with MUJOCO_GL ({', '.join(get_args(GlBackend))})."
         )
-    assert GL_BACKEND is not None  # Or the renderer would not have started.
-    return TestFrame(image, GL_BACKEND, drawn_by)
+    assert GL_BACKEND is not None  # A renderer without a backend would have raised.
+    return TestFrame(image, GL_BACKEND, gl_renderer)

@@ -82,12 +82,12 @@ def _jax() -> str:
 
 def _gl() -> str:
     from simloop.envs.interface import RenderSettings
-    from simloop.envs.rendering import RenderingError, draw_test_frame
+    from simloop.envs.rendering import RenderingError, render_test_frame
 
     try:
-        draw_test_frame(RenderSettings("official", 224, 224))
+        render_test_frame(RenderSettings("official", 224, 224))
         began = time.perf_counter()
-        frame = draw_test_frame(RenderSettings("official", 224, 224))
+        frame = render_test_frame(RenderSettings("official", 224, 224))
     except RenderingError as error:
         raise CheckFailed(str(error)) from error
     took_ms = 1e3 * (time.perf_counter() - began)
@@ -176,8 +176,8 @@ def _judged(suite: Suite, found: golden.GoldenComparison) -> str:
     """Compare one moment with its golden recording; name differing software if they disagree."""
     physics = "to the last bit" if found.identical_physics else f"within {found.state_difference:.1g}"
     line = (
-        f"state agrees {physics}; image differs by {found.picture_difference:.2f} of 255 on average "
-        f"(tolerance {golden.PICTURE_TOLERANCE})"
+        f"state agrees {physics}; image differs by {found.image_difference:.2f} of 255 on average "
+        f"(tolerance {golden.IMAGE_TOLERANCE})"
     )
     if found.agrees:
         return line
@@ -197,7 +197,7 @@ def _judged(suite: Suite, found: golden.GoldenComparison) -> str:
     ]
     raise CheckFailed(
         f"the robot's state differs by {found.state_difference:.2g} (tolerance {golden.STATE_TOLERANCE:g}), the "
-        f"image by {found.picture_difference:.2f} of 255 (tolerance {golden.PICTURE_TOLERANCE}). Differences from "
+        f"image by {found.image_difference:.2f} of 255 (tolerance {golden.IMAGE_TOLERANCE}). Differences from "
         f"the machine of the recording: {'; '.join(versions + others) or 'none known'}. Results of this machine are "
         "not comparable with published ones; install the versions of requirements.lock with scripts/setup."
     )

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from simloop.envs import registry
 from simloop.envs.interface import RenderSettings, TaskSpec
-from simloop.envs.rendering import draw_test_frame
+from simloop.envs.rendering import render_test_frame
 from simloop.harness.actors.env_actor import EpisodeResult, VideoSettings
 from simloop.harness.actors.factories import Factories
 from simloop.harness.actors.policy_worker import WorkerReport
@@ -319,7 +319,7 @@ def _renderer(policies: dict[str, PolicySpec], video: VideoSettings | None) -> s
     """Name the OpenGL renderer, after rendering a test image; `none` if the run renders nothing."""
     if video is None and not any(policy.cameras for policy in policies.values()):
         return "none"
-    return draw_test_frame(RenderSettings("fast", 64, 64)).gl_renderer
+    return render_test_frame(RenderSettings("fast", 64, 64)).gl_renderer
 
 
 def _label(attempt: Attempt) -> str:

@@ -9,7 +9,7 @@ from simloop.envs.interface import Env, RenderSettings, Suite, TaskSpec
 
 
 class AlohaSim(Suite):
-    """The tasks of gym-aloha. Its package is imported with the first task that is made."""
+    """The tasks of gym-aloha. Its package is imported when the first environment is made."""
 
     name = SUITE
     packages = ("gym-aloha", "dm-control", "mujoco")

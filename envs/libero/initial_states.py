@@ -1,7 +1,7 @@
-"""The recorded initial states of LIBERO's tasks.
+"""Read the recorded initial states of LIBERO's tasks and verify their hashes.
 
-LIBERO publishes them as pickles, which run code when they are opened. The package that this suite installs has
-the same numbers as plain arrays; here they are read with pickling forbidden, and their hashes are checked.
+LIBERO publishes them as pickles, which execute code when they are opened. The installed package has the same numbers
+as plain arrays, which are read with pickling disabled.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from simloop.envs.libero.tasks import GROUP_OF_TASK, INITIAL_STATES
 
 
 class InitialStatesError(RuntimeError):
-    """Initial states that are not those of the published benchmark."""
+    """Initial states that differ from those of the published benchmark."""
 
 
 def initial_states(task: str) -> Float64[np.ndarray, "50 _"]:
-    """All initial states of a task: time, positions and velocities, as MuJoCo orders them.
+    """All initial states of a task: time, positions and velocities, in MuJoCo's order.
 
     Raises:
-      InitialStatesError: If they differ from the published ones, or are not there.
+      InitialStatesError: If they are missing or differ from the published ones.
     """
     file = resources.files("libero.libero") / "init_files" / GROUP_OF_TASK[task] / f"{task}.pruned_init.npz"
     try:
@@ -38,13 +38,14 @@ def initial_states(task: str) -> Float64[np.ndarray, "50 _"]:
     found, wanted = hashlib.sha256(states.tobytes()).hexdigest(), _published_hashes()[task]
     if found != wanted or len(states) != INITIAL_STATES:
         raise InitialStatesError(
-            f"The {len(states)} initial states of libero/{task} in {file} have the SHA-256 {found[:16]}, those of the "
-            f"benchmark {wanted[:16]}. Another LIBERO is installed, or the file was changed; install the suite again "
-            "with: scripts/setup libero"
+            f"The {len(states)} initial states of libero/{task} in {file} have the SHA-256 {found[:16]}; those of the "
+            f"benchmark have {wanted[:16]}. Another LIBERO is installed, or the file has been changed. Install the "
+            "suite again with: scripts/setup libero"
         )
     return states
 
 
 def _published_hashes() -> dict[str, str]:
     """SHA-256 of the states of each task, as little-endian float64."""
-    return json.loads(resources.files("simloop.envs.libero").joinpath("initial_states.json").read_text())
+    text = resources.files("simloop.envs.libero").joinpath("initial_states.json").read_text()
+    return dict(json.loads(text))

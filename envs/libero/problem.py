@@ -1,8 +1,8 @@
-"""LIBERO's own environment of a task, made fast and repeatable without a change to its physics.
+"""LIBERO's environment of a task, faster and repeatable, with the same physics.
 
-LIBERO builds the whole model anew for every episode and draws every camera at every step. Here the model is built
-once and an episode starts from it as it was compiled; tests/envs/libero hold that this gives the same numbers, bit
-for bit. Nothing is drawn.
+LIBERO compiles the model for every episode and renders every camera at every step. Here the model is compiled once,
+every episode starts from the compiled values, and nothing is rendered. The numbers are the same, bit for bit
+(tests/envs/libero).
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from simloop.envs.env_state import Value
 from simloop.envs.libero.package import PROBLEMS, Observable, load_controller_config, problem_info, sensor
 from simloop.envs.mujoco_env import POSITIONS
 
-# What LIBERO changes in a compiled model while it runs: places of fixtures, and sites that are shown or hidden.
+# What LIBERO changes in a compiled model: poses of fixtures, and the visibility of sites.
 CHANGED_IN_MODEL = ("body_pos", "body_quat", "site_rgba")
 
 OBSERVED = (
     "qpos",
     *POSITIONS,
-)  # All that cameras and robosuite's observations of the hand are computed from.
+)  # Inputs of rendering and of robosuite's observations.
 
 
 class Problem:
-    """What this suite adds to LIBERO's environments; `make_problem` joins it to the class of a scene."""
+    """Mixin for LIBERO's environment classes; `make_problem` combines the two."""
 
     sim: Any
     robots: Any
@@ -49,20 +49,20 @@ class Problem:
 
     @property
     def mujoco_data(self) -> mujoco.MjData:
-        """The simulation's present."""
+        """The data of the simulation."""
         return self.sim.data._data
 
     def start_from(self, state: Float64[np.ndarray, "_"]) -> None:
-        """Put a recorded state into the scene, as LIBERO does with its own."""
+        """Set a recorded initial state, as LIBERO does."""
         self.sim.set_state_from_flattened(state)
         self.sim.forward()
-        self._check_success()  # type: ignore[attr-defined]  # It moves what is shown of stoves.
+        self._check_success()  # type: ignore[attr-defined]  # Updates the visibility of flames.
         self._post_process()  # type: ignore[attr-defined]
         self._update_observables(force=True)  # type: ignore[attr-defined]
 
     @property
     def _stateful(self) -> dict[str, tuple[object, tuple[str, ...]]]:
-        """Objects of robosuite that carry state from step to step, and the attributes that hold it."""
+        """Objects of robosuite that carry state from step to step, with the names of those attributes."""
         robot = self.robots[0]
         return {
             "problem": (self, ("cur_time", "timestep", "done")),
@@ -72,7 +72,7 @@ class Problem:
         }
 
     def save(self) -> dict[str, Value]:
-        """Copies of all that LIBERO and robosuite keep in Python from one step to the next."""
+        """Copies of the values that LIBERO and robosuite keep in Python from step to step."""
         values = {f"observed.{name}": getattr(self._observed, name) for name in OBSERVED}
         values["observed_site_rgba"] = self._observed_site_rgba
         for part, (owner, names) in self._stateful.items():
@@ -89,46 +89,44 @@ class Problem:
                 setattr(owner, name, copy.deepcopy(values[f"{part}.{name}"]))
 
     def hand_state(self) -> Float64[np.ndarray, "9"]:
-        """Position (m) and quaternion (x first) of the hand, and both fingers (m), as observed."""
+        """Position (m) and quaternion (x first) of the hand, and both finger joints (m), as observed by robosuite."""
         robot = self.robots[0]
         x, y, z, w = self._observed.xquat[self._hand_body][[1, 2, 3, 0]]
         fingers = self._observed.qpos[robot._ref_gripper_joint_pos_indexes]
         return np.concatenate([self._observed.site_xpos[robot.eef_site_id], (x, y, z, w), fingers])
 
-    def hand_and_things(self) -> Float64[np.ndarray, "18"]:
-        """As `simloop.envs.libero.tasks.PRIVILEGED_SIZE` says, of the present."""
+    def hand_and_objects(self) -> Float64[np.ndarray, "18"]:
+        """Ground truth as described at `simloop.envs.libero.tasks.PRIVILEGED_SIZE`."""
         robot, data = self.robots[0], self.mujoco_data
         fingers = data.qpos[robot._ref_gripper_joint_pos_indexes]
-        things = [part for i in (0, -1) for part in self._pose(self.obj_of_interest[i])]
-        return np.concatenate([data.site_xpos[robot.eef_site_id], [np.ptp(fingers)], *things])
+        objects = [part for i in (0, -1) for part in self._pose(self.obj_of_interest[i])]
+        return np.concatenate([data.site_xpos[robot.eef_site_id], [np.ptp(fingers)], *objects])
 
     @contextlib.contextmanager
     def as_observed(self) -> Iterator[mujoco.MjData]:
-        """The scene at the moment that robosuite's observations show."""
+        """The scene at the moment of robosuite's latest observation."""
         model = self.mujoco_model
-        now = model.site_rgba.copy()
+        current = model.site_rgba.copy()
         model.site_rgba[:] = self._observed_site_rgba
         try:
             yield self._observed
         finally:
-            model.site_rgba[:] = now
+            model.site_rgba[:] = current
 
     def _pose(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Position and quaternion of a thing, or of the thing that a region belongs to; of a region that is only
-        marked on the table, its own.
-        """
-        data, thing = self.mujoco_data, name
-        while thing and thing not in self.obj_body_id:
-            thing = thing.rpartition("_")[0]
-        if thing:
-            body = self.obj_body_id[thing]
+        """Position and quaternion of an object, of the object of a region, or of a region on the table itself."""
+        data, owner = self.mujoco_data, name
+        while owner and owner not in self.obj_body_id:
+            owner = owner.rpartition("_")[0]
+        if owner:
+            body = self.obj_body_id[owner]
             return data.xpos[body], data.xquat[body]
         site, quaternion = self.sim.model.site_name2id(name), np.empty(4)
         mujoco.mju_mat2Quat(quaternion, data.site_xmat[site])
         return data.site_xpos[site], quaternion
 
     def _assert_problem_name(self) -> None:
-        """LIBERO compares the name of the class, which is another here."""
+        """Skip LIBERO's check of the class name, which `make_problem` changes."""
 
     def _initialize_sim(self, xml_string: str | None = None) -> None:
         super()._initialize_sim(xml_string)  # type: ignore[misc]
@@ -137,31 +135,31 @@ class Problem:
         self._observed = mujoco.MjData(model)
         self._observed_site_rgba = model.site_rgba.copy()
         self._hand_body = self.sim.model.body_name2id(self.robots[0].robot_model.eef_name)
-        things = {**self.objects_dict, **self.fixtures_dict}
+        objects = {**self.objects_dict, **self.fixtures_dict}
         self._properties = {
-            name: copy.deepcopy(thing.object_properties)
-            for name, thing in things.items()
-            if hasattr(thing, "object_properties")
+            name: copy.deepcopy(item.object_properties)
+            for name, item in objects.items()
+            if hasattr(item, "object_properties")
         }
 
     def _reset_internal(self) -> None:
-        """Begin an episode as if the model had just been compiled."""
+        """Reset as if the model had just been compiled."""
         for name, compiled in self._compiled.items():
             getattr(self.mujoco_model, name)[:] = compiled
         for name, properties in self._properties.items():
-            thing = self.objects_dict.get(name) or self.fixtures_dict[name]
-            thing.object_properties = copy.deepcopy(properties)
+            item = self.objects_dict.get(name) or self.fixtures_dict[name]
+            item.object_properties = copy.deepcopy(properties)
         gripper = self.robots[0].gripper
         gripper.current_action = np.zeros(gripper.dof)
         self.sim.reset()
-        # LIBERO computes accelerations twice before it begins, the second time to prepare its renderer. They are
-        # where the solver starts from.
+        # LIBERO computes accelerations twice before an episode, the second time for its renderer. The solver starts
+        # from them.
         self.sim.forward()
         self.sim.forward()
         super()._reset_internal()  # type: ignore[misc]
 
     def _setup_observables(self) -> OrderedDict[str, Observable]:
-        """One observable, so that robosuite's own clock decides which moment is observed."""
+        """Register one observable, so that robosuite's own clock determines the observed moment."""
 
         @sensor(modality="moment")
         def moment(_: dict[str, np.ndarray]) -> np.ndarray:
@@ -175,7 +173,7 @@ class Problem:
 
 
 def make_problem(bddl_file: Path) -> Any:
-    """LIBERO's environment of a task, with the arm, controller and rates of all published evaluations."""
+    """Make LIBERO's environment of a task with the arm, controller and rates of published evaluations."""
     scene = PROBLEMS[problem_info(str(bddl_file))["problem_name"]]
     quiet = type(f"Quiet{scene.__name__}", (Problem, scene), {})
     problem = quiet(
@@ -191,7 +189,7 @@ def make_problem(bddl_file: Path) -> Any:
         ignore_done=True,
         hard_reset=False,
     )
-    # LIBERO lists the things to be opened or switched on anew with every model that it builds and forgets none, so
-    # that the second model, which the first episode is played in, draws for each of them twice.
+    # LIBERO extends its list of samplers for open and switched-on fixtures with every model that it compiles. Its first
+    # episode uses the second model, in which each of them draws twice.
     problem.object_property_initializers *= 2
     return problem

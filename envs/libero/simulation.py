@@ -1,4 +1,4 @@
-"""One live LIBERO task.
+"""Environment of a LIBERO task.
 
 Axis letters: h image height, w image width, s state size, a action size, p privileged size.
 """
@@ -22,23 +22,23 @@ from simloop.envs.libero.tasks import GROUP_OF_TASK
 from simloop.envs.mujoco_env import MujocoEnv
 from simloop.envs.rendering import Renderer
 
-# Fixtures such as stoves and cabinets are no part of an initial state: LIBERO draws their places from NumPy's
-# global generator. The evaluations behind the published numbers seed it with this number.
+# Recorded initial states exclude fixtures such as stoves and cabinets: LIBERO draws their poses from NumPy's global
+# generator, which published evaluations seed with this number.
 FIXTURE_SEED = 7
-MAX_DRAWS = 100  # Of places, until no two things overlap. LIBERO's own reset would try for ever.
+MAX_DRAWS = 100  # Attempts to place all objects without overlap. LIBERO's own reset has no limit.
 
-SETTLE_STEPS = 10  # Things start a little above the table; they have landed by then.
+SETTLE_STEPS = 10  # Objects start slightly above the table and have landed after this many steps.
 SETTLE_ACTION = np.array([0.0] * 6 + [-1.0])  # Hold still and open the fingers.
 
-COLLISION_GROUP = 0  # Geoms that are there to be touched, not to be seen.
+COLLISION_GROUP = 0  # Group of the collision geoms, which are not rendered.
 
 
 class LiberoEnv(MujocoEnv):
-    """A LIBERO task as its authors wrote it: physics, controller and success are theirs.
+    """A LIBERO task with the physics, controller and success criterion of LIBERO itself.
 
-    Episodes start from the recorded initial states, with the fixtures where they stand in the first episode of
-    openpi's evaluation, whatever came before. What is observed is what robosuite's own observations would show:
-    they lag two physics steps of 2 ms behind the end of a control step.
+    Episodes start from the recorded initial states, with fixtures posed as in the first episode of openpi's
+    evaluation. States and images are those of robosuite's own observations, which lag two physics steps of 2 ms
+    behind the end of a control step.
     """
 
     _changed_in_model = CHANGED_IN_MODEL
@@ -54,7 +54,7 @@ class LiberoEnv(MujocoEnv):
         return self._sim.mujoco_model, self._sim.mujoco_data
 
     def _reset(self, seed: int) -> None:
-        """Start from the initial state `seed` modulo their number, and let things settle."""
+        """Start from initial state `seed` modulo their number, and let the objects settle."""
         with _numpy_seeded(FIXTURE_SEED):
             self._place_fixtures()
             self._sim.start_from(self._initial_states[seed % len(self._initial_states)])
@@ -67,7 +67,7 @@ class LiberoEnv(MujocoEnv):
                 self._sim.reset()
                 return
         raise SimulationError(
-            f"{self.spec.suite}/{self.spec.name}: no place for every thing was found in {MAX_DRAWS} draws."
+            f"{self._name}: the fixtures could not be placed without overlap in {MAX_DRAWS} draws."
         )
 
     def _step(self, action: Float64[np.ndarray, "a"]) -> StepResult:
@@ -75,13 +75,13 @@ class LiberoEnv(MujocoEnv):
         return StepResult(reward=float(reward), success=bool(success))
 
     def _state(self) -> Float32[np.ndarray, "s"]:
-        return self._sim.hand_state().astype(np.float32)
+        return np.asarray(self._sim.hand_state(), np.float32)
 
     def _privileged(self) -> Float64[np.ndarray, "p"]:
-        return self._sim.hand_and_things()
+        return np.asarray(self._sim.hand_and_objects())
 
     def _save(self) -> dict[str, Value]:
-        return self._sim.save()
+        return dict(self._sim.save())
 
     def _restore(self, values: Mapping[str, Value]) -> None:
         self._sim.restore(values)
@@ -89,7 +89,7 @@ class LiberoEnv(MujocoEnv):
     def _new_renderer(self, model: mujoco.MjModel, settings: RenderSettings) -> Renderer:
         return Renderer(model, settings, hidden_geom_groups=(COLLISION_GROUP,))
 
-    def _draw(self, renderer: Renderer, camera: str) -> UInt8[np.ndarray, "h w 3"]:
+    def _render(self, renderer: Renderer, camera: str) -> UInt8[np.ndarray, "h w 3"]:
         with self._sim.as_observed() as observed:
             return renderer.render(observed, camera)
 
@@ -99,7 +99,7 @@ class LiberoEnv(MujocoEnv):
 
 @contextlib.contextmanager
 def _numpy_seeded(seed: int) -> Iterator[None]:
-    """Seed NumPy's global generator for code that knows no other, and put everything back afterwards."""
+    """Seed the global generators for code that uses them, and restore their states afterwards."""
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     np.random.seed(seed)  # noqa: NPY002
     random.seed(seed)

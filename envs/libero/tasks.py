@@ -1,9 +1,9 @@
-"""The 130 tasks of LIBERO: names and instructions, limits and conventions, as plain tables.
+"""Tables of the 130 tasks of LIBERO: names, instructions, step limits and conventions.
 
-Importing this file needs neither LIBERO nor MuJoCo.
+Importing this module needs neither LIBERO nor MuJoCo.
 
 Reference: B. Liu et al., LIBERO: Benchmarking Knowledge Transfer for Lifelong Robot Learning (2023),
-arXiv:2306.03310. Names are the official ones, in the official order.
+arXiv:2306.03310. Names and their order are the official ones.
 """
 
 from __future__ import annotations
@@ -159,8 +159,6 @@ LIBERO_90 = (
     "STUDY_SCENE4_pick_up_the_book_on_the_right_and_place_it_under_the_cabinet_shelf",
 )
 
-# Steps of an episode, counted after the settling. openpi's evaluation gives these: a little more than the longest
-# demonstration of each took.
 GROUPS = {
     "libero_spatial": LIBERO_SPATIAL,
     "libero_object": LIBERO_OBJECT,
@@ -168,6 +166,8 @@ GROUPS = {
     "libero_10": LIBERO_10,
     "libero_90": LIBERO_90,
 }
+# Step limits of openpi's evaluation, not counting the steps in which objects settle: slightly more than the longest
+# demonstration.
 MAX_STEPS = {
     "libero_spatial": 220,
     "libero_object": 280,
@@ -186,23 +186,23 @@ STATE_NAMES = (
     *(f"hand_quat_{axis}" for axis in "xyzw"),
     *(f"finger_{finger}_m" for finger in ("left", "right")),
 )
-"""Hand in the world frame, as robosuite reports it."""
+"""Pose of the hand in the world frame, as in robosuite's observations."""
 
 ACTION_NAMES = (
     *(f"hand_d{axis}" for axis in "xyz"),
     *(f"hand_rotation_{axis}" for axis in "xyz"),
     "gripper_closing",
 )
-"""How far to move the target of the hand: 1 is 5 cm, or 0.5 rad about the axis. Fingers move by the sign."""
+"""Displacement of the hand's target: 1 is 5 cm, or 0.5 rad about the axis. The fingers follow the sign."""
 
-THING_POSE_SIZE = 7
-PRIVILEGED_SIZE = 4 + 2 * THING_POSE_SIZE
-"""Hand position and opening of the fingers (m); position and quaternion (w first) of the first and of the last of
-the things that the task is about, which are the same where there is but one."""
+OBJECT_POSE_SIZE = 7
+PRIVILEGED_SIZE = 4 + 2 * OBJECT_POSE_SIZE
+"""Hand position and opening of the fingers (m); position and quaternion (w first) of the first and the last of the
+task's objects of interest, which may be the same."""
 
 
 def instruction(task: str) -> str:
-    """What a policy is told: the name of the task without its scene."""
+    """Instruction of a task: its name without the scene."""
     return re.sub(r"^[A-Z_]+SCENE\d+_", "", task).replace("_", " ")
 
 

@@ -9,7 +9,7 @@ from simloop.envs.metaworld.tasks import GROUPS, SUITE, TASKS
 
 
 class MetaWorld(Suite):
-    """Meta-World, version 3 of the tasks. The package is imported with the first task that is made."""
+    """Meta-World, version 3 of the tasks. Its package is imported when the first environment is made."""
 
     name = SUITE
     packages = ("metaworld", "mujoco")

@@ -1,4 +1,4 @@
-"""One live Meta-World task.
+"""Environment of a Meta-World task.
 
 Axis letters: s state size, a action size, p privileged size.
 """
@@ -20,9 +20,9 @@ from simloop.envs.rendering import Renderer
 
 
 class MetaWorldEnv(MujocoEnv):
-    """A Meta-World task as its authors wrote it: physics, reward, success and observation are theirs.
+    """A Meta-World task with the physics, reward, success and observation of Meta-World itself.
 
-    What is not theirs is the choice of the initial state, which follows the seed alone, and rendering.
+    Only the choice of the initial state, which depends on the seed alone, and rendering differ.
     """
 
     _changed_in_model = ("body_pos", "site_pos")  # Where a reset puts fixtures and goals.
@@ -30,45 +30,44 @@ class MetaWorldEnv(MujocoEnv):
     def __init__(self, spec: TaskSpec, render: RenderSettings) -> None:
         super().__init__(spec, render)
         self._sim = metaworld.env_dict.ALL_V3_ENVIRONMENTS[spec.name]()
-        # The multi-task benchmarks show the goal to the expert. The observation's bounds depend on that
-        # and have been cached by the constructor.
+        # The expert needs the goal in the observation, as in the multi-task benchmarks. The constructor has cached
+        # bounds of the observation without it.
         self._sim._partially_observable = False
         del self._sim.sawyer_observation_space
-        self._sim._set_task_called = True  # Meta-World's own way is a pickled Task; `reset` does its work.
+        self._sim._set_task_called = True  # `_reset` replaces Meta-World's `set_task`, which takes a pickle.
         self._compiled = {name: getattr(self._sim.model, name).copy() for name in self._changed_in_model}
         self._observation = np.zeros(0)
-        """The latest, of 39 numbers."""
+        """The latest observation of Meta-World, of `PRIVILEGED_SIZE` numbers."""
 
     @property
     def _physics(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
         return self._sim.model, self._sim.data
 
     def _reset(self, seed: int) -> None:
-        """Draw the task's random vector (where objects and goal are) from `seed` and build the scene.
+        """Draw the task's random vector (positions of objects and goal) from `seed` and build the scene.
 
-        Meta-World builds a scene twice, because the fifty steps in which the hand moves to its place are
-        simulated while things still stand where the last episode left them; the second time they stand
-        where they belong. Here the first time also draws the vector, again and again until the task finds
-        it good, and the second time keeps it. Given that vector, the result is what Meta-World's own
-        `set_task` and `reset` build in a new simulation.
+        Meta-World builds a scene twice, because it simulates fifty steps, in which the hand moves to its initial
+        pose, before it places the objects: only in the second pass do the objects stand in their places then. Here
+        the first pass also draws the vector, until the task accepts it, and the second pass reuses it. Given that
+        vector, the result equals that of Meta-World's `set_task` and `reset` in a new simulation.
         """
         sim = self._sim
         for name, compiled in self._compiled.items():
             getattr(sim.model, name)[:] = compiled
         mujoco.mj_resetData(sim.model, sim.data)
         sim.np_random = np.random.Generator(np.random.PCG64(seed))
-        sim.seeded_rand_vec, sim._freeze_rand_vec = True, False  # Draw from np_random,
+        sim.seeded_rand_vec, sim._freeze_rand_vec = True, False  # Draw from np_random ...
         sim.reset_model()
-        sim._freeze_rand_vec = True  # and keep what was drawn.
+        sim._freeze_rand_vec = True  # ... and reuse the vector.
         mujoco.mj_resetData(sim.model, sim.data)
         sim.curr_path_length = 0
         observation = sim.reset_model()
-        # The observation holds two frames; before the first step both are the present.
+        # The observation stacks two frames, which are equal before the first step.
         sim._prev_obs = observation[:18].copy()
         observation[18:36] = sim._prev_obs
         self._observation = observation
-        # Some tasks set joints last and leave the positions that follow from them to the first step. A
-        # picture taken now would be of another scene: window-close with its window closed.
+        # Some tasks set joints last and leave positions to be updated by the first step. An image would show
+        # another scene without this update: window-close with its window closed.
         mujoco.mj_kinematics(sim.model, sim.data)
         mujoco.mj_comPos(sim.model, sim.data)
         mujoco.mj_camlight(sim.model, sim.data)
@@ -84,7 +83,7 @@ class MetaWorldEnv(MujocoEnv):
         return self._observation.copy()
 
     def _save(self) -> dict[str, Value]:
-        # Tasks keep what they need for rewards in attributes of their own choice: initial poses, stages, distances.
+        # Each task has its own attributes for its reward: initial poses, stages, distances.
         return {**attributes(self._sim), "observation": self._observation.copy()}
 
     def _restore(self, values: Mapping[str, Value]) -> None:

@@ -1,6 +1,6 @@
-"""The fifty tasks of Meta-World: names, instructions, groups and conventions, as plain tables.
+"""Tables of the fifty tasks of Meta-World: names, instructions, groups and conventions.
 
-Importing this file needs neither Meta-World nor MuJoCo.
+Importing this module needs neither Meta-World nor MuJoCo.
 
 Reference: T. Yu et al., Meta-World (2019), arXiv:1910.10897; version 3 of the tasks, as in package
 metaworld 3.1.1.
@@ -12,8 +12,7 @@ from simloop.envs.interface import TaskSpec
 
 SUITE = "metaworld"
 
-# The sentences of the paper's appendix, which language-conditioned policies trained on LeRobot's Meta-World
-# data have seen word for word. Order of the benchmark MT50.
+# The sentences of the paper's appendix in the order of MT50. LeRobot's Meta-World data has them word for word.
 INSTRUCTIONS = {
     "assembly-v3": "Pick up a nut and place it onto a peg",
     "basketball-v3": "Dunk the basketball into the basket",
@@ -67,7 +66,7 @@ INSTRUCTIONS = {
     "window-close-v3": "Push and close a window",
 }
 
-# Difficulty as LeRobot reports it, after Y. Seo et al., Masked World Models (2022), arXiv:2206.14244.
+# Difficulty as reported by LeRobot, after Y. Seo et al., Masked World Models (2022), arXiv:2206.14244.
 DIFFICULTY = {
     "easy": (
         "button-press-v3",
@@ -144,21 +143,21 @@ MT10 = (
 
 GROUPS = {"MT10": MT10, "MT50": tuple(INSTRUCTIONS), **DIFFICULTY}
 
-# `corner4` stands where LeRobot moves `corner2` to: its "corner2" pictures are this suite's `corner4`.
+# LeRobot moves `corner2` to the pose of `corner4`: its "corner2" images equal those of `corner4` here.
 CAMERAS = ("corner2", "gripperPOV", "corner", "corner3", "corner4", "topview", "behindGripper")
 
 UPSIDE_DOWN_CAMERAS = frozenset({"corner", "corner2", "corner3", "corner4"})
-"""Cameras whose up axis points at the floor: their raw pictures show the robot hanging from the ceiling."""
+"""Cameras whose up axis points down: their raw images show the robot hanging from the ceiling."""
 
 MAX_STEPS = 500
 CONTROL_HZ = 80.0  # Five physics steps of 2.5 ms to a control step.
 PRIVILEGED_SIZE = 39  # Two frames of hand, gripper and two object poses (18 each), and the goal (3).
 
 STATE_NAMES = ("hand_x_m", "hand_y_m", "hand_z_m", "gripper_opening_dm")
-"""Hand in the world frame. Meta-World gives the distance of the fingers in units of 10 cm, clipped at 1."""
+"""Hand position in the world frame; distance of the fingers in units of 10 cm, clipped at 1."""
 
 ACTION_NAMES = ("hand_dx_cm", "hand_dy_cm", "hand_dz_cm", "gripper_closing_effort")
-"""How far to move the target that the hand is pulled to, and -1 (open) to 1 (close) for the fingers."""
+"""Displacement of the mocap body that pulls the hand; -1 (open) to 1 (close) for the fingers."""
 
 TASKS = tuple(
     TaskSpec(

@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from simloop.envs.interface import RenderSettings, TaskSpec
 from simloop.envs.registry import resolve_tasks
-from simloop.envs.rendering import draw_test_frame
+from simloop.envs.rendering import render_test_frame
 from simloop.harness.actors.env_actor import EpisodeResult
 from simloop.harness.actors.factories import Factories
 from simloop.harness.adapters.registry import find_adapter
@@ -195,7 +195,7 @@ def collect(
             "--roll-in loads its policy in every env actor, from the disk of this machine. Leave --ray-address out."
         )
     tasks = {task.name: task for task in collection.task_specs()}
-    draw_test_frame(RenderSettings(collection.render.profile, 64, 64))
+    render_test_frame(RenderSettings(collection.render.profile, 64, 64))
     parts = _Parts(out.with_name(f"{out.name}.parts"), collection)
     policy = settings.spec(next(iter(tasks.values())))
     sources = sources or Factories()

@@ -1,6 +1,6 @@
-"""What `simloop.envs.interface` promises, for every registered task: a suite is tested by being registered.
+"""The promises of `simloop.envs.interface`, for every registered task.
 
-Each task is started once; few steps and small pictures keep a task well under a second.
+Each task is made once; few steps and small images keep a task well under a second.
 """
 
 import random
@@ -12,15 +12,15 @@ import pytest
 from simloop.envs import registry
 from simloop.envs.interface import ActionError, CameraError, Env, RenderSettings, StepResult, TaskSpec
 
-# A task of Meta-World or ALOHA starts in half a second. One of LIBERO takes four, so that only one of each kind of
-# scene is started in the fast tests; the others are with -m slow.
+# A task of Meta-World or ALOHA starts in half a second, one of LIBERO in four: the fast tests start only one of each
+# kind of scene.
 FAST_SUITES = ("metaworld", "aloha_sim")
 FAST_TASKS = (
     "pick_up_the_black_bowl_in_the_top_drawer_of_the_wooden_cabinet_and_place_it_on_the_plate",
     "pick_up_the_alphabet_soup_and_place_it_in_the_basket",
     "KITCHEN_SCENE3_turn_on_the_stove_and_put_the_moka_pot_on_it",
 )
-HEIGHT, WIDTH = 48, 64  # Unequal, so that an exchange of the two shows.
+HEIGHT, WIDTH = 48, 64  # Unequal, to detect an exchange of the two.
 STEPS = 2
 
 TASKS = [
@@ -50,7 +50,7 @@ def some_actions(spec: TaskSpec) -> np.ndarray:
 
 
 def play(env: Env, seed: int) -> list[np.ndarray]:
-    """All that a policy or a record can see of a short episode, but for pictures."""
+    """Everything but images that a policy or a record can observe of a short episode."""
     env.reset(seed)
     seen = [env.snapshot(), env.state(), env.privileged()]
     for action in some_actions(env.spec):
@@ -60,7 +60,7 @@ def play(env: Env, seed: int) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_spec_is_complete(task: TaskSpec):
+def test_spec_is_complete(task: TaskSpec):
     assert task.name
     assert task.instruction.strip() == task.instruction != ""
     assert task.max_steps > 0
@@ -71,7 +71,7 @@ def test_the_spec_is_complete(task: TaskSpec):
     assert all(low < high for low, high in zip(task.action_low, task.action_high, strict=True))
 
 
-def test_observations_are_as_the_spec_says(env: Env):
+def test_observations_match_the_spec(env: Env):
     env.reset(0)
     result = env.step(some_actions(env.spec)[0])
     assert isinstance(result, StepResult)
@@ -91,7 +91,7 @@ def test_every_camera_shows_something(env: Env):
         assert image.std() > 5, f"{camera} is of one colour"
 
 
-def test_the_same_seed_gives_the_same_episode_whatever_was_simulated_before(env: Env):
+def test_same_seed_repeats_the_episode_after_other_episodes(env: Env):
     camera = env.spec.cameras[0]
     first = [*play(env, seed=1), env.render(camera)]
     play(env, seed=2)
@@ -107,7 +107,7 @@ def test_different_seeds_give_different_initial_states(env: Env):
     assert len(set(scenes)) == len(scenes)
 
 
-def test_no_global_random_state_is_read_or_changed(env: Env):
+def test_global_random_state_is_neither_read_nor_changed(env: Env):
     seen = []
     for global_seed in (11, 12):
         random.seed(global_seed)
@@ -125,7 +125,7 @@ def test_an_action_changes_the_state(env: Env):
     assert not np.array_equal(env.snapshot(), before)
 
 
-def test_looking_changes_nothing(env: Env):
+def test_rendering_does_not_affect_the_physics(env: Env):
     env.reset(0)
     unseen = [env.snapshot(), *(env.step(action) and env.snapshot() for action in some_actions(env.spec))]
     env.reset(0)
@@ -137,7 +137,7 @@ def test_looking_changes_nothing(env: Env):
     assert all(np.array_equal(a, b) for a, b in zip(unseen, seen, strict=True))
 
 
-def test_what_was_observed_is_not_changed_by_later_steps(env: Env):
+def test_returned_arrays_are_independent_of_later_steps(env: Env):
     env.reset(0)
     camera = env.spec.cameras[0]
     observed = [env.state(), env.privileged(), env.snapshot(), env.render(camera)]
@@ -145,14 +145,14 @@ def test_what_was_observed_is_not_changed_by_later_steps(env: Env):
     later = [env.state(), env.privileged(), env.snapshot(), env.render(camera)]
     assert not any(np.shares_memory(a, b) for a, b in zip(observed, later, strict=True))
     for array in later:
-        array[...] = 0  # Nor does the environment live in what it gave away.
+        array[...] = 0  # Nor does the environment share their memory.
     env.step(some_actions(env.spec)[0])
     env.render(camera)
     assert all(np.array_equal(a, b) for a, b in zip(observed, copies, strict=True))
     assert np.any(env.state())
 
 
-def test_an_action_that_cannot_be_executed_is_refused_and_moves_nothing(env: Env):
+def test_rejects_invalid_actions_without_advancing(env: Env):
     env.reset(0)
     before = env.snapshot()
     good = some_actions(env.spec)[0]
@@ -173,7 +173,7 @@ def test_an_action_that_cannot_be_executed_is_refused_and_moves_nothing(env: Env
     assert np.array_equal(env.snapshot(), before)
 
 
-def test_an_unknown_camera_is_refused_by_name(env: Env):
+def test_rejects_an_unknown_camera_by_name(env: Env):
     env.reset(0)
     with pytest.raises(CameraError, match="'periscope'"):
         env.render("periscope")

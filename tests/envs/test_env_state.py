@@ -1,4 +1,4 @@
-"""Saved states: an episode continues from them as if nothing had happened."""
+"""Episodes continue from saved states bit for bit, in any environment of the task."""
 
 import dataclasses
 import subprocess
@@ -13,7 +13,7 @@ from simloop.envs.env_state import EnvState, StateError
 from simloop.envs.interface import Env, RenderSettings, TaskSpec
 
 FAST_LIBERO = registry.suite("libero").golden_tasks[0]
-STEPS = 30  # Before the state is saved, and after.
+STEPS = 30  # Before and after the state is saved.
 IMAGES = RenderSettings("fast", 48, 64)
 
 
@@ -87,7 +87,7 @@ def test_an_episode_continues_from_a_saved_state_bit_for_bit(make, task: TaskSpe
 
 
 @pytest.mark.parametrize("task", [task for task in TASKS if not task.marks])
-def test_a_state_saved_at_the_start_of_an_episode_restores_it(make, task: TaskSpec):
+def test_restores_the_start_of_an_episode(make, task: TaskSpec):
     env = make(task)
     env.reset(1)
     saved = env.save()
@@ -174,7 +174,7 @@ def test_refuses_a_state_of_another_suite_task_or_version(reach: Env, change: di
     "damage", [lambda content: content[:-200], lambda content: b"", lambda content: b"{}"]
 )
 def test_refuses_damaged_bytes(reach: Env, damage):
-    with pytest.raises(StateError, match="cannot be read .* Save the state again"):
+    with pytest.raises(StateError, match=r"cannot be read .* Save the state again"):
         EnvState.from_bytes(damage(reach.save().to_bytes()))
 
 

@@ -1,4 +1,4 @@
-"""Every suite shows and computes here what it did where its results were checked."""
+"""Every suite reproduces its recorded golden moments."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ from simloop.envs import golden, registry
 from simloop.envs.interface import RenderSettings
 from simloop.harness import doctor
 
-FAST = {"metaworld": 3, "aloha_sim": 2, "libero": 1}  # Golden tasks that the fast tests play.
+FAST = {"metaworld": 3, "aloha_sim": 2, "libero": 1}  # Number of golden tasks in the fast tests.
 
 GOLDEN = [
     pytest.param(
@@ -23,18 +23,18 @@ GOLDEN = [
 
 
 @pytest.mark.parametrize(("suite", "task"), GOLDEN)
-def test_a_golden_task_comes_out_as_kept(suite, task):
+def test_golden_tasks_agree_with_their_records(suite, task):
     compared = list(golden.compare(suite, task))
     assert [found.moment for found in compared] == ["first", "moved"]
     for found in compared:
         assert found.agrees, found
 
 
-def test_every_suite_keeps_golden_tasks_with_their_origin():
+def test_every_suite_records_golden_tasks_with_their_origin():
     for suite in map(registry.suite, registry.suites()):
         assert suite.golden_tasks
-        kept = json.loads((golden._kept(suite) / "golden.json").read_text())
-        assert list(kept["tasks"]) == list(suite.golden_tasks)
+        recorded = json.loads((golden._folder(suite) / "golden.json").read_text())
+        assert list(recorded["tasks"]) == list(suite.golden_tasks)
         assert golden.origin(suite).packages["mujoco"] == "3.3.0"
         assert golden.origin(suite).renderer
 
@@ -49,14 +49,14 @@ def printed(capsys, *suites: str) -> tuple[int, str]:
     return status, capsys.readouterr().out
 
 
-def test_the_doctor_is_content_with_this_machine_and_names_what_draws(capsys, aloha):
+def test_doctor_accepts_this_machine_and_names_its_renderer(capsys, aloha):
     status, text = printed(capsys, "aloha_sim")
     assert status == 0
     assert text.count("state agrees") == 4
     assert golden.origin_here(aloha).renderer in text
 
 
-def test_the_doctor_says_which_version_and_renderer_differ_where_pictures_do(capsys, monkeypatch, aloha):
+def test_doctor_names_differing_versions_and_renderers(capsys, monkeypatch, aloha):
     monkeypatch.setattr(golden, "RENDER", RenderSettings("fast", 128, 128))  # Without shadows.
     here = golden.origin_here(aloha)
     there = dataclasses.replace(here, packages={**here.packages, "mujoco": "3.2.3"}, renderer="a GPU")
@@ -68,24 +68,24 @@ def test_the_doctor_says_which_version_and_renderer_differ_where_pictures_do(cap
     assert "FAIL" in text
 
 
-def test_the_doctor_notices_physics_that_differ(capsys, monkeypatch):
-    monkeypatch.setattr(golden, "REACH", 0.21)
+def test_doctor_detects_different_physics(capsys, monkeypatch):
+    monkeypatch.setattr(golden, "ACTION_SCALE", 0.21)
     status, text = printed(capsys, "aloha_sim")
     assert status == 1
     assert "robot's state differs" in text
     assert "first" in text
 
 
-def test_a_suite_that_is_not_there_is_answered_with_the_command_that_installs_it(capsys, monkeypatch, aloha):
+def test_doctor_prints_the_command_that_installs_a_missing_suite(capsys, monkeypatch, aloha):
     monkeypatch.setattr(type(aloha), "packages", ("gym-aloha-of-another-world",))
     status, text = printed(capsys, "aloha_sim")
     assert status == 1
     assert "gym-aloha-of-another-world cannot be found. Install it with: scripts/setup aloha" in text
 
 
-def test_pictures_are_small():
+def test_golden_images_are_small():
     for suite in map(registry.suite, registry.suites()):
-        files = [file for file in golden._kept(suite).iterdir() if file.name.endswith(".png")]
+        files = [file for file in golden._folder(suite).iterdir() if file.name.endswith(".png")]
         assert len(files) == 2 * len(suite.golden_tasks)
         assert sum(len(file.read_bytes()) for file in files) < 300_000
     assert np.asarray(golden.RENDER.height) <= 128

@@ -1,4 +1,4 @@
-"""The checks that every suite shares."""
+"""Validation of actions."""
 
 import dataclasses
 
@@ -17,13 +17,13 @@ SPEC = dataclasses.replace(
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_bounds_belong_to_the_range_in_either_precision(dtype):
+def test_accepts_the_bounds_in_both_precisions(dtype):
     check_action(SPEC, np.array(SPEC.action_low, dtype))
     check_action(SPEC, np.array(SPEC.action_high, dtype))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_next_number_beyond_a_bound_is_refused(dtype):
+def test_rejects_the_next_number_beyond_a_bound(dtype):
     beyond = np.array([0.0, np.nextafter(dtype(1), dtype(2))], dtype)
     with pytest.raises(ActionError, match=r"takes hand in \[0, 1\]"):
         check_action(SPEC, beyond)

@@ -1,4 +1,4 @@
-"""Which OpenGL is used, and that pictures come out as they should."""
+"""Selection of OpenGL and correctness of rendered images."""
 
 import importlib
 import os
@@ -15,14 +15,14 @@ from simloop.envs.rendering import (
     Renderer,
     RenderingError,
     choose_backend,
-    draw_test_frame,
     gl_environment,
+    render_test_frame,
     renderer_name,
 )
 
 SMALL = RenderSettings("fast", 24, 40)
 
-# A white ball left of and above the middle, before black.
+# A white ball left of and above the middle, on black.
 BALL = """
 <mujoco>
   <asset><material name="white" rgba="1 1 1 1" emission="1"/></asset>
@@ -55,41 +55,41 @@ def scene(xml: str = BALL) -> tuple[mujoco.MjModel, mujoco.MjData]:
         ("off", {"libEGL.so.1", "libOpenGL.so.0"}, None),
     ],
 )
-def test_mujoco_gl_is_respected_and_egl_is_preferred(requested, loadable, chosen):
+def test_respects_mujoco_gl_and_prefers_egl(requested, loadable, chosen):
     assert choose_backend(requested, loadable.__contains__) == chosen
 
 
-def test_an_unknown_backend_is_refused():
+def test_rejects_an_unknown_backend():
     with pytest.raises(RenderingError, match=r"'vulkan'; it can be egl, osmesa, glfw or disable"):
         choose_backend("vulkan")
 
 
-def test_a_machine_without_opengl_is_told_what_to_install(monkeypatch):
+def test_error_without_opengl_names_the_packages_to_install(monkeypatch):
     monkeypatch.setattr(rendering, "GL_BACKEND", None)
     monkeypatch.delenv("MUJOCO_GL", raising=False)
     with pytest.raises(RenderingError, match="libegl1 libopengl0 libegl-mesa0 libgl1-mesa-dri"):
-        draw_test_frame(SMALL)
+        render_test_frame(SMALL)
     assert gl_environment() == {}
     renderer_name.cache_clear()
     assert renderer_name().startswith("none")
     renderer_name.cache_clear()
 
 
-def test_the_test_frame_is_red_above_blue_and_names_what_drew_it():
-    frame = draw_test_frame(SMALL)
+def test_test_frame_is_red_above_blue_and_names_its_renderer():
+    frame = render_test_frame(SMALL)
     assert frame.image.shape == (24, 40, 3)
     assert frame.backend == rendering.GL_BACKEND == gl_environment()["MUJOCO_GL"]
     assert frame.gl_renderer == renderer_name()
     assert len(frame.gl_renderer.split(" / ")) == 3
 
 
-def test_a_frame_that_is_drawn_wrongly_is_noticed(monkeypatch):
+def test_detects_a_wrong_test_frame(monkeypatch):
     monkeypatch.setattr(Renderer, "render", lambda *_: np.zeros((24, 40, 3), np.uint8))
     with pytest.raises(RenderingError, match=r"came out as RGB \[0, 0, 0\] above \[0, 0, 0\]"):
-        draw_test_frame(SMALL)
+        render_test_frame(SMALL)
 
 
-def test_pictures_have_left_on_the_left_and_up_above():
+def test_images_are_neither_mirrored_nor_upside_down():
     model, data = scene()
     renderer = Renderer(model, SMALL)
     rows, columns = np.nonzero(renderer.render(data, "front").min(axis=2) > 200)
@@ -98,7 +98,7 @@ def test_pictures_have_left_on_the_left_and_up_above():
     renderer.close()
 
 
-def test_a_camera_that_is_mounted_upside_down_is_turned_upright():
+def test_rotates_images_of_upside_down_cameras():
     model, data = scene()
     renderer = Renderer(model, SMALL, upside_down=frozenset({"turned"}))
     front, turned = (renderer.render(data, camera).astype(int) for camera in ("front", "turned"))
@@ -109,7 +109,7 @@ def test_a_camera_that_is_mounted_upside_down_is_turned_upright():
     raw.close()
 
 
-def test_renderers_of_one_process_do_not_disturb_each_other():
+def test_renderers_of_one_process_are_independent():
     model, data = scene()
     one = Renderer(model, SMALL)
     alone = one.render(data, "front")
@@ -120,7 +120,7 @@ def test_renderers_of_one_process_do_not_disturb_each_other():
     one.close()
 
 
-def test_the_official_profile_draws_as_mujoco_does(monkeypatch):
+def test_official_profile_equals_the_renderer_of_mujoco(monkeypatch):
     backend = importlib.import_module(f"mujoco.{rendering.GL_BACKEND}")
     monkeypatch.setattr(mujoco.gl_context, "GLContext", backend.GLContext)
     model, data = scene()
@@ -132,7 +132,7 @@ def test_the_official_profile_draws_as_mujoco_does(monkeypatch):
         assert np.array_equal(ours, reference.render())
 
 
-def test_the_fast_profile_smooths_no_edges():
+def test_fast_profile_disables_antialiasing():
     model, data = scene()
     shades = {}
     for profile in ("fast", "official"):
@@ -144,7 +144,7 @@ def test_the_fast_profile_smooths_no_edges():
     assert shades["official"] > 2
 
 
-def test_a_closed_renderer_says_so_and_may_be_closed_again():
+def test_closed_renderer_raises_and_may_be_closed_again():
     model, data = scene()
     renderer = Renderer(model, SMALL)
     renderer.close()
@@ -153,7 +153,7 @@ def test_a_closed_renderer_says_so_and_may_be_closed_again():
         renderer.render(data, "front")
 
 
-def test_a_renderer_that_nobody_closed_leaves_a_clean_exit():
+def test_open_renderer_does_not_disturb_the_exit():
     program = """
 import mujoco
 from simloop.envs import rendering
@@ -166,7 +166,7 @@ kept = rendering.Renderer(model, RenderSettings("fast", 24, 40))
 
 
 @pytest.mark.skipif(rendering.available("osmesa"), reason="needs a machine without OSMesa")
-def test_a_backend_that_was_asked_for_and_is_not_there_is_explained():
+def test_explains_a_requested_backend_that_is_missing():
     finished = subprocess.run(
         [sys.executable, "-c", "import simloop.envs.rendering"],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""The suite `aloha_sim` beside gym-aloha itself: the same numbers and pictures, without what it does on the side."""
+"""The suite `aloha_sim` compared with gym-aloha: equal numbers and images, without its side effects."""
 
 import simloop.envs.rendering  # isort: skip  # noqa: F401
 
@@ -27,7 +27,7 @@ def reaching_actions(env, steps: int = 8) -> np.ndarray:
     return np.clip(moved, env.spec.action_low, env.spec.action_high)
 
 
-def test_states_rewards_and_pictures_are_those_of_gym_aloha(env):
+def test_states_rewards_and_images_equal_those_of_gym_aloha(env):
     import gym_aloha  # noqa: F401
 
     original = gymnasium.make(GYM_IDS[env.spec.name], obs_type="pixels_agent_pos").unwrapped
@@ -42,18 +42,18 @@ def test_states_rewards_and_pictures_are_those_of_gym_aloha(env):
     np.testing.assert_array_equal(env.render("top"), observation["pixels"]["top"])
 
 
-def test_initial_states_leave_the_global_of_the_module_alone(env):
+def test_reset_leaves_the_global_pose_of_gym_aloha_unchanged(env):
     before = list(sim.BOX_POSE)
     env.reset(3)
     env.reset(4)
     assert list(map(np.shape, sim.BOX_POSE)) == list(map(np.shape, before))
 
 
-def test_nothing_is_drawn_unless_asked_for(env, monkeypatch):
+def test_stepping_does_not_render(env, monkeypatch):
     from dm_control.mujoco import Physics
 
     def refuse(*_, **__):
-        raise AssertionError("a camera was drawn")
+        raise AssertionError("a camera was rendered")
 
     monkeypatch.setattr(Physics, "render", refuse)
     env.reset(0)
@@ -61,7 +61,7 @@ def test_nothing_is_drawn_unless_asked_for(env, monkeypatch):
     assert env._renderer is None
 
 
-def test_the_cube_in_the_left_gripper_above_the_table_is_success_and_beside_it_is_none():
+def test_success_is_the_cube_in_the_left_gripper_above_the_table():
     env = registry.suite("aloha_sim").make("transfer_cube", RenderSettings("fast", 48, 64))
     env.reset(0)
     hold = env.state().clip(env.spec.action_low, env.spec.action_high)
@@ -77,10 +77,10 @@ def test_the_cube_in_the_left_gripper_above_the_table_is_success_and_beside_it_i
     env.close()
 
 
-def test_a_simulation_that_lost_its_physics_says_so(env):
+def test_unstable_physics_raises_an_error(env):
     env.reset(0)
     env._sim.physics.data.qvel[:] = np.nan
-    with pytest.raises(SimulationError, match="lost the physics at step 1"):
+    with pytest.raises(SimulationError, match="physics became unstable at step 1"):
         env.step(env.state().clip(env.spec.action_low, env.spec.action_high))
     env.reset(0)
     assert np.all(np.isfinite(env.snapshot()))

@@ -1,4 +1,4 @@
-"""The recorded initial states: those of the benchmark, read without running anything that is in them."""
+"""Recorded initial states equal those of the benchmark and are read without executing code."""
 
 import shutil
 from importlib import resources
@@ -20,7 +20,7 @@ def test_every_task_has_fifty_states_with_the_published_hash():
 
 @pytest.fixture
 def copied(tmp_path, monkeypatch):
-    """The package's files, where they may be changed."""
+    """A copy of the package's files that may be changed."""
     name = LIBERO_GOAL[0]
     file = tmp_path / "init_files" / "libero_goal" / f"{name}.pruned_init.npz"
     file.parent.mkdir(parents=True)
@@ -31,7 +31,7 @@ def copied(tmp_path, monkeypatch):
     return name, file
 
 
-def test_states_that_differ_in_one_number_are_refused(copied):
+def test_rejects_states_that_differ_in_one_number(copied):
     name, file = copied
     states = np.load(file)["states"]
     initial_states(name)
@@ -43,14 +43,14 @@ def test_states_that_differ_in_one_number_are_refused(copied):
         initial_states(name)
 
 
-def test_pickled_objects_are_refused_without_being_opened(copied):
+def test_rejects_pickled_objects_without_opening_them(copied):
     name, file = copied
     np.savez(file, states=np.array([{"a": 1}], object))
     with pytest.raises(InitialStatesError, match="cannot be read"):
         initial_states(name)
 
 
-def test_states_that_are_not_there_are_said_to_be_missing(copied):
+def test_reports_missing_states(copied):
     name, file = copied
     file.unlink()
     with pytest.raises(InitialStatesError, match="scripts/setup libero"):

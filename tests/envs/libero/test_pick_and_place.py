@@ -1,4 +1,4 @@
-"""Actions alone solve tasks of LIBERO, and LIBERO says so with the last of them and not before."""
+"""Actions alone solve tasks of LIBERO, and success is reported with the last of them only."""
 
 import numpy as np
 import pytest
@@ -20,9 +20,7 @@ SOLVED = [
 
 
 @pytest.mark.parametrize(("task", "state", "grip"), SOLVED)
-def test_a_thing_that_is_carried_into_the_basket_is_success_and_one_that_is_dropped_before_is_none(
-    task, state, grip
-):
+def test_success_requires_the_object_to_be_released_in_the_basket(task, state, grip):
     env = registry.suite("libero").make(task, RenderSettings("fast", 64, 64))
     actions = pick_and_place(env, state, grip)
 
@@ -31,8 +29,8 @@ def test_a_thing_that_is_carried_into_the_basket_is_success_and_one_that_is_drop
     assert successes == [False] * (len(actions) - 1) + [True]
 
     env.reset(state)
-    for action in actions[: len(actions) // 2]:  # Above the table, the thing in hand ...
+    for action in actions[: len(actions) // 2]:  # Above the table, the object in hand ...
         env.step(action)
     dropping = np.array([0.0] * 6 + [-1.0])
-    assert not any(env.step(dropping).success for _ in range(30))  # ... which is let go there.
+    assert not any(env.step(dropping).success for _ in range(30))  # ... which is released there.
     env.close()

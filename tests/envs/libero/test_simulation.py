@@ -1,4 +1,4 @@
-"""The suite `libero` beside LIBERO itself: the same numbers and pictures, in a tenth of the time."""
+"""The suite `libero` compared with LIBERO: equal numbers and images, in a tenth of the time."""
 
 import subprocess
 import sys
@@ -36,19 +36,19 @@ def play(env, state: int, actions: np.ndarray) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("task", [pytest.param(task, marks=pytest.mark.slow) for task in COMPARED])
-def test_states_and_pictures_are_those_of_libero_to_the_last_bit(task):
+def test_states_and_images_equal_those_of_libero_bit_for_bit(task):
     import mujoco
     from libero.libero.envs import OffScreenRenderEnv
 
     from simloop.envs.libero.package import BDDL_FILES
 
     env, actions, state = make(task), some_actions(), 3
-    play(env, 1, actions)  # So that the episode compared does not start in a fresh simulation.
+    play(env, 1, actions)  # The compared episode is not the first of its simulation.
     ours = play(env, state, actions)
     bddl = BDDL_FILES / GROUP_OF_TASK[task] / f"{task}.bddl"
     original = OffScreenRenderEnv(bddl_file_name=str(bddl), camera_heights=256, camera_widths=256)
     original.seed(7)
-    original.env.reset()  # The wrapper's own would hide every exception.
+    original.env.reset()  # The reset of the wrapper hides exceptions.
     original.set_init_state(env._initial_states[state])
     for action in (*[[0] * 6 + [-1]] * 10, *actions):
         observation, *_ = original.step(action)
@@ -64,7 +64,7 @@ def test_states_and_pictures_are_those_of_libero_to_the_last_bit(task):
     original.close()
 
 
-def test_an_episode_does_not_depend_on_those_before_it_nor_on_the_process():
+def test_episodes_are_independent_of_earlier_ones():
     actions, task = some_actions(), STOVE
     env = make(task, RenderSettings("fast", 64, 64))
     model = env._sim.mujoco_model
@@ -73,7 +73,7 @@ def test_an_episode_does_not_depend_on_those_before_it_nor_on_the_process():
     knob = model.jnt_qposadr[model.joint("flat_stove_1_knob_joint").id] if _has_knob(model) else None
     for action in some_actions(20):
         if knob is not None:
-            env._sim.mujoco_data.qpos[knob] = 1.0  # Switched on, which shows the flame.
+            env._sim.mujoco_data.qpos[knob] = 1.0  # Switched on, so that the flame is visible.
         env.step(action)
     again = [*play(env, 2, actions), env.render("agentview"), model.site_rgba.copy()]
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
@@ -84,7 +84,7 @@ def _has_knob(model) -> bool:
     return any("knob" in model.joint(i).name for i in range(model.njnt))
 
 
-def test_all_recorded_states_are_played_in_their_order_and_then_again():
+def test_seeds_select_recorded_states_in_order_and_wrap_around():
     env = make(LIBERO_OBJECT[0], RenderSettings("fast", 64, 64))
     states = {}
     for seed in (0, 49, 50, 99):
@@ -96,7 +96,7 @@ def test_all_recorded_states_are_played_in_their_order_and_then_again():
     env.close()
 
 
-def test_a_thing_that_is_put_where_it_belongs_is_success_and_elsewhere_is_none():
+def test_success_is_the_object_in_its_target():
     env = make(LIBERO_OBJECT[0], RenderSettings("fast", 64, 64))
     env.reset(0)
     still = np.array([0.0] * 6 + [-1.0])
@@ -111,7 +111,7 @@ def test_a_thing_that_is_put_where_it_belongs_is_success_and_elsewhere_is_none()
     env.close()
 
 
-def test_importing_asks_nothing_and_writes_nothing(tmp_path):
+def test_importing_neither_prompts_nor_writes(tmp_path):
     program = (
         "from simloop.envs import registry\nfrom simloop.envs.interface import RenderSettings\nimport simloop.envs.libero.package as package\n"
         "print(len(package.PROBLEMS))"

@@ -1,4 +1,4 @@
-"""Meta-World as simloop runs it, compared with Meta-World as its authors run it."""
+"""The suite `metaworld` compared with Meta-World itself."""
 
 import pickle
 import subprocess
@@ -32,7 +32,7 @@ def reach():
 
 
 def own_simulation(name: str, random_vector: np.ndarray) -> metaworld.SawyerXYZEnv:
-    """The task as `metaworld.MT1` would set it, with a random vector that is given."""
+    """The task as `metaworld.MT1` sets it, with a given random vector."""
     env_class = metaworld.ALL_V3_ENVIRONMENTS[name]
     sim = env_class()
     data = {"rand_vec": random_vector, "env_cls": env_class, "partially_observable": False}
@@ -40,7 +40,7 @@ def own_simulation(name: str, random_vector: np.ndarray) -> metaworld.SawyerXYZE
     return sim
 
 
-def test_the_tables_name_the_tasks_of_the_package_in_its_order():
+def test_tables_list_the_tasks_of_the_package_in_its_order():
     assert GROUPS["MT50"] == tuple(metaworld.ALL_V3_ENVIRONMENTS) == tuple(spec.name for spec in TASKS)
     assert tuple(metaworld.env_dict.MT10_V3) == MT10
 
@@ -60,11 +60,11 @@ def test_every_task_has_one_difficulty():
         for name in GROUPS["MT50"]
     ],
 )
-def test_an_episode_is_metaworlds_own_given_the_same_random_vector(name):
+def test_episodes_equal_those_of_metaworld_given_the_random_vector(name):
     env = make(name)
     env.reset(1)
     env.step(np.ones(4))
-    env.reset(0)  # Not the first episode, so that remains of an earlier one would show.
+    env.reset(0)  # Not the first episode, to detect remains of an earlier one.
     sim = own_simulation(name, env._sim._last_rand_vec.copy())
     observation, _ = sim.reset()
     assert np.array_equal(env.privileged(), observation)
@@ -116,7 +116,7 @@ def test_a_control_step_is_an_80th_of_a_second(reach):
     assert reach._sim.data.time - before == pytest.approx(1 / reach.spec.control_hz)
 
 
-def test_the_first_picture_shows_the_scene_that_the_first_step_starts_from():
+def test_first_image_shows_the_scene_of_the_first_step():
     env = make("window-close-v3")
     env.reset(0)
     shown = env._sim.data.xpos.copy()
@@ -125,7 +125,7 @@ def test_the_first_picture_shows_the_scene_that_the_first_step_starts_from():
     env.close()
 
 
-def test_cameras_are_those_of_the_scene_and_upside_down_ones_are_known(reach):
+def test_cameras_are_complete_and_upside_down_ones_are_known(reach):
     model, data = reach._sim.model, reach._sim.data
     assert {model.camera(i).name for i in range(model.ncam)} == set(CAMERAS)
     up_axes = {name: data.camera(name).xmat.reshape(3, 3)[:, 1] for name in CAMERAS}
@@ -133,7 +133,7 @@ def test_cameras_are_those_of_the_scene_and_upside_down_ones_are_known(reach):
 
 
 @pytest.mark.parametrize("camera", ["corner", "corner2", "corner3", "corner4"])
-def test_a_hand_that_rises_rises_in_the_picture(reach, camera):
+def test_a_rising_hand_rises_in_the_image(reach, camera):
     def finger_row() -> float:
         image = reach.render(camera).astype(int)
         rows, _ = np.nonzero((image[..., 0] < 60) & (image[..., 1] > 120) & (image[..., 2] > 120))  # Cyan.
@@ -147,7 +147,7 @@ def test_a_hand_that_rises_rises_in_the_picture(reach, camera):
     assert finger_row() < low - 2
 
 
-def test_the_official_profile_adds_shadows_and_smooth_edges_and_shows_the_same_scene():
+def test_official_profile_shows_the_same_scene_with_shadows_and_smooth_edges():
     images = {}
     for profile in ("fast", "official"):
         env = make("reach-v3", RenderSettings(profile, 64, 64))
@@ -158,7 +158,7 @@ def test_the_official_profile_adds_shadows_and_smooth_edges_and_shows_the_same_s
     assert 1 < difference < 30
 
 
-def test_a_state_that_cannot_be_integrated_is_an_error(reach, tmp_path, monkeypatch):
+def test_unstable_physics_raises_an_error(reach, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # MuJoCo writes its warning to a file in the working directory.
     reach.reset(0)
     reach._sim.data.qvel[:] = np.nan
@@ -168,7 +168,7 @@ def test_a_state_that_cannot_be_integrated_is_an_error(reach, tmp_path, monkeypa
     reach.step(np.zeros(4))
 
 
-def test_calls_before_the_first_reset_say_what_to_do():
+def test_calls_before_the_first_reset_raise_with_advice():
     env = make("reach-v3")
     for call in (
         env.state,
@@ -182,7 +182,7 @@ def test_calls_before_the_first_reset_say_what_to_do():
     env.close()
 
 
-def test_calls_after_close_say_what_to_do():
+def test_calls_after_close_raise_with_advice():
     env = make("reach-v3")
     env.reset(0)
     env.close()
@@ -196,7 +196,7 @@ def test_calls_after_close_say_what_to_do():
             call()
 
 
-def test_an_episode_is_not_played_beyond_its_step_limit(reach):
+def test_rejects_steps_beyond_the_step_limit(reach):
     reach.reset(0)
     for _ in range(reach.spec.max_steps):
         reach.step(np.zeros(4))

@@ -1,1 +1,0 @@
-"""Drawings of the models, made from what the models themselves do."""
