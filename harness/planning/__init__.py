@@ -1,1 +1,1 @@
-"""What is run: experiments, protocols, seeds, and the ordered plan of episodes."""
+"""Experiments, protocols, seeds, and the ordered plan of episodes."""

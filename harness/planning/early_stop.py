@@ -1,4 +1,4 @@
-"""Whether a run's question is answered, asked after every episode."""
+"""Early stopping of a run that compares two policies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from simloop.results.statistics.sequential import StoppingRule
 
 
 class EarlyStop:
-    """Do the two policies of a plan differ? It answers from the ledger alone, in the order of the plan."""
+    """Decide after each episode whether a run may stop, from the ledger alone and in the order of the plan."""
 
     def __init__(self, rule: StoppingRule, plan: Plan, policies: tuple[str, str]):
         self._rule = rule
@@ -21,7 +21,7 @@ class EarlyStop:
         self._protocol = plan.protocol.label
 
     def answered(self, done: Mapping[EpisodeKey, EpisodeRecord]) -> bool:
-        """Whether more episodes would change nothing."""
+        """Whether the rule has decided, so that further episodes would change nothing."""
 
         def outcome(policy: str, task: str, episode: int) -> Outcome | None:
             record = done.get((policy, self._suite, self._protocol, task, episode))

@@ -1,4 +1,4 @@
-"""What is to be run: a suite, tasks, policies, how often, under which rules."""
+"""Experiments: suite, tasks, policies, number of episodes and protocol of a run."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from simloop.results.statistics.sequential import StoppingRule
 
 
 class ExperimentError(SimloopError):
-    """An experiment that cannot be run as it is written."""
+    """Raised for an experiment that cannot be run."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything that decides the results of a run; where and how fast it runs is not part of it."""
+    """Everything that determines the results of a run. Machines and processes are not part of it."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -37,23 +37,23 @@ class Experiment:
     tasks: tuple[str, ...]
     """Task names or names of groups."""
     policies: tuple[str, ...]
-    """Policy names, or PRESET@FOLDER for a preset with the weights of a checkpoint."""
+    """Policies as on the command line: `[NAME=]POLICY[@FOLDER]`."""
     episodes: int
     """Episodes per task and policy."""
     seed: int = 0
-    """Root of all initial states and of all noise."""
+    """Root seed of all initial states and all noise."""
     protocol: Protocol = field(default_factory=lambda: named_protocol("metaworld"))
     batch_size: int = 4
-    """Rows of every call of a policy worker, unused ones padded. Fixed for a run, because answers of
-    programs for other numbers of rows differ by rounding."""
+    """Rows of every call of a policy worker, padded if fewer queries wait. Fixed for a run, because programs compiled
+    for other batch sizes round differently."""
     limit: int | None = None
-    """Play only the first episodes of each policy: to see whether an experiment works, not to measure."""
+    """Play only the first episodes of each policy, to try an experiment out."""
     stopping: StoppingRule | None = None
-    """With a rule, tasks are mixed, two policies play pair by pair, and the run ends when the rule has decided
-    whether they differ."""
+    """Stop once this rule has decided whether the two policies differ. Tasks are then interleaved, and each (task,
+    episode) is played by both policies in turn."""
 
     def __post_init__(self) -> None:
-        """Refuse what no plan can be made of."""
+        """Raise `ExperimentError` for values that cannot be planned."""
         if self.episodes < 1:
             raise ExperimentError(f"--episodes must be at least 1; got {self.episodes}.")
         if self.limit is not None and self.limit < 1:
@@ -82,7 +82,7 @@ class Experiment:
             )
 
     def task_specs(self) -> list[TaskSpec]:
-        """The tasks, groups resolved.
+        """The tasks, with groups resolved.
 
         Raises:
           simloop.envs.registry.UnknownNameError: If the suite or a task does not exist.
@@ -119,7 +119,7 @@ class Experiment:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """The experiment as plain JSON values."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     def identity(self) -> dict[str, Any]:
@@ -131,21 +131,21 @@ class Experiment:
 
     @property
     def short_hash(self) -> str:
-        """Eight characters that tell experiments of one name apart."""
+        """First eight hexadecimal digits of a hash of `identity`."""
         return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:8]
 
 
 def with_checkpoint(experiment: Experiment, folder: Path) -> Experiment:
-    """The experiment with the weights of a checkpoint for its only policy that has none.
+    """Add a checkpoint folder to the one policy of an experiment that has none.
 
     Raises:
-      ExperimentError: If it is not clear which policy is meant.
+      ExperimentError: If not exactly one policy lacks a checkpoint.
     """
     bare = list(filter(takes_checkpoint, experiment.policies))
     if len(bare) != 1:
         raise ExperimentError(
             f"--checkpoint names the weights of one policy; the experiment has {len(bare)} that could be meant "
-            f"({', '.join(bare) or 'none'}). Say PRESET@FOLDER after --policies."
+            f"({', '.join(bare) or 'none'}). Write PRESET@FOLDER after --policies."
         )
     policies = tuple(f"{name}@{folder}" if name == bare[0] else name for name in experiment.policies)
     return dataclasses.replace(experiment, policies=policies)
@@ -155,10 +155,10 @@ _ADAPTER = TypeAdapter(Experiment)
 
 
 def experiment_from_json(text: str, where: str) -> Experiment:
-    """Read an experiment back; unknown keys are refused. `bucket` is what `batch_size` was called up to version 0.1.
+    """Parse an experiment. `bucket` is accepted for `batch_size`, as written by version 0.1.
 
     Raises:
-      ExperimentError: If the text is no experiment, naming the place and what is wrong with it.
+      ExperimentError: If the text is no experiment or has unknown keys; `where` names it in the message.
     """
     try:
         content = json.loads(text)

@@ -1,8 +1,7 @@
-"""Perturbations: what is disturbed between a simulator and a policy, to see how much of it the policy bears.
+"""Perturbations of observations and actions, to measure how robust a policy is.
 
-Pictures and states are disturbed on their way to the policy, actions on their way to the robot; the scene itself, and
-the videos, stay as they are. Every draw derives from the key of the episode, so a disturbed run does not depend on who
-played it either, and all policies meet the same disturbance.
+Images and states are perturbed on their way to the policy, actions on their way to the robot. The scene and the videos
+are not. All noise derives from the key of the episode, so it is equal for all policies and in every order of play.
 
 Axis letters: h image height, w image width, a action size.
 """
@@ -23,38 +22,38 @@ from simloop.results.records.perturbation_kinds import KINDS, written
 
 
 class PerturbationError(SimloopError):
-    """A perturbation that there is not."""
+    """Raised for an unknown kind of perturbation, or a strength outside (0, 1]."""
 
 
 @dataclass(frozen=True)
 class Perturbation:
-    """One kind of disturbance (`simloop.results.records.perturbation_kinds.KINDS`) at one strength; part of the protocol.
+    """One kind of perturbation (`results.records.perturbation_kinds.KINDS`) at one strength; part of a protocol.
 
     Raises:
-      PerturbationError: If there is no such kind, or the strength is not in (0, 1].
+      PerturbationError: If the kind is unknown, or the strength is not in (0, 1].
     """
 
     kind: str
     strength: float
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be done."""
+        """Raise `PerturbationError` for unknown kinds and strengths."""
         if self.kind not in KINDS:
             raise PerturbationError(
                 f"There is no perturbation {self.kind!r}; there are {', '.join(KINDS)} (simloop list perturbations)."
             )
         if not 0 < self.strength <= 1:
             raise PerturbationError(
-                f"The strength of {self.kind} lies in (0, 1]; got {self.strength:g}. The undisturbed arm of a curve is "
-                "a run without --perturb."
+                f"The strength of {self.kind} lies in (0, 1]; got {self.strength:g}. Leave out --perturb for the "
+                "unperturbed runs of a curve."
             )
 
     @classmethod
     def parse(cls, text: str) -> Perturbation:
-        """Read `KIND=STRENGTH`, such as `camera-noise=0.1`.
+        """Parse `KIND=STRENGTH`, such as `camera-noise=0.1`.
 
         Raises:
-          PerturbationError: If the text says no perturbation.
+          PerturbationError: If the text is not of this form, or the values are not valid.
         """
         kind, _, strength = text.partition("=")
         try:
@@ -65,12 +64,12 @@ class Perturbation:
             ) from None
 
     def __str__(self) -> str:
-        """As on the command line."""
+        """`KIND=STRENGTH`, as `parse` reads it."""
         return written(self.kind, self.strength)
 
 
 class Perturber:
-    """What a perturbation does in one episode. It remembers the last action, so every episode has its own."""
+    """Apply a perturbation in one episode. It holds the last executed action, so every episode needs its own."""
 
     def __init__(self, perturbation: Perturbation | None, episode_key: int):
         self._kind = perturbation.kind if perturbation else ""
@@ -79,17 +78,17 @@ class Perturber:
         self._last: np.ndarray | None = None
 
     def query(self, query: Query, index: int) -> Query:
-        """What the policy is asked in place of query number `index`."""
+        """Perturb the images and states of query `index`."""
         match self._kind:
             case "camera-noise":
-                seen = {name: self._noisy(image, index, name) for name, image in query.images.items()}
-                return dataclasses.replace(query, images=seen)
+                images = {name: self._noisy(image, index, name) for name, image in query.images.items()}
+                return dataclasses.replace(query, images=images)
             case "camera-dark":
-                seen = {
+                images = {
                     name: np.rint((1 - self._strength) * image).astype(np.uint8)
                     for name, image in query.images.items()
                 }
-                return dataclasses.replace(query, images=seen)
+                return dataclasses.replace(query, images=images)
             case "state-noise":
                 state = self._generator(index, "state").standard_normal(query.state.shape, np.float32)
                 privileged = query.privileged
@@ -103,7 +102,7 @@ class Perturber:
                 return query
 
     def action(self, task: TaskSpec, action: Float32[np.ndarray, "a"], step: int) -> Float32[np.ndarray, "a"]:
-        """What the robot executes at a step, 0 being the first, in place of an action; within the task's bounds."""
+        """Perturb the action of a control step (0-based); the result lies within the task's bounds."""
         if self._kind == "action-noise":
             low, high = np.asarray(task.action_low, np.float32), np.asarray(task.action_high, np.float32)
             noise = self._generator(step, "action").standard_normal(action.shape, np.float32)
@@ -120,8 +119,8 @@ class Perturber:
         noise = self._generator(index, camera).standard_normal(image.shape, np.float32)
         return np.clip(np.rint(image + np.float32(255 * self._strength) * noise), 0, 255).astype(np.uint8)
 
-    def _generator(self, index: int, what: str) -> np.random.Generator:
-        """Draws of one moment and one thing; the strength has no part in it, so that curves are smooth."""
+    def _generator(self, index: int, quantity: str) -> np.random.Generator:
+        """Generator of one quantity at one index; independent of the strength, so that curves are smooth."""
         return np.random.Generator(
-            np.random.PCG64(derive("perturbation", self._kind, self._key, index, what, bits=64))
+            np.random.PCG64(derive("perturbation", self._kind, self._key, index, quantity, bits=64))
         )

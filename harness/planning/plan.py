@@ -1,4 +1,4 @@
-"""From an experiment to the ordered list of its episodes: pure, and the same for 1 or 100 workers."""
+"""The ordered episodes of an experiment, a pure function of it: equal for any number of processes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from functools import cached_property
 
 from simloop.envs.interface import TaskSpec
 from simloop.harness.planning.protocol import Protocol
-from simloop.harness.planning.seeding import episode_key, episode_seed, place_in_round
+from simloop.harness.planning.seeding import episode_key, episode_seed, order_in_round
 from simloop.results.records.records import EpisodeKey
 
 
 @dataclass(frozen=True)
 class EpisodeSpec:
-    """One attempt at one task by one policy, fixed before anything runs."""
+    """One episode of one policy on one task, fixed before the run starts."""
 
     policy: str
     suite: str
@@ -27,17 +27,17 @@ class EpisodeSpec:
     seed: int
     """Seed of the initial state."""
     key: int
-    """64-bit key from which the policy's noise is derived."""
+    """64-bit key of the policy's noise."""
 
     @property
     def id(self) -> EpisodeKey:
-        """The key under which the episode is counted."""
+        """Key of the episode in the ledger."""
         return (self.policy, self.suite, self.protocol, self.task, self.episode)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All episodes of a run, in the order in which they are asked for."""
+    """All episodes of a run, in the order in which they are scheduled."""
 
     protocol: Protocol
     episodes: tuple[EpisodeSpec, ...]
@@ -46,13 +46,13 @@ class Plan:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the rules and of every episode in its order."""
+        """Hash of the protocol and of all episodes in order."""
         content = [dataclasses.asdict(self.protocol), [dataclasses.asdict(e) for e in self.episodes]]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
     def pairs(self) -> tuple[tuple[str, int], ...]:
-        """(task, episode) of every episode, whoever plays it, in order of first appearance."""
+        """Distinct (task, episode) over all policies, in order of first appearance."""
         return tuple(dict.fromkeys((spec.task, spec.episode) for spec in self.episodes))
 
 
@@ -66,16 +66,16 @@ def make_plan(
     interleaved_pairs: int | None = None,
     limit: int | None = None,
 ) -> Plan:
-    """Every policy on every task, `episodes` times; episode i starts alike for all policies.
+    """Plan `episodes` episodes of every policy on every task; episode i has the same initial state for all policies.
 
-    Policy by policy and task by task; or, for runs that may stop early, at most `interleaved_pairs`
-    (task, episode) mixed, each played by all policies in turn: every task once in an order drawn from the
-    seed, then every task again, so that a run that stops has not seen the first tasks alone.
+    Where a task comes with recorded initial states, episode i starts from state i, as in published evaluations, and
+    the seed determines the noise alone.
 
-    With a limit, only the first episodes of each policy.
-
-    Where a task comes with initial states, episode i starts from state i whatever the seed, as published
-    evaluations do; the seed then decides about the noise alone.
+    Args:
+      interleaved_pairs: For runs that may stop early. Plan at most this many (task, episode) pairs, each played by
+        all policies in turn, in rounds over the tasks with an order drawn from the seed: a run that stops has not
+        seen the first tasks alone. By default the order is by policy, then by task.
+      limit: Plan only the first episodes of each policy.
     """
     label = protocol.label
     limits = {task.name: protocol.max_steps or task.max_steps for task in tasks}
@@ -92,13 +92,13 @@ def make_plan(
         )
 
     if interleaved_pairs is None:
-        places = [(task, episode) for task in tasks for episode in range(episodes)][:limit]
-        ordered = (spec(policy, task, episode) for policy in policies for task, episode in places)
+        starts = [(task, episode) for task in tasks for episode in range(episodes)][:limit]
+        ordered = (spec(policy, task, episode) for policy in policies for task, episode in starts)
         return Plan(protocol, tuple(ordered), limits)
     pairs = [
         (task, episode)
         for episode in range(episodes)
-        for task in sorted(tasks, key=lambda task: place_in_round(seed, task.suite, task.name, episode))
+        for task in sorted(tasks, key=lambda task: order_in_round(seed, task.suite, task.name, episode))
     ]
     mixed = (
         spec(policy, task, episode) for task, episode in pairs[:interleaved_pairs] for policy in policies

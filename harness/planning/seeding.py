@@ -1,15 +1,15 @@
-"""Seeds and keys that depend on what an episode is, never on when or where it runs."""
+"""Seeds and keys of episodes, derived from their names alone: equal on every machine and in every order of play."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 
-_compact = json.JSONEncoder(separators=(",", ":")).encode  # `json.dumps` makes an encoder for every call.
+_compact = json.JSONEncoder(separators=(",", ":")).encode  # `json.dumps` creates an encoder per call.
 
 
 def derive(*parts: str | int, bits: int) -> int:
-    """An integer of `bits` bits that depends on every part, equal on every machine and Python.
+    """Derive an integer of `bits` bits from all parts, equal on every machine and Python version.
 
     The parts are hashed as a JSON list, so that ("ab", "c") and ("a", "bc") differ.
     """
@@ -18,33 +18,33 @@ def derive(*parts: str | int, bits: int) -> int:
 
 
 def episode_seed(root_seed: int, suite: str, task: str, episode: int) -> int:
-    """Seed of an initial state, 31 bits. The policy has no part in it, so policies meet the same scenes."""
+    """Seed of an initial state, 31 bits; equal for all policies, so that their episodes are paired."""
     return derive("initial state", root_seed, suite, task, episode, bits=31)
 
 
 def episode_key(root_seed: int, suite: str, task: str, episode: int) -> int:
-    """Key of a policy's randomness within an episode, 64 bits.
+    """Key of the policy noise of an episode, 64 bits.
 
-    Shared by all policies: comparing two checkpoints of one model then compares weights, not draws.
+    Equal for all policies: a comparison of two checkpoints of one model then compares weights, not draws.
     """
     return derive("policy noise", root_seed, suite, task, episode, bits=64)
 
 
-def place_in_round(root_seed: int, suite: str, task: str, episode: int) -> int:
-    """By which the tasks of a round are ordered where tasks are mixed; each round has an order of its own."""
+def order_in_round(root_seed: int, suite: str, task: str, episode: int) -> int:
+    """Sort key of a task within a round of an interleaved plan, 64 bits; rounds have different orders."""
     return derive("order", root_seed, suite, task, episode, bits=64)
 
 
 def demonstration_seed(root_seed: int, suite: str, task: str, episode: int) -> int:
-    """Seed of an initial state to learn from, 31 bits; other ones than `episode_seed` gives."""
+    """Seed of the initial state of a demonstration, 31 bits; independent of `episode_seed`."""
     return derive("demonstration", root_seed, suite, task, episode, bits=31)
 
 
 def demonstration_key(root_seed: int, suite: str, task: str, episode: int) -> int:
-    """Key of the noise that a demonstration's actions are perturbed with, 64 bits."""
+    """Key of the noise added to the actions of a demonstration, 64 bits."""
     return derive("demonstration noise", root_seed, suite, task, episode, bits=64)
 
 
 def query_key(episode_key: int, index: int) -> int:
-    """Key of the randomness of an episode's query number `index`, 64 bits."""
+    """Key of the randomness of query `index` of an episode, 64 bits."""
     return derive(episode_key, index, bits=64)
