@@ -68,6 +68,7 @@ def test_a_wheel_holds_all_modules_and_data(wheel):
 @pytest.mark.parametrize(
     ("arguments", "shown"),
     [
+        (["--version"], "simloop 0."),
         (["list", "tasks"], "reach-v3"),
         (["list", "experiments"], "pi05_libero_goal"),
         (["list", "policies"], "pi0_fast-tiny"),
