@@ -11,7 +11,7 @@ from simloop.harness.serving.batcher import WorkerLoad
 GIB = 2**30
 
 
-def simulator(clock_s: float, idle_s: float, queries: int, environments: int = 2) -> EnvActorHeartbeat:
+def env_actor(clock_s: float, idle_s: float, queries: int, environments: int = 2) -> EnvActorHeartbeat:
     process = ProcessHeartbeat(1, "n", 3 * GIB, 0.0, clock_s, 8 * GIB)
     totals = {phase: PhaseTotals() for phase in PHASES} | {
         "query": PhaseTotals(queries), "step": PhaseTotals(10 * queries, 0.02 * queries),
@@ -28,7 +28,7 @@ def worker(
 
 def test_env_actor_metrics_cover_the_time_between_two_heartbeats():
     metrics = env_actor_metrics(
-        [(simulator(0.0, 0.0, 0), simulator(10.0, 4.0, 100)), (simulator(5.0, 1.0, 20), simulator(15.0, 1.0, 220))]
+        [(env_actor(0.0, 0.0, 0), env_actor(10.0, 4.0, 100)), (env_actor(5.0, 1.0, 20), env_actor(15.0, 1.0, 220))]
     )  # fmt: skip
     assert metrics.simulator_share == pytest.approx(0.8)
     assert metrics.queries_per_s == pytest.approx(30.0)
@@ -39,7 +39,7 @@ def test_env_actor_metrics_cover_the_time_between_two_heartbeats():
 
 
 def test_env_actor_metrics_are_none_without_queries():
-    assert env_actor_metrics([(simulator(0.0, 0.0, 0), simulator(10.0, 4.0, 0))]).sim_ms is None
+    assert env_actor_metrics([(env_actor(0.0, 0.0, 0), env_actor(10.0, 4.0, 0))]).sim_ms is None
     assert env_actor_metrics([]) == EnvActorMetrics()
 
 
