@@ -109,7 +109,9 @@ def evaluate(
       UnknownPolicyError, UnknownNameError, AdapterError, ExperimentError: If the evaluation cannot be planned.
       RunFolderError: If `out` belongs to another experiment.
     """
-    several = [policies] if isinstance(policies, str) or hasattr(policies, "infer") else list(policies)
+    several: list[str | Policy | BatchedPolicy] = (
+        [policies] if isinstance(policies, str | Policy | BatchedPolicy) else list(policies)
+    )
     experiment = Experiment(
         name="",
         suite=suite,

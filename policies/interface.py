@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-from simloop.policies.models.kernels import Kernels
+from simloop.policies.kernels import Kernels
 
 Weights = Literal["scripted", "untrained", "trained"]
 

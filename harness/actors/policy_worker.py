@@ -19,8 +19,8 @@ from simloop.harness.serving.batch_sizes import choose
 from simloop.harness.serving.batcher import Batcher, Done, WorkerLoad
 from simloop.harness.serving.shm_server import ShmServer
 from simloop.policies.interface import BatchedPolicy, CompilationProgress, PolicySpec, Query
+from simloop.policies.kernels import Kernels
 from simloop.policies.models.inference_plan import InferencePlan
-from simloop.policies.models.kernels import Kernels
 
 
 @dataclass(frozen=True)

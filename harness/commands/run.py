@@ -192,7 +192,8 @@ def _protocol(options: RunOptions, experiment: Experiment) -> Protocol:
 
 def _refuse_tasks(names: tuple[str, ...], suite: str) -> None:
     """Raise `ExperimentError` if a name in the place of a policy or experiment is that of a task."""
-    from simloop.envs.registry import UnknownNameError, resolve_tasks
+    from simloop.envs.plugins import UnknownNameError
+    from simloop.envs.registry import resolve_tasks
     from simloop.harness import experiments
     from simloop.harness.planning.experiment import ExperimentError
     from simloop.harness.planning.policy_names import is_policy

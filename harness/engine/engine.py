@@ -41,8 +41,8 @@ from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.recording.engine_metrics import EngineMetrics
 from simloop.policies.interface import PolicySpec
+from simloop.policies.kernels import Kernels
 from simloop.policies.models.inference_plan import InferencePlan
-from simloop.policies.models.kernels import Kernels
 
 LOOK_AFTER_S = 0.5
 """Seconds between two rounds of the supervisor."""

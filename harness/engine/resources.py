@@ -10,7 +10,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from simloop.harness.errors import SimloopError
-from simloop.policies.models.kernels import Kernels
+from simloop.policies.kernels import Kernels
 
 
 class EngineError(SimloopError):

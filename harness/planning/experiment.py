@@ -120,7 +120,8 @@ class Experiment:
 
     def to_dict(self) -> dict[str, Any]:
         """The experiment as plain JSON values."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain
 
     def identity(self) -> dict[str, Any]:
         """`to_dict` with checkpoints named but not located: equal for two runs of one experiment on two machines.

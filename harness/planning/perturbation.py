@@ -117,7 +117,8 @@ class Perturber:
         self, image: UInt8[np.ndarray, "h w 3"], index: int, camera: str
     ) -> UInt8[np.ndarray, "h w 3"]:
         noise = self._generator(index, camera).standard_normal(image.shape, np.float32)
-        return np.clip(np.rint(image + np.float32(255 * self._strength) * noise), 0, 255).astype(np.uint8)
+        noisy: np.ndarray = np.clip(np.rint(image + np.float32(255 * self._strength) * noise), 0, 255)
+        return noisy.astype(np.uint8)
 
     def _generator(self, index: int, quantity: str) -> np.random.Generator:
         """Generator of one quantity at one index; independent of the strength, so that curves are smooth."""

@@ -11,13 +11,14 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from simloop.envs.plugins import Registry, UnknownNameError
 from simloop.harness.errors import SimloopError
 from simloop.policies.files.manifest import settings_of
 from simloop.policies.inference.quantization import KINDS, SETTING, Kind
-from simloop.policies.interface import BatchedPolicy, PolicySpec, batched
+from simloop.policies.interface import BatchedPolicy, Policy, PolicySpec, batched
 from simloop.policies.models.inference_plan import InferencePlan
 from simloop.policies.presets import PRESETS
 from simloop.policies.registry import PolicyEntry
@@ -28,13 +29,14 @@ RANDOM = "random"
 """Draws the weights from a fixed seed when it follows the @. A folder of this name is written ./random."""
 
 
+def _scripted(name: str, checkpoint: Path | None) -> Policy:
+    return scripted_policy(name)
+
+
 POLICIES: Registry[PolicyEntry] = Registry(
     "simloop.policies",
     PolicyEntry,
-    {
-        name: PolicyEntry(scripted_policy(name).spec, lambda _, name=name: scripted_policy(name))
-        for name in SCRIPTED
-    },
+    {name: PolicyEntry(scripted_policy(name).spec, partial(_scripted, name)) for name in SCRIPTED},
     name_of=lambda entry: entry.spec.name,
     reserved=PRESETS,
 )

@@ -10,8 +10,8 @@ from typing import Literal
 from simloop.policies.bench.roofline import QueryWorkload
 from simloop.policies.bench.sizes import Size, resized
 from simloop.policies.inference.quantization import Kind
+from simloop.policies.kernels import Kernels
 from simloop.policies.models.inference_plan import InferencePlan
-from simloop.policies.models.kernels import Kernels
 from simloop.policies.presets import Preset
 
 USUAL_ANSWER = 60

@@ -21,7 +21,7 @@ from simloop.policies.inference.loading import NoWeightsError, load_policy
 from simloop.policies.inference.model_policy import ModelPolicy
 from simloop.policies.inference.placement import made_on, weights_bytes
 from simloop.policies.inference.quantization import SETTING
-from simloop.policies.models.kernels import Kernels
+from simloop.policies.kernels import Kernels
 from simloop.policies.models.parameters import flatten, model_from, shapes
 from simloop.policies.models.sharding import DevicesError, make_mesh, serving_mesh
 from simloop.policies.presets import Preset, preset

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -50,6 +50,7 @@ def progress_bar(
         task = progress.add_task(title, total=total, text="")
 
         def update(done: int, total: int | None = None, text: str | None = None) -> None:
-            progress.update(task, completed=done, total=total, **({} if text is None else {"text": text}))
+            fields: dict[str, Any] = {} if text is None else {"text": text}
+            progress.update(task, completed=done, total=total, **fields)
 
         yield update

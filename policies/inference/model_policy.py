@@ -32,9 +32,9 @@ from simloop.policies.interface import (
     Query,
     require_fitting,
 )
+from simloop.policies.kernels import Kernels
 from simloop.policies.models.constrained_decoding import action_grammar
 from simloop.policies.models.inference_plan import InferencePlan
-from simloop.policies.models.kernels import Kernels
 from simloop.policies.models.model_input import AnyArray, ModelInput
 from simloop.policies.models.parameters import Model, flatten
 from simloop.policies.models.pi0_fast import END_TOKEN

@@ -53,7 +53,7 @@ def lay_out(
         if consume:
             jax.block_until_ready(after)
             for array in before:
-                if array is not after:
+                if isinstance(array, jax.Array) and array is not after:
                     array.delete()
         params[published_name(target)] = after
     return params

@@ -128,7 +128,7 @@ def attend_by_library(
     """Compute `attend` by a fused kernel, up to rounding and in the dtype of the values.
 
     Args:
-      implementation: One of `simloop.policies.models.kernels.IMPLEMENTATIONS`.
+      implementation: One of `simloop.policies.kernels.IMPLEMENTATIONS`.
       q: Queries, scaled.
       k: Keys.
       v: Values.

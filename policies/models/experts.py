@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from simloop.policies.kernels import GatedProduct
 from simloop.policies.models.configs import GemmaConfig
 from simloop.policies.models.inference_plan import PLAIN, InferencePlan
-from simloop.policies.models.kernels import GatedProduct
 from simloop.policies.models.norms import AdaptiveRMSNorm, RMSNorm
 from simloop.policies.models.projections import Einsum, Matrix
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
-from simloop.policies.models.kernels import Kernels
+from simloop.policies.kernels import Kernels
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class InferencePlan:
         unknown = [name for name in names if name not in OPTIMIZATIONS]
         if unknown:
             raise ValueError(f"Optimizations are {', '.join(OPTIMIZATIONS)}; got {unknown[0]!r}.")
-        return dataclasses.replace(self, **dict.fromkeys(names, False))
+        disabled: dict[str, Any] = dict.fromkeys(names, False)
+        return dataclasses.replace(self, **disabled)
 
     def on(self, platform: str, *, unroll_on_cpu: bool = False) -> InferencePlan:
         """Return the plan with all choices made for a platform, `cpu` or an accelerator.
@@ -61,7 +63,7 @@ class InferencePlan:
         """
         accelerator = platform != "cpu"
         unroll = accelerator or unroll_on_cpu if self.unroll_layers is None else self.unroll_layers
-        chosen = {
+        chosen: dict[str, Any] = {
             "unroll_layers": unroll,
             "unroll_steps": accelerator,
             "aligned": accelerator,

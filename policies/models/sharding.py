@@ -20,8 +20,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 SPLIT_FROM_BYTES = 4 << 20
 BATCH, FSDP = "batch", "fsdp"
 HELD_AT_ONCE = 2.4
-"""Memory that inference takes, as a multiple of the weights: they are laid out anew one after another, the largest being
-a third of all, and activations need memory too."""
+"""Memory of inference as a multiple of the weights: arrays are laid out one after another, the largest is a third of
+them, and activations need memory too."""
 
 
 class DevicesError(ValueError):

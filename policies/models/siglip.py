@@ -15,11 +15,11 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32
 
+from simloop.policies.kernels import Attention
 from simloop.policies.models.attention import attend_by_library
 from simloop.policies.models.configs import ImageEncoderConfig
 from simloop.policies.models.experts import stacked
 from simloop.policies.models.inference_plan import PLAIN, InferencePlan
-from simloop.policies.models.kernels import Attention
 from simloop.policies.models.norms import LayerNorm
 from simloop.policies.models.projections import (
     Initializer,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias, overload
+from typing import Any, Literal, NamedTuple, TypeAlias, overload
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from simloop.policies.kernels import Attention, GatedProduct
 from simloop.policies.models.attention import (
     Rotation,
     attend,
@@ -31,7 +32,6 @@ from simloop.policies.models.attention import (
 from simloop.policies.models.configs import GemmaConfig
 from simloop.policies.models.experts import Block, Expert
 from simloop.policies.models.inference_plan import PLAIN, InferencePlan
-from simloop.policies.models.kernels import Attention
 from simloop.policies.models.kv_cache import KVCache, write
 from simloop.policies.models.norms import Modulation
 from simloop.policies.models.projections import wider
@@ -62,8 +62,8 @@ class _Layers(NamedTuple):
     """Parameters of each running expert."""
     modulations: list[tuple[Modulation, Modulation] | None]
     """Precomputed modulations of both norms of each running expert."""
-    slots: tuple | None
-    """Keys and values of the cache."""
+    slots: Any
+    """Keys and values of the cache, a tuple; None without a cache."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ class Transformer(nnx.Module):
         table = nnx.initializers.normal(0.01)(rngs.params(), (vocab_size, self.width), jnp.float32)
         self.token_table = nnx.Param(table)
         # Kernels of gated products pay on prompts, which the first expert reads.
-        kernels = [plan.kernels.gated_product, *["xla"] * (len(experts) - 1)]
+        kernels: list[GatedProduct] = [plan.kernels.gated_product]
+        kernels += ["xla"] * (len(experts) - 1)
         self.experts = nnx.List(
             [
                 Expert(config, adaptive_norm=adaptive, rngs=rngs, plan=plan, kernel=kernel)
@@ -375,7 +376,7 @@ def _of_layer(layers: _Layers, i: int) -> _Layers:
     return _Layers(states, modulations, slots)
 
 
-def _appended(layers: tuple, last: tuple) -> tuple:
+def _appended(layers: Any, last: tuple) -> tuple:
     """Append the slots of the last layer to those of the layers before it."""
     return tuple(
         (*before, new) if isinstance(before, tuple) else jnp.concatenate([before, new[None]])

@@ -12,9 +12,9 @@ from simloop.policies.presets.base import Preset, PublishedWeights
 from simloop.policies.presets.robots import ALOHA, DROID, LIBERO, PI0, PI0_FAST, PI05
 from simloop.policies.transforms.preprocessing import delta_mask
 
-ARM = {"relative": delta_mask(6, -1)}  # Six joints or a pose relative, gripper absolute.
-TWO_ARMS = {"relative": delta_mask(6, -1, 6, -1), "replan_steps": 25}
-SEVEN_JOINTS = {"relative": delta_mask(7, -1)}
+ARM: dict[str, Any] = {"relative": delta_mask(6, -1)}  # Six joints or a pose relative, gripper absolute.
+TWO_ARMS: dict[str, Any] = {"relative": delta_mask(6, -1, 6, -1), "replan_steps": 25}
+SEVEN_JOINTS: dict[str, Any] = {"relative": delta_mask(7, -1)}
 SHORT_PROMPT = 32  # Instructions alone take up to about 25 tokens.
 STATE_PROMPT = 96  # Instructions with eight state entries take up to about 75.
 # Padding costs as much as text: 200 tokens are a quarter of pi0.5's prefix with two cameras. Every length is a

@@ -60,7 +60,10 @@ def test_lists_all_names_if_none_is_similar():
 
 
 def test_listing_tasks_imports_no_simulator():
-    program = "import sys; from simloop.envs.registry import *; [suite(s).tasks() for s in suites()]; print(*sys.modules)"
+    program = (
+        "import sys; from simloop.envs.registry import *; "
+        "[suite(s).tasks() for s in suites()]; print(*sys.modules)"
+    )
     loaded = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout

@@ -113,7 +113,9 @@ def test_success_is_the_object_in_its_target():
 
 def test_importing_neither_prompts_nor_writes(tmp_path):
     program = (
-        "from simloop.envs import registry\nfrom simloop.envs.interface import RenderSettings\nimport simloop.envs.libero.package as package\n"
+        "from simloop.envs import registry\n"
+        "from simloop.envs.interface import RenderSettings\n"
+        "import simloop.envs.libero.package as package\n"
         "print(len(package.PROBLEMS))"
     )
     environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)}

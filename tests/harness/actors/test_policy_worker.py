@@ -7,8 +7,8 @@ from simloop.harness.actors.factories import Factories
 from simloop.harness.actors.policy_worker import PolicyWorker
 from simloop.harness.serving.stub_policy import Stub, StubPolicy
 from simloop.policies.interface import CompilationProgress, batched
+from simloop.policies.kernels import Kernels
 from simloop.policies.models.inference_plan import InferencePlan
-from simloop.policies.models.kernels import Kernels
 from simloop.policies.scripted import scripted_policy
 
 PLAN = InferencePlan(devices=3, kernels=Kernels(prompt_attention="cudnn"))

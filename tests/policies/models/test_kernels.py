@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from simloop.policies.inference.sampling import compiled_for_inference
+from simloop.policies.kernels import IMPLEMENTATIONS, Kernels
 from simloop.policies.models.attention import attend, attend_by_library
 from simloop.policies.models.experts import gated_product, gated_product_by_library
 from simloop.policies.models.inference_plan import PLAIN, InferencePlan
-from simloop.policies.models.kernels import IMPLEMENTATIONS, Kernels
 from simloop.policies.models.pi0 import Pi0
 from simloop.policies.models.pi0_fast import Pi0Fast
 from tests.helpers.small_models import (
