@@ -197,7 +197,9 @@ def test_command_line_prints_the_policy_name(data, tmp_path, monkeypatch, capsys
 
 def test_parsing_names_needs_no_jax(made):
     _, name, _ = made
-    parsed = f"from simloop.harness.planning.policy_names import parse; print(parse({name!r}).quantized, 'jax' in sys.modules)"
-    code = f"import sys; {parsed}"
+    code = (
+        "import sys; from simloop.harness.planning.policy_names import parse; "
+        f"print(parse({name!r}).quantized, 'jax' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["int8", "False"]

@@ -117,7 +117,7 @@ def test_a_run_goes_on_with_the_named_checkpoint_at_another_path(checkpoint, tmp
     shutil.rmtree(checkpoint)
     RunFolder(tmp_path / "run", second, second.plan()).close()
     for other in (f"mine=pi05-tiny@{moved}", f"yours=pi0-tiny@{moved}", f"pi0-tiny@{moved}"):
-        with pytest.raises(RunFolderError, match="cannot be resumed: .*policies"):
+        with pytest.raises(RunFolderError, match=r"cannot be resumed: .*policies"):
             RunFolder(tmp_path / "run", experiment(other), experiment(other).plan())
 
 
