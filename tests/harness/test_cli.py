@@ -191,7 +191,7 @@ def test_episodes_are_planned_before_anything_is_run(simloop):
     assert "686" in printed
     status, printed = simloop("plan", "--base", "1.5")
     assert status == MISUSED
-    assert "lie in (0, 1); got 1.5" in printed
+    assert "in (0, 1); got 1.5" in printed
 
 
 @pytest.mark.parametrize("command", [*cli.COMMANDS])
