@@ -85,12 +85,12 @@ def test_keeps_the_recorded_training_seeds(made):
 
 def test_rejects_names_that_disagree_with_the_folder(made):
     out, _, _ = made
-    with pytest.raises(UnknownPolicyError, match=rf"quantised to int8; .* Name it pi0-tiny-int8@{out}"):
+    with pytest.raises(UnknownPolicyError, match=rf"quantized to int8; .* Name it pi0-tiny-int8@{out}"):
         parse(f"pi0-tiny@{out}")
     with pytest.raises(UnknownPolicyError, match=rf"Name it pi0-tiny-int8@{out}"):
         parse(f"pi0-tiny-fp8@{out}")
     bundled = PRESETS["pi0-tiny"].bundled
-    with pytest.raises(UnknownPolicyError, match=rf"not quantised; .* Name it pi0-tiny@{bundled}"):
+    with pytest.raises(UnknownPolicyError, match=rf"not quantized; .* Name it pi0-tiny@{bundled}"):
         parse(f"pi0-tiny-int8@{bundled}")
     for name in ("pi0-tiny-int8", "pi0-tiny-int8@random"):
         with pytest.raises(UnknownPolicyError, match="name the folder: pi0-tiny-int8@FOLDER"):

@@ -73,7 +73,7 @@ def test_a_clock_that_goes_backwards_spoils_latencies_alone(tmp_path):
     other = write_run(tmp_path / "other", [record for record, _ in straight], straight)
     assert render(run, "md", "success") == render(other, "md", "success")
     assert comparison(load_runs(run)) == comparison(load_runs(other))
-    assert "-3599980.00" in render(run, "md", "latency"), "nothing is hidden"
+    assert "−3599980.00" in render(run, "md", "latency"), "nothing is hidden"
     write_report([run], tmp_path / "report")
 
 
@@ -84,6 +84,6 @@ def test_an_episode_that_is_there_twice_is_refused_everywhere(tmp_path):
         lambda run: render(run, "md"),
         lambda run: write_report([run], tmp_path / "report"),
     ):
-        with pytest.raises(LedgerError, match="lines 1 and 2 both tell of episode 0"):
+        with pytest.raises(LedgerError, match="lines 1 and 2 both record episode 0"):
             read(run)
     assert not (tmp_path / "report").exists(), "a refused report leaves nothing behind"
