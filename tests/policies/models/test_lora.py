@@ -7,7 +7,6 @@ import pytest
 from simloop.harness.parity import units
 from simloop.policies.models import lora
 from simloop.policies.models.parameters import model_from
-from simloop.policies.models.pi0 import Pi0
 from tests.helpers.small_models import (
     LANGUAGE,
     LORA,
@@ -29,6 +28,10 @@ def first_logits(model, batch):
     return model.read_prompt(batch, 1)[0]
 
 
+def sample(model, batch, noise):
+    return model.sample_actions(batch, noise, 3)
+
+
 @pytest.mark.parametrize("family", ["pi05", "pi0_fast"])
 def test_merged_adapters_equal_applied_ones(family):
     config = with_lora(small_config(family))
@@ -36,8 +39,7 @@ def test_merged_adapters_equal_applied_ones(family):
     merged = lora.merge(flat, config)
     assert not any("lora" in name for name in merged)
     plain = lora.without_adapters(config)
-    function, args = (first_logits, ()) if family == "pi0_fast" else (
-        Pi0.sample_actions, (random_noise(config, 2), 3))  # fmt: skip
+    function, args = (first_logits, ()) if family == "pi0_fast" else (sample, (random_noise(config, 2),))
     applied = run(model_from(config, flat), function, batch, *args)
     got = run(model_from(plain, merged), function, batch, *args)
     assert relative(got, applied) < 2e-5
