@@ -183,7 +183,7 @@ def test_loops_write_into_the_cache_in_place_and_copy_no_weights(family, room):
     assert f"f32[{expert.depth},{expert.width},{2 * expert.mlp_dim}]" not in program
 
 
-@pytest.mark.parametrize("family", ["pi0", "pi05"])
+@pytest.mark.parametrize("family", [pytest.param("pi0", marks=pytest.mark.slow), "pi05"])
 def test_all_optimizations_together_change_only_rounding(family):
     config = small_config(family)
     assert config.image_encoder.mlp_dim % ALIGNED_TO
@@ -197,7 +197,7 @@ def test_all_optimizations_together_change_only_rounding(family):
     assert relative(optimized, run(small_model(config, plan=none), sample, batch, noise)) < 1e-5
 
 
-@pytest.mark.parametrize("decode_mask", ["valid", "window"])
+@pytest.mark.parametrize("decode_mask", ["valid", pytest.param("window", marks=pytest.mark.slow)])
 def test_aligned_caches_change_no_token(decode_mask):
     config = small_config("pi0_fast", decode_mask=decode_mask)
     batch = random_batch(config, ROWS, all_valid=decode_mask == "window")
@@ -208,7 +208,7 @@ def test_aligned_caches_change_no_token(decode_mask):
     np.testing.assert_array_equal(aligned, exact)
 
 
-@pytest.mark.parametrize("mlp_dim", [24, ALIGNED_TO])
+@pytest.mark.parametrize("mlp_dim", [pytest.param(24, marks=pytest.mark.slow), ALIGNED_TO])
 def test_deletes_consumed_weights_and_no_others(mlp_dim):
     config = small_config("pi0")
     images = dataclasses.replace(config.image_encoder, mlp_dim=mlp_dim)

@@ -64,7 +64,7 @@ def answers(config, batch, plan=PLAIN):
     return sample(batch)
 
 
-@pytest.mark.parametrize("unroll", [False, True])
+@pytest.mark.parametrize("unroll", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize("family", ["pi0", "pi05", "pi0_fast"])
 def test_kernels_change_answers_by_rounding(asked, family, unroll):
     config, plan = small_config(family), InferencePlan(unroll_layers=unroll)

@@ -68,7 +68,7 @@ def test_velocity_after_a_cached_prefix_equals_one_joint_pass(family):
     assert relative(cached, joint) < 2e-6
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["pi0", pytest.param("pi05", marks=pytest.mark.slow)])
 def test_losses_at_many_flow_times_equal_losses_at_one_time_each(family):
     config = small_config(family)
     model, batch, actions = small_model(config), random_batch(config, ROWS), random_noise(config, ROWS, 7)
@@ -81,7 +81,7 @@ def test_losses_at_many_flow_times_equal_losses_at_one_time_each(family):
         assert relative(many[:, i], one) < 2e-6
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["pi0", pytest.param("pi05", marks=pytest.mark.slow)])
 def test_unrolled_layers_change_only_rounding(family):
     config = small_config(family)
     batch, noise = random_batch(config, ROWS), random_noise(config, ROWS)
@@ -202,7 +202,7 @@ def test_rejects_an_unknown_camera():
         small_model(config).sample_actions(dataclasses.replace(batch, images=images), noise, 1)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["pi0", pytest.param("pi05", marks=pytest.mark.slow)])
 def test_trains_every_parameter_that_the_loss_reads(family):
     config = small_config(family)
     model, batch = small_model(config), random_batch(config, 2)

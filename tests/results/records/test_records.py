@@ -60,9 +60,7 @@ def test_missing_unknown_and_mistyped_fields_are_all_named(tmp_path):
 
 def test_an_episode_counted_twice_is_refused(tmp_path):
     run = ledger_with(tmp_path, EPISODE.to_dict(), broken(EPISODE).to_dict())
-    with pytest.raises(
-        LedgerError, match="lines 1 and 2"
-    ):
+    with pytest.raises(LedgerError, match="lines 1 and 2"):
         load(run)
 
 
