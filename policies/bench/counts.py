@@ -65,7 +65,10 @@ class _UnrolledModel:
     def __init__(self, config: ModelConfig, plan: InferencePlan):
         # On CPUs the rows would attend in a loop.
         in_place = plan.attention_in_place and jax.default_backend() != "cpu"
-        plan = dataclasses.replace(plan, unroll_layers=True, unroll_steps=True, attention_in_place=in_place)
+        fused = plan.fused_projections is not False
+        plan = dataclasses.replace(
+            plan, unroll_layers=True, unroll_steps=True, fused_projections=fused, attention_in_place=in_place
+        )
         model = abstract_model(config, plan)
         self.graph, state = nnx.split(model)
         self.state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, config.dtype), state)
