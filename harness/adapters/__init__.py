@@ -1,1 +1,1 @@
-"""The only code that knows both a suite and a robot convention: cameras, state vector, actions."""
+"""Map cameras, states and actions between suites and robot conventions."""

@@ -1,1 +1,1 @@
-"""What `simloop bench` measures."""
+"""Benchmarks of the engine, the driver and single queries, run by `simloop bench`."""

@@ -1,1 +1,1 @@
-"""Number-by-number comparison with recorded outputs of the reference implementation."""
+"""Compare models, tokenizers and transforms with recorded outputs of the reference implementation."""

@@ -1,1 +1,1 @@
-"""How fast policies answer, by stage, beside what the device could do."""
+"""Latency and throughput of policies by stage, compared with the roofline of the device."""
