@@ -1,4 +1,4 @@
-"""What a policy worker asks of whoever loads its policy."""
+"""Inference plans that a policy worker passes to the loader of its policy."""
 
 import asyncio
 import threading
@@ -54,7 +54,7 @@ def test_it_says_what_it_does_and_for_how_long_until_it_can_answer(monkeypatch):
         return Slow(Stub())
 
     async def healths():
-        worker = PolicyWorker("somebody", (1,), Factories(policy=load))
+        worker = PolicyWorker("mine", (1,), Factories(policy=load))
         preparing = asyncio.ensure_future(worker.prepare())
         seen = []
         try:

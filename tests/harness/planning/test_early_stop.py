@@ -1,4 +1,4 @@
-"""When a run's question is answered: by the plan's order alone, whoever finished first."""
+"""Early stopping: decisions depend on the order of the plan and not on the order of completion."""
 
 import numpy as np
 import pytest

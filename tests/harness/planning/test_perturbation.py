@@ -1,4 +1,4 @@
-"""Promises of perturbations: what is disturbed, how much, by the same draws whoever plays, and nothing else."""
+"""Perturbations change what they name, by the same draws for every policy, and nothing else."""
 
 import dataclasses
 
