@@ -10,7 +10,7 @@ from rich.console import Console
 from simloop.harness.planning.experiment import Experiment
 from simloop.harness.planning.protocol import named_protocol
 from simloop.policies.training.config import TrainConfig
-from simloop.policies.training.loop import Evaluation
+from simloop.policies.training.loop import PeriodicEvaluation
 from simloop.policies.training.loop import train as train_weights
 from simloop.results.records.records import read_episodes
 
@@ -45,7 +45,7 @@ def train(
             episodes=episodes,
             console=console,
         )
-        evaluation = Evaluation(every, evaluate_checkpoint)
+        evaluation = PeriodicEvaluation(every, evaluate_checkpoint)
     return train_weights(config, evaluation)
 
 

@@ -20,7 +20,7 @@ METAWORLD_HAND = Adapter(
     suite="metaworld",
     robot="metaworld_hand",
     cameras={
-        # Over the shoulder of the hand and moving with it, so that where a goal is in the picture says which
+        # Over the shoulder of the hand and moving with it, so that where a goal is in the image says which
         # way it lies. Seen from a corner of the table, a goal is two pixels of a hundred.
         "base_0_rgb": "behindGripper",
         "left_wrist_0_rgb": "gripperPOV",

@@ -45,7 +45,7 @@ Evaluate = Callable[[int, Path], dict[str, float]]
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class PeriodicEvaluation:
     """Evaluation of exported weights between training steps."""
 
     every: int
@@ -53,7 +53,7 @@ class Evaluation:
     evaluate: Evaluate
 
 
-def train(config: TrainConfig, evaluation: Evaluation | None = None) -> Path:
+def train(config: TrainConfig, evaluation: PeriodicEvaluation | None = None) -> Path:
     """Train, or resume; returns the folder of the exported checkpoint.
 
     Raises:
@@ -85,7 +85,7 @@ def _run_steps(
     setup: Setup,
     mesh: Any,
     state: TrainState,
-    evaluation: Evaluation | None,
+    evaluation: PeriodicEvaluation | None,
     checkpoints: StateCheckpoints,
     curves: MetricWriters,
     progress: TrainingProgress,
