@@ -34,7 +34,7 @@ def test_stresses_only_a_policy_that_is_significantly_better_than_all_others(tmp
     )
     assert render(run, "tex", "success").count(r"\textbf{") == 2, "the task and the mean"
     assert render(run, "html", "success").count("<strong>") == 2
-    # Two that are alike at the top: neither is best, though one has the higher rate.
+    # The two highest rates do not differ significantly: neither policy is best.
     run = write_run(
         tmp_path / "unclear", [*policy("good", 19, 1), *policy("fine", 17, 3), *policy("bad", 2, 18)]
     )
