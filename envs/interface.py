@@ -10,6 +10,7 @@ Axis letters: h image height, w image width, s state size, a action size, p priv
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -162,6 +163,10 @@ class SimulationError(RuntimeError):
     """Unstable physics: the episode is an error, not a failure of the policy."""
 
 
+class EnvError(RuntimeError):
+    """An observation that breaks the contract of `Env`: the episode is an error, not a failure of the policy."""
+
+
 class CameraError(ValueError):
     """A camera that the task does not have."""
 
@@ -218,6 +223,54 @@ def check_camera(spec: TaskSpec, camera: str) -> None:
         raise CameraError(
             f"{spec.suite}/{spec.name} renders cameras {', '.join(map(repr, spec.cameras))}; got {camera!r}."
         )
+
+
+def check_vector(spec: TaskSpec, name: str, vector: object, size: int) -> None:
+    """Raise `EnvError` unless a vector that the simulation gave has `size` finite real numbers.
+
+    Args:
+      spec: The task.
+      name: What the vector is, such as `state`.
+      vector: What the simulation gave.
+      size: Its promised length.
+    """
+    real = isinstance(vector, np.ndarray) and vector.dtype.kind in "fiub"
+    if not real or vector.shape != (size,) or not np.isfinite(vector).all():
+        raise EnvError(
+            f"{spec.suite}/{spec.name} gave {_described(vector)} as {name}; wanted {size} finite numbers. The "
+            "simulation is at fault, not the policy."
+        )
+
+
+def check_image(spec: TaskSpec, camera: str, image: object, render: RenderSettings) -> None:
+    """Raise `EnvError` unless an image is uint8 of the promised height and width, with three channels."""
+    wanted = (render.height, render.width, 3)
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape != wanted:
+        raise EnvError(
+            f"{spec.suite}/{spec.name} gave {_described(image)} as image of camera {camera!r}; wanted uint8 of shape "
+            f"{wanted}. The simulation is at fault, not the policy."
+        )
+
+
+def check_step_result(spec: TaskSpec, result: object) -> None:
+    """Raise `EnvError` unless a step gave a finite reward and a success that is true or false."""
+    if (
+        not isinstance(result, StepResult)
+        or not isinstance(result.success, bool | np.bool_)
+        or not isinstance(result.reward, int | float | np.integer | np.floating)
+        or not math.isfinite(result.reward)
+    ):
+        raise EnvError(
+            f"{spec.suite}/{spec.name} gave {result!r} as the result of a step; wanted a StepResult with a finite "
+            "reward and a success of True or False. The simulation is at fault, not the policy."
+        )
+
+
+def _described(value: object) -> str:
+    if not isinstance(value, np.ndarray):
+        return "None" if value is None else f"a {type(value).__name__}"
+    nans = value.dtype.kind in "fc" and not np.isfinite(value).all()
+    return f"{value.dtype} of shape {value.shape}" + " with NaN or infinite entries" * nans
 
 
 class Suite(abc.ABC):

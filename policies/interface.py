@@ -8,8 +8,9 @@ Axis letters: h image height, w image width, s state size, t actions per chunk, 
 from __future__ import annotations
 
 import abc
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -202,6 +203,7 @@ class _Batched(BatchedPolicy):
         require_fitting(queries, batch_size)
         start = time.perf_counter()
         chunks = self._policy.infer(queries)
+        require_answers(self.spec, chunks, len(queries))
         return InferenceResult(chunks, host_s=time.perf_counter() - start)
 
 
@@ -218,3 +220,65 @@ def require_fitting(queries: Sequence[Query], batch_size: int) -> None:
 
 class QueryError(ValueError):
     """A query that the policy cannot answer."""
+
+
+class PolicyError(Exception):
+    """An answer that breaks the contract of policies: the error of a policy, not of its queries."""
+
+
+@contextlib.contextmanager
+def ending_nothing(policy: str) -> Iterator[None]:
+    """Raise `PolicyError` instead of the exceptions of a policy that would end a thread or an event loop.
+
+    Among them is `SystemExit`, which libraries raise by `sys.exit`.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, Exception) and not isinstance(error, StopIteration):
+            raise
+        text = f": {error}" if str(error) else ""
+        raise PolicyError(f"Policy {policy!r} raised {type(error).__name__}{text}.") from error
+
+
+def require_answers(policy: PolicySpec, chunks: object, queries: int) -> None:
+    """Raise `PolicyError` unless a policy answered with a sequence of as many chunks as there were queries."""
+    if not isinstance(chunks, Sequence):
+        raise PolicyError(
+            f"Policy {policy.name!r} answered with {_described(chunks)}; wanted a sequence of {queries} chunks."
+        )
+    if len(chunks) != queries:
+        raise PolicyError(
+            f"Policy {policy.name!r} answered with {len(chunks)} chunks; wanted {queries}, one per query."
+        )
+    for chunk in chunks:
+        if not isinstance(chunk, Chunk):
+            raise PolicyError(
+                f"Policy {policy.name!r} answered a query with {_described(chunk)}; wanted a Chunk."
+            )
+
+
+def require_result(policy: PolicySpec, result: object, queries: int) -> None:
+    """Raise `PolicyError` unless a batched policy answered with one chunk per query."""
+    if not isinstance(result, InferenceResult):
+        raise PolicyError(
+            f"Policy {policy.name!r} answered with {_described(result)}; wanted an InferenceResult."
+        )
+    require_answers(policy, result.chunks, queries)
+
+
+def require_actions(policy: PolicySpec, actions: object, action_size: int) -> None:
+    """Raise `PolicyError` unless a chunk has `policy.chunk_steps` actions of `action_size` real numbers."""
+    wanted = (policy.chunk_steps, action_size)
+    fits = isinstance(actions, np.ndarray) and actions.shape == wanted and actions.dtype.kind == "f"
+    if not fits:
+        raise PolicyError(
+            f"Policy {policy.name!r} answered a query with actions that are {_described(actions)}; wanted float32 of "
+            f"shape {wanted}: the chunk_steps of its spec, and the size of the task's actions."
+        )
+
+
+def _described(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} of shape {value.shape}"
+    return "None" if value is None else f"a {type(value).__name__}"

@@ -169,7 +169,7 @@ class EnvActor:
                 video=video.content if video else None,
                 recording=recorder.content if recorder else None,
             )
-        except Exception as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # `sys.exit` of a library ends no process.
             if env is not None:
                 self._envs.close(env)
             return EpisodeResult(
@@ -201,7 +201,7 @@ class EnvActor:
         )
 
 
-def _makes_unfit(error: Exception) -> bool:
+def _makes_unfit(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in RESOURCE_ERRORS)
 
 

@@ -18,7 +18,13 @@ from simloop.harness.rollout.latency import Reply
 from simloop.harness.serving.batch_sizes import choose
 from simloop.harness.serving.batcher import Batcher, Done, WorkerLoad
 from simloop.harness.serving.shm_server import ShmServer
-from simloop.policies.interface import BatchedPolicy, CompilationProgress, PolicySpec, Query
+from simloop.policies.interface import (
+    BatchedPolicy,
+    CompilationProgress,
+    PolicySpec,
+    Query,
+    ending_nothing,
+)
 from simloop.policies.kernels import Kernels
 from simloop.policies.models.inference_plan import InferencePlan
 
@@ -76,6 +82,10 @@ class PolicyWorker:
         return report
 
     def _load(self) -> WorkerReport:
+        with ending_nothing(self._name):
+            return self._load_and_compile()
+
+    def _load_and_compile(self) -> WorkerReport:
         started = time.perf_counter()
         self._now("loading weights", started)
         policy = self._factories.policy(self._name, self._plan)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from simloop.envs.interface import Env, TaskSpec
+from simloop.envs.interface import Env, TaskSpec, check_vector
 from simloop.harness.adapters.openpi_observation import RobotConvention
 from simloop.harness.errors import SimloopError
 from simloop.policies.interface import PolicySpec, Query
@@ -91,15 +91,22 @@ class Adapter:
           key: Key of the randomness in the answer.
           episode: Stable id of the episode.
           step: Control steps executed so far.
+
+        Raises:
+          EnvError: If the environment's state is not that of its task.
         """
         task = env.spec
+        state, privileged = self.state(env), env.privileged() if policy.uses_privileged else None
+        check_vector(task, "state", state, self.convention.state_size or task.state_size)
+        if privileged is not None:
+            check_vector(task, "privileged state", privileged, task.privileged_size)
         return Query(
             task=task.name,
             instruction=instruction,
             key=key,
-            state=self.convention.model_state(self.state(env).astype(np.float64)).astype(np.float32),
+            state=self.convention.model_state(state.astype(np.float64)).astype(np.float32),
             images={model: self.image(images[self.cameras[model]]) for model in policy.cameras},
-            privileged=env.privileged() if policy.uses_privileged else None,
+            privileged=privileged,
             action_low=np.asarray(task.action_low, np.float64),
             action_high=np.asarray(task.action_high, np.float64),
             episode=episode,

@@ -65,9 +65,12 @@ class RolledInEnv(Env):
     demonstrate.
     """
 
-    def __init__(self, env: Env, policy: BatchedPolicy, adapter: Adapter, roll_in: RollIn):
-        """Wrap `env`, which must not be used directly any more."""
-        self._env, self._policy, self._adapter, self._roll_in = env, policy, adapter, roll_in
+    def __init__(
+        self, env: Env, render: RenderSettings, policy: BatchedPolicy, adapter: Adapter, roll_in: RollIn
+    ):
+        """Wrap `env`, which was made with `render` and must not be used directly any more."""
+        self._env, self._render = env, render
+        self._policy, self._adapter, self._roll_in = policy, adapter, roll_in
         self.spec = dataclasses.replace(env.spec, max_steps=env.spec.max_steps - roll_in.max_steps)
 
     def reset(self, seed: int) -> None:
@@ -105,7 +108,13 @@ class RolledInEnv(Env):
             self._env.reset(seed)
             return None
         task = self._env.spec
-        protocol = Protocol(task.suite, "roll-in", replan_steps=self._roll_in.replan_steps, max_steps=steps)
+        protocol = Protocol(
+            task.suite,
+            "roll-in",
+            render=self._render,
+            replan_steps=self._roll_in.replan_steps,
+            max_steps=steps,
+        )
         spec = EpisodeSpec(
             policy=self._policy.spec.name,
             suite=task.suite,
@@ -125,7 +134,7 @@ def rolled_in(roll_in: RollIn, make: Make = make_env) -> Make:
 
 def _make(roll_in: RollIn, make: Make, suite: str, task: str, render: RenderSettings) -> Env:
     policy = _loaded(roll_in.policy)
-    return RolledInEnv(make(suite, task, render), policy, find_adapter(suite, policy.spec), roll_in)
+    return RolledInEnv(make(suite, task, render), render, policy, find_adapter(suite, policy.spec), roll_in)
 
 
 @functools.lru_cache(maxsize=1)

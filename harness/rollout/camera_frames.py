@@ -11,17 +11,31 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import UInt8
 
-from simloop.envs.interface import Env
+from simloop.envs.interface import Env, RenderSettings, check_image
 from simloop.harness.rollout.phase_timer import PhaseTimer, PhaseTimers
 
 Clock = Callable[[], float]
 
 
 class CameraFrames:
-    """Images of an environment's cameras; each camera is rendered at most once per control step."""
+    """Images of an environment's cameras; each camera is rendered at most once per control step.
 
-    def __init__(self, env: Env, clock: Clock = time.perf_counter, timer: PhaseTimer | None = None):
+    Args:
+      env: The environment.
+      render: Settings that the environment was made with.
+      clock: Measures the rendering, in seconds.
+      timer: Records that the episode is rendering.
+    """
+
+    def __init__(
+        self,
+        env: Env,
+        render: RenderSettings,
+        clock: Clock = time.perf_counter,
+        timer: PhaseTimer | None = None,
+    ):
         self._env = env
+        self._render = render
         self._clock = clock
         self._timer = timer or PhaseTimers().enter()
         self._images: dict[str, UInt8[np.ndarray, "h w 3"]] = {}
@@ -34,11 +48,14 @@ class CameraFrames:
 
         Raises:
           CameraError: If the task has no such camera.
+          EnvError: If the environment gives no image of the promised size.
         """
         if camera not in self._images:
             started = self._clock()
             with self._timer.span("render"):
-                self._images[camera] = self._env.render(camera)
+                image = self._env.render(camera)
+            check_image(self._env.spec, camera, image, self._render)
+            self._images[camera] = image
             self._seconds[camera] = self._clock() - started
             self.renders += 1
         return self._images[camera]

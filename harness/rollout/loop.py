@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simloop.envs.interface import Env
+from simloop.envs.interface import Env, check_step_result
 from simloop.harness.adapters.base import Adapter
 from simloop.harness.planning.perturbation import Perturber
 from simloop.harness.planning.plan import EpisodeSpec
@@ -27,7 +27,16 @@ from simloop.harness.rollout.latency import Reply, query_record
 from simloop.harness.rollout.observers import Observer, StepRecord
 from simloop.harness.rollout.phase_timer import PhaseTimer, PhaseTimers
 from simloop.harness.rollout.result import RolloutResult
-from simloop.policies.interface import BatchedPolicy, Chunk, Policy, PolicySpec, Query, batched
+from simloop.policies.interface import (
+    BatchedPolicy,
+    Chunk,
+    Policy,
+    PolicySpec,
+    Query,
+    batched,
+    require_actions,
+    require_result,
+)
 from simloop.results.records.records import EndedBy
 
 Rollout = Generator[Query, Reply, RolloutResult]
@@ -53,7 +62,8 @@ def play(
       timer: Records the phase that the episode is in.
 
     Raises:
-      ValueError: If the policy answers with a chunk of no actions.
+      PolicyError: If the policy answers with something else than a chunk of the promised shape.
+      EnvError: If the environment gives something else than the promised observations.
       Exception: Any error of the environment. An episode that broke has no outcome.
     """
     episode = _Episode(env, spec, policy, adapter, protocol, observers, clock, timer or PhaseTimers().enter())
@@ -76,7 +86,7 @@ class _Episode:
     def __post_init__(self) -> None:
         self.max_steps = self.protocol.max_steps or self.env.spec.max_steps
         self.executor: ChunkExecutor = RecedingHorizon(self.protocol.replan_steps)
-        self.frames = CameraFrames(self.env, self.clock, self.timer)
+        self.frames = CameraFrames(self.env, self.protocol.render, self.clock, self.timer)
         self.perturber = Perturber(self.protocol.perturbation, self.spec.key)
         self.actions_hash = hashlib.sha256()
         self.result = RolloutResult()
@@ -151,9 +161,8 @@ class _Episode:
         task, actions = self.env.spec, chunk.actions
         if chunk.undecodable is not None:
             actions = np.zeros((self.policy.chunk_steps, task.action_size), np.float32)
-        elif not len(actions):
-            raise ValueError(f"Policy {self.policy.name!r} answered a query with a chunk of no actions.")
-        return self.adapter.actions(task, actions)
+        require_actions(self.policy, actions, task.action_size)
+        return self.adapter.actions(task, actions.astype(np.float32, copy=False))
 
     def _step(self) -> EndedBy | None:
         """Execute one action; returns how the episode ended, or None."""
@@ -162,6 +171,7 @@ class _Episode:
         executed = self.perturber.action(self.env.spec, action, result.steps)
         with self.timer.span("step"):
             outcome = self.env.step(executed)
+        check_step_result(self.env.spec, outcome)
         self.frames.clear()
         self.actions_hash.update(np.ascontiguousarray(executed, "<f4").tobytes())
         result.steps += 1
@@ -210,4 +220,5 @@ def run_episode(
 def ask_here(policy: BatchedPolicy, query: Query, queue_s: float = 0.0) -> Reply:
     """Answer one query with a policy of this process, after it waited for `queue_s` seconds."""
     answer = policy.infer([query], batch_size=1)
+    require_result(policy.spec, answer, 1)
     return Reply(answer.chunks[0], answer.host_s, answer.device_s, answer.post_s, queue_s)

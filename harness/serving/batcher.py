@@ -15,11 +15,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from simloop.harness.rollout.latency import Reply
-from simloop.policies.interface import BatchedPolicy, Chunk, InferenceResult, Query
+from simloop.policies.interface import (
+    BatchedPolicy,
+    Chunk,
+    InferenceResult,
+    Query,
+    ending_nothing,
+    require_result,
+)
 
 Done = Callable[[Reply | Exception], None]
 
@@ -192,7 +200,8 @@ class Batcher:
     def _encode(self, waiting: _Waiting) -> bool:
         began = time.perf_counter()
         try:
-            waiting.row = self._policy.encode(waiting.query)
+            with self._ending_nothing():
+                waiting.row = self._policy.encode(waiting.query)
         except Exception as error:
             waiting.done(error)
             return False
@@ -203,7 +212,8 @@ class Batcher:
         batch_size = next(b for b in self._batch_sizes if b >= len(waiting))
         began = time.perf_counter()
         try:
-            content = self._policy.assemble([one.row for one in waiting], batch_size)
+            with self._ending_nothing():
+                content = self._policy.assemble([one.row for one in waiting], batch_size)
         except Exception as error:
             for one in waiting:
                 one.done(error)
@@ -230,6 +240,9 @@ class Batcher:
             else:
                 self._run(batch, began)
 
+    def _ending_nothing(self) -> AbstractContextManager[None]:
+        return ending_nothing(self._policy.spec.name)
+
     def _note_end(self, began: float) -> None:
         """Record the end of a call, before its queries are answered."""
         seconds = time.perf_counter() - began
@@ -241,7 +254,9 @@ class Batcher:
     def _run(self, batch: _Batch, began: float) -> None:
         started = time.perf_counter()  # Later than `began` if this thread has stacked the batch.
         try:
-            result = self._policy.run(batch.content)
+            with self._ending_nothing():
+                result = self._policy.run(batch.content)
+            require_result(self._policy.spec, result, len(batch.waiting))
         except Exception as error:
             self._note_end(began)
             for one in batch.waiting:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from simloop.harness.rollout.latency import Reply
 from simloop.harness.rollout.loop import ask_here
-from simloop.policies.interface import BatchedPolicy, Query
+from simloop.policies.interface import BatchedPolicy, Query, ending_nothing
 
 
 class PolicyDisconnected(ConnectionError):
@@ -55,7 +55,8 @@ class InProcessClient(PolicyClient):
         arrived = time.perf_counter()
         await asyncio.sleep(0)
         policy = self._policy()
-        return ask_here(policy, query, queue_s=time.perf_counter() - arrived)
+        with ending_nothing(policy.spec.name):
+            return ask_here(policy, query, queue_s=time.perf_counter() - arrived)
 
 
 class LeastWaiting(PolicyClient):

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from simloop.harness.rollout.latency import Reply
 from simloop.harness.serving.batcher import Done
 from simloop.harness.serving.shm_channel import HELLO, Messages, aligned, require_own_user
-from simloop.policies.interface import Query
+from simloop.policies.interface import PolicyError, Query
 
 Put = Callable[[Query, Done], None]
 
@@ -137,10 +137,9 @@ class _Connection:
         number, block, sizes, head = pickle.loads(message)
 
         def done(outcome: Reply | Exception) -> None:
-            if isinstance(outcome, Exception):
-                outcome = _portable(outcome)
+            reply = _pickled(number, outcome)
             with contextlib.suppress(OSError):  # The env actor is gone.
-                if not self.messages.send(pickle.dumps((number, outcome), 5)):
+                if not self.messages.send(reply):
                     self._on_blocked(self)
 
         try:
@@ -171,10 +170,13 @@ def _receive_memory(connection: socket.socket) -> tuple[memoryview, int]:
         os.close(descriptors[0])
 
 
-def _portable(error: Exception) -> Exception:
-    """Return the error itself if it can be pickled, else a `RuntimeError` with its type and text."""
+def _pickled(number: int, outcome: Reply | Exception) -> bytes:
+    """Pickle the answer to a query; one that cannot be pickled becomes a `PolicyError` with its type and text."""
     try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
+        message = pickle.dumps((number, outcome), 5)
+        if isinstance(outcome, Exception) and not isinstance(pickle.loads(message)[1], Exception):
+            raise pickle.PicklingError("another object would arrive")
+    except Exception as error:
+        text = f"{type(outcome).__name__}: {outcome if isinstance(outcome, Exception) else error}"
+        return pickle.dumps((number, PolicyError(text)), 5)
+    return message

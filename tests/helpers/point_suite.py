@@ -36,7 +36,7 @@ def point_task(name: str = "point", max_steps: int = 40) -> TaskSpec:
 class PointEnv(Env):
     def __init__(self, task: TaskSpec, render: RenderSettings):
         self.spec = task
-        self._render = render
+        self.render_settings = render
         self._position = np.zeros(2)
         self._goal = np.zeros(2)
         self.renders = 0
@@ -73,7 +73,7 @@ class PointEnv(Env):
     def render(self, camera: str) -> np.ndarray:
         check_camera(self.spec, camera)
         self.renders += 1
-        image = np.full((self._render.height, self._render.width, 3), 40, np.uint8)
+        image = np.full((self.render_settings.height, self.render_settings.width, 3), 40, np.uint8)
         row, column = ((self._position % 2) / 2 * (np.array(image.shape[:2]) - 4)).astype(int)
         image[row : row + 4, column : column + 4] = (255, 0, 0) if camera == "top" else (0, 255, 0)
         return image

@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from simloop.envs.interface import RenderSettings
+from simloop.envs.interface import EnvError, RenderSettings
 from simloop.harness.adapters.base import Adapter
 from simloop.harness.planning.perturbation import Perturbation
 from simloop.harness.planning.plan import make_plan
@@ -12,6 +12,7 @@ from simloop.harness.planning.seeding import query_key
 from simloop.harness.rollout.latency import Reply
 from simloop.harness.rollout.loop import play, run_episode
 from simloop.harness.rollout.observers import Observer
+from simloop.policies.interface import PolicyError
 from tests.helpers.point_policies import PointPolicy
 from tests.helpers.point_suite import PointEnv, point_task
 
@@ -19,7 +20,7 @@ ADAPTER = Adapter("points", "point", cameras={"base_0_rgb": "top"})
 
 
 def protocol(**rules) -> Protocol:
-    return Protocol("points", render=RenderSettings("fast", 16, 16), **rules)
+    return Protocol("points", **{"render": RenderSettings("fast", 16, 16), **rules})
 
 
 def one_spec(policy: str = "point-expert", seed: int = 0):
@@ -143,6 +144,94 @@ def test_raises_errors_of_the_environment():
     env = PointEnv(point_task("raises-in-step"), RenderSettings("fast", 16, 16))
     with pytest.raises(RuntimeError, match="diverged"):
         run_episode(env, one_spec(), PointPolicy(), ADAPTER, protocol())
+
+
+def with_actions(actions) -> PointPolicy:
+    """A policy that answers with these actions, whose chunks are to be of five."""
+
+    class Malformed(PointPolicy):
+        def infer(self, queries, batch_size):
+            answer = super().infer(queries, batch_size)
+            object.__setattr__(answer.chunks[0], "actions", actions)
+            return answer
+
+    return Malformed(chunk_steps=5)
+
+
+@pytest.mark.parametrize(
+    ("actions", "found"),
+    [
+        (np.zeros((5, 1), np.float32), "float32 of shape (5, 1)"),
+        (np.zeros((5, 3), np.float32), "float32 of shape (5, 3)"),
+        (np.zeros(10, np.float32), "float32 of shape (10,)"),
+        (np.zeros((4, 2), np.float32), "float32 of shape (4, 2)"),
+        (np.zeros((0, 2), np.float32), "float32 of shape (0, 2)"),
+        (np.zeros((5, 2), np.complex64), "complex64 of shape (5, 2)"),
+        (np.zeros((5, 2), np.int64), "int64 of shape (5, 2)"),
+        ([[0.0, 0.0]] * 5, "a list"),
+        (None, "None"),
+    ],
+    ids=str,
+)
+def test_charges_malformed_actions_to_the_policy(actions, found):
+    with pytest.raises(PolicyError) as error:
+        run_episode(point_env(), one_spec(), with_actions(actions), ADAPTER, protocol())
+    assert "Policy 'point-expert'" in str(error.value)
+    assert f"actions that are {found}; wanted float32 of shape (5, 2)" in str(error.value)
+
+
+def test_takes_actions_in_double_precision():
+    played = run_episode(point_env(), one_spec(), with_actions(np.zeros((5, 2))), ADAPTER, protocol(max_steps=3))
+    assert played.steps == 3
+
+
+class MalformedEnv(PointEnv):
+    """An environment whose states, images or step results are those of the test."""
+
+    def __init__(self, **given):
+        super().__init__(point_task(), RenderSettings("fast", 16, 16))
+        self._given = given
+
+    def state(self):
+        return self._given.get("state", super().state())
+
+    def privileged(self):
+        return self._given.get("privileged", super().privileged())
+
+    def render(self, camera):
+        return self._given.get("image", super().render(camera))
+
+    def step(self, action):
+        result = super().step(action)
+        for name in self._given.keys() & {"success", "reward"}:
+            object.__setattr__(result, name, self._given[name])
+        return result
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"state": np.array([0.0, np.nan], np.float32)}, "float32 of shape (2,) with NaN or infinite entries as state"),
+        ({"state": np.zeros(3, np.float32)}, "float32 of shape (3,) as state; wanted 2"),
+        ({"privileged": np.full(4, np.inf)}, "NaN or infinite entries as privileged state"),
+        ({"image": np.zeros((16, 16, 3))}, "float64 of shape (16, 16, 3) as image of camera 'top'"),
+        ({"image": np.full((16, 16, 3), np.nan)}, "with NaN or infinite entries as image"),
+        ({"image": np.zeros((16, 16, 4), np.uint8)}, "wanted uint8 of shape (16, 16, 3)"),
+        ({"image": np.zeros((8, 16, 3), np.uint8)}, "uint8 of shape (8, 16, 3)"),
+        ({"image": None}, "None as image"),
+        ({"success": float("nan")}, "success=nan"),
+        ({"success": None}, "success=None"),
+        ({"reward": float("inf")}, "reward=inf"),
+    ],
+    ids=str,
+)
+def test_charges_malformed_observations_to_the_simulation(given, found):
+    policy = PointPolicy(cameras=("base_0_rgb",))
+    with pytest.raises(EnvError) as error:
+        run_episode(MalformedEnv(**given), one_spec(), policy, ADAPTER, protocol())
+    assert str(error.value).startswith("points/point gave ")
+    assert found in str(error.value)
+    assert "The simulation is at fault" in str(error.value)
 
 
 class EventLog(Observer):

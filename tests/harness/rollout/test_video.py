@@ -27,7 +27,8 @@ def test_shows_all_cameras_side_by_side_in_real_time_with_first_and_last_frame(e
     env = PointEnv(point_task(), RenderSettings("fast", 48, 64))
     recorder = VideoRecorder(("top", "hand"), every, env.spec.control_hz)
     adapter = Adapter("points", "point")
-    run_episode(env, one_spec(), PointPolicy(noise=5.0), adapter, protocol(max_steps=9), [recorder])
+    rules = protocol(max_steps=9, render=env.render_settings)
+    run_episode(env, one_spec(), PointPolicy(noise=5.0), adapter, rules, [recorder])
     frames, rate = frames_of(recorder.content)
     assert len(frames) == count
     assert rate == pytest.approx(20 / every, rel=1e-2)
@@ -40,7 +41,7 @@ def test_crops_odd_sizes_to_even_ones():
     env = PointEnv(point_task(), RenderSettings("fast", 31, 45))
     env.reset(0)
     recorder = VideoRecorder(("top",), 1, 20.0)
-    recorder.on_reset(CameraFrames(env), env)
+    recorder.on_reset(CameraFrames(env, env.render_settings), env)
     recorder.on_end(RolloutResult())
     frames, _ = frames_of(recorder.content)
     assert frames[0].shape == (30, 44, 3)
@@ -50,7 +51,7 @@ def test_has_no_content_if_the_episode_broke():
     env = PointEnv(point_task(), RenderSettings("fast", 16, 16))
     env.reset(0)
     recorder = VideoRecorder(("top",), 1, 20.0)
-    recorder.on_reset(CameraFrames(env), env)
+    recorder.on_reset(CameraFrames(env, env.render_settings), env)
     recorder.close()
     recorder.close()
     assert recorder.content is None

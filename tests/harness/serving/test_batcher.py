@@ -1,4 +1,5 @@
 import asyncio
+import queue
 import threading
 import time
 from dataclasses import replace
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from simloop.harness.serving.batcher import Batcher
 from simloop.harness.serving.stub_policy import Stub, StubPolicy
-from simloop.policies.interface import Chunk, InferenceResult, Query
+from simloop.policies.interface import Chunk, InferenceResult, PolicyError, Query
 
 
 def query(number: int) -> Query:
@@ -150,6 +151,54 @@ def test_uses_the_smallest_batch_size_that_holds_the_waiting_queries():
 
     replies = run([1, 4, 8], infer, scenario)
     assert [(reply.batch, reply.batch_size) for reply in replies] == [(1, 1), (3, 4), (3, 4), (3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (None, "answered with None; wanted an InferenceResult"),
+        (InferenceResult([]), "answered with 0 chunks; wanted 1, one per query"),
+        (InferenceResult([Chunk(np.zeros((10, 4), np.float32))] * 2), "answered with 2 chunks; wanted 1"),
+    ],
+    ids=["none", "too few", "too many"],
+)
+def test_a_malformed_answer_fails_its_own_query_only(answer, text):
+    async def scenario(batcher):
+        with pytest.raises(PolicyError, match=f"Policy 'stub' {text}"):
+            await asyncio.wait_for(batcher.ask(query(1)), 60)
+        return await asyncio.wait_for(batcher.ask(query(2)), 60)
+
+    class Malformed(StubPolicy):
+        def run(self, batch):
+            return answer if batch[0][0].key == 1 else super().run(batch)
+
+    assert run([1], Malformed(Stub()), scenario).chunk.actions.shape == (10, 4)
+
+
+@pytest.mark.parametrize("raised", [SystemExit(3), KeyboardInterrupt(), StopIteration(), GeneratorExit()], ids=repr)
+@pytest.mark.parametrize("part", ["encode", "assemble", "run"])
+@pytest.mark.parametrize("local", [False, True])
+def test_a_policy_that_exits_fails_its_own_query_only(raised, part, local):
+    class Exiting(StubPolicy):
+        pass
+
+    def exiting(self, argument, *rest):
+        if not failed:
+            failed.append(part)
+            raise raised
+        return getattr(StubPolicy, part)(self, argument, *rest)
+
+    failed = []
+    setattr(Exiting, part, exiting)
+    batcher, outcomes = Batcher(Exiting(Stub()), [1]), queue.SimpleQueue()
+    for number in range(2):
+        batcher.put(query(number), outcomes.put, local=local)
+        outcome = outcomes.get(timeout=60)
+        if number == 0:
+            assert isinstance(outcome, PolicyError)
+            assert f"Policy 'stub' raised {type(raised).__name__}" in str(outcome)
+    assert outcome.chunk.actions.shape == (10, 4)
+    batcher.close()
 
 
 @pytest.mark.parametrize("part", ["encode", "assemble", "run"])

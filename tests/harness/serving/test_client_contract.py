@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 import time
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from simloop.harness.serving.policy_client import InProcessClient, LeastWaiting
 from simloop.harness.serving.shm_channel import ShmChannel
 from simloop.harness.serving.shm_server import ShmServer
 from simloop.harness.serving.stub_policy import Stub, StubPolicy
-from simloop.policies.interface import Query, QueryError
+from simloop.policies.interface import PolicyError, Query, QueryError
 
 STUB = Stub(cameras=("base_0_rgb",), service_s=0.002)
 
@@ -24,6 +25,8 @@ class Picky(StubPolicy):
     def infer(self, queries, batch_size):
         if any(query.task == "unknown" for query in queries):
             raise QueryError("no such task")
+        if any(query.task == "exits" for query in queries):
+            sys.exit("out of licences")
         return super().infer(queries, batch_size)
 
 
@@ -109,6 +112,15 @@ def test_an_error_of_the_policy_is_raised_at_its_query_only(using):
     assert type(error) is QueryError
     assert str(error) == "no such task"
     assert first.chunk.actions.shape == last.chunk.actions.shape
+
+
+def test_a_policy_that_exits_answers_the_next_query(using):
+    async def ask_twice(client):
+        with pytest.raises(PolicyError, match="Policy 'stub' raised SystemExit: out of licences"):
+            await client.ask(query(0, "exits"))
+        return await client.ask(query(1))
+
+    assert using(ask_twice).chunk.actions.shape == (10, 4)
 
 
 def test_stages_are_not_negative_and_not_longer_than_asking_took(using):

@@ -4,6 +4,7 @@ import pickle
 import socket
 import subprocess
 import sys
+import threading
 from threading import Timer
 
 import numpy as np
@@ -16,7 +17,7 @@ from simloop.harness.serving import shm_channel
 from simloop.harness.serving.policy_client import PolicyDisconnected
 from simloop.harness.serving.shm_channel import ShmChannel
 from simloop.harness.serving.shm_server import ShmServer
-from simloop.policies.interface import Chunk, Query
+from simloop.policies.interface import Chunk, PolicyError, Query
 
 
 def query(key: int = 0, size: int = 32, cameras: int = 2) -> Query:
@@ -150,8 +151,22 @@ def test_raises_the_type_and_text_of_an_error_that_cannot_be_pickled():
 
     async def main():
         channel = await ShmChannel.open(server.open(), query())
-        with pytest.raises(RuntimeError, match="Unportable: no such state"):
+        with pytest.raises(PolicyError, match="Unportable: no such state"):
             await channel.ask(query(1))
+
+    asyncio.run(main())
+    server.close()
+
+
+def test_an_answer_that_cannot_be_pickled_is_an_error_of_the_policy():
+    reply = Reply(Chunk(np.zeros((1, 1), np.float32)))
+    object.__setattr__(reply, "chunk", threading.Lock())
+    server = ShmServer(lambda asked, done: done(reply))
+
+    async def main():
+        channel = await ShmChannel.open(server.open(), query())
+        with pytest.raises(PolicyError, match="cannot pickle"):
+            await asyncio.wait_for(channel.ask(query(1)), 60)
 
     asyncio.run(main())
     server.close()
