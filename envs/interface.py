@@ -234,8 +234,12 @@ def check_vector(spec: TaskSpec, name: str, vector: object, size: int) -> None:
       vector: What the simulation gave.
       size: Its promised length.
     """
-    real = isinstance(vector, np.ndarray) and vector.dtype.kind in "fiub"
-    if not real or vector.shape != (size,) or not np.isfinite(vector).all():
+    if (
+        not isinstance(vector, np.ndarray)
+        or vector.shape != (size,)
+        or vector.dtype.kind not in "fiub"
+        or not np.isfinite(vector).all()
+    ):
         raise EnvError(
             f"{spec.suite}/{spec.name} gave {_described(vector)} as {name}; wanted {size} finite numbers. The "
             "simulation is at fault, not the policy."
