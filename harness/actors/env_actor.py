@@ -169,7 +169,11 @@ class EnvActor:
                 video=video.content if video else None,
                 recording=recorder.content if recorder else None,
             )
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # `sys.exit` of a library ends no process.
+        except (
+            Exception,
+            SystemExit,
+            KeyboardInterrupt,
+        ) as error:  # `sys.exit` of a library ends no process.
             if env is not None:
                 self._envs.close(env)
             return EpisodeResult(

@@ -181,7 +181,9 @@ def test_charges_malformed_actions_to_the_policy(actions, found):
 
 
 def test_takes_actions_in_double_precision():
-    played = run_episode(point_env(), one_spec(), with_actions(np.zeros((5, 2))), ADAPTER, protocol(max_steps=3))
+    played = run_episode(
+        point_env(), one_spec(), with_actions(np.zeros((5, 2))), ADAPTER, protocol(max_steps=3)
+    )
     assert played.steps == 3
 
 
@@ -211,7 +213,10 @@ class MalformedEnv(PointEnv):
 @pytest.mark.parametrize(
     ("given", "found"),
     [
-        ({"state": np.array([0.0, np.nan], np.float32)}, "float32 of shape (2,) with NaN or infinite entries as state"),
+        (
+            {"state": np.array([0.0, np.nan], np.float32)},
+            "float32 of shape (2,) with NaN or infinite entries as state",
+        ),
         ({"state": np.zeros(3, np.float32)}, "float32 of shape (3,) as state; wanted 2"),
         ({"privileged": np.full(4, np.inf)}, "NaN or infinite entries as privileged state"),
         ({"image": np.zeros((16, 16, 3))}, "float64 of shape (16, 16, 3) as image of camera 'top'"),

@@ -175,7 +175,9 @@ def test_a_malformed_answer_fails_its_own_query_only(answer, text):
     assert run([1], Malformed(Stub()), scenario).chunk.actions.shape == (10, 4)
 
 
-@pytest.mark.parametrize("raised", [SystemExit(3), KeyboardInterrupt(), StopIteration(), GeneratorExit()], ids=repr)
+@pytest.mark.parametrize(
+    "raised", [SystemExit(3), KeyboardInterrupt(), StopIteration(), GeneratorExit()], ids=repr
+)
 @pytest.mark.parametrize("part", ["encode", "assemble", "run"])
 @pytest.mark.parametrize("local", [False, True])
 def test_a_policy_that_exits_fails_its_own_query_only(raised, part, local):
