@@ -8,11 +8,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import psutil
 from rich.console import Console
 
 from simloop.envs import golden, registry
 from simloop.envs.interface import Suite, SuiteNotInstalledError, install_command
+from simloop.harness import machine
 
 MEMORY_NEEDED_GIB = 3.0  # Ray, two env actors with software rendering, and one small policy.
 DISK_NEEDED_GIB = 2.0
@@ -111,15 +111,14 @@ def _ray() -> str:
 
 
 def _memory() -> str:
-    free = psutil.virtual_memory().available / 2**30
+    here = machine.memory()
+    free = here.free / 2**30
     if free < MEMORY_NEEDED_GIB:
         raise CheckFailed(
             f"{free:.1f} GiB free; {MEMORY_NEEDED_GIB:g} GiB are needed for two env actors and a small policy. "
             "Close other programs or use --env-actors 1."
         )
-    return (
-        f"{free:.1f} GiB free of {psutil.virtual_memory().total / 2**30:.1f} GiB, {psutil.cpu_count()} CPUs"
-    )
+    return f"{free:.1f} GiB free of {here.total / 2**30:.1f} GiB, {machine.usable_cores()} cores"
 
 
 def _disk() -> str:

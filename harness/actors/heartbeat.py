@@ -6,10 +6,10 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import psutil
 
+from simloop.harness import machine
 from simloop.harness.rollout.phase_timer import Phase, PhaseTotals
 from simloop.harness.serving.batcher import WorkerLoad
 
@@ -28,6 +28,8 @@ class ProcessHeartbeat:
     """`time.perf_counter` of the node at the time of the report."""
     free_bytes: int
     """Memory that processes of the node can still allocate."""
+    total_bytes: int
+    """Memory that processes of the node may use."""
 
 
 @dataclass(frozen=True)
@@ -74,27 +76,13 @@ class WorkerHeartbeat:
 def process_heartbeat(node: str) -> ProcessHeartbeat:
     """Return the heartbeat of the calling process."""
     process = psutil.Process(os.getpid())
-    times = process.cpu_times()
+    times, memory = process.cpu_times(), machine.memory()
     return ProcessHeartbeat(
         os.getpid(),
         node,
         process.memory_info().rss,
         times.user + times.system,
         time.perf_counter(),
-        free_memory(),
+        memory.free,
+        memory.total,
     )
-
-
-def free_memory() -> int:
-    """Return the bytes that processes can still allocate, limited by the machine or the container."""
-    free = psutil.virtual_memory().available
-    limit, used = _cgroup("memory.max"), _cgroup("memory.current")
-    return min(free, limit - used) if limit is not None and used is not None else free
-
-
-def _cgroup(name: str) -> int | None:
-    try:
-        text = Path(f"/sys/fs/cgroup/{name}").read_text().strip()
-    except OSError:
-        return None
-    return int(text) if text.isdigit() else None

@@ -17,7 +17,8 @@ from simloop.harness.bench.baselines import async_vector_env, policy_alone, simu
 from simloop.harness.bench.workload import SIMULATING, Workload, overhead_ms
 from simloop.harness.engine.engine import Engine, EngineCallbacks
 from simloop.harness.engine.metrics import EnvActorPairs, WorkerPairs, env_actor_metrics, worker_metrics
-from simloop.harness.engine.resources import EngineError, Resources, usable_cores
+from simloop.harness.engine.resources import EngineError, Resources
+from simloop.harness.machine import usable_cores
 from simloop.harness.recording.engine_metrics import EngineMetrics, EnvActorMetrics, WorkerMetrics
 from simloop.harness.rollout.result import RolloutResult
 from simloop.results.tables.grid import Grid

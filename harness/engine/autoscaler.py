@@ -43,8 +43,6 @@ class Limits:
     """Most env actors, one per core; or the number set by the user."""
     workers: int
     """Most workers per policy, one per device; or the number set by the user."""
-    total_bytes: int
-    """Memory of a node."""
     envs_per_actor: int | None = None
     """Environments per actor, if set by the user."""
     env_actors_fixed: bool = False
@@ -102,8 +100,8 @@ class Autoscaler:
 
     def short_of_memory(self, metrics: EngineMetrics) -> bool:
         """Return whether the node with the least free memory has hardly any."""
-        free = metrics.free_bytes
-        return free is not None and free < HEADROOM / 2 * self._limits.total_bytes
+        free, total = metrics.free_bytes, metrics.total_bytes
+        return free is not None and total is not None and free < HEADROOM / 2 * total
 
     def _reduce(self) -> str:
         if self._limits.envs_per_actor is None and self.envs_per_actor > 1:
@@ -118,9 +116,9 @@ class Autoscaler:
 
     def _room(self, metrics: EngineMetrics) -> int:
         """Return how many more environments fit into memory."""
-        if metrics.free_bytes is None or not metrics.env_bytes:
+        if metrics.free_bytes is None or metrics.total_bytes is None or not metrics.env_bytes:
             return 0
-        return max(0, int((metrics.free_bytes - HEADROOM * self._limits.total_bytes) / metrics.env_bytes))
+        return max(0, int((metrics.free_bytes - HEADROOM * metrics.total_bytes) / metrics.env_bytes))
 
     def _add_workers(self, sim_ms: float, batch_ms: float, batch_size: float) -> str:
         if self._limits.workers_fixed or batch_ms <= 0:

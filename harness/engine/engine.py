@@ -18,7 +18,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
 import ray
 from ray.exceptions import RayError, RayTaskError
 
@@ -137,7 +136,6 @@ class Engine:
             workers=self._gpus.max_workers if in_workers else 1,
             workers_fixed=resources.workers is not None,
             uses_workers=in_workers > 0,
-            total_bytes=psutil.virtual_memory().total,
         )
         self._autoscaler = Autoscaler(
             limits, None if limits.env_actors_fixed else self._ray.room(ASSUMED_BYTES)

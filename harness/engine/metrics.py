@@ -27,6 +27,7 @@ def env_actor_metrics(pairs: EnvActorPairs) -> EnvActorMetrics:
         return EnvActorMetrics()
     per_process = wall / len(pairs)
     queries = totals["query"].count
+    fullest = min((now.process for _, now in pairs), key=lambda process: process.free_bytes)
     return EnvActorMetrics(
         simulator_share=max(0.0, 1 - idle / wall),
         queries_per_s=queries / per_process,
@@ -34,7 +35,8 @@ def env_actor_metrics(pairs: EnvActorPairs) -> EnvActorMetrics:
         phase_ms={p: round(1e3 * t.wall_s / t.count, 3) for p, t in totals.items() if t.count},
         sim_ms=round(1e3 * max(0.0, wall - idle) / queries, 3) if queries else None,
         env_bytes=_env_bytes([now for _, now in pairs]),
-        free_bytes=min(now.process.free_bytes for _, now in pairs),
+        free_bytes=fullest.free_bytes,
+        total_bytes=fullest.total_bytes,
     )
 
 

@@ -19,7 +19,8 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from simloop.harness.engine.resources import EngineError, Resources, usable_cores
+from simloop.harness.engine.resources import EngineError, Resources
+from simloop.harness.machine import usable_cores
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """Results pass through one at a time; Ray's default reserves 30 % of the memory."""

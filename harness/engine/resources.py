@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import arg
@@ -89,13 +87,3 @@ class Resources:
     def parsed_kernels(self) -> Kernels:
         """Return the value of --kernels."""
         return Kernels.from_words(self.kernels)
-
-
-def usable_cores() -> int:
-    """Return the number of cores that this process may use, by its affinity and its container's limit."""
-    cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, round(int(quota) / int(period))))

@@ -21,6 +21,8 @@ class EnvActorMetrics:
     """Memory of one environment, in the env actor where it is largest."""
     free_bytes: int | None = None
     """Free memory of the node that has least."""
+    total_bytes: int | None = None
+    """Memory of that node, which its container may limit."""
 
 
 @dataclass(frozen=True)

@@ -60,10 +60,10 @@ def test_harness_cpu_measures_each_process_over_its_own_interval():
     def env_actor(clock_s: float, cpu_s: float, simulated_s: float, queries: int) -> EnvActorHeartbeat:
         totals = {phase: PhaseTotals() for phase in PHASES}
         totals |= {"step": PhaseTotals(1, 0.0, simulated_s), "query": PhaseTotals(queries)}
-        return EnvActorHeartbeat(ProcessHeartbeat(1, "n", 0, cpu_s, clock_s, 0), (), totals)
+        return EnvActorHeartbeat(ProcessHeartbeat(1, "n", 0, cpu_s, clock_s, 0, 0), (), totals)
 
     def worker(clock_s: float, cpu_s: float) -> WorkerHeartbeat:
-        return WorkerHeartbeat(ProcessHeartbeat(2, "n", 0, cpu_s, clock_s, 0), True, WorkerLoad())
+        return WorkerHeartbeat(ProcessHeartbeat(2, "n", 0, cpu_s, clock_s, 0, 0), True, WorkerLoad())
 
     before = Snapshot({}, {}, clock_s=0.0, driver_s=5.0, ray_s=7.0)
     after = Snapshot({}, {}, clock_s=10.0, driver_s=5.1, ray_s=7.2)

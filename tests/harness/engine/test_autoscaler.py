@@ -8,10 +8,11 @@ from simloop.harness.engine.autoscaler import EXCESS, INITIAL_ENVS, Autoscaler, 
 from simloop.harness.recording.engine_metrics import EngineMetrics
 
 GIB = 2**30
-LIMITS = Limits(env_actors=2, workers=1, total_bytes=100 * GIB)
+LIMITS = Limits(env_actors=2, workers=1)
 MEASURED = EngineMetrics(
     simulators=2, waiting=100, simulator_share=0.6, device_share=0.5, batch_fill=0.5, queries_per_s=30.0,
     sim_ms=40.0, call_ms=20.0, call_rows=4.0, env_bytes=GIB // 4, free_bytes=64 * GIB,
+    total_bytes=100 * GIB,
 )  # fmt: skip
 """Two env actors, neither of which is busy all the time."""
 

@@ -46,7 +46,7 @@ class Actor:
         return EpisodeResult(spec, RolloutResult(wall_s=0.01))
 
     def _heartbeat(self):
-        process = ProcessHeartbeat(1, "n", 10**6, 0.0, time.perf_counter(), 10**12)
+        process = ProcessHeartbeat(1, "n", 10**6, 0.0, time.perf_counter(), 10**12, 10**12)
         return EnvActorHeartbeat(process, (), {phase: PhaseTotals() for phase in PHASES})
 
 

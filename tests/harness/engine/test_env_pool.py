@@ -58,7 +58,7 @@ def attempt(episode: int) -> Attempt:
 
 
 def heartbeat(*doing: Activity, rss: int = GIB // 4) -> EnvActorHeartbeat:
-    return EnvActorHeartbeat(ProcessHeartbeat(1, "node", rss, 0.0, 0.0, 64 * GIB), doing)
+    return EnvActorHeartbeat(ProcessHeartbeat(1, "node", rss, 0.0, 0.0, 64 * GIB, 100 * GIB), doing)
 
 
 def env_pool(count: int = 1, floors: Floors | None = None) -> EnvPool:
@@ -246,7 +246,7 @@ def test_the_run_ends_if_no_env_actor_becomes_ready(killed):
 def supervisor(made: EnvPool, memory_gib: float | None) -> Supervisor:
     timeouts = Timeouts(Floors())
     worker_pool = WorkerPool(lambda policy: None, lambda *_: None, timeouts)
-    autoscaler = Autoscaler(Limits(env_actors=2, workers=1, total_bytes=100 * GIB))
+    autoscaler = Autoscaler(Limits(env_actors=2, workers=1))
     return Supervisor(made, worker_pool, timeouts, autoscaler, memory_gib)
 
 

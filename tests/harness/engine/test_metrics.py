@@ -12,7 +12,7 @@ GIB = 2**30
 
 
 def env_actor(clock_s: float, idle_s: float, queries: int, environments: int = 2) -> EnvActorHeartbeat:
-    process = ProcessHeartbeat(1, "n", 3 * GIB, 0.0, clock_s, 8 * GIB)
+    process = ProcessHeartbeat(1, "n", 3 * GIB, 0.0, clock_s, 8 * GIB, 32 * GIB)
     totals = {phase: PhaseTotals() for phase in PHASES} | {
         "query": PhaseTotals(queries), "step": PhaseTotals(10 * queries, 0.02 * queries),
     }  # fmt: skip
@@ -23,7 +23,7 @@ def worker(
     clock_s: float, calls: int, rows: int, busy_s: float, running_for_s: float = 0.0
 ) -> WorkerHeartbeat:
     load = WorkerLoad(3, calls, rows, 4 * calls, busy_s, running_for_s)
-    return WorkerHeartbeat(ProcessHeartbeat(2, "n", 0, 0.0, clock_s, 0), True, load)
+    return WorkerHeartbeat(ProcessHeartbeat(2, "n", 0, 0.0, clock_s, 0, 0), True, load)
 
 
 def test_env_actor_metrics_cover_the_time_between_two_heartbeats():

@@ -26,7 +26,7 @@ class Run:
         self.env_pool = env_pool(1)
         self.worker_pool = WorkerPool(lambda policy: Endless(), lambda *_: None, Timeouts(Floors()))
         self.worker_pool.scale_to(["stub"], 1)
-        self.autoscaler = Autoscaler(Limits(env_actors=1, workers=1, total_bytes=100 * GIB))
+        self.autoscaler = Autoscaler(Limits(env_actors=1, workers=1))
         self.supervisor = Supervisor(
             self.env_pool, self.worker_pool, Timeouts(Floors()), self.autoscaler, actor_memory_gib=None
         )
@@ -39,7 +39,7 @@ class Run:
         for _ in range(round(2 * seconds)):
             self.now += 0.5
             actor, (worker,) = self.env_pool.all[0], self.worker_pool.all
-            process = ProcessHeartbeat(1, "node", GIB, 0.0, self.now, self.free_bytes)
+            process = ProcessHeartbeat(1, "node", GIB, 0.0, self.now, self.free_bytes, 100 * GIB)
             count = int(self.rate * self.now)
             totals = {phase: PhaseTotals() for phase in PHASES} | {"query": PhaseTotals(count)}
             idle_s = self.now * (1 - self.rate * SIM_S)

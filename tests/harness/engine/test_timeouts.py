@@ -9,7 +9,7 @@ from simloop.harness.engine.resources import EngineError, Floors
 from simloop.harness.engine.timeouts import FACTOR, WINDOW, Timeouts
 from simloop.harness.rollout.phase_timer import PhaseTotals
 
-PROCESS = ProcessHeartbeat(pid=1, node="n", rss_bytes=0, cpu_s=0.0, clock_s=0.0, free_bytes=0)
+PROCESS = ProcessHeartbeat(pid=1, node="n", rss_bytes=0, cpu_s=0.0, clock_s=0.0, free_bytes=0, total_bytes=1)
 
 
 def heartbeat(*doing: Activity) -> EnvActorHeartbeat:

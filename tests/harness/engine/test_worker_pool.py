@@ -79,7 +79,7 @@ def beat(
 ) -> None:
     """Deliver a heartbeat of a worker, which is ready if it has a load."""
     done: Future = Future()
-    process = ProcessHeartbeat(pid, "here", 0, 0.0, 0.0, 0)
+    process = ProcessHeartbeat(pid, "here", 0, 0.0, 0.0, 0, 0)
     done.set_result(WorkerHeartbeat(process, load is not None, load or WorkerLoad(), doing, steps))
     made.on_heartbeat(made.all[number], done)
 
