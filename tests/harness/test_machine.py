@@ -33,8 +33,14 @@ def tree(root: Path, cgroup: str, mounts: list[str], **files: str) -> Path:
     return root
 
 
-def limits(folder: str, limit: int | str, used: int, inactive: int = 0, *, v1: bool = False) -> dict[str, str]:
-    names = ("limit_in_bytes", "usage_in_bytes", "total_inactive_file") if v1 else ("max", "current", "inactive_file")
+def limits(
+    folder: str, limit: int | str, used: int, inactive: int = 0, *, v1: bool = False
+) -> dict[str, str]:
+    names = (
+        ("limit_in_bytes", "usage_in_bytes", "total_inactive_file")
+        if v1
+        else ("max", "current", "inactive_file")
+    )
     return {
         f"sys/fs/cgroup/{folder}memory.{names[0]}": str(limit),
         f"sys/fs/cgroup/{folder}memory.{names[1]}": str(used),
