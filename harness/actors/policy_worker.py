@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import time
 from collections.abc import Sequence
@@ -119,14 +120,18 @@ class PolicyWorker:
 
     async def infer(self, query: Query) -> Reply:
         """Answer one query that arrived by Ray."""
-        await self.prepare()
+        retry_s = 0.0
+        if not self._prepared:  # The process was restarted after the query was sent.
+            began = time.perf_counter()
+            await self.prepare()
+            retry_s = time.perf_counter() - began
         assert self._batcher is not None
-        return await self._batcher.ask(query)
+        return dataclasses.replace(await self._batcher.ask(query), retry_s=retry_s)
 
-    def _put(self, query: Query, done: Done) -> None:
+    def _put(self, query: Query, done: Done, waited_s: float) -> None:
         """Answer a query that arrived through shared memory; the address is given out after preparation only."""
         assert self._batcher is not None
-        self._batcher.put(query, done, local=True)
+        self._batcher.put(query, done, encode_here=True, waited_s=waited_s)
 
     @ray.method(concurrency_group="health")
     async def heartbeat(self) -> WorkerHeartbeat:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,8 +47,12 @@ class RayClient(PolicyClient):
 
     async def ask(self, query: Query) -> Reply:
         """Return the worker's reply. Raises as `PolicyClient.ask` does."""
+        future, arrived_at = self._worker.infer.remote(query).future(), []
+        # Ray completes the future in a thread of its own, while this one may be simulating.
+        future.add_done_callback(lambda _: arrived_at.append(time.perf_counter()))
         try:
-            return await self._worker.infer.remote(query)
+            reply: Reply = await asyncio.wrap_future(future)
+            return dataclasses.replace(reply, arrived_at=arrived_at[0])
         except RayTaskError as error:
             raise error.cause from None
         except RayActorError as error:
@@ -76,13 +82,18 @@ class WorkerClient(PolicyClient):
         Raises:
           WorkerLost: If the worker is not restarted, or died `MAX_SENDS` times before it answered.
         """
+        began, retry_s = time.perf_counter(), 0.0
         for _ in range(MAX_SENDS):
-            transport = None
+            transport = self._transport
             try:
-                transport = await self._connected(query)
-                return await transport.ask(query)
+                if transport is None:
+                    transport = await self._connected(query)
+                    retry_s = time.perf_counter() - began
+                reply = await transport.ask(query)
+                return dataclasses.replace(reply, retry_s=reply.retry_s + retry_s)
             except PolicyDisconnected:
                 self._disconnect(transport)
+                retry_s = time.perf_counter() - began
         raise WorkerLost(f"The policy worker died before it answered, {MAX_SENDS} times in a row.")
 
     async def _connected(self, query: Query) -> PolicyClient:

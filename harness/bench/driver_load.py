@@ -32,7 +32,7 @@ VIDEO_BYTES = 150_000
 EPISODE_S = 60.0
 """Duration of an episode, by which episodes per second become environments."""
 AT_ONCE = 256
-QUERY_RECORDS = [QueryRecord(0, 30.0, 0.2, 0.2, 1.0, 1.0, 40.0, 0.1, 72.5, 4, 4)] * QUERIES
+QUERY_RECORDS = [QueryRecord(0, 30.0, 0.2, 0.0, 0.2, 0.5, 1.0, 40.0, 0.1, 0.5, 72.5, 4, 4)] * QUERIES
 EXPERIMENT = Experiment(
     "driver", "metaworld", ("reach-v3",), ("random",), 20_000, protocol=Protocol("metaworld")
 )

@@ -23,7 +23,7 @@ from simloop.harness.planning.protocol import Protocol
 from simloop.harness.planning.seeding import query_key
 from simloop.harness.rollout.camera_frames import CameraFrames, Clock
 from simloop.harness.rollout.chunking import ChunkExecutor, RecedingHorizon
-from simloop.harness.rollout.latency import Reply, query_record
+from simloop.harness.rollout.latency import Reply, query_record, split_call
 from simloop.harness.rollout.observers import Observer, StepRecord
 from simloop.harness.rollout.phase_timer import PhaseTimer, PhaseTimers
 from simloop.harness.rollout.result import RolloutResult
@@ -138,7 +138,7 @@ class _Episode:
         asked = clock()
         with self.timer.span("query"):
             reply = yield query
-        answered, turn_s = clock(), self.timer.turn_s(reply.sent_at)
+        answered = clock()
         actions = self._executable(reply.chunk)
         result.queries.append(
             query_record(
@@ -147,7 +147,7 @@ class _Episode:
                 render_s=sum(map(self.frames.seconds, images), 0.0),
                 adapt_s=asked - rendered + clock() - answered,
                 ask_s=answered - asked,
-                turn_s=turn_s,
+                turn_s=0.0 if reply.arrived_at is None else answered - reply.arrived_at,
             )
         )
         result.undecodable += reply.chunk.undecodable is not None
@@ -217,8 +217,10 @@ def run_episode(
             return result
 
 
-def ask_here(policy: BatchedPolicy, query: Query, queue_s: float = 0.0) -> Reply:
-    """Answer one query with a policy of this process, after it waited for `queue_s` seconds."""
+def ask_here(policy: BatchedPolicy, query: Query) -> Reply:
+    """Answer one query with a policy of this process."""
+    began = time.perf_counter()
     answer = policy.infer([query], batch_size=1)
+    call_s = time.perf_counter() - began
     require_result(policy.spec, answer, 1)
-    return Reply(answer.chunks[0], answer.host_s, answer.device_s, answer.post_s, queue_s)
+    return Reply(answer.chunks[0], *split_call(answer, call_s))

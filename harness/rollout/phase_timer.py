@@ -56,14 +56,6 @@ class PhaseTimer:
         """Return a context manager that times a phase. A span that raises is not counted."""
         return _Span(self, phase)
 
-    def turn_s(self, sent_at: float | None) -> float:
-        """Return for how many seconds a reply waited because this process was simulating other environments.
-
-        Args:
-          sent_at: `time.perf_counter` when the reply was sent on this machine; 0 is returned for None.
-        """
-        return 0.0 if sent_at is None else max(0.0, self.timers.last_busy - sent_at)
-
 
 class _Span:
     """One span of a phase. A class, because a generator would cost more than some steps do."""
@@ -103,8 +95,6 @@ class PhaseTimers:
     _busy: int = 0
     _idle_s: float = 0.0
     _idle_since: float | None = field(default_factory=time.perf_counter)
-    last_busy: float = 0.0
-    """`time.perf_counter` when an environment last began to wait or ended its episode."""
 
     def enter(self) -> PhaseTimer:
         """Return the timer of a slot that begins an episode."""
@@ -118,7 +108,6 @@ class PhaseTimers:
     def waits(self, now: float) -> None:
         """Record that a slot has nothing to simulate from `now` on."""
         self._busy -= 1
-        self.last_busy = now
         if self._busy == 0:
             self._idle_since = now
 

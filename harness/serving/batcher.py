@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from simloop.harness.rollout.latency import Reply
+from simloop.harness.rollout.latency import Reply, split_call
 from simloop.policies.interface import (
     BatchedPolicy,
     Chunk,
@@ -37,9 +37,11 @@ class _Waiting:
     query: Query
     arrived: float
     done: Done
-    local: bool
+    waited_s: float
+    """Seconds for which it had waited before it arrived here."""
     row: Any = None
-    encode_s: float = 0.0
+    encoding_at: float = 0.0
+    encoded_at: float = 0.0
 
 
 @dataclass
@@ -47,7 +49,8 @@ class _Batch:
     waiting: list[_Waiting]
     batch_size: int
     content: Any
-    assemble_s: float
+    assembling_at: float
+    assembled_at: float
 
 
 @dataclass
@@ -63,7 +66,7 @@ class WorkerLoad:
     places: int = 0
     """Rows of these calls, padding included."""
     busy_s: float = 0.0
-    """Time in calls."""
+    """Time in calls, and in assembling batches for which the model waited."""
     running_for_s: float = 0.0
     """Time since the current call began; 0 if there is none."""
     longest_s: float = 0.0
@@ -118,15 +121,15 @@ class Batcher:
         self.put(query, done)
         return await future
 
-    def put(self, query: Query, done: Done, *, local: bool = False) -> None:
+    def put(self, query: Query, done: Done, *, encode_here: bool = False, waited_s: float = 0.0) -> None:
         """Add a query without waiting; `done` receives its outcome in another thread, or here if encoding fails.
 
         Args:
-          local: Whether this is the thread of a server on the machine of the env actor. It then encodes the query,
-            which saves waking another thread, and the reply carries `sent_at`.
+          encode_here: Encode the query in this thread, which saves waking another one.
+          waited_s: Seconds for which the query has waited for this thread.
         """
-        waiting = _Waiting(query, time.perf_counter(), done, local)
-        if local:
+        waiting = _Waiting(query, time.perf_counter(), done, waited_s)
+        if encode_here:
             self._take_in(waiting)
             return
         with self._lock:
@@ -198,14 +201,14 @@ class Batcher:
         return [self._encoded.popleft() for _ in range(min(len(self._encoded), self._batch_sizes[-1]))]
 
     def _encode(self, waiting: _Waiting) -> bool:
-        began = time.perf_counter()
+        waiting.encoding_at = time.perf_counter()
         try:
             with self._ending_nothing():
                 waiting.row = self._policy.encode(waiting.query)
         except Exception as error:
             waiting.done(error)
             return False
-        waiting.encode_s = time.perf_counter() - began
+        waiting.encoded_at = time.perf_counter()
         return True
 
     def _stack(self, waiting: list[_Waiting]) -> _Batch | None:
@@ -218,7 +221,7 @@ class Batcher:
             for one in waiting:
                 one.done(error)
             return None
-        return _Batch(waiting, batch_size, content, time.perf_counter() - began)
+        return _Batch(waiting, batch_size, content, began, time.perf_counter())
 
     def _run_batches(self) -> None:
         """Device thread: run the batch that is stacked, or the queries that wait."""
@@ -256,6 +259,7 @@ class Batcher:
         try:
             with self._ending_nothing():
                 result = self._policy.run(batch.content)
+            ended = time.perf_counter()
             require_result(self._policy.spec, result, len(batch.waiting))
         except Exception as error:
             self._note_end(began)
@@ -268,18 +272,26 @@ class Batcher:
             self._load.rows += len(batch.waiting)
             self._load.places += batch.batch_size
         for one, chunk in zip(batch.waiting, result.chunks, strict=True):
-            one.done(_reply(one, chunk, result, batch, started))
+            one.done(_reply(one, chunk, result, batch, started, ended))
 
 
-def _reply(one: _Waiting, chunk: Chunk, result: InferenceResult, batch: _Batch, started: float) -> Reply:
-    host_s = one.encode_s + batch.assemble_s
+def _reply(
+    one: _Waiting, chunk: Chunk, result: InferenceResult, batch: _Batch, started: float, ended: float
+) -> Reply:
+    """Divide the time from the arrival of a query to the end of its call, started -> ended, without a gap."""
+    host_s, device_s, post_s = split_call(result, ended - started)
+    waits = (
+        one.waited_s,
+        one.encoding_at - one.arrived,
+        batch.assembling_at - one.encoded_at,
+        started - batch.assembled_at,
+    )
     return Reply(
         chunk,
-        host_s=host_s + result.host_s,
-        device_s=result.device_s,
-        post_s=result.post_s,
-        queue_s=max(0.0, started - one.arrived - host_s),
+        host_s=one.encoded_at - one.encoding_at + batch.assembled_at - batch.assembling_at + host_s,
+        device_s=device_s,
+        post_s=post_s,
+        queue_s=sum(waits),
         batch=len(batch.waiting),
         batch_size=batch.batch_size,
-        sent_at=time.perf_counter() if one.local else None,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
-import functools
+import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -48,15 +48,21 @@ class InProcessClient(PolicyClient):
     """
 
     def __init__(self, load: Callable[[], BatchedPolicy]):
-        self._policy = functools.cache(load)
+        self._load = load
+        self._policy: BatchedPolicy | None = None
 
     async def ask(self, query: Query) -> Reply:
-        """Let other tasks of the event loop run, then answer."""
-        arrived = time.perf_counter()
+        """Answer, then let other tasks of the event loop run."""
+        retry_s = 0.0
+        if self._policy is None:
+            began = time.perf_counter()
+            self._policy = self._load()
+            retry_s = time.perf_counter() - began
+        with ending_nothing(self._policy.spec.name):
+            reply = ask_here(self._policy, query)
+        arrived_at = time.perf_counter()
         await asyncio.sleep(0)
-        policy = self._policy()
-        with ending_nothing(policy.spec.name):
-            return ask_here(policy, query, queue_s=time.perf_counter() - arrived)
+        return dataclasses.replace(reply, retry_s=retry_s, arrived_at=arrived_at)
 
 
 class LeastWaiting(PolicyClient):

@@ -12,12 +12,14 @@ in the file system, so a killed process leaves nothing behind; its peer sees the
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import mmap
 import os
 import pickle
 import socket
 import struct
 import threading
+import time
 
 from simloop.harness.rollout.latency import Reply
 from simloop.harness.serving.policy_client import PolicyClient, PolicyDisconnected
@@ -28,7 +30,8 @@ ALIGNMENT = 64
 PAGE = mmap.PAGESIZE
 HELLO = struct.Struct("<Q")
 """Bytes of a block, sent with the descriptor of the memory."""
-LENGTH = struct.Struct("<I")
+HEADER = struct.Struct("<Id")
+"""Length of a message in bytes, and `time.perf_counter` when it was sent, which processes of a machine share."""
 READ_BYTES = 1 << 20
 CREDENTIALS = struct.Struct("3i")
 """Process, user and group of the peer, as reported by the kernel."""
@@ -53,8 +56,8 @@ class Messages:
         Raises:
           OSError: If the peer is gone.
         """
-        data = LENGTH.pack(len(message)) + message
         with self._sending:
+            data = HEADER.pack(len(message), time.perf_counter()) + message
             sent = 0 if self._unsent else self._send(data)
             self._unsent += memoryview(data)[sent:]
             return not self._unsent
@@ -76,8 +79,8 @@ class Messages:
         with self._sending:
             self.socket.close()
 
-    def receive(self) -> list[bytes]:
-        """Return all messages that have arrived completely.
+    def receive(self) -> list[tuple[float, bytes]]:
+        """Return all messages that have arrived completely, each with the time when it was sent.
 
         Raises:
           OSError: If the peer is gone.
@@ -90,12 +93,12 @@ class Messages:
             raise ConnectionResetError("end of the connection")
         self._received += data
         messages, begin = [], 0
-        while len(self._received) - begin >= LENGTH.size:
-            (length,) = LENGTH.unpack_from(self._received, begin)
-            end = begin + LENGTH.size + length
+        while len(self._received) - begin >= HEADER.size:
+            length, sent_at = HEADER.unpack_from(self._received, begin)
+            end = begin + HEADER.size + length
             if len(self._received) < end:
                 break
-            messages.append(bytes(memoryview(self._received)[begin + LENGTH.size : end]))
+            messages.append((sent_at, bytes(memoryview(self._received)[begin + HEADER.size : end])))
             begin = end
         del self._received[:begin]
         return messages
@@ -182,7 +185,7 @@ class ShmChannel(PolicyClient):
         except OSError as error:
             self._disconnect(error)
             return
-        for message in messages:
+        for sent_at, message in messages:
             number, outcome = pickle.loads(message)
             future, block = self._pending.pop(number)
             if block is not None:
@@ -192,7 +195,7 @@ class ShmChannel(PolicyClient):
             if isinstance(outcome, Exception):
                 future.set_exception(outcome)
             else:
-                future.set_result(outcome)
+                future.set_result(dataclasses.replace(outcome, arrived_at=sent_at))
 
     def _flush(self) -> None:
         try:

@@ -14,6 +14,7 @@ import secrets
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Callable
 
 from simloop.harness.rollout.latency import Reply
@@ -21,7 +22,8 @@ from simloop.harness.serving.batcher import Done
 from simloop.harness.serving.shm_channel import HELLO, Messages, aligned, require_own_user
 from simloop.policies.interface import PolicyError, Query
 
-Put = Callable[[Query, Done], None]
+Put = Callable[[Query, Done, float], None]
+"""Takes a query, what to call with its outcome, and for how many seconds the query has waited for this server."""
 
 
 class ShmServer:
@@ -32,7 +34,9 @@ class ShmServer:
     """
 
     def __init__(self, put: Put):
-        self._put = put
+        self._take_in = put
+        self._busy_until = 0.0
+        """`time.perf_counter` when the thread was done with the previous query."""
         self._selector = selectors.DefaultSelector()
         self._wake_sender, self._wake_receiver = socket.socketpair()
         self._blocked: set[_Connection] = set()
@@ -86,6 +90,10 @@ class ShmServer:
         except Exception:  # A malformed message closes its own connection only.
             self._disconnect(connection)
 
+    def _put(self, query: Query, done: Done, sent_at: float) -> None:
+        self._take_in(query, done, max(0.0, self._busy_until - sent_at))
+        self._busy_until = time.perf_counter()
+
     def _disconnect(self, connection: _Connection) -> None:
         with contextlib.suppress(KeyError, ValueError):  # Disconnected already.
             self._selector.unregister(connection.messages.socket)
@@ -118,9 +126,15 @@ class ShmServer:
 class _Connection:
     """The connection of one env actor."""
 
-    def __init__(self, connection: socket.socket, put: Put, on_blocked: Callable[[_Connection], None]):
+    def __init__(
+        self,
+        connection: socket.socket,
+        put: Callable[[Query, Done, float], None],
+        on_blocked: Callable[[_Connection], None],
+    ):
         self.messages = Messages(connection)
         self._put = put
+        """Takes a query, what to call with its outcome, and when the query was sent."""
         self._on_blocked = on_blocked
         self._memory: memoryview | None = None
         self._block_bytes = 0
@@ -130,10 +144,10 @@ class _Connection:
         if self._memory is None:
             self._memory, self._block_bytes = _receive_memory(self.messages.socket)
             return
-        for message in self.messages.receive():
-            self._ask(message, self._memory)
+        for sent_at, message in self.messages.receive():
+            self._ask(message, sent_at, self._memory)
 
-    def _ask(self, message: bytes, memory: memoryview) -> None:
+    def _ask(self, message: bytes, sent_at: float, memory: memoryview) -> None:
         number, block, sizes, head = pickle.loads(message)
 
         def done(outcome: Reply | Exception) -> None:
@@ -147,7 +161,7 @@ class _Connection:
         except Exception as error:
             done(error)
             return
-        self._put(query, done)
+        self._put(query, done, sent_at)
 
 
 def _read_query(head: bytes, sizes: list[int], memory: memoryview, offset: int) -> Query:

@@ -101,9 +101,12 @@ class EpisodeRecord:
 
 @dataclass(frozen=True)
 class QueryRecord:
-    """Latency of one query by stage, in milliseconds, until results are on the host.
+    """Latency of one query by stage, in milliseconds; `simloop.harness.rollout.latency` defines the stages.
 
-    total = render + adapt + transport + queue + host + device + post, up to rounding.
+    total = render + adapt + retry + transport + queue + host + device + post + turn, up to rounding.
+
+    Ledgers written before `retry_ms` and `turn_ms` were recorded are read with 0 for both: retries are then part of
+    `adapt_ms` and `total_ms`, and the turn is part of `queue_ms` or `transport_ms`.
     """
 
     index: int
@@ -112,22 +115,30 @@ class QueryRecord:
     """Rendering of the cameras."""
     adapt_ms: float
     """Conversion from the observation of the suite to the query, and of actions back."""
+    retry_ms: float
+    """Connecting, a restart of the policy worker with loading and compiling, and lost tries."""
     transport_ms: float
-    """Both directions between env actor and policy worker; 0 if the policy runs in the env actor."""
+    """Both directions between env actor and policy."""
     queue_ms: float
-    """Waiting for a free device."""
+    """Waiting for the policy, its host thread or its device."""
     host_ms: float
-    """Resizing, normalization, tokenization and padding."""
+    """Resizing, normalization, tokenization and padding, and assembling of the batch."""
     device_ms: float
     """Copies and the model, until results are on the host."""
     post_ms: float
     """Unnormalization and decoding of actions."""
+    turn_ms: float
+    """From the arrival of the reply until the episode goes on, while the env actor simulates other environments."""
     total_ms: float
     """From the observation request to executable actions."""
     batch: int
     """Number of queries in the batch."""
     bucket: int
     """Batch size of the compiled program, padding included."""
+
+
+LATER_STAGES = frozenset({"retry_ms", "turn_ms"})
+"""Fields of `QueryRecord` that older ledgers lack."""
 
 
 def queries_to_dict(key: EpisodeKey, queries: Sequence[QueryRecord]) -> dict[str, Any]:
@@ -334,6 +345,8 @@ def _query_columns(payload: Mapping[str, Any], where: str) -> tuple[EpisodeKey, 
     if not isinstance(found, dict) or not all(isinstance(column, list) for column in found.values()):
         raise LedgerError(f"{where}: wanted a list for every field of the queries; got {found!r}.")
     types = _TYPES[QueryRecord]
+    for name in LATER_STAGES - set(found):
+        found[name] = [0.0] * len(found.get("index", ()))
     _want_names(set(types), set(found), where)
     columns = {name: [_from_json(value, kind) for value in found[name]] for name, kind in types.items()}
     if len({len(column) for column in columns.values()}) != 1:

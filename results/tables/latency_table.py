@@ -18,7 +18,9 @@ from simloop.results.tables.grid import DEFAULT_STYLE, NONE, Cell, Grid, Row, Ta
 STAGES = tuple(
     field.name.removesuffix("_ms") for field in dataclasses.fields(QueryRecord) if field.name.endswith("_ms")
 )
-"""All stages of a query, which add up to the last: the total."""
+"""All stages of a query, which add up to the last: the total. Tables show the total without retries."""
+COMPACT_STAGES = tuple(stage for stage in STAGES[:-1] if stage != "retry")
+"""Stages with a column of their own; the median of retries is 0 except where a run went wrong."""
 
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 
@@ -62,7 +64,7 @@ def compact_latency_grids(
     return [
         Grid(
             title=f"Latency in ms, protocol {protocol}",
-            columns=("policy", "queries", "batch", "fill", *STAGES[:-1], *QUANTILES),
+            columns=("policy", "queries", "batch", "fill", *COMPACT_STAGES, *QUANTILES),
             groups=(tuple(_compact_row(*policy) for policy in _policies(group)),),
             notes=("Medians of the stages, quantiles of the total.", *_notes(group, compile_s)),
             style=style,
@@ -154,7 +156,7 @@ def _policies(queries: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def _compact_row(name: str, queries: pd.DataFrame) -> Row:
-    stages = [_values(queries, stage) for stage in STAGES[:-1]]
+    stages = [_values(queries, stage) for stage in COMPACT_STAGES]
     medians = [_ms(quantile(values, 0.5)) if values.any() else NONE for values in stages]
     totals = _quantiles(_values(queries, STAGES[-1]))
     return (name, str(len(queries)), *_batch_cells(queries), *medians, *map(_ms, totals))
@@ -186,7 +188,8 @@ def _ms(value: float | None) -> Cell:
 
 
 def _values(queries: pd.DataFrame, stage: str) -> Float[np.ndarray, "v"]:
-    return queries[f"{stage}_ms"].to_numpy(np.float64)
+    values = queries[f"{stage}_ms"].to_numpy(np.float64)
+    return values - _values(queries, "retry") if stage == "total" else values
 
 
 def _quantiles(values: Float[np.ndarray, "v"]) -> list[float | None]:
@@ -205,9 +208,16 @@ def _interval_columns(label: str, value: float | None, interval: Interval) -> di
 
 def _notes(queries: pd.DataFrame, compile_s: Mapping[str, float]) -> Iterator[str]:
     yield (
-        "total: from observation request to executable actions; device: until results are on the host; batch: mean "
-        "number of queries per call; fill: their share of the batch rows that were computed."
+        "total: from observation request to executable actions, without retries; device: until results are on the "
+        "host; turn: waiting for the env actor, which simulates other environments; batch: mean number of queries per "
+        "call; fill: their share of the batch rows that were computed."
     )
+    retries = _values(queries, "retry")
+    if retries.any():
+        yield (
+            f"retry: {np.count_nonzero(retries)} of {len(retries)} queries waited for a connection to their policy, for "
+            f"the restart of its worker, or were sent again, for up to {retries.max() / 1e3:.1f} s."
+        )
     if (queries.groupby("policy").size() < MIN_QUERIES_FOR_P99).any():
         yield f"{NONE}: p99 is not reported for fewer than {MIN_QUERIES_FOR_P99} queries."
     weights = dict(zip(queries["policy"], queries["weights"], strict=True))

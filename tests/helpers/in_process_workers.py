@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,9 +14,38 @@ from simloop.harness.actors.policy_worker import PolicyWorker
 from simloop.policies.interface import BatchedPolicy
 
 
-class _Call:
-    def __init__(self, method: Any):
-        self.remote = method
+class Reference:
+    """What a call of a Ray actor returns: it may be awaited, or made a future."""
+
+    def __init__(self, future: Future[Any]):
+        self._future = future
+
+    def future(self) -> Future[Any]:
+        return self._future
+
+    def __await__(self) -> Any:
+        return asyncio.wrap_future(self._future).__await__()
+
+
+class RemoteLoop:
+    """An event loop in a thread of its own, as an actor has one in a process of its own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def method(self, function: Callable[..., Coroutine[Any, Any, Any]]) -> SimpleNamespace:
+        """Return a method of an actor handle, which is called by its attribute `remote`."""
+
+        def remote(*arguments: Any) -> Reference:
+            return Reference(asyncio.run_coroutine_threadsafe(function(*arguments), self._loop))
+
+        return SimpleNamespace(remote=remote)
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
 
 
 class InProcessWorker:
@@ -23,19 +55,13 @@ class InProcessWorker:
         self.worker = PolicyWorker(
             policy.spec.name, [batch_size], Factories(policy=lambda name, serving: policy)
         )
-        self.address = _Call(self._prepared(self.worker.address))
-        self.infer = _Call(self._prepared(self.worker.infer))
+        self._loop = RemoteLoop()
+        self.address = self._loop.method(self.worker.address)
+        self.infer = self._loop.method(self.worker.infer)
         self._actor_id = SimpleNamespace(hex=lambda: f"worker-{number}")
-
-    def _prepared(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        """The driver's part: a worker answers once it has been told to prepare itself."""
-
-        async def call(*arguments: Any) -> Any:
-            await self.worker.prepare()
-            return await method(*arguments)
-
-        return call
 
     def close(self) -> None:
         if self.worker._batcher is not None:
             self.worker._batcher.close()
+        self.worker._shm_server.close()
+        self._loop.close()

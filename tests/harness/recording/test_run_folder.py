@@ -33,7 +33,7 @@ def record(spec, outcome="failure", **changes) -> EpisodeRecord:
 
 
 def query(index=0) -> QueryRecord:
-    return QueryRecord(index, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 28.0, 2, 4)
+    return QueryRecord(index, 1.0, 2.0, 0.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 36.0, 2, 4)
 
 
 def open_folder(path, experiment=EXPERIMENT, plan=PLAN) -> RunFolder:

@@ -122,7 +122,9 @@ def test_stages_of_a_query_add_up_to_its_total_even_if_an_observer_rendered_firs
     )
     chunk = policy.infer([next(episode)], 1).chunks[0]
     with pytest.raises(StopIteration) as stop:
-        episode.send(Reply(chunk, queue_s=0.25, host_s=0.125, device_s=0.0625, post_s=0.0625))
+        episode.send(
+            Reply(chunk, queue_s=0.25, host_s=0.125, device_s=0.0625, post_s=0.0625, arrived_at=float(next(ticks)))
+        )
     row = stop.value.value.queries[0]
     parts = (
         row.render_ms
@@ -132,12 +134,14 @@ def test_stages_of_a_query_add_up_to_its_total_even_if_an_observer_rendered_firs
         + row.host_ms
         + row.device_ms
         + row.post_ms
+        + row.turn_ms
     )
     assert parts == pytest.approx(row.total_ms)
     assert row.render_ms == 1000.0
     assert row.adapt_ms == 2000.0
     assert row.device_ms == 62.5
     assert row.transport_ms == 500.0
+    assert row.turn_ms == 1000.0
 
 
 def test_raises_errors_of_the_environment():

@@ -73,15 +73,3 @@ def test_is_idle_while_all_environments_wait(timers, clock):
     timers.leave()
     clock.wait(4.0)
     assert timers.idle_s() == 7.0
-
-
-def test_a_reply_waits_its_turn_while_another_environment_is_simulated(timers, clock):
-    one, two = timers.enter(), timers.enter()
-    with one.span("query"):
-        sent_at = clock.now
-        clock.wait(1.0)
-        with two.span("query"):
-            pass
-    assert one.turn_s(sent_at) == 1.0
-    assert one.turn_s(clock.now + 1.0) == 0.0
-    assert one.turn_s(None) == 0.0

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simloop.harness.serving import batcher as batcher_module
 from simloop.harness.serving.batcher import Batcher
 from simloop.harness.serving.stub_policy import Stub, StubPolicy
 from simloop.policies.interface import Chunk, InferenceResult, PolicyError, Query
@@ -92,8 +93,6 @@ def test_queries_that_arrive_during_a_call_share_the_next():
     assert [reply.batch for reply in replies] == [1, 4, 4, 4, 4, 1]
     assert {reply.batch_size for reply in replies} == {4}
     assert replies[1].queue_s > 0
-    assert (replies[1].device_s, replies[1].post_s) == (0.2, 0.3)
-    assert replies[1].host_s == pytest.approx(0.1, abs=0.05)
     assert (load.batches, load.rows, load.places, load.waiting) == (3, 6, 12, 0)
 
 
@@ -194,13 +193,87 @@ def test_a_policy_that_exits_fails_its_own_query_only(raised, part, local):
     setattr(Exiting, part, exiting)
     batcher, outcomes = Batcher(Exiting(Stub()), [1]), queue.SimpleQueue()
     for number in range(2):
-        batcher.put(query(number), outcomes.put, local=local)
+        batcher.put(query(number), outcomes.put, encode_here=local)
         outcome = outcomes.get(timeout=60)
         if number == 0:
             assert isinstance(outcome, PolicyError)
             assert f"Policy 'stub' raised {type(raised).__name__}" in str(outcome)
     assert outcome.chunk.actions.shape == (10, 4)
     batcher.close()
+
+
+class Clock:
+    """Time that passes when the policy says so."""
+
+    now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+
+class Timed(Scripted):
+    """Encodes a query in 1 s, assembles a batch in 2 s, and runs it in 8 s: 3 s host, 4 s device and 1 s post."""
+
+    def __init__(self, clock):
+        super().__init__(None)
+        self.clock = clock
+        self.may_run = threading.Event()
+
+    def encode(self, query):
+        self.clock.now += 1.0
+        return query
+
+    def assemble(self, rows, batch_size):
+        self.clock.now += 2.0
+        return list(rows), batch_size
+
+    def run(self, batch):
+        self.may_run.wait(60)
+        self.clock.now += 8.0
+        return replace(answer_with_keys(batch[0]), host_s=3.0, device_s=4.0, post_s=1.0)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_every_second_from_arrival_to_answer_is_in_one_stage_for_full_and_partial_batches(
+    monkeypatch, batch_size
+):
+    clock = Clock()
+    monkeypatch.setattr(batcher_module, "time", clock)
+    policy = Timed(clock)
+    policy.may_run.set()
+
+    async def scenario(batcher):
+        return await batcher.ask(query(0))
+
+    reply = run([batch_size], policy, scenario)
+    assert (reply.queue_s, reply.host_s, reply.device_s, reply.post_s) == (0.0, 1.0 + 2.0 + 3.0, 4.0, 1.0)
+    assert reply.stages_s == clock.now
+
+
+def test_waiting_for_the_model_and_for_other_rows_is_queue(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(batcher_module, "time", clock)
+    policy = Timed(clock)
+
+    async def scenario(batcher):
+        asking = [asyncio.create_task(batcher.ask(query(0)))]
+        while batcher.load().running_for_s == 0.0 or batcher.load().waiting:
+            await asyncio.sleep(0.001)
+        for number in (1, 2, 3):
+            asking.append(asyncio.create_task(batcher.ask(query(number))))
+            while clock.now < 3.0 + number:
+                await asyncio.sleep(0.001)
+        while clock.now < 3.0 + 3 + 2:  # The full batch 1, 2 is assembled while the model runs.
+            await asyncio.sleep(0.001)
+        policy.may_run.set()
+        return await asyncio.gather(*asking)
+
+    first, *others = run([2], policy, scenario)
+    assert (first.host_s, first.queue_s) == (1.0 + 2.0 + 3.0, 0.0)
+    assert [reply.host_s for reply in others] == [1.0 + 2.0 + 3.0] * 3
+    assert others[0].queue_s > others[1].queue_s > 0
+    assert others[2].queue_s > others[0].queue_s
+    assert min(reply.device_s for reply in others) == 4.0
 
 
 @pytest.mark.parametrize("part", ["encode", "assemble", "run"])

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from threading import Timer
 
 import numpy as np
@@ -42,7 +43,7 @@ def answer(query: Query) -> np.ndarray:
     return echo(query).chunk.actions
 
 
-def put(query: Query, done) -> None:
+def put(query: Query, done, waited_s: float = 0.0) -> None:
     done(echo(query))
 
 
@@ -61,7 +62,7 @@ def test_delivers_every_query_whole_and_its_own_reply_in_any_order(shapes):
     queries = [
         query(*shape) for shape in shapes
     ]  # Some are larger than the first, for which blocks are made.
-    server = ShmServer(lambda asked, done: Timer((asked.key % 4) / 1e3, lambda: put(asked, done)).start())
+    server = ShmServer(lambda asked, done, _: Timer((asked.key % 4) / 1e3, lambda: put(asked, done)).start())
 
     async def main():
         channel = await ShmChannel.open(server.open(), queries[0])
@@ -114,7 +115,7 @@ def test_sends_a_query_too_large_for_a_block_through_the_socket(address):
 
 def test_an_env_actor_that_does_not_read_delays_no_other_and_loses_no_reply():
     long = Reply(Chunk(np.zeros((1000, 32), np.float32)))
-    server = ShmServer(lambda asked, done: done(long))
+    server = ShmServer(lambda asked, done, _: done(long))
 
     async def main():
         stuck, other = [await ShmChannel.open(server.open(), query()) for _ in range(2)]
@@ -129,6 +130,27 @@ def test_an_env_actor_that_does_not_read_delays_no_other_and_loses_no_reply():
 
     assert len(asyncio.run(main())) == 20
     server.close()
+
+
+def test_tells_for_how_long_a_query_waited_while_the_server_took_in_others():
+    waits = {}
+
+    def put_slowly(asked, done, waited_s):
+        waits[asked.key] = waited_s
+        time.sleep(0.1)
+        done(echo(asked))
+
+    server = ShmServer(put_slowly)
+
+    async def main():
+        channel = await ShmChannel.open(server.open(), query())
+        await asyncio.gather(*(channel.ask(query(i)) for i in range(3)))
+        channel.close()
+
+    asyncio.run(main())
+    server.close()
+    assert waits[0] < 0.05
+    assert 0.05 < waits[1] < waits[2] - 0.05
 
 
 def test_a_malformed_message_closes_its_own_connection_only(address):
@@ -147,7 +169,7 @@ def test_raises_the_type_and_text_of_an_error_that_cannot_be_pickled():
         def __reduce__(self):
             raise TypeError("cannot be pickled")
 
-    server = ShmServer(lambda asked, done: done(Unportable("no such state")))
+    server = ShmServer(lambda asked, done, _: done(Unportable("no such state")))
 
     async def main():
         channel = await ShmChannel.open(server.open(), query())
@@ -176,7 +198,7 @@ WORKER = """
 import os, time
 from simloop.harness.serving.shm_server import ShmServer
 
-print(repr(ShmServer(lambda query, done: os._exit(9)).open()), flush=True)
+print(repr(ShmServer(lambda query, done, _: os._exit(9)).open()), flush=True)
 time.sleep(300)
 """
 

@@ -127,6 +127,16 @@ def test_lost_queries_are_an_error_and_not_a_smaller_sample(tmp_path):
         load_queries(run)
 
 
+def test_ledgers_written_before_retries_and_turns_were_recorded_are_read_with_0_for_both():
+    _, queries = with_queries(EPISODE, [25.0, 26.0])
+    payload = queries_to_dict(EPISODE.key, queries)
+    for name in ("retry_ms", "turn_ms"):
+        del payload["queries"][name]
+    key, read = queries_from_dict(payload, "queries.jsonl, line 1")
+    assert key == EPISODE.key
+    assert read == [dataclasses.replace(query, retry_ms=0.0, turn_ms=0.0) for query in queries]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

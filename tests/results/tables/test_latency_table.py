@@ -15,7 +15,7 @@ from tests.helpers.run_folders import EPISODE, episodes, with_queries, write_run
 
 def test_terminal_table_has_a_row_per_policy(run):
     lines = render(run, "terminal", "latency").splitlines()
-    columns = "policy queries batch fill render adapt transport queue host device post p50 p90 p95 p99"
+    columns = "policy queries batch fill render adapt transport queue host device post turn p50 p90 p95 p99"
     assert " ".join(lines[2].split()) == columns
     expert, pi0 = lines[4:6]
     assert expert.split()[:5] == ["expert", "2280", "3.00", "75", "%"]
@@ -58,6 +58,17 @@ def test_latencies_are_quantiles_of_the_queries(run):
 def test_notes_name_compilation_apart_from_latencies(run):
     text = " ".join(render(run, "md", "latency").split())
     assert "Compilation and warm-up are not included (pi0-tiny (untrained) 12.3 s)." in text
+
+
+def test_totals_are_without_retries_which_a_note_counts(tmp_path):
+    record, queries = with_queries(EPISODE, [25.0] * 3)
+    queries[0] = dataclasses.replace(queries[0], retry_ms=4000.0, total_ms=4025.0)
+    run = write_run(tmp_path, [record], [(record, queries)])
+    text = " ".join(render(run, "md", "latency").split())
+    assert "| expert | total | 25.00 | 25.00 | 25.00 | – | 3 |" in text
+    assert "| expert | retry | 0.00 | 4000.00 |" in text
+    assert "retry: 1 of 3 queries waited for a connection" in text
+    assert "for up to 4.0 s" in text
 
 
 def test_reports_no_p99_for_few_queries(tmp_path):
