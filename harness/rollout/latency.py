@@ -24,7 +24,6 @@ reply; transport is the rest of it. All clocks are monotonic clocks of one machi
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 from simloop.policies.interface import Chunk, InferenceResult

@@ -21,7 +21,9 @@ def test_transport_is_the_time_between_query_and_reply_that_nothing_else_explain
     )
     row = query_record(7, reply, render_s=0.5, adapt_s=0.02, ask_s=0.42, turn_s=0.05)
     assert (row.index, row.batch, row.bucket) == (7, 3, 4)
-    assert stages(row) == pytest.approx(dict(zip(STAGES, (500, 20, 20, 10, 100, 10, 200, 30, 50), strict=True)))
+    assert stages(row) == pytest.approx(
+        dict(zip(STAGES, (500, 20, 20, 10, 100, 10, 200, 30, 50), strict=True))
+    )
     assert row.total_ms == pytest.approx(940.0)
 
 

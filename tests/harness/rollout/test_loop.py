@@ -123,7 +123,14 @@ def test_stages_of_a_query_add_up_to_its_total_even_if_an_observer_rendered_firs
     chunk = policy.infer([next(episode)], 1).chunks[0]
     with pytest.raises(StopIteration) as stop:
         episode.send(
-            Reply(chunk, queue_s=0.25, host_s=0.125, device_s=0.0625, post_s=0.0625, arrived_at=float(next(ticks)))
+            Reply(
+                chunk,
+                queue_s=0.25,
+                host_s=0.125,
+                device_s=0.0625,
+                post_s=0.0625,
+                arrived_at=float(next(ticks)),
+            )
         )
     row = stop.value.value.queries[0]
     parts = (

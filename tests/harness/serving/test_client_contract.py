@@ -44,7 +44,9 @@ async def in_process():
 @contextlib.asynccontextmanager
 async def shared_memory():
     batcher = Batcher(Picky(STUB), [1])
-    server = ShmServer(lambda query, done, waited_s: batcher.put(query, done, encode_here=True, waited_s=waited_s))
+    server = ShmServer(
+        lambda query, done, waited_s: batcher.put(query, done, encode_here=True, waited_s=waited_s)
+    )
     channel = await ShmChannel.open(server.open(), query(0))
     try:
         yield channel
