@@ -10,16 +10,16 @@ Every stage has one meaning on every transport:
 |---|---|
 | render | rendering the cameras of the policy |
 | adapt | converting the observation to the query, and the chunk to actions |
-| retry | before the query was sent for the last time: connecting, a restart of the worker with loading and compiling, lost tries |
-| transport | both ways between env actor and policy: copies, messages, the network |
+| retry | before the query is sent for the last time: connecting, restarts with loading and compiling, lost tries |
+| transport | both ways between env actor and policy |
 | queue | waiting for the policy: for its host thread, for other rows of the batch, for the device |
 | host | preprocessing on the host, and assembling of the batch |
 | device | the call of the model, until its results are on the host |
 | post | unnormalizing and decoding of actions |
 | turn | from the arrival of the reply until its episode goes on: the process simulates other environments |
 
-Retry, queue, host, device, post and turn are measured where they happen, as disjoint parts of the time between query and
-reply; transport is the rest of it. All clocks are monotonic clocks of one machine.
+Retry, queue, host, device, post and turn are measured where they happen, as disjoint parts of the time between query
+and reply; transport is the rest of it. All clocks are monotonic clocks of one machine.
 """
 
 from __future__ import annotations

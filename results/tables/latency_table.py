@@ -215,8 +215,8 @@ def _notes(queries: pd.DataFrame, compile_s: Mapping[str, float]) -> Iterator[st
     retries = _values(queries, "retry")
     if retries.any():
         yield (
-            f"retry: {np.count_nonzero(retries)} of {len(retries)} queries waited for a connection to their policy, for "
-            f"the restart of its worker, or were sent again, for up to {retries.max() / 1e3:.1f} s."
+            f"retry: {np.count_nonzero(retries)} of {len(retries)} queries waited for a connection to their policy, "
+            f"for the restart of its worker, or were sent again, for up to {retries.max() / 1e3:.1f} s."
         )
     if (queries.groupby("policy").size() < MIN_QUERIES_FOR_P99).any():
         yield f"{NONE}: p99 is not reported for fewer than {MIN_QUERIES_FOR_P99} queries."
