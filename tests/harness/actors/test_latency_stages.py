@@ -53,6 +53,7 @@ PROTOCOL = Protocol(
     "points", render=RenderSettings("fast", 16, 16), replan_steps=1, max_steps=len(PLACES) + 2
 )
 STUB = Stub("watched", cameras=("base_0_rgb",), action_size=2, chunk_steps=1)
+NEIGHBOUR = Stub("neighbour", action_size=2, chunk_steps=1)
 
 
 class Delays:
@@ -234,7 +235,7 @@ def busy_run(delays, worker=None):
         if name == STUB.name:
             delays.sleep()
             return Policy(delays)
-        return StubPolicy(Stub("neighbour", action_size=2, chunk_steps=1))
+        return StubPolicy(NEIGHBOUR)
 
     async def main():
         actor = EnvActor(
@@ -247,7 +248,7 @@ def busy_run(delays, worker=None):
             ),
         )
         await actor.meet(STUB.name, STUB.spec(), (worker,) if worker else ())
-        await actor.meet("neighbour", Stub("neighbour", action_size=2).spec())
+        await actor.meet("neighbour", NEIGHBOUR.spec())
         (watched,) = make_plan([STUB.name], [point_task(WATCHED)], PROTOCOL, 1, 0).episodes
         (other,) = make_plan(["neighbour"], [point_task(NEIGHBOURS)], PROTOCOL, 1, 0).episodes
         ended, others = [], [await actor.play(other)]

@@ -183,7 +183,7 @@ def test_raises_the_type_and_text_of_an_error_that_cannot_be_pickled():
 def test_an_answer_that_cannot_be_pickled_is_an_error_of_the_policy():
     reply = Reply(Chunk(np.zeros((1, 1), np.float32)))
     object.__setattr__(reply, "chunk", threading.Lock())
-    server = ShmServer(lambda asked, done: done(reply))
+    server = ShmServer(lambda asked, done, _: done(reply))
 
     async def main():
         channel = await ShmChannel.open(server.open(), query())
