@@ -63,12 +63,16 @@ def compiled(
 
 def _separated(stack: jax.Array, *, consume: bool) -> list[jax.Array]:
     """Copy the layers of a stack into separate arrays."""
-    # Iterating would gather a stack that is split over devices on the first of them.
-    layers = [jax.lax.index_in_dim(stack, i, 0, keepdims=False) for i in range(stack.shape[0])]
+    layers = _unstacked(stack)
     if consume:
         jax.block_until_ready(layers)
         stack.delete()
     return layers
+
+
+@jax.jit  # One program per shape; outside of one, each index would compile a program of its own.
+def _unstacked(stack: jax.Array) -> list[jax.Array]:
+    return [jax.lax.index_in_dim(stack, i, 0, keepdims=False) for i in range(stack.shape[0])]
 
 
 def _stack(path: tuple) -> str | None:

@@ -79,8 +79,9 @@ def model_class(config: ModelConfig) -> type[Pi0] | type[Pi0Fast]:
     return Pi0Fast if config.action_expert is None else Pi0
 
 
+@functools.lru_cache(maxsize=16)  # Tracing the initialisers takes about half a second of processor time.
 def abstract_model(config: ModelConfig, plan: InferencePlan = PLAIN) -> Any:
-    """Build a model with shapes in place of arrays; nothing is allocated."""
+    """Build a model with shapes in place of arrays; nothing is allocated. Do not change it: it is shared."""
     return nnx.eval_shape(lambda: model_class(config)(config, rngs=nnx.Rngs(0), plan=plan))
 
 
