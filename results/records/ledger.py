@@ -11,6 +11,7 @@ of a file may be incomplete if its writer was killed.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -19,7 +20,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from simloop.untrusted import open_regular, parse_json
+
 CHECKSUM_DIGITS = 16  # 64 bits detect accidents, and lines stay readable.
+
+MAX_LINE_BYTES = 64 << 20
+"""More than the queries of an episode of 100 000 steps take."""
 
 _LINE = re.compile(rf'(\{{.+), "checksum": "([0-9a-f]{{{CHECKSUM_DIGITS}}})"\}}')
 
@@ -66,7 +72,7 @@ def decode_line(line: str, where: str) -> dict[str, Any]:
             f"{where}: wanted the checksum {_checksum(text)}; the line has {checksum}, so it was altered after it had "
             f"been written. {_WHAT_TO_DO}"
         )
-    payload: dict[str, Any] = json.loads(text + "}")
+    payload: dict[str, Any] = parse_json(text + "}", where, remedy=_WHAT_TO_DO, error=LedgerError)
     return payload
 
 
@@ -78,19 +84,25 @@ def read_lines(path: str | Path) -> list[dict[str, Any]]:
     Raises:
       LedgerError: If any other line was altered.
     """
-    *lines, tail = Path(path).read_bytes().split(b"\n")
-    if tail:
-        warnings.warn(
-            f"{path}: line {len(lines) + 1} is incomplete and left out. It is being written, or the run was "
-            "killed while writing it and plays the episode again when it is resumed.",
-            TornTail,
-            stacklevel=2,
-        )
-    # Bytes that are not ASCII were not written by `encode_line`: their replacement fails the checksum.
-    return [
-        decode_line(line.decode("ascii", "replace"), f"{path}, line {number}")
-        for number, line in enumerate(lines, start=1)
-    ]
+    payloads = []
+    with open_regular(Path(path), error=LedgerError) as file:
+        for number in itertools.count(1):
+            line = file.readline(MAX_LINE_BYTES)
+            if line and not line.endswith(b"\n"):
+                if len(line) == MAX_LINE_BYTES:
+                    raise LedgerError(f"{path}, line {number} is longer than {MAX_LINE_BYTES} bytes. {_WHAT_TO_DO}")
+                warnings.warn(
+                    f"{path}: line {number} is incomplete and left out. It is being written, or the run was killed "
+                    "while writing it and plays the episode again when it is resumed.",
+                    TornTail,
+                    stacklevel=2,
+                )
+                break
+            if not line:
+                break
+            # Bytes that are not ASCII were not written by `encode_line`: their replacement fails the checksum.
+            payloads.append(decode_line(line.decode("ascii", "replace"), f"{path}, line {number}"))
+    return payloads
 
 
 def repair_tail(path: str | Path) -> str | None:

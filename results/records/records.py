@@ -13,10 +13,12 @@ import math
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
+from simloop.results.records.config_schema import schema_problem
 from simloop.results.records.ledger import LedgerError, read_lines
+from simloop.untrusted import inside, read_json_object
 
 if TYPE_CHECKING:  # Env actors use the schema alone; importing pandas costs a second and 50 MB.
     import pandas as pd
@@ -25,6 +27,7 @@ CONFIG = "config.json"
 EPISODES = "episodes.jsonl"
 QUERIES = "queries.jsonl"
 PROVENANCE = "provenance.json"
+VIDEOS = "videos"
 
 Outcome = Literal["success", "failure", "error"]
 EndedBy = Literal["success", "step_limit", "undecodable", "error"]
@@ -96,7 +99,29 @@ class EpisodeRecord:
         ]
         if wrong:
             raise LedgerError(f"{where}: {'; '.join(wrong)}. {_OTHER_VERSION}")
-        return cls(**values)
+        record = cls(**values)
+        if impossible := record.contradictions():
+            raise LedgerError(
+                f"{where}: no run writes {episode_name(record.key)} with {'; '.join(impossible)}. {_WHAT_TO_DO}"
+            )
+        return record
+
+    def contradictions(self) -> list[str]:
+        """Describe the fields that contradict each other or their meaning; empty for every record of a run."""
+        found = [
+            f"{name} = {getattr(self, name)}"
+            for name, least in (("episode", 0), ("steps", 0), ("queries", 0), ("undecodable", 0), ("attempts", 1))
+            if getattr(self, name) < least
+        ]
+        if self.undecodable > self.queries:
+            found.append(f"{self.undecodable} undecodable of {self.queries} queries")
+        for outcome in ("success", "error"):
+            if (self.outcome == outcome) != (self.ended_by == outcome):
+                found.append(f"the outcome {self.outcome} and the ending {self.ended_by}")
+                break
+        if self.error and self.outcome != "error":
+            found.append(f"the outcome {self.outcome} and the error {self.error!r}")
+        return found
 
 
 @dataclass(frozen=True)
@@ -165,10 +190,11 @@ def read_episodes(run: str | Path) -> list[EpisodeRecord]:
     Raises:
       LedgerError: If the folder is no run folder, or the ledger was altered or holds an episode twice.
     """
-    path = run_folder(run) / EPISODES
+    path = file_of(run_folder(run), EPISODES)
     if not path.exists():  # No episode has finished yet.
         return []
     lines: dict[EpisodeKey, int] = {}
+    seeds: dict[tuple[str, str, str, int], EpisodeRecord] = {}
     episodes = []
     for number, payload in enumerate(read_lines(path), start=1):
         episode = EpisodeRecord.from_dict(payload, f"{path}, line {number}")
@@ -178,6 +204,13 @@ def read_episodes(run: str | Path) -> list[EpisodeRecord]:
                 "An episode counts once: remove the line that another run wrote."
             )
         lines[episode.key] = number
+        paired = seeds.setdefault(episode.key[1:], episode)
+        if paired.seed != episode.seed:
+            raise LedgerError(
+                f"{path}, line {number}: {episode_name(episode.key)} has the seed {episode.seed}, and policy "
+                f"{paired.policy!r} had {paired.seed} in the same episode. All policies of a run meet the same seeds. "
+                f"{_WHAT_TO_DO}"
+            )
         episodes.append(episode)
     return episodes
 
@@ -207,7 +240,7 @@ def load_queries(run: str | Path) -> pd.DataFrame:
       LedgerError: If a file was altered, or the two do not tell of the same queries.
     """
     episodes = read_episodes(run)  # First: an episode's queries are on the disk before the episode is.
-    path = Path(run) / QUERIES
+    path = file_of(Path(run), QUERIES)
     lines = enumerate(read_lines(path) if path.exists() else [], start=1)
     made = dict(_query_columns(payload, f"{path}, line {number}") for number, payload in lines)
 
@@ -234,13 +267,40 @@ def load_json(run: str | Path, name: str) -> dict[str, Any]:
     """Read `config.json` or `provenance.json` of a run; empty if it is not written yet.
 
     Raises:
-      LedgerError: If the folder is no run folder, or the file is not JSON.
+      LedgerError: If the folder is no run folder, or the file is not what a run writes.
     """
-    path = run_folder(run) / name
-    try:
-        return json.loads(path.read_text()) if path.exists() else {}
-    except ValueError as error:
-        raise LedgerError(f"{path} is not JSON: {error}. Restore the file from a copy.") from error
+    path = file_of(run_folder(run), name)
+    if not path.exists():
+        return {}
+    content = read_json_object(path, remedy="Restore the file from a copy.", error=LedgerError)
+    if problem := schema_problem(name, content):
+        raise LedgerError(f"{path}: {problem}. Restore the file from a copy.")
+    return content
+
+
+def file_of(run: Path, name: str) -> Path:
+    """Return the path of a file of a run, which may not exist.
+
+    Raises:
+      LedgerError: If the name or a link leads out of the folder.
+    """
+    return inside(run, name, error=LedgerError)
+
+
+def video_of(run: Path, record_video: str) -> Path | None:
+    """Return the path of the video that a ledger names; None if it names none or there is no such file.
+
+    Raises:
+      LedgerError: If the name or a link leads out of the folder of videos.
+    """
+    if not record_video:
+        return None
+    if PurePosixPath(record_video).parts[:1] != (VIDEOS,):
+        raise LedgerError(
+            f"{run} names the video {record_video!r}: wanted a file in {VIDEOS}/. Do not trust this folder."
+        )
+    file = inside(run, record_video, error=LedgerError)
+    return file if file.is_file() else None
 
 
 def look_up(content: Any, dotted: str) -> Any:
@@ -296,6 +356,7 @@ def episode_name(key: EpisodeKey) -> str:
 
 
 _OTHER_VERSION = "Read it with the version of simloop that wrote it."
+_WHAT_TO_DO = "Restore the file from a copy."
 
 _TYPES: Mapping[type, dict[str, Any]] = {
     record: typing.get_type_hints(record) for record in (EpisodeRecord, QueryRecord)
@@ -322,8 +383,9 @@ def _type_name(kind: Any) -> str:
 
 
 def _is(value: Any, kind: Any) -> bool:
-    literals = _LITERALS[kind]
-    return value in literals if literals else type(value) is kind
+    if literals := _LITERALS[kind]:
+        return value in literals
+    return type(value) is kind and (kind is not int or -(2**63) <= value < 2**63)
 
 
 def _to_json(value: Any) -> Any:
@@ -358,6 +420,10 @@ def _query_columns(payload: Mapping[str, Any], where: str) -> tuple[EpisodeKey, 
         wrong = [value for value in columns[name] if not _is(value, kind)]
         if wrong:
             raise LedgerError(f"{where}: {name} = {wrong[0]!r} (wanted {_type_name(kind)}). {_OTHER_VERSION}")
+        least = 1 if name in ("batch", "bucket") else -math.inf
+        odd = [value for value in columns[name] if not (kind is int or math.isfinite(value)) or value < least]
+        if odd:
+            raise LedgerError(f"{where}: no run writes a query with {name} = {odd[0]}. {_WHAT_TO_DO}")
     if columns["index"] != list(range(len(columns["index"]))):
         raise LedgerError(f"{where}: wanted indices from 0 in order; got {columns['index']}.")
     policy, suite, protocol, task, episode = key

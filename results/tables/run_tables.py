@@ -35,7 +35,7 @@ from simloop.results.tables.published import (
 )
 from simloop.results.tables.success_table import success_frame, success_grids
 from simloop.results.tables.time_table import time_frame, time_grids
-from simloop.results.tables.typesetting import to_html, to_markdown, to_tex, to_text
+from simloop.results.tables.typesetting import to_csv, to_html, to_markdown, to_tex, to_text
 
 Format = Literal["terminal", "md", "csv", "tex", "html"]
 Table = Literal["success", "latency", "time", "published", "perturbations"]
@@ -109,7 +109,7 @@ class _Contents:
 
     def text(self, format: Format) -> str:
         if format == "csv":
-            return self.frame().to_csv(index=False, lineterminator="\n")
+            return to_csv(self.frame())
         grids = self.grids(format)
         if not grids:
             before, after = {"tex": ("% ", ""), "html": ("<p>", "</p>")}.get(format, ("", ""))

@@ -1,4 +1,4 @@
-"""Typeset a grid as Markdown, LaTeX, HTML or plain text."""
+"""Typeset a grid as Markdown, LaTeX, HTML or plain text, and a data frame as CSV."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import html
 import re
 import textwrap
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from simloop.results.tables.grid import Cell, Grid
+from simloop.untrusted import printable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MIN_NOTE_WIDTH = 100  # Characters; notes below a narrow table may be wider than the table.
 
@@ -165,14 +170,30 @@ def escape_tex(text: str) -> str:
     return "".join(_TEX.get(character, character) for character in _one_line(text))
 
 
+_MARKUP = re.compile(
+    r"[\\`*|<>~$#]|(?<!\w)_|_(?!\w)"  # Underscores within words have no meaning.
+    r"|\[(?![−+-]?[\d.]+, [−+-]?[\d.]+\](?![(\[:]))"  # A bracket may begin a link or an image, an interval does not.
+    r"|&(?=[#\w])|(?<=\w):(?=//)|(?i:(?<=www)\.)"  # Entities, and addresses that would become links.
+)
+
+
 def _markdown(text: str) -> str:
-    # Underscores within words stay: they have no meaning there.
-    return re.sub(r"[\\`*|<>]|(?<!\w)_|_(?!\w)", lambda match: "\\" + match[0], _one_line(text))
+    return _MARKUP.sub(lambda match: "\\" + match[0], _one_line(text))
 
 
 def _html(text: str) -> str:
     return html.escape(_one_line(text))
 
 
+def to_csv(frame: pd.DataFrame) -> str:
+    """A data frame as CSV, in which no text is a formula of a spreadsheet: those that could be begin with `'`."""
+
+    def field(value: object) -> object:
+        text = _one_line(value) if isinstance(value, str) else ""
+        return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text or value
+
+    return frame.map(field).rename(columns=field).to_csv(index=False, lineterminator="\n")
+
+
 def _one_line(text: str) -> str:
-    return re.sub(r"\s*[\r\n]\s*", " ", text)
+    return printable(re.sub(r"\s*[\r\n\u2028\u2029\x85]\s*|\t", " ", text))

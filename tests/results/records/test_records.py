@@ -18,6 +18,7 @@ from simloop.results.records.records import (
     queries_from_dict,
     queries_to_dict,
     read_episodes,
+    video_of,
 )
 from tests.helpers.run_folders import EPISODE, broken, episodes, with_queries, write_run
 
@@ -29,7 +30,33 @@ def ledger_with(folder, *payloads):
     return folder
 
 
-@given(st.builds(EpisodeRecord))
+counts = st.integers(0, 2**63 - 1)
+endings = st.sampled_from(
+    [("success", "success"), ("failure", "step_limit"), ("failure", "undecodable"), ("error", "error")]
+)
+
+
+@st.composite
+def possible_records(draw):
+    outcome, ended_by = draw(endings)
+    queries = draw(counts)
+    return draw(
+        st.builds(
+            EpisodeRecord,
+            outcome=st.just(outcome),
+            ended_by=st.just(ended_by),
+            error=st.text() if outcome == "error" else st.just(""),
+            episode=counts,
+            seed=st.integers(-(2**63), 2**63 - 1),
+            steps=counts,
+            queries=st.just(queries),
+            undecodable=st.integers(0, queries),
+            attempts=st.integers(1, 2**63 - 1),
+        )
+    )
+
+
+@given(possible_records())
 def test_episodes_survive_the_ledger(episode):
     read = EpisodeRecord.from_dict(decode_line(encode_line(episode.to_dict()), "line"))
     assert all(
@@ -56,6 +83,34 @@ def test_missing_unknown_and_mistyped_fields_are_all_named(tmp_path):
         LedgerError, match=r"task = None.*episode = True.*outcome = 'draw'.*steps = 4\.5 \(wanted int"
     ):
         load(ledger_with(tmp_path, payload))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"ended_by": "error"}, "the outcome success and the ending error"),
+        ({"error": "RuntimeError"}, "the outcome success and the error 'RuntimeError'"),
+        ({"steps": -1}, "steps = -1"),
+        ({"queries": -3}, "queries = -3"),
+        ({"attempts": 0}, "attempts = 0"),
+        ({"queries": 2, "undecodable": 3}, "3 undecodable of 2 queries"),
+    ],
+)
+def test_records_that_no_run_writes_are_refused_by_name(change, named, tmp_path):
+    run = ledger_with(tmp_path, EPISODE.to_dict(), EPISODE.to_dict() | {"episode": 1} | change)
+    with pytest.raises(LedgerError, match=rf"line 2: no run writes episode 1 of task 'reach-v3'.*{named}"):
+        load(run)
+
+
+def test_policies_that_met_different_seeds_in_one_episode_are_refused_by_name(tmp_path):
+    run = ledger_with(tmp_path, EPISODE.to_dict(), EPISODE.to_dict() | {"policy": "random", "seed": 8})
+    with pytest.raises(LedgerError, match=r"line 2: episode 0 .* by policy 'random'.*seed 8.*'expert' had 7"):
+        load(run)
+
+
+def test_numbers_that_no_table_can_hold_are_refused(tmp_path):
+    with pytest.raises(LedgerError, match="steps = 9223372036854775808"):
+        load(ledger_with(tmp_path, EPISODE.to_dict() | {"steps": 2**63}))
 
 
 def test_an_episode_counted_twice_is_refused(tmp_path):
@@ -146,6 +201,8 @@ def test_ledgers_written_before_retries_and_turns_were_recorded_are_read_with_0_
         ({"column": ("total_ms", [1.0])}, "equal numbers of values"),
         ({"column": ("index", [0, 2])}, "from 0 in order"),
         ({"column": ("batch", [1, "2"])}, r"batch = '2' \(wanted int\)"),
+        ({"column": ("batch", [1, 0])}, "no run writes a query with batch = 0"),
+        ({"column": ("total_ms", [1.0, math.inf])}, "no run writes a query with total_ms = inf"),
     ],
 )
 def test_malformed_queries_are_refused(change, message):
@@ -173,6 +230,27 @@ def test_json_files_of_a_run_are_read(tmp_path):
     (run / "config.json").write_text("{")
     with pytest.raises(LedgerError, match=r"config\.json is not JSON"):
         load_json(run, "config.json")
+    (run / "config.json").write_text('{"experiment": {"policies": 3}}')
+    with pytest.raises(LedgerError, match=r"config\.json: experiment\.policies: .* list"):
+        load_json(run, "config.json")
+
+
+@pytest.mark.parametrize("name", ["../film.mp4", "/film.mp4", "videos/../../film.mp4", "videos/out/film.mp4", "config.json"])
+def test_videos_outside_the_folder_of_videos_are_refused(name, tmp_path):
+    run = write_run(tmp_path / "run", [])
+    (tmp_path / "film.mp4").touch()
+    (run / "videos").mkdir()
+    (run / "videos" / "out").symlink_to(tmp_path)
+    with pytest.raises(LedgerError, match="Do not trust this folder|leaves its folder"):
+        video_of(run, name)
+
+
+def test_files_of_a_run_that_are_links_out_of_it_are_refused(tmp_path):
+    run = write_run(tmp_path / "run", [EPISODE])
+    (run / "episodes.jsonl").rename(tmp_path / "episodes.jsonl")
+    (run / "episodes.jsonl").symlink_to("../episodes.jsonl")
+    with pytest.raises(LedgerError, match=r"episodes\.jsonl is, or lies behind, a symbolic link that leaves"):
+        load(run)
 
 
 def test_the_schema_alone_does_not_load_pandas():
