@@ -17,6 +17,8 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Float64
 
+from simloop.untrusted import arrays_from_npz, parse_json
+
 Value: TypeAlias = "np.ndarray | np.generic | bool | int | float | list[float] | None"
 
 
@@ -87,16 +89,19 @@ class EnvState:
           StateError: If the bytes are damaged or something else.
         """
         try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-                header = json.loads(archive["header"].tobytes())
-                values = header.pop("values")
-                for name in archive.files:
-                    if name.startswith("array/"):
-                        values[name.removeprefix("array/")] = archive[name][
-                            ()
-                        ]  # Arrays without axes are scalars.
-                return EnvState(**header, physics=archive["physics"], values=values)
-        except Exception as error:  # zipfile, json and NumPy fail in many ways on damaged bytes.
+            arrays = arrays_from_npz(content)
+            header = parse_json(arrays["header"].tobytes(), "header")
+            values, physics = dict(header.pop("values")), arrays["physics"]
+            for name, array in arrays.items():
+                if name.startswith("array/"):
+                    values[name.removeprefix("array/")] = array[()]  # Arrays without axes are scalars.
+            texts = (header["suite"], header["task"], header["version"])
+            if not all(isinstance(text, str) for text in texts) or type(header["steps"]) is not int:
+                raise ValueError(f"header of other types: {header}")
+            if physics.dtype != np.float64 or physics.ndim != 1 or not all(map(_is_number, values.values())):
+                raise ValueError("states of other types")
+            return EnvState(**header, physics=physics, values=values)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StateError(
                 f"Expected the bytes of EnvState.to_bytes; got {len(content)} bytes that cannot be read "
                 f"({type(error).__name__}: {error}). Save the state again."
@@ -123,6 +128,13 @@ def _is_plain(value: object) -> bool:
     if isinstance(value, list):
         return all(isinstance(entry, int | float) for entry in value)
     return value is None or isinstance(value, int | float | np.number | np.bool)
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value that was read is one of those that `attributes` finds."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.dtype.kind in "biuf"
+    return _is_plain(value)
 
 
 def _owns_memory(array: np.ndarray) -> bool:

@@ -8,6 +8,8 @@ import sys
 from importlib import metadata
 from typing import Any
 
+from simloop.untrusted import printable
+
 COMMANDS = {
     "run": "Play episodes and write records, videos and tables into a run folder.",
     "table": "Print the tables of one or several runs.",
@@ -49,7 +51,7 @@ def main() -> None:
             raise
         from simloop.harness.commands.options import MISUSED
 
-        print(f"simloop: {error}", file=sys.stderr)
+        print(f"simloop: {printable(str(error))}", file=sys.stderr)
         sys.exit(MISUSED)
 
 
@@ -61,3 +63,7 @@ def _call(name: str, arguments: list[str]) -> Any:
     if isinstance(command, SubcommandApp):
         return command.cli(prog=f"simloop {name}", description=COMMANDS[name], args=arguments)
     return tyro.cli(command, prog=f"simloop {name}", args=arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rich.console import Console
+from rich.text import Text
 
 from simloop.envs import golden, registry
 from simloop.envs.interface import Suite, SuiteNotInstalledError, install_command
@@ -39,17 +40,18 @@ def main(console: Console, suites: Sequence[str] = ()) -> int:
     for name, check in checks:
         done += 1
         try:
-            line, mark = check(), "[green]ok[/green]  "
+            line, mark = check(), Text("ok", "green")
         except SuiteNotInstalledError as error:
             failed += bool(suites)  # A suite may be absent unless it was requested.
-            line, mark = str(error), "[red]FAIL[/red]" if suites else "[dim]--[/dim]  "
+            line, mark = str(error), Text("FAIL", "red") if suites else Text("--", "dim")
         except Exception as error:
             failed += 1
             line, mark = (
                 (str(error) if isinstance(error, CheckFailed) else f"{type(error).__name__}: {error}"),
-                "[red]FAIL[/red]",
+                Text("FAIL", "red"),
             )
-        console.print(f"{mark} [bold]{name:<18}[/bold] ", end="", highlight=False)
+        mark.pad_right(4 - len(mark))
+        console.print(Text.assemble(mark, " ", (f"{name:<18}", "bold"), " "), end="")
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(
         "All checks passed." if not failed else f"{failed} of {done} checks failed.", highlight=False

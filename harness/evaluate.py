@@ -10,7 +10,6 @@ from typing import Any
 
 import gymnasium
 import pandas as pd
-from rich.console import Console
 
 from simloop.envs import registry
 from simloop.envs.interface import RenderProfile, RenderSettings
@@ -26,6 +25,7 @@ from simloop.policies.interface import BatchedPolicy, Policy, batched
 from simloop.results.records import runs as records
 from simloop.results.statistics.intervals import wilson
 from simloop.results.tables.run_tables import render
+from simloop.terminal import Terminal
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def evaluate(
         from simloop.harness.run import RunSettings, run  # Imports Ray.
 
         settings = RunSettings(resources or Resources(), video_every=video_every)
-        run(experiment, folder, settings, Console(stderr=True))
+        run(experiment, folder, settings, Terminal(stderr=True))
     else:
         loaded = [load_policy(policy) if isinstance(policy, str) else batched(policy) for policy in several]
         _play_here(experiment, folder, loaded)

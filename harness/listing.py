@@ -7,6 +7,7 @@ from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from simloop.envs import registry
 from simloop.envs.interface import Suite
@@ -47,7 +48,7 @@ def show(kind: Kind, console: Console, only: str = "") -> None:
         known = [row[columns.index(noun)] for row in rows()]
         raise UnknownNameError(f"{noun}, suite or group", only, (*registry.suites(), *known))
     for row in matching:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     needed = console.measure(table, options=console.options.update(width=1000)).minimum
     console.width = max(min(console.width, WIDTH), needed)
     console.print(table)

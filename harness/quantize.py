@@ -90,7 +90,7 @@ def quantize(options: QuantizeOptions, console: Console) -> str:
         "action_error": dataclasses.asdict(change),
     }
     _write(options.out, policy, name.checkpoint, quantization, origin)
-    console.print(_summary(options.kind, change), highlight=False, soft_wrap=True)
+    console.print(_summary(options.kind, change), highlight=False, markup=False, soft_wrap=True)
     return f"{name.base}-{options.kind}@{options.out}"
 
 

@@ -84,8 +84,9 @@ def run(experiment: Experiment, out: Path, settings: RunSettings, console: Conso
     """
     prepared = _prepare(experiment, settings)
     with RunFolder(out, experiment, prepared.plan) as folder:
+        folder.require_shard([spec.id for spec in prepared.shard])
         for note in folder.notes:
-            console.print(note, highlight=False)
+            console.print(note, highlight=False, markup=False)
         state: State = "complete"
         if todo := prepared.missing(folder):
             state = _Session(prepared, folder, todo, console).play()
@@ -228,6 +229,7 @@ class _Session:
             + f": {_extent(experiment)}, protocol {experiment.protocol.label}. Ctrl-C keeps finished episodes."
             + (stops if self._prepared.early_stop is not None else ""),
             highlight=False,
+            markup=False,
             soft_wrap=True,
         )
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from rich.console import Console
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
 from simloop.harness.bench.workload import Workload
 from simloop.policies.bench.bench_config import BenchConfig
+from simloop.terminal import Terminal
 
 command = SubcommandApp()
 
@@ -30,7 +30,7 @@ def engine(work: Annotated[Workload, arg(name="")], *, seconds: Seconds = 20.0, 
     """
     from simloop.harness.bench.engine_throughput import run
 
-    return run(work, seconds, Console(), compare=compare)
+    return run(work, seconds, Terminal(), compare=compare)
 
 
 @command.command(name="query")
@@ -42,7 +42,7 @@ def query(work: Annotated[Workload, arg(name="")], *, seconds: Seconds = 20.0) -
     """
     from simloop.harness.bench.query_latency import ENVIRONMENTS, run
 
-    return run(work, ENVIRONMENTS, seconds, Console())
+    return run(work, ENVIRONMENTS, seconds, Terminal())
 
 
 @command.command(name="driver")
@@ -54,7 +54,7 @@ def driver(*, seconds: Seconds = 20.0) -> int:
     """
     from simloop.harness.bench.driver_load import run
 
-    return run(seconds, Console())
+    return run(seconds, Terminal())
 
 
 @command.command(name="policy")

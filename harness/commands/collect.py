@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from rich.console import Console
-
 from simloop.harness.commands.options import FLAT, arg, say
 from simloop.harness.engine.resources import Resources
+from simloop.terminal import Terminal
 
 
 @dataclass(frozen=True)
@@ -59,5 +58,5 @@ def command(options: Annotated[CollectOptions, FLAT], resources: Annotated[Resou
 
     fields = vars(options) | {"render": RenderSettings(options.render)}
     out = fields.pop("out")
-    say(f"The dataset is in {collect(Collection(**fields), out, resources, Console())}.")
+    say(f"The dataset is in {collect(Collection(**fields), out, resources, Terminal())}.")
     return 0

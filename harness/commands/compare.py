@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from typing import Annotated
 
-from rich.console import Console
 from tyro.conf import Positional
 
 from simloop.harness.commands.options import arg, say
+from simloop.terminal import Terminal
 
 
 def command(
@@ -45,7 +45,7 @@ def command(
     from simloop.results.tables.statements import comparison, task_grid
     from simloop.results.tables.typesetting import to_text
 
-    console, runs = Console(), load_runs(list(run))
+    console, runs = Terminal(), load_runs(list(run))
     for decision in sequential_decisions(runs):
         if not policies or {decision.a, decision.b} <= set(policies):
             say(f"{decision_sentence(decision)}\n", console)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from rich.console import Console
-
 from simloop.harness.commands.options import arg
+from simloop.terminal import Terminal
 
 
 def command(*, suite: Annotated[tuple[str, ...], arg("S [S ...]", "check the machine")] = ()) -> int:
@@ -17,4 +16,4 @@ def command(*, suite: Annotated[tuple[str, ...], arg("S [S ...]", "check the mac
     """
     from simloop.harness import doctor
 
-    return doctor.main(Console(), suite)
+    return doctor.main(Terminal(), suite)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from rich.console import Console
 from tyro.conf import Positional
 
 from simloop.harness.commands.options import arg
+from simloop.terminal import Terminal
 
 
 def command(
@@ -22,5 +22,5 @@ def command(
     """
     from simloop.harness.listing import show
 
-    show(what, Console(), only)
+    show(what, Terminal(), only)
     return 0

@@ -7,6 +7,9 @@ from typing import Any
 from rich.console import Console
 from tyro.conf import arg as tyro_arg
 
+from simloop.terminal import Terminal
+from simloop.untrusted import printable
+
 INTERRUPTED = 130
 """Exit status that shells expect of a command ended by Ctrl-C."""
 MISUSED = 2
@@ -29,4 +32,4 @@ def arg(metavar: str, default: str | None = None) -> Any:
 
 def say(text: str, console: Console | None = None) -> None:
     """Print text as it is: no markup, no highlighting, no line breaks that the text does not have."""
-    (console or Console()).print(text, highlight=False, markup=False, soft_wrap=True)
+    (console or Terminal()).print(printable(text), highlight=False, markup=False, soft_wrap=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
 from tyro.conf import Positional
 
 from simloop.harness.commands.options import arg, say
 from simloop.policies.inference.quantization import Kind
+from simloop.terminal import Terminal
 
 
 def command(
@@ -39,6 +39,6 @@ def command(
     """
     from simloop.harness.quantize import QuantizeOptions, quantize
 
-    name = quantize(QuantizeOptions(policy, to, data, out, frames, cameras), Console())
+    name = quantize(QuantizeOptions(policy, to, data, out, frames, cameras), Terminal())
     say(f"It runs as {name}.")
     return 0

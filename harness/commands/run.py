@@ -13,6 +13,7 @@ from tyro.conf import Positional
 
 from simloop.harness.commands.options import FLAT, INTERRUPTED, arg, say
 from simloop.harness.engine.resources import Resources
+from simloop.terminal import Terminal
 
 if TYPE_CHECKING:
     from simloop.harness.planning.experiment import Experiment
@@ -71,7 +72,7 @@ class RunOptions:
     throughput: bool = False
     """Let batch sizes follow the number of waiting queries. Faster, but no other run gives equal records."""
     watch: Annotated[tuple[str, ...], arg("DASHBOARD [...]", "none")] = ()
-    """Dashboards to report to: tensorboard, wandb, prometheus[:PORT]."""
+    """Dashboards to report to: tensorboard, wandb, prometheus[:[HOST:]PORT]."""
     video_every: Annotated[int, arg("N")] = 10
     """Control steps between two frames of the videos."""
     video: bool = True
@@ -115,7 +116,7 @@ def command(options: Annotated[RunOptions, FLAT], resources: Annotated[Resources
     from simloop.harness.run import run
 
     experiment, out = build_experiment(options)
-    console = Console()
+    console = Terminal()
     result = run(experiment, out, options.settings(resources), console)
     return _print_result(result, console)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
 from tyro.conf import Positional
 
 from simloop.harness.commands.options import arg
+from simloop.terminal import Terminal
 
 
 def command(run: Annotated[Positional[Path], arg("RUN")], *, follow: bool = False) -> int:
@@ -22,4 +22,4 @@ def command(run: Annotated[Positional[Path], arg("RUN")], *, follow: bool = Fals
     """
     from simloop.harness.recording.show_status import show
 
-    return show(run, Console(), follow=follow)
+    return show(run, Terminal(), follow=follow)

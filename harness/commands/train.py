@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from rich.console import Console
-
 from simloop.harness.commands.options import FLAT, arg
 from simloop.policies.training.config import TrainConfig
+from simloop.terminal import Terminal
 
 
 def command(
@@ -34,5 +33,5 @@ def command(
     """
     from simloop.harness.train import train
 
-    train(config, eval_every, eval_suite, eval_tasks, eval_episodes, Console())
+    train(config, eval_every, eval_suite, eval_tasks, eval_episodes, Terminal())
     return 0

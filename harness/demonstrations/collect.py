@@ -221,6 +221,7 @@ def collect(
                         bar.console.print(
                             f"{attempt.spec.task}, attempt {attempt.spec.episode} broke: {result.error}",
                             highlight=False,
+                            markup=False,
                         )
                     bar.update(shown, completed=min(parts.useful(), goal))
                     if not console.is_terminal and time.monotonic() - last_line >= PLAIN_EVERY_S:
@@ -323,7 +324,7 @@ def _demonstrator(spec: PolicySpec, noise: float, name: str) -> BatchedPolicy:
 @contextlib.contextmanager
 def _progress(console: Console) -> Iterator[Progress]:
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

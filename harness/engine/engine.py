@@ -116,6 +116,8 @@ class Engine:
           EngineError: If Ray cannot be used, or there are too few GPUs.
         """
         self._ray.open()
+        for warning in self._ray.warnings():
+            self._callbacks.note(warning)
         resources = self._resources
         in_workers = sum(policy.runs_in == "worker" for policy in self._policies.values())
         gpus = self._ray.gpus() if in_workers else ()

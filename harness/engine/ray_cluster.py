@@ -19,6 +19,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from simloop.harness.engine.private_ray import demands_token, private_settings, public_settings
 from simloop.harness.engine.resources import EngineError, Resources
 from simloop.harness.machine import usable_cores
 
@@ -57,6 +58,7 @@ class RayConnection:
             self._opened = True
             return
         _set_environment()
+        public_settings()
         try:
             _try_to_connect(address)
             with _package_to_ship() as package:
@@ -72,6 +74,15 @@ class RayConnection:
         except EngineError:
             self.close()
             raise
+
+    def warnings(self) -> list[str]:
+        """Return what the user of a cluster should know, in sentences."""
+        if self._resources.ray_address is None or demands_token():
+            return []
+        return [
+            f"The Ray cluster at {self._resources.ray_address} demands no token: whoever reaches its ports can run "
+            "code on its nodes. Start it with RAY_AUTH_MODE=token, or keep its ports behind a firewall."
+        ]
 
     def close(self) -> None:
         """Disconnect, and stop the instance if it was started here."""
@@ -94,7 +105,7 @@ class RayConnection:
 
 
 def start_ray(**options: Any) -> None:
-    """Start a Ray instance on this machine, even if a cluster of another run is running here.
+    """Start a private Ray instance on this machine, even if a cluster of another run is running here.
 
     Repeats the start, as Ray's limit of half a minute is too short on a busy machine.
 
@@ -110,7 +121,8 @@ def start_ray(**options: Any) -> None:
     own = {"address": "local", "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     for attempt in range(START_ATTEMPTS):
         try:
-            ray.init(**{**own, **QUIET, **options})
+            with private_settings() as private:
+                ray.init(**{**own, **private, **QUIET, **options})
             return
         except Exception as error:
             ray.shutdown()

@@ -20,6 +20,7 @@ from simloop.harness.planning.protocol import Protocol, named_protocol
 from simloop.policies.interface import PolicySpec
 from simloop.results.records.records import policy_identity, policy_name
 from simloop.results.statistics.sequential import StoppingRule
+from simloop.untrusted import parse_json
 
 
 class ExperimentError(SimloopError):
@@ -162,12 +163,10 @@ def experiment_from_json(text: str, where: str) -> Experiment:
       ExperimentError: If the text is no experiment or has unknown keys; `where` names it in the message.
     """
     try:
-        content = json.loads(text)
+        content = parse_json(text, where, error=ExperimentError)
         if isinstance(content, dict) and "bucket" in content:
             content["batch_size"] = content.pop("bucket")
         return _ADAPTER.validate_json(json.dumps(content), strict=False)
-    except json.JSONDecodeError as error:
-        raise ExperimentError(f"{where} is not JSON: {error}.") from error
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, problem['loc'])) or 'file'}: {problem['msg']}" for problem in error.errors()

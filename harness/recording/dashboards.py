@@ -14,6 +14,8 @@ from simloop.harness.recording.run_status import Status
 Dashboard = Callable[[Status], None]
 
 PROMETHEUS_PORT = 9464
+LOOPBACK = "127.0.0.1"
+"""Where Prometheus is answered unless a host is named: its metrics have no protection."""
 LIBRARIES = {"tensorboard": "tensorboardX", "wandb": "wandb", "prometheus": "prometheus_client"}
 """Module that reports to each dashboard."""
 
@@ -23,16 +25,17 @@ class DashboardError(SimloopError):
 
 
 def require_dashboard(name: str) -> None:
-    """Check the name of a dashboard: `tensorboard`, `wandb` or `prometheus[:PORT]`.
+    """Check the name of a dashboard: `tensorboard`, `wandb` or `prometheus[:[HOST:]PORT]`.
 
     Raises:
       DashboardError: If there is no such dashboard, or its library is not installed.
     """
-    kind, colon, port = name.partition(":")
+    kind, colon, place = name.partition(":")
     if kind not in LIBRARIES or (colon and kind != "prometheus"):
-        raise DashboardError(f"--watch takes tensorboard, wandb or prometheus[:PORT]; got {name!r}.")
-    if colon and not port.isdigit():
-        raise DashboardError(f"--watch prometheus:PORT takes a number; got {port!r}.")
+        raise DashboardError(f"--watch takes tensorboard, wandb or prometheus[:[HOST:]PORT]; got {name!r}.")
+    port = place.rpartition(":")[2]
+    if colon and not (port.isdecimal() and port.isascii() and 0 < int(port) < 2**16):
+        raise DashboardError(f"--watch prometheus:PORT takes a number from 1 to 65535; got {port!r}.")
     if importlib.util.find_spec(LIBRARIES[kind]) is None:
         package = LIBRARIES[kind].replace("_", "-")
         raise DashboardError(f"--watch {kind} needs the package {package}: pip install {package}.")
@@ -45,10 +48,10 @@ def make_dashboard(name: str, folder: Path) -> Dashboard:
       DashboardError: As `require_dashboard`, and if the port of Prometheus cannot be opened.
     """
     require_dashboard(name)
-    kind, _, port = name.partition(":")
+    kind, _, place = name.partition(":")
     if kind == "tensorboard":
         return _tensorboard(folder / "tensorboard")
-    return _wandb(folder) if kind == "wandb" else _prometheus(int(port or PROMETHEUS_PORT))
+    return _wandb(folder) if kind == "wandb" else _prometheus(place)
 
 
 def _tensorboard(folder: Path) -> Dashboard:
@@ -80,13 +83,15 @@ def _wandb(folder: Path) -> Dashboard:
     return report
 
 
-def _prometheus(port: int) -> Dashboard:
+def _prometheus(place: str) -> Dashboard:
     from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
+    host, _, port_text = place.rpartition(":")
+    port = int(port_text or PROMETHEUS_PORT)
     registry = CollectorRegistry()
     gauges: dict[str, Any] = {}
     try:
-        start_http_server(port, registry=registry)
+        start_http_server(port, addr=host or LOOPBACK, registry=registry)
     except OSError as error:
         raise DashboardError(f"Port {port} cannot be opened for Prometheus: {error}.") from error
 

@@ -28,10 +28,13 @@ from simloop.results.records.records import (
     EpisodeRecord,
     QueryRecord,
     episode_name,
+    file_of,
     load_json,
     queries_from_dict,
     read_episodes,
+    video_of,
 )
+from simloop.untrusted import read_bytes
 
 COMPARED = (
     "seed",
@@ -44,6 +47,7 @@ COMPARED = (
     "final_state_sha256",
 )
 """Fields in which records of the same episode must agree."""
+MAX_VIDEO_BYTES = 1 << 30
 
 
 class MergeError(RunFolderError):
@@ -74,7 +78,7 @@ class MergeSource:
 
     def queries(self) -> dict[EpisodeKey, list[QueryRecord]]:
         """Return the query records by episode; the last line of an episode counts."""
-        path = self.folder / QUERIES
+        path = file_of(self.folder, QUERIES)
         lines = enumerate(read_lines(path) if path.exists() else [], start=1)
         return dict(queries_from_dict(payload, f"{path}, line {number}") for number, payload in lines)
 
@@ -120,8 +124,8 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
 def _copy(source: MergeSource, records: Sequence[EpisodeRecord], folder: RunFolder) -> None:
     queries = source.queries() if records else {}
     for record in records:
-        video = source.folder / record.video
-        content = video.read_bytes() if record.video and video.is_file() else None
+        video = video_of(source.folder, record.video)
+        content = None if video is None else read_bytes(video, MAX_VIDEO_BYTES, error=MergeError)
         kept = record if content is not None else dataclasses.replace(record, video="")
         folder.append(kept, queries.get(record.key, []), content)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -17,7 +18,7 @@ import psutil
 from simloop.envs import registry
 from simloop.harness.recording.run_folder import RunFolderError, write_atomically
 from simloop.results.records.compatibility import RunIdentity, refusal
-from simloop.results.records.records import PROVENANCE
+from simloop.results.records.records import PROVENANCE, load_json
 
 PACKAGES = (
     "simloop", "mujoco", *(package for suite in map(registry.suite, registry.suites()) for package in suite.packages),
@@ -76,7 +77,7 @@ class Provenance:
             "starts": [],
         }
         if self._file.exists():
-            self._content = json.loads(self._file.read_text())
+            self._content |= load_json(folder, PROVENANCE)
         self._earlier = dict(self._content["policies"])
         self._refuse(RunIdentity(starts=self._content["starts"]), RunIdentity(starts=[self._start]))
         self._content["starts"].append(self._start)
@@ -134,10 +135,11 @@ class Provenance:
         self._write()
 
     def finish(self, outcome: str) -> None:
-        """Record how this start ended."""
+        """Record how this start ended, if the disk can take it."""
         self._start["ended"] = _now()
         self._start["outcome"] = outcome
-        self._write()
+        with contextlib.suppress(OSError):
+            self._write()
 
     def _write(self) -> None:
         write_atomically(self._file, json.dumps(self._content, indent=2) + "\n")

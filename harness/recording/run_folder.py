@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,19 +15,22 @@ from simloop.harness.errors import SimloopError
 from simloop.harness.planning.experiment import Experiment, experiment_from_json
 from simloop.harness.planning.plan import Plan
 from simloop.results.records.compatibility import RunIdentity, refusal
-from simloop.results.records.ledger import encode_line, repair_tail
+from simloop.results.records.ledger import encode_line, read_lines, repair_tail
 from simloop.results.records.records import (
     CONFIG,
     EPISODES,
     QUERIES,
+    VIDEOS,
     EpisodeKey,
     EpisodeRecord,
     QueryRecord,
+    episode_name,
+    load_json,
+    queries_from_dict,
     queries_to_dict,
     read_episodes,
 )
-
-VIDEOS = "videos"
+from simloop.untrusted import inside, require_links_inside
 
 
 class RunFolderError(SimloopError):
@@ -44,8 +49,9 @@ class RunFolder:
         self.path = path
         self.notes: list[str] = []
         """Repairs made when the folder was opened, in sentences."""
+        require_links_inside(path, error=RunFolderError)
         _make_writable(path)
-        self._lock = _lock(path)
+        self._lock = _FolderLock(path)
         try:
             self._claim(experiment, plan)
             self.notes += [
@@ -56,17 +62,50 @@ class RunFolder:
             self.done: dict[EpisodeKey, EpisodeRecord] = {
                 record.key: record for record in read_episodes(path)
             }
-            unplanned = self.done.keys() - {spec.id for spec in plan.episodes}
-            if unplanned:
-                raise RunFolderError(
-                    f"{path / EPISODES} holds {len(unplanned)} episodes that are not in the plan, e.g. "
-                    f"{sorted(unplanned)[0]}. Use another --out folder."
-                )
+            self._compare(plan)
+            self._note_lost_queries()
             self._ledger = (path / EPISODES).open("a", encoding="utf-8")
             self._queries = (path / QUERIES).open("a", encoding="utf-8")
         except BaseException:
             self._lock.close()
             raise
+
+    def _compare(self, plan: Plan) -> None:
+        """Raise `RunFolderError` if the ledger holds episodes that the plan does not."""
+        seeds = {spec.id: spec.seed for spec in plan.episodes}
+        if unplanned := self.done.keys() - seeds.keys():
+            raise RunFolderError(
+                f"{self.path / EPISODES} holds {len(unplanned)} episodes that are not in the plan, e.g. "
+                f"{sorted(unplanned)[0]}. Use another --out folder."
+            )
+        for key, record in self.done.items():
+            if record.seed != seeds[key]:
+                raise RunFolderError(
+                    f"{EPISODES}: {episode_name(key)} has the seed {record.seed}, by the plan {seeds[key]}. "
+                    "Restore the file from a copy, or use another --out folder."
+                )
+
+    def _note_lost_queries(self) -> None:
+        file = self.path / QUERIES
+        lines = enumerate(read_lines(file) if file.exists() else [], start=1)
+        made = {
+            key: len(queries)
+            for key, queries in (queries_from_dict(p, f"{file}, line {n}") for n, p in lines)
+        }
+        lost = [key for key, r in self.done.items() if r.outcome != "error" and made.get(key, 0) != r.queries]
+        if lost:
+            self.notes.append(
+                f"{QUERIES} lacks the queries of {len(lost)} episodes, which are not played again: there will be no "
+                "latency table. Restore the file from a copy to have one."
+            )
+
+    def require_shard(self, planned: Collection[EpisodeKey]) -> None:
+        """Raise `RunFolderError` if the folder holds episodes of another shard than these."""
+        if others := self.done.keys() - set(planned):
+            raise RunFolderError(
+                f"{self.path} holds {len(others)} episodes of another shard, e.g. {episode_name(sorted(others)[0])}. "
+                "Give each --shard an --out folder of its own; simloop merge joins them."
+            )
 
     def _claim(self, experiment: Experiment, plan: Plan) -> None:
         config = self.path / CONFIG
@@ -80,7 +119,7 @@ class RunFolder:
         if experiment.stopping is not None:
             ours["pairs"] = [list(pair) for pair in plan.pairs]
         if config.exists():
-            found = json.loads(config.read_text())
+            found = load_json(self.path, CONFIG)
             theirs = experiment_from_json(json.dumps(found.get("experiment")), str(config)).to_dict()
             earlier = RunIdentity(theirs, found.get("plan_sha256", ""))
             if differing := refusal(earlier, RunIdentity(ours["experiment"], plan.sha256), "resume"):
@@ -97,20 +136,30 @@ class RunFolder:
         """Add a finished episode; it counts once its ledger line, which is written last, is on the disk."""
         if record.key in self.done:
             raise RunFolderError(f"Episode {record.key} is in the ledger already.")
+        try:
+            self._write(record, queries, video)
+        except OSError as error:
+            raise RunFolderError(
+                f"{self.path} cannot take {episode_name(record.key)}: {error.strerror or error}. Earlier episodes are "
+                "kept; make room and repeat the command to resume."
+            ) from None
+        self.done[record.key] = record
+
+    def _write(self, record: EpisodeRecord, queries: list[QueryRecord], video: bytes | None) -> None:
         if video is not None and record.video:
-            file = self.path / record.video
+            file = inside(self.path, record.video, error=RunFolderError)
             file.parent.mkdir(parents=True, exist_ok=True)
             for stale in file.parent.glob(glob_of_episode(record)):
                 stale.unlink()
             write_atomically(file, video)
         _append(self._queries, queries_to_dict(record.key, queries))
         _append(self._ledger, record.to_dict())
-        self.done[record.key] = record
 
     def close(self) -> None:
         """Release the folder."""
-        self._ledger.close()
-        self._queries.close()
+        for stream in (self._ledger, self._queries):
+            with contextlib.suppress(OSError):  # What a full disk did not take was reported by `append`.
+                stream.close()
         self._lock.close()
 
     def __enter__(self) -> RunFolder:
@@ -134,9 +183,10 @@ def glob_of_episode(record: EpisodeRecord) -> str:
 def file_name(name: str) -> str:
     """Turn a name into a safe file name; distinct names stay distinct.
 
-    Characters other than letters, digits, `.`, `_` and `-` are replaced by their code points.
+    Characters other than letters, digits, `.`, `_` and `-`, and a dot at the beginning, are replaced by their code
+    points.
     """
-    return re.sub(r"[^A-Za-z0-9._-]", lambda match: f"~{ord(match[0]):x}~", name)
+    return re.sub(r"[^A-Za-z0-9._-]|^\.", lambda match: f"~{ord(match[0]):x}~", name)
 
 
 def write_atomically(file: Path, content: str | bytes, *, durable: bool = True) -> None:
@@ -146,12 +196,16 @@ def write_atomically(file: Path, content: str | bytes, *, durable: bool = True) 
       durable: Flush the content and the name to the disk, so that they survive a power loss.
     """
     part = file.with_name(f".{file.name}.part")
-    with part.open("wb") as stream:
-        stream.write(content.encode() if isinstance(content, str) else content)
-        stream.flush()
-        if durable:
-            os.fsync(stream.fileno())
-    part.replace(file)
+    try:
+        with part.open("wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
+            stream.flush()
+            if durable:
+                os.fsync(stream.fileno())
+        part.replace(file)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
     if durable:
         directory = os.open(file.parent, os.O_RDONLY)
         try:
@@ -178,13 +232,34 @@ def _make_writable(path: Path) -> None:
         ) from error
 
 
-def _lock(path: Path) -> IO[str]:
-    stream = (path / ".lock").open("w")
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        stream.close()
-        raise RunFolderError(
-            f"Another process is writing to {path}. Wait for it, or choose another --out folder."
-        ) from error
-    return stream
+class _FolderLock:
+    """Exclusive lock of a run folder.
+
+    The folder itself is locked, so that removing files does not let a second writer in, and the file `.lock`, for file
+    systems such as NFS that lock no folders.
+
+    Raises:
+      RunFolderError: If another process holds it.
+    """
+
+    def __init__(self, path: Path):
+        self._folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        self._file = os.open(path / ".lock", os.O_WRONLY | os.O_CREAT, 0o644)
+        try:
+            for descriptor in (self._folder, self._file):
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError as error:
+                    if descriptor == self._folder and not isinstance(error, BlockingIOError):
+                        continue
+                    raise RunFolderError(
+                        f"Another process is writing to {path}. Wait for it, or choose another --out folder."
+                    ) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Release the lock."""
+        os.close(self._folder)
+        os.close(self._file)

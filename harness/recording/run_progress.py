@@ -14,6 +14,7 @@ from rich.text import Text
 
 from simloop.harness.recording.engine_metrics import EngineMetrics
 from simloop.harness.recording.run_status import Status
+from simloop.untrusted import printable
 
 PLAIN_EVERY_S = 10.0
 """Seconds between two lines of an output that is not a terminal, such as a log file."""
@@ -49,7 +50,7 @@ class RunProgress:
     def say(self, message: str) -> None:
         """Print a line that stays."""
         clock = "" if self._console.is_terminal else time.strftime("%H:%M:%S ")
-        self._console.print(clock + message, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(clock + printable(message), highlight=False, markup=False, soft_wrap=True)
 
     def tick(self) -> None:
         """Print a line of progress if the output is no terminal and one is due."""
@@ -85,14 +86,14 @@ def status_view(status: Status) -> Group:
         table.add_column(column, justify="left" if column == "policy" else "right", no_wrap=True)
     for name, policy in status.policies.items():
         errors = str(policy.errors) if policy.errors else "-"
-        table.add_row(name, f"{policy.done}/{policy.planned}", policy.rate_text(), errors)
+        table.add_row(Text(printable(name)), f"{policy.done}/{policy.planned}", policy.rate_text(), errors)
     bar = ProgressBar(total=max(1, status.planned), completed=status.done, width=BAR_WIDTH)
     doing = "" if status.episodes_per_h is None else f" · {status.doing}"
     return Group(
         Padding(bar, 0, expand=False),  # A bar alone does not end its line.
         table,
-        Text(f"{status.done}/{status.planned} episodes, {rate_text(status)}{doing}", style="dim"),
-        Text(engine_text(status.engine), style="dim"),
+        Text(printable(f"{status.done}/{status.planned} episodes, {rate_text(status)}{doing}"), style="dim"),
+        Text(printable(engine_text(status.engine)), style="dim"),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -12,13 +13,16 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import ClassVar, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from simloop.harness.errors import SimloopError
 from simloop.harness.recording.engine_metrics import EngineMetrics
 from simloop.harness.recording.run_folder import write_atomically
-from simloop.results.records.records import EpisodeRecord, run_folder
+from simloop.results.records.records import EpisodeRecord, file_of, run_folder
 from simloop.results.statistics.intervals import wilson
+from simloop.untrusted import MAX_JSON_BYTES, read_bytes
 
 STATUS = "status.json"
 METRICS = "figures.jsonl"
@@ -57,6 +61,8 @@ class PolicyStatus:
 @dataclass(frozen=True)
 class Status:
     """Progress of a run at one moment."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
 
     state: State
     written: str
@@ -107,12 +113,31 @@ class Status:
         return found | {f"engine/{phase}_ms": ms for phase, ms in self.engine.phase_ms.items()}
 
 
-def status_from_json(text: str) -> Status:
-    """Read what `Status.to_json` wrote."""
-    content: dict[str, Any] = json.loads(text)
-    content["policies"] = {name: PolicyStatus(**counts) for name, counts in content["policies"].items()}
-    content["engine"] = EngineMetrics(**content["engine"])
-    return Status(**content)
+_STATUS = TypeAdapter(Status)
+
+
+def status_from_json(text: str | bytes, where: str = STATUS) -> Status:
+    """Read what `Status.to_json` wrote.
+
+    Raises:
+      SimloopError: If it is anything else. `where` names the text in the message.
+    """
+    try:
+        status = _STATUS.validate_json(text)
+        if datetime.datetime.fromisoformat(status.written).tzinfo is None:
+            raise ValueError("written: lacks a time zone")
+        for name, p in status.policies.items():
+            if not (0 <= p.errors <= p.done <= p.planned < 2**63 and 0 <= p.successes <= p.done - p.errors):
+                raise ValueError(f"policies.{name}: counts that contradict each other")
+    except ValueError as error:
+        problem = str(error)
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            problem = f"{'.'.join(map(str, first['loc'])) or 'its text'}: {first['msg']}"
+        raise SimloopError(
+            f"{where} is not the progress of a run: {problem}. Another version may have written it."
+        ) from error
+    return status
 
 
 def read_status(run: str | Path) -> Status:
@@ -122,12 +147,12 @@ def read_status(run: str | Path) -> Status:
       SimloopError: If the run has reported none.
       LedgerError: If the folder is no run folder.
     """
-    file = run_folder(run) / STATUS
+    file = file_of(run_folder(run), STATUS)
     if not file.exists():
         raise SimloopError(
             f"{run} has no {STATUS} yet: the run is starting, or an earlier version wrote the folder."
         )
-    return status_from_json(file.read_text())
+    return status_from_json(read_bytes(file, MAX_JSON_BYTES, error=SimloopError), str(file))
 
 
 def is_stale(status: Status, now: datetime.datetime | None = None) -> bool:
@@ -224,10 +249,11 @@ class RunStatus:
             return
         self._written = now
         status = self.now()
-        write_atomically(self._folder / STATUS, status.to_json() + "\n", durable=False)
-        if now - self._noted >= METRICS_EVERY_S:
-            self._noted = now
-            with (self._folder / METRICS).open("a", encoding="utf-8") as file:
-                file.write(status.to_json() + "\n")
+        with contextlib.suppress(OSError):  # A full disk ends the run where it cannot take an episode.
+            write_atomically(self._folder / STATUS, status.to_json() + "\n", durable=False)
+            if now - self._noted >= METRICS_EVERY_S:
+                self._noted = now
+                with (self._folder / METRICS).open("a", encoding="utf-8") as file:
+                    file.write(status.to_json() + "\n")
         for dashboard in self._dashboards:
             dashboard(status)

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from simloop.harness.recording.run_progress import duration, status_view
 from simloop.harness.recording.run_status import STATUS_EVERY_S, Status, is_stale, read_status
+from simloop.untrusted import printable
 
 STALE = 1
 """Exit status for a run that should be in progress and reports nothing any more."""
@@ -47,4 +48,4 @@ def _view(status: Status) -> Group:
     if is_stale(status):
         state += f" (no report since {status.written}; if it was killed, the same command resumes it)"
     where = f"{state}, {duration(status.elapsed_s)} on {status.host}, process {status.pid}"
-    return Group(Text(where), status_view(status))
+    return Group(Text(printable(where)), status_view(status))

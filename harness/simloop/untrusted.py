@@ -96,7 +96,7 @@ def open_regular(path: Path, *, error: type[Exception] = UntrustedInputError) ->
       UntrustedInputError: If it is a folder, a device or a pipe, or cannot be opened.
     """
     try:
-        stream = open(path, "rb", opener=_without_waiting)
+        stream = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 -- returned open
     except (OSError, ValueError) as problem:
         raise error(f"{path} cannot be read: {getattr(problem, 'strerror', None) or problem}.") from problem
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
@@ -194,7 +194,9 @@ def arrays_from_npz(content: bytes) -> dict[str, np.ndarray]:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except Exception as problem:  # zipfile and NumPy fail in many ways on damaged bytes.
-        raise ValueError(f"not an uncompressed NumPy archive ({type(problem).__name__}: {problem})") from problem
+        raise ValueError(
+            f"not an uncompressed NumPy archive ({type(problem).__name__}: {problem})"
+        ) from problem
 
 
 _CONTROL = re.compile(

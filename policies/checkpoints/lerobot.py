@@ -12,7 +12,6 @@ divisions finite (1e-8 there, 1e-6 here), which matters only for entries that ha
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from simloop.policies.checkpoints.norm_stats_files import UNNAMED, Statistics
 from simloop.policies.checkpoints.safetensors_files import SafetensorsFiles, file_beside
 from simloop.policies.checkpoints.torch_source import TorchSource
 from simloop.policies.transforms.normalization import EntryStats, NormalizationKind, NormStats
+from simloop.untrusted import read_json_object
 
 CONFIG = "config.json"
 POLICY_TYPES = ("pi0", "pi05", "pi0_fast")
@@ -151,10 +151,4 @@ def _entry(file: Path, key: str) -> EntryStats:
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text())
-    except ValueError as error:
-        raise CheckpointError(f"{file} is not JSON: {error}. Download it again.") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{file} should contain a JSON object; it contains a {type(content).__name__}.")
-    return content
+    return read_json_object(file, remedy="Download it again.", error=CheckpointError)

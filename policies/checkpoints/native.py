@@ -24,6 +24,7 @@ from simloop.policies.checkpoints.norm_stats_files import ASSETS, AssetsFolder
 from simloop.policies.checkpoints.safetensors_files import DTYPES, SafetensorsFiles, file_beside
 from simloop.policies.files.manifest import MANIFEST
 from simloop.policies.transforms.normalization import NormalizationKind
+from simloop.untrusted import MAX_JSON_BYTES, inside, read_bytes
 
 
 class ArrayEntry(BaseModel):
@@ -120,7 +121,7 @@ def open_own(folder: Path) -> Checkpoint:
     """
     file = folder / MANIFEST
     try:
-        manifest = Manifest.model_validate_json(file.read_bytes())
+        manifest = Manifest.model_validate_json(read_bytes(file, MAX_JSON_BYTES, error=CheckpointError))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "its text"
@@ -130,6 +131,7 @@ def open_own(folder: Path) -> Checkpoint:
     if manifest.checksum() != manifest.manifest_sha256:
         raise CheckpointError(f"{file} has been changed since it was written. Copy it again.")
     for name, entry in manifest.files.items():
+        inside(folder, name, error=CheckpointError)
         size = (folder / name).stat().st_size if (folder / name).is_file() else None
         if size != entry.bytes:
             found = "is missing" if size is None else f"has {size} bytes instead of {entry.bytes}"

@@ -15,6 +15,7 @@ from simloop.policies.transforms.normalization import (
     NormStats,
     norm_stats_from_json,
 )
+from simloop.untrusted import MAX_JSON_BYTES, inside, read_bytes
 
 ASSETS = "assets"
 FILE_NAME = "norm_stats.json"
@@ -65,8 +66,8 @@ class AssetsFolder(Statistics):
         return self._kind
 
     def read(self, asset_id: str) -> NormStats:
-        file = self._folder / ASSETS / asset_id / FILE_NAME
-        content = file.read_bytes()
+        file = inside(self._folder / ASSETS, f"{asset_id}/{FILE_NAME}", error=CheckpointError)
+        content = read_bytes(file, MAX_JSON_BYTES, error=CheckpointError)
         if self._sha256 is not None:
             recorded = self._sha256.get(file.relative_to(self._folder).as_posix())
             if recorded != hashlib.sha256(content).hexdigest():

@@ -10,6 +10,7 @@ from simloop.policies.checkpoints.lerobot import open_lerobot, read_config
 from simloop.policies.checkpoints.native import open_own
 from simloop.policies.checkpoints.openpi import is_openpi_orbax, open_openpi_orbax, open_openpi_pytorch
 from simloop.policies.files.manifest import MANIFEST
+from simloop.untrusted import require_links_inside
 
 KNOWN = (
     f"simloop's own ({MANIFEST}), openpi's (params/), openpi's PyTorch conversion (model.safetensors) and "
@@ -37,6 +38,7 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
         raise CheckpointError(f"{path} is a file; name its folder.")
     if not any((folder / name).is_file() for name in WEIGHTS) and (folder / "pretrained_model").is_dir():
         folder = folder / "pretrained_model"  # LeRobot's folder of the policy within a step.
+    require_links_inside(folder, error=CheckpointError)
     if (folder / MANIFEST).is_file():
         return open_own(folder)
     if is_openpi_orbax(folder):

@@ -52,7 +52,7 @@ class OrbaxSource(ArraySource):
         keys, leaf = self._leaves[name]
         what = f"{self._folder}: array {'/'.join(keys)!r} cannot be read"
         if (chunks := self._chunks) is not None:
-            array = _explained(what, lambda: chunks.read(".".join(keys), dtype))
+            array = _explained(what, lambda: chunks.read(".".join(keys), tuple(leaf.shape), dtype))
             if array is not None:
                 return array
         wanted: Any = leaf

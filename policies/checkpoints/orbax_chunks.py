@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,8 @@ from typing import Any
 import numpy as np
 import pyarrow
 import tensorstore
+
+from simloop.untrusted import parse_json
 
 PIECE_BYTES = 4 << 20
 """Piece of an array that is decompressed and cast at once."""
@@ -32,25 +33,28 @@ class OrbaxChunks:
         database = {"driver": "ocdbt", "base": f"file://{folder.resolve()}/"}
         self._store = tensorstore.KvStore.open(database).result()
 
-    def read(self, name: str, dtype: np.dtype) -> np.ndarray | None:
-        """Read the array `name`, cast to `dtype`.
+    def read(self, name: str, expected: tuple[int, ...], dtype: np.dtype) -> np.ndarray | None:
+        """Read the array `name` of the expected shape, cast to `dtype`.
 
         Returns:
           None for unsupported layouts. Supported is zarr version 2, row major, compressed by zstd or uncompressed,
           without missing chunks.
 
         Raises:
+          ValueError: If the array has another shape.
           EOFError: If a chunk is too short or too long.
           Exception: Various types of tensorstore and pyarrow, if the data are damaged.
         """
         described = self._store.read(f"{name}/.zarray").result()
         if described.state != "value":
             return None
-        layout = json.loads(described.value)
+        layout = parse_json(described.value, name)
         compressor = layout["compressor"]
         if layout["order"] != "C" or layout["filters"] or (compressor and compressor["id"] != "zstd"):
             return None
         shape, chunk = tuple(layout["shape"]), tuple(layout["chunks"])
+        if shape != expected or any(not 0 < c <= max(n, 1) for n, c in zip(shape, chunk, strict=True)):
+            raise ValueError(f"{name} has the shape {shape} in chunks of {chunk}; the tree says {expected}")
         array = np.empty(shape, dtype)
         for corner in itertools.product(*(range(0, n, c) for n, c in zip(shape, chunk, strict=True))):
             index = [at // length for at, length in zip(corner, chunk, strict=True)]

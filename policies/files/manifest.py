@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
+
+from simloop.untrusted import UntrustedInputError, read_json_object
 
 MANIFEST = "simloop_checkpoint.json"
 
@@ -12,7 +13,7 @@ MANIFEST = "simloop_checkpoint.json"
 def settings_of(checkpoint: Path) -> Mapping[str, object]:
     """Settings of a checkpoint; empty for other formats and damaged files."""
     try:
-        settings = json.loads((checkpoint / MANIFEST).read_text())["config"]
-    except (OSError, ValueError, KeyError, TypeError):
+        settings = read_json_object(checkpoint / MANIFEST)["config"]
+    except (UntrustedInputError, KeyError):
         return {}
     return settings if isinstance(settings, dict) else {}

@@ -33,17 +33,17 @@ def progress_bar(
     console: Console | None = None,
 ) -> Iterator[Update]:
     """Show a bar while the block runs, unless output goes to a file; yields its `Update`."""
-    console = console or Console(stderr=True)
+    console = console or Terminal(stderr=True)
     counts = (
         (DownloadColumn(binary_units=True), TransferSpeedColumn())
         if unit == "bytes"
         else (MofNCompleteColumn(),)
     )
-    columns = (TextColumn("{task.description}"), BarColumn(), *counts)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), *counts)
     with Progress(
         *columns,
         TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
+        TextColumn("{task.fields[text]}", markup=False),
         console=console,
         disable=not console.is_terminal,
     ) as progress:

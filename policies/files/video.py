@@ -15,6 +15,8 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
+from simloop.untrusted import open_regular
+
 CODEC, PIXEL_FORMAT = "h264", "yuv444p"
 """Colours at full resolution, since halving it would blur small objects in small images."""
 CRF = 16
@@ -22,6 +24,10 @@ CRF = 16
 JOINABLE = {"g": "20", "bf": "0"}
 """Options of x264 without B-frames, so that streams can be concatenated and cut by copying packets. Readers that seek
 decode at most 20 frames."""
+
+
+MAX_PIXELS = 8192 * 8192
+"""Of a frame that is decoded."""
 
 
 class VideoError(ValueError):
@@ -111,13 +117,20 @@ def decode_frames(path: Path, fps: float) -> Iterator[tuple[int, UInt8[np.ndarra
       VideoError: If the file cannot be decoded.
     """
     try:
-        with av.open(str(path)) as container:
+        # Of other formats some are lists of further files or addresses, which would be opened.
+        with open_regular(path, error=VideoError) as file, av.open(file, format="mp4") as container:
             stream = container.streams.video[0]
+            if stream.width * stream.height > MAX_PIXELS:
+                raise VideoError(
+                    f"{path} has frames of {stream.width} x {stream.height} pixels, more than are read."
+                )
             # For small frames, passing them between threads takes twenty times as long as decoding them.
             stream.thread_type, stream.codec_context.thread_count = "NONE", 1
             converter = VideoReformatter()
             for frame in container.decode(stream):
                 image = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
                 yield round(float(frame.time) * fps), image
-    except (av.FFmpegError, IndexError) as error:
+    except (av.FFmpegError, IndexError, OSError, TypeError, ValueError) as error:
+        if isinstance(error, VideoError):
+            raise
         raise VideoError(f"{path} cannot be decoded ({error}). Copy the dataset again.") from error

@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 
 from simloop.policies.files.downloads import PublishedFile
 from simloop.policies.tokenizers.sentencepiece_model import TokenizerFileError
+from simloop.untrusted import parse_json
 
 SCALE = 10.0
 """Coefficients are rounded to tenths, which the paper found harmless to control."""
@@ -136,7 +137,7 @@ def load_fast_actions(folder: Path) -> FastActionTokenizer:
     import tokenizers
 
     try:
-        config = json.loads((folder / _CONFIG_FILE).read_text())
+        config = parse_json((folder / _CONFIG_FILE).read_text(), _CONFIG_FILE)
         bpe = tokenizers.Tokenizer.from_str((folder / _BPE_FILE).read_text())
         return FastActionTokenizer(bpe, float(config["scale"]), int(config["min_token"]))
     except FileNotFoundError as error:
@@ -144,7 +145,7 @@ def load_fast_actions(folder: Path) -> FastActionTokenizer:
             f"{folder} is not a FAST action tokenizer: {Path(error.filename).name} is missing; {_CONFIG_FILE} and "
             f"{_BPE_FILE} are needed. Download the repository physical-intelligence/fast there."
         ) from error
-    except (KeyError, ValueError) as error:  # json's errors are ValueErrors.
+    except Exception as error:  # `tokenizers` raises `Exception` itself.
         raise TokenizerFileError(f"{folder} holds a damaged FAST action tokenizer: {error!r}.") from error
 
 

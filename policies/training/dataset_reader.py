@@ -6,23 +6,34 @@ h image height, w image width.
 
 from __future__ import annotations
 
+import contextlib
 import io
-import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas
 import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float32, Int64, UInt8
 
-from simloop.policies.files.video import VideoError, decode_frames
+from simloop.policies.files.video import MAX_PIXELS, VideoError, decode_frames
 from simloop.policies.training import dataset_layout as layout
 from simloop.policies.training.dataset_layout import DatasetError
+from simloop.untrusted import (
+    UntrustedInputError,
+    inside,
+    open_regular,
+    read_json_object,
+    require_links_inside,
+)
+
+MAX_TABLE_BYTES = 8 << 30
+MAX_ROWS = 100_000_000
+"""Of one parquet file; LeRobot begins a new one after 100 MB."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +108,12 @@ class Dataset:
     def _stored_images(self, camera_key: str) -> Iterator[tuple[int, np.ndarray]]:
         column = _data_columns(self.folder, [camera_key])[camera_key]
         for row, cell in enumerate(column.to_pylist()):
-            yield row, np.asarray(PIL.Image.open(io.BytesIO(cell["bytes"])).convert("RGB"))
+            with _damage_explained(self.folder):
+                image = PIL.Image.open(io.BytesIO(cell["bytes"]), formats=("PNG", "JPEG"))
+                if image.width * image.height > MAX_PIXELS:
+                    raise ValueError(f"an image of {camera_key} has {image.width} x {image.height} pixels")
+                pixels = np.asarray(image.convert("RGB"))
+            yield row, pixels
 
 
 def open_dataset(
@@ -114,9 +130,17 @@ def open_dataset(
       DatasetError: If the folder is not a dataset of version 3, is empty, lacks a column, or holds states or
         actions that are not finite.
     """
+    require_links_inside(folder, error=DatasetError)
     info = _read_info(folder)
-    columns = _read_columns(folder, info, state_key, action_key)
-    episodes = tuple(_episodes(folder, info))
+    with _damage_explained(folder):
+        columns = _read_columns(folder, info, state_key, action_key)
+        episodes = tuple(_episodes(folder, info))
+        instructions = _instructions(folder)
+        cameras = {
+            key: (int(feature["shape"][0]), int(feature["shape"][1]))
+            for key, feature in info["features"].items()
+            if feature["dtype"] in ("video", "image")
+        }
     total = len(columns["index"])
     if not episodes or total == 0:
         raise DatasetError(f"{folder} holds no frames. Collect demonstrations first (simloop collect).")
@@ -125,6 +149,7 @@ def open_dataset(
             f"{folder}: the episodes end at frame {episodes[-1].end}, the data have {total} frames. Copy the "
             "dataset again."
         )
+    _check_episodes(folder, episodes, columns["task_index"], len(instructions))
     environment_states = columns.get(layout.ENVIRONMENT_KEY, np.zeros((total, 0), np.float32))
     for key in (state_key, action_key):
         bad = np.flatnonzero(~np.isfinite(columns[key]).all(axis=1))
@@ -132,28 +157,35 @@ def open_dataset(
             raise DatasetError(f"{folder}: {key} of frame {bad[0]} is NaN or infinite. Remove its episode.")
     return Dataset(
         folder=folder,
-        fps=float(info["fps"]),
+        fps=info["fps"],
         robot=info.get("robot_type"),
-        cameras={
-            key: tuple(feature["shape"][:2])
-            for key, feature in info["features"].items()
-            if feature["dtype"] in ("video", "image")
-        },
+        cameras=cameras,
         states=columns[state_key],
         actions=columns[action_key],
         environment_states=environment_states,
         task_of_frame=columns["task_index"],
-        instructions=_instructions(folder),
+        instructions=instructions,
         episodes=episodes,
         seeds=_seeds(folder),
     )
 
 
+def _check_episodes(folder: Path, episodes: Sequence[Episode], tasks: np.ndarray, known: int) -> None:
+    """Raise `DatasetError` unless episodes follow one another and every frame has an instruction."""
+    ends = [0, *(episode.end for episode in episodes)]
+    if any(episode.begin != end or episode.end <= end for episode, end in zip(episodes, ends, strict=False)):
+        raise DatasetError(f"{folder}: its episodes overlap, or frames between them are missing.")
+    if tasks.min() < 0 or tasks.max() >= known:
+        raise DatasetError(
+            f"{folder}: a frame has the task {tasks.max()} of {known}. Copy the dataset again."
+        )
+
+
 def _read_info(folder: Path) -> dict[str, Any]:
     try:
-        info = json.loads((folder / layout.INFO).read_text())
+        info = read_json_object(folder / layout.INFO)
         version = info["codebase_version"]
-    except (OSError, ValueError, KeyError) as error:
+    except (UntrustedInputError, KeyError) as error:
         raise DatasetError(
             f"{folder} is no LeRobotDataset: {layout.INFO} is missing or damaged ({error}). Name the folder "
             "that contains 'meta'."
@@ -163,7 +195,35 @@ def _read_info(folder: Path) -> dict[str, Any]:
             f"{folder} is a LeRobotDataset of version {version}; {layout.VERSION} is required. Convert it with "
             "lerobot's script convert_dataset_v21_to_v30."
         )
+    with _damage_explained(folder):
+        info["fps"] = float(info["fps"])
+        if not 0 < info["fps"] < math.inf or any("dtype" not in entry for entry in info["features"].values()):
+            raise ValueError(
+                f"{layout.INFO} has {info['fps']:g} frames per second, or features without a type"
+            )
     return info
+
+
+@contextlib.contextmanager
+def _damage_explained(folder: Path) -> Iterator[None]:
+    """Turn what damaged tables and descriptions raise into `DatasetError`."""
+    try:
+        yield
+    except DatasetError:
+        raise
+    except (
+        pa.ArrowException,
+        OSError,
+        ValueError,
+        ArithmeticError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise DatasetError(
+            f"{folder} is damaged: {type(error).__name__}: {reason}. Copy or download the dataset again."
+        ) from error
 
 
 def _read_columns(
@@ -197,24 +257,45 @@ def _data_columns(folder: Path, names: list[str]) -> dict[str, Any]:
     files = sorted((folder / "data").glob("*/*.parquet"))
     if not files:
         raise DatasetError(f"{folder} has no files in data/. Copy the dataset again.")
-    table = pa.concat_tables([pq.read_table(file, columns=names) for file in files])
+    table = pa.concat_tables([_read_table(file, names) for file in files])
     return {name: table.column(name) for name in names}
+
+
+def _read_table(file: Path, names: Sequence[str] | None = None) -> pa.Table:
+    """Columns of a parquet file, by default those that are no statistics, if they fit into `MAX_TABLE_BYTES`."""
+    with open_regular(file, error=DatasetError) as stream, pq.ParquetFile(stream) as parquet:
+        names = names or [name for name in parquet.schema_arrow.names if not name.startswith("stats/")]
+        groups = map(parquet.metadata.row_group, range(parquet.metadata.num_row_groups))
+        claimed = sum(
+            group.column(i).total_uncompressed_size
+            for group in groups
+            for i in range(group.num_columns)
+            if group.column(i).path_in_schema.split(".")[0] in names
+        )
+        if not 0 <= claimed <= MAX_TABLE_BYTES or not 0 <= parquet.metadata.num_rows <= MAX_ROWS:
+            raise DatasetError(
+                f"{file} would take {claimed} bytes of memory in {parquet.metadata.num_rows} rows; at most "
+                f"{MAX_TABLE_BYTES} and {MAX_ROWS} are read of one file."
+            )
+        return parquet.read(list(names))
 
 
 def _episodes(folder: Path, info: Mapping[str, Any]) -> Iterator[Episode]:
     video_keys = [key for key, feature in info["features"].items() if feature["dtype"] == "video"]
     rows: list[dict[str, Any]] = []
     for file in sorted((folder / layout.EPISODES_FOLDER).glob("*/*.parquet")):
-        names = [name for name in pq.read_schema(file).names if not name.startswith("stats/")]
-        rows += pq.read_table(file, columns=names).to_pylist()
+        rows += _read_table(file).to_pylist()
     for row in sorted(rows, key=lambda row: row["episode_index"]):
         videos = {
             key: (
-                folder
-                / info["video_path"].format(
-                    video_key=key,
-                    chunk_index=row[f"videos/{key}/chunk_index"],
-                    file_index=row[f"videos/{key}/file_index"],
+                inside(
+                    folder,
+                    str(info["video_path"]).format(
+                        video_key=str(key),
+                        chunk_index=int(row[f"videos/{key}/chunk_index"]),
+                        file_index=int(row[f"videos/{key}/file_index"]),
+                    ),
+                    error=DatasetError,
                 ),
                 float(row[f"videos/{key}/from_timestamp"]),
             )
@@ -224,7 +305,7 @@ def _episodes(folder: Path, info: Mapping[str, Any]) -> Iterator[Episode]:
 
 
 def _instructions(folder: Path) -> tuple[str, ...]:
-    tasks = pandas.read_parquet(folder / layout.TASKS).sort_values("task_index")
+    tasks = _read_table(folder / layout.TASKS).to_pandas().sort_values("task_index")
     return tuple(str(sentence) for sentence in tasks.index)
 
 
@@ -232,7 +313,9 @@ def _seeds(folder: Path) -> dict[str, tuple[int, ...]]:
     file = folder / layout.SIMLOOP
     if not file.exists():
         return {}
-    return {task: tuple(seeds) for task, seeds in json.loads(file.read_text()).get("seeds", {}).items()}
+    with _damage_explained(folder):
+        seeds = read_json_object(file, error=DatasetError).get("seeds", {})
+        return {task: tuple(map(int, of_task)) for task, of_task in seeds.items()}
 
 
 def _listed(names: Any) -> str:

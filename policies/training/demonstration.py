@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from simloop.untrusted import arrays_from_npz, parse_json
+
 DEMONSTRATIONS = "demonstrations"
 """Entry of a checkpoint's settings with the seeds that it was trained on, by `suite/task`."""
 
@@ -75,15 +77,13 @@ class Demonstration:
 
 def demonstration_from(content: bytes) -> Demonstration:
     """Deserialise the result of `Demonstration.to_bytes`."""
-    with np.load(io.BytesIO(content)) as arrays:
-        metadata = json.loads(arrays["words"].tobytes())
-        videos = {
-            name.removeprefix("video "): arrays[name].tobytes()
-            for name in arrays
-            if name.startswith("video ")
-        }
-        vectors = {name: arrays[name] for name in ("states", "actions", "environment_states")}
-        return Demonstration(**vectors, videos=videos, **metadata)
+    arrays = arrays_from_npz(content)
+    metadata = parse_json(arrays["words"].tobytes(), "the metadata of a demonstration")
+    videos = {
+        name.removeprefix("video "): arrays[name].tobytes() for name in arrays if name.startswith("video ")
+    }
+    vectors = {name: arrays[name] for name in ("states", "actions", "environment_states")}
+    return Demonstration(**vectors, videos=videos, **metadata)
 
 
 def feature_stats(x: Float[np.ndarray, "n d"]) -> FeatureStats:

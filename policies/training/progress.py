@@ -10,6 +10,7 @@ from types import TracebackType
 from rich.console import Console
 
 from simloop.policies.files.progress import progress_bar
+from simloop.terminal import Terminal
 
 LINE_EVERY_S = 15.0  # Between two lines where output is no terminal, such as a log file.
 
@@ -19,7 +20,7 @@ class TrainingProgress:
 
     def __init__(self, steps: int, batch: int, console: Console | None = None):
         """Begin a run of `steps` steps of `batch` samples."""
-        self._console = console or Console(stderr=True)
+        self._console = console or Terminal(stderr=True)
         self._steps, self._batch = steps, batch
         self._done = self._first = 0
         self._started = self._last_line = time.monotonic()

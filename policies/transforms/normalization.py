@@ -18,6 +18,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from simloop.untrusted import parse_json
+
 NormalizationKind = Literal["z_score", "quantile", "none"]
 
 EPSILON = 1e-6  # Keeps constant entries finite; models were trained with it.
@@ -141,9 +143,11 @@ def norm_stats_from_json(text: str) -> dict[str, EntryStats]:
       NormalizationError: If it has another format.
     """
     try:
-        entries = json.loads(text)["norm_stats"]
+        entries = parse_json(text, "the text", error=NormalizationError)["norm_stats"]
         return {key: _entry_from(key, entry) for key, entry in entries.items()}
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except NormalizationError:
+        raise
+    except (ValueError, OverflowError, KeyError, TypeError, AttributeError) as error:
         raise NormalizationError(
             f'Expected {{"norm_stats": {{"state": {{"mean": [..], "std": [..], ..}}, ..}}}}; got {error!r}.'
         ) from error

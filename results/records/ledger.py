@@ -90,7 +90,9 @@ def read_lines(path: str | Path) -> list[dict[str, Any]]:
             line = file.readline(MAX_LINE_BYTES)
             if line and not line.endswith(b"\n"):
                 if len(line) == MAX_LINE_BYTES:
-                    raise LedgerError(f"{path}, line {number} is longer than {MAX_LINE_BYTES} bytes. {_WHAT_TO_DO}")
+                    raise LedgerError(
+                        f"{path}, line {number} is longer than {MAX_LINE_BYTES} bytes. {_WHAT_TO_DO}"
+                    )
                 warnings.warn(
                     f"{path}: line {number} is incomplete and left out. It is being written, or the run was killed "
                     "while writing it and plays the episode again when it is resumed.",

@@ -8,7 +8,6 @@ latencies of its queries (`QueryRecord`, by column), which is written first. `co
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import typing
 from collections.abc import Mapping, Sequence
@@ -110,7 +109,13 @@ class EpisodeRecord:
         """Describe the fields that contradict each other or their meaning; empty for every record of a run."""
         found = [
             f"{name} = {getattr(self, name)}"
-            for name, least in (("episode", 0), ("steps", 0), ("queries", 0), ("undecodable", 0), ("attempts", 1))
+            for name, least in (
+                ("episode", 0),
+                ("steps", 0),
+                ("queries", 0),
+                ("undecodable", 0),
+                ("attempts", 1),
+            )
             if getattr(self, name) < least
         ]
         if self.undecodable > self.queries:

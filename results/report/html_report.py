@@ -13,7 +13,7 @@ from urllib.parse import quote
 from matplotlib.figure import Figure
 
 from simloop.results.errors import ResultsError
-from simloop.results.records.records import look_up
+from simloop.results.records.records import look_up, video_of
 from simloop.results.records.runs import Runs, RunSource, load_runs
 from simloop.results.report.figure_style import save
 from simloop.results.report.figures import (
@@ -36,6 +36,7 @@ from simloop.results.tables.published import PUBLISHED, reproductions
 from simloop.results.tables.run_tables import Table, render
 from simloop.results.tables.statements import comparison, headline
 from simloop.results.tables.typesetting import escape_tex, to_html
+from simloop.untrusted import printable
 
 TABLES: tuple[Table, ...] = ("success", "perturbations", "time", "published", "latency")
 PAGE = "index.html"
@@ -114,12 +115,14 @@ def write_report(
         "Methods": _methods(described),
     }
     page = out / PAGE
-    page.write_text(_page(loaded, sections, plays), encoding="utf-8")
+    page.write_text(printable(_page(loaded, sections, plays)), encoding="utf-8")
     return page
 
 
 def _clear(out: Path) -> None:
     """Make an empty folder, removing an earlier report."""
+    if out.is_symlink():
+        raise ResultsError(f"{out} is a symbolic link. Name the folder that it points to with --out.")
     if out.exists():
         if any(out.iterdir()) and not (out / MARK).exists():
             raise ResultsError(f"{out} holds files other than a report. Choose another folder with --out.")
@@ -183,8 +186,8 @@ def _plays(runs: Runs, videos: Path) -> list[dict[str, str]]:
     several = runs.episodes["protocol"].nunique() > 1
     for row in rows:
         video = ""
-        source = runs.sources[row["run"]].folder / row["video"]
-        if row["video"] and source.is_file():
+        source = video_of(runs.sources[row["run"]].folder, row["video"])
+        if source is not None:
             video = f"videos/{row['run']}/{Path(row['video']).relative_to('videos').as_posix()}"
             target = videos.parent / video
             target.parent.mkdir(parents=True, exist_ok=True)

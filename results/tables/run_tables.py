@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Literal
 
 import pandas as pd
 
+from simloop.results.errors import ResultsError
+from simloop.results.records.ledger import LedgerError
 from simloop.results.records.records import run_folder
 from simloop.results.records.runs import Runs, RunSource, load_runs
 from simloop.results.statistics.outcome_matrix import outcome_matrices
@@ -60,8 +63,8 @@ def render(
     """Render tables of runs, finished or not: success and latency, unless one is named.
 
     `csv` has a tidy row per score or stage with intervals; since two tables are no CSV file, it is the success
-    table by default. `terminal` and `html` have the short form of the latency table: a row per policy rather than
-    per stage.
+    table by default. Lost queries leave out the latency table unless it is named. `terminal` and `html` have the
+    short form of the latency table: a row per policy rather than per stage.
 
     Args:
       runs: Folders, each as `FOLDER` or `NAME=FOLDER`; several become columns of one table.
@@ -75,8 +78,15 @@ def render(
     loaded = runs if isinstance(runs, Runs) else load_runs(runs)
     if format == "csv":
         return _contents(table or "success", loaded, published, style).text("csv")
-    names = [table] if table else WRITTEN
-    return "\n".join(_contents(name, loaded, published, style).text(format) for name in names)
+    if table:
+        return _contents(table, loaded, published, style).text(format)
+    texts = []
+    for name in WRITTEN:
+        try:
+            texts.append(_contents(name, loaded, published, style).text(format))
+        except LedgerError as error:  # Of lost queries: the success table does not need them.
+            texts.append(f"No {name} table: {error}\n")
+    return "\n".join(texts)
 
 
 def write_tables(run: str | Path, style: TableStyle = DEFAULT_STYLE) -> list[Path]:
@@ -91,11 +101,27 @@ def write_tables(run: str | Path, style: TableStyle = DEFAULT_STYLE) -> list[Pat
         contents = _contents(name, loaded, PUBLISHED, style)
         for format in FILES:
             file = folder / f"{name}.{format}"
-            part = file.with_name(f".{file.name}.part")
-            part.write_text(contents.text(format), encoding="utf-8")
-            os.replace(part, file)
+            try:
+                text = contents.text(format)
+            except LedgerError:  # Of lost queries, which the run folder reported when it was opened.
+                file.unlink(missing_ok=True)
+                continue
+            _replace(file, text)
             written.append(file)
     return written
+
+
+def _replace(file: Path, text: str) -> None:
+    part = file.with_name(f".{file.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, file)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise ResultsError(
+            f"{file} cannot be written: {error.strerror or error}. Make room and repeat."
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The run folder: nothing lost, nothing counted twice, nothing mixed."""
 
 import dataclasses
+import errno
 import json
 import os
 
@@ -13,6 +14,7 @@ from simloop.harness.recording.run_folder import RunFolder, RunFolderError, file
 from simloop.results.records import records
 from simloop.results.records.ledger import LedgerError
 from simloop.results.records.records import EPISODES, EpisodeRecord, QueryRecord
+from simloop.results.tables.run_tables import render, write_tables
 
 EXPERIMENT = Experiment(
     name="tiny", suite="metaworld", tasks=("reach-v3",), policies=("hold", "random"), episodes=3,
@@ -179,3 +181,78 @@ def test_experiments_survive_the_way_through_json():
 def test_experiments_that_cannot_be_run_are_refused(changes, message):
     with pytest.raises(ExperimentError, match=message):
         dataclasses.replace(EXPERIMENT, **changes)
+
+
+def test_removing_the_lock_file_lets_no_second_writer_in(tmp_path):
+    with open_folder(tmp_path):
+        (tmp_path / ".lock").unlink()
+        with pytest.raises(RunFolderError, match="Another process"):
+            open_folder(tmp_path)
+
+
+def test_the_folder_of_another_shard_is_refused(tmp_path):
+    with open_folder(tmp_path) as folder:
+        folder.append(record(PLAN.episodes[0]), [query()])
+        folder.require_shard([spec.id for spec in PLAN.episodes[::2]])
+        with pytest.raises(
+            RunFolderError, match=r"1 episodes of another shard, e\.g\. episode 0.*--out folder"
+        ):
+            folder.require_shard([spec.id for spec in PLAN.episodes[1::2]])
+
+
+def test_an_episode_with_another_seed_than_planned_is_refused_by_name(tmp_path):
+    with open_folder(tmp_path) as folder:
+        folder.append(record(PLAN.episodes[0], seed=5), [query()])
+    with pytest.raises(
+        RunFolderError, match=rf"episode 0 of .* has the seed 5, by the plan {PLAN.episodes[0].seed}"
+    ):
+        open_folder(tmp_path)
+
+
+def test_lost_queries_are_said_when_the_folder_is_opened(tmp_path):
+    with open_folder(tmp_path) as folder:
+        folder.append(record(PLAN.episodes[0]), [query()])
+    (tmp_path / "queries.jsonl").unlink()
+    with open_folder(tmp_path) as folder:
+        assert folder.notes == [
+            "queries.jsonl lacks the queries of 1 episodes, which are not played again: there will be no latency "
+            "table. Restore the file from a copy to have one."
+        ]
+    assert [file.name for file in write_tables(tmp_path)] == ["success.md", "success.csv", "success.tex"]
+    assert "No latency table" in render(tmp_path, "terminal")
+
+
+def test_a_full_disk_keeps_finished_episodes_and_is_said_in_one_sentence(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with open_folder(tmp_path) as folder:
+        folder.append(record(PLAN.episodes[0]), [query()], b"mp4")
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(
+            RunFolderError, match=r"cannot take episode.*No space left.*repeat the command"
+        ) as caught:
+            folder.append(record(PLAN.episodes[1]), [query()], b"mp4")
+        assert caught.value.__suppress_context__
+        monkeypatch.undo()
+    assert not list(tmp_path.rglob("*.part"))
+    with open_folder(tmp_path) as folder:
+        assert set(folder.done) == {PLAN.episodes[0].id}
+
+
+@pytest.mark.parametrize("place", ["videos", "errors.log", "tensorboard", ".writable"])
+def test_a_folder_with_links_that_leave_it_is_not_written_to(tmp_path, place):
+    run = tmp_path / "run"
+    open_folder(run).close()
+    (run / place).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RunFolderError, match="symbolic link that leaves its folder"):
+        open_folder(run)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, '{"experiment": []}', "\xff"])
+def test_an_unreadable_config_is_said_in_a_sentence(tmp_path, text):
+    open_folder(tmp_path).close()
+    (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises((LedgerError, ExperimentError), match=r"config\.json"):
+        open_folder(tmp_path)

@@ -235,13 +235,15 @@ def test_json_files_of_a_run_are_read(tmp_path):
         load_json(run, "config.json")
 
 
-@pytest.mark.parametrize("name", ["../film.mp4", "/film.mp4", "videos/../../film.mp4", "videos/out/film.mp4", "config.json"])
+@pytest.mark.parametrize(
+    "name", ["../film.mp4", "/film.mp4", "videos/../../film.mp4", "videos/out/film.mp4", "config.json"]
+)
 def test_videos_outside_the_folder_of_videos_are_refused(name, tmp_path):
     run = write_run(tmp_path / "run", [])
     (tmp_path / "film.mp4").touch()
     (run / "videos").mkdir()
     (run / "videos" / "out").symlink_to(tmp_path)
-    with pytest.raises(LedgerError, match="Do not trust this folder|leaves its folder"):
+    with pytest.raises(LedgerError, match=r"Do not trust this folder|leaves its folder"):
         video_of(run, name)
 
 
