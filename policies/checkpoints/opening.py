@@ -38,12 +38,15 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
         raise CheckpointError(f"{path} is a file; name its folder.")
     if not any((folder / name).is_file() for name in WEIGHTS) and (folder / "pretrained_model").is_dir():
         folder = folder / "pretrained_model"  # LeRobot's folder of the policy within a step.
-    require_links_inside(folder, error=CheckpointError)
-    if (folder / MANIFEST).is_file():
+    is_own, is_orbax = (folder / MANIFEST).is_file(), is_openpi_orbax(folder)
+    has_weights = any((folder / name).is_file() for name in WEIGHTS)
+    if is_own or is_orbax or has_weights:
+        require_links_inside(folder, error=CheckpointError)
+    if is_own:
         return open_own(folder)
-    if is_openpi_orbax(folder):
+    if is_orbax:
         return open_openpi_orbax(folder)
-    if any((folder / name).is_file() for name in WEIGHTS):
+    if has_weights:
         return open_lerobot(folder) if "type" in read_config(folder) else open_openpi_pytorch(folder)
     raise CheckpointError(f"{path} {_reason(folder)} Known formats are {KNOWN}.")
 

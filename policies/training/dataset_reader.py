@@ -130,7 +130,8 @@ def open_dataset(
       DatasetError: If the folder is not a dataset of version 3, is empty, lacks a column, or holds states or
         actions that are not finite.
     """
-    require_links_inside(folder, error=DatasetError)
+    if (folder / layout.INFO).is_file():
+        require_links_inside(folder, error=DatasetError)
     info = _read_info(folder)
     with _damage_explained(folder):
         columns = _read_columns(folder, info, state_key, action_key)
