@@ -99,6 +99,7 @@ def commands(run: Path, out: Path) -> list[tuple[object, ...]]:
         ("compare", "--run", run),
         ("status", run),
         ("merge", run, "--out", out / "merged"),
+        ("report", run, "--out", out / "report"),
     ]
 
 
@@ -110,14 +111,14 @@ def outside(parent: Path) -> dict[str, bytes]:
     }
 
 
-def check(changes: list[dict], damage=None, report: bool = False) -> None:
+def check(changes: list[dict], damage=None, only: int | None = None) -> None:
+    """Run every command, or only one of them, on a folder with such records and damage."""
     with tempfile.TemporaryDirectory() as name:
         parent = Path(name)
         run, out = stranger(parent, changes, damage), parent / "out"
         out.mkdir()
         before = outside(parent)
-        asked = commands(run, out) + [("report", run, "--out", out / "report")] * report
-        for arguments in asked:
+        for arguments in commands(run, out) if only is None else [commands(run, out)[only]]:
             printed = call(*arguments)
             assert not CONTROL.search(printed), (arguments, printed)
             assert CANARY.decode() not in printed
@@ -125,10 +126,13 @@ def check(changes: list[dict], damage=None, report: bool = False) -> None:
         assert not any(CANARY in file.read_bytes() for file in out.rglob("*") if file.is_file())
 
 
-@settings(max_examples=4, suppress_health_check=list(HealthCheck))
-@given(st.lists(edits, min_size=1, max_size=3))
-def test_no_record_of_a_run_leads_out_of_it_or_into_the_terminal(changes):
-    check(changes)
+one_command = st.integers(0, 10)  # All but the report, which draws for seconds.
+
+
+@settings(max_examples=8, suppress_health_check=list(HealthCheck))
+@given(st.lists(edits, min_size=1, max_size=3), one_command)
+def test_no_record_of_a_run_leads_out_of_it_or_into_the_terminal(changes, command):
+    check(changes, only=command)
 
 
 damages = st.tuples(
@@ -137,10 +141,10 @@ damages = st.tuples(
 )
 
 
-@settings(max_examples=4, suppress_health_check=list(HealthCheck))
-@given(damages)
-def test_no_file_of_a_run_leads_out_of_it_or_into_a_traceback(damage):
-    check([{}, {"policy": "random"}], damage)
+@settings(max_examples=8, suppress_health_check=list(HealthCheck))
+@given(damages, one_command)
+def test_no_file_of_a_run_leads_out_of_it_or_into_a_traceback(damage, command):
+    check([{}, {"policy": "random"}], damage, only=command)
 
 
 @pytest.mark.slow
@@ -148,7 +152,7 @@ def test_no_file_of_a_run_leads_out_of_it_or_into_a_traceback(damage):
 @settings(max_examples=max(1, MUTATIONS // 100), suppress_health_check=list(HealthCheck))
 @given(st.lists(edits, min_size=1, max_size=3), st.none() | damages)
 def test_no_command_is_led_astray(changes, damage):
-    check(changes, damage, report=True)
+    check(changes, damage)
 
 
 def mutated_run_folders(count: int) -> None:
@@ -161,7 +165,7 @@ def mutated_run_folders(count: int) -> None:
             file = FILES[number % len(FILES)]
             (mutated,) = mutations(whole[file], 1, seed=number)
             (run / file).write_bytes(checksummed(mutated) if file.endswith("l") and number % 3 else mutated)
-            chosen = commands(run, parent / "out")[number // len(FILES) % 11]
+            chosen = commands(run, parent / "out" / str(number))[number // len(FILES) % 11]
             assert not CONTROL.search(call(*chosen)), (number, chosen)
             (run / file).write_bytes(whole[file])
 
@@ -178,7 +182,7 @@ def checksummed(content: bytes) -> bytes:
 
 
 def test_some_mutated_run_folders_end_in_sentences():
-    mutated_run_folders(55)
+    mutated_run_folders(15)
 
 
 @pytest.mark.slow
