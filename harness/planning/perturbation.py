@@ -69,13 +69,22 @@ class Perturbation:
 
 
 class Perturber:
-    """Apply a perturbation in one episode. It holds the last executed action, so every episode needs its own."""
+    """Apply a perturbation in one episode. It holds the last executed action, so every episode needs its own.
 
-    def __init__(self, perturbation: Perturbation | None, episode_key: int):
+    Args:
+      last: The action that was executed last, where an episode continues.
+    """
+
+    def __init__(
+        self,
+        perturbation: Perturbation | None,
+        episode_key: int,
+        last: Float32[np.ndarray, "a"] | None = None,
+    ):
         self._kind = perturbation.kind if perturbation else ""
         self._strength = perturbation.strength if perturbation else 0.0
         self._key = episode_key
-        self._last: np.ndarray | None = None
+        self._last = last
 
     def query(self, query: Query, index: int) -> Query:
         """Perturb the images and states of query `index`."""

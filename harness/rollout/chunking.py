@@ -7,6 +7,7 @@ Axis letters: t actions of a chunk, a action size.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -23,8 +24,22 @@ class ScheduledAction(NamedTuple):
     """Row of the chunk, from 0."""
 
 
+@dataclass(frozen=True, eq=False)
+class ScheduledChunk:
+    """The actions of one chunk that are to be executed, and the place of the chunk in the episode."""
+
+    actions: Float32[np.ndarray, "t a"] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    index: int = -1
+    """Number of the chunk in the episode, from 0; -1 before the first."""
+    first_step: int = 0
+    """Control step of the first action."""
+
+
 class ChunkExecutor(Protocol):
     """Schedule the actions of one episode's chunks."""
+
+    chunk: ScheduledChunk
+    """The chunk being executed; another executor continues from it."""
 
     def wants_query(self, step: int) -> bool:
         """Return whether the policy must be queried before control step `step` is executed."""
@@ -42,23 +57,19 @@ class RecedingHorizon:
     A shorter chunk is executed to its end.
     """
 
-    def __init__(self, replan_steps: int):
+    def __init__(self, replan_steps: int, chunk: ScheduledChunk | None = None):
         self._replan_steps = replan_steps
-        self._actions: Float32[np.ndarray, "t a"] = np.zeros((0, 0), np.float32)
-        self._chunk_index = -1
-        self._first_step = 0
+        self.chunk = chunk or ScheduledChunk()
 
     def wants_query(self, step: int) -> bool:
         """Return whether the actions of the last chunk are used up."""
-        return step - self._first_step >= len(self._actions)
+        return step - self.chunk.first_step >= len(self.chunk.actions)
 
     def accept(self, actions: Float32[np.ndarray, "t a"], step: int) -> None:
         """Replace the previous chunk."""
-        self._actions = actions[: self._replan_steps]
-        self._chunk_index += 1
-        self._first_step = step
+        self.chunk = ScheduledChunk(actions[: self._replan_steps], self.chunk.index + 1, step)
 
     def action(self, step: int) -> ScheduledAction:
         """Return the next row of the last chunk."""
-        index = step - self._first_step
-        return ScheduledAction(self._actions[index], self._chunk_index, index)
+        index = step - self.chunk.first_step
+        return ScheduledAction(self.chunk.actions[index], self.chunk.index, index)

@@ -1,8 +1,8 @@
 """The closed loop of one episode.
 
 `play` is a generator: it yields the queries that the policy must answer and receives the replies. The caller decides
-where the policy runs, so one process can step through an episode in a debugger, and an env actor can simulate one
-environment while another waits for its actions.
+where the policy runs, so an env actor can simulate one environment while another waits for its actions. `Episode` also
+pauses between steps, for debuggers.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from simloop.harness.planning.seeding import query_key
 from simloop.harness.rollout.camera_frames import CameraFrames, Clock
 from simloop.harness.rollout.chunking import ChunkExecutor, RecedingHorizon
 from simloop.harness.rollout.latency import Reply, query_record, split_call
+from simloop.harness.rollout.loop_state import EpisodeState, LoopState
 from simloop.harness.rollout.observers import Observer, StepRecord
 from simloop.harness.rollout.phase_timer import PhaseTimer, PhaseTimers
 from simloop.harness.rollout.result import RolloutResult
@@ -42,6 +43,9 @@ from simloop.results.records.records import EndedBy
 Rollout = Generator[Query, Reply, RolloutResult]
 """A running episode: yields queries, receives replies, returns the result."""
 
+Moments = Generator[Query | None, Reply | None, RolloutResult]
+"""As `Rollout`; also yields None between steps, where the episode may be saved or changed."""
+
 
 def play(
     env: Env,
@@ -52,12 +56,14 @@ def play(
     observers: Sequence[Observer] = (),
     clock: Clock = time.perf_counter,
     timer: PhaseTimer | None = None,
+    start: EpisodeState | None = None,
 ) -> Rollout:
     """Play an episode from its initial state to success, the step limit or undecodable tokens.
 
     Yields each query and expects its `Reply` to be sent. Close the generator if no reply will come.
 
     Args:
+      start: A saved moment of the episode to continue from, instead of its initial state.
       clock: Measures latencies, in seconds.
       timer: Records the phase that the episode is in.
 
@@ -66,51 +72,76 @@ def play(
       EnvError: If the environment gives something else than the promised observations.
       Exception: Any error of the environment. An episode that broke has no outcome.
     """
-    episode = _Episode(env, spec, policy, adapter, protocol, observers, clock, timer or PhaseTimers().enter())
-    return episode.play()
+    episode = Episode(env, spec, policy, adapter, protocol, observers, clock, timer, start)
+    with contextlib.closing(episode.moments()) as moments:
+        reply: Reply | None = None
+        try:
+            while True:
+                query = moments.send(reply)
+                reply = None if query is None else (yield query)
+        except StopIteration as stop:
+            result: RolloutResult = stop.value
+            return result
 
 
 @dataclass
-class _Episode:
-    """The state of a running episode."""
+class Episode:
+    """A running episode. Its arguments are those of `play`."""
 
     env: Env
     spec: EpisodeSpec
     policy: PolicySpec
     adapter: Adapter
     protocol: Protocol
-    observers: Sequence[Observer]
-    clock: Clock
-    timer: PhaseTimer
+    observers: Sequence[Observer] = ()
+    clock: Clock = time.perf_counter
+    timer: PhaseTimer | None = None
+    start: EpisodeState | None = None
 
     def __post_init__(self) -> None:
+        loop = self.start.loop if self.start else LoopState(np.zeros((0, self.env.spec.action_size), "<f4"))
+        self._timer = self.timer or PhaseTimers().enter()
         self.max_steps = self.protocol.max_steps or self.env.spec.max_steps
-        self.executor: ChunkExecutor = RecedingHorizon(self.protocol.replan_steps)
-        self.frames = CameraFrames(self.env, self.protocol.render, self.clock, self.timer)
-        self.perturber = Perturber(self.protocol.perturbation, self.spec.key)
-        self.actions_hash = hashlib.sha256()
-        self.result = RolloutResult()
+        self.instruction = self.env.spec.instruction
+        self.executor: ChunkExecutor = RecedingHorizon(self.protocol.replan_steps, loop.chunk)
+        self.frames = CameraFrames(self.env, self.protocol.render, self.clock, self._timer)
+        self.executed = list(loop.executed)
+        self.perturber = Perturber(
+            self.protocol.perturbation, self.spec.key, self.executed[-1] if self.executed else None
+        )
+        self.result = RolloutResult(
+            steps=loop.steps, reward=loop.reward, undecodable=loop.undecodable, queries=list(loop.queries)
+        )
 
-    def play(self) -> Rollout:
+    def save(self) -> EpisodeState:
+        """Everything that the rest of the episode depends on; valid while `moments` pauses between steps."""
+        result = self.result
+        executed = np.array(self.executed, np.float32).reshape(-1, self.env.spec.action_size)
+        loop = LoopState(
+            executed, result.reward, result.undecodable, tuple(result.queries), self.executor.chunk
+        )
+        return EpisodeState(self.env.save(), loop)
+
+    def moments(self) -> Moments:
+        """Play the episode as `play` does, with a pause before every query and every step."""
         started, result = self.clock(), self.result
         with contextlib.ExitStack() as stack:
             for observer in self.observers:
                 stack.callback(observer.close)
-            with self.timer.span("reset"):
-                self.env.reset(self.spec.seed)
-            for observer in self.observers:
-                observer.on_reset(self.frames, self.env)
+            self._begin()
             ended_by: EndedBy | None = None
             while ended_by is None:
+                yield None
                 if self.executor.wants_query(result.steps):
                     reply = yield from self._query()
                     if reply.chunk.undecodable is not None and self.protocol.undecodable == "end_episode":
                         ended_by = "undecodable"
                         break
+                    yield None
                 ended_by = self._step()
             state = np.ascontiguousarray(self.env.snapshot(), "<f8")
             result.ended_by = ended_by
-            result.actions_sha256 = self.actions_hash.hexdigest()
+            result.actions_sha256 = hashlib.sha256(np.array(self.executed, "<f4").tobytes()).hexdigest()
             result.final_state_sha256 = hashlib.sha256(state.tobytes()).hexdigest()
             result.renders = self.frames.renders
             result.wall_s = self.clock() - started
@@ -118,7 +149,17 @@ class _Episode:
                 observer.on_end(result)
         return result
 
-    def _query(self) -> Generator[Query, Reply, Reply]:
+    def _begin(self) -> None:
+        """Put the environment into the initial state, or into that of `start`."""
+        with self._timer.span("reset"):
+            if self.start is None:
+                self.env.reset(self.spec.seed)
+            else:
+                self.env.restore(self.start.env)
+        for observer in self.observers:
+            observer.on_reset(self.frames, self.env)
+
+    def _query(self) -> Generator[Query, Reply | None, Reply]:
         """Query the policy, and schedule the actions of its chunk."""
         result, clock = self.result, self.clock
         index = len(result.queries)
@@ -129,15 +170,16 @@ class _Episode:
             self.env,
             self.policy,
             images,
-            self.env.spec.instruction,
+            self.instruction,
             key=query_key(self.spec.key, index),
             episode="/".join(map(str, self.spec.id)),
             step=result.steps,
         )
         query = self.perturber.query(query, index)
         asked = clock()
-        with self.timer.span("query"):
+        with self._timer.span("query"):
             reply = yield query
+            assert reply is not None, "A query is answered with a Reply."
         answered = clock()
         actions = self._executable(reply.chunk)
         result.queries.append(
@@ -169,11 +211,11 @@ class _Episode:
         result = self.result
         action, chunk_index, index_in_chunk = self.executor.action(result.steps)
         executed = self.perturber.action(self.env.spec, action, result.steps)
-        with self.timer.span("step"):
+        with self._timer.span("step"):
             outcome = self.env.step(executed)
         check_step_result(self.env.spec, outcome)
         self.frames.clear()
-        self.actions_hash.update(np.ascontiguousarray(executed, "<f4").tobytes())
+        self.executed.append(executed)
         result.steps += 1
         result.reward += outcome.reward
         ended_by: EndedBy | None = None

@@ -46,7 +46,7 @@ class Observer:
     """
 
     def on_reset(self, frames: CameraFrames, env: Env) -> None:
-        """Look at the initial state."""
+        """Look at the initial state, or at that in which the episode continues."""
 
     def on_query(self, query: Query, reply: Reply) -> None:
         """Look at a query as the policy received it (perturbed, if the protocol says so), and its answer."""

@@ -1,0 +1,80 @@
+"""Saved moments of episodes: the environment, and the loop around it.
+
+Axis letters: n control steps executed, t actions of a chunk, a action size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from simloop.envs.env_state import EnvState, StateError
+from simloop.harness.rollout.chunking import ScheduledChunk
+from simloop.results.records.records import QueryRecord
+
+
+@dataclass(frozen=True, eq=False)
+class LoopState:
+    """Everything of a running episode outside its environment, before its next query or control step."""
+
+    executed: Float32[np.ndarray, "n a"]
+    """Actions that the environment has executed, perturbed if the protocol says so."""
+    reward: float = 0.0
+    """Sum over the executed steps."""
+    undecodable: int = 0
+    """Answers so far that could not be decoded."""
+    queries: tuple[QueryRecord, ...] = ()
+    """Latencies of the queries so far; their number is the index of the next query."""
+    chunk: ScheduledChunk = field(default_factory=ScheduledChunk)
+    """The chunk being executed; at a query it is used up."""
+
+    @property
+    def steps(self) -> int:
+        """Control steps executed."""
+        return len(self.executed)
+
+    def to_json(self) -> str:
+        """Serialize as JSON; numbers keep all bits."""
+        content = dataclasses.asdict(self)
+        content["executed"] = self.executed.tolist()
+        content["chunk"]["actions"] = self.chunk.actions.tolist()
+        return json.dumps(content)
+
+    @staticmethod
+    def from_json(text: str) -> LoopState:
+        """Read what `to_json` wrote.
+
+        Raises:
+          StateError: If the text is something else.
+        """
+        try:
+            content: dict[str, Any] = json.loads(text)
+            chunk = content.pop("chunk")
+            return LoopState(
+                executed=_rows(content.pop("executed")),
+                queries=tuple(QueryRecord(**query) for query in content.pop("queries")),
+                chunk=ScheduledChunk(_rows(chunk.pop("actions")), **chunk),
+                **content,
+            )
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise StateError(
+                f"Expected the text of LoopState.to_json; got {len(text)} characters that cannot be read "
+                f"({type(error).__name__}: {error}). Save the episode again."
+            ) from error
+
+
+@dataclass(frozen=True)
+class EpisodeState:
+    """A moment of an episode, from which `simloop.harness.rollout.loop.play` continues."""
+
+    env: EnvState
+    loop: LoopState
+
+
+def _rows(values: list[list[float]]) -> Float32[np.ndarray, "_ _"]:
+    return np.array(values, np.float32) if values else np.zeros((0, 0), np.float32)
