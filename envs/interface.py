@@ -150,6 +150,18 @@ class Env(abc.ABC):
           StateError: If the state was saved by another task, suite or version. Nothing has changed then.
         """
 
+    def movable(self) -> tuple[str, ...]:
+        """Names of the things that `move` can move; empty if the suite cannot move any."""
+        return ()
+
+    def move(self, thing: str, offset: Sequence[float]) -> None:
+        """Move a thing by an offset [x, y, z] in metres in the frame of the world, for experiments.
+
+        Raises:
+          UnknownThingError: If the thing is not among `movable`.
+        """
+        raise UnknownThingError(self.spec, thing, self.movable())
+
     @abc.abstractmethod
     def close(self) -> None:
         """Free the simulation and its GL context. Closing twice is allowed."""
@@ -169,6 +181,17 @@ class EnvError(RuntimeError):
 
 class CameraError(ValueError):
     """A camera that the task does not have."""
+
+
+class UnknownThingError(ValueError):
+    """A thing that the environment cannot move."""
+
+    user_facing = True
+
+    def __init__(self, task: TaskSpec, thing: str, movable: Sequence[str]):
+        super().__init__(
+            f"{task.suite}/{task.name} can move {', '.join(map(repr, movable)) or 'nothing'}; got {thing!r}."
+        )
 
 
 class SuiteNotInstalledError(ImportError):

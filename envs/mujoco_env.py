@@ -8,7 +8,7 @@ Axis letters: h image height, w image width, s state size, a action size, p priv
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import mujoco
@@ -23,6 +23,7 @@ from simloop.envs.interface import (
     SimulationError,
     StepResult,
     TaskSpec,
+    UnknownThingError,
     check_action,
     check_camera,
 )
@@ -171,6 +172,32 @@ class MujocoEnv(Env):
 
     def _set_integration_state(self, state: Float64[np.ndarray, "_"]) -> None:
         mujoco.mj_setState(*self._physics, state, mujoco.mjtState.mjSTATE_INTEGRATION)
+
+    def movable(self) -> tuple[str, ...]:
+        """Names of the bodies with a free joint."""
+        return tuple(self._free_joints())
+
+    def move(self, thing: str, offset: Sequence[float]) -> None:
+        self._require_reset("move")
+        if thing not in (addresses := self._free_joints()):
+            raise UnknownThingError(self.spec, thing, self.movable())
+        model, data = self._physics
+        data.qpos[addresses[thing] : addresses[thing] + 3] += offset
+        mujoco.mj_forward(model, data)
+        self._moved()
+
+    def _free_joints(self) -> dict[str, int]:
+        """Address of the position in `qpos` by name of the body."""
+        self._require_reset("movable")
+        model, _ = self._physics
+        return {
+            mujoco.mj_id2name(model, mujoco.mjtObj.mjOBJ_BODY, body): int(address)
+            for kind, body, address in zip(model.jnt_type, model.jnt_bodyid, model.jnt_qposadr, strict=True)
+            if kind == mujoco.mjtJoint.mjJNT_FREE
+        }
+
+    def _moved(self) -> None:
+        """Update what the suite keeps of the scene in Python, after a thing has been moved."""
 
     def close(self) -> None:
         if self._closed:

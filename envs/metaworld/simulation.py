@@ -91,6 +91,10 @@ class MetaWorldEnv(MujocoEnv):
         self._observation = np.array(kept.pop("observation"))
         set_attributes(self._sim, kept)
 
+    def _moved(self) -> None:
+        now = self._sim._get_curr_obs_combined_no_goal()
+        self._observation[: len(now)] = now
+
     def _new_renderer(self, model: mujoco.MjModel, settings: RenderSettings) -> Renderer:
         return Renderer(model, settings, upside_down=UPSIDE_DOWN_CAMERAS)
 

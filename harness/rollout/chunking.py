@@ -7,6 +7,7 @@ Axis letters: t actions of a chunk, a action size.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -47,6 +48,9 @@ class ChunkExecutor(Protocol):
     def accept(self, actions: Float32[np.ndarray, "t a"], step: int) -> None:
         """Take the chunk that answers the query of control step `step`."""
 
+    def discard(self, step: int) -> None:
+        """Drop the actions from control step `step` on, so that the policy is queried before it."""
+
     def action(self, step: int) -> ScheduledAction:
         """Return the action of control step `step`."""
 
@@ -68,6 +72,11 @@ class RecedingHorizon:
     def accept(self, actions: Float32[np.ndarray, "t a"], step: int) -> None:
         """Replace the previous chunk."""
         self.chunk = ScheduledChunk(actions[: self._replan_steps], self.chunk.index + 1, step)
+
+    def discard(self, step: int) -> None:
+        """Cut the last chunk off before control step `step`."""
+        executed = self.chunk.actions[: step - self.chunk.first_step]
+        self.chunk = dataclasses.replace(self.chunk, actions=executed)
 
     def action(self, step: int) -> ScheduledAction:
         """Return the next row of the last chunk."""

@@ -137,7 +137,7 @@ class Episode:
                     if reply.chunk.undecodable is not None and self.protocol.undecodable == "end_episode":
                         ended_by = "undecodable"
                         break
-                    yield None
+                    continue
                 ended_by = self._step()
             state = np.ascontiguousarray(self.env.snapshot(), "<f8")
             result.ended_by = ended_by
@@ -259,10 +259,10 @@ def run_episode(
             return result
 
 
-def ask_here(policy: BatchedPolicy, query: Query) -> Reply:
-    """Answer one query with a policy of this process."""
+def ask_here(policy: BatchedPolicy, query: Query, batch_size: int = 1) -> Reply:
+    """Answer one query with a policy of this process, padded to `batch_size` rows."""
     began = time.perf_counter()
-    answer = policy.infer([query], batch_size=1)
+    answer = policy.infer([query], batch_size)
     call_s = time.perf_counter() - began
     require_result(policy.spec, answer, 1)
     return Reply(answer.chunks[0], *split_call(answer, call_s))

@@ -6,6 +6,7 @@ Axis letters: n control steps executed, t actions of a chunk, a action size.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,6 +75,34 @@ class EpisodeState:
 
     env: EnvState
     loop: LoopState
+
+    def to_bytes(self) -> bytes:
+        """Serialize as a NumPy archive without pickles."""
+        parts = {"env": self.env.to_bytes(), "loop": self.loop.to_json().encode()}
+        buffer = io.BytesIO()
+        np.savez_compressed(
+            buffer,
+            allow_pickle=False,
+            **{name: np.frombuffer(part, np.uint8) for name, part in parts.items()},
+        )
+        return buffer.getvalue()
+
+    @staticmethod
+    def from_bytes(content: bytes) -> EpisodeState:
+        """Read what `to_bytes` wrote.
+
+        Raises:
+          StateError: If the bytes are damaged or something else.
+        """
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+                env, loop = archive["env"].tobytes(), archive["loop"].tobytes().decode()
+        except Exception as error:  # zipfile and NumPy fail in many ways on damaged bytes.
+            raise StateError(
+                f"Expected the bytes of EpisodeState.to_bytes; got {len(content)} bytes that cannot be read "
+                f"({type(error).__name__}: {error}). Save the moment again."
+            ) from error
+        return EpisodeState(EnvState.from_bytes(env), LoopState.from_json(loop))
 
 
 def _rows(values: list[list[float]]) -> Float32[np.ndarray, "_ _"]:

@@ -1,0 +1,66 @@
+"""`simloop debug`."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional
+from tyro.conf import arg as tyro_arg
+
+from simloop.harness.commands.options import arg
+
+
+def command(
+    task: Annotated[Positional[str | None], arg("TASK", "the task of --from")] = None,
+    *,
+    policy: Annotated[str | None, arg("P", "expert, or the policy of --from")] = None,
+    suite: Annotated[str, arg("S")] = "metaworld",
+    protocol: Annotated[str, arg("NAME")] = "default-v1",
+    seed: Annotated[int, arg("S")] = 0,
+    episode: Annotated[int, arg("N")] = 0,
+    source: Annotated[tuple[str, str] | None, tyro_arg(name="from", metavar="RUN EPISODE")] = None,
+    at: Annotated[int, arg("QUERY")] = 0,
+    script: Annotated[Path | None, arg("FILE", "the terminal, or a pipe")] = None,
+) -> int:
+    """Step through an episode at a prompt, in one process without Ray.
+
+    Examples:
+
+      simloop debug pick-place --policy pi0-tiny
+
+      simloop debug --from runs/demo pi0-tiny/pick-place-v3/2 --at 7
+
+      echo "until query" | simloop debug reach --policy expert
+
+    Args:
+      task: Task, with or without its version.
+      policy: Policy as in simloop run, or another policy for an episode of --from.
+      suite: Suite of the task.
+      protocol: Named rules of the episode.
+      seed: Root of initial states and noise, as in simloop run.
+      episode: Number of the episode of the task.
+      source: Run folder and episode (POLICY/TASK/NUMBER) to open.
+      at: With --from, the query before which to pause.
+      script: Commands, one a line. The first error ends the command.
+    """
+    from simloop.harness.debugging.console import Console, echoed, typed_lines
+    from simloop.harness.debugging.session import Session, SessionError
+
+    if (source is None) == (task is None):
+        raise SessionError("Name either a task, or a recorded episode with --from RUN EPISODE.")
+    if source is not None:
+        from simloop.harness.debugging.recorded import open_recorded
+
+        session = open_recorded(Path(source[0]), source[1], policy).run_until_query(at)
+    else:
+        assert task is not None
+        session = Session(suite, task, policy or "expert", seed, episode=episode, protocol=protocol)
+    with contextlib.closing(session):
+        scripted = script is not None
+        console = Console(session, stop_on_error=scripted)
+        console.run(
+            echoed(script.read_text().splitlines(), console) if script is not None else typed_lines(console)
+        )
+    return 0

@@ -1,0 +1,428 @@
+"""Step through an episode in this process, without Ray: in Python, a notebook, or at the prompt of `simloop debug`.
+
+Axis letters: a action size, s state size, t actions of a chunk, h image height, w image width.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import html
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from simloop.envs import registry
+from simloop.harness.adapters.base import Adapter
+from simloop.harness.adapters.registry import checked_adapter
+from simloop.harness.debugging.picture import Picture
+from simloop.harness.errors import SimloopError
+from simloop.harness.planning.changes import Changes, Move
+from simloop.harness.planning.plan import EpisodeSpec, make_plan
+from simloop.harness.planning.policy_names import parse
+from simloop.harness.planning.protocol import DEFAULT, Protocol, named_protocol
+from simloop.harness.rollout.latency import Reply
+from simloop.harness.rollout.loop import Episode, ask_here
+from simloop.harness.rollout.loop_state import EpisodeState
+from simloop.harness.rollout.observers import Observer, StepRecord
+from simloop.harness.rollout.result import RolloutResult
+from simloop.policies.interface import BatchedPolicy, Chunk, Policy, PolicySpec, Query, batched
+
+if TYPE_CHECKING:
+    from simloop.envs.interface import Env
+
+Event = str | int | Callable[["Session"], bool]
+"""When to pause: see `Session.run_until`."""
+
+
+class SessionError(SimloopError):
+    """Raised for a request that the session cannot fulfil now."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A step of the session's history."""
+
+    executed: Float32[np.ndarray, "a"]
+    reward: float
+    state: Float32[np.ndarray, "s"]
+
+
+class _History(Observer):
+    """Keep what `Session.plot` draws."""
+
+    def __init__(self, env: Env):
+        self.env, self.steps = env, list[Step]()
+
+    def on_step(self, record: StepRecord) -> None:
+        self.steps.append(Step(record.executed, record.reward, self.env.state()))
+
+
+class LazyPolicy:
+    """A policy that is loaded and compiled at its first query."""
+
+    def __init__(self, policy: str | Policy | BatchedPolicy, batch_size: int = 1):
+        self._given, self._batch_size = policy, batch_size
+
+    @cached_property
+    def spec(self) -> PolicySpec:
+        """Interface of the policy, known before its weights are read."""
+        return parse(self._given).spec() if isinstance(self._given, str) else self._given.spec
+
+    @cached_property
+    def _loaded(self) -> BatchedPolicy:
+        if not isinstance(self._given, str):
+            return batched(self._given)
+        named = parse(self._given)
+        named.require_weights()
+        return named.load()
+
+    def ask(self, query: Query) -> Reply:
+        """Answer a query, in a batch of the size with which a run would answer it."""
+        in_worker = self.spec.runs_in == "worker"
+        return ask_here(self._loaded, query, batch_size=self._batch_size if in_worker else 1)
+
+
+class Session:
+    """One episode of a task, which advances only when told to.
+
+    Args:
+      suite: Name of the suite.
+      task: Name of the task, with or without its version.
+      policy: Name as on the command line, such as `pi0-tiny` or `mine=pi05_libero@FOLDER`, or a policy object.
+      seed: Root of initial states and noise, as in `simloop run --seed`.
+      episode: Number of the episode of the task; the same initial state and noise as in a run of that seed.
+      protocol: Rules of the episode, or their name.
+      adapter: Connects suite and policy; by default the registered one.
+      batch_size: Rows of each call of a learned policy; that of a run makes answers equal to the run's, bit for bit.
+
+    Raises:
+      UnknownNameError, UnknownPolicyError, AdapterError, ProtocolError: If there is no such episode.
+    """
+
+    def __init__(
+        self,
+        suite: str,
+        task: str,
+        policy: str | Policy | BatchedPolicy,
+        seed: int = 0,
+        *,
+        episode: int = 0,
+        protocol: str | Protocol = DEFAULT,
+        adapter: Adapter | None = None,
+        batch_size: int = 1,
+    ):
+        registry.suite(suite).require_installed()
+        (found,) = registry.resolve_tasks(suite, [task])
+        rules = protocol if isinstance(protocol, Protocol) else named_protocol(suite, protocol)
+        asked = LazyPolicy(policy, batch_size)
+        spec = make_plan([asked.spec.name], [found], rules, episode + 1, seed).episodes[episode]
+        self._open(spec, rules, asked, adapter or checked_adapter(asked.spec, [found]))
+
+    @classmethod
+    def of(cls, spec: EpisodeSpec, protocol: Protocol, policy: LazyPolicy, adapter: Adapter) -> Session:
+        """Open a planned episode."""
+        session = cls.__new__(cls)
+        session._open(spec, protocol, policy, adapter)
+        return session
+
+    def _open(self, spec: EpisodeSpec, protocol: Protocol, policy: LazyPolicy, adapter: Adapter) -> None:
+        self.spec, self.protocol, self.policy, self.adapter = spec, protocol, policy, adapter
+        self.env = registry.suite(spec.suite).make(spec.task, protocol.render)
+        self.last_query: Query | None = None
+        self.last_reply: Reply | None = None
+        self._begin(None)
+
+    # Where the episode is.
+
+    @property
+    def steps(self) -> int:
+        """Control steps executed so far."""
+        return self._episode.result.steps
+
+    @property
+    def queries(self) -> int:
+        """Queries answered so far; the index of the next one."""
+        return len(self._episode.result.queries)
+
+    @property
+    def reward(self) -> float:
+        """Sum of the rewards so far."""
+        return self._episode.result.reward
+
+    @property
+    def wants_query(self) -> bool:
+        """Whether the policy is queried before the next step."""
+        return self.result is None and self._episode.executor.wants_query(self.steps)
+
+    @property
+    def prompt(self) -> str:
+        """The instruction that the policy is given."""
+        return self._episode.instruction
+
+    @property
+    def state(self) -> Float32[np.ndarray, "s"]:
+        """Proprioceptive state in the order of `env.spec.state_names`."""
+        return self.env.state()
+
+    # Verbs.
+
+    def reset(self) -> Session:
+        """Return to the initial state."""
+        return self._begin(None)
+
+    def step(self, steps: int = 1) -> Session:
+        """Execute control steps, querying the policy where its chunk is used up."""
+        self._require_running()
+        for _ in range(steps):
+            target = self.steps + 1
+            while self.result is None and self.steps < target:
+                self._advance()
+        return self
+
+    def query(self) -> Chunk:
+        """Query the policy about the present state, and return its chunk, whose actions come next."""
+        self._require_running()
+        self._episode.executor.discard(self.steps)
+        self._advance()
+        assert self.last_reply is not None
+        return self.last_reply.chunk
+
+    def act(self, action: Sequence[float] | Float32[np.ndarray, "a"]) -> Session:
+        """Execute an action of the suite, in place of the policy's. The policy is queried after it."""
+        self._require_running()
+        actions = np.array(action, np.float32)[None]
+        if actions.shape != (1, self.env.spec.action_size):
+            names = ", ".join(self.env.spec.action_names)
+            raise SessionError(
+                f"Wanted an action of {self.env.spec.action_size} numbers ({names}); got {action}."
+            )
+        self._episode.executor.accept(actions, self.steps)
+        return self.step()
+
+    def run_until(self, event: Event) -> Session:
+        """Execute steps until an event, one step at least, or to the end of the episode.
+
+        Args:
+          event: `query` (the policy is queried next), `end`, the number of executed steps, a function of the
+            session, or a Python expression of `step`, `query`, `reward`, `state` and `privileged`, such as
+            `state[2] < 0.1`.
+        """
+        happened = _condition(event)
+        self.step()
+        while self.result is None and not happened(self):
+            self.step()
+        return self
+
+    def run_until_query(self, index: int) -> Session:
+        """Execute steps up to the query of that number.
+
+        Raises:
+          SessionError: If the episode ends before it.
+        """
+        while self.result is None and (self.queries < index or not self.wants_query):
+            self.step()
+        if self.result is not None or self.queries != index:
+            raise SessionError(
+                f"{self._title} has queries 0 to {self.queries - 1}; got query {index}. Choose one of these."
+            )
+        return self
+
+    def snapshot(self) -> EpisodeState:
+        """Save the present moment; independent of later steps."""
+        if self.result is not None:
+            raise SessionError(
+                f"{self._title} has ended. Reset or restore it, and save a moment before its end."
+            )
+        return self._episode.save()
+
+    def restore(self, moment: EpisodeState | str | Path) -> Session:
+        """Return to a saved moment, or to one of a file that `save` wrote.
+
+        Raises:
+          StateError: If the moment belongs to another task or version.
+        """
+        if not isinstance(moment, EpisodeState):
+            moment = EpisodeState.from_bytes(Path(moment).read_bytes())
+        moment.env.require(self.spec.suite, self.spec.task, registry.suite(self.spec.suite).source)
+        return self._begin(moment)
+
+    def fork(
+        self, changes: Changes | None = None, *, policy: str | Policy | BatchedPolicy | None = None
+    ) -> Session:
+        """Open another session at the present moment, with something changed; this one stays where it is."""
+        changes = changes or Changes()
+        asked = self.policy if policy is None else LazyPolicy(policy, self.policy._batch_size)
+        adapter = self.adapter if policy is None else checked_adapter(asked.spec, [self.env.spec])
+        spec = dataclasses.replace(self.spec, policy=asked.spec.name, key=changes.key(self.spec.key))
+        other = Session.of(spec, changes.protocol(self.protocol), asked, adapter)
+        other.restore(self.snapshot()).set_prompt(changes.prompt or self.prompt)
+        for move in changes.moves:
+            other.move(move)
+        return other
+
+    def move(self, move: Move) -> Session:
+        """Move a thing of the scene, where the suite can.
+
+        Raises:
+          UnknownThingError: If there is no such thing.
+        """
+        self.env.move(move.thing, move.offset_m)
+        self._episode.frames.clear()
+        return self
+
+    def set_prompt(self, text: str) -> Session:
+        """Give the policy another instruction from its next query on."""
+        self._episode.instruction = text
+        return self
+
+    def render(self, *cameras: str) -> Picture:
+        """Render cameras side by side; by default those of the policy, or all of the task."""
+        observed = [self.adapter.cameras[name] for name in self.policy.spec.cameras]
+        return Picture.beside(
+            [self._episode.frames[name] for name in cameras or observed or self.env.spec.cameras]
+        )
+
+    def plot(self) -> Picture:
+        """Plot actions, states and rewards since the session was last reset or restored."""
+        from simloop.harness.debugging.plot import plot_steps
+
+        return plot_steps(self.env.spec, self._history.steps, self.steps)
+
+    def save(self, file: str | Path) -> Path:
+        """Save the moment (.npz), the present view (.png), or a video since the last reset or restore (.mp4)."""
+        file = Path(file)
+        match file.suffix:
+            case ".npz":
+                file.write_bytes(self.snapshot().to_bytes())
+            case ".png":
+                self.render().save(file)
+            case ".mp4":
+                file.write_bytes(self._film())
+            case _:
+                raise SessionError(f"Wanted a file that ends in .npz, .png or .mp4; got {str(file)!r}.")
+        return file
+
+    def close(self) -> None:
+        """Free the simulation."""
+        self._moments.close()
+        self.env.close()
+
+    def __enter__(self) -> Session:
+        """Return the session; it is closed at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # How it shows itself.
+
+    @property
+    def _title(self) -> str:
+        return f"{self.spec.policy} on {self.spec.suite}/{self.spec.task}, episode {self.spec.episode}"
+
+    def __repr__(self) -> str:
+        """Where the episode is."""
+        if self.result is not None:
+            place = f"ended by {self.result.ended_by} after step {self.steps}"
+        elif self.wants_query:
+            place = f"before query {self.queries}, step {self.steps} of {self._episode.max_steps}"
+        else:
+            place = f"step {self.steps} of {self._episode.max_steps}, query {self.queries} comes later"
+        return f"{self._title}: {place}, reward {self.reward:.4g}"
+
+    def _repr_png_(self) -> bytes:
+        return self.render()._repr_png_()
+
+    def _repr_html_(self) -> str:
+        image = base64.b64encode(self._repr_png_()).decode()
+        return f'<p>{html.escape(repr(self))}</p><img src="data:image/png;base64,{image}">'
+
+    # The loop.
+
+    def _begin(self, start: EpisodeState | None) -> Session:
+        if hasattr(self, "_moments"):
+            self._moments.close()
+        self._history = _History(self.env)
+        self._episode = Episode(
+            self.env, self.spec, self.policy.spec, self.adapter, self.protocol, [self._history], start=start
+        )
+        self._moments = self._episode.moments()
+        self.result: RolloutResult | None = None
+        next(self._moments)
+        self._first = self._episode.save()
+        return self
+
+    def _advance(self) -> None:
+        """Continue to the next pause; answer the query on the way."""
+        try:
+            moment = next(self._moments)
+            while moment is not None:
+                self.last_query, self.last_reply = moment, self.policy.ask(moment)
+                moment = self._moments.send(self.last_reply)
+        except StopIteration as stop:
+            self.result = stop.value
+
+    def _film(self) -> bytes:
+        """Execute the steps of the history again, and film them."""
+        from simloop.harness.rollout.video import CRF
+        from simloop.policies.files.video import VideoEncoder
+
+        now = self.env.save()
+        encoder = VideoEncoder(round(self.env.spec.control_hz), CRF, pixel_format="yuv420p", options={})
+        self.env.restore(self._first.env)
+        try:
+            for step in [None, *self._history.steps]:
+                if step is not None:
+                    self.env.step(step.executed)
+                self._episode.frames.clear()
+                encoder.add(self.render().pixels)
+        finally:
+            self.env.restore(now)
+            self._episode.frames.clear()
+        return encoder.finish()
+
+    def _require_running(self) -> None:
+        if self.result is not None:
+            raise SessionError(
+                f"{self._title} has ended ({self.result.ended_by}). Reset or restore it first."
+            )
+
+
+def _condition(event: Event) -> Callable[[Session], bool]:
+    """Turn the event of `Session.run_until` into a function of the session."""
+    if callable(event):
+        return event
+    if event == "query":
+        return lambda session: session.wants_query
+    if event == "end":
+        return lambda session: False
+    if isinstance(event, int) or event.isdecimal():
+        return lambda session: session.steps >= int(event)
+    try:
+        expression = compile(event, "event", "eval")
+    except SyntaxError as error:
+        raise SessionError(
+            f"Wanted query, end, a number of steps or an expression such as `state[2] < 0.1`; got {event!r}."
+        ) from error
+    return lambda session: bool(_evaluated(expression, session))
+
+
+def _evaluated(expression: Any, session: Session) -> Any:
+    names = {
+        "step": session.steps,
+        "query": session.queries,
+        "reward": session.reward,
+        "state": session.state,
+        "privileged": session.env.privileged(),
+    }
+    try:
+        return eval(expression, {"np": np}, names)
+    except Exception as error:
+        raise SessionError(
+            f"The event cannot be evaluated ({type(error).__name__}: {error}). It may use {', '.join(names)}, np."
+        ) from error
