@@ -26,7 +26,7 @@ from simloop.harness.planning.plan import EpisodeSpec, make_plan
 from simloop.harness.planning.policy_names import parse
 from simloop.harness.planning.protocol import DEFAULT, Protocol, named_protocol
 from simloop.harness.rollout.latency import Reply
-from simloop.harness.rollout.loop import Episode, ask_here
+from simloop.harness.rollout.loop import Episode, Moments, ask_here
 from simloop.harness.rollout.loop_state import EpisodeState
 from simloop.harness.rollout.observers import Observer, StepRecord
 from simloop.harness.rollout.result import RolloutResult
@@ -135,6 +135,7 @@ class Session:
         self.env = registry.suite(spec.suite).make(spec.task, protocol.render)
         self.last_query: Query | None = None
         self.last_reply: Reply | None = None
+        self._moments: Moments | None = None
         self._begin(None)
 
     # Where the episode is.
@@ -192,7 +193,7 @@ class Session:
         assert self.last_reply is not None
         return self.last_reply.chunk
 
-    def act(self, action: Sequence[float] | Float32[np.ndarray, "a"]) -> Session:
+    def act(self, action: Sequence[float | int] | Float32[np.ndarray, "a"]) -> Session:
         """Execute an action of the suite, in place of the policy's. The policy is queried after it."""
         self._require_running()
         actions = np.array(action, np.float32)[None]
@@ -309,7 +310,8 @@ class Session:
 
     def close(self) -> None:
         """Free the simulation."""
-        self._moments.close()
+        if self._moments is not None:
+            self._moments.close()
         self.env.close()
 
     def __enter__(self) -> Session:
@@ -345,7 +347,7 @@ class Session:
     # The loop.
 
     def _begin(self, start: EpisodeState | None) -> Session:
-        if hasattr(self, "_moments"):
+        if self._moments is not None:
             self._moments.close()
         self._history = _History(self.env)
         self._episode = Episode(
@@ -359,11 +361,13 @@ class Session:
 
     def _advance(self) -> None:
         """Continue to the next pause; answer the query on the way."""
+        moments = self._moments
+        assert moments is not None
         try:
-            moment = next(self._moments)
+            moment = next(moments)
             while moment is not None:
                 self.last_query, self.last_reply = moment, self.policy.ask(moment)
-                moment = self._moments.send(self.last_reply)
+                moment = moments.send(self.last_reply)
         except StopIteration as stop:
             self.result = stop.value
 

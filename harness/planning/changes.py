@@ -60,8 +60,11 @@ class Changes:
 
     def protocol(self, protocol: Protocol) -> Protocol:
         """Apply the changes of rules to a protocol."""
-        rules = {"replan_steps": self.replan_steps, "perturbation": self.perturbation}
-        return dataclasses.replace(protocol, **{k: rule for k, rule in rules.items() if rule is not None})
+        return dataclasses.replace(
+            protocol,
+            replan_steps=self.replan_steps or protocol.replan_steps,
+            perturbation=self.perturbation or protocol.perturbation,
+        )
 
     def key(self, key: int) -> int:
         """Return the key of the episode's noise, 64 bits."""

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.fft
 from jaxtyping import Float, Int
 
 from simloop.policies.files.downloads import PublishedFile
@@ -91,6 +90,8 @@ class FastActionTokenizer:
         coefficients = (
             np.array([ord(c) for c in text], np.float64).reshape(steps, size) + self.min_coefficient
         )
+        import scipy.fft  # A third of the start of policies that have no action tokens.
+
         return scipy.fft.idct(coefficients / self.scale, axis=0, norm="ortho")
 
     def coefficients_by_token(self) -> list[int]:
@@ -215,6 +216,8 @@ def fit_fast_actions(
 
 def rounded_coefficients(chunk: Float[np.ndarray, "t a"], scale: float) -> Int[np.ndarray, "t a"]:
     """Orthonormal DCT-II along time, scaled and rounded half to even; lowest frequency first."""
+    import scipy.fft
+
     return np.around(scipy.fft.dct(chunk, axis=0, norm="ortho") * scale).astype(np.int64)
 
 

@@ -1,0 +1,131 @@
+import subprocess
+import sys
+
+import pytest
+
+from simloop.envs.interface import RenderSettings
+from simloop.harness.debugging.console import Console
+from simloop.harness.debugging.session import Session, SessionError
+from simloop.harness.errors import SimloopError
+from simloop.harness.planning.changes import ChangeError, Changes, Move
+from simloop.harness.planning.protocol import Protocol
+from simloop.harness.rollout.loop import run_episode
+
+SMALL = Protocol("metaworld", render=RenderSettings("fast", 32, 32), replan_steps=3)
+
+
+@pytest.fixture(scope="module")
+def opened():
+    with Session("metaworld", "reach", "expert", seed=5, episode=1, protocol=SMALL) as session:
+        yield session
+
+
+@pytest.fixture
+def session(opened):
+    return opened.reset()
+
+
+def test_a_session_plays_the_episode_that_a_run_plays(session):
+    result = session.run_until("end").result
+    policy = session.policy._loaded
+    played = run_episode(session.env, session.spec, policy, session.adapter, session.protocol)
+    assert result.ended_by == "success"
+    assert (result.actions_sha256, result.final_state_sha256) == (
+        played.actions_sha256,
+        played.final_state_sha256,
+    )
+
+
+def test_a_restored_session_continues_as_before(session, tmp_path):
+    session.step(4)
+    moment, file = session.snapshot(), session.save(tmp_path / "moment.npz")
+    states = [session.run_until("end").result.final_state_sha256]
+    for saved in (moment, file):
+        states.append(session.restore(saved).run_until("end").result.final_state_sha256)
+    assert len(set(states)) == 1
+
+
+def test_runs_until_a_query_a_step_and_an_expression(session):
+    assert session.run_until("query").wants_query
+    assert session.run_until(7).steps == 7
+    height = session.state[2]
+    session.run_until(f"state[2] != {height} and step > 8")
+    assert session.steps == 9
+
+
+def test_an_action_replaces_those_of_the_policy(session):
+    before = session.state[2]
+    for _ in range(5):
+        session.act([0, 0, 1, 0])
+    assert session.state[2] > before + 0.01
+    assert session.queries == 0
+    assert session.wants_query
+    with pytest.raises(SessionError, match="4 numbers"):
+        session.act([0, 0])
+
+
+def test_a_fork_with_nothing_changed_equals_the_original_and_leaves_it_where_it_is(session):
+    session.step(4)
+    with session.fork() as fork:
+        forked = fork.run_until("end").result.final_state_sha256
+    assert session.steps == 4
+    assert session.run_until("end").result.final_state_sha256 == forked
+
+
+def test_a_fork_changes_prompt_noise_and_rules(session):
+    with session.fork(Changes(prompt="wave", noise_seed=3, replan_steps=1)) as fork:
+        assert fork.prompt == "wave"
+        assert fork.spec.key != session.spec.key
+        assert fork.protocol.replan_steps == 1
+
+
+def test_an_ended_episode_says_what_to_do(session):
+    session.run_until("end")
+    with pytest.raises(SessionError, match="Reset or restore"):
+        session.step()
+
+
+def test_notebooks_show_the_cameras_of_the_policy(session):
+    assert session._repr_png_().startswith(b"\x89PNG")
+    assert "before query 0" in session._repr_html_()
+
+
+def test_saves_a_video_of_the_steps_since_the_reset_and_stays_where_it_is(session, tmp_path):
+    session.step(3)
+    state = session.env.save()
+    assert session.save(tmp_path / "steps.mp4").stat().st_size > 500
+    assert session.env.save() == state
+
+
+def test_parses_where_a_thing_is_moved():
+    assert Move.parse("obj=0.05,0,-1") == Move("obj", (0.05, 0.0, -1.0))
+    with pytest.raises(ChangeError, match="THING=dx,dy,dz"):
+        Move.parse("obj=1,2")
+
+
+def test_the_prompt_executes_the_verbs_of_a_session(session, capsys, tmp_path):
+    lines = ["# a comment", "", "step 4", "snapshot here", "act 0 0 1 0", "restore here", "fork noise-seed=1",
+             "prompt 'wave'", "state", f"plot {tmp_path / 'a.png'}", "! session.steps", "quit", "step"]  # fmt: skip
+    with pytest.raises(SimloopError, match="Nothing to plot"):
+        Console(session, stop_on_error=True).run(lines)
+    Console(session, stop_on_error=False).run([*lines[:-4], "step", *lines[-4:]])
+    printed = capsys.readouterr().out
+    assert "step 9 of" in printed
+    assert "ended by success" in printed
+    assert printed.endswith("9\n")
+    assert (tmp_path / "a.png").is_file()
+
+
+def test_unknown_commands_of_a_script_end_it(session):
+    with pytest.raises(SessionError, match="no command 'jump'"):
+        Console(session, stop_on_error=True).run(["jump 3"])
+
+
+def test_sessions_import_neither_ray_nor_what_only_tables_need():
+    unwanted = ("ray", "pandas", "statsmodels", "jax", "pyarrow", "matplotlib")
+    program = (
+        "import sys, simloop; simloop.Session; import simloop.harness.debugging.console;"
+        f"print([name for name in {unwanted} if name in sys.modules])"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout == "[]\n"
