@@ -171,7 +171,8 @@ class MujocoEnv(Env):
         self._steps = state.steps
 
     def _set_integration_state(self, state: Float64[np.ndarray, "_"]) -> None:
-        mujoco.mj_setState(*self._physics, state, mujoco.mjtState.mjSTATE_INTEGRATION)
+        # MuJoCo takes no read-only arrays, as which they arrive from other processes.
+        mujoco.mj_setState(*self._physics, state.copy(), mujoco.mjtState.mjSTATE_INTEGRATION)
 
     def movable(self) -> tuple[str, ...]:
         """Names of the bodies with a free joint."""

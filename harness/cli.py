@@ -17,6 +17,7 @@ COMMANDS = {
     "merge": "Join run folders of several machines into one.",
     "compare": "State which policies differ, which are equivalent, and what is inconclusive.",
     "debug": "Step through an episode at a prompt, in one process.",
+    "fork": "Continue a recorded episode from its queries, with something changed.",
     "report": "Write an HTML page with verdicts, tables, figures, videos and methods.",
     "plan": "Compute how many episodes a comparison needs.",
     "collect": "Record demonstrations of scripted experts as a LeRobotDataset.",

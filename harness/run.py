@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import signal
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from simloop.envs import registry
 from simloop.envs.interface import RenderSettings, TaskSpec
 from simloop.envs.rendering import render_test_frame
 from simloop.harness.actors.env_actor import EpisodeResult, VideoSettings
-from simloop.harness.actors.factories import Factories
+from simloop.harness.actors.factories import Factories, no_start
 from simloop.harness.actors.policy_worker import WorkerReport
 from simloop.harness.adapters.registry import checked_adapter
 from simloop.harness.engine.engine import Engine, EngineCallbacks
@@ -33,6 +33,7 @@ from simloop.harness.recording.provenance import Provenance
 from simloop.harness.recording.run_folder import RunFolder, video_path
 from simloop.harness.recording.run_progress import RunProgress
 from simloop.harness.recording.run_status import RunStatus, State
+from simloop.harness.rollout.loop_state import EpisodeState
 from simloop.harness.rollout.result import RolloutResult
 from simloop.policies.interface import PolicySpec
 from simloop.results.records.records import EpisodeRecord
@@ -58,6 +59,8 @@ class RunSettings:
     """Dashboards to report to, by their names in `simloop.harness.recording.dashboards`."""
     shard: tuple[int, int] = (1, 1)
     """(i, n) plays every n-th episode of the plan from the i-th on; `simloop.harness.recording.merge` joins them."""
+    start: Callable[[EpisodeSpec], EpisodeState | None] = no_start
+    """Moments from which the episodes of forks continue."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,10 @@ class _Session:
             self._prepared.settings.resources,
             self._prepared.video,
             EngineCallbacks(self._on_ready, self._on_retry, self._progress.say, self._on_metrics),
-            factories=Factories(policy=PolicyLoader.of(self._prepared.experiment.policies)),
+            factories=Factories(
+                policy=PolicyLoader.of(self._prepared.experiment.policies),
+                start=self._prepared.settings.start,
+            ),
         )
 
     def _play(self, engine: Engine) -> None:

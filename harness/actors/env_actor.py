@@ -155,7 +155,8 @@ class EnvActor:
             adapter = self._factories.adapter(spec.suite, policy)
             video, recorder = self._recorders(spec, env)
             observers = [observer for observer in (video, recorder) if observer is not None]
-            episode = play(env, spec, policy, adapter, self._protocol, observers, timer=timer)
+            start = self._factories.start(spec)
+            episode = play(env, spec, policy, adapter, self._protocol, observers, timer=timer, start=start)
             with contextlib.closing(episode):
                 query = next(episode)
                 while True:

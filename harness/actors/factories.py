@@ -11,6 +11,7 @@ from simloop.harness.adapters.base import Adapter
 from simloop.harness.adapters.registry import find_adapter
 from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.planning.policy_names import PolicyLoader
+from simloop.harness.rollout.loop_state import EpisodeState
 from simloop.harness.rollout.observers import Recorder
 from simloop.policies.interface import BatchedPolicy, PolicySpec
 
@@ -18,6 +19,10 @@ from simloop.policies.interface import BatchedPolicy, PolicySpec
 def make_env(suite: str, task: str, render: RenderSettings) -> Env:
     """Start a simulation of a registered task."""
     return registry.suite(suite).make(task, render)
+
+
+def no_start(spec: EpisodeSpec) -> None:
+    """Play every episode from its beginning."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,9 @@ class Factories:
     """Finds the adapter of (suite, policy)."""
     recorder: Callable[[EpisodeSpec], Recorder] | None = None
     """Starts to record an episode; the file comes back as `EpisodeResult.recording`."""
+
+    start: Callable[[EpisodeSpec], EpisodeState | None] = no_start
+    """Returns the saved moment from which an episode continues; None to play it from its beginning."""
 
 
 REGISTERED = Factories()

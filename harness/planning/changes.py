@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from simloop.harness.errors import SimloopError
@@ -56,7 +55,7 @@ class Changes:
     """Seed of other policy noise from the fork on."""
     replan_steps: int | None = None
     perturbation: Perturbation | None = None
-    moves: Sequence[Move] = ()
+    moves: tuple[Move, ...] = ()
 
     def protocol(self, protocol: Protocol) -> Protocol:
         """Apply the changes of rules to a protocol."""

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from simloop.envs.interface import TaskSpec
 from simloop.envs.registry import resolve_tasks
 from simloop.harness.errors import SimloopError
+from simloop.harness.planning.forks import Forks, plan_forks
 from simloop.harness.planning.plan import Plan, make_plan
 from simloop.harness.planning.policy_names import NamedPolicy, parse, takes_checkpoint
 from simloop.harness.planning.protocol import Protocol, named_protocol
@@ -52,6 +53,9 @@ class Experiment:
     stopping: StoppingRule | None = None
     """Stop once this rule has decided whether the two policies differ. Tasks are then interleaved, and each (task,
     episode) is played by both policies in turn."""
+    forks: Forks | None = None
+    """Continue a recorded episode from some of its queries, instead of playing episodes from their beginning.
+    `policies` are then that of the recorded episode and, optionally, another."""
 
     def __post_init__(self) -> None:
         """Raise `ExperimentError` for values that cannot be planned."""
@@ -109,6 +113,8 @@ class Experiment:
 
     def plan(self) -> Plan:
         """The ordered episodes."""
+        if self.forks is not None:
+            return plan_forks(self.forks, self.policy_names, self.task_specs()[0], self.protocol)
         return make_plan(
             self.policy_names,
             self.task_specs(),
@@ -122,6 +128,8 @@ class Experiment:
     def to_dict(self) -> dict[str, Any]:
         """The experiment as plain JSON values."""
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        if self.forks is None:  # As written by versions without forks.
+            del plain["forks"]
         return plain
 
     def identity(self) -> dict[str, Any]:

@@ -8,11 +8,22 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from simloop.envs.interface import TaskSpec
+from simloop.harness.planning.changes import Changes
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.planning.seeding import episode_key, episode_seed, order_in_round
 from simloop.results.records.records import EpisodeKey
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Where an episode leaves a recorded one, and what changes there."""
+
+    query: int
+    """The query of the recorded episode that comes next."""
+    changes: Changes = field(default_factory=Changes)
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,8 @@ class EpisodeSpec:
     """Seed of the initial state."""
     key: int
     """64-bit key of the policy's noise."""
+    fork: Fork | None = None
+    """Set if the episode continues a recorded one."""
 
     @property
     def id(self) -> EpisodeKey:
@@ -47,13 +60,21 @@ class Plan:
     @cached_property
     def sha256(self) -> str:
         """Hash of the protocol and of all episodes in order."""
-        content = [dataclasses.asdict(self.protocol), [dataclasses.asdict(e) for e in self.episodes]]
+        content = [dataclasses.asdict(self.protocol), [_plain(spec) for spec in self.episodes]]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
     def pairs(self) -> tuple[tuple[str, int], ...]:
         """Distinct (task, episode) over all policies, in order of first appearance."""
         return tuple(dict.fromkeys((spec.task, spec.episode) for spec in self.episodes))
+
+
+def _plain(spec: EpisodeSpec) -> dict[str, Any]:
+    """The spec as JSON values; equal to those of versions without forks, where it is none."""
+    plain = dataclasses.asdict(spec)
+    if spec.fork is None:
+        del plain["fork"]
+    return plain
 
 
 def make_plan(

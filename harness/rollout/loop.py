@@ -17,6 +17,7 @@ import numpy as np
 
 from simloop.envs.interface import Env, check_step_result
 from simloop.harness.adapters.base import Adapter
+from simloop.harness.planning.changes import Changes
 from simloop.harness.planning.perturbation import Perturber
 from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.planning.protocol import Protocol
@@ -99,10 +100,12 @@ class Episode:
     start: EpisodeState | None = None
 
     def __post_init__(self) -> None:
+        changes = self.spec.fork.changes if self.spec.fork else Changes()
+        self.protocol = changes.protocol(self.protocol)
         loop = self.start.loop if self.start else LoopState(np.zeros((0, self.env.spec.action_size), "<f4"))
         self._timer = self.timer or PhaseTimers().enter()
         self.max_steps = self.protocol.max_steps or self.env.spec.max_steps
-        self.instruction = self.env.spec.instruction
+        self.instruction = changes.prompt or self.env.spec.instruction
         self.executor: ChunkExecutor = RecedingHorizon(self.protocol.replan_steps, loop.chunk)
         self.frames = CameraFrames(self.env, self.protocol.render, self.clock, self._timer)
         self.executed = list(loop.executed)
@@ -156,6 +159,8 @@ class Episode:
                 self.env.reset(self.spec.seed)
             else:
                 self.env.restore(self.start.env)
+            for move in self.spec.fork.changes.moves if self.spec.fork else ():
+                self.env.move(move.thing, move.offset_m)
         for observer in self.observers:
             observer.on_reset(self.frames, self.env)
 

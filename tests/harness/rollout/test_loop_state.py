@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from simloop.envs.env_state import EnvState, StateError
+from simloop.envs.env_state import StateError
 from simloop.envs.interface import RenderSettings
 from simloop.envs.registry import suite
 from simloop.harness.adapters.base import Adapter
@@ -54,8 +54,10 @@ def same(a: RolloutResult, b: RolloutResult) -> bool:
 
 
 def copied(state: EpisodeState) -> EpisodeState:
-    """Send a state through its serialized form, as into another process."""
-    return EpisodeState(EnvState.from_bytes(state.env.to_bytes()), LoopState.from_json(state.loop.to_json()))
+    """Send a state through its serialized form, as into another process, where its arrays are read-only."""
+    received = EpisodeState.from_bytes(state.to_bytes())
+    received.env.physics.flags.writeable = received.loop.executed.flags.writeable = False
+    return received
 
 
 def point_episode(noise: float = 0.5) -> tuple[Episode, PointPolicy]:

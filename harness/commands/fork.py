@@ -1,0 +1,98 @@
+"""`simloop fork`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from tyro.conf import Positional
+
+from simloop.harness.commands.options import FLAT, INTERRUPTED, arg, say
+from simloop.harness.engine.resources import Resources
+
+
+def command(
+    run: Annotated[Positional[Path], arg("RUN")],
+    episode: Annotated[Positional[str], arg("EPISODE")],
+    *,
+    at: Annotated[tuple[str, ...], arg("QUERY [...]")],
+    samples: Annotated[int, arg("N")] = 8,
+    policy: Annotated[str | None, arg("P", "that of the episode")] = None,
+    prompt: Annotated[str | None, arg("TEXT", "that of the task")] = None,
+    noise_seed: Annotated[int | None, arg("N", "that of the episode")] = None,
+    replan_steps: Annotated[int | None, arg("N", "that of the run")] = None,
+    perturb: Annotated[str | None, arg("KIND=S", "that of the run")] = None,
+    move: Annotated[tuple[str, ...], arg("THING=dx,dy,dz [...]", "none")] = (),
+    out: Annotated[Path | None, arg("DIR", "RUN/forks/EPISODE-...")] = None,
+    resources: Annotated[Resources, FLAT],
+) -> int:
+    """Continue a recorded episode from its queries, many times, as it was and with something changed.
+
+    Examples:
+
+      simloop fork runs/demo pi0-tiny/pick-place-v3/2 --at 7 --policy pi05-tiny --samples 32
+
+      simloop fork runs/demo pi0-tiny/pick-place-v3/2 --at 7 --move obj=0.02,0,0
+
+      simloop fork runs/demo pi0-tiny/pick-place-v3/2 --at all         where is success lost?
+
+    The forks form a run of their own, which resumes and which all tables read. Sample 0 has the noise of the recorded
+    episode: with nothing changed it equals the episode.
+
+    Args:
+      run: Run folder.
+      episode: The recorded episode, as POLICY/TASK/NUMBER.
+      at: Numbers of queries, from 0, or all.
+      samples: Continuations per query, as it was and with the change, each with other noise.
+      policy: Policy of the changed continuations.
+      prompt: Their instruction.
+      noise_seed: Seed of their noise.
+      replan_steps: Actions of a chunk that they execute before the next query.
+      perturb: Their perturbation (simloop list perturbations).
+      move: Things to move by an offset in metres.
+      out: Run folder of the forks.
+    """
+    from simloop.harness.debugging.forks import fork_experiment, play_forks
+    from simloop.harness.debugging.recorded import find_episode
+    from simloop.harness.planning.changes import Changes, Move
+    from simloop.harness.planning.perturbation import Perturbation
+    from simloop.results.records.records import load
+    from simloop.results.report.figure_style import save
+    from simloop.results.report.fork_figure import fork_figure
+    from simloop.results.tables.fork_table import fork_grids, fork_points
+    from simloop.results.tables.typesetting import to_text
+
+    found = find_episode(run, episode)
+    changes = Changes(
+        prompt,
+        noise_seed,
+        replan_steps,
+        None if perturb is None else Perturbation.parse(perturb),
+        tuple(map(Move.parse, move)),
+    )
+    experiment = fork_experiment(found, _queries(at, found.record.queries), samples, changes, policy)
+    folder = out or run / "forks" / f"{found.name.replace('/', '-')}-{experiment.short_hash}"
+    result = play_forks(found, experiment, folder, resources, Console())
+    if result.episodes:
+        points = fork_points(load(folder))
+        for grid in fork_grids(points):
+            say(to_text(grid))
+        if len({point.query for point in points}) > 1:
+            say(f"Figure: {save(fork_figure(points), folder, 'forks')[-1]}")
+    return INTERRUPTED if result.interrupted else 0
+
+
+def _queries(at: tuple[str, ...], count: int) -> list[int]:
+    """Parse --at.
+
+    Raises:
+      ChangeError: If it is neither numbers nor `all`.
+    """
+    from simloop.harness.planning.changes import ChangeError
+
+    if at == ("all",):
+        return list(range(count))
+    if not at or not all(text.isdecimal() for text in at):
+        raise ChangeError(f"--at takes numbers of queries or all; got {' '.join(at) or 'nothing'}.")
+    return [int(text) for text in at]
