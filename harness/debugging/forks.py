@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,7 +89,9 @@ def play_forks(
     from simloop.harness.run import RunSettings, run
 
     assert experiment.forks is not None
-    starts = ForkStarts(moments(episode, experiment.forks.queries))
+    # In a process of its own, because Ray forks this one, which JAX does not allow once it runs.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        starts = ForkStarts(pool.submit(moments, episode, experiment.forks.queries).result())
     settings = RunSettings(resources, allow_training_seeds=True, start=starts)
     return run(experiment, out, settings, console)
 

@@ -25,7 +25,7 @@ def fork_label(protocol: str, source: str, query: int, changes: str) -> str:
     return f"{label}, {changes}" if changes else label
 
 
-_LABEL = re.compile(r"(.+?) from (.+) at query (\d+)(?:, (.*))?", re.DOTALL)
+_LABEL = re.compile(r"(.+?) from (.+?) at query (\d+)(?:, (.*))?", re.DOTALL)
 
 
 def parse_fork_label(label: str) -> ForkLabel | None:
