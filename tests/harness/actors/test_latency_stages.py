@@ -301,5 +301,6 @@ def test_a_delay_is_found_in_its_stage_and_in_no_other(monkeypatch, transport):
         stages = np.array([getattr(row, f"{stage}_ms") for stage in STAGES])
         assert stages.min() >= 0
         assert stages.sum() == pytest.approx(row.total_ms, abs=2e-3)
-        assert row.adapt_ms < LONG_MS or row is watched[delays.places.index("adapt")]
+    if transport == "in process":  # With another thread, delays pass while the neighbours are in any stage.
+        assert all(row.adapt_ms < LONG_MS for row in others)
     assert sum(row.retry_ms > 0 for row in watched) == ("lost connection" in delays.places) + 1
