@@ -1,7 +1,8 @@
 """Perturbations of observations and actions, to measure how robust a policy is.
 
 Images and states are perturbed on their way to the policy, actions on their way to the robot. The scene and the videos
-are not. All noise derives from the key of the episode, so it is equal for all policies and in every order of play.
+are not. All noise derives from the key of the episode and the control step: at the same step all policies meet the same
+disturbance, however many actions of a chunk they execute, and in every order of play.
 
 Axis letters: h image height, w image width, a action size.
 """
@@ -86,11 +87,11 @@ class Perturber:
         self._key = episode_key
         self._last = last
 
-    def query(self, query: Query, index: int) -> Query:
-        """Perturb the images and states of query `index`."""
+    def query(self, query: Query, step: int) -> Query:
+        """Perturb the images and states of a query that is made before control step `step` (0-based)."""
         match self._kind:
             case "camera-noise":
-                images = {name: self._noisy(image, index, name) for name, image in query.images.items()}
+                images = {name: self._noisy(image, step, name) for name, image in query.images.items()}
                 return dataclasses.replace(query, images=images)
             case "camera-dark":
                 images = {
@@ -99,10 +100,10 @@ class Perturber:
                 }
                 return dataclasses.replace(query, images=images)
             case "state-noise":
-                state = self._generator(index, "state").standard_normal(query.state.shape, np.float32)
+                state = self._generator(step, "state").standard_normal(query.state.shape, np.float32)
                 privileged = query.privileged
                 if privileged is not None:
-                    noise = self._generator(index, "privileged").standard_normal(privileged.shape)
+                    noise = self._generator(step, "privileged").standard_normal(privileged.shape)
                     privileged = privileged + self._strength * noise
                 return dataclasses.replace(
                     query, state=query.state + np.float32(self._strength) * state, privileged=privileged
@@ -122,15 +123,13 @@ class Perturber:
             action = self._last
         return action
 
-    def _noisy(
-        self, image: UInt8[np.ndarray, "h w 3"], index: int, camera: str
-    ) -> UInt8[np.ndarray, "h w 3"]:
-        noise = self._generator(index, camera).standard_normal(image.shape, np.float32)
+    def _noisy(self, image: UInt8[np.ndarray, "h w 3"], step: int, camera: str) -> UInt8[np.ndarray, "h w 3"]:
+        noise = self._generator(step, camera).standard_normal(image.shape, np.float32)
         noisy: np.ndarray = np.clip(np.rint(image + np.float32(255 * self._strength) * noise), 0, 255)
         return noisy.astype(np.uint8)
 
-    def _generator(self, index: int, quantity: str) -> np.random.Generator:
-        """Generator of one quantity at one index; independent of the strength, so that curves are smooth."""
+    def _generator(self, step: int, quantity: str) -> np.random.Generator:
+        """Generator of one quantity at one control step; independent of the strength, so that curves are smooth."""
         return np.random.Generator(
-            np.random.PCG64(derive("perturbation", self._kind, self._key, index, quantity, bits=64))
+            np.random.PCG64(derive("perturbation", self._kind, self._key, step, quantity, bits=64))
         )

@@ -12,7 +12,7 @@ from simloop.envs.interface import RenderSettings
 from simloop.envs.plugins import Registry
 from simloop.harness.errors import SimloopError
 from simloop.harness.planning.perturbation import Perturbation
-from simloop.results.records.perturbation_kinds import perturbed_label
+from simloop.results.records.perturbation_kinds import KINDS, perturbed_label
 
 
 class ProtocolError(SimloopError):
@@ -47,14 +47,17 @@ class Protocol:
     @property
     def sha256(self) -> str:
         """Hash of all rules."""
-        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
+        rules = dataclasses.asdict(self)
+        if self.perturbation is not None and (version := KINDS[self.perturbation.kind].version) > 1:
+            rules["perturbation"]["version"] = version
+        return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
 
     @property
     def label(self) -> str:
         """Name of the protocol in records and tables, e.g. `metaworld/default-v1`.
 
         Rules that differ from those of the named protocol add the start of their hash, a perturbation its name:
-        `metaworld/default-v1 with camera-noise=0.1`.
+        `metaworld/default-v1 with camera-noise-v2=0.1`.
         """
         if self.perturbation is not None:
             unperturbed = dataclasses.replace(self, perturbation=None)

@@ -180,7 +180,7 @@ class Episode:
             episode="/".join(map(str, self.spec.id)),
             step=result.steps,
         )
-        query = self.perturber.query(query, index)
+        query = self.perturber.query(query, result.steps)
         asked = clock()
         with self._timer.span("query"):
             reply = yield query

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simloop.results.records.perturbation_kinds import KINDS, split_label
+from simloop.results.records.perturbation_kinds import perturbation_kind, split_label
 from simloop.results.records.records import look_up
 from simloop.results.records.runs import Runs
 from simloop.results.statistics.contrasts import Contrast, family_size
@@ -146,10 +146,10 @@ def _evaluation(runs: Runs) -> Iterator[_Sentence]:
         )
         rules = _rules(config)
         yield sentence + (f" ({rules})" if rules else ""), ()
-        _, kind, strength = split_label(episodes["protocol"].iloc[0])
-        if kind:
-            cited = ("machado2018",) if kind == "sticky-actions" else ()
-            yield f"In these episodes, {KINDS[kind].says.format(s=f'{strength:g}')}", cited
+        _, name, strength = split_label(episodes["protocol"].iloc[0])
+        if kind := perturbation_kind(name):
+            cited = ("machado2018",) if name == "sticky-actions" else ()
+            yield f"In these episodes, {kind.says.format(s=f'{strength:g}')}", cited
         start = (provenance.get("starts") or [{}])[-1]
         software = [
             f"{name} {look_up(start, f'packages.{key}')}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from simloop.results.records.perturbation_kinds import KINDS, split_label
+from simloop.results.records.perturbation_kinds import perturbation_kind, split_label
 from simloop.results.records.runs import Runs
 from simloop.results.statistics.contrasts import Contrast, adjusted, contrast
 from simloop.results.statistics.outcome_matrix import outcome_matrices
@@ -50,7 +50,8 @@ class PerturbationCurves:
     @property
     def unit(self) -> str:
         """Unit of the strengths."""
-        return KINDS[self.kind].unit
+        kind = perturbation_kind(self.kind)
+        return kind.unit if kind else ""
 
 
 def perturbation_curves(runs: Runs) -> list[PerturbationCurves]:

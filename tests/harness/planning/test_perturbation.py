@@ -1,20 +1,22 @@
 """Perturbations change what they name, by the same draws for every policy, and nothing else."""
 
 import dataclasses
+import hashlib
+import json
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simloop.envs.interface import RenderSettings
+from simloop.envs.interface import RenderSettings, StepResult
 from simloop.harness.adapters.base import Adapter
 from simloop.harness.planning.perturbation import Perturbation, PerturbationError, Perturber
 from simloop.harness.planning.plan import make_plan
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.rollout.loop import run_episode
-from simloop.policies.interface import Query
-from simloop.results.records.perturbation_kinds import KINDS, split_label
+from simloop.policies.interface import Chunk, Query
+from simloop.results.records.perturbation_kinds import KINDS, perturbation_kind, split_label
 from tests.helpers.point_policies import PointPolicy
 from tests.helpers.point_suite import PointEnv, point_task
 
@@ -109,6 +111,47 @@ def test_the_same_moment_of_the_same_episode_is_disturbed_alike(kind, strength, 
     np.testing.assert_array_equal(one.action(TASK, action, index), other.action(TASK, action, index))
 
 
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_policies_with_other_chunk_lengths_meet_the_same_disturbance_at_the_same_step(kind):
+    perturbation = Perturbation(kind, 0.2)
+    often, seldom = (
+        observations_by_step(replan_steps, perturbation, kind == "state-noise") for replan_steps in (1, 3)
+    )
+    assert set(seldom) == {0, 3, 6}
+    for step, seen in seldom.items():
+        np.testing.assert_array_equal(seen, often[step])
+
+
+def observations_by_step(replan_steps, perturbation, privileged):
+    """What a policy that never moves is shown before each of its queries, by control step."""
+    rules = Protocol("points", replan_steps=replan_steps, max_steps=8, perturbation=perturbation)
+    rules = dataclasses.replace(rules, render=RenderSettings("fast", 16, 16))
+    (spec,) = make_plan(["point-expert"], [TASK], Protocol("points"), 1, 0).episodes
+    policy = StandingStill(cameras=("base_0_rgb",))
+    adapter = Adapter("points", "point", cameras={"base_0_rgb": "top"})
+    env = PointEnv(TASK, RenderSettings("fast", 16, 16))
+    env.step = lambda action: StepResult(0.0, False)
+    run_episode(env, spec, policy, adapter, rules)
+    return {q.step: q.privileged if privileged else q.images["base_0_rgb"] for q in policy.asked}
+
+
+class StandingStill(PointPolicy):
+    def _chunk(self, query):
+        self.asked.append(query)
+        return Chunk(np.zeros((self.spec.chunk_steps, 2), np.float32))
+
+
+def test_kinds_whose_disturbance_has_changed_never_share_a_label_a_hash_or_a_curve_with_old_runs():
+    old = "points/default-v1 with camera-noise=0.05"
+    new = Protocol("points", perturbation=Perturbation("camera-noise", 0.05))
+    assert new.label != old
+    assert split_label(old)[1] != split_label(new.label)[1]
+    unversioned = hashlib.sha256(json.dumps(dataclasses.asdict(new), sort_keys=True).encode()).hexdigest()
+    assert new.sha256 != unversioned
+    kept = Protocol("points", perturbation=Perturbation("action-noise", 0.05))
+    assert kept.label == "points/default-v1 with action-noise=0.05"
+
+
 def test_nothing_is_changed_without_a_perturbation():
     plain = Perturber(None, 7)
     action = np.array([0.5, -0.5], np.float32)
@@ -136,8 +179,8 @@ def test_the_protocol_of_a_disturbed_run_says_what_and_how_much():
     for rules in ({}, {"replan_steps": 3}):
         plain = Protocol("points", **rules)
         disturbed = dataclasses.replace(plain, perturbation=Perturbation.parse("camera-noise=0.05"))
-        assert disturbed.label == f"{plain.label} with camera-noise=0.05"
-        assert split_label(disturbed.label) == (plain.label, "camera-noise", 0.05)
+        assert disturbed.label == f"{plain.label} with camera-noise-v2=0.05"
+        assert split_label(disturbed.label) == (plain.label, "camera-noise-v2", 0.05)
         assert split_label(plain.label) == (plain.label, "", 0.0)
         assert disturbed.sha256 != plain.sha256
 
@@ -147,7 +190,9 @@ def test_labels_are_read_back_as_they_were_written(kind, strength):
     perturbation = Perturbation(kind, strength)
     assert Perturbation.parse(str(perturbation)) == perturbation
     label = Protocol("points", perturbation=perturbation).label
-    assert split_label(label) == ("points/default-v1", kind, strength)
+    base, versioned, read = split_label(label)
+    assert (base, read) == ("points/default-v1", strength)
+    assert perturbation_kind(versioned) is KINDS[kind]
 
 
 @pytest.mark.parametrize(
