@@ -17,6 +17,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from simloop.terminal import Terminal
+
 
 class Update(Protocol):
     """Set the amount done; total and text stay as they are if None."""
