@@ -19,6 +19,7 @@ suspects: run again on the replacement, isolated from each other and from all ot
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -185,11 +186,11 @@ class EnvPool:
         self._timeouts.learn(heartbeat.totals)
         return None
 
-    def judge(self, now: float, policy_idle: Callable[[str], bool]) -> list[Death]:
+    def judge(self, now: float, oldest_query_s: Callable[[str], float]) -> list[Death]:
         """End actors that hang.
 
         Args:
-          policy_idle: Whether a policy, by name, has nothing left to answer.
+          oldest_query_s: Age of the oldest query that a policy, by name, has not answered.
 
         Raises:
           EngineError: If no env actor becomes ready.
@@ -203,26 +204,31 @@ class EnvPool:
         deaths = []
         for actor in list(self.all):
             if actor.ready:
-                deaths += self._judge_ready(actor, now, policy_idle)
+                deaths += self._judge_ready(actor, now, oldest_query_s)
             elif now - actor.started_at > PATIENCE_S:  # It may be waiting for a free core, which is no fault.
                 self._pass_on_suspects(actor)
         return deaths
 
     def _judge_ready(
-        self, actor: EnvActorHandle, now: float, policy_idle: Callable[[str], bool]
+        self, actor: EnvActorHandle, now: float, oldest_query_s: Callable[[str], float]
     ) -> list[Death]:
-        def reply_due(attempt_id: int) -> bool:
-            return attempt_id in actor.running and policy_idle(actor.running[attempt_id].spec.policy)
+        def answering_s(attempt_id: int) -> float:
+            known = attempt_id in actor.running
+            return oldest_query_s(actor.running[attempt_id].spec.policy) if known else math.inf
 
         assert actor.heartbeat is not None
-        overdue = self._timeouts.overdue(actor.heartbeat, reply_due=reply_due)
+        overdue = self._timeouts.overdue(actor.heartbeat, answering_s=answering_s)
+        if overdue is not None and overdue.phase == "query":
+            # Its reply may have waited for a long step; then it is gone at the next heartbeat.
+            before = actor.previous and self._timeouts.overdue(actor.previous, answering_s=answering_s)
+            overdue = overdue if before and before.attempt_id == overdue.attempt_id else None
         if overdue is not None and overdue.attempt_id in actor.running:
             return [self._kill(actor, str(overdue), overdue.attempt_id)]
         silent_s = actor.silent_s(now)
         if silent_s <= self._timeouts.silence_s:
             return []
         reason = f"the process has sent no heartbeat for {silent_s:.0f} s"
-        stuck = self._timeouts.overdue(actor.heartbeat, silent_s, reply_due=reply_due)
+        stuck = self._timeouts.overdue(actor.heartbeat, silent_s, answering_s=answering_s)
         if stuck is not None and stuck.attempt_id in actor.running:
             return [self._kill(actor, f"{reason}, and {stuck}", stuck.attempt_id)]
         return [self._kill(actor, reason, None)]

@@ -84,7 +84,7 @@ class Supervisor:
         every_s = max(HEARTBEAT_S, processes / HEARTBEATS_PER_S)
         self._env_pool.poll(now, every_s)
         self._worker_pool.poll(now, every_s)
-        deaths = self._env_pool.judge(now, self._worker_pool.idle)
+        deaths = self._env_pool.judge(now, self._worker_pool.oldest_query_s)
         notes = self._worker_pool.judge(now)
         self.replaced += len(notes)
         self.metrics = self._measure(waiting)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from simloop.harness.actors.heartbeat import Activity, EnvActorHeartbeat
 from simloop.harness.engine.resources import Floors
@@ -100,20 +100,26 @@ class Timeouts:
         heartbeat: EnvActorHeartbeat,
         unheard_s: float = 0.0,
         *,
-        reply_due: Callable[[int], bool] = lambda attempt_id: True,
+        answering_s: Callable[[int], float] = lambda attempt_id: 0.0,
     ) -> Overdue | None:
         """Return the first activity of an env actor that has exceeded its timeout, if any.
 
-        An actor simulates one environment at a time, so the others wait behind one that hangs: `query` is
-        judged only while no other phase is under way.
+        An actor simulates one environment at a time, so the others wait behind one that hangs. A phase that hangs
+        is therefore named before a query, and a query is judged by its policy: it was lost if it has waited longer,
+        by its timeout, than the oldest query that the policy has not answered.
 
         Args:
           unheard_s: Age of the heartbeat, in seconds.
-          reply_due: Whether the policy of an attempt has nothing left to answer, so that a query of this
-            attempt that is still waiting was lost.
+          answering_s: Age of the oldest query that the policy of an attempt has not answered.
         """
         simulating = [a for a in heartbeat.doing if a.phase is not None and a.phase != "query"]
-        judged = simulating or [a for a in heartbeat.doing if a.phase == "query" and reply_due(a.attempt_id)]
+        waiting = [
+            replace(a, for_s=a.for_s - answering_s(a.attempt_id))
+            for a in heartbeat.doing
+            if a.phase == "query"
+        ]
+        hanging = any(a.for_s > SLOW * self.limit_s(a.phase) for a in simulating if a.phase is not None)
+        judged = simulating if hanging else [*simulating, *waiting]
         return next((found for activity in judged if (found := self._judge(activity, unheard_s))), None)
 
     def slow(self, heartbeat: EnvActorHeartbeat) -> Activity | None:

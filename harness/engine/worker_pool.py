@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -158,17 +159,19 @@ class WorkerPool:
         }
         return "; ".join(f"{policy}: {what}" for policy, what in doing.items())
 
-    def idle(self, policy: str) -> bool:
-        """Return whether no worker of a policy had anything to answer between its last two heartbeats."""
+    def oldest_query_s(self, policy: str) -> float:
+        """Return the age of the oldest query that the workers of a policy have not answered.
+
+        Workers answer in the order of arrival, so a query that was sent long before that one was lost. Of the last two
+        heartbeats the larger age counts, because a reply may be under way; it is infinite until a worker has sent two
+        as one that can answer.
+        """
+        ages = [0.0]
         for worker in self._by_policy.get(policy, []):
-            before, now = worker.previous, worker.heartbeat
-            if before is None or now is None or not now.prepared:
-                return False
-            if any(heartbeat.load.waiting or heartbeat.load.running_for_s for heartbeat in (before, now)):
-                return False
-            if now.load.batches != before.load.batches:
-                return False
-        return True
+            for heartbeat in (worker.previous, worker.heartbeat):
+                ready = heartbeat is not None and heartbeat.prepared
+                ages.append(heartbeat.load.oldest_s if heartbeat is not None and ready else math.inf)
+        return max(ages)
 
     def judge(self, now: float) -> list[str]:
         """Kill workers that hang, for Ray to restart them; returns a note for each."""

@@ -71,6 +71,8 @@ class WorkerLoad:
     """Time since the current call began; 0 if there is none."""
     longest_s: float = 0.0
     """The longest call completed since the previous reading."""
+    oldest_s: float = 0.0
+    """Age of the oldest query that has arrived and is not answered; 0 if there is none."""
 
 
 class Batcher:
@@ -90,6 +92,8 @@ class Batcher:
         self._device = threading.Condition(self._lock)
         self._arrived: deque[_Waiting] = deque()
         self._encoded: deque[_Waiting] = deque()
+        self._unanswered: dict[int, float] = {}
+        """When each query arrived that is not answered, in the order of arrival."""
         self._assembled: _Batch | None = None
         self._assembling = False
         self._began: float | None = None
@@ -128,7 +132,14 @@ class Batcher:
           encode_here: Encode the query in this thread, which saves waking another one.
           waited_s: Seconds for which the query has waited for this thread.
         """
-        waiting = _Waiting(query, time.perf_counter(), done, waited_s)
+        arrived = time.perf_counter()
+
+        def answer(outcome: Reply | Exception) -> None:
+            self._unanswered.pop(id(waiting), None)
+            done(outcome)
+
+        waiting = _Waiting(query, arrived, answer, waited_s)
+        self._unanswered[id(waiting)] = arrived
         if encode_here:
             self._take_in(waiting)
             return
@@ -149,11 +160,13 @@ class Batcher:
         with self._lock:
             assembled = len(self._assembled.waiting) if self._assembled else 0
             longest_s, self._load.longest_s = self._load.longest_s, 0.0
+            now = time.perf_counter()
             return dataclasses.replace(
                 self._load,
                 waiting=len(self._arrived) + len(self._encoded) + assembled,
-                running_for_s=time.perf_counter() - self._began if self._began is not None else 0.0,
+                running_for_s=now - self._began if self._began is not None else 0.0,
                 longest_s=longest_s,
+                oldest_s=now - next(iter(list(self._unanswered.values())), now),
             )
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """The pool of env actors, with recorded calls instead of Ray."""
 
 import dataclasses
+import math
 import socket
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -35,12 +36,12 @@ class Handle:
         self.meet = SimpleNamespace(remote=lambda *policy: self.met.append(policy))
 
 
-def never_idle(policy: str) -> bool:
-    return False
+def never_idle(policy: str) -> float:
+    return math.inf
 
 
-def always_idle(policy: str) -> bool:
-    return True
+def always_idle(policy: str) -> float:
+    return 0.0
 
 
 @pytest.fixture
@@ -119,6 +120,29 @@ def test_charges_a_hanging_attempt_and_releases_its_neighbors(killed):
     assert death.released == (attempt(0), attempt(2))
     assert "step took longer than its timeout of 1 s" in death.reason
     assert killed == [actor.handle]
+
+
+def test_a_lost_query_is_charged_although_its_policy_and_its_neighbors_are_busy(killed):
+    made = env_pool(floors=Floors(query=5.0, step=30.0))
+    actor = play(made, 2)
+    lost, other = actor.running
+    busy = heartbeat(Activity(lost, "query", 20.0), Activity(other, "step", 0.1))
+    actor.heartbeat = busy
+    assert made.judge(actor.heard_at, lambda policy: 3.0) == [], "its reply may only have waited for its turn"
+    actor.previous = busy
+    assert made.judge(actor.heard_at, lambda policy: 16.0) == [], "the policy may still have to answer it"
+    (death,) = made.judge(actor.heard_at, lambda policy: 3.0)
+    assert death.charged == (attempt(0),)
+    assert "query took longer than its timeout of 5 s" in death.reason
+
+
+def test_a_query_that_waits_behind_a_long_step_is_not_lost(killed):
+    made = env_pool(floors=Floors(query=5.0, step=30.0))
+    actor = play(made, 2)
+    waiting, other = actor.running
+    actor.previous = heartbeat(Activity(waiting, "query", 20.0), Activity(other, "step", 20.0))
+    actor.heartbeat = heartbeat(Activity(waiting, "query", 22.0), Activity(other, "step", 0.1))
+    assert made.judge(actor.heard_at, always_idle) == []
 
 
 def test_ends_an_actor_without_heartbeats(killed):
@@ -230,7 +254,8 @@ def test_charges_a_lost_query_while_another_policy_is_busy(killed):
     lost, waiting = actor.running
     actor.running[waiting] = Attempt(dataclasses.replace(attempt(1).spec, policy="busy"))
     actor.heartbeat = heartbeat(Activity(lost, "query", 50.0), Activity(waiting, "query", 50.0))
-    (death,) = made.judge(actor.heard_at, lambda policy: policy == "stub")
+    actor.previous = actor.heartbeat
+    (death,) = made.judge(actor.heard_at, lambda policy: 0.0 if policy == "stub" else 49.5)
     assert death.charged == (attempt(0),)
     assert [released.spec.policy for released in death.released] == ["busy"]
 

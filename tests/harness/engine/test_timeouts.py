@@ -1,6 +1,7 @@
 """Timeouts of phases and batches."""
 
 import dataclasses
+import math
 
 import pytest
 
@@ -68,11 +69,12 @@ def test_does_not_blame_environments_that_wait_behind_a_hanging_one():
     assert timeouts.overdue(heartbeat(Activity(1, "query", 60.0), Activity(2, "step", 1.0))) is None
 
 
-def test_a_query_is_overdue_only_if_its_policy_is_idle():
+def test_a_query_is_overdue_if_it_is_older_by_its_timeout_than_all_that_its_policy_has_to_answer():
     timeouts = Timeouts(Floors(query=5.0))
     waiting = heartbeat(Activity(1, "query", 60.0), Activity(2, "query", 60.0))
-    assert timeouts.overdue(waiting, reply_due=lambda attempt_id: False) is None
-    assert timeouts.overdue(waiting, reply_due=lambda attempt_id: attempt_id == 2).attempt_id == 2
+    assert timeouts.overdue(waiting, answering_s=lambda attempt_id: 56.0) is None
+    assert timeouts.overdue(waiting, answering_s=lambda attempt_id: 56.0 / attempt_id).attempt_id == 2
+    assert timeouts.overdue(waiting, answering_s=lambda attempt_id: math.inf) is None
 
 
 def test_blames_the_last_reported_phase_for_silence():

@@ -1,5 +1,6 @@
 """The pool of policy workers, with recorded calls instead of Ray."""
 
+import math
 from concurrent.futures import Future
 from types import SimpleNamespace
 
@@ -126,16 +127,19 @@ def test_a_restarted_process_is_prepared_again(killed):
     assert preparing == ["a", "a"]
 
 
-def test_a_policy_is_idle_only_if_its_own_workers_had_nothing_to_answer_since_the_last_heartbeat(killed):
+def test_the_oldest_query_of_a_policy_is_that_of_its_own_workers_in_the_last_two_heartbeats(killed):
     made, *_ = worker_pool()
-    made.scale_to(["a", "b"], 1)
-    busy, idle = WorkerLoad(waiting=3, batches=7), WorkerLoad(batches=7)
-    for load in (busy, idle):
-        beat(made, load=load)
-        beat(made, number=1, load=busy)
-    assert not made.idle("a"), "it had a query one heartbeat ago"
-    beat(made, load=idle)
-    assert made.idle("a")
-    assert not made.idle("b")
-    beat(made, load=WorkerLoad(batches=8))
-    assert not made.idle("a")
+    made.scale_to(["a"], 2)
+    made.scale_to(["b"], 1)
+    assert made.oldest_query_s("a") == math.inf
+    for oldest_s in (9.0, 2.0):
+        beat(made, load=WorkerLoad(oldest_s=oldest_s))
+        beat(made, number=1, load=WorkerLoad(oldest_s=1.0))
+        beat(made, number=2, load=WorkerLoad(oldest_s=70.0))
+    assert made.oldest_query_s("a") == 9.0
+    beat(made, load=WorkerLoad())
+    assert made.oldest_query_s("a") == 2.0
+    beat(made, load=WorkerLoad())
+    assert made.oldest_query_s("a") == 1.0
+    beat(made, pid=2)
+    assert made.oldest_query_s("a") == math.inf, "it is being restarted"

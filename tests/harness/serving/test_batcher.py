@@ -304,6 +304,28 @@ def test_a_failing_call_fails_its_own_queries_only(part):
     np.testing.assert_array_equal(later.chunk.actions, wanted[1].actions)
 
 
+def test_reports_the_age_of_the_oldest_query_that_is_not_answered(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(batcher_module, "time", clock)
+    policy = Timed(clock)
+
+    async def scenario(batcher):
+        assert batcher.load().oldest_s == 0.0
+        first = asyncio.create_task(batcher.ask(query(0)))
+        while clock.now < 3.0:
+            await asyncio.sleep(0.001)
+        second = asyncio.create_task(batcher.ask(query(1)))
+        while clock.now < 4.0:
+            await asyncio.sleep(0.001)
+        clock.now += 100.0
+        assert batcher.load().oldest_s == 104.0
+        policy.may_run.set()
+        await asyncio.gather(first, second)
+        return batcher.load().oldest_s
+
+    assert run([8], policy, scenario) == 0.0
+
+
 def test_reports_the_time_of_a_running_call():
     release, running = threading.Event(), threading.Event()
 
