@@ -76,8 +76,8 @@ class AssetsFolder(Statistics):
                     "again with these statistics."
                 )
         try:
-            return norm_stats_from_json(content.decode())
-        except (NormalizationError, UnicodeDecodeError) as error:
+            return norm_stats_from_json(content)
+        except NormalizationError as error:
             raise CheckpointError(f"{file}: {error}") from error
 
 

@@ -130,7 +130,7 @@ def decode_frames(path: Path, fps: float) -> Iterator[tuple[int, UInt8[np.ndarra
             for frame in container.decode(stream):
                 image = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
                 yield round(float(frame.time) * fps), image
-    except (av.FFmpegError, IndexError, OSError, TypeError, ValueError) as error:
+    except (av.FFmpegError, LookupError, AttributeError, OSError, TypeError, ValueError) as error:
         if isinstance(error, VideoError):
             raise
         raise VideoError(f"{path} cannot be decoded ({error}). Copy the dataset again.") from error

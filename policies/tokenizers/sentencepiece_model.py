@@ -64,7 +64,7 @@ class SentencePieceModel:
         self._processor = sentencepiece.SentencePieceProcessor()
         try:
             self._processor.LoadFromSerializedProto(content)
-        except RuntimeError as error:
+        except (RuntimeError, UnicodeDecodeError) as error:  # The latter of a message about damaged text.
             raise TokenizerFileError(
                 f"{path} ({len(content)} bytes) is not a sentencepiece model. Delete it to fetch it again."
             ) from error

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from simloop.policies.training.dataset_layout import DatasetError
 from simloop.untrusted import arrays_from_npz, parse_json
 
 DEMONSTRATIONS = "demonstrations"
@@ -76,14 +77,25 @@ class Demonstration:
 
 
 def demonstration_from(content: bytes) -> Demonstration:
-    """Deserialise the result of `Demonstration.to_bytes`."""
-    arrays = arrays_from_npz(content)
-    metadata = parse_json(arrays["words"].tobytes(), "the metadata of a demonstration")
-    videos = {
-        name.removeprefix("video "): arrays[name].tobytes() for name in arrays if name.startswith("video ")
-    }
-    vectors = {name: arrays[name] for name in ("states", "actions", "environment_states")}
-    return Demonstration(**vectors, videos=videos, **metadata)
+    """Deserialise the result of `Demonstration.to_bytes`.
+
+    Raises:
+      DatasetError: If the bytes are damaged or something else.
+    """
+    try:
+        arrays = arrays_from_npz(content)
+        metadata = parse_json(arrays["words"].tobytes(), "its metadata")
+        videos = {
+            name.removeprefix("video "): arrays[name].tobytes()
+            for name in arrays
+            if name.startswith("video ")
+        }
+        vectors = {name: arrays[name] for name in ("states", "actions", "environment_states")}
+        return Demonstration(**vectors, videos=videos, **metadata)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(
+            f"A recorded demonstration is damaged ({error}). Remove its file and repeat the command to record it again."
+        ) from error
 
 
 def feature_stats(x: Float[np.ndarray, "n d"]) -> FeatureStats:

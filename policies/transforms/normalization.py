@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from simloop.untrusted import parse_json
+from simloop.untrusted import MAX_JSON_BYTES, parse_json, read_bytes
 
 NormalizationKind = Literal["z_score", "quantile", "none"]
 
@@ -29,6 +29,8 @@ _RANGE_MARGIN = 1e-10  # Gives constant entries a range, and keeps the largest v
 
 class NormalizationError(ValueError):
     """Statistics that cannot be read, or do not suffice for a normalisation."""
+
+    user_facing = True
 
 
 @dataclass(frozen=True)
@@ -129,14 +131,12 @@ def load_norm_stats(path: Path) -> dict[str, EntryStats]:
       NormalizationError: If the file is missing or has another format.
     """
     try:
-        return norm_stats_from_json(path.read_text())
-    except OSError as error:
-        raise NormalizationError(f"Cannot read normalisation statistics: {error}.") from error
+        return norm_stats_from_json(read_bytes(path, MAX_JSON_BYTES, error=NormalizationError))
     except NormalizationError as error:
         raise NormalizationError(f"{path}: {error}") from error
 
 
-def norm_stats_from_json(text: str) -> dict[str, EntryStats]:
+def norm_stats_from_json(text: str | bytes) -> dict[str, EntryStats]:
     """Parse the text of a `norm_stats.json`.
 
     Raises:

@@ -120,24 +120,23 @@ def read_published(path: str | Path) -> tuple[Published, ...]:
     wanted = [field.name for field in fields(Published) if field.default is MISSING]
     try:
         text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ResultsError(
-            f"Cannot read the published rates in {path}: {error.strerror or error}."
-        ) from error
-    reader = csv.DictReader(text.splitlines())
+        reader = csv.DictReader(text.splitlines())
+        _ = reader.fieldnames  # Reads the first line.
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise ResultsError(f"Cannot read the published rates in {path}: {error}.") from error
     if sorted(reader.fieldnames or ()) != sorted(wanted):
         raise ResultsError(
             f"{path}: wanted the columns {', '.join(wanted)}; got {', '.join(reader.fieldnames or ())}."
         )
     rows = []
-    for row in reader:
-        try:
+    try:
+        for row in reader:
             rate, episodes = float(row["rate"]), int(row["episodes"])
             rows.append(
                 Published(row["policy"], row["tasks"], rate, episodes, row["protocol"], row["source"])
             )
-        except (TypeError, ValueError) as error:
-            raise ResultsError(f"{path}, line {reader.line_num}: {error}") from error
+    except (TypeError, ValueError, csv.Error) as error:
+        raise ResultsError(f"{path}, line {reader.line_num}: {error}") from error
     return tuple(rows)
 
 

@@ -1,0 +1,182 @@
+"""Damaged and hostile files end in a sentence: no traceback, no memory beyond their size, no hang."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from simloop.envs.env_state import EnvState
+from simloop.harness.planning.experiment import Experiment, experiment_from_json
+from simloop.policies.checkpoints import open_checkpoint
+from simloop.policies.checkpoints.native_writer import save_checkpoint
+from simloop.policies.checkpoints.safetensors_files import SafetensorsFiles
+from simloop.policies.tokenizers.fast_actions import load_fast_actions
+from simloop.policies.tokenizers.sentencepiece_model import SentencePieceModel
+from simloop.policies.training.dataset_reader import open_dataset
+from simloop.policies.training.demonstration import demonstration_from
+from simloop.policies.transforms.normalization import EntryStats, load_norm_stats, norm_stats_to_json
+from simloop.results.tables.published import read_published
+from tests.helpers.attacks import MUTATIONS, mutations
+from tests.helpers.demonstrations import demonstration, small_dataset
+
+FAST = 12
+STANDIN = Path(__file__).parent / "golden" / "queries" / "standin"
+STATS = {key: EntryStats(np.zeros(3), np.ones(3), -np.ones(3), np.ones(3)) for key in ("state", "actions")}
+ARRAYS = {
+    "a": np.arange(12, dtype=np.float32).reshape(3, 4),
+    "b/c": np.zeros((2, 0), np.int8),
+    "d": np.array(3.5),
+}
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a kind of file is written, and read to its last byte."""
+
+    write: Callable[[Path], object]
+    read: Callable[[Path], object]
+    files: str = "*"
+
+
+def reading_all(folder: Path) -> None:
+    checkpoint = open_checkpoint(folder)
+    for array in checkpoint.arrays:
+        if array.nbytes < 1 << 20:
+            checkpoint.source.read(array.model_name or array.name, array.shape, array.dtype)
+    checkpoint.norm_stats(kind="z_score")
+
+
+def own_checkpoint(folder: Path) -> None:
+    save_checkpoint(
+        folder / "c",
+        ARRAYS,
+        preset="pi0-tiny",
+        normalization="z_score",
+        config={"a": 1},
+        norm_stats={"arm": STATS},
+    )
+
+
+def lerobot_policy(folder: Path) -> None:
+    save_file({name: np.asarray(array) for name, array in ARRAYS.items()}, folder / "model.safetensors")
+    stats = {
+        f"{key}.{name}": np.ones(3) for key in ("observation.state", "action") for name in ("mean", "std")
+    }
+    for name in ("preprocessor", "postprocessor"):
+        step = {
+            "registry_name": "normalizer_processor" if name == "preprocessor" else "unnormalizer_processor",
+            "state_file": f"{name}.safetensors",
+            "config": {"norm_map": {"STATE": "MEAN_STD", "ACTION": "MEAN_STD"}},
+        }
+        (folder / f"policy_{name}.json").write_text(json.dumps({"steps": [step]}))
+        save_file(stats, folder / f"{name}.safetensors")
+    (folder / "config.json").write_text(json.dumps({"type": "pi0"}))
+
+
+def lerobot_statistics(folder: Path) -> None:
+    checkpoint = open_checkpoint(folder)
+    checkpoint.norm_stats(kind=checkpoint.normalization)
+
+
+def reading_dataset(folder: Path) -> None:
+    dataset = open_dataset(folder / "data")
+    for camera in dataset.cameras:
+        for _ in dataset.images(camera):
+            pass
+
+
+def state() -> bytes:
+    values = {"goal": np.arange(3.0), "flags": np.array([True]), "t": 3, "none": None, "list": [1.0, 2.5]}
+    return EnvState("points", "reach", "mujoco 3", 7, np.arange(5.0), values).to_bytes()
+
+
+def copied(*names: str) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        for name in names:
+            (folder / Path(name).name).write_bytes((STANDIN / name).read_bytes())
+
+    return write
+
+
+RATES = "policy,tasks,rate,episodes,protocol,source\npi0,libero,0.5,10,p,s\n"
+CHEAP = {
+    "safetensors": Reader(
+        lambda folder: save_file({n: np.asarray(a) for n, a in ARRAYS.items()}, folder / "a.safetensors"),
+        lambda folder: [
+            files.read(name)
+            for files in [SafetensorsFiles([folder / "a.safetensors"])]
+            for name in files.entries
+        ],
+    ),
+    "own checkpoint": Reader(own_checkpoint, lambda folder: reading_all(folder / "c"), "c/**/*"),
+    "LeRobot policy": Reader(lerobot_policy, lerobot_statistics),
+    "statistics": Reader(
+        lambda folder: (folder / "s.json").write_text(norm_stats_to_json(STATS)),
+        lambda folder: load_norm_stats(folder / "s.json"),
+    ),
+    "environment state": Reader(
+        lambda folder: (folder / "s.npz").write_bytes(state()),
+        lambda folder: EnvState.from_bytes((folder / "s.npz").read_bytes()).digest,
+    ),
+    "demonstration": Reader(
+        lambda folder: (folder / "d").write_bytes(demonstration(0, steps=4).to_bytes()),
+        lambda folder: demonstration_from((folder / "d").read_bytes()),
+    ),
+    "experiment": Reader(
+        lambda folder: (folder / "e.json").write_text(
+            json.dumps(Experiment("e", "metaworld", ("reach-v3",), ("expert",), 3).to_dict())
+        ),
+        lambda folder: experiment_from_json((folder / "e.json").read_text("latin-1"), "e.json"),
+    ),
+    "published rates": Reader(
+        lambda folder: (folder / "p.csv").write_text(RATES), lambda folder: read_published(folder / "p.csv")
+    ),
+}
+COSTLY = {
+    "dataset": Reader(
+        lambda folder: small_dataset(folder / "data", 2, steps=6), reading_dataset, "data/**/*"
+    ),
+    "action tokenizer": Reader(
+        copied("fast/tokenizer.json", "fast/processor_config.json"), lambda folder: load_fast_actions(folder)
+    ),
+    "text tokenizer": Reader(
+        copied("paligemma_tokenizer.model"),
+        lambda folder: SentencePieceModel(folder / "paligemma_tokenizer.model"),
+    ),
+}
+
+
+def check(reader: Reader, folder: Path, count: int) -> None:
+    reader.write(folder)
+    reader.read(folder)
+    files = sorted(path for path in folder.glob(reader.files) if path.is_file())
+    refused = 0
+    for number in range(count):
+        file = files[number % len(files)]
+        whole = file.read_bytes()
+        (mutated,) = mutations(whole, 1, seed=number)
+        file.write_bytes(mutated)
+        try:
+            reader.read(folder)
+        except Exception as error:
+            if not getattr(error, "user_facing", False):
+                raise AssertionError(f"mutation {number} of {file} is no sentence") from error
+            refused += 1
+        file.write_bytes(whole)
+    assert refused, "the mutations are noticed"
+
+
+@pytest.mark.parametrize("kind", CHEAP)
+def test_some_mutated_files_are_read_or_refused_by_a_sentence(kind, tmp_path):
+    check(CHEAP[kind], tmp_path, FAST)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("kind", [*CHEAP, *COSTLY])
+def test_mutated_files_are_read_or_refused_by_a_sentence(kind, tmp_path):
+    check((CHEAP | COSTLY)[kind], tmp_path, MUTATIONS)
