@@ -122,6 +122,7 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
 
 
 def _copy(source: MergeSource, records: Sequence[EpisodeRecord], folder: RunFolder) -> None:
+    folder.require_planned(records, source.folder)
     queries = source.queries() if records else {}
     for record in records:
         video = video_of(source.folder, record.video)

@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import IO, Any
 
@@ -47,6 +47,7 @@ class RunFolder:
 
     def __init__(self, path: Path, experiment: Experiment, plan: Plan):
         self.path = path
+        self._seeds = {spec.id: spec.seed for spec in plan.episodes}
         self.notes: list[str] = []
         """Repairs made when the folder was opened, in sentences."""
         require_links_inside(path, error=RunFolderError)
@@ -62,7 +63,7 @@ class RunFolder:
             self.done: dict[EpisodeKey, EpisodeRecord] = {
                 record.key: record for record in read_episodes(path)
             }
-            self._compare(plan)
+            self.require_planned(self.done.values(), path)
             self._note_lost_queries()
             self._ledger = (path / EPISODES).open("a", encoding="utf-8")
             self._queries = (path / QUERIES).open("a", encoding="utf-8")
@@ -70,19 +71,18 @@ class RunFolder:
             self._lock.close()
             raise
 
-    def _compare(self, plan: Plan) -> None:
-        """Raise `RunFolderError` if the ledger holds episodes that the plan does not."""
-        seeds = {spec.id: spec.seed for spec in plan.episodes}
-        if unplanned := self.done.keys() - seeds.keys():
-            raise RunFolderError(
-                f"{self.path / EPISODES} holds {len(unplanned)} episodes that are not in the plan, e.g. "
-                f"{sorted(unplanned)[0]}. Use another --out folder."
-            )
-        for key, record in self.done.items():
-            if record.seed != seeds[key]:
+    def require_planned(self, records: Iterable[EpisodeRecord], source: Path) -> None:
+        """Raise `RunFolderError` if records of a ledger are not in the plan, or have another seed than planned."""
+        for record in records:
+            if record.key not in self._seeds:
                 raise RunFolderError(
-                    f"{EPISODES}: {episode_name(key)} has the seed {record.seed}, by the plan {seeds[key]}. "
-                    "Restore the file from a copy, or use another --out folder."
+                    f"{source / EPISODES} holds {episode_name(record.key)}, which is not in the plan. Use another "
+                    "--out folder."
+                )
+            if record.seed != (planned := self._seeds[record.key]):
+                raise RunFolderError(
+                    f"{source / EPISODES}: {episode_name(record.key)} has the seed {record.seed}, by the plan "
+                    f"{planned}. Restore the file from a copy, or use another --out folder."
                 )
 
     def _note_lost_queries(self) -> None:
@@ -125,7 +125,7 @@ class RunFolder:
             if differing := refusal(earlier, RunIdentity(ours["experiment"], plan.sha256), "resume"):
                 raise RunFolderError(
                     f"{self.path} cannot be resumed: {differing}. Give the same options to resume it, or another --out "
-                    "folder."
+                    "--out folder."
                 )
         elif any(self.path.glob("*.jsonl")):
             raise RunFolderError(f"{self.path} holds records but no {CONFIG}. Use another --out folder.")

@@ -199,7 +199,6 @@ def read_episodes(run: str | Path) -> list[EpisodeRecord]:
     if not path.exists():  # No episode has finished yet.
         return []
     lines: dict[EpisodeKey, int] = {}
-    seeds: dict[tuple[str, str, str, int], EpisodeRecord] = {}
     episodes = []
     for number, payload in enumerate(read_lines(path), start=1):
         episode = EpisodeRecord.from_dict(payload, f"{path}, line {number}")
@@ -209,13 +208,6 @@ def read_episodes(run: str | Path) -> list[EpisodeRecord]:
                 "An episode counts once: remove the line that another run wrote."
             )
         lines[episode.key] = number
-        paired = seeds.setdefault(episode.key[1:], episode)
-        if paired.seed != episode.seed:
-            raise LedgerError(
-                f"{path}, line {number}: {episode_name(episode.key)} has the seed {episode.seed}, and policy "
-                f"{paired.policy!r} had {paired.seed} in the same episode. All policies of a run meet the same seeds. "
-                f"{_WHAT_TO_DO}"
-            )
         episodes.append(episode)
     return episodes
 

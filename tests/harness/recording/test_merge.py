@@ -11,6 +11,7 @@ from simloop.harness.recording.merge import MergeError, merge
 from simloop.harness.recording.provenance import Provenance
 from simloop.harness.recording.run_folder import RunFolder, RunFolderError
 from simloop.results.records import records
+from simloop.results.records.ledger import LedgerError, encode_line
 from tests.helpers.run_folders import EPISODE, QUERY, broken, failed
 
 EXPERIMENT = Experiment("e", "metaworld", ("reach-v3", "push-v3"), ("expert", "random"), 3)
@@ -132,3 +133,21 @@ def test_refuses_an_altered_folder(tmp_path):
     with pytest.raises(ValueError, match="line 1"):
         merge([a], tmp_path / "out")
     assert issubclass(MergeError, RunFolderError)
+
+
+def test_refuses_episodes_that_are_not_in_the_plan_or_have_another_seed(tmp_path):
+    a = write(tmp_path / "a", PLAN.episodes[:1], lambda r: dataclasses.replace(r, seed=r.seed + 1))
+    b = write(tmp_path / "b", PLAN.episodes[:1], lambda r: dataclasses.replace(r, episode=99))
+    for folder, said in ((a, "by the plan"), (b, "episode 99 .* is not in the plan")):
+        with pytest.raises(RunFolderError, match=rf"{folder.name}/episodes\.jsonl.*{said}"):
+            merge([folder], tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+
+def test_takes_no_video_from_outside_its_folder(tmp_path):
+    (tmp_path / "secret").write_bytes(b"secret")
+    a = write(tmp_path / "a", PLAN.episodes[:1], lambda r: dataclasses.replace(r, video=""))
+    line = dataclasses.replace(record(PLAN.episodes[0]), video="videos/../../secret")
+    (a / "episodes.jsonl").write_text(encode_line(line.to_dict()))
+    with pytest.raises(LedgerError, match=r"without '\.\.'"):
+        merge([a], tmp_path / "out")

@@ -102,12 +102,6 @@ def test_records_that_no_run_writes_are_refused_by_name(change, named, tmp_path)
         load(run)
 
 
-def test_policies_that_met_different_seeds_in_one_episode_are_refused_by_name(tmp_path):
-    run = ledger_with(tmp_path, EPISODE.to_dict(), EPISODE.to_dict() | {"policy": "random", "seed": 8})
-    with pytest.raises(LedgerError, match=r"line 2: episode 0 .* by policy 'random'.*seed 8.*'expert' had 7"):
-        load(run)
-
-
 def test_numbers_that_no_table_can_hold_are_refused(tmp_path):
     with pytest.raises(LedgerError, match="steps = 9223372036854775808"):
         load(ledger_with(tmp_path, EPISODE.to_dict() | {"steps": 2**63}))

@@ -86,7 +86,7 @@ def test_shows_policies_without_a_completed_episode(tmp_path):
 
 def test_notes_name_undecodable_tokens(tmp_path):
     record = failed(EPISODE)
-    record = type(record)(**(record.to_dict() | {"undecodable": 2, "ended_by": "undecodable"}))
+    record = type(record)(**(record.to_dict() | {"queries": 2, "undecodable": 2, "ended_by": "undecodable"}))
     text = render(write_run(tmp_path, [record]), "terminal", "success")
     assert (
         "expert: in 1 of 1 completed episodes, the tokens of a query could not be decoded to actions." in text
