@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
 from tyro.conf import Positional
 
 from simloop.harness.commands.options import FLAT, INTERRUPTED, arg, say
 from simloop.harness.engine.resources import Resources
+from simloop.terminal import Terminal
 
 
 def command(
@@ -73,7 +73,7 @@ def command(
     )
     experiment = fork_experiment(found, _queries(at, found.record.queries), samples, changes, policy)
     folder = out or run / "forks" / f"{found.name.replace('/', '-')}-{experiment.short_hash}"
-    result = play_forks(found, experiment, folder, resources, Console())
+    result = play_forks(found, experiment, folder, resources, Terminal())
     if result.episodes:
         points = fork_points(load(folder))
         for grid in fork_grids(points):

@@ -54,7 +54,7 @@ def public_settings() -> None:
 def demands_token() -> bool:
     """Whether the cluster that this process is connected to demands a token; False if its Ray knows none."""
     try:
-        from ray._raylet import AuthenticationMode, get_authentication_mode
+        from ray._raylet import AuthenticationMode, get_authentication_mode  # type: ignore[attr-defined]
     except ImportError:
         return False
     return bool(get_authentication_mode() == AuthenticationMode.TOKEN)
@@ -67,7 +67,7 @@ def _set(variables: dict[str, str | None]) -> None:
         else:
             os.environ[name] = value
     try:
-        from ray._raylet import AuthenticationTokenLoader, Config
+        from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
     except ImportError:
         return
     Config.initialize("")  # Ray has read the variables when it was imported.

@@ -50,6 +50,8 @@ def inside(folder: Path, name: str, *, error: type[Exception] = UntrustedInputEr
     path = folder / name
     try:
         stays = path.resolve().is_relative_to(folder.resolve())
+        if stays:
+            path.exists()  # Raises if there can be no such file.
     except (OSError, RuntimeError) as problem:  # Links in a circle, or a name that is too long.
         raise error(f"{folder} names the file {name!r}, which cannot be found: {problem}.") from problem
     if not stays:

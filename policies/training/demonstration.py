@@ -90,7 +90,7 @@ def demonstration_from(content: bytes) -> Demonstration:
             for name in arrays
             if name.startswith("video ")
         }
-        vectors = {name: arrays[name] for name in ("states", "actions", "environment_states")}
+        vectors: dict[str, Any] = {name: arrays[name] for name in ("states", "actions", "environment_states")}
         return Demonstration(**vectors, videos=videos, **metadata)
     except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(

@@ -171,14 +171,16 @@ def escape_tex(text: str) -> str:
 
 
 _MARKUP = re.compile(
-    r"[\\`*|<>~$#]|(?<!\w)_|_(?!\w)"  # Underscores within words have no meaning.
+    r"[\\`*|<>#]|(?<!\w)_|_(?!\w)"  # Underscores within words have no meaning.
     r"|\[(?![−+-]?[\d.]+, [−+-]?[\d.]+\](?![(\[:]))"  # A bracket may begin a link or an image, an interval does not.
-    r"|&(?=[#\w])|(?<=\w):(?=//)|(?i:(?<=www)\.)"  # Entities, and addresses that would become links.
 )
+_SPECIAL = re.compile(r"[~$]|&(?=[#\w])|(?<=\w):(?=//)|(?i:(?<=www)\.)")
+"""Strokes, formulas, entities and addresses, which not every dialect lets a backslash escape."""
 
 
 def _markdown(text: str) -> str:
-    return _MARKUP.sub(lambda match: "\\" + match[0], _one_line(text))
+    escaped = _MARKUP.sub(lambda match: "\\" + match[0], _one_line(text))
+    return _SPECIAL.sub(lambda match: f"&#{ord(match[0])};", escaped)
 
 
 def _html(text: str) -> str:

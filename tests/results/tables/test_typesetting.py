@@ -1,12 +1,16 @@
 """Typesetting: every format holds the same cells, and no text is read as markup."""
 
+import csv
+import html
 import re
 
+import pandas as pd
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from simloop.results.tables.grid import Grid
-from simloop.results.tables.typesetting import to_markdown, to_tex, to_text
+from simloop.results.tables.typesetting import to_csv, to_html, to_markdown, to_tex, to_text
 
 GRID = Grid(
     title="Success in %",
@@ -79,3 +83,43 @@ def test_no_cell_breaks_a_markdown_table(cell):
     lines = to_markdown(Grid("t", ("a", "b"), (((cell, "end"),),))).split("\n")
     assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", lines[4])) == 3
     assert lines[5] == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "![a](http://a.example/b.png)", "[a](http://a.example)", "[a][b]", "[a]: http://a.example", "<img src=x>",
+        "http://a.example", "www.a.example", "[1.0, 2.0](http://a.example)", "`a`", "**a**", "~~a~~", "$x$", "&lt;",
+    ],
+)  # fmt: skip
+def test_no_name_is_a_link_an_image_or_emphasis_in_markdown(name):
+    rendered = mkdocs_markdown(
+        to_markdown(Grid(name, ("task", name), (((name, "1.0 [0.5, 2.0]"),),), (name,)))
+    )
+    assert not re.search(r"<(a|img|code|em|del)\b", rendered), rendered
+    assert html.unescape(rendered).count(name) == 4, "and it is shown as it is"
+
+
+def mkdocs_markdown(text):
+    markdown = pytest.importorskip("markdown")
+    return markdown.markdown(text, extensions=["tables"])
+
+
+def test_intervals_stay_readable_in_markdown_source():
+    assert "92.0 [81.2, 96.9]" in to_markdown(GRID)
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+a", "-a", "@a", " =a", "\t=a", "\r=a", "\n=a"])
+def test_no_text_is_a_formula_in_csv(name):
+    text = to_csv(pd.DataFrame({name: [name], "difference": [-1.5]}))
+    for line in csv.reader(text.splitlines()):
+        assert line[0].startswith("'")
+    assert text.splitlines()[1].endswith(",-1.5"), "numbers stay numbers"
+
+
+@pytest.mark.parametrize("typeset", [to_markdown, to_tex, to_html, to_text])
+def test_no_name_controls_a_terminal_or_reorders_text(typeset):
+    name = "\x1b[31mred\x07\x9b\u202e\udc80"
+    text = typeset(Grid(name, ("task", name), (((name, name),),), (name,)))
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\ud800-\udfff]", text)
+    assert "x1b" in text
