@@ -156,6 +156,7 @@ def _play_here(experiment: Experiment, folder: Path, policies: Sequence[BatchedP
                 fingerprint=policy.fingerprint(),
                 compile_s=compile_s,
                 batch_sizes=(1,),
+                settings=policy.settings(),
             )
         for task in tasks:
             env = suite.make(task.name, experiment.protocol.render)

@@ -249,6 +249,7 @@ class _Session:
             compile_s=report.compile_s,
             batch_sizes=report.batch_sizes,
             kernels=kernels,
+            settings=report.settings,
         )
         sizes = (
             f", batch sizes {', '.join(map(str, report.batch_sizes))}"

@@ -187,6 +187,10 @@ class BatchedPolicy(abc.ABC):
         """Implementations of attention and gated products; None if the policy has no such operations."""
         return None
 
+    def settings(self) -> dict[str, str]:
+        """Settings of libraries in this process that change the answers by rounding, by name."""
+        return {}
+
     def fingerprint(self) -> dict[str, str]:
         """Hashes of everything that determines the answers: weights, statistics, tokenizers."""
         return {}

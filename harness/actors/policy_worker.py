@@ -6,8 +6,8 @@ import asyncio
 import dataclasses
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -43,6 +43,8 @@ class WorkerReport:
     """Batch sizes of its calls: that of the experiment, or those chosen by measurement."""
     kernels: Kernels | None = None
     """Implementations of the operations that libraries have kernels for; None if the policy has none of them."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Settings of libraries that change the answers."""
 
 
 class PolicyWorker:
@@ -104,6 +106,7 @@ class PolicyWorker:
             policy.fingerprint(),
             batch_sizes,
             policy.kernels(),
+            policy.settings(),
         )
 
     def _on_progress(self, preparation: CompilationProgress) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -16,14 +18,25 @@ from typing import Any
 import psutil
 
 from simloop.envs import registry
+from simloop.envs.rendering import GL_BACKEND
+from simloop.harness.recording.edited_files import edited_files
 from simloop.harness.recording.run_folder import RunFolderError, write_atomically
+from simloop.results.records.compatibility import PACKAGES as DECIDING_PACKAGES
 from simloop.results.records.compatibility import RunIdentity, refusal
 from simloop.results.records.records import PROVENANCE, load_json
 
 PACKAGES = (
-    "simloop", "mujoco", *(package for suite in map(registry.suite, registry.suites()) for package in suite.packages),
-    "gymnasium", "jax", "jaxlib", "flax", "numpy", "ray", "tokamax",
+    *DECIDING_PACKAGES, "gymnasium", "ray",
+    *(package for suite in map(registry.suite, registry.suites()) for package in suite.packages),
 )  # fmt: skip
+SETTINGS = (
+    "XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE",
+    "JAX_DEFAULT_MATMUL_PRECISION", "JAX_ENABLE_X64", "JAX_NUMPY_DTYPE_PROMOTION", "JAX_DEFAULT_PRNG_IMPL",
+    "JAX_THREEFRY_PARTITIONABLE", "JAX_DISABLE_JIT",
+)  # fmt: skip
+"""Environment variables that change images or actions. Policies report the settings of their own process as well."""
+EXECUTED = ("envs", "harness", "policies", "results")
+"""Folders of the source tree whose files are executed."""
 
 
 class Provenance:
@@ -48,10 +61,11 @@ class Provenance:
         batch_sizes: Sequence[int] = (),
     ):
         self._file = folder / PROVENANCE
+        commit, suite_packages = _commit(), registry.suite(suite).packages
         self._start: dict[str, Any] = {
             "started": _now(),
             "command": sys.argv,
-            "commit": _commit(),
+            "commit": commit,
             "python": platform.python_version(),
             "machine": f"{platform.system()} {platform.machine()}",
             "host": {
@@ -60,7 +74,10 @@ class Provenance:
                 "platform": platform.platform(),
             },
             "packages": {name: _version(name) for name in PACKAGES},
-            "suite_packages": list(registry.suite(suite).packages),
+            "suite_packages": list(suite_packages),
+            "edited": edited_files([*suite_packages, *([] if commit else ["simloop"])]),
+            "settings": {"MUJOCO_GL": str(GL_BACKEND)}
+            | {name: os.environ[name] for name in SETTINGS if name in os.environ},
             "renderer": renderer,
             "buckets": list(batch_sizes),
         }
@@ -100,6 +117,7 @@ class Provenance:
         compile_s: float = 0.0,
         batch_sizes: Sequence[int] = (),
         kernels: Mapping[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         """Record a loaded policy.
 
@@ -109,16 +127,18 @@ class Provenance:
           compile_s: Seconds to compile and warm up.
           batch_sizes: Batch sizes that its calls have.
           kernels: Implementation by operation; None for a policy without kernels.
+          settings: Settings of libraries in the policy's process that change its answers.
 
         Raises:
-          RunFolderError: If weights, statistics, device or kernels differ from those of an earlier start, or weights
-            or statistics from those of another worker.
+          RunFolderError: If weights, statistics, device, kernels or settings differ from those of an earlier start, or
+            weights or statistics from those of another worker.
         """
         policy: dict[str, Any] = {
             "device": device,
             "fingerprint": dict(fingerprint),
             "load_s": round(load_s, 3),
             "buckets": list(batch_sizes),
+            "settings": dict(settings or {}),
         }
         if kernels is not None:
             policy["kernels"] = dict(kernels)
@@ -157,17 +177,26 @@ def _now() -> str:
 
 
 def _commit() -> str | None:
-    """Return the commit of the source tree, with `+changes` if it has been edited; None for an installed package."""
+    """Return the commit of the source tree; None for an installed package.
+
+    Edits of executed files add `+changes` and a hash of them, so that two different edits differ.
+    """
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     try:
-        commit = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changes = subprocess.run(
-            ["git", "-C", str(root), "status", "--porcelain"], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        commit = _git(root, "rev-parse", "HEAD").decode().strip()
+        changes = hashlib.sha256(_git(root, "diff", "HEAD", "--binary", "--", *EXECUTED))
+        added = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", *EXECUTED).split(b"\0")[
+            :-1
+        ]
+        for name in added:
+            changes.update(name + b"\0" + (root / os.fsdecode(name)).read_bytes())
     except (OSError, subprocess.CalledProcessError):
         return None
-    return commit + ("+changes" if changes else "")
+    unchanged = changes.digest() == hashlib.sha256().digest()
+    return commit if unchanged else f"{commit}+changes.{changes.hexdigest()[:12]}"
+
+
+def _git(root: Path, *arguments: str) -> bytes:
+    return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, check=True).stdout

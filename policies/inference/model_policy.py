@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,12 @@ from simloop.policies.tokenizers.fast_actions import PUBLISHED_FAST
 from simloop.policies.tokenizers.sentencepiece_model import PALIGEMMA, SentencePieceModel
 from simloop.policies.transforms.normalization import Normalizer, NormStats, norm_stats_to_json
 from simloop.policies.transforms.preprocessing import absolute_actions
+
+JAX_SETTINGS = (
+    "jax_default_matmul_precision", "jax_enable_x64", "jax_numpy_dtype_promotion", "jax_default_prng_impl",
+    "jax_threefry_partitionable", "jax_disable_jit",
+)  # fmt: skip
+"""Settings of JAX that change answers."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +216,11 @@ class ModelPolicy(BatchedPolicy):
     def kernels(self) -> Kernels:
         """Implementations of attention and gated products."""
         return self.plan.kernels
+
+    def settings(self) -> dict[str, str]:
+        """Flags of XLA and settings of JAX."""
+        flags = {"XLA_FLAGS": " ".join(sorted(os.environ.get("XLA_FLAGS", "").split()))}
+        return flags | {name: str(getattr(jax.config, name, None)) for name in JAX_SETTINGS}
 
     def fingerprint(self) -> dict[str, str]:
         """Hashes of everything that determines the answers up to rounding: weights, statistics, tokenizers, preset.

@@ -9,13 +9,14 @@ from typing import Any, Literal
 
 from simloop.results.records.records import look_up, policy_identity
 
-Kind = Literal["experiment", "plan", "software", "batch size", "weights", "device", "kernels"]
+Kind = Literal["experiment", "plan", "software", "settings", "batch size", "weights", "device", "kernels"]
 """Part of a run that decides its records."""
 
 REASONS: Mapping[Kind, str] = {
     "experiment": "they belong to different experiments",
     "plan": "two versions of simloop derive other tasks or seeds from the same experiment",
     "software": "other software may compute other episodes",
+    "settings": "they change how the same software computes",
     "batch size": "actions depend on the batch size by rounding, and with --throughput on the other queries",
     "weights": "a policy has other weights or statistics",
     "device": "actions computed on another device differ by rounding",
@@ -32,7 +33,10 @@ REFUSED: Mapping[Literal["resume", "merge", "table"], frozenset[Kind]] = {
 }
 """Kinds of differences that each use refuses."""
 
-PACKAGES = ("simloop", "mujoco", "jax", "jaxlib", "flax", "numpy")
+PACKAGES = (
+    "simloop", "mujoco", "numpy", "jax", "jaxlib", "flax", "tokamax",
+    "jax-cuda12-pjrt", "nvidia-cudnn-cu12", "nvidia-cublas-cu12",
+)  # fmt: skip
 """Packages that decide records, beside those that provide the tasks of the suite."""
 LEGACY_SUITE_PACKAGES = ("metaworld",)
 """Packages of the suite for starts recorded before `suite_packages` was."""
@@ -46,7 +50,7 @@ class RunIdentity:
     plan_sha256: str = ""
     starts: Sequence[Mapping[str, Any]] = ()
     policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """`fingerprint`, `device` and `kernels` of each loaded policy."""
+    """`fingerprint`, `device`, `kernels` and `settings` of each loaded policy."""
 
     @classmethod
     def of(cls, config: Mapping[str, Any], provenance: Mapping[str, Any]) -> RunIdentity:
@@ -127,9 +131,22 @@ def _differences_of_starts(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterat
     for key in keys:
         if (x := look_up(a, key)) != (y := look_up(b, key)):
             yield Difference("software", f"{key}: {x} -> {y}")
+    if "edited" in a and "edited" in b:
+        for text in nested_differences(a["edited"], b["edited"], "edited files of "):
+            yield Difference("software", text)
+    yield from _differences_of_settings(a, b)
     x, y = a.get("buckets"), b.get("buckets")
     if x and y and x != y:
         yield Difference("batch size", f"batch sizes: {_listed(x)} -> {_listed(y)}")
+
+
+def _differences_of_settings(
+    a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = ""
+) -> Iterator[Difference]:
+    """Compare settings, which starts and policies of older versions did not record."""
+    if "settings" in a and "settings" in b:
+        for text in nested_differences(a["settings"], b["settings"], prefix):
+            yield Difference("settings", text)
 
 
 def _listed(batch_sizes: Sequence[int]) -> str:
@@ -145,6 +162,7 @@ def _differences_of_policies(name: str, a: Mapping[str, Any], b: Mapping[str, An
     for kind, x, y in compared:
         if x != y:
             yield Difference(kind, f"{kind} of {name}: {x} -> {y}")
+    yield from _differences_of_settings(a, b, f"{name}: ")
 
 
 def _other_than_xla(policy: Mapping[str, Any]) -> dict[str, str]:

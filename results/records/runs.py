@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -175,8 +176,7 @@ def _refuse_incompatible(
 ) -> None:
     """Raise `LedgerError` if runs that may not be mixed hold episodes of one policy."""
     for policy, of_policy in episodes.groupby("policy")["run"]:
-        first, *others = of_policy.unique()
-        for other in others:
+        for first, other in itertools.combinations(of_policy.unique(), 2):
             a, b = (identities[run].only(sources[run].own_name(str(policy))) for run in (first, other))
             if found := refusal(a, b, "table"):
                 raise LedgerError(

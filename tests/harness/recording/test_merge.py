@@ -84,6 +84,9 @@ def test_refuses_folders_that_disagree_about_an_episode(tmp_path):
     [
         ({"packages": {"mujoco": "9.9"}}, r"packages\.mujoco: 3\.3\.0 -> 9\.9"),
         ({"renderer": "another"}, "renderer: none -> another"),
+        ({"settings": {"MUJOCO_GL": "osmesa"}}, r'MUJOCO_GL: ".*" -> "osmesa"'),
+        ({"edited": {"metaworld": {"a.py": "1"}}}, "edited files of metaworld: null -> "),
+        ({"commit": "0" * 40}, "commit: "),
         ({"buckets": [1, 2, 4]}, r"batch sizes: 4 -> 1, 2, 4 \(--throughput\)"),
     ],
 )

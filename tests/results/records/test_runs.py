@@ -12,9 +12,10 @@ from tests.helpers.run_folders import episodes, with_queries, write_run
 PLAN = {"experiment": {"suite": "metaworld", "policies": ["expert"], "episodes": 10}, "tasks": ["reach-v3"]}
 
 
-def software(mujoco="3.3.0", weights=None):
+def software(mujoco="3.3.0", weights=None, policy=None, **start):
     policies = {"expert": {"fingerprint": {"weights": weights}}} if weights else {}
-    return {"starts": [{"packages": {"mujoco": mujoco}}], "policies": policies}
+    policies = {"expert": policy} if policy else policies
+    return {"starts": [{"packages": {"mujoco": mujoco}} | start], "policies": policies}
 
 
 def test_parts_of_one_policy_are_joined_and_what_is_missing_is_counted(tmp_path):
@@ -54,6 +55,30 @@ def test_an_episode_in_two_runs_is_refused_unless_the_runs_are_named(tmp_path):
 )
 def test_one_policy_of_unlike_runs_is_refused(tmp_path, other, message):
     one = write_run(tmp_path / "one", episodes(3), provenance=software(weights=None))
+    two = write_run(tmp_path / "two", episodes(3, task="push-v3"), provenance=other)
+    with pytest.raises(LedgerError, match=message):
+        load_runs([one, two])
+    assert len(load_runs([one, f"other={two}"]).episodes) == 6
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "message"),
+    [
+        (software(policy={"device": "H200"}), software(policy={"device": "H100"}), "device of expert: H200"),
+        (
+            software(policy={"kernels": {"prompt_attention": "xla"}}),
+            software(policy={"kernels": {"prompt_attention": "cudnn"}}),
+            "kernels of expert: {} -> .*cudnn",
+        ),
+        (software(buckets=[4]), software(buckets=[1, 2, 4]), r"batch sizes: 4 -> 1, 2, 4 \(--throughput\)"),
+        (software(settings={}), software(settings={"XLA_FLAGS": "-f"}), 'XLA_FLAGS: null -> "-f"'),
+        (software(edited={}), software(edited={"metaworld": {"a.py": "1"}}), "edited files of metaworld"),
+        (software(commit="ab"), software(commit="ab+changes.12"), r"commit: ab -> ab\+changes"),
+    ],
+    ids=["device", "kernels", "throughput", "settings", "edited files", "commit"],
+)
+def test_a_table_pools_no_policy_over_what_a_merge_refuses(tmp_path, one, other, message):
+    one = write_run(tmp_path / "one", episodes(3), provenance=one)
     two = write_run(tmp_path / "two", episodes(3, task="push-v3"), provenance=other)
     with pytest.raises(LedgerError, match=message):
         load_runs([one, two])
