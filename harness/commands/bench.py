@@ -57,6 +57,20 @@ def driver(*, seconds: Seconds = 20.0) -> int:
     return run(seconds, Terminal())
 
 
+@command.command(name="debug")
+def debug(*, task: str = "pick-place-v3", policy: str = "pi0-tiny") -> int:
+    """Measure the CPU time until the first answer of a policy, at the prompt of simloop debug and in a run.
+
+    Args:
+      task: Task of Meta-World.
+      policy: Policy, as in simloop run.
+    """
+    from simloop.harness.bench.first_query import first_query_cost
+
+    print(first_query_cost(task, policy))
+    return 0
+
+
 @command.command(name="policy")
 def policy(
     preset: Annotated[Positional[str], arg(metavar="PRESET")], config: Annotated[BenchConfig, arg(name="")]

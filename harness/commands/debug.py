@@ -46,7 +46,8 @@ def command(
       script: Commands, one a line. The first error ends the command.
     """
     from simloop.harness.debugging.console import Console, echoed, typed_lines
-    from simloop.harness.debugging.session import Session, SessionError
+    from simloop.harness.debugging.events import SessionError
+    from simloop.harness.debugging.session import Session
 
     if (source is None) == (task is None):
         raise SessionError("Name either a task, or a recorded episode with --from RUN EPISODE.")

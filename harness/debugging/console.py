@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from simloop.harness.debugging.session import Session, SessionError
+from simloop.harness.debugging.events import SessionError
+from simloop.harness.debugging.session import Session
 from simloop.harness.planning.changes import Changes, Move
 from simloop.harness.planning.perturbation import Perturbation
 from simloop.policies.files.cache_folder import simloop_home

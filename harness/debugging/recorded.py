@@ -9,7 +9,8 @@ from pathlib import Path
 
 from simloop.envs.registry import resolve_tasks
 from simloop.harness.adapters.registry import checked_adapter
-from simloop.harness.debugging.session import LazyPolicy, Session
+from simloop.harness.debugging.lazy_policy import LazyPolicy
+from simloop.harness.debugging.session import Session
 from simloop.harness.errors import SimloopError
 from simloop.harness.planning.experiment import Experiment, experiment_from_json
 from simloop.harness.planning.plan import EpisodeSpec

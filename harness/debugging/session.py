@@ -8,10 +8,9 @@ from __future__ import annotations
 import base64
 import dataclasses
 import html
-from collections.abc import Callable, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float32
@@ -19,28 +18,21 @@ from jaxtyping import Float32
 from simloop.envs import registry
 from simloop.harness.adapters.base import Adapter
 from simloop.harness.adapters.registry import checked_adapter
+from simloop.harness.debugging.events import Event, SessionError, condition
+from simloop.harness.debugging.lazy_policy import LazyPolicy
 from simloop.harness.debugging.picture import Picture
-from simloop.harness.errors import SimloopError
 from simloop.harness.planning.changes import Changes, Move
 from simloop.harness.planning.plan import EpisodeSpec, make_plan
-from simloop.harness.planning.policy_names import parse
 from simloop.harness.planning.protocol import DEFAULT, Protocol, named_protocol
 from simloop.harness.rollout.latency import Reply
-from simloop.harness.rollout.loop import Episode, Moments, ask_here
+from simloop.harness.rollout.loop import Episode, Moments
 from simloop.harness.rollout.loop_state import EpisodeState
 from simloop.harness.rollout.observers import Observer, StepRecord
 from simloop.harness.rollout.result import RolloutResult
-from simloop.policies.interface import BatchedPolicy, Chunk, Policy, PolicySpec, Query, batched
+from simloop.policies.interface import BatchedPolicy, Chunk, Policy, Query
 
 if TYPE_CHECKING:
     from simloop.envs.interface import Env
-
-Event = str | int | Callable[["Session"], bool]
-"""When to pause: see `Session.run_until`."""
-
-
-class SessionError(SimloopError):
-    """Raised for a request that the session cannot fulfil now."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,31 +52,6 @@ class _History(Observer):
 
     def on_step(self, record: StepRecord) -> None:
         self.steps.append(Step(record.executed, record.reward, self.env.state()))
-
-
-class LazyPolicy:
-    """A policy that is loaded and compiled at its first query."""
-
-    def __init__(self, policy: str | Policy | BatchedPolicy, batch_size: int = 1):
-        self._given, self._batch_size = policy, batch_size
-
-    @cached_property
-    def spec(self) -> PolicySpec:
-        """Interface of the policy, known before its weights are read."""
-        return parse(self._given).spec() if isinstance(self._given, str) else self._given.spec
-
-    @cached_property
-    def _loaded(self) -> BatchedPolicy:
-        if not isinstance(self._given, str):
-            return batched(self._given)
-        named = parse(self._given)
-        named.require_weights()
-        return named.load()
-
-    def ask(self, query: Query) -> Reply:
-        """Answer a query, in a batch of the size with which a run would answer it."""
-        in_worker = self.spec.runs_in == "worker"
-        return ask_here(self._loaded, query, batch_size=self._batch_size if in_worker else 1)
 
 
 class Session:
@@ -213,7 +180,7 @@ class Session:
             session, or a Python expression of `step`, `query`, `reward`, `state` and `privileged`, such as
             `state[2] < 0.1`.
         """
-        happened = _condition(event)
+        happened = condition(event)
         self.step()
         while self.result is None and not happened(self):
             self.step()
@@ -257,7 +224,7 @@ class Session:
     ) -> Session:
         """Open another session at the present moment, with something changed; this one stays where it is."""
         changes = changes or Changes()
-        asked = self.policy if policy is None else LazyPolicy(policy, self.policy._batch_size)
+        asked = self.policy if policy is None else LazyPolicy(policy, self.policy.batch_size)
         adapter = self.adapter if policy is None else checked_adapter(asked.spec, [self.env.spec])
         spec = dataclasses.replace(self.spec, policy=asked.spec.name, key=changes.key(self.spec.key))
         other = Session.of(spec, changes.protocol(self.protocol), asked, adapter)
@@ -395,38 +362,3 @@ class Session:
             raise SessionError(
                 f"{self._title} has ended ({self.result.ended_by}). Reset or restore it first."
             )
-
-
-def _condition(event: Event) -> Callable[[Session], bool]:
-    """Turn the event of `Session.run_until` into a function of the session."""
-    if callable(event):
-        return event
-    if event == "query":
-        return lambda session: session.wants_query
-    if event == "end":
-        return lambda session: False
-    if isinstance(event, int) or event.isdecimal():
-        return lambda session: session.steps >= int(event)
-    try:
-        expression = compile(event, "event", "eval")
-    except SyntaxError as error:
-        raise SessionError(
-            f"Wanted query, end, a number of steps or an expression such as `state[2] < 0.1`; got {event!r}."
-        ) from error
-    return lambda session: bool(_evaluated(expression, session))
-
-
-def _evaluated(expression: Any, session: Session) -> Any:
-    names = {
-        "step": session.steps,
-        "query": session.queries,
-        "reward": session.reward,
-        "state": session.state,
-        "privileged": session.env.privileged(),
-    }
-    try:
-        return eval(expression, {"np": np}, names)
-    except Exception as error:
-        raise SessionError(
-            f"The event cannot be evaluated ({type(error).__name__}: {error}). It may use {', '.join(names)}, np."
-        ) from error

@@ -5,7 +5,8 @@ import pytest
 
 from simloop.envs.interface import RenderSettings
 from simloop.harness.debugging.console import Console
-from simloop.harness.debugging.session import Session, SessionError
+from simloop.harness.debugging.events import SessionError
+from simloop.harness.debugging.session import Session
 from simloop.harness.errors import SimloopError
 from simloop.harness.planning.changes import ChangeError, Changes, Move
 from simloop.harness.planning.protocol import Protocol
