@@ -8,6 +8,7 @@ import sys
 from importlib import metadata
 from typing import Any
 
+from simloop.harness.interrupts import sigterm_as_interrupt
 from simloop.untrusted import printable
 
 COMMANDS = {
@@ -43,7 +44,8 @@ def main() -> None:
         commands.add_parser(name, help=summary, add_help=False)
     name, arguments = parser.parse_args(sys.argv[1:2]).command, sys.argv[2:]
     try:
-        sys.exit(_call(name, arguments))
+        with sigterm_as_interrupt():
+            sys.exit(_call(name, arguments))
     except KeyboardInterrupt:
         from simloop.harness.commands.options import INTERRUPTED
 

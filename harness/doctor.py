@@ -97,12 +97,12 @@ def _gl() -> str:
 
 
 def _ray() -> str:
-    import logging
-
     import ray
 
+    from simloop.harness.engine.ray_cluster import start_ray
+
     began = time.perf_counter()
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    start_ray(num_cpus=1)
     try:
         answer = ray.get(ray.remote(lambda: 6 * 7).remote(), timeout=120)
     finally:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +20,7 @@ from simloop.harness.adapters.registry import checked_adapter
 from simloop.harness.engine.engine import Engine, EngineCallbacks
 from simloop.harness.engine.episode_queue import Attempt
 from simloop.harness.engine.resources import Resources
+from simloop.harness.interrupts import sigterm_as_interrupt
 from simloop.harness.planning.early_stop import EarlyStop
 from simloop.harness.planning.experiment import Experiment, ExperimentError
 from simloop.harness.planning.plan import EpisodeSpec, Plan
@@ -173,12 +172,7 @@ class _Session:
         self._status.report()
         state: State = "failed"
         try:
-            with (
-                sigterm_as_interrupt(),
-                self._progress,
-                self._engine() as engine,
-                sigterm_as_interrupt(),  # Again, because Ray installs a handler of its own.
-            ):
+            with sigterm_as_interrupt(), self._progress, self._engine() as engine:
                 self._play(engine)
             state = "complete"
         except KeyboardInterrupt:
@@ -334,22 +328,3 @@ def _renderer(policies: dict[str, PolicySpec], video: VideoSettings | None) -> s
 def _label(attempt: Attempt) -> str:
     spec = attempt.spec
     return f"{spec.policy} on {spec.suite}/{spec.task}, episode {spec.episode}"
-
-
-@contextlib.contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """Raise `KeyboardInterrupt` on SIGTERM, which clusters send before they kill; further ones are ignored."""
-
-    def interrupt(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # Not in the main thread, which alone may set handlers.
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -36,13 +36,13 @@ from simloop.harness.demonstrations.expert import (
 from simloop.harness.engine.engine import Engine
 from simloop.harness.engine.resources import Resources
 from simloop.harness.errors import SimloopError
+from simloop.harness.interrupts import sigterm_as_interrupt
 from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.planning.policy_names import parse
 from simloop.harness.planning.protocol import Protocol, named_protocol
 from simloop.harness.planning.seeding import demonstration_key, demonstration_seed
 from simloop.harness.recording.run_folder import write_atomically
 from simloop.harness.recording.run_progress import PLAIN_EVERY_S
-from simloop.harness.run import sigterm_as_interrupt
 from simloop.policies.files.video import CRF
 from simloop.policies.interface import BatchedPolicy, PolicySpec, batched
 from simloop.policies.scripted import scripted_policy
@@ -210,10 +210,7 @@ def collect(
         goal = len(tasks) * collection.episodes
         last_line = time.monotonic()
         shown = bar.add_task("demonstrations", total=goal, completed=parts.useful())
-        with (
-            Engine(collection.protocol(), {EXPERT: policy}, 1, resources, None, factories=sources) as engine,
-            sigterm_as_interrupt(),  # Again, because Ray installs a handler of its own.
-        ):
+        with Engine(collection.protocol(), {EXPERT: policy}, 1, resources, None, factories=sources) as engine:
             while todo := _next_round(collection, tasks, parts):
                 for attempt, result in engine.results(todo):
                     parts.add(attempt.spec, result)

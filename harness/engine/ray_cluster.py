@@ -11,27 +11,39 @@ import platform
 import shutil
 import socket
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
+from ray._private import ray_constants
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from simloop.harness.engine.private_ray import demands_token, private_settings, public_settings
+from simloop.harness.engine.processes import KILL_TIMEOUT_S, first_line
 from simloop.harness.engine.resources import EngineError, Resources
 from simloop.harness.machine import usable_cores
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """Results pass through one at a time; Ray's default reserves 30 % of the memory."""
-START_ATTEMPTS = 4
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 SUB_PACKAGES = ("harness", "policies", "envs", "results")
 CHECKED_PACKAGES = ("mujoco", "numpy", "jax", "ray")
 """Packages whose versions must be the driver's on every node, or records would differ."""
-NO_STATISTICS = {"RAY_enable_metrics_collection": "0", "RAY_event_stats": "0"}
-"""Settings of an own instance. Nothing reads its statistics, which are a tenth of its cost when idle."""
+START_WAIT = "RAY_raylet_start_wait_time_s"
+OWN_INSTANCE = {"RAY_enable_metrics_collection": "0", "RAY_event_stats": "0", START_WAIT: "300"}
+"""Settings of an own instance: nothing reads its statistics, which are a tenth of its cost when idle, and half a minute
+is too short for a start on a busy machine."""
+INTERRUPTED_S = 10.0
+"""Seconds that an interrupted start has to finish: Ray's native code may abort a program whose instance is killed while
+it connects."""
+MARGIN_S = 60.0
+"""Seconds for the parts of a start that do not follow `START_WAIT`."""
 CONNECT_TIMEOUT_S = 10.0
 NODE_TIMEOUT_S = 300.0
 """Seconds for a node to unpack the code and answer for the first time."""
@@ -62,7 +74,7 @@ class RayConnection:
         try:
             _try_to_connect(address)
             with _package_to_ship() as package:
-                ray.init(address=address, runtime_env={"py_modules": [package]}, **QUIET)
+                _init(address=address, runtime_env={"py_modules": [package]})
         except OSError as error:
             raise EngineError(
                 f"There is no Ray cluster at {address!r}: {error}. Start one with `ray start --head`, or omit "
@@ -107,7 +119,7 @@ class RayConnection:
 def start_ray(**options: Any) -> None:
     """Start a private Ray instance on this machine, even if a cluster of another run is running here.
 
-    Repeats the start, as Ray's limit of half a minute is too short on a busy machine.
+    Waits as long as a busy machine needs; a start that fails or is interrupted leaves no process behind.
 
     Args:
       options: Further arguments of `ray.init`.
@@ -116,22 +128,58 @@ def start_ray(**options: Any) -> None:
       EngineError: If Ray does not start.
     """
     _set_environment()
-    for name, value in NO_STATISTICS.items():
+    for name, value in OWN_INSTANCE.items():
         os.environ.setdefault(name, value)
     own = {"address": "local", "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
-    for attempt in range(START_ATTEMPTS):
+    wait_s = float(os.environ[START_WAIT])
+    before = set(psutil.Process().children(recursive=True))
+    try:
+        with private_settings() as private:
+            _init(timeout_s=wait_s + MARGIN_S, **{**own, **private, **options})
+    except BaseException as error:
+        ray.shutdown()
+        _kill_children(before)
+        if not isinstance(error, Exception):
+            raise
+        raise EngineError(
+            f"Ray did not start on this machine: {first_line(error)} If the machine is overloaded, set {START_WAIT} to "
+            f"more than {wait_s:g} (seconds). Ray's log files are in /tmp/ray/session_latest/logs."
+        ) from error
+
+
+def _init(timeout_s: float | None = None, **options: Any) -> None:
+    """Call `ray.init` in a thread, where it leaves the handler of SIGTERM alone and can be abandoned."""
+    # Ray's native handler would print a trace on SIGTERM and abort this process three seconds later.
+    ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = True
+    started: Future[None] = Future()
+
+    def start() -> None:
         try:
-            with private_settings() as private:
-                ray.init(**{**own, **private, **QUIET, **options})
+            ray.init(**{**QUIET, **options})
+        except BaseException as error:
+            started.set_exception(error)
             return
-        except Exception as error:
-            ray.shutdown()
-            if "timed out during startup" not in str(error):
-                raise
-            if attempt == START_ATTEMPTS - 1:
-                raise EngineError(
-                    f"Ray does not start on this machine, which may be overloaded: {error}"
-                ) from error
+        started.set_result(None)
+        while ray.is_initialized():  # Linux ends Ray's processes together with the thread that started them.
+            time.sleep(1.0)
+
+    threading.Thread(target=start, name="ray", daemon=True).start()
+    try:
+        started.result(timeout_s)
+    except TimeoutError as error:
+        raise EngineError(f"it took longer than {timeout_s:g} s.") from error
+    except KeyboardInterrupt:
+        wait([started], INTERRUPTED_S)
+        raise
+
+
+def _kill_children(spared: set[psutil.Process]) -> None:
+    """Kill all processes below this one, except for those that are spared."""
+    while children := set(psutil.Process().children(recursive=True)) - spared:
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        psutil.wait_procs(children, timeout=KILL_TIMEOUT_S)
 
 
 def _try_to_connect(address: str) -> None:

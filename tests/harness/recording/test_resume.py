@@ -1,5 +1,6 @@
 """A run that is killed or interrupted loses no episode and, resumed, gives the records of an uninterrupted one."""
 
+import contextlib
 import json
 import os
 import random
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from simloop.harness.recording.run_status import read_status
@@ -21,14 +23,17 @@ from tests.helpers.point_suite import make_point_env
 COMPARED = ["outcome", "ended_by", "steps", "queries", "seed", "actions_sha256", "final_state_sha256"]
 
 
-def start(folder, *arguments, **options):
+MAIN = "from simloop.harness.cli import main; main()"
+# A shell that starts tests in the background has them ignore Ctrl-C.
+INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); " + MAIN
+
+
+def start(folder, *arguments, command=INTERRUPTIBLE, environment=None, **options):
     return subprocess.Popen(
         [
             sys.executable,
             "-c",
-            # A shell that starts tests in the background has them ignore Ctrl-C.
-            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-            "from simloop.harness.cli import main; main()",
+            command,
             "run",
             *arguments,
             "--out",
@@ -37,7 +42,7 @@ def start(folder, *arguments, **options):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "COLUMNS": "200"},
+        env={**os.environ, "COLUMNS": "200", **(environment or {})},
         **options,
     )
 
@@ -94,11 +99,13 @@ def test_killed_then_interrupted_then_finished_equals_uninterrupted(tmp_path):
     assert len(content(broken)) == 80
 
 
-@pytest.mark.parametrize("whole_group", [False, True])
+LONG = ["expert", "--tasks", "reach", "--episodes", "400", "--no-video", "--env-actors", "1"]
+
+
+@pytest.mark.parametrize("whole_group", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_ends_cleanly_on_sigterm(tmp_path, whole_group):
     """A cluster sends SIGTERM before it kills: to the command, or to all processes of its group."""
-    arguments = ["expert", "--tasks", "reach", "--episodes", "400", "--no-video", "--env-actors", "1"]
-    process = start(tmp_path, *arguments, start_new_session=True)
+    process = start(tmp_path, *LONG, start_new_session=True)
     wait_for(lambda: lines(tmp_path) >= 2 or process.poll() is not None)
     (os.killpg if whole_group else os.kill)(process.pid, signal.SIGTERM)
     printed, _ = process.communicate(timeout=120)
@@ -108,6 +115,54 @@ def test_ends_cleanly_on_sigterm(tmp_path, whole_group):
     provenance = json.loads((tmp_path / "provenance.json").read_text())
     assert provenance["starts"][-1]["outcome"] == "interrupted"
     assert (tmp_path / "success.md").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("delay_s", [0.0, 1.0, 3.0, 6.0])
+@pytest.mark.parametrize("whole_group", [False, True])
+def test_ends_cleanly_on_sigterm_while_ray_starts_in_the_background(tmp_path, delay_s, whole_group):
+    """A shell starts `simloop run &` with Ctrl-C ignored."""
+    command = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); " + MAIN
+    process = start(tmp_path, *LONG, command=command, start_new_session=True)
+    ray = wait_for_child(process, "raylet")
+    time.sleep(delay_s)
+    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGTERM)
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, printed
+    assert "Interrupted" in printed
+    assert "SIGTERM received" not in printed
+    assert read_status(tmp_path).state == "interrupted"
+    wait_for(lambda: not ray.is_running())
+    assert not ray.is_running()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_start_of_ray_that_takes_too_long_ends_in_a_sentence_and_leaves_no_process(tmp_path):
+    environment = {"RAY_raylet_start_wait_time_s": "4"}
+    process = start(tmp_path, *LONG, environment=environment)
+    ray = wait_for_child(process, "raylet")
+    children = psutil.Process(process.pid).children(recursive=True)
+    ray.suspend()
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 2, printed
+    assert printed.splitlines()[-1].startswith("simloop: Ray did not start on this machine: ")
+    assert "Traceback" not in printed
+    assert not [child for child in children if child.is_running()]
+
+
+def wait_for_child(process, name: str) -> psutil.Process:
+    """Return the process of this name below another, as soon as there is one."""
+    found: list[psutil.Process] = []
+
+    def search() -> bool:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.extend(c for c in psutil.Process(process.pid).children(recursive=True) if c.name() == name)
+        return bool(found) or process.poll() is not None
+
+    wait_for(search)
+    return found[0]
 
 
 @pytest.mark.slow
