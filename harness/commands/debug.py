@@ -20,7 +20,9 @@ def command(
     protocol: Annotated[str, arg("NAME")] = "default-v1",
     seed: Annotated[int, arg("S")] = 0,
     episode: Annotated[int, arg("N")] = 0,
-    source: Annotated[tuple[str, str] | None, tyro_arg(name="from", metavar="RUN EPISODE")] = None,
+    source: Annotated[
+        tuple[str, str] | None, tyro_arg(name="from", metavar="RUN EPISODE", help_behavior_hint="")
+    ] = None,
     at: Annotated[int, arg("QUERY")] = 0,
     script: Annotated[Path | None, arg("FILE", "the terminal, or a pipe")] = None,
 ) -> int:
