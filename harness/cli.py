@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import sys
 from importlib import metadata
@@ -10,6 +11,8 @@ from typing import Any
 
 from simloop.harness.interrupts import sigterm_as_interrupt
 from simloop.untrusted import printable
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 COMMANDS = {
     "run": "Play episodes and write records, videos and tables into a run folder.",
@@ -32,7 +35,7 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Run a command; an exception marked `user_facing` is printed as one sentence without a traceback."""
+    """Run a command; an exception marked `user_facing` or a full disk is said in a sentence, without a traceback."""
     parser = argparse.ArgumentParser(
         prog="simloop",
         description="Evaluate robot policies closed-loop in simulation.",
@@ -51,11 +54,13 @@ def main() -> None:
 
         sys.exit(INTERRUPTED)
     except Exception as error:
-        if not getattr(error, "user_facing", False):
+        full = isinstance(error, OSError) and error.errno in DISK_FULL
+        if not full and not getattr(error, "user_facing", False):
             raise
         from simloop.harness.commands.options import MISUSED
 
-        print(f"simloop: {printable(str(error))}", file=sys.stderr)
+        remedy = ". Make room and repeat the command; what was finished is kept." if full else ""
+        print(f"simloop: {printable(str(error))}{remedy}", file=sys.stderr)
         sys.exit(MISUSED)
 
 

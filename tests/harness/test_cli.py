@@ -1,5 +1,6 @@
 """The command line: what a person mistypes is answered in a sentence, before anything is started."""
 
+import errno
 import json
 import os
 import subprocess
@@ -286,3 +287,15 @@ def test_a_suite_that_is_not_installed_is_answered_with_the_command_that_install
     assert status == MISUSED
     assert "libero-of-another-world cannot be found. Install it with: scripts/setup libero" in printed
     assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_said_in_one_sentence(simloop, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "merged"))
+
+    monkeypatch.setattr("simloop.harness.recording.merge.merge", full)
+    status, printed = simloop("merge", tmp_path, "--out", tmp_path / "merged")
+    assert status == MISUSED
+    assert printed.count("\n") == 1
+    assert "No space left on device" in printed
+    assert "Make room and repeat the command" in printed
