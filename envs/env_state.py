@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+import safetensors.numpy
 from jaxtyping import Float64
 
-from simloop.untrusted import arrays_from_npz, parse_json
+from simloop.untrusted import parse_json
 
 Value: TypeAlias = "np.ndarray | np.generic | bool | int | float | list[float] | None"
 
@@ -68,18 +68,17 @@ class EnvState:
             )
 
     def to_bytes(self) -> bytes:
-        """Serialize as an uncompressed NumPy archive without pickles. Equal states give equal bytes."""
-        header = {"suite": self.suite, "task": self.task, "version": self.version, "steps": self.steps}
+        """Serialize in the format of safetensors. Equal states give equal bytes."""
         arrays, plain = {"physics": self.physics}, {}
-        for name, value in sorted(self.values.items()):
+        for name, value in self.values.items():
             if isinstance(value, np.ndarray | np.generic):
                 arrays[f"array/{name}"] = np.asarray(value)
             else:
                 plain[name] = value
-        text = json.dumps({**header, "values": plain}, sort_keys=True).encode()
-        buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, header=np.frombuffer(text, np.uint8), **arrays)
-        return buffer.getvalue()
+        header = {"suite": self.suite, "task": self.task, "version": self.version, "steps": self.steps}
+        text = json.dumps({**header, "values": plain}, sort_keys=True)
+        content: bytes = safetensors.numpy.save(arrays, {"header": text})
+        return content
 
     @staticmethod
     def from_bytes(content: bytes) -> EnvState:
@@ -89,23 +88,29 @@ class EnvState:
           StateError: If the bytes are damaged or something else.
         """
         try:
-            arrays = arrays_from_npz(content)
-            header = parse_json(arrays["header"].tobytes(), "header")
-            values, physics = dict(header.pop("values")), arrays["physics"]
+            arrays = safetensors.numpy.load(content)
+            header = parse_json(_metadata(content)["header"], "header")
+            values, physics = dict(header.pop("values")), arrays.pop("physics")
             for name, array in arrays.items():
-                if name.startswith("array/"):
-                    values[name.removeprefix("array/")] = array[()]  # Arrays without axes are scalars.
+                values[name.removeprefix("array/")] = array[()]  # Arrays without axes are scalars.
             texts = (header["suite"], header["task"], header["version"])
             if not all(isinstance(text, str) for text in texts) or type(header["steps"]) is not int:
                 raise ValueError(f"header of other types: {header}")
             if physics.dtype != np.float64 or physics.ndim != 1 or not all(map(_is_number, values.values())):
                 raise ValueError("states of other types")
             return EnvState(**header, physics=physics, values=values)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (safetensors.SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StateError(
                 f"Expected the bytes of EnvState.to_bytes; got {len(content)} bytes that cannot be read "
                 f"({type(error).__name__}: {error}). Save the state again."
             ) from error
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """The metadata of a safetensors file, which `safetensors.numpy.load` has checked and leaves out."""
+    length = int.from_bytes(content[:8], "little")
+    metadata: dict[str, str] = parse_json(content[8 : 8 + length], "metadata")["__metadata__"]
+    return metadata
 
 
 def attributes(owner: object) -> dict[str, Value]:

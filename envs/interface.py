@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
@@ -86,6 +86,37 @@ class StepResult:
     reward: float
     success: bool
     """Whether the suite counts the task as solved at this step."""
+
+
+class Pose(NamedTuple):
+    """Position and orientation of a body in the world frame."""
+
+    position_m: Float64[np.ndarray, "3"]
+    quaternion: Float64[np.ndarray, "4"]
+    """Scalar part first."""
+
+
+class Contact(NamedTuple):
+    """A body of a gripper that touches something else."""
+
+    gripper: str
+    other: str
+    force_n: float
+    """Normal force in newtons, summed over the contact points of the pair."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a scene contains at a moment."""
+
+    time_s: float
+    """Simulated time in seconds."""
+    poses: Mapping[str, Pose]
+    """Poses of the things of interest, by name."""
+    contacts: tuple[Contact, ...]
+    """Contacts of the grippers with anything but themselves."""
+    held: tuple[str, ...]
+    """Names of the movable things that press against both fingers of a gripper."""
 
 
 class Env(abc.ABC):
@@ -161,6 +192,10 @@ class Env(abc.ABC):
           UnknownThingError: If the thing is not among `movable`.
         """
         raise UnknownThingError(self.spec, thing, self.movable())
+
+    def scene(self) -> Scene | None:
+        """Things, contacts and grasps of the current state, for records; None where the suite does not tell."""
+        return None
 
     @abc.abstractmethod
     def close(self) -> None:

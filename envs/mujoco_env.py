@@ -8,6 +8,7 @@ Axis letters: h image height, w image width, s state size, a action size, p priv
 from __future__ import annotations
 
 import abc
+import functools
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -20,6 +21,7 @@ from simloop.envs.env_state import EnvState, Value
 from simloop.envs.interface import (
     Env,
     RenderSettings,
+    Scene,
     SimulationError,
     StepResult,
     TaskSpec,
@@ -28,6 +30,7 @@ from simloop.envs.interface import (
     check_camera,
 )
 from simloop.envs.rendering import Renderer
+from simloop.envs.scene import SceneReader
 
 # MuJoCo replaces a state that it cannot integrate with the initial one and continues; only these warnings show it.
 UNSTABLE = (
@@ -56,6 +59,7 @@ class MujocoEnv(Env):
         self.spec = spec
         self._render_settings = render
         self._renderer: Renderer | None = None
+        self._scenes: SceneReader | None = None
         self._steps = 0
         self._ready = False
         self._closed = False
@@ -94,6 +98,14 @@ class MujocoEnv(Env):
 
     def _render(self, renderer: Renderer, camera: str) -> UInt8[np.ndarray, "h w 3"]:
         return renderer.render(self._physics[1], camera)
+
+    @abc.abstractmethod
+    def _scene_reader(self) -> SceneReader:
+        """Make the reader of `scene` for the compiled model."""
+
+    def _points(self) -> dict[str, np.ndarray]:
+        """Positions of things of interest that are no bodies, such as goals, in metres in the world frame."""
+        return {}
 
     @abc.abstractmethod
     def _free(self) -> None:
@@ -137,6 +149,12 @@ class MujocoEnv(Env):
             self._renderer = self._new_renderer(self._physics[0], self._render_settings)
         return self._render(self._renderer, camera)
 
+    def scene(self) -> Scene:
+        self._require_reset("scene")
+        if self._scenes is None:
+            self._scenes = self._scene_reader()
+        return self._scenes.read(self._physics[1], self._points())
+
     def snapshot(self) -> Float64[np.ndarray, "_"]:
         """MuJoCo's integration state. Poses of bodies without joints follow from the seed and are not part of it."""
         self._require_reset("snapshot")
@@ -149,13 +167,12 @@ class MujocoEnv(Env):
         physics, (model, data) = self.snapshot(), self._physics
         values = {f"model.{name}": getattr(model, name).copy() for name in self._changed_in_model}
         values |= {f"data.{name}": getattr(data, name).copy() for name in POSITIONS}
-        version = registry.suite(self.spec.suite).source
         values |= {f"suite.{name}": value for name, value in self._save().items()}
-        return EnvState(self.spec.suite, self.spec.name, version, self._steps, physics, values)
+        return EnvState(self.spec.suite, self.spec.name, self._version, self._steps, physics, values)
 
     def restore(self, state: EnvState) -> None:
         self._require_open()
-        state.require(self.spec.suite, self.spec.name, registry.suite(self.spec.suite).source)
+        state.require(self.spec.suite, self.spec.name, self._version)
         if not self._ready:
             self.reset(0)
         self._restore({name[6:]: value for name, value in state.values.items() if name.startswith("suite.")})
@@ -169,6 +186,11 @@ class MujocoEnv(Env):
         for name in POSITIONS:
             getattr(data, name)[:] = state.values[f"data.{name}"]
         self._steps = state.steps
+
+    @functools.cached_property
+    def _version(self) -> str:
+        """Packages of the suite; finding their versions takes longer than a control step."""
+        return registry.suite(self.spec.suite).source
 
     def _set_integration_state(self, state: Float64[np.ndarray, "_"]) -> None:
         # MuJoCo takes no read-only arrays, as which they arrive from other processes.

@@ -20,6 +20,8 @@ COMMANDS = {
     "status": "Show the progress of a run.",
     "merge": "Join run folders of several machines into one.",
     "compare": "State which policies differ, which are equivalent, and what is inconclusive.",
+    "play": "Play one episode of a run again, in one process.",
+    "replay": "Prove that recorded episodes can be repeated to the last bit.",
     "debug": "Step through an episode at a prompt, in one process.",
     "fork": "Continue a recorded episode from its queries, with something changed.",
     "report": "Write an HTML page with verdicts, tables, figures, videos and methods.",

@@ -21,6 +21,7 @@ from jaxtyping import Float32, Float64
 from simloop.envs.env_state import Value, set_attributes
 from simloop.envs.interface import RenderSettings, StepResult, TaskSpec
 from simloop.envs.mujoco_env import MujocoEnv
+from simloop.envs.scene import Gripper, SceneReader, movable, subtree
 
 SOLVED_REWARD = 4  # The last of gym-aloha's stages: the cube handed over, the peg in the socket.
 ARM_POSITIONS = len(START_ARM_POSE)  # Joint positions of both arms, before those of the objects.
@@ -105,6 +106,17 @@ class AlohaEnv(MujocoEnv):
 
     def _restore(self, values: Mapping[str, Value]) -> None:
         set_attributes(self._sim, values)
+
+    def _scene_reader(self) -> SceneReader:
+        model, arms = self._physics[0], ("vx300s_left", "vx300s_right")
+        grippers = []
+        for arm in arms:
+            hand, left, right = (
+                subtree(model, model.body(f"{arm}/{part}_link").id)
+                for part in ("gripper", "left_finger", "right_finger")
+            )
+            grippers.append(Gripper(hand, (left, right)))
+        return SceneReader(model, movable(model, arms), grippers)
 
     def _free(self) -> None:
         self._sim.close()

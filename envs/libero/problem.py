@@ -21,6 +21,7 @@ from jaxtyping import Float64
 from simloop.envs.env_state import Value
 from simloop.envs.libero.package import PROBLEMS, Observable, load_controller_config, problem_info, sensor
 from simloop.envs.mujoco_env import POSITIONS
+from simloop.envs.scene import Gripper, subtree
 
 # What LIBERO changes in a compiled model: poses of fixtures, and the visibility of sites.
 CHANGED_IN_MODEL = ("body_pos", "body_quat", "site_rgba")
@@ -101,6 +102,24 @@ class Problem:
         fingers = data.qpos[robot._ref_gripper_joint_pos_indexes]
         objects = [part for i in (0, -1) for part in self._pose(self.obj_of_interest[i])]
         return np.concatenate([data.site_xpos[robot.eef_site_id], [np.ptp(fingers)], *objects])
+
+    def things(self) -> dict[str, int]:
+        """Bodies of the objects of interest, by name."""
+        return {name: self.obj_body_id[name] for name in self.obj_of_interest if name in self.obj_body_id}
+
+    def regions(self) -> dict[str, np.ndarray]:
+        """Positions of the regions of interest, such as a place on the table or the inside of a drawer."""
+        regions = [name for name in self.obj_of_interest if name not in self.obj_body_id]
+        return {name: self._pose(name)[0].copy() for name in regions}
+
+    def hand(self) -> Gripper:
+        """The gripper by body ids."""
+        model, gripper = self.mujoco_model, self.robots[0].gripper
+        left, right = (
+            frozenset(int(model.geom_bodyid[model.geom(geom).id]) for geom in gripper.important_geoms[side])
+            for side in ("left_finger", "right_finger")
+        )
+        return Gripper(subtree(model, self._hand_body), (left, right))
 
     @contextlib.contextmanager
     def as_observed(self) -> Iterator[mujoco.MjData]:

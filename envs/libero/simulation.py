@@ -21,6 +21,7 @@ from simloop.envs.libero.problem import CHANGED_IN_MODEL, make_problem
 from simloop.envs.libero.tasks import GROUP_OF_TASK
 from simloop.envs.mujoco_env import MujocoEnv
 from simloop.envs.rendering import Renderer
+from simloop.envs.scene import SceneReader
 
 # Recorded initial states exclude fixtures such as stoves and cabinets: LIBERO draws their poses from NumPy's global
 # generator, which published evaluations seed with this number.
@@ -85,6 +86,12 @@ class LiberoEnv(MujocoEnv):
 
     def _restore(self, values: Mapping[str, Value]) -> None:
         self._sim.restore(values)
+
+    def _scene_reader(self) -> SceneReader:
+        return SceneReader(self._sim.mujoco_model, self._sim.things(), [self._sim.hand()])
+
+    def _points(self) -> dict[str, np.ndarray]:
+        return dict(self._sim.regions())
 
     def _new_renderer(self, model: mujoco.MjModel, settings: RenderSettings) -> Renderer:
         return Renderer(model, settings, hidden_geom_groups=(COLLISION_GROUP,))

@@ -17,6 +17,7 @@ from simloop.envs.interface import RenderSettings, StepResult, TaskSpec
 from simloop.envs.metaworld.tasks import UPSIDE_DOWN_CAMERAS
 from simloop.envs.mujoco_env import MujocoEnv
 from simloop.envs.rendering import Renderer
+from simloop.envs.scene import Gripper, SceneReader, movable, subtree
 
 
 class MetaWorldEnv(MujocoEnv):
@@ -60,7 +61,7 @@ class MetaWorldEnv(MujocoEnv):
         sim.reset_model()
         sim._freeze_rand_vec = True  # ... and reuse the vector.
         mujoco.mj_resetData(sim.model, sim.data)
-        sim.curr_path_length = 0
+        sim.curr_path_length, sim._last_stable_obs = 0, None
         observation = sim.reset_model()
         # The observation stacks two frames, which are equal before the first step.
         sim._prev_obs = observation[:18].copy()
@@ -97,6 +98,14 @@ class MetaWorldEnv(MujocoEnv):
 
     def _new_renderer(self, model: mujoco.MjModel, settings: RenderSettings) -> Renderer:
         return Renderer(model, settings, upside_down=UPSIDE_DOWN_CAMERAS)
+
+    def _scene_reader(self) -> SceneReader:
+        model = self._sim.model
+        hand, *fingers = (subtree(model, model.body(name).id) for name in ("hand", "leftclaw", "rightclaw"))
+        return SceneReader(model, movable(model, ["base"]), [Gripper(hand, (fingers[0], fingers[1]))])
+
+    def _points(self) -> dict[str, np.ndarray]:
+        return {"goal": self._sim._target_pos}
 
     def _free(self) -> None:
         self._sim.close()

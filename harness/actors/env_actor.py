@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import errno
 import traceback
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -51,10 +52,8 @@ class EpisodeResult:
     error: str = ""
     """Type, message and place of the exception in one line; empty if the episode was played to its end."""
     trace: str = ""
-    video: bytes | None = None
-    """mp4 file."""
-    recording: bytes | None = None
-    """File of `Factories.recorder`."""
+    attachments: Mapping[str, bytes] = field(default_factory=dict)
+    """Files of the recorders, by name; of a broken attempt, what was recorded until then."""
     unfit: bool = False
     """Whether the process must play no further episodes."""
 
@@ -150,13 +149,13 @@ class EnvActor:
         self, spec: EpisodeSpec, policy: PolicySpec, client: PolicyClient, timer: PhaseTimer
     ) -> EpisodeResult:
         env: Env | None = None
+        recorders: list[Recorder] = []
         try:
             env = self._envs.take(spec.suite, spec.task, timer)
             adapter = self._factories.adapter(spec.suite, policy)
-            video, recorder = self._recorders(spec, env)
-            observers = [observer for observer in (video, recorder) if observer is not None]
+            recorders = self._recorders(spec, env)
             start = self._factories.start(spec)
-            episode = play(env, spec, policy, adapter, self._protocol, observers, timer=timer, start=start)
+            episode = play(env, spec, policy, adapter, self._protocol, recorders, timer=timer, start=start)
             with contextlib.closing(episode):
                 query = next(episode)
                 while True:
@@ -164,12 +163,7 @@ class EnvActor:
         except StopIteration as stop:
             assert env is not None
             self._envs.give_back(env)
-            return EpisodeResult(
-                spec,
-                stop.value,
-                video=video.content if video else None,
-                recording=recorder.content if recorder else None,
-            )
+            return EpisodeResult(spec, stop.value, attachments=_attachments(recorders))
         except (
             Exception,
             SystemExit,
@@ -178,15 +172,22 @@ class EnvActor:
             if env is not None:
                 self._envs.close(env)
             return EpisodeResult(
-                spec, None, error=_one_line(error), trace=traceback.format_exc(), unfit=_makes_unfit(error)
+                spec,
+                None,
+                error=_one_line(error),
+                trace=traceback.format_exc(),
+                attachments=_attachments(recorders),
+                unfit=_makes_unfit(error),
             )
 
-    def _recorders(self, spec: EpisodeSpec, env: Env) -> tuple[Recorder | None, Recorder | None]:
+    def _recorders(self, spec: EpisodeSpec, env: Env) -> list[Recorder]:
         """Start the video and the recording of an episode, where they are wanted."""
-        video = None
+        recorders: list[Recorder] = []
         if self._video is not None:
-            video = VideoRecorder(self._video.cameras, self._video.every, env.spec.control_hz)
-        return video, self._factories.recorder(spec) if self._factories.recorder else None
+            recorders.append(VideoRecorder(self._video.cameras, self._video.every, env.spec.control_hz))
+        if self._factories.recorder is not None:
+            recorders.append(self._factories.recorder(spec))
+        return recorders
 
     @ray.method(concurrency_group="health")
     async def heartbeat(self) -> EnvActorHeartbeat:
@@ -204,6 +205,10 @@ class EnvActor:
             self._envs.alive,
             sum(client.bytes_sent for client in list(self._workers.values())),
         )
+
+
+def _attachments(recorders: Sequence[Recorder]) -> dict[str, bytes]:
+    return {name: content for recorder in recorders for name, content in recorder.attachments.items()}
 
 
 def _makes_unfit(error: BaseException) -> bool:

@@ -36,7 +36,7 @@ class Factories:
     adapter: Callable[[str, PolicySpec], Adapter] = find_adapter
     """Finds the adapter of (suite, policy)."""
     recorder: Callable[[EpisodeSpec], Recorder] | None = None
-    """Starts to record an episode; the file comes back as `EpisodeResult.recording`."""
+    """Starts to record an episode; its files come back as `EpisodeResult.attachments`."""
 
     start: Callable[[EpisodeSpec], EpisodeState | None] = no_start
     """Returns the saved moment from which an episode continues; None to play it from its beginning."""

@@ -19,9 +19,10 @@ from simloop.harness.engine.resources import Resources
 from simloop.harness.planning.experiment import Experiment
 from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.planning.protocol import Protocol
-from simloop.harness.recording.run_folder import RunFolder, video_path
+from simloop.harness.recording.run_folder import RunFolder
 from simloop.harness.rollout.phase_timer import PHASES, PhaseTotals
 from simloop.harness.rollout.result import RolloutResult
+from simloop.results.records.paths import video_path
 from simloop.results.records.records import QueryRecord
 from simloop.results.tables.grid import Grid
 from simloop.results.tables.typesetting import to_markdown
@@ -84,7 +85,7 @@ def _recorded(seconds: float, video: bytes | None) -> float:
         for spec in plan.episodes:
             path = video_path(spec.policy, spec.task, spec.episode, "success") if video else ""
             record = RolloutResult(queries=QUERY_RECORDS).record(spec, policy, attempts=1, video=path)
-            folder.append(record, QUERY_RECORDS, video)
+            folder.append(record, QUERY_RECORDS, {path: video} if video else None)
             count += 1
             if time.perf_counter() - started >= seconds:
                 break

@@ -71,6 +71,29 @@ def debug(*, task: str = "pick-place-v3", policy: str = "pi0-tiny") -> int:
     return 0
 
 
+@command.command(name="recording")
+def recording(
+    task: Annotated[Positional[str], arg(metavar="TASK")] = "pick-place-v3",
+    *,
+    suite: Annotated[str, arg(metavar="S")] = "metaworld",
+    policy: Annotated[str, arg(metavar="P")] = "pi0-tiny",
+    steps: Annotated[int, arg(metavar="N")] = 200,
+    rounds: Annotated[int, arg(metavar="N")] = 3,
+) -> int:
+    """Measure processor time and size of step records (simloop run --record).
+
+    Args:
+      task: Task that is played.
+      suite: Suite of the task.
+      policy: Policy that plays it.
+      steps: Control steps of the episode, at most.
+      rounds: Episodes per level of records, of which the fastest counts.
+    """
+    from simloop.harness.bench.recording_cost import run
+
+    return run(suite, task, policy, steps, rounds, Terminal())
+
+
 @command.command(name="policy")
 def policy(
     preset: Annotated[Positional[str], arg(metavar="PRESET")], config: Annotated[BenchConfig, arg(name="")]

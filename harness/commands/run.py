@@ -77,6 +77,8 @@ class RunOptions:
     """Control steps between two frames of the videos."""
     video: bool = True
     """Write a video of each episode."""
+    record: Annotated[Literal["none", "queries", "steps"], arg("{none,queries,steps}")] = "none"
+    """Step records of each episode, for simloop replay, fork and debug; steps adds the scene at every step."""
     allow_training_seeds: bool = False
     """Play initial states that a policy was trained on, which is refused otherwise."""
     out: Annotated[Path | None, arg("DIR", "runs/EXPERIMENT")] = None
@@ -89,6 +91,7 @@ class RunOptions:
         return RunSettings(
             resources,
             video_every=self.video_every if self.video else None,
+            record=self.record,
             allow_training_seeds=self.allow_training_seeds,
             throughput=self.throughput,
             dashboards=self.watch,
@@ -246,6 +249,8 @@ def _given(**options: Any) -> dict[str, Any]:
 
 def _print_result(result: RunResult, console: Console) -> int:
     """Print the tables of a run and where its files are; returns the exit status."""
+    from simloop.results.records.paths import STEPS
+    from simloop.results.records.records import VIDEOS
     from simloop.results.records.runs import load_runs
     from simloop.results.statistics.early_stopping import sequential_decisions
     from simloop.results.tables.decisions import decision_sentence
@@ -266,7 +271,7 @@ def _print_result(result: RunResult, console: Console) -> int:
         console.print(decision_sentence(decision), highlight=False, markup=False)
     if reproductions(runs):
         say(render(runs, "terminal", "published"), console)
-    videos = "videos/, " if (folder / "videos").is_dir() else ""
+    videos = "".join(f"{name}/, " for name in (VIDEOS, STEPS) if (folder / name).is_dir())
     say(
         f"{result.episodes} episodes are in {folder}: episodes.jsonl, queries.jsonl, {videos}success.md, "
         f"latency.md (also .csv and .tex). To print the tables again: simloop table {folder}",

@@ -1,1 +1,1 @@
-"""Open, step through and fork episodes: sessions without Ray, and forks of recorded episodes at scale."""
+"""Open, replay, step through and fork episodes: one process without Ray, and forks at scale."""

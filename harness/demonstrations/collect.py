@@ -28,6 +28,7 @@ from simloop.harness.actors.factories import Factories
 from simloop.harness.adapters.registry import find_adapter
 from simloop.harness.demonstrations.dagger import RollIn, rolled_in
 from simloop.harness.demonstrations.expert import (
+    DEMONSTRATION,
     EXPERT,
     DemonstrationRecorder,
     DemonstrationSettings,
@@ -294,7 +295,7 @@ class _Parts:
     def add(self, spec: EpisodeSpec, result: EpisodeResult) -> None:
         """Store an attempt."""
         succeeded = result.played is not None and result.played.ended_by == "success"
-        content = result.recording if succeeded or self._keep_failures else None
+        content = result.attachments.get(DEMONSTRATION) if succeeded or self._keep_failures else None
         write_atomically(self._file(spec.task, spec.episode), content or b"")
         self._outcomes.setdefault(spec.task, {})[spec.episode] = bool(content)
 

@@ -51,6 +51,10 @@ class DemonstrationSettings:
         )
 
 
+DEMONSTRATION = "demonstration"
+"""Name of the file that `DemonstrationRecorder` attaches to an episode."""
+
+
 class Demonstrator:
     """The expert with noise on its actions, drawn from the key of each query."""
 
@@ -77,6 +81,7 @@ class DemonstrationRecorder(Recorder):
     """Record images, states and the expert's actions of one episode."""
 
     def __init__(self, spec: EpisodeSpec, settings: DemonstrationSettings):
+        super().__init__()
         self._spec = spec
         self._settings = settings
         self._expert = scripted_policy(EXPERT)
@@ -101,7 +106,7 @@ class DemonstrationRecorder(Recorder):
         self._actions.append(self._expert.act(query))
 
     def on_end(self, result: RolloutResult) -> None:
-        self.content = Demonstration(
+        self.attachments[DEMONSTRATION] = Demonstration(
             suite=self._spec.suite,
             task=self._spec.task,
             episode=self._spec.episode,

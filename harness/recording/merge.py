@@ -1,4 +1,4 @@
-"""Merge the run folders of several machines.
+"""Merge the run folders of several machines, with videos and step records.
 
 Each machine plays a part of the same plan (`simloop run ... --shard 1/3`). Episodes that several machines played
 must have equal records.
@@ -20,6 +20,7 @@ from simloop.harness.planning.plan import Plan
 from simloop.harness.recording.run_folder import RunFolder, RunFolderError, write_atomically
 from simloop.results.records.compatibility import RunIdentity, refusal
 from simloop.results.records.ledger import read_lines
+from simloop.results.records.paths import step_files
 from simloop.results.records.records import (
     CONFIG,
     PROVENANCE,
@@ -34,7 +35,7 @@ from simloop.results.records.records import (
     read_episodes,
     video_of,
 )
-from simloop.untrusted import read_bytes
+from simloop.untrusted import inside, read_bytes
 
 COMPARED = (
     "seed",
@@ -125,10 +126,14 @@ def _copy(source: MergeSource, records: Sequence[EpisodeRecord], folder: RunFold
     folder.require_planned(records, source.folder)
     queries = source.queries() if records else {}
     for record in records:
-        video = video_of(source.folder, record.video)
-        content = None if video is None else read_bytes(video, MAX_VIDEO_BYTES, error=MergeError)
-        kept = record if content is not None else dataclasses.replace(record, video="")
-        folder.append(kept, queries.get(record.key, []), content)
+        files = {
+            name: read_bytes(inside(source.folder, name), MAX_VIDEO_BYTES, error=MergeError)
+            for name in step_files(source.folder, record)
+        }
+        if video := video_of(source.folder, record.video):
+            files[record.video] = read_bytes(video, MAX_VIDEO_BYTES, error=MergeError)
+        kept = record if video else dataclasses.replace(record, video="")
+        folder.append(kept, queries.get(record.key, []), files)
 
 
 def _plan(source: MergeSource) -> Plan:

@@ -6,8 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
-import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,11 +15,11 @@ from simloop.harness.planning.experiment import Experiment, experiment_from_json
 from simloop.harness.planning.plan import Plan
 from simloop.results.records.compatibility import RunIdentity, refusal
 from simloop.results.records.ledger import encode_line, read_lines, repair_tail
+from simloop.results.records.paths import video_glob
 from simloop.results.records.records import (
     CONFIG,
     EPISODES,
     QUERIES,
-    VIDEOS,
     EpisodeKey,
     EpisodeRecord,
     QueryRecord,
@@ -132,12 +131,18 @@ class RunFolder:
         else:
             write_atomically(config, json.dumps(ours, indent=2) + "\n")
 
-    def append(self, record: EpisodeRecord, queries: list[QueryRecord], video: bytes | None = None) -> None:
-        """Add a finished episode; it counts once its ledger line, which is written last, is on the disk."""
+    def append(
+        self, record: EpisodeRecord, queries: list[QueryRecord], files: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Add a finished episode; it counts once its ledger line, which is written last, is on the disk.
+
+        Args:
+          files: Video and step records of the episode, by path (`simloop.results.records.paths`).
+        """
         if record.key in self.done:
             raise RunFolderError(f"Episode {record.key} is in the ledger already.")
         try:
-            self._write(record, queries, video)
+            self._write(record, queries, files or {})
         except OSError as error:
             raise RunFolderError(
                 f"{self.path} cannot take {episode_name(record.key)}: {error.strerror or error}. Earlier episodes are "
@@ -145,13 +150,15 @@ class RunFolder:
             ) from None
         self.done[record.key] = record
 
-    def _write(self, record: EpisodeRecord, queries: list[QueryRecord], video: bytes | None) -> None:
-        if video is not None and record.video:
-            file = inside(self.path, record.video, error=RunFolderError)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            for stale in file.parent.glob(glob_of_episode(record)):
+    def _write(self, record: EpisodeRecord, queries: list[QueryRecord], files: Mapping[str, bytes]) -> None:
+        if record.video:
+            videos = inside(self.path, record.video, error=RunFolderError).parent
+            for stale in videos.glob(video_glob(record.task, record.episode)):
                 stale.unlink()
-            write_atomically(file, video)
+        for path, content in files.items():
+            file = inside(self.path, path, error=RunFolderError)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, content)
         _append(self._queries, queries_to_dict(record.key, queries))
         _append(self._ledger, record.to_dict())
 
@@ -168,25 +175,6 @@ class RunFolder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def video_path(policy: str, task: str, episode: int, ending: str) -> str:
-    """Return the path of an episode's video within the run folder, unique per episode."""
-    return f"{VIDEOS}/{file_name(policy)}/{file_name(task)}-{episode:04d}-{ending}.mp4"
-
-
-def glob_of_episode(record: EpisodeRecord) -> str:
-    """Return the pattern of the file name of an episode's video, for all endings."""
-    return f"{file_name(record.task)}-{record.episode:04d}-*.mp4"
-
-
-def file_name(name: str) -> str:
-    """Turn a name into a safe file name; distinct names stay distinct.
-
-    Characters other than letters, digits, `.`, `_` and `-`, and a dot at the beginning, are replaced by their code
-    points.
-    """
-    return re.sub(r"[^A-Za-z0-9._-]|^\.", lambda match: f"~{ord(match[0]):x}~", name)
 
 
 def write_atomically(file: Path, content: str | bytes, *, durable: bool = True) -> None:

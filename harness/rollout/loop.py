@@ -251,14 +251,19 @@ def run_episode(
     adapter: Adapter,
     protocol: Protocol,
     observers: Sequence[Observer] = (),
+    batch_size: int = 1,
 ) -> RolloutResult:
-    """Play an episode with a policy in this process, without Ray."""
+    """Play an episode with a policy in this process, without Ray.
+
+    Args:
+      batch_size: Rows of each call of the policy; that of a run gives the answers of the run, bit for bit.
+    """
     policy = batched(policy)
     with contextlib.closing(play(env, spec, policy.spec, adapter, protocol, observers)) as episode:
         try:
             query = next(episode)
             while True:
-                query = episode.send(ask_here(policy, query))
+                query = episode.send(ask_here(policy, query, batch_size=batch_size))
         except StopIteration as stop:
             result: RolloutResult = stop.value
             return result

@@ -62,7 +62,8 @@ class Observer:
 
 
 class Recorder(Observer):
-    """An observer that turns an episode into a file."""
+    """An observer that turns an episode into files."""
 
-    content: bytes | None = None
-    """The file; None before `on_end`."""
+    def __init__(self) -> None:
+        self.attachments: dict[str, bytes] = {}
+        """The files, by names as in `simloop.results.records.paths`; complete after `close`."""

@@ -12,6 +12,7 @@ from simloop.harness.rollout.camera_frames import CameraFrames
 from simloop.harness.rollout.observers import Recorder, StepRecord
 from simloop.harness.rollout.result import RolloutResult
 from simloop.policies.files.video import VideoEncoder
+from simloop.results.records.paths import VIDEO
 
 CRF = 20
 """Quality of x264; lower is better."""
@@ -24,6 +25,7 @@ class VideoRecorder(Recorder):
     """
 
     def __init__(self, cameras: Sequence[str], every: int, control_hz: float):
+        super().__init__()
         rate = Fraction(control_hz / every).limit_denominator(1000)
         self._cameras = tuple(cameras)
         self._every = every
@@ -37,7 +39,7 @@ class VideoRecorder(Recorder):
             self._add(record.frames)
 
     def on_end(self, result: RolloutResult) -> None:
-        self.content = self._encoder.finish()
+        self.attachments[VIDEO] = self._encoder.finish()
 
     def close(self) -> None:
         self._encoder.close()

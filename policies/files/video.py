@@ -28,6 +28,8 @@ decode at most 20 frames."""
 
 MAX_PIXELS = 8192 * 8192
 """Of a frame that is decoded."""
+LOSSLESS_FPS = 10
+"""Frames per second of lossless videos, whose frames are counted rather than timed."""
 
 
 class VideoError(ValueError):
@@ -42,6 +44,7 @@ class VideoEncoder:
       crf: Quality of x264; lower is better, 0 is lossless.
       pixel_format: Pixel format of the stream.
       options: Additional options of x264.
+      codec: `libx264`, or `libx264rgb` for frames that are not converted to another colour space.
     """
 
     def __init__(
@@ -50,18 +53,21 @@ class VideoEncoder:
         crf: int = CRF,
         pixel_format: str = PIXEL_FORMAT,
         options: Mapping[str, str] = JOINABLE,
+        codec: str = "libx264",
     ):
         self._file = io.BytesIO()
         self._container = av.open(self._file, mode="w", format="mp4")
-        self._fps, self._pixel_format = fps, pixel_format
+        self._fps, self._pixel_format, self._codec = fps, pixel_format, codec
         self._options = {"crf": str(crf), "preset": "veryfast", "threads": "1", **options}
         self._stream: av.VideoStream | None = None
 
     def add(self, frame: UInt8[np.ndarray, "h w 3"]) -> None:
-        """Append a frame; an odd last row or column is cut off, which the codec requires."""
-        height, width = frame.shape[0] // 2 * 2, frame.shape[1] // 2 * 2
+        """Append a frame; an odd last row or column is cut off unless the codec is `libx264rgb`."""
+        height, width = frame.shape[:2]
+        if self._codec == "libx264":
+            height, width = height // 2 * 2, width // 2 * 2
         if self._stream is None:
-            self._stream = self._container.add_stream("libx264", rate=self._fps)
+            self._stream = self._container.add_stream(self._codec, rate=self._fps)
             self._stream.height, self._stream.width = height, width
             self._stream.pix_fmt = self._pixel_format
             self._stream.options = self._options
@@ -80,6 +86,12 @@ class VideoEncoder:
     def close(self) -> None:
         """Free an encoder that is not finished; may be called twice."""
         self._container.close()
+
+
+def lossless_encoder() -> VideoEncoder:
+    """Encoder of videos whose frames are decoded to the last bit; fast rather than small."""
+    options = {"preset": "ultrafast"}
+    return VideoEncoder(LOSSLESS_FPS, 0, pixel_format="rgb24", options=options, codec="libx264rgb")
 
 
 def concatenate_videos(parts: Sequence[bytes], lengths: Sequence[int], fps: int, out: Path) -> None:
@@ -134,3 +146,13 @@ def decode_frames(path: Path, fps: float) -> Iterator[tuple[int, UInt8[np.ndarra
         if isinstance(error, VideoError):
             raise
         raise VideoError(f"{path} cannot be decoded ({error}). Copy the dataset again.") from error
+
+
+def lossless_frames(path: Path) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """Frames of a video of `lossless_encoder`, in order and to the last bit.
+
+    Raises:
+      VideoError: If the file cannot be decoded.
+    """
+    for _, frame in decode_frames(path, float(LOSSLESS_FPS)):
+        yield frame

@@ -118,6 +118,20 @@ def test_global_random_state_is_neither_read_nor_changed(env: Env):
     assert all(np.array_equal(a, b) for a, b in zip(*seen, strict=True))
 
 
+def test_the_scene_tells_where_things_are(env: Env):
+    env.reset(0)
+    env.step(some_actions(env.spec)[0])
+    before = env.save()
+    scene = env.scene()
+    assert scene is not None
+    assert scene.time_s > 0
+    assert scene.poses
+    assert all(np.isfinite([*pose.position_m, *pose.quaternion]).all() for pose in scene.poses.values())
+    assert all(np.linalg.norm(pose.quaternion) == pytest.approx(1) for pose in scene.poses.values())
+    assert all(contact.force_n >= 0 for contact in scene.contacts)
+    assert env.save() == before
+
+
 def test_an_action_changes_the_state(env: Env):
     env.reset(0)
     before = env.snapshot()

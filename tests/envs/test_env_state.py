@@ -96,6 +96,18 @@ def test_restores_the_start_of_an_episode(make, task: TaskSpec):
     assert equal(play(env, seed=2), continued)
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_a_reset_gives_the_same_state_whatever_was_simulated_before(make, task: TaskSpec):
+    env = make(task)
+    env.reset(1)
+    fresh = env.save()
+    env.reset(2)
+    for action in some_actions(env.spec, seed=1)[:2]:
+        env.step(action)
+    env.reset(1)
+    assert env.save() == fresh
+
+
 @pytest.fixture(scope="module")
 def reach() -> Iterator[Env]:
     env = registry.suite("metaworld").make("reach-v3", IMAGES)

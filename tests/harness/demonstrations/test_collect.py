@@ -54,7 +54,7 @@ def disturbed() -> EpisodeResult:
 
 
 def test_records_an_episode_step_by_step(disturbed, tmp_path):
-    demonstration = demonstration_from(disturbed.recording)
+    demonstration = demonstration_from(disturbed.attachments["demonstration"])
     assert demonstration.success
     assert demonstration.length == disturbed.played.steps
     assert demonstration.seed == demonstration_seed(0, "metaworld", TASK, 0)
@@ -80,7 +80,10 @@ def test_records_an_episode_step_by_step(disturbed, tmp_path):
 
 def test_records_the_actions_of_the_expert_without_noise(disturbed):
     clean = recorded(collection(render=RenderSettings("fast", 48, 48)))
-    first, undisturbed = demonstration_from(disturbed.recording), demonstration_from(clean.recording)
+    first, undisturbed = (
+        demonstration_from(disturbed.attachments["demonstration"]),
+        demonstration_from(clean.attachments["demonstration"]),
+    )
     np.testing.assert_array_equal(first.states[0], undisturbed.states[0])
     np.testing.assert_array_equal(first.actions[0], undisturbed.actions[0])
     assert np.abs(first.states[5] - undisturbed.states[5]).max() > 1e-4

@@ -74,7 +74,7 @@ def test_a_fault_becomes_an_error_after_a_retry():
     )
     by_task = {key[3]: value for key, value in results.items()}
     assert by_task["point"][1].played.ended_by == "success"
-    assert by_task["point"][1].video[4:8] == b"ftyp"
+    assert by_task["point"][1].attachments["video"][4:8] == b"ftyp"
     for task, text in [
         ("raises-in-reset", "RuntimeError: the scene is broken (reset in point_suite.py"),
         ("raises-in-step", "RuntimeError: the solver diverged"),

@@ -12,6 +12,7 @@ from simloop.harness.recording.provenance import Provenance
 from simloop.harness.recording.run_folder import RunFolder, RunFolderError
 from simloop.results.records import records
 from simloop.results.records.ledger import LedgerError, encode_line
+from simloop.results.records.paths import images_path, step_records_path
 from tests.helpers.run_folders import EPISODE, QUERY, broken, failed
 
 EXPERIMENT = Experiment("e", "metaworld", ("reach-v3", "push-v3"), ("expert", "random"), 3)
@@ -32,7 +33,9 @@ def write(folder, specs, change=lambda record: record, experiment=EXPERIMENT, **
         written.add_policy("expert", device="cpu", fingerprint={"weights": "a"})
         for spec in specs:
             changed = change(record(spec))
-            open_folder.append(changed, [QUERY] * changed.queries, b"film" if changed.video else None)
+            open_folder.append(
+                changed, [QUERY] * changed.queries, {changed.video: b"film"} if changed.video else None
+            )
     file = folder / "provenance.json"
     content = json.loads(file.read_text())
     content["starts"][0].update(provenance)
@@ -51,6 +54,20 @@ def test_joins_shards_with_queries_and_videos(tmp_path):
     assert sorted(p.relative_to(tmp_path / "whole") for p in (tmp_path / "whole").rglob("*.mp4")) == films
     starts = json.loads((tmp_path / "whole" / "provenance.json").read_text())["starts"]
     assert len(starts) == 2
+
+
+def test_carries_step_records_and_images_along(tmp_path):
+    folders = [write(tmp_path / name, PLAN.episodes[i::2]) for i, name in enumerate("ab")]
+    spec = PLAN.episodes[1]
+    names = [
+        step_records_path(spec.policy, spec.task, spec.episode),
+        images_path(spec.policy, spec.task, spec.episode, "top"),
+    ]
+    for name in names:
+        (folders[1] / name).parent.mkdir(parents=True, exist_ok=True)
+        (folders[1] / name).write_bytes(name.encode())
+    merge(folders, tmp_path / "whole")
+    assert [(tmp_path / "whole" / name).read_bytes() for name in names] == [name.encode() for name in names]
 
 
 def test_counts_episodes_of_several_folders_once(tmp_path):

@@ -29,7 +29,7 @@ def test_shows_all_cameras_side_by_side_in_real_time_with_first_and_last_frame(e
     adapter = Adapter("points", "point")
     rules = protocol(max_steps=9, render=env.render_settings)
     run_episode(env, one_spec(), PointPolicy(noise=5.0), adapter, rules, [recorder])
-    frames, rate = frames_of(recorder.content)
+    frames, rate = frames_of(recorder.attachments["video"])
     assert len(frames) == count
     assert rate == pytest.approx(20 / every, rel=1e-2)
     assert frames[0].shape == (48, 128, 3)
@@ -43,7 +43,7 @@ def test_crops_odd_sizes_to_even_ones():
     recorder = VideoRecorder(("top",), 1, 20.0)
     recorder.on_reset(CameraFrames(env, env.render_settings), env)
     recorder.on_end(RolloutResult())
-    frames, _ = frames_of(recorder.content)
+    frames, _ = frames_of(recorder.attachments["video"])
     assert frames[0].shape == (30, 44, 3)
 
 
@@ -54,4 +54,4 @@ def test_has_no_content_if_the_episode_broke():
     recorder.on_reset(CameraFrames(env, env.render_settings), env)
     recorder.close()
     recorder.close()
-    assert recorder.content is None
+    assert not recorder.attachments

@@ -1,0 +1,120 @@
+"""What a scene contains at a moment: poses of things, contacts of grippers, and what they hold."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+from simloop.envs.interface import Contact, Pose, Scene
+
+Finger = frozenset[int]
+"""Bodies that move with one finger."""
+
+
+@dataclass(frozen=True)
+class Gripper:
+    """A gripper with two fingers, by body ids."""
+
+    bodies: frozenset[int]
+    """All bodies of the hand and its fingers."""
+    fingers: tuple[Finger, Finger]
+
+
+class SceneReader:
+    """Read scenes from the data of one compiled model. Nothing is computed anew, so the physics is not affected.
+
+    Positions and forces are those that MuJoCo computed last: up to one physics step before the integration state.
+
+    Args:
+      things: Root body of each thing of interest, by name.
+    """
+
+    def __init__(self, model: mujoco.MjModel, things: Mapping[str, int], grippers: Sequence[Gripper]):
+        self._model = model
+        self._things = dict(things)
+        self._grippers = tuple(grippers)
+        self._gripper_bodies = frozenset().union(*(gripper.bodies for gripper in grippers))
+        self._names = _names(model, things)
+
+    def read(self, data: mujoco.MjData, points: Mapping[str, np.ndarray] | None = None) -> Scene:
+        """Return the scene.
+
+        Args:
+          points: Positions of further things that are no bodies, such as goals, in metres in the world frame.
+        """
+        poses = {
+            name: Pose(data.xpos[body].copy(), data.xquat[body].copy()) for name, body in self._things.items()
+        }
+        for name, position in (points or {}).items():
+            poses[name] = Pose(np.array(position, np.float64), np.array([1.0, 0.0, 0.0, 0.0]))
+        touching = self._touching(data)
+        contacts = tuple(
+            Contact(self._names[gripper], self._names[other], force)
+            for (gripper, other), force in sorted(touching.items())
+        )
+        return Scene(float(data.time), poses, contacts, self._held(touching))
+
+    def _touching(self, data: mujoco.MjData) -> dict[tuple[int, int], float]:
+        """Normal force in newtons by (body of a gripper, other body), summed over their contact points."""
+        forces: defaultdict[tuple[int, int], float] = defaultdict(float)
+        wrench = np.zeros(6)
+        bodies = self._model.geom_bodyid[data.contact.geom]
+        for index, pair in enumerate(bodies.tolist()):
+            inside = [body in self._gripper_bodies for body in pair]
+            if inside[0] != inside[1]:
+                mujoco.mj_contactForce(self._model, data, index, wrench)
+                forces[tuple(pair) if inside[0] else (pair[1], pair[0])] += abs(float(wrench[0]))
+        return dict(forces)
+
+    def _held(self, touching: Mapping[tuple[int, int], float]) -> tuple[str, ...]:
+        """Names of movable things that press against both fingers of a gripper."""
+        held = set()
+        for gripper in self._grippers:
+            left, right = (
+                {
+                    self._names[other]
+                    for (body, other), force in touching.items()
+                    if body in finger and force > 0 and self._model.body_weldid[other]
+                }
+                for finger in gripper.fingers
+            )
+            held |= left & right
+        return tuple(sorted(held))
+
+
+def movable(model: mujoco.MjModel, robots: Iterable[str]) -> dict[str, int]:
+    """Bodies that have joints of their own and do not belong to the robots, by name.
+
+    Args:
+      robots: Root bodies of the robots.
+    """
+    robot_bodies = frozenset().union(*(subtree(model, model.body(name).id) for name in robots))
+    return {
+        model.body(body).name or f"body{body}": body
+        for body in range(1, model.nbody)
+        if model.body_jntnum[body] and body not in robot_bodies
+    }
+
+
+def subtree(model: mujoco.MjModel, root: int) -> frozenset[int]:
+    """Ids of a body and all bodies below it."""
+    found = {root}
+    for body in range(root + 1, model.nbody):  # MuJoCo numbers parents before their children.
+        if model.body_parentid[body] in found:
+            found.add(body)
+    return frozenset(found)
+
+
+def _names(model: mujoco.MjModel, things: Mapping[str, int]) -> list[str]:
+    """Name of each body: that of the thing that it belongs to, else its own, else that of the body above it."""
+    of_thing = {body: name for name, body in things.items()}
+    names: list[str] = []
+    for body in range(model.nbody):
+        parent = names[model.body_parentid[body]] if body else "world"
+        belongs = body and parent in things and body not in of_thing
+        names.append(of_thing.get(body) or (parent if belongs else model.body(body).name or parent))
+    return names

@@ -1,0 +1,45 @@
+"""`simloop replay`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional
+
+from simloop.harness.commands.options import arg, say
+
+
+def command(
+    run: Annotated[Positional[Path], arg("RUN")],
+    episodes: Annotated[Positional[tuple[str, ...]], arg("[EPISODE ...]", "all finished ones")] = (),
+    *,
+    policy: bool = False,
+) -> int:
+    """Prove that a recorded episode can be repeated to the last bit, or say where it departs and by how much.
+
+    With step records (simloop run --record), the recorded actions are played from the seed, and from the state saved
+    at every query up to the next. Without them, the policy plays the episode again, and the hashes of the ledger are
+    compared. Nothing in the run folder changes. The exit status is 1 if anything differs or could not be compared.
+
+    Examples:
+
+      simloop replay runs/demo pi0-tiny/pick-place-v3/2 --policy
+
+    Args:
+      run: Run folder.
+      episodes: POLICY/TASK/NUMBER each.
+      policy: Also ask the policy every recorded query again, and compare its chunks.
+    """
+    from simloop.harness.debugging.replay import finished_episodes, replay
+
+    equal, count = 0, 0
+    for name in episodes or finished_episodes(run):
+        agrees = True
+        for finding in replay(run, name, policy=policy):
+            agrees &= finding.equal
+            say(f"{name}  {'equal' if finding.equal else 'DIFFERS'}  {finding.text}")
+        equal, count = equal + agrees, count + 1
+    if count != 1:
+        say(f"{equal} of {count} episodes are repeated to the last bit.")
+    return 0 if equal == count else 1

@@ -1,0 +1,157 @@
+"""Find the episodes of a run folder by the words of its tables."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from simloop.envs import registry
+from simloop.envs.interface import Env
+from simloop.harness.adapters.base import Adapter
+from simloop.harness.adapters.registry import checked_adapter
+from simloop.harness.errors import SimloopError
+from simloop.harness.planning.experiment import Experiment, experiment_from_json
+from simloop.harness.planning.plan import EpisodeSpec, Plan
+from simloop.harness.planning.policy_names import parse
+from simloop.policies.interface import BatchedPolicy, PolicySpec
+from simloop.results.records.records import (
+    CONFIG,
+    PROVENANCE,
+    EpisodeKey,
+    EpisodeRecord,
+    load_json,
+    read_episodes,
+)
+
+
+class EpisodeError(SimloopError):
+    """Raised for an episode that a run does not have, or that cannot be played."""
+
+
+@dataclass(frozen=True)
+class PlannedEpisode:
+    """An episode of a run, finished or not, with everything that it is played with."""
+
+    run: Path
+    experiment: Experiment
+    plan: Plan
+    spec: EpisodeSpec
+    record: EpisodeRecord | None
+    """Its row of the ledger; None if it has not finished."""
+
+    @property
+    def name(self) -> str:
+        """`POLICY/TASK/NUMBER`, by which commands name the episode."""
+        return short_name(self.spec.id)
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """Content of `provenance.json`."""
+        return load_json(self.run, PROVENANCE)
+
+    @cached_property
+    def policy_spec(self) -> PolicySpec:
+        """Interface of the policy, for which the folder of its weights need not exist.
+
+        Raises:
+          UnknownPolicyError: If the policy does not exist on this machine.
+        """
+        _, at, folder = self.written_policy.partition("@")
+        return parse(self.written_policy, Path(folder) if at else None).spec()
+
+    @property
+    def written_policy(self) -> str:
+        """The policy as on the command line of the run."""
+        names, written = self.experiment.policy_names, self.experiment.policies
+        return dict(zip(names, written, strict=True))[self.spec.policy]
+
+    @cached_property
+    def adapter(self) -> Adapter:
+        """What connects suite and policy."""
+        return checked_adapter(
+            self.policy_spec, list(registry.resolve_tasks(self.spec.suite, [self.spec.task]))
+        )
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of every call of a policy of the run; with `--throughput`, those of the experiment."""
+        starts = self.provenance.get("starts") or [{}]
+        recorded = starts[-1].get("buckets", [])
+        return int(recorded[0]) if len(recorded) == 1 else self.experiment.batch_size
+
+    def load_policy(self) -> BatchedPolicy:
+        """Load the policy with its weights.
+
+        Raises:
+          UnknownPolicyError: If the policy or its checkpoint does not exist on this machine.
+        """
+        return _loaded(self.written_policy)
+
+    def make_env(self) -> Env:
+        """Start a simulation of the task.
+
+        Raises:
+          SuiteNotInstalledError: If the packages of the suite are missing.
+        """
+        suite = registry.suite(self.spec.suite)
+        suite.require_installed()
+        return suite.make(self.spec.task, self.experiment.protocol.render)
+
+
+def find_episode(run: Path, name: str) -> PlannedEpisode:
+    """Find an episode of a run.
+
+    Args:
+      name: `POLICY/TASK/NUMBER`, or `POLICY/SUITE/PROTOCOL/TASK/NUMBER` as in queries and tables.
+
+    Raises:
+      LedgerError, ExperimentError: If the folder is no run folder, or its records cannot be read.
+      EpisodeError: If the run has no such episode; the text lists similar names.
+    """
+    config = load_json(run, CONFIG)
+    if not config:
+        raise EpisodeError(
+            f"{run} has no {CONFIG}, which names its tasks and policies. Restore it from a copy."
+        )
+    experiment = experiment_from_json(json.dumps(config.get("experiment")), str(run / CONFIG))
+    plan = experiment.plan()
+    specs = {spec.id: spec for spec in plan.episodes}
+    key = _matching(name, specs, run)
+    records = {record.key: record for record in read_episodes(run)}
+    return PlannedEpisode(run, experiment, plan, specs[key], records.get(key))
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(written: str) -> BatchedPolicy:
+    named = parse(written)
+    named.require_weights()
+    return named.load()
+
+
+def short_name(key: EpisodeKey) -> str:
+    """Return `POLICY/TASK/NUMBER`."""
+    policy, _, _, task, episode = key
+    return f"{policy}/{task}/{episode}"
+
+
+def _matching(name: str, keys: Iterable[EpisodeKey], run: Path) -> EpisodeKey:
+    by_name: dict[str, list[EpisodeKey]] = {}
+    for key in keys:
+        by_name.setdefault(short_name(key), []).append(key)
+        by_name.setdefault("/".join(map(str, key)), []).append(key)
+    found = by_name.get(name, [])
+    if len(found) == 1:
+        return found[0]
+    if found:
+        full = ", ".join("/".join(map(str, key)) for key in found)
+        raise EpisodeError(f"{run} has {len(found)} episodes {name!r}; name one of {full}.")
+    close = difflib.get_close_matches(name, by_name, n=3, cutoff=0.5) or list(by_name)[:3]
+    raise EpisodeError(
+        f"{run} has no episode {name!r}; POLICY/TASK/NUMBER names one, such as {', '.join(close)}."
+    )

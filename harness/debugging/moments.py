@@ -1,0 +1,98 @@
+"""Moments, queries and images of recorded episodes, from their step records."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from simloop.envs.env_state import EnvState
+from simloop.harness.debugging.episodes import EpisodeError
+from simloop.harness.rollout.chunking import ScheduledChunk
+from simloop.harness.rollout.latency import Reply, query_record
+from simloop.harness.rollout.loop_state import EpisodeState, LoopState
+from simloop.policies.files.video import VideoError, lossless_frames
+from simloop.policies.interface import Chunk, Query
+from simloop.results.records.paths import images_path
+from simloop.results.records.records import QueryRecord
+from simloop.results.records.step_records import RecordedQuery, StepRecords
+
+
+def episode_state(records: StepRecords, index: int) -> EpisodeState:
+    """The moment of an episode at query `index`, from which `simloop.harness.rollout.loop.play` continues.
+
+    Raises:
+      StateError: If the recorded state is damaged.
+    """
+    query, earlier = records.queries[index], records.queries[:index]
+    steps = [step for before in earlier for step in before.steps]
+    size = len(records.header.action_names)
+    reward = 0.0
+    for step in steps:
+        reward += step.reward
+    loop = LoopState(
+        executed=np.array([step.executed for step in steps], np.float32).reshape(-1, size),
+        reward=reward,
+        undecodable=sum(before.undecodable is not None for before in earlier),
+        queries=tuple(before.latency or _unknown_latency(before) for before in earlier),
+        chunk=ScheduledChunk(np.zeros((0, size), np.float32), index - 1, query.step),
+    )
+    return EpisodeState(EnvState.from_bytes(query.env_state), loop)
+
+
+def recorded_query(records: StepRecords, query: RecordedQuery, images: dict[str, np.ndarray]) -> Query:
+    """A query as the policy received it."""
+    header = records.header
+    return Query(
+        task=header.task,
+        instruction=query.instruction,
+        key=query.key,
+        state=query.state,
+        images=images,
+        privileged=query.privileged,
+        action_low=query.action_low,
+        action_high=query.action_high,
+        episode="/".join(map(str, header.key)),
+        step=query.step,
+    )
+
+
+def recorded_images(run: Path, records: StepRecords) -> Iterator[dict[str, np.ndarray]]:
+    """Images of every query by camera of the policy, in order.
+
+    Raises:
+      EpisodeError: If a video is missing, damaged or of other images.
+    """
+    header = records.header
+    videos = [
+        _frames(run / images_path(header.policy, header.task, header.episode, c)) for c in header.cameras
+    ]
+    for query in records.queries:
+        images = dict(zip(header.cameras, (next(video, None) for video in videos), strict=True))
+        for (camera, image), sha256 in zip(images.items(), query.images_sha256, strict=True):
+            if image is None or hashlib.sha256(image.tobytes()).hexdigest() != sha256:
+                raise EpisodeError(
+                    f"The video of {camera} in {run} does not hold the image of query {query.query}. Restore it from a "
+                    "copy, or record the episode again with simloop play --record."
+                )
+        yield {camera: image for camera, image in images.items() if image is not None}
+
+
+def _frames(path: Path) -> Iterator[np.ndarray]:
+    if not path.is_file():
+        raise EpisodeError(
+            f"{path}, the recorded images, is missing. Restore it from a copy, or record the episode again with "
+            "simloop play --record."
+        )
+    try:
+        yield from lossless_frames(path)
+    except VideoError as error:
+        raise EpisodeError(str(error)) from error
+
+
+def _unknown_latency(query: RecordedQuery) -> QueryRecord:
+    """Latency of a query of an episode that ended in an error: zero in every stage."""
+    reply = Reply(Chunk(query.chunk, query.undecodable))
+    return query_record(query.query, reply, render_s=0.0, adapt_s=0.0, ask_s=0.0, turn_s=0.0)

@@ -1,0 +1,46 @@
+"""Names of files are safe and distinct, whatever policies and tasks are called."""
+
+from simloop.results.records.paths import (
+    MAX_NAME,
+    attached_files,
+    file_name,
+    images_path,
+    step_files,
+    step_records_path,
+    video_path,
+)
+from tests.helpers.run_folders import EPISODE
+
+ODD = ["a b", "a/b", "a~2f~b", "a-b", "A-b", "ä", "..", ".", "", "x" * 300, "x" * 300 + "y"]
+
+
+def test_no_two_episodes_share_a_name():
+    for path in (lambda *episode: video_path(*episode, "success"), step_records_path):
+        paths = {path(policy, task, episode) for policy in ODD for task in ODD for episode in range(3)}
+        assert len(paths) == len(ODD) ** 2 * 3
+        assert all(found.count("/") == 2 for found in paths)
+        assert all(len(part) < 255 for found in paths for part in found.split("/"))
+
+
+def test_file_names_have_no_characters_with_a_meaning():
+    assert file_name("pi0@/ckpt/../x") == "pi0~40~~2f~ckpt~2f~..~2f~x"
+    assert file_name("..") == "~2e~."
+    assert len(file_name("é" * 100)) <= MAX_NAME + 17
+
+
+def test_what_recorders_attach_becomes_files_of_the_episode():
+    attachments = {"video": b"mp4", "step records": b"parquet", "images of left/wrist": b"images"}
+    files = attached_files(EPISODE, attachments)
+    assert files == {
+        "steps/expert/reach-v3-0000.parquet": b"parquet",
+        "steps/expert/reach-v3-0000/left~2f~wrist.mp4": b"images",
+    }, "the record names no video"
+
+
+def test_finds_the_files_of_one_episode_alone(tmp_path):
+    mine = ["steps/expert/reach-v3-0000.parquet", images_path("expert", "reach-v3", 0, "top")]
+    others = ["steps/expert/reach-v3-0001.parquet", images_path("expert", "reach-v3", 1, "top")]
+    for name in mine + others:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert step_files(tmp_path, EPISODE) == mine
