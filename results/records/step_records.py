@@ -337,7 +337,8 @@ def _step(row: dict[str, Any]) -> RecordedStep:
 def _latency(values: Mapping[str, float]) -> QueryRecord:
     """Latency by field; a stage that the writer did not know took no time."""
     types = {field.name: int if field.type == "int" else float for field in dataclasses.fields(QueryRecord)}
-    return QueryRecord(**{name: kind(values.get(name, 0)) for name, kind in types.items()})
+    fields: dict[str, Any] = {name: kind(values.get(name, 0)) for name, kind in types.items()}
+    return QueryRecord(**fields)
 
 
 def _doubles(values: Sequence[float] | None) -> Float64[np.ndarray, "_"] | None:
