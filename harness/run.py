@@ -26,7 +26,7 @@ from simloop.harness.interrupts import sigterm_as_interrupt
 from simloop.harness.planning.early_stop import EarlyStop
 from simloop.harness.planning.experiment import Experiment, ExperimentError
 from simloop.harness.planning.plan import EpisodeSpec, Plan
-from simloop.harness.planning.policy_names import PolicyLoader
+from simloop.harness.planning.policy_names import NamedPolicy, PolicyLoader
 from simloop.harness.planning.seed_overlap import refuse_training_seeds
 from simloop.harness.recording.dashboards import make_dashboard, require_dashboard
 from simloop.harness.recording.engine_metrics import EngineMetrics
@@ -38,6 +38,7 @@ from simloop.harness.rollout.loop_state import EpisodeState
 from simloop.harness.rollout.observers import Recorder
 from simloop.harness.rollout.result import RolloutResult
 from simloop.policies.interface import PolicySpec
+from simloop.policies.presets import PRESETS
 from simloop.results.records.paths import attached_files, video_path
 from simloop.results.records.records import EpisodeRecord
 from simloop.results.tables.run_tables import write_tables
@@ -87,8 +88,8 @@ def run(experiment: Experiment, out: Path, settings: RunSettings, console: Conso
     Ctrl-C and SIGTERM end the run cleanly: finished episodes are kept, and the same call resumes.
 
     Raises:
-      ExperimentError, UnknownNameError, SuiteNotInstalledError, UnknownPolicyError, AdapterError, DashboardError: If
-        the experiment cannot be run; nothing has been started then.
+      ExperimentError, UnknownNameError, SuiteNotInstalledError, UnknownPolicyError, AdapterError, CheckpointError,
+        DashboardError: If the experiment cannot be run; nothing has been started then.
       RenderingError: If images are needed and cannot be rendered on this machine.
       RunFolderError, LedgerError: If `out` cannot be used.
       EngineError: If a policy cannot be loaded; finished episodes are kept.
@@ -141,6 +142,7 @@ def _prepare(experiment: Experiment, settings: RunSettings) -> _Prepared:
         checked_adapter(policy, tasks)
     for named in experiment.named_policies().values():
         named.require_weights()
+        _require_checkpoint(named)
     plan = experiment.plan()
     _check(settings, experiment, plan)
     early_stop = None
@@ -297,6 +299,18 @@ def record_of(result: EpisodeResult, policy: PolicySpec, attempt: Attempt, filme
         return dataclasses.replace(nothing, outcome="error", ended_by="error", error=result.error)
     video = video_path(spec.policy, spec.task, spec.episode, result.played.ended_by) if filmed else ""
     return result.played.record(spec, policy, attempts=attempt.number, video=video)
+
+
+def _require_checkpoint(policy: NamedPolicy) -> None:
+    """Raise `CheckpointError` if a policy of a preset names a folder that is no checkpoint of that preset."""
+    if (
+        policy.checkpoint is not None
+        and policy.base in PRESETS
+        and policy.checkpoint != PRESETS[policy.base].bundled
+    ):
+        from simloop.policies.checkpoints.opening import open_checkpoint  # Imports JAX.
+
+        open_checkpoint(policy.checkpoint).require_preset(policy.base)
 
 
 def _check(settings: RunSettings, experiment: Experiment, plan: Plan) -> None:

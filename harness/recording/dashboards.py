@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def require_dashboard(name: str) -> None:
     """Check the name of a dashboard: `tensorboard`, `wandb` or `prometheus[:[HOST:]PORT]`.
 
     Raises:
-      DashboardError: If there is no such dashboard, or its library is not installed.
+      DashboardError: If there is no such dashboard, its library is not installed, or its port is taken.
     """
     kind, colon, place = name.partition(":")
     if kind not in LIBRARIES or (colon and kind != "prometheus"):
@@ -39,19 +40,31 @@ def require_dashboard(name: str) -> None:
     if importlib.util.find_spec(LIBRARIES[kind]) is None:
         package = LIBRARIES[kind].replace("_", "-")
         raise DashboardError(f"--watch {kind} needs the package {package}: pip install {package}.")
+    if kind == "prometheus":
+        host, number = _address(place)
+        try:
+            socket.create_server((host, number)).close()
+        except OSError as error:
+            raise DashboardError(f"Port {number} cannot be opened for Prometheus: {error}.") from error
 
 
 def make_dashboard(name: str, folder: Path) -> Dashboard:
     """Open the dashboard of a run.
 
     Raises:
-      DashboardError: As `require_dashboard`, and if the port of Prometheus cannot be opened.
+      DashboardError: As `require_dashboard`.
     """
     require_dashboard(name)
     kind, _, place = name.partition(":")
     if kind == "tensorboard":
         return _tensorboard(folder / "tensorboard")
     return _wandb(folder) if kind == "wandb" else _prometheus(place)
+
+
+def _address(place: str) -> tuple[str, int]:
+    """Split [[HOST:]PORT]."""
+    host, _, port = place.rpartition(":")
+    return host or LOOPBACK, int(port or PROMETHEUS_PORT)
 
 
 def _tensorboard(folder: Path) -> Dashboard:
@@ -86,12 +99,11 @@ def _wandb(folder: Path) -> Dashboard:
 def _prometheus(place: str) -> Dashboard:
     from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
-    host, _, port_text = place.rpartition(":")
-    port = int(port_text or PROMETHEUS_PORT)
+    host, port = _address(place)
     registry = CollectorRegistry()
     gauges: dict[str, Any] = {}
     try:
-        start_http_server(port, addr=host or LOOPBACK, registry=registry)
+        start_http_server(port, addr=host, registry=registry)
     except OSError as error:
         raise DashboardError(f"Port {port} cannot be opened for Prometheus: {error}.") from error
 

@@ -11,7 +11,13 @@ import jax
 from jax.sharding import Sharding
 from jax.typing import DTypeLike
 
-from simloop.policies.checkpoints.array_source import ArraySource, ArraySpec, Format, StoredArray
+from simloop.policies.checkpoints.array_source import (
+    ArraySource,
+    ArraySpec,
+    CheckpointError,
+    Format,
+    StoredArray,
+)
 from simloop.policies.checkpoints.norm_stats_files import Statistics, usable_statistics
 from simloop.policies.checkpoints.streaming import load_arrays
 from simloop.policies.transforms.normalization import NormalizationKind, NormStats
@@ -31,6 +37,14 @@ class Checkpoint:
     """Name of the preset of the weights, if the format records it."""
     recorded_sha256: str | None = None
     """Hash of the weights, if the format records it and checks it while loading."""
+
+    def require_preset(self, name: str) -> None:
+        """Raise `CheckpointError` if the weights are recorded as those of another preset."""
+        if self.preset not in (None, name):
+            raise CheckpointError(
+                f"{self.path} was written for preset {self.preset!r}; got {name!r}. Name it "
+                f"{self.preset}@{self.path}."
+            )
 
     @property
     def arrays(self) -> tuple[StoredArray, ...]:

@@ -89,11 +89,7 @@ def load_policy(
     else:
         weights = "trained"
         opened = open_checkpoint(checkpoint)
-        if opened.preset not in (None, name):
-            raise CheckpointError(
-                f"{checkpoint} was written for preset {opened.preset!r}; got {name!r}. Name it "
-                f"{opened.preset}@{checkpoint}."
-            )
+        opened.require_preset(name)
         stats = _checkpoint_stats(chosen, opened)
         model = _checkpoint_model(config, opened, mesh)
         if (quantization := opened.settings.get(SETTING)) is not None:

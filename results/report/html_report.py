@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
+import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -72,13 +74,20 @@ def write_report(
       looked_at: Number of policies and checkpoints that were evaluated, if more than the runs hold.
 
     Raises:
-      ResultsError: If `out` holds files other than an earlier report, or no episode has finished.
+      ResultsError: If `out` holds files other than an earlier report or cannot be written, or no episode has finished.
+        An earlier report is unchanged then.
       LedgerError: If a folder is not that of a run, its records were altered, or runs cannot be joined.
     """
     loaded = load_runs(list(runs))
     if loaded.episodes.empty:
         raise ResultsError("No episode of these runs has finished, so there is nothing to report yet.")
-    _clear(out)
+    with _replacing(out) as folder:
+        _write(loaded, folder, margin, alpha, looked_at)
+    return out / PAGE
+
+
+def _write(loaded: Runs, out: Path, margin: float, alpha: float, looked_at: int | None) -> None:
+    """Write the files of a report into an empty folder."""
     for name in ("tables", "figures", "videos"):
         (out / name).mkdir(parents=True)
     (out / MARK).touch()
@@ -114,20 +123,33 @@ def write_report(
         "Provenance": _provenance(loaded),
         "Methods": _methods(described),
     }
-    page = out / PAGE
-    page.write_text(printable(_page(loaded, sections, plays)), encoding="utf-8")
-    return page
+    (out / PAGE).write_text(printable(_page(loaded, sections, plays)), encoding="utf-8")
 
 
-def _clear(out: Path) -> None:
-    """Make an empty folder, removing an earlier report."""
+@contextlib.contextmanager
+def _replacing(out: Path) -> Iterator[Path]:
+    """Yield a new folder that takes the place of `out`, an earlier report, once all its files are written.
+
+    Raises:
+      ResultsError: If `out` is something else, or a file cannot be written; `out` is unchanged then.
+    """
     if out.is_symlink():
         raise ResultsError(f"{out} is a symbolic link. Name the folder that it points to with --out.")
-    if out.exists():
-        if any(out.iterdir()) and not (out / MARK).exists():
-            raise ResultsError(f"{out} holds files other than a report. Choose another folder with --out.")
-        shutil.rmtree(out)
-    out.mkdir(parents=True)
+    if out.exists() and any(out.iterdir()) and not (out / MARK).exists():
+        raise ResultsError(f"{out} holds files other than a report. Choose another folder with --out.")
+    out = out.absolute()
+    new, old = (out.with_name(f".{out.name}-{os.getpid()}-{age}") for age in ("new", "old"))
+    try:
+        new.mkdir(parents=True)
+        yield new
+        if out.exists():
+            out.rename(old)
+        new.rename(out)
+    except OSError as error:
+        raise ResultsError(f"The report cannot be written, and {out} is unchanged: {error}.") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _figures(

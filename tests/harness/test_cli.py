@@ -81,6 +81,11 @@ def simloop(monkeypatch, capsys):
         (["demo", "--protocol", "openpi-v1"], ["no protocol 'openpi-v1'", "default-v1, lerobot-v1"]),
         (["expert", "reach"], ["'reach' names tasks of metaworld", "simloop run expert --tasks reach"]),
         (["MT10"], ["'MT10' names tasks of metaworld", "simloop run expert --tasks MT10"]),
+        (["pi0-tiny@docs"], ["docs is not a checkpoint; it contains", "Known formats are"]),
+        (
+            ["pi0-tiny@policies/assets/metaworld/pi05-tiny"],
+            ["written for preset 'pi05-tiny'; got 'pi0-tiny'"],
+        ),
         (["expert", "--watch", "tensorbord"], ["takes tensorboard, wandb or prometheus", "'tensorbord'"]),
         (["expert", "--episdes", "3"], ["--episodes"]),
     ],

@@ -3,13 +3,14 @@
 import dataclasses
 import datetime
 import json
+import socket
 import urllib.request
 
 import pytest
 from rich.console import Console
 
 from simloop.harness.errors import SimloopError
-from simloop.harness.recording.dashboards import DashboardError, make_dashboard
+from simloop.harness.recording.dashboards import DashboardError, make_dashboard, require_dashboard
 from simloop.harness.recording.engine_metrics import EngineMetrics
 from simloop.harness.recording.run_progress import status_line
 from simloop.harness.recording.run_status import (
@@ -143,8 +144,6 @@ def test_tensorboard_is_told_every_number(tmp_path, clock):
 
 def test_prometheus_reads_every_number(tmp_path, clock):
     pytest.importorskip("prometheus_client")
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -161,3 +160,11 @@ def test_dashboards_that_do_not_exist_are_refused(tmp_path):
         make_dashboard("grafana", tmp_path)
     with pytest.raises(DashboardError, match="takes a number"):
         make_dashboard("prometheus:http", tmp_path)
+
+
+def test_a_port_that_is_taken_is_refused_before_the_run(tmp_path):
+    pytest.importorskip("prometheus_client")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(DashboardError, match=f"Port {port} cannot be opened"):
+            require_dashboard(f"prometheus:{port}")

@@ -1,6 +1,7 @@
 """The report: reproducible bytes, no network, and a page that works."""
 
 import dataclasses
+import errno
 import http.server
 import json
 import os
@@ -121,6 +122,24 @@ def test_replaces_only_a_report(run, tmp_path):
         write_report([run], out)
     with pytest.raises(ResultsError, match="nothing to report yet"):
         write_report([write_run(tmp_path / "none", [])], tmp_path / "other")
+
+
+def test_a_full_disk_leaves_the_earlier_report_and_no_part_of_the_new_one(run, tmp_path, monkeypatch):
+    out = tmp_path / "report"
+    write_report([run], out)
+    before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    found = set(tmp_path.iterdir())
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(ResultsError, match=r"report is unchanged: .*No space left on device"):
+        write_report([run], out)
+    with pytest.raises(ResultsError, match="No space left on device"):
+        write_report([run], tmp_path / "first")
+    assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
+    assert set(tmp_path.iterdir()) == found
 
 
 SCRIPT = """<script>
