@@ -72,11 +72,11 @@ def _all_groups(root: Path) -> Iterator[Path]:
     for line in _read(root / "proc/self/mountinfo").splitlines():
         mount, _, source = line.partition(" - ")
         (kind, _, options), (mount_root, mounted) = source.split(" ", 2), mount.split(" ")[3:5]
-        controllers = [""] if kind == "cgroup2" else options.split(",") if kind == "cgroup" else []
-        path = next((paths[name] for name in controllers if name in paths), None)
-        if path is None:
+        names = [""] if kind == "cgroup2" else options.split(",") if kind == "cgroup" else []
+        own = next((paths[name] for name in names if name in paths), None)
+        if own is None:
             continue
-        inner = PurePosixPath(path)
+        inner = PurePosixPath(own)
         # Inside a container, a mount may show a part of the hierarchy only, with this process's group at its top.
         inside = inner.is_relative_to(mount_root) and ".." not in inner.parts
         relative = inner.relative_to(mount_root) if inside else PurePosixPath(".")

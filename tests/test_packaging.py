@@ -88,3 +88,12 @@ def test_commands_work_from_a_wheel_in_an_empty_folder(wheel, tmp_path, argument
     )
     assert done.returncode == 0, done.stderr
     assert shown in done.stdout
+
+
+def test_no_extra_asks_for_two_builds_of_opencv():
+    """pip takes the one that robosuite names; `scripts/setup libero` leaves it out and takes `headless`."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert [
+        name for name, packages in extras.items() if any("opencv" in package for package in packages)
+    ] == ["headless"]
+    assert '" libero "*) set -- "$@" headless' in (ROOT / "scripts/setup").read_text()

@@ -46,7 +46,7 @@ class _Echo:
         return EpisodeResult(spec, RolloutResult(queries=QUERY_RECORDS))
 
     async def heartbeat(self) -> EnvActorHeartbeat:
-        process = ProcessHeartbeat(0, "", 0, 0.0, 0.0, 0)
+        process = ProcessHeartbeat(0, "", 0, 0.0, 0.0, 0, 0)
         return EnvActorHeartbeat(process, (), {phase: PhaseTotals() for phase in PHASES})
 
 
