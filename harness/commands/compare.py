@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Annotated
 
 from tyro.conf import Positional
@@ -34,33 +33,28 @@ def command(
       policies: Two or more policies, named as in the tables.
       run: Run folders; NAME=FOLDER prefixes the policies with NAME:.
       margin: Differences of success rates below this do not matter.
-      alpha: Probability, at most, that any of the comparisons reports a difference that does not exist.
+      alpha: Probability, at most, that any of the statements reports a difference that does not exist, over all suites
+        and protocols; and separately that any of the tables by task does.
       looked_at: Number of policies and checkpoints that were tried before these were chosen.
       by_task: Also print each pair task by task.
     """
     from simloop.results.records.runs import load_runs
     from simloop.results.statistics.early_stopping import sequential_decisions
-    from simloop.results.statistics.outcome_matrix import outcome_matrices
     from simloop.results.tables.decisions import decision_sentence
-    from simloop.results.tables.statements import comparison, task_grid
+    from simloop.results.tables.statements import comparable, comparison, task_grids
     from simloop.results.tables.typesetting import to_text
 
     console, runs = Terminal(), load_runs(list(run))
     for decision in sequential_decisions(runs):
         if not policies or {decision.a, decision.b} <= set(policies):
             say(f"{decision_sentence(decision)}\n", console)
-            say(
-                "The run was stopped by its rule. Quote this statement: p-values and intervals below assume a number "
-                "of episodes fixed beforehand.\n",
-                console,
-            )
     for title, sentences, grid in comparison(runs, policies, margin=margin, alpha=alpha, looked_at=looked_at):
         console.print(title, style="bold", highlight=False, markup=False)
         for sentence in sentences:
             console.print(f"\n{sentence}", highlight=False, markup=False)
         say(f"\n{to_text(grid)}", console)
     if by_task:
-        for outcomes in outcome_matrices(runs.episodes, policies or runs.policies).values():
-            for a, b in itertools.combinations(outcomes.policies, 2):
-                say(to_text(task_grid(outcomes, a, b)), console)
+        together = comparable(runs, policies, margin=margin, alpha=alpha, looked_at=looked_at)
+        for by_tasks in task_grids(together, runs.labels, alpha=alpha):
+            say(to_text(by_tasks), console)
     return 0

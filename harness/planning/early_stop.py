@@ -27,5 +27,5 @@ class EarlyStop:
             record = done.get((policy, self._suite, self._protocol, task, episode))
             return None if record is None else record.outcome
 
-        a, b, _ = outcomes_in_order(self._pairs, *self._policies, outcome)
-        return self._rule.decide(a, b)[0] in ("differ", "equivalent", "undecided")
+        pairs = outcomes_in_order(self._pairs, *self._policies, outcome)
+        return self._rule.decide(pairs.a, pairs.b)[0] in ("differ", "equivalent", "undecided")

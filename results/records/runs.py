@@ -104,10 +104,12 @@ class Runs:
         weights = dict(zip(self.episodes["policy"], self.episodes["weights"], strict=True))
         return {policy: policy_label(policy, weights[policy]) for policy in self.policies}
 
-    @property
-    def looked_at(self) -> int:
-        """Number of policies and checkpoints that these runs tried, finished or not."""
-        return len({*self.policies, *(name for plan in self.plans for name in plan.policies)})
+    def evaluated(self, suite: str, protocol: str) -> int:
+        """Number of policies and checkpoints that these runs tried under a protocol, finished or not."""
+        episodes = self.episodes
+        played = set(episodes.loc[(episodes["suite"] == suite) & (episodes["protocol"] == protocol), "policy"])
+        plans = (plan for plan in self.plans if plan.suite == suite and plan.protocol in ("", protocol))
+        return len(played.union(*(plan.policies for plan in plans)))
 
 
 def load_runs(runs: str | Path | RunSource | Sequence[str | Path | RunSource]) -> Runs:

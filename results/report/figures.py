@@ -231,12 +231,12 @@ def evidence_figure(decision: SequentialDecision) -> Figure:
         axes.step(pairs, [1.0, *decision.e_values], color=colour(0), where="post")
         axes.axhline(1 / decision.rule.alpha, color="#555555", linestyle="--", linewidth=1)
         axes.annotate(
-            f"1/α = {1 / decision.rule.alpha:g}: they differ", (0.02, 1 / decision.rule.alpha),
+            f"1/α = {1 / decision.rule.alpha:g}: they differ on these tasks", (0.02, 1 / decision.rule.alpha),
             xycoords=("axes fraction", "data"), va="bottom", fontsize=7,
         )  # fmt: skip
         axes.set_yscale("log")
         axes.set_xlabel("pairs of episodes")
-        axes.set_ylabel("e-value against equal rates")
+        axes.set_ylabel("e-value against equal rates on every task")
     return figure
 
 

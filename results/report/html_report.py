@@ -28,9 +28,9 @@ from simloop.results.report.figures import (
     success_over_steps_figure,
 )
 from simloop.results.report.methods import Methods, methods
-from simloop.results.statistics.contrasts import MARGIN, Contrast, contrasts
-from simloop.results.statistics.early_stopping import SequentialDecision, sequential_decisions
-from simloop.results.statistics.outcome_matrix import outcome_matrices
+from simloop.results.statistics.contrasts import MARGIN, Contrast
+from simloop.results.statistics.early_stopping import SequentialDecision, matrices, sequential_decisions
+from simloop.results.statistics.families import comparisons_of, findings
 from simloop.results.statistics.scores import score_means, score_tasks
 from simloop.results.tables.decisions import decision_sentence
 from simloop.results.tables.perturbation_curves import perturbation_curves
@@ -91,15 +91,11 @@ def _write(loaded: Runs, out: Path, margin: float, alpha: float, looked_at: int 
     for name in ("tables", "figures", "videos"):
         (out / name).mkdir(parents=True)
     (out / MARK).touch()
-    tried = max(looked_at or 0, loaded.looked_at)
-    found = [
-        one
-        for outcomes in outcome_matrices(loaded.episodes, loaded.policies).values()
-        for one in contrasts(outcomes, margin=margin, alpha=alpha)
-    ]
+    together = list(matrices(loaded, looked_at=looked_at).values())
+    found = [one.contrast for here in findings(together, margin=margin, alpha=alpha) for one in here]
     decisions = sequential_decisions(loaded)
     means = score_means(score_tasks(loaded.episodes, loaded.plans))
-    described = methods(loaded, means, found, decisions, tried)
+    described = methods(loaded, means, found, decisions, comparisons_of(together))
     (out / "methods.tex").write_text(described.tex(escape_tex), encoding="utf-8")
     (out / "references.bib").write_text(described.bibtex, encoding="utf-8")
     lacking = {
@@ -233,16 +229,15 @@ def _plays(runs: Runs, videos: Path) -> list[dict[str, str]]:
 def _summary(
     runs: Runs, decisions: Sequence[SequentialDecision], margin: float, alpha: float, looked_at: int | None
 ) -> str:
-    tried = max(looked_at or 0, runs.looked_at)
-    matrices = outcome_matrices(runs.episodes, runs.policies)
+    together = list(matrices(runs, looked_at=looked_at).values())
     headlines = [
-        (f"{protocol}: " if len(matrices) > 1 else "")
-        + headline(outcomes, runs.labels, alpha=alpha, looked_at=tried)
-        for (_, protocol), outcomes in matrices.items()
+        (f"{outcomes.protocol}: " if len(together) > 1 else "") + headline(outcomes, here, runs.labels)
+        for outcomes, here in zip(together, findings(together, margin=margin, alpha=alpha), strict=True)
     ]
     parts = [f'<p class="headline">{html.escape(text)}</p>' for text in headlines]
     parts += [
-        f'<p class="statement">{html.escape(decision_sentence(decision))}</p>' for decision in decisions
+        f'<p class="statement">{html.escape(decision_sentence(decision, len(decisions)))}</p>'
+        for decision in decisions
     ]
     try:
         compared = comparison(runs, margin=margin, alpha=alpha, looked_at=looked_at)

@@ -10,7 +10,7 @@ from typing import Any
 from simloop.results.records.perturbation_kinds import perturbation_kind, split_label
 from simloop.results.records.records import look_up
 from simloop.results.records.runs import Runs
-from simloop.results.statistics.contrasts import Contrast, family_size
+from simloop.results.statistics.contrasts import Contrast
 from simloop.results.statistics.early_stopping import SequentialDecision
 from simloop.results.statistics.scores import MeanScore
 
@@ -59,21 +59,32 @@ def methods(
     means: Sequence[MeanScore],
     found: Sequence[Contrast],
     decisions: Sequence[SequentialDecision],
-    looked_at: int,
+    family: int,
 ) -> Methods:
-    """Describe the methods behind these means, comparisons and decisions, and no others."""
+    """Describe the methods behind these means, comparisons and decisions, and no others.
+
+    Args:
+      family: Number of comparisons for which p-values are adjusted.
+    """
     return Methods(
         (
             *_evaluation(runs),
             *_rates(means),
-            *_comparisons(found, looked_at),
+            *_comparisons(found, family),
             *map(_sequential, decisions),
         )
     )
 
 
 def _rates(means: Sequence[MeanScore]) -> Iterator[_Sentence]:
-    yield "Success rates are given with 95 % Wilson score intervals", ("wilson1927",)
+    if any(not mean.anytime for mean in means):
+        yield "Success rates are given with 95 % Wilson score intervals", ("wilson1927",)
+    if any(mean.anytime for mean in means):
+        yield (
+            "Where a stopping rule decided the number of episodes, success rates are given with 95 % confidence "
+            "sequences, which hold at every number of episodes",
+            ("ramdas2023",),
+        )
     several = [mean for mean in means if not mean.lacking and len(mean.tasks) > 1]
     if any(mean.method == "MOVER-Wilson" for mean in several):
         yield (
@@ -84,10 +95,9 @@ def _rates(means: Sequence[MeanScore]) -> Iterator[_Sentence]:
         yield "Means weigh all tasks equally, and their intervals hold for these tasks", ()
 
 
-def _comparisons(found: Sequence[Contrast], looked_at: int) -> Iterator[_Sentence]:
-    if not found:
-        return
-    paired, unpaired = [one for one in found if one.pairs], [one for one in found if not one.pairs]
+def _comparisons(found: Sequence[Contrast], family: int) -> Iterator[_Sentence]:
+    fixed = [one for one in found if not one.anytime]
+    paired, unpaired = [one for one in fixed if one.pairs], [one for one in fixed if not one.pairs]
     if paired:
         summed = ", with pairs summed over tasks," if any(len(one.tasks) > 1 for one in paired) else ""
         yield (
@@ -103,30 +113,39 @@ def _comparisons(found: Sequence[Contrast], looked_at: int) -> Iterator[_Sentenc
         )
     if any(len(one.tasks) > 1 for one in unpaired):
         yield (
-            "Policies evaluated on different episodes of several tasks were compared by the "
+            "Policies evaluated on different episodes of several tasks were compared by the exact "
             "Cochran-Mantel-Haenszel test with Newcombe's interval",
             ("mantel1959", "newcombe1998"),
         )
-    yield (
-        f"Equivalence within {100 * found[0].equivalence.margin:g} points was tested by two one-sided tests at the 5 % "
-        "level",
-        ("schuirmann1987",),
-    )
-    if family_size(looked_at) > 1:
+    if fixed:
         yield (
-            f"{looked_at} policies were evaluated; p-values are adjusted by Holm's method for the "
-            f"{family_size(looked_at)} pairs among them",
-            ("holm1979",),
+            f"Equivalence within {100 * fixed[0].equivalence.margin:g} points was tested by two one-sided tests at the "
+            "5 % level",
+            ("schuirmann1987",),
         )
+    if any(one.errors_a + one.errors_b for one in found):
+        yield (
+            "Policies were taken to differ, or to be equivalent, only if they would whatever the outcomes of the "
+            "episodes with errors had been",
+            (),
+        )
+    if found and family > 1:
+        yield f"p-values are adjusted by Holm's method for the {family} comparisons", ("holm1979",)
 
 
 def _sequential(decision: SequentialDecision) -> _Sentence:
     rule = decision.rule
+    reached = {
+        "differ": f"the decision that they differ used {decision.pairs} pairs",
+        "equivalent": f"the decision that they are equivalent used {decision.pairs} pairs",
+        "undecided": f"they remained undecided after {decision.pairs} pairs",
+        "continue": f"they are undecided so far, after {decision.pairs} pairs",
+    }[decision.decision]
     return (
         f"{decision.a} and {decision.b} were compared sequentially, in a seeded order of pairs with tasks mixed: the "
-        f"run was to stop once the e-value against equal rates reached {1 / rule.alpha:g}, once the confidence "
-        f"sequence lay within {100 * rule.margin:g} points of zero, or after {rule.max_pairs} pairs; this rule was "
-        f"fixed before the first episode, and the decision used {decision.pairs} pairs",
+        f"run was to stop once the e-value against equal rates on every task reached {1 / rule.alpha:g}, once the "
+        f"confidence sequence lay within {100 * rule.margin:g} points of zero, or after {rule.max_pairs} pairs; this "
+        f"rule was fixed before the first episode, and {reached}",
         ("ramdas2023", "waudbysmith2024"),
     )
 

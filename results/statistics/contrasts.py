@@ -7,8 +7,10 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from jaxtyping import Int
+
 from simloop.results.statistics.intervals import Interval
-from simloop.results.statistics.multiplicity import compact_letters, holm
 from simloop.results.statistics.outcome_matrix import OutcomeMatrix
 from simloop.results.statistics.paired import (
     Equivalence,
@@ -18,6 +20,7 @@ from simloop.results.statistics.paired import (
     mcnemar_mid_p,
     tango,
 )
+from simloop.results.statistics.sequential import difference_sequence, e_process, within_margin
 from simloop.results.statistics.unpaired import (
     EXACT_TABLES,
     cochran_mantel_haenszel,
@@ -44,17 +47,17 @@ class Contrast:
     b: str
     rate_a: float
     rate_b: float
-    """Over the episodes compared, with equal weights of pairs if paired, of tasks if not."""
+    """Over the episodes compared, with equal weights of tasks; of pairs with a stopping rule."""
     episodes_a: int
     episodes_b: int
     interval: Interval
-    """95 % interval of the difference, a less b."""
+    """95 % interval of the difference, a less b; a confidence sequence with a stopping rule."""
     interval_method: str
     p_value: float
-    """Two-sided p-value of equal rates, not adjusted for other comparisons (see `adjusted`)."""
+    """Two-sided p-value of equal rates on every task, not adjusted for other comparisons."""
     test: str
     exact_p_value: float | None
-    """Of the exact McNemar test; None if episodes are not paired."""
+    """Of the exact McNemar test; None if episodes are not paired, or with a stopping rule."""
     equivalence: Equivalence
     pairs: Pairs | None
     """None if episodes are not paired."""
@@ -62,6 +65,18 @@ class Contrast:
     """Reason for an unpaired comparison; empty if episodes are paired."""
     left_out: int
     """Number of completed episodes of either policy that were not compared."""
+    anytime: bool = False
+    """Whether a stopping rule decides the number of episodes: the test and the interval then hold at every look."""
+    errors_a: int = 0
+    errors_b: int = 0
+    p_value_with_errors: float = 0.0
+    """As `p_value` if the errors of the better policy were failures and those of the other successes; 1 if the other
+    were then better. 0 without errors."""
+
+    @property
+    def decisive_p_value(self) -> float:
+        """The p-value that decides whether the policies differ, whatever the errors would have been."""
+        return max(self.p_value, self.p_value_with_errors)
 
     @property
     def difference(self) -> float:
@@ -80,6 +95,8 @@ class Contrast:
             rate_b=self.rate_a,
             episodes_a=self.episodes_b,
             episodes_b=self.episodes_a,
+            errors_a=self.errors_b,
+            errors_b=self.errors_a,
             interval=self.interval.scaled(-1.0),
             equivalence=dataclasses.replace(same, interval=same.interval.scaled(-1.0)),
             pairs=pairs and Pairs(pairs.both, pairs.only_b, pairs.only_a, pairs.neither),
@@ -94,12 +111,19 @@ class Contrast:
 def contrast(
     outcomes: OutcomeMatrix, a: str, b: str, *, margin: float = MARGIN, alpha: float = 0.05
 ) -> Contrast | None:
-    """Compare two policies over all tasks of the outcomes; None if they have no task with completed episodes in common.
+    """Compare two policies over all tasks of the outcomes; None if they cannot be compared.
 
     Episodes are paired if at least half of the completed episodes of the policy with fewer of them have a partner
     from the same initial state: mid-p McNemar test on the pairs of all tasks, with Tango's interval. Otherwise they
     are unpaired: on one task Barnard's exact test (the score test for many episodes) with Miettinen and Nurminen's
-    interval, over several tasks the Cochran-Mantel-Haenszel test with Newcombe's interval.
+    interval, over several tasks the exact Cochran-Mantel-Haenszel test with Newcombe's interval. If a stopping rule
+    decides how many episodes a policy plays, the pairs are compared by the e-process and the confidence sequence of
+    the difference, in the order that was fixed in advance.
+
+    Policies cannot be compared without completed episodes of a common task; under a stopping rule, without pairs.
+
+    Errors carry no information about a policy unless it causes them, which the records do not show. The rates are over
+    completed episodes, but policies differ, and are equivalent, only if they would be so whatever the errors were.
 
     Args:
       margin: Margin of equivalence, a difference of rates.
@@ -108,11 +132,40 @@ def contrast(
     Raises:
       ValueError: If a policy has no episode in the matrix, or the margin is not in (0, 1).
     """
+    made = _completed(outcomes, a, b, margin, alpha)
+    errors = outcomes.errors(a), outcomes.errors(b)
+    if made is None or not any(errors):
+        return made
+    # The errors of one policy as failures and those of the other as successes: first against a, then against b.
+    extremes = [
+        _completed(outcomes.with_errors_as({a: x, b: 1 - x}), a, b, margin, alpha) for x in (0.0, 1.0)
+    ]
+    worst = extremes[0 if made.better == a else 1]
+    lasting = worst is not None and made.better is not None and worst.better == made.better
+    same = all(one is not None and one.equivalence.equivalent for one in (made, *extremes))
+    return dataclasses.replace(
+        made,
+        errors_a=errors[0],
+        errors_b=errors[1],
+        p_value_with_errors=worst.p_value if worst is not None and lasting else 1.0,
+        equivalence=dataclasses.replace(made.equivalence, equivalent=same),
+    )
+
+
+def _completed(outcomes: OutcomeMatrix, a: str, b: str, margin: float, alpha: float) -> Contrast | None:
+    """Compare the completed episodes of two policies."""
     (_, done_a), (_, done_b) = outcomes.counts(a), outcomes.counts(b)
     common = [task for task, n, m in zip(outcomes.tasks, done_a, done_b, strict=True) if n and m]
     if not common:
         return None
     here = outcomes.of_tasks(common)
+    completed = sum(done_a) + sum(done_b)
+    rows = here.in_order(a, b)
+    if rows is not None:
+        rows = rows[here.shared([a, b])[rows]]
+        if not len(rows) or not here.same_seeds(a, b):
+            return None
+        return _sequential(here, a, b, rows, completed - 2 * len(rows), margin, alpha)
     shared = int(here.shared([a, b]).sum())
     if not here.same_seeds(a, b):
         why = "episodes with the same number started from different states"
@@ -123,8 +176,8 @@ def contrast(
             else "the policies played different episodes"
         )
     else:
-        return _paired(here, a, b, sum(done_a) + sum(done_b) - 2 * shared, margin, alpha)
-    return _unpaired(here, a, b, why, sum(done_a) + sum(done_b), margin, alpha)
+        return _paired(here, a, b, completed - 2 * shared, margin, alpha)
+    return _unpaired(here, a, b, why, completed, margin, alpha)
 
 
 def contrasts(
@@ -134,7 +187,7 @@ def contrasts(
     margin: float = MARGIN,
     alpha: float = 0.05,
 ) -> list[Contrast]:
-    """Compare all pairs of policies (default: all of the matrix) that completed a task in common.
+    """Compare all pairs of policies (default: all of the matrix) that can be compared.
 
     Raises:
       ValueError: As `contrast`.
@@ -144,71 +197,83 @@ def contrasts(
     return [one for one in made if one is not None]
 
 
-def family_size(policies: int) -> int:
-    """Number of pairs of policies."""
-    return policies * (policies - 1) // 2
-
-
-def adjusted(found: Sequence[Contrast], looked_at: int) -> list[float]:
-    """p-values of the comparisons, adjusted by Holm for all pairs of the `looked_at` policies that were evaluated."""
-    return holm([one.p_value for one in found], family=max(len(found), family_size(looked_at)))
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Which policies of a table row differ significantly."""
-
-    letters: dict[str, str]
-    """Compact letter display: policies that share a letter do not differ significantly. Empty without a comparison."""
-    best: str | None
-    """The policy that is significantly better than every other, if there is one."""
-
-
-def standing(outcomes: OutcomeMatrix, *, looked_at: int | None = None, alpha: float = 0.05) -> Standing:
-    """Letters and best policy of all policies of the outcomes, at family-wise level alpha (Holm)."""
-    rates = {}
-    for policy in outcomes.policies:
-        successes, done = outcomes.counts(policy)
-        if sum(done):
-            rates[policy] = sum(x / n for x, n in zip(successes, done, strict=True) if n) / sum(
-                n > 0 for n in done
-            )
-    if len(rates) < 2:
-        return Standing({}, None)
-    order = sorted(rates, key=lambda policy: -rates[policy])
-    found = contrasts(outcomes, order, alpha=alpha)
-    p_values = adjusted(found, looked_at or len(outcomes.policies))
-    differ = [one for one, p in zip(found, p_values, strict=True) if p < alpha]
-    top = order[0]
-    beaten = sum(top in (one.a, one.b) and one.better == top for one in differ)
-    best = top if beaten == len(order) - 1 else None
-    return Standing(compact_letters(order, [(one.a, one.b) for one in differ]), best)
-
-
 def _paired(outcomes: OutcomeMatrix, a: str, b: str, left_out: int, margin: float, alpha: float) -> Contrast:
-    by_task = outcomes.pairs(a, b)
-    pairs = sum(by_task, Pairs())
-    n = pairs.episodes
-    tasks = tuple(task for task, own in zip(outcomes.tasks, by_task, strict=True) if own.episodes)
+    by_task = {
+        task: own for task, own in zip(outcomes.tasks, outcomes.pairs(a, b), strict=True) if own.episodes
+    }
+    pairs, alike, n = sum(by_task.values(), Pairs()), Pairs.alike(list(by_task.values())), len(by_task)
+    return Contrast(
+        outcomes.suite,
+        outcomes.protocol,
+        tuple(by_task),
+        a,
+        b,
+        rate_a=sum((own.both + own.only_a) / own.episodes for own in by_task.values()) / n,
+        rate_b=sum((own.both + own.only_b) / own.episodes for own in by_task.values()) / n,
+        episodes_a=int(pairs.episodes),
+        episodes_b=int(pairs.episodes),
+        interval=tango(alike),
+        interval_method="Tango",
+        p_value=_in_direction(mcnemar_mid_p(pairs), alike.difference, pairs.difference),
+        test="mid-p McNemar" + (f" over {n} tasks" if n > 1 else ""),
+        exact_p_value=_in_direction(mcnemar_exact(pairs), alike.difference, pairs.difference),
+        equivalence=equivalence(alike, margin, alpha=alpha),
+        pairs=pairs,
+        unpaired_because="",
+        left_out=left_out,
+    )
+
+
+def _in_direction(p_value: float, difference: float, tested: float) -> float:
+    """The p-value if the mean over tasks and the tested sum over episodes favour the same policy, otherwise 1.
+
+    The two weigh tasks differently if their numbers of episodes differ.
+    """
+    return p_value if difference * tested > 0 else 1.0
+
+
+def _sequential(
+    outcomes: OutcomeMatrix,
+    a: str,
+    b: str,
+    rows: Int[np.ndarray, "r"],
+    left_out: int,
+    margin: float,
+    alpha: float,
+) -> Contrast:
+    """Compare pairs in the order that was fixed in advance, at a number of pairs that a rule decides."""
+    one, other = (outcomes.success[rows, outcomes.column(policy)] == 1 for policy in (a, b))
+    n = len(rows)
+    (low, high), (inner_low, inner_high) = (
+        difference_sequence(one, other, confidence=confidence) for confidence in (0.95, 1 - alpha)
+    )
+    tasks = tuple(outcomes.tasks[task] for task in np.unique(outcomes.task[rows]))
+    both, only_a, only_b = int((one & other).sum()), int((one & ~other).sum()), int((~one & other).sum())
     return Contrast(
         outcomes.suite,
         outcomes.protocol,
         tasks,
         a,
         b,
-        rate_a=(pairs.both + pairs.only_a) / n,
-        rate_b=(pairs.both + pairs.only_b) / n,
+        rate_a=float(one.mean()),
+        rate_b=float(other.mean()),
         episodes_a=n,
         episodes_b=n,
-        interval=tango(pairs),
-        interval_method="Tango",
-        p_value=mcnemar_mid_p(pairs),
-        test="mid-p McNemar" + (f" over {len(tasks)} tasks" if len(tasks) > 1 else ""),
-        exact_p_value=mcnemar_exact(pairs),
-        equivalence=equivalence(pairs, margin, alpha=alpha),
-        pairs=pairs,
+        interval=Interval(float(low[-1]), float(high[-1])),
+        interval_method="confidence sequence",
+        p_value=min(1.0, 1 / float(e_process(one, other).max())),
+        test="e-process" + (f" over {len(tasks)} tasks" if len(tasks) > 1 else ""),
+        exact_p_value=None,
+        equivalence=Equivalence(
+            margin,
+            Interval(float(inner_low[-1]), float(inner_high[-1])),
+            None,
+            bool(within_margin(one, other, margin, alpha=alpha)[-1]),
+        ),
+        pairs=Pairs(both, only_a, only_b, n - both - only_a - only_b),
         unpaired_because="",
         left_out=left_out,
+        anytime=True,
     )
 
 
@@ -225,8 +290,9 @@ def _unpaired(
         inner = miettinen_nurminen(*table, confidence=confidence)
         margin_p = margin_p_value(*table, margin)
     else:
-        test = f"Cochran-Mantel-Haenszel test over {len(outcomes.tasks)} tasks"
+        test = f"exact Cochran-Mantel-Haenszel test over {len(outcomes.tasks)} tasks"
         p_value = cochran_mantel_haenszel(x_a, n_a, x_b, n_b)
+        p_value = _in_direction(p_value, _difference_of_means(x_a, n_a, x_b, n_b), _excess(x_a, n_a, x_b, n_b))
         interval_method, interval = "Newcombe", newcombe_of_means(x_a, n_a, x_b, n_b)
         inner = newcombe_of_means(x_a, n_a, x_b, n_b, confidence=confidence)
         margin_p = _margin_p_of_means(x_a, n_a, x_b, n_b, margin)
@@ -264,7 +330,15 @@ def _margin_p_of_means(
             high = alpha
         else:
             low = alpha
-    difference = sum(x / n for x, n in zip(x_a, n_a, strict=True)) - sum(
-        x / n for x, n in zip(x_b, n_b, strict=True)
-    )
-    return high if abs(difference / len(n_a)) < margin else 1.0
+    return high if abs(_difference_of_means(x_a, n_a, x_b, n_b)) < margin else 1.0
+
+
+def _difference_of_means(x_a: list[int], n_a: list[int], x_b: list[int], n_b: list[int]) -> float:
+    """Difference of the mean rates over tasks with equal weights."""
+    shares = [x / n - y / m for x, n, y, m in zip(x_a, n_a, x_b, n_b, strict=True)]
+    return sum(shares) / len(shares)
+
+
+def _excess(x_a: list[int], n_a: list[int], x_b: list[int], n_b: list[int]) -> float:
+    """Successes of a beyond those expected at equal rates on every task."""
+    return sum(x - n * (x + y) / (n + m) for x, n, y, m in zip(x_a, n_a, x_b, n_b, strict=True))

@@ -8,19 +8,17 @@ that were in progress when it was reached stay in the ledger and do not change i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from simloop.results.records.records import Outcome, policy_name
 from simloop.results.records.runs import Runs
 from simloop.results.statistics.intervals import Interval
+from simloop.results.statistics.outcome_matrix import OutcomeMatrix, Pair, outcome_matrices
 from simloop.results.statistics.sequential import Decision, StoppingRule, difference_sequence, e_process
-
-Pair = tuple[str, int]
-"""(task, episode): one episode of either policy."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,11 @@ class SequentialDecision:
     """Number of pairs of completed episodes used for the decision."""
     left_out: int
     """Number of pairs skipped before the decision because an episode ended in an error."""
+    e_value_with_errors: float
+    """The largest e-value so far, if the errors of the better policy were failures and those of the other successes; 0
+    if the other were then better."""
+    order: tuple[Pair, ...]
+    """All pairs in order: up to the decision, if there is one."""
     rate_a: float
     rate_b: float
     """Success rates in the pairs used; nan if there are none."""
@@ -55,28 +58,65 @@ class SequentialDecision:
         return self.planned - self.played if self.decision in ("differ", "equivalent") else 0
 
 
-def outcomes_in_order(
-    order: Sequence[Pair], a: str, b: str, outcome: Callable[[str, str, int], Outcome | None]
-) -> tuple[Bool[np.ndarray, "n"], Bool[np.ndarray, "n"], int]:
-    """Whether a, and b, succeeded in each pair up to the first unfinished one, and the number of skipped pairs.
+@dataclass(frozen=True)
+class PairsInOrder:
+    """Outcomes of the pairs up to the first unfinished one."""
 
-    Pairs with an error carry no information about the policies and are skipped.
+    a: Bool[np.ndarray, "n"]
+    """Whether policy a succeeded, in the pairs that both policies completed."""
+    b: Bool[np.ndarray, "n"]
+    position: Int[np.ndarray, "n"]
+    """Of each completed pair in the order."""
+    finished: int
+    """Number of finished pairs, with those in which an episode ended in an error."""
+
+
+def outcomes_in_order(
+    order: Sequence[Pair],
+    a: str,
+    b: str,
+    outcome: Callable[[str, str, int], Outcome | None],
+    errors: tuple[Outcome, Outcome] = ("error", "error"),
+) -> PairsInOrder:
+    """Collect the outcomes of a and b in each pair up to the first unfinished one; pairs with an error are skipped.
 
     Args:
       outcome: Returns the outcome of (policy, task, episode); None if it has not finished.
+      errors: What an error of a, and of b, counts as.
     """
-    found: list[tuple[bool, bool]] = []
-    skipped = 0
+    found: list[tuple[int, bool, bool]] = []
+    finished = 0
     for task, episode in order:
         one, other = outcome(a, task, episode), outcome(b, task, episode)
         if one is None or other is None:
             break
-        if "error" in (one, other):
-            skipped += 1
-        else:
-            found.append((one == "success", other == "success"))
-    pairs = np.array(found, bool).reshape(-1, 2)
-    return pairs[:, 0], pairs[:, 1], skipped
+        one, other = (errors[0] if one == "error" else one), (errors[1] if other == "error" else other)
+        if "error" not in (one, other):
+            found.append((finished, one == "success", other == "success"))
+        finished += 1
+    pairs = np.array(found, np.int64).reshape(-1, 3)
+    return PairsInOrder(pairs[:, 1] == 1, pairs[:, 2] == 1, pairs[:, 0], finished)
+
+
+def matrices(
+    runs: Runs, policies: Sequence[str] | None = None, *, looked_at: int | None = None
+) -> dict[tuple[str, str], OutcomeMatrix]:
+    """Outcome matrices of runs by (suite, protocol), which know the stopping rules and all evaluated policies.
+
+    Args:
+      policies: Columns of the matrices, in this order; default: all policies of the runs.
+      looked_at: Number of policies and checkpoints that were evaluated everywhere, if more than the runs hold.
+    """
+    orders: dict[tuple[str, str], list[tuple[frozenset[str], Sequence[Pair]]]] = {}
+    for one in sequential_decisions(runs):
+        orders.setdefault((one.suite, one.protocol), []).append((frozenset((one.a, one.b)), one.order))
+    for plan in runs.plans:  # Without a recorded order there are no pairs that could be compared at any number.
+        if plan.stops_early == "rule" and (key := (plan.suite, plan.protocol)) not in orders:
+            orders[key] = [(frozenset(plan.policies), ())]
+    found = outcome_matrices(runs.episodes, policies or runs.policies, orders)
+    return {
+        key: replace(one, evaluated=max(looked_at or 0, runs.evaluated(*key))) for key, one in found.items()
+    }
 
 
 def sequential_decisions(runs: Runs) -> list[SequentialDecision]:
@@ -103,12 +143,22 @@ def _decision(
         (policy, task, episode): outcome
         for policy, task, episode, outcome in zip(*(episodes[name] for name in names), strict=True)
     }
-    one, other, skipped = outcomes_in_order(order, a, b, lambda *key: known.get(key))
-    decision, used = rule.decide(one, other)
-    if decision == "continue" and len(one) + skipped == len(order):
+
+    def outcome(policy: str, task: str, episode: int) -> Outcome | None:
+        return known.get((policy, task, episode))
+
+    pairs = outcomes_in_order(order, a, b, outcome)
+    decision, used = rule.decide(pairs.a, pairs.b)
+    if decision == "continue" and pairs.finished == len(order):
         decision = "undecided"
-    one, other = one[:used], other[:used]
+    one, other = pairs.a[:used], pairs.b[:used]
     low, high = difference_sequence(one, other, confidence=1 - rule.alpha)
+    until = int(pairs.position[used - 1]) + 1 if decision in ("differ", "equivalent") else pairs.finished
+    decided = order[:until] if decision in ("differ", "equivalent") else order
+    worst = outcomes_in_order(
+        decided, a, b, outcome, ("failure", "success") if one.sum() > other.sum() else ("success", "failure")
+    )
+    lasting = (worst.a.sum() > worst.b.sum()) == (one.sum() > other.sum())
     return SequentialDecision(
         a,
         b,
@@ -117,7 +167,9 @@ def _decision(
         rule,
         decision,
         used,
-        skipped,
+        until - used,
+        float(e_process(worst.a, worst.b).max(initial=0.0)) if lasting else 0.0,
+        tuple(decided),
         float(one.mean()) if used else float("nan"),
         float(other.mean()) if used else float("nan"),
         tuple(e_process(one, other).tolist()),

@@ -11,12 +11,14 @@ import numpy as np
 def holm(p_values: Sequence[float], *, family: int | None = None) -> list[float]:
     """Adjust p-values by Holm's step-down procedure, in the order given.
 
-    Rejecting all hypotheses with an adjusted p-value below alpha keeps the family-wise error rate, the probability
-    of any false rejection, at alpha or below, whatever the dependence between the comparisons.
+    If every p-value is valid (below any level x with a probability of at most x where its hypothesis is true),
+    rejecting all hypotheses with an adjusted p-value below alpha keeps the family-wise error rate, the probability of
+    any false rejection, at alpha or below, whatever the dependence between the comparisons. It holds for the family
+    alone: several families have one such probability each.
 
     Args:
-      family: Number of comparisons that could have been reported, if more than are given. The others count as
-        having larger p-values, which is conservative if some have smaller ones.
+      family: Number of comparisons of the family, if more than are given. The adjusted p-values are then at least
+        those that all p-values of the family would give, whatever the others are.
 
     Raises:
       ValueError: If a value is not in [0, 1], or the family is smaller than what is reported.

@@ -5,14 +5,28 @@ Axis letters: k episodes (task and number), p policies.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from simloop.results.statistics.paired import Pairs
+
+
+Pair = tuple[str, int]
+"""(task, episode): one episode of either policy."""
+
+
+@dataclass(frozen=True)
+class StoppedRun:
+    """A run whose stopping rule decides how many episodes its policies play."""
+
+    policies: frozenset[str]
+    rows: Int[np.ndarray, "r"]
+    """Rows of the matrix in the order of the plan: up to the decision, or up to the first unfinished pair."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +47,14 @@ class OutcomeMatrix:
     """1 or 0."""
     seed: Float[np.ndarray, "k p"]
     """Seed of the initial state; nan where the policy has not played the episode."""
+    evaluated: int = 0
+    """Number of policies that were evaluated here, if more than the matrix holds."""
+    stopped: tuple[StoppedRun, ...] = ()
+
+    @property
+    def tried(self) -> int:
+        """Number of policies that were evaluated here, in the matrix or not."""
+        return max(self.evaluated, len(self.policies))
 
     def column(self, policy: str) -> int:
         """Index of a policy's column.
@@ -54,6 +76,32 @@ class OutcomeMatrix:
         bins = len(self.tasks)
         successes = np.bincount(self.task[done], success[done], minlength=bins)
         return successes.astype(int).tolist(), np.bincount(self.task[done], minlength=bins).tolist()
+
+    def errors(self, policy: str) -> int:
+        """Number of episodes of a policy that ended in an error."""
+        column = self.column(policy)
+        return int((np.isnan(self.success[:, column]) & ~np.isnan(self.seed[:, column])).sum())
+
+    def with_errors_as(self, outcomes: Mapping[str, float]) -> OutcomeMatrix:
+        """The matrix in which the errors of these policies count as an outcome, 1 or 0."""
+        success = self.success.copy()
+        for policy, outcome in outcomes.items():
+            column = self.column(policy)
+            success[np.isnan(success[:, column]) & ~np.isnan(self.seed[:, column]), column] = outcome
+        return replace(self, success=success)
+
+    def in_order(self, a: str, b: str) -> Int[np.ndarray, "r"] | None:
+        """Rows of the pairs of two policies in the order that was fixed in advance; None without a stopping rule.
+
+        A rule of either policy counts, since it decides how many episodes there are to compare. The rows end before
+        the first pair that one of the policies has not played.
+        """
+        run = next((run for run in self.stopped if run.policies & {a, b}), None)
+        if run is None:
+            return None
+        played = ~np.isnan(self.seed[np.ix_(run.rows, [self.column(a), self.column(b)])]).any(axis=1)
+        rows: Int[np.ndarray, "r"] = run.rows[np.logical_and.accumulate(played)]
+        return rows
 
     def same_seeds(self, a: str, b: str) -> bool:
         """Whether all episodes that both policies played have the same seed of the initial state."""
@@ -82,33 +130,45 @@ class OutcomeMatrix:
         new_index = np.array([kept.index(task) if task in kept else -1 for task in self.tasks], np.int64)
         task = new_index[self.task]
         rows = task >= 0
-        return OutcomeMatrix(
-            self.suite,
-            self.protocol,
-            self.policies,
-            tuple(kept),
-            task[rows],
-            self.success[rows],
-            self.seed[rows],
+        new_row = np.cumsum(rows) - 1
+        return replace(
+            self,
+            tasks=tuple(kept),
+            task=task[rows],
+            success=self.success[rows],
+            seed=self.seed[rows],
+            stopped=tuple(replace(run, rows=new_row[run.rows[rows[run.rows]]]) for run in self.stopped),
         )
 
 
+Orders = Mapping[tuple[str, str], Sequence[tuple[frozenset[str], Sequence[Pair]]]]
+"""By (suite, protocol): the policies of each run with a stopping rule, and its pairs in order up to its decision."""
+
+
 def outcome_matrices(
-    episodes: pd.DataFrame, policies: Sequence[str] | None = None
+    episodes: pd.DataFrame, policies: Sequence[str] | None = None, orders: Orders | None = None
 ) -> dict[tuple[str, str], OutcomeMatrix]:
     """Outcome matrices by (suite, protocol), columns in the order of `policies` or by name.
+
+    Of the records of runs, take `simloop.results.statistics.early_stopping.matrices`, which knows their stopping rules.
 
     Raises:
       ValueError: If an episode is in the frame twice.
     """
     return {
-        (str(suite), str(protocol)): _matrix(str(suite), str(protocol), group, policies)
+        (str(suite), str(protocol)): _matrix(
+            str(suite), str(protocol), group, policies, (orders or {}).get((str(suite), str(protocol)), ())
+        )
         for (suite, protocol), group in episodes.groupby(["suite", "protocol"], sort=True)
     }
 
 
 def _matrix(
-    suite: str, protocol: str, episodes: pd.DataFrame, policies: Sequence[str] | None
+    suite: str,
+    protocol: str,
+    episodes: pd.DataFrame,
+    policies: Sequence[str] | None,
+    orders: Sequence[tuple[frozenset[str], Sequence[Pair]]],
 ) -> OutcomeMatrix:
     twice = episodes[episodes.duplicated(["policy", "task", "episode"])]
     if len(twice):
@@ -130,4 +190,13 @@ def _matrix(
     outcome = episodes["outcome"].map({"success": 1.0, "failure": 0.0}).to_numpy(np.float64)
     success[row_of.ravel(), policy_codes[chosen]] = outcome[chosen]
     seed[row_of.ravel(), policy_codes[chosen]] = episodes["seed"].to_numpy(np.float64)[chosen]
-    return OutcomeMatrix(suite, protocol, tuple(order), tuple(tasks), keys[:, 0], success, seed)
+    row = {(tasks[task], int(episode)): i for i, (task, episode) in enumerate(keys)} if orders else {}
+    stopped = tuple(
+        StoppedRun(
+            names, np.array([row[pair] for pair in itertools.takewhile(row.__contains__, pairs)], np.int64)
+        )
+        for names, pairs in orders
+    )
+    return OutcomeMatrix(
+        suite, protocol, tuple(order), tuple(tasks), keys[:, 0], success, seed, stopped=stopped
+    )

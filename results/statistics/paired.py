@@ -7,6 +7,7 @@ policy succeeded, are informative. Pairs are counted within tasks and summed: th
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -17,20 +18,46 @@ from simloop.results.statistics.intervals import Interval
 
 @dataclass(frozen=True)
 class Pairs:
-    """Numbers of episodes in which both policies, one of them, or neither succeeded."""
+    """Numbers of episodes in which both policies, one of them, or neither succeeded; whole except from `alike`."""
 
-    both: int = 0
-    only_a: int = 0
-    only_b: int = 0
-    neither: int = 0
+    both: int | float = 0
+    only_a: int | float = 0
+    only_b: int | float = 0
+    neither: int | float = 0
 
     def __post_init__(self) -> None:
         """Check the counts."""
         if min(self.both, self.only_a, self.only_b, self.neither) < 0:
             raise ValueError(f"Wanted counts of at least 0; got {self}.")
 
+    @classmethod
+    def alike(cls, by_task: Sequence[Pairs]) -> Pairs:
+        """The pairs of several tasks with equal weights of tasks, which are their sum if the numbers are equal.
+
+        Shares are means over the tasks. The number of pairs is the harmonic mean of theirs times the number of tasks,
+        as for `simloop.results.statistics.intervals.pooled_wilson`.
+
+        Raises:
+          ValueError: If a task has no pairs.
+        """
+        if not by_task or not all(pairs.episodes for pairs in by_task):
+            raise ValueError(f"Wanted at least one pair of each task; got {list(by_task)}.")
+        if len({pairs.episodes for pairs in by_task}) == 1:
+            return sum(by_task, cls())
+        scale = len(by_task) / sum(1 / pairs.episodes for pairs in by_task)
+
+        def total(counts: Iterable[int | float]) -> float:
+            return scale * sum(x / pairs.episodes for x, pairs in zip(counts, by_task, strict=True))
+
+        return cls(
+            total(pairs.both for pairs in by_task),
+            total(pairs.only_a for pairs in by_task),
+            total(pairs.only_b for pairs in by_task),
+            total(pairs.neither for pairs in by_task),
+        )
+
     @property
-    def episodes(self) -> int:
+    def episodes(self) -> int | float:
         """Number of pairs."""
         return self.both + self.only_a + self.only_b + self.neither
 
@@ -61,8 +88,9 @@ class Equivalence:
 
     margin: float
     interval: Interval
-    """Of the difference; within ± margin if and only if the rates are equivalent."""
-    p_value: float
+    """Of the difference; within ± margin if the rates are equivalent."""
+    p_value: float | None
+    """Of the two one-sided tests; None for a confidence sequence."""
     equivalent: bool
 
 

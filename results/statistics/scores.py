@@ -1,7 +1,6 @@
 """Success counts, rates and intervals of each policy, per task and over tasks.
 
-Rates are over completed episodes, since an error carries no information about the policy. Errors stay in the counts,
-and `bounds` limits their influence.
+Rates are over completed episodes. Errors stay in the counts, and `bounds` limits their influence.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import pandas as pd
 
 from simloop.results.records.planned import PlannedEpisodes
 from simloop.results.statistics.intervals import Interval, mean_method, suite_mean, task_bootstrap, wilson
+from simloop.results.statistics.sequential import rate_sequence
 
 MIN_TASKS = 5  # Fewer tasks do not show how much tasks differ.
 BOOTSTRAP_SEED = 0  # The same records give the same interval.
@@ -37,6 +37,10 @@ class Score:
     """Completed episodes with at least one query whose tokens could not be decoded to actions."""
     missing: int | None = None
     """Planned episodes that have not finished; None if the plan is unknown."""
+    invalid_actions: int = 0
+    """Failures that ended with an action that was nan or infinite."""
+    anytime: bool = False
+    """Whether a stopping rule decides the number of episodes, so that intervals must hold at every number."""
 
     @property
     def completed(self) -> int:
@@ -61,13 +65,16 @@ class Score:
         return Interval(self.successes / self.episodes, (self.successes + self.errors) / self.episodes)
 
     @property
-    def method(self) -> Literal["Wilson"]:
+    def method(self) -> Literal["Wilson", "confidence sequence"]:
         """Name of the method of `interval`."""
-        return "Wilson"
+        return "confidence sequence" if self.anytime else "Wilson"
 
     def interval(self, confidence: float = 0.95) -> Interval | None:
-        """Wilson interval of the rate; None without completed episodes."""
-        return wilson(self.successes, self.completed, confidence=confidence) if self.completed else None
+        """Interval of the rate, by `method`; None without completed episodes."""
+        if not self.completed:
+            return None
+        method = rate_sequence if self.anytime else wilson
+        return method(self.successes, self.completed, confidence=confidence)
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,16 @@ class MeanScore:
         return sum(score.undecodable for score in self.tasks)
 
     @property
+    def invalid_actions(self) -> int:
+        """Over all tasks."""
+        return sum(score.invalid_actions for score in self.tasks)
+
+    @property
+    def anytime(self) -> bool:
+        """Whether a stopping rule decides the numbers of episodes."""
+        return any(score.anytime for score in self.tasks)
+
+    @property
     def missing(self) -> int | None:
         """Over all tasks; None if the plan is unknown."""
         missing = [score.missing for score in self.tasks if score.missing is not None]
@@ -139,8 +156,10 @@ class MeanScore:
         )
 
     @property
-    def method(self) -> Literal["pooled Wilson", "MOVER-Wilson"]:
+    def method(self) -> Literal["pooled Wilson", "MOVER-Wilson", "confidence sequence"]:
         """Name of the method of `interval`."""
+        if self.anytime:
+            return "confidence sequence"
         return mean_method([score.completed for score in self.tasks])
 
     def interval(self, confidence: float = 0.95) -> Interval | None:
@@ -149,14 +168,18 @@ class MeanScore:
             return None
         successes = [score.successes for score in self.tasks]
         completed = [score.completed for score in self.tasks]
+        if self.anytime:
+            episodes = len(completed) ** 2 / sum(1 / n for n in completed)  # As in `pooled_wilson`.
+            return rate_sequence((self.rate or 0.0) * episodes, episodes, confidence=confidence)
         return suite_mean(successes, completed, confidence=confidence)[1]
 
     def interval_for_new_tasks(self, confidence: float = 0.95) -> Interval | None:
         """Interval of the mean for new tasks of the same kind, by bootstrap over tasks.
 
-        None if a task lacks completed episodes or there are fewer than `MIN_TASKS` tasks.
+        None if a task lacks completed episodes, there are fewer than `MIN_TASKS` tasks, or a stopping rule decides the
+        number of episodes.
         """
-        if self.lacking or len(self.tasks) < MIN_TASKS:
+        if self.anytime or self.lacking or len(self.tasks) < MIN_TASKS:
             return None
         successes = [score.successes for score in self.tasks]
         completed = [score.completed for score in self.tasks]
@@ -185,6 +208,8 @@ def score_tasks(episodes: pd.DataFrame, plans: Sequence[PlannedEpisodes] = ()) -
         outcomes = Counter(zip(group["policy"], group["task"], group["outcome"], strict=True))
         partial = group[(group["outcome"] != "error") & (group["undecodable"] > 0)]
         undecodable = Counter(zip(partial["policy"], partial["task"], strict=True))
+        invalid = group[group["ended_by"] == "invalid_action"]
+        invalid_actions = Counter(zip(invalid["policy"], invalid["task"], strict=True))
         for policy in _ordered(group["policy"], planned_policies):
             weights = _weights(group, policy)
             for task in _ordered([*group["task"], *planned_tasks], planned_tasks):
@@ -206,6 +231,8 @@ def score_tasks(episodes: pd.DataFrame, plans: Sequence[PlannedEpisodes] = ()) -
                         errors=error,
                         undecodable=undecodable[policy, task],
                         missing=max(0, wanted - success - failure - error) if known else None,
+                        invalid_actions=invalid_actions[policy, task],
+                        anytime=any(plan.stops_early == "rule" for plan in covering),
                     )
                 )
     return scores

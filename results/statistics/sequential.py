@@ -17,6 +17,8 @@ import numpy as np
 import scipy
 from jaxtyping import Bool, Float
 
+from simloop.results.statistics.intervals import Interval
+
 Decision = Literal["differ", "equivalent", "continue", "undecided"]
 
 # Parameter of Jeffreys' prior, a Beta distribution, for the share of discordant pairs in which a succeeds.
@@ -83,6 +85,33 @@ def e_process(a: Bool[np.ndarray, "n"], b: Bool[np.ndarray, "n"]) -> Float[np.nd
     only_a, only_b = np.cumsum(a & ~b).astype(np.float64), np.cumsum(~a & b).astype(np.float64)
     values: Float[np.ndarray, "n"] = np.exp(log_e_values(only_a, only_b))
     return values
+
+
+def rate_sequence(successes: int | float, episodes: int | float, *, confidence: float = 0.95) -> Interval:
+    """Interval for a success rate that holds at all numbers of episodes together, and so under any stopping rule.
+
+    It holds the rates against which the likelihood averaged over a Beta(1/2, 1/2) prior is less than
+    1 / (1 - confidence). Tasks of different rates may be pooled if every task is played once per round: the expected
+    factors of a round then average 1 at the mean rate, and so their product is at most 1.
+
+    Args:
+      successes: May be fractional, as a mean rate times a number of episodes.
+
+    References: H. Robbins (1970), doi:10.1214/aoms/1177696786, with Ville's inequality.
+    """
+    failures = episodes - successes
+    limit = scipy.special.betaln(PRIOR + successes, PRIOR + failures) - scipy.special.betaln(PRIOR, PRIOR)
+    limit += math.log(1 - confidence)
+
+    def excess(rate: float) -> float:
+        return float(scipy.special.xlogy(successes, rate) + scipy.special.xlog1py(failures, -rate) - limit)
+
+    def end(side: float) -> float:
+        if excess(side) >= 0:
+            return float(round(side))
+        return float(scipy.optimize.brentq(excess, *sorted((side, successes / episodes))))
+
+    return Interval(end(1e-12), end(1 - 1e-12))
 
 
 def difference_sequence(

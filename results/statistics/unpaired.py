@@ -100,27 +100,30 @@ def cochran_mantel_haenszel(
     successes_b: Sequence[int],
     episodes_b: Sequence[int],
 ) -> float:
-    """Two-sided p-value of equal rates on every task, from unpaired episodes of several tasks.
+    """Two-sided exact p-value of equal rates on every task, from unpaired episodes of several tasks.
 
-    Policies are compared within tasks, so tasks may differ in difficulty and in their numbers of episodes. Without
-    continuity correction, which costs power.
+    The Cochran-Mantel-Haenszel test with its exact distribution: given the successes and episodes of every task, the
+    number of successes of a policy is a sum of independent hypergeometric numbers. The p-value is the probability of
+    all sums that are at most as probable as the observed one. Policies are compared within tasks, so tasks may differ
+    in difficulty and in their numbers of episodes.
+
+    The usual normal approximation calls 4 of 4 against 0 of 4 successes over four tasks a difference at p = 0.046; the
+    exact value is 0.125.
 
     Raises:
       ValueError: If a task has no episodes of a policy, or more successes than episodes.
 
-    Reference: N. Mantel and W. Haenszel (1959), doi:10.1093/jnci/22.4.719.
+    References: N. Mantel and W. Haenszel (1959), doi:10.1093/jnci/22.4.719; for the exact distribution, J. J. Gart
+    (1970), doi:10.1093/biomet/57.3.471.
     """
-    from statsmodels.stats.contingency_tables import StratifiedTable  # Takes seconds to import.
-
-    tables = [
-        np.array(_table(*counts), np.float64)
-        for counts in zip(successes_a, episodes_a, successes_b, episodes_b, strict=True)
-    ]
-    # Tasks in which all episodes have the same outcome carry no information.
-    informative = [table for table in tables if table.sum(axis=1).all()]
-    if not informative:
-        return 1.0
-    return float(StratifiedTable(informative).test_null_odds(correction=False).pvalue)
+    share, least, observed = np.ones(1), 0, 0
+    for x_a, n_a, x_b, n_b in map(_checked, successes_a, episodes_a, successes_b, episodes_b):
+        low, high = max(0, x_a + x_b - n_b), min(n_a, x_a + x_b)
+        own = scipy.stats.hypergeom(n_a + n_b, x_a + x_b, n_a).pmf(np.arange(low, high + 1))
+        share, least, observed = np.convolve(share, own), least + low, observed + x_a
+    # Sums as probable as the observed one differ from it by rounding.
+    as_extreme = share <= share[observed - least] * (1 + 1e-9)
+    return min(1.0, float(share[as_extreme].sum()))
 
 
 def newcombe_of_means(

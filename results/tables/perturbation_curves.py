@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from simloop.results.records.perturbation_kinds import perturbation_kind, split_label
 from simloop.results.records.runs import Runs
-from simloop.results.statistics.contrasts import Contrast, adjusted, contrast
-from simloop.results.statistics.outcome_matrix import outcome_matrices
+from simloop.results.statistics.contrasts import Contrast, contrast
+from simloop.results.statistics.early_stopping import sequential_decisions
+from simloop.results.statistics.families import adjusted
+from simloop.results.statistics.outcome_matrix import Pair, outcome_matrices
 from simloop.results.statistics.scores import MeanScore, score_means, score_tasks
 from simloop.results.tables.grid import DEFAULT_STYLE, NONE, Grid, Row, TableStyle, percent_cell
-from simloop.results.tables.statements import p_text
+from simloop.results.tables.statements import counted, p_text
 from simloop.results.tables.success_table import counts_text
 
 COLUMNS = (
@@ -33,7 +35,7 @@ class Point:
     """Perturbed against unperturbed episodes of the policy, paired where both were played; None at strength 0 and
     if there are no unperturbed episodes."""
     p_holm: float | None
-    """p-value of the change, adjusted by Holm over all changes of the curves."""
+    """p-value of the change, adjusted by Holm over all changes of all curves, with errors counted against it."""
 
 
 @dataclass(frozen=True)
@@ -64,27 +66,34 @@ def perturbation_curves(runs: Runs) -> list[PerturbationCurves]:
             found.setdefault((mean.suite, base, kind), {}).setdefault(mean.policy, {})[strength] = mean
         else:
             unperturbed[mean.suite, mean.protocol, mean.policy] = mean
-    curves = []
-    for (suite, base, kind), policies in sorted(found.items()):
+    for (suite, base, _), policies in found.items():
         for policy, by_strength in policies.items():
             if (suite, base, policy) in unperturbed:
                 by_strength[0.0] = unperturbed[suite, base, policy]
-        changes = {
-            (policy, strength): change
-            for policy, by_strength in policies.items()
-            for strength in by_strength
-            if strength and (change := _change(runs.episodes, policy, by_strength, strength)) is not None
-        }
-        p_values = dict(zip(changes, adjusted(list(changes.values()), 2), strict=True))
-        of = {
-            policy: tuple(
-                Point(s, by_strength[s], changes.get((policy, s)), p_values.get((policy, s)))
-                for s in sorted(by_strength)
-            )
-            for policy, by_strength in policies.items()
-        }
-        curves.append(PerturbationCurves(suite, base, kind, of))
-    return curves
+    orders = {(one.suite, one.protocol): one.order for one in sequential_decisions(runs)}
+    changes = {
+        (key, policy, strength): change
+        for key, policies in sorted(found.items())
+        for policy, by_strength in policies.items()
+        for strength in by_strength
+        if strength and (change := _change(runs, policy, by_strength, strength, orders)) is not None
+    }
+    p_values = dict(zip(changes, adjusted(list(changes.values()), len(changes)), strict=True))
+    return [
+        PerturbationCurves(
+            *key,
+            {
+                policy: tuple(
+                    Point(
+                        s, by_strength[s], changes.get((key, policy, s)), p_values.get((key, policy, s))
+                    )
+                    for s in sorted(by_strength)
+                )
+                for policy, by_strength in policies.items()
+            },
+        )
+        for key, policies in sorted(found.items())
+    ]
 
 
 def perturbation_grids(
@@ -102,6 +111,7 @@ def perturbation_grids(
             (
                 f"strength: {one.unit}; success: mean over these tasks; change: in points, perturbed less unperturbed "
                 f"episodes of the same policy, {_tests(one)}. {legend}".rstrip(),
+                *_family_notes(curves),
             ),
             style=style,
         )
@@ -141,19 +151,28 @@ def perturbation_frame(curves: Sequence[PerturbationCurves], labels: Mapping[str
 
 
 def _change(
-    episodes: pd.DataFrame, policy: str, by_strength: Mapping[float, MeanScore], strength: float
+    runs: Runs,
+    policy: str,
+    by_strength: Mapping[float, MeanScore],
+    strength: float,
+    orders: Mapping[tuple[str, str], Sequence[Pair]],
 ) -> Contrast | None:
-    """Compare a policy at a strength with itself unperturbed, as if these were two policies under one protocol."""
+    """Compare a policy at a strength with itself unperturbed, as if these were two policies under one protocol.
+
+    Args:
+      orders: Pairs in order, by the suite and protocol of runs with a stopping rule.
+    """
     if 0.0 not in by_strength:
         return None
     perturbed, plain = by_strength[strength], by_strength[0.0]
+    both = [perturbed.protocol, plain.protocol]
+    episodes = runs.episodes
     own = episodes[
-        (episodes["policy"] == policy)
-        & (episodes["suite"] == plain.suite)
-        & episodes["protocol"].isin([perturbed.protocol, plain.protocol])
+        (episodes["policy"] == policy) & (episodes["suite"] == plain.suite) & episodes["protocol"].isin(both)
     ]
     renamed = own.assign(policy=own["protocol"], protocol=plain.protocol)
-    (outcomes,) = outcome_matrices(renamed).values()
+    ruled = [(frozenset(both), order) for protocol in both if (order := orders.get((plain.suite, protocol)))]
+    (outcomes,) = outcome_matrices(renamed, orders={(plain.suite, plain.protocol): ruled}).values()
     return contrast(outcomes, perturbed.protocol, plain.protocol)
 
 
@@ -166,6 +185,15 @@ def _row(label: str, point: Point) -> Row:
         NONE if change is None else percent_cell(change.difference, change.interval, signed=True),
         NONE if point.p_holm is None else p_text(point.p_holm),
     )
+
+
+def _family_notes(curves: Sequence[PerturbationCurves]) -> Iterator[str]:
+    points = [point for one in curves for points in one.of.values() for point in points]
+    if changes := [point.change for point in points if point.change is not None]:
+        yield (
+            f"p (Holm): adjusted for the {counted(len(changes), 'change')} of all these tables, with errors counted "
+            "against the change."
+        )
 
 
 def _tests(curves: PerturbationCurves) -> str:

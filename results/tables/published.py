@@ -8,6 +8,8 @@ measured rate reaches the published one.
 from __future__ import annotations
 
 import csv
+import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -19,12 +21,14 @@ from simloop.results.errors import ResultsError
 from simloop.results.records.runs import Runs
 from simloop.results.statistics.contrasts import MARGIN
 from simloop.results.statistics.intervals import Interval
+from simloop.results.statistics.multiplicity import holm
 from simloop.results.statistics.scores import MeanScore, score_means, score_tasks
 from simloop.results.statistics.unpaired import margin_p_value, miettinen_nurminen, unpaired_p_value
-from simloop.results.tables.grid import DEFAULT_STYLE, Cell, Grid, TableStyle, percent_cell
+from simloop.results.tables.grid import DEFAULT_STYLE, NONE, Cell, Grid, TableStyle, percent_cell
 from simloop.results.tables.statements import counted, p_text, signed, signed_interval
 
-Verdict = Literal["equivalent", "lower", "higher", "inconclusive", "other protocol"]
+Verdict = Literal["equivalent", "lower", "higher", "inconclusive", "other protocol", "stopping rule"]
+NO_VERDICT: tuple[Verdict, ...] = ("other protocol", "stopping rule")
 
 
 @dataclass(frozen=True)
@@ -95,20 +99,25 @@ class Reproduction:
     published: Published
     policy: str
     protocol: str
+    rate: float
+    """Mean of the measured rates over tasks."""
     successes: int
     episodes: int
     errors: int
     interval: Interval
     """95 % interval of the difference, measured less published."""
     p_value: float
-    """Two-sided p-value of equal rates."""
+    """Two-sided p-value of equal rates, the largest for any outcome of the errors."""
     equivalence_p_value: float
+    """Of two one-sided tests, the largest for any outcome of the errors."""
     verdict: Verdict
+    p_holm: float | None = None
+    """`p_value` adjusted for all rows with a verdict; None without one."""
 
     @property
     def difference(self) -> float:
         """Measured less published rate."""
-        return self.successes / self.episodes - self.published.successes / self.published.episodes
+        return self.rate - self.published.rate
 
 
 def read_published(path: str | Path) -> tuple[Published, ...]:
@@ -145,6 +154,9 @@ def reproductions(
 ) -> list[Reproduction]:
     """Compare measured rates with the published ones of the same presets on the same tasks.
 
+    The probability that any of the verdicts `lower` and `higher` is wrong is at most alpha, and so is that of each
+    `equivalent`. A rate gets no verdict under another protocol, or if a stopping rule decided the number of episodes.
+
     The tasks of a run are the published ones if its suite, or the only task or group of its experiment, has the
     published name. Policies without a completed episode of some task are skipped, since they have no mean.
     """
@@ -156,8 +168,10 @@ def reproductions(
         preset = mean.policy.partition("@")[0].rpartition(":")[2]
         for one in published:
             if one.policy == preset and one.tasks in groups.get((mean.policy, mean.suite), ()):
-                found.append(_reproduction(one, mean, margin, alpha))
-    return found
+                found.append(_reproduction(one, mean, margin))
+    judged = [one for one in found if one.verdict not in NO_VERDICT]
+    p_values = iter(holm([one.p_value for one in judged]))
+    return [one if one.verdict in NO_VERDICT else _judged(one, next(p_values), alpha) for one in found]
 
 
 def reproduction_grid(
@@ -171,19 +185,21 @@ def reproduction_grid(
         (
             labels[one.policy],
             one.published.tasks,
-            _rate(one.successes / one.episodes, one.successes, one.episodes),
+            _rate(one.rate, one.successes, one.episodes),
             _rate(one.published.rate, one.published.successes, one.published.episodes),
             signed(one.difference),
-            signed_interval(one.interval),
-            p_text(one.p_value),
+            NONE if one.verdict == "stopping rule" else signed_interval(one.interval),
+            NONE if one.p_holm is None else p_text(one.p_holm),
             one.verdict,
         )
         for one in found
     )
     notes = [
         "difference: measured less published, in points, with its 95 % interval (Miettinen-Nurminen, unpaired); p: of "
-        f"equal rates; equivalent: within ± {100 * margin:g} points by two one-sided tests at the 5 % level; "
-        "inconclusive: neither equivalent nor significantly different; other protocol: not comparable."
+        "equal rates, adjusted by Holm for all rows with a verdict; equivalent: within "
+        f"± {100 * margin:g} points by two one-sided tests at the 5 % level; inconclusive: neither equivalent nor "
+        "significantly different; other protocol: not comparable; stopping rule: it decided the number of episodes, "
+        "so these tests do not hold."
     ]
     for protocol, source in dict.fromkeys((one.published.protocol, one.published.source) for one in found):
         notes.append(f"Published: {source}; protocol: {protocol}.")
@@ -191,8 +207,11 @@ def reproduction_grid(
         notes.append(f"Measured: protocol {protocol}.")
     errors = sum(one.errors for one in found)
     if errors:
-        notes.append(f"Excluded from the measured rates: {counted(errors, 'episode')} with an error.")
-    columns = ("policy", "tasks", "measured %", "published %", "difference", "95 % interval", "p", "verdict")
+        notes.append(
+            f"Excluded from the measured rates: {counted(errors, 'episode')} with an error; p-values and verdicts hold "
+            "whatever their outcomes would have been."
+        )
+    columns = ("policy", "tasks", "measured %", "published %", "difference", "95 % interval", "p (Holm)", "verdict")
     return Grid("Measured and published success", columns, (rows,), tuple(notes), labels=2, style=style)
 
 
@@ -200,7 +219,7 @@ def reproduction_frame(found: Sequence[Reproduction], labels: Mapping[str, str])
     """A row per pair of a measured and a published rate. Rates and differences are fractions."""
     columns = (
         "policy", "tasks", "protocol", "successes", "episodes", "errors", "published_rate", "published_episodes",
-        "difference", "low", "high", "p", "equivalence_p", "verdict", "published_protocol", "source",
+        "difference", "low", "high", "p", "p_holm", "equivalence_p", "verdict", "published_protocol", "source",
     )  # fmt: skip
     rows = [
         (
@@ -216,6 +235,7 @@ def reproduction_frame(found: Sequence[Reproduction], labels: Mapping[str, str])
             one.interval.low,
             one.interval.high,
             one.p_value,
+            one.p_holm,
             one.equivalence_p_value,
             one.verdict,
             one.published.protocol,
@@ -244,26 +264,43 @@ def _groups(runs: Runs) -> dict[tuple[str, str], set[str]]:
     return names
 
 
-def _reproduction(published: Published, mean: MeanScore, margin: float, alpha: float) -> Reproduction:
-    table = (mean.successes, mean.completed, published.successes, published.episodes)
-    p_value, same = unpaired_p_value(*table), margin_p_value(*table, margin)
-    difference = mean.successes / mean.completed - published.successes / published.episodes
+def _reproduction(published: Published, mean: MeanScore, margin: float) -> Reproduction:
+    """Compare the rates. The verdict is still open unless there is none."""
+    rate, bounds = mean.rate, mean.bounds
+    if rate is None or bounds is None:
+        raise ValueError(f"Wanted a policy with a mean; got {mean.policy}.")
+    other = (published.successes, published.episodes)
+    # Whole numbers of successes, as tests take them, with equal weights of tasks.
+    table = (round(rate * mean.completed), mean.completed, *other)
+    tables = [table]
+    if mean.errors:
+        tables += [(round(end * mean.episodes), mean.episodes, *other) for end in (bounds.low, bounds.high)]
+    signs = {math.copysign(1, x / n - y / m) if x * m != y * n else 0 for x, n, y, m in tables}
     verdict: Verdict = "inconclusive"
     if published.rules not in ("", mean.protocol):
         verdict = "other protocol"
-    elif same < alpha:
-        verdict = "equivalent"
-    elif p_value < alpha:
-        verdict = "lower" if difference < 0 else "higher"
+    elif mean.anytime:
+        verdict = "stopping rule"
     return Reproduction(
         published,
         mean.policy,
         mean.protocol,
+        rate,
         mean.successes,
         mean.completed,
         mean.errors,
         miettinen_nurminen(*table),
-        p_value,
-        same,
+        max(unpaired_p_value(*one) for one in tables) if len(signs) == 1 else 1.0,
+        max(margin_p_value(*one, margin) for one in tables),
         verdict,
     )
+
+
+def _judged(one: Reproduction, p_holm: float, alpha: float) -> Reproduction:
+    """The comparison with its verdict."""
+    verdict: Verdict = "inconclusive"
+    if one.equivalence_p_value < alpha:
+        verdict = "equivalent"
+    elif p_holm < alpha:
+        verdict = "lower" if one.difference < 0 else "higher"
+    return dataclasses.replace(one, verdict=verdict, p_holm=p_holm)

@@ -15,7 +15,7 @@ from simloop.results.errors import ResultsError
 from simloop.results.records.ledger import LedgerError
 from simloop.results.records.records import run_folder
 from simloop.results.records.runs import Runs, RunSource, load_runs
-from simloop.results.statistics.outcome_matrix import outcome_matrices
+from simloop.results.statistics.early_stopping import matrices, sequential_decisions
 from simloop.results.statistics.scores import score_tasks
 from simloop.results.tables.grid import DEFAULT_STYLE, Grid, TableStyle
 from simloop.results.tables.latency_table import (
@@ -151,8 +151,8 @@ def _contents(table: Table, runs: Runs, published: Sequence[Published], style: T
                 lambda format: success_grids(
                     scores,
                     runs.plans,
-                    outcome_matrices(runs.episodes, runs.policies),
-                    runs.looked_at,
+                    matrices(runs),
+                    sequential_decisions(runs),
                     style,
                 ),
                 lambda: success_frame(scores),

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from simloop.results.records.planned import PlannedEpisodes
 from simloop.results.records.records import policy_label
-from simloop.results.statistics.contrasts import Standing, family_size, standing
+from simloop.results.statistics.early_stopping import SequentialDecision
+from simloop.results.statistics.families import (
+    NO_STANDING,
+    Standing,
+    comparisons_of,
+    findings,
+    standing,
+)
 from simloop.results.statistics.intervals import clopper_pearson, jeffreys
 from simloop.results.statistics.outcome_matrix import OutcomeMatrix
 from simloop.results.statistics.scores import MeanScore, Score, score_means
+from simloop.results.tables.decisions import decision_sentence
 from simloop.results.tables.grid import DEFAULT_STYLE, Cell, Grid, Row, TableStyle, percent_cell
 from simloop.results.tables.statements import counted
 
 COLUMNS = (
     "suite", "protocol", "policy", "weights", "level", "task", "episodes", "completed", "successes",
-    "failures", "errors", "undecodable", "missing", "rate", "low", "high", "interval",
+    "failures", "errors", "undecodable", "invalid_actions", "missing", "rate", "low", "high", "interval",
     "rate_if_errors_fail", "rate_if_errors_succeed", "clopper_pearson_low", "clopper_pearson_high", "jeffreys_low",
     "jeffreys_high", "new_tasks_low", "new_tasks_high",
 )  # fmt: skip
@@ -28,7 +37,7 @@ def success_grids(
     scores: Sequence[Score],
     plans: Sequence[PlannedEpisodes] = (),
     outcomes: Mapping[tuple[str, str], OutcomeMatrix] | None = None,
-    looked_at: int | None = None,
+    decisions: Sequence[SequentialDecision] = (),
     style: TableStyle = DEFAULT_STYLE,
 ) -> list[Grid]:
     """A grid for each suite and protocol, so that no column mixes protocols: a row per task, then the mean.
@@ -36,20 +45,40 @@ def success_grids(
     Args:
       outcomes: Outcomes of the same episodes by (suite, protocol). With them, every row with a significant
         difference has a compact letter display, and a policy that is significantly better than all others
-        is bold.
-      looked_at: Number of policies and checkpoints that were evaluated, if more than the scores hold.
+        is bold. The means of all grids are one family of comparisons, and the tasks of all grids are another.
+      decisions: Decisions of the runs with a stopping rule.
     """
     means = score_means(scores)
+    places = _places(list((outcomes or {}).values()))
     return [
-        _grid(
-            [m for m in means if (m.suite, m.protocol) == key],
-            plans,
-            (outcomes or {}).get(key),
-            looked_at,
-            style,
-        )
+        _grid([m for m in means if (m.suite, m.protocol) == key], plans, places, decisions, style)
         for key in dict.fromkeys((mean.suite, mean.protocol) for mean in means)
     ]
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Letters and best policies of all rows of all grids."""
+
+    of: Mapping[tuple[str, str, str], Standing]
+    """By suite, protocol and task; the mean has the task ``""``."""
+    families: str
+    """The sizes of the two families of comparisons, as part of a sentence; empty if nothing is compared."""
+
+
+def _places(together: Sequence[OutcomeMatrix]) -> _Places:
+    by_task = [one.of_tasks([task]) for one in together for task in one.tasks]
+    rows = [(one, (one.suite, one.protocol, "")) for one in together]
+    rows += [(one, (one.suite, one.protocol, one.tasks[0])) for one in by_task]
+    found = [*findings(together), *findings(by_task)]
+    families = (
+        f"Holm correction over the {counted(comparisons_of(together), 'comparison')} of means in these tables and, "
+        f"separately, over the {comparisons_of(by_task)} of tasks"
+    )
+    return _Places(
+        {key: standing(one, here) for (one, key), here in zip(rows, found, strict=True)},
+        families if comparisons_of(together) else "",
+    )
 
 
 def success_frame(scores: Sequence[Score]) -> pd.DataFrame:
@@ -67,9 +96,10 @@ def counts_text(score: Score | MeanScore) -> str:
 def _row(score: Score | MeanScore, level: str, task: str) -> dict[str, Any]:
     interval, bounds = score.interval(), score.bounds
     counts = (score.successes, score.completed)
+    fixed = isinstance(score, Score) and score.completed > 0 and not score.anytime
     other = {
-        "clopper_pearson": clopper_pearson(*counts) if isinstance(score, Score) and score.completed else None,
-        "jeffreys": jeffreys(*counts) if isinstance(score, Score) and score.completed else None,
+        "clopper_pearson": clopper_pearson(*counts) if fixed else None,
+        "jeffreys": jeffreys(*counts) if fixed else None,
         "new_tasks": score.interval_for_new_tasks() if isinstance(score, MeanScore) else None,
     }
     return {
@@ -85,6 +115,7 @@ def _row(score: Score | MeanScore, level: str, task: str) -> dict[str, Any]:
         "failures": score.failures,
         "errors": score.errors,
         "undecodable": score.undecodable,
+        "invalid_actions": score.invalid_actions,
         "missing": score.missing,
         "rate": score.rate,
         "low": interval.low if interval else None,
@@ -100,16 +131,13 @@ def _row(score: Score | MeanScore, level: str, task: str) -> dict[str, Any]:
 def _grid(
     means: Sequence[MeanScore],
     plans: Sequence[PlannedEpisodes],
-    outcomes: OutcomeMatrix | None,
-    looked_at: int | None,
+    places: _Places,
+    decisions: Sequence[SequentialDecision],
     style: TableStyle,
 ) -> Grid:
     first = means[0]
     tasks = [score.task for score in first.tasks]
-    standings = [Standing({}, None)] * (len(tasks) + 1)
-    if outcomes is not None and len(means) > 1:
-        rows_of = [outcomes.of_tasks([task]) for task in tasks] + [outcomes]
-        standings = [standing(of_row, looked_at=looked_at) for of_row in rows_of]
+    standings = [places.of.get((first.suite, first.protocol, task), NO_STANDING) for task in (*tasks, "")]
     columns: list[tuple[Score | MeanScore, ...]] = [(*mean.tasks, mean) for mean in means]
     names = [*tasks, f"mean of {len(tasks)}"]
     rows: list[Row] = [
@@ -117,10 +145,13 @@ def _grid(
         for name, of_row, row in zip(names, zip(*columns, strict=True), standings, strict=True)
     ]
     here = [p for p in plans if p.suite == first.suite and p.protocol in ("", first.protocol)]
+    ruled = [one for one in decisions if (one.suite, one.protocol) == (first.suite, first.protocol)]
     notes = [
-        *_reading_notes(means, standings if outcomes is not None else (), looked_at, style),
+        *_reading_notes(means, standings, places.families, style),
         *(note for mean in means for note in _policy_notes(mean)),
         *_run_notes(means, here),
+        *(f"Stopping rule: {decision_sentence(one, len(decisions))}" for one in ruled),
+        *_undecidable(here, ruled),
     ]
     return Grid(
         title=f"Success in %, protocol {first.protocol}",
@@ -132,29 +163,33 @@ def _grid(
 
 
 def _cell(score: Score | MeanScore, row: Standing) -> Cell:
-    letters = row.letters.get(score.policy, "") if _differ(row) else ""
+    letters = row.letters.get(score.policy, "") if row.differ else ""
     return percent_cell(
         score.rate, score.interval(), counts_text(score), letters=letters, bold=score.policy == row.best
     )
 
 
-def _differ(row: Standing) -> bool:
-    """Whether any two policies of a row differ significantly: otherwise all have the same letter."""
-    return len(set(row.letters.values())) > 1
-
-
 def _reading_notes(
-    means: Sequence[MeanScore], standings: Sequence[Standing], looked_at: int | None, style: TableStyle
+    means: Sequence[MeanScore], standings: Sequence[Standing], families: str, style: TableStyle
 ) -> Iterator[str]:
     """Explain the intervals, the counts and the letters."""
     methods = " or ".join(sorted({mean.method for mean in means if not mean.lacking}))
     weighing = "The mean weighs all tasks equally"
     if style.interval != "none":
         weighing += f"; its interval ({methods}) holds for these tasks"
-    legend = style.legend("95 % Wilson interval", "successes / completed episodes")
+    kinds = dict.fromkeys(
+        "confidence sequence" if mean.anytime else "Wilson interval"
+        for mean in sorted(means, key=lambda mean: mean.anytime)
+    )
+    legend = style.legend(f"95 % {' or '.join(kinds)}", "successes / completed episodes")
     if note := " ".join(filter(None, (legend, f"{weighing}." if methods else ""))):
         yield note
-    yield from _letter_notes(standings, max(looked_at or 0, len(means)), style)
+    if any(mean.anytime for mean in means) and style.interval != "none":
+        yield (
+            "Where a stopping rule decides the number of episodes, intervals are confidence sequences: they hold at "
+            "every look."
+        )
+    yield from _letter_notes(means, standings, families, style)
     new = {policy_label(mean.policy, mean.weights): mean.interval_for_new_tasks() for mean in means}
     known = [f"{name} [{100 * ends.low:.1f}, {100 * ends.high:.1f}]" for name, ends in new.items() if ends]
     if known and style.interval != "none":
@@ -164,18 +199,23 @@ def _reading_notes(
         )
 
 
-def _letter_notes(standings: Sequence[Standing], tried: int, style: TableStyle) -> Iterator[str]:
+def _letter_notes(
+    means: Sequence[MeanScore], standings: Sequence[Standing], families: str, style: TableStyle
+) -> Iterator[str]:
+    *_, of_means = standings
+    if of_means.apart:
+        labels = {mean.policy: policy_label(mean.policy, mean.weights) for mean in means}
+        yield f"Not compared with every other policy: {_listed([labels[name] for name in of_means.apart])}."
     if not any(row.letters for row in standings):
         return
-    level = (
-        f"at the 5 % level (Holm correction over the {counted(family_size(tried), 'pair')} of {tried} policies, each "
-        "row a family of its own)"
-    )
-    if not any(map(_differ, standings)):
+    level = f"at the 5 % level ({families})"
+    if any(mean.errors for mean in means):
+        level += ", with errors counted against the better policy"
+    if not any(row.differ for row in standings):
         yield f"No two policies of a row differ significantly {level}."
         return
     if style.letters:
-        others = "" if all(map(_differ, standings)) else ", nor do those of a row without letters"
+        others = "" if all(row.differ for row in standings) else ", nor do those of a row without letters"
         yield f"Policies of a row that share a letter do not differ significantly {level}{others}."
     if any(row.best for row in standings):
         better = "Bold, where typeset: significantly better than every other policy"
@@ -201,6 +241,12 @@ def _policy_notes(mean: MeanScore) -> Iterator[str]:
         yield f"{note}."
     if mean.missing:
         yield f"Not yet finished: {mean.missing} of {mean.episodes + mean.missing} planned episodes of {name}."
+    if mean.invalid_actions:
+        tasks = [f"{score.task}: {score.invalid_actions}" for score in mean.tasks if score.invalid_actions]
+        yield (
+            f"{name}: {mean.invalid_actions} of {mean.completed} completed episodes are failures because an action was "
+            f"nan or infinite ({_listed(tasks)})."
+        )
     if mean.undecodable:
         yield (
             f"{name}: in {mean.undecodable} of {mean.completed} completed episodes, the tokens of a query could not "
@@ -212,14 +258,17 @@ def _run_notes(means: Sequence[MeanScore], plans: Sequence[PlannedEpisodes]) -> 
     """What the plans of the runs left out."""
     if any(plan.stops_early == "limit" for plan in plans):
         yield "The run was limited to the first episodes of its plan."
-    if any(plan.stops_early == "rule" for plan in plans):
-        yield "The run had a stopping rule; simloop compare states its decision."
     played = {mean.policy for mean in means}
     wanted = dict.fromkeys(policy for plan in plans for policy in plan.policies)
     if absent := [policy for policy in wanted if policy not in played]:
         yield f"Policies without a finished episode: {_listed(absent)}."
     if any(mean.weights == "untrained" for mean in means):
         yield "(untrained): random weights, so the rates do not characterise the model."
+
+
+def _undecidable(plans: Sequence[PlannedEpisodes], ruled: Sequence[SequentialDecision]) -> Iterator[str]:
+    if any(plan.stops_early == "rule" for plan in plans) and not ruled:
+        yield "The run had a stopping rule without a recorded order of pairs, so its policies are not compared."
 
 
 def _listed(names: Sequence[str], limit: int = 5) -> str:

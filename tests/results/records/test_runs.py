@@ -95,9 +95,10 @@ def test_sources_are_folders_with_or_without_a_name(tmp_path):
         load_runs([])
 
 
-def test_policies_and_checkpoints_that_never_finished_were_looked_at_too(tmp_path):
+def test_policies_and_checkpoints_that_never_finished_were_evaluated_too(tmp_path):
     config = {"experiment": {"suite": "metaworld", "policies": ["expert", "late"], "episodes": 10}}
-    assert load_runs(write_run(tmp_path, episodes(1), config=config)).looked_at == 2
+    runs = load_runs(write_run(tmp_path, episodes(1), config=config))
+    assert runs.evaluated("metaworld", "metaworld/default-v1") == 2
 
 
 def test_clocks_that_go_backwards_change_no_result(tmp_path):

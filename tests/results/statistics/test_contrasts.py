@@ -1,14 +1,16 @@
 """Comparison of policies, paired or unpaired as their episodes allow."""
 
+import collections
 import dataclasses
 import itertools
+import math
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
-from simloop.results.statistics.contrasts import adjusted, contrast, contrasts, family_size, standing
+from simloop.results.statistics.contrasts import contrast, contrasts
+from simloop.results.statistics.families import adjusted, family_size, findings, standing
 from simloop.results.statistics.multiplicity import holm
 from simloop.results.statistics.outcome_matrix import OutcomeMatrix, outcome_matrices
 from simloop.results.statistics.paired import Pairs, mcnemar_mid_p, tango
@@ -48,7 +50,8 @@ def test_pairs_episodes_by_task_and_number_without_errors():
     }
     found = contrast(outcomes, "expert", "pi0")
     assert found.pairs == Pairs(2, 1, 1, 1)
-    assert (found.p_value, found.interval) == (mcnemar_mid_p(found.pairs), tango(found.pairs))
+    assert found.interval == tango(Pairs.alike([Pairs(1, 1, 1, 1), Pairs(1, 0, 0, 0)]))
+    assert (found.rate_a, found.rate_b) == (0.75, 0.75), "both tasks weigh alike"
     # The partner of the error, and the episode that the other policy has not played.
     assert found.left_out == 2
     assert found.unpaired_because == ""
@@ -86,7 +89,8 @@ def test_compares_no_policies_without_a_common_task():
     outcomes = matrix(episodes(3), episodes(3, task="push-v3", policy="b"))
     assert contrast(outcomes, "expert", "b") is None
     assert contrasts(outcomes) == []
-    assert standing(outcomes).best is None
+    place = standing(outcomes, findings([outcomes])[0])
+    assert (place.letters, place.best, place.apart) == ({}, None, ("b", "expert"))
     with pytest.raises(ValueError, match=r"No episodes of policy 'c'.*episodes of b, expert"):
         contrast(outcomes, "expert", "c")
 
@@ -105,17 +109,56 @@ def test_rejects_duplicate_episodes():
 
 def test_adjustment_grows_with_the_number_of_evaluated_policies():
     (found,) = contrasts(matrix(episodes(9, 1), episodes(2, 8, policy="b", weights="trained")))
-    p_values = [adjusted([found], looked_at)[0] for looked_at in (2, 3, 10)]
+    p_values = [adjusted([found], family_size(looked_at))[0] for looked_at in (2, 3, 10)]
     assert p_values == pytest.approx([found.p_value * family_size(n) for n in (2, 3, 10)])
+
+
+def placed(outcomes):
+    return standing(outcomes, findings([outcomes])[0])
 
 
 def test_standing_of_clearly_ordered_policies():
     rng = np.random.default_rng(0)
     clear = drawn(rng, [0.1, 0.9, 0.5], n=200)
-    assert standing(clear).letters == {"p1": "a", "p2": "b", "p0": "c"}
-    assert standing(clear).best == "p1"
-    assert standing(drawn(rng, [0.5, 0.5], n=20)).best is None
-    assert standing(drawn(rng, [0.5])).letters == {}
+    assert placed(clear).letters == {"p1": "a", "p2": "b", "p0": "c"}
+    assert placed(clear).best == "p1"
+    assert placed(drawn(rng, [0.5, 0.5], n=20)).best is None
+    assert placed(drawn(rng, [0.5])).letters == {}
+
+
+def test_a_policy_that_was_compared_with_no_other_has_no_letter_and_nobody_is_best():
+    apart = episodes(3, task="push-v3", policy="c", weights="trained")
+    place = placed(matrix(episodes(19, 1), episodes(1, 19, policy="b", weights="trained"), apart))
+    assert place.letters == {"expert": "a", "b": "b"}
+    assert (place.best, place.apart) == (None, ("b", "c", "expert"))
+
+
+def test_matrices_of_a_family_are_adjusted_together():
+    one = matrix(episodes(10), episodes(4, 6, policy="b", weights="trained"))
+    ((alone,),), ((twice,), _) = findings([one]), findings([one, one])
+    assert alone.p_adjusted == alone.contrast.p_value
+    assert twice.p_adjusted == pytest.approx(2 * alone.contrast.p_value)
+    assert (alone.differ, twice.differ) == (True, alone.contrast.p_value < 0.025)
+
+
+def test_policies_differ_only_if_they_would_whatever_the_errors_were():
+    hard = [*episodes(12, 0, 8), *episodes(2, 18, policy="b", weights="trained")]
+    found = contrast(matrix(hard), "expert", "b")
+    assert found.p_value == mcnemar_mid_p(Pairs(2, 10, 0, 0))
+    assert found.p_value_with_errors == mcnemar_mid_p(Pairs(2, 10, 0, 8))
+    many = contrast(matrix([*episodes(6, 0, 14), *episodes(8, 12, policy="b", weights="trained")]), "expert", "b")
+    assert (many.better, many.p_value_with_errors, many.decisive_p_value) == (None, 1.0, 1.0)
+    equal = contrast(matrix([*episodes(400, 0, 40), *episodes(440, policy="b", weights="trained")]), "expert", "b")
+    assert not equal.equivalence.equivalent
+    assert equal.equivalence.interval.high < 0.02, "equivalent among the completed episodes"
+
+
+def test_pairs_of_unequal_numbers_weigh_tasks_alike():
+    few, many = episodes(2, task="push-v3"), episodes(0, 8)
+    b = [dataclasses.replace(r, policy="b", weights="trained") for r in [*map(failed, few), *many]]
+    found = contrast(matrix(few, many, b), "expert", "b")
+    assert (found.rate_a, found.rate_b, found.difference) == (0.5, 0.0, 0.5)
+    assert Pairs.alike([Pairs(only_a=2), Pairs(neither=8)]).episodes == pytest.approx(2**2 / (1 / 2 + 1 / 8))
 
 
 def test_standing_keeps_the_family_wise_error_rate():
@@ -128,26 +171,22 @@ def test_standing_keeps_the_family_wise_error_rate():
     assert wrong / runs <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / runs)
 
 
-def test_cochran_mantel_haenszel_agrees_with_a_slow_computation_and_keeps_its_level():
-    rng = np.random.default_rng(2)
-    tables = [(9, 10, 7, 12), (3, 20, 1, 10)]
-    excess = variance = 0.0
+@pytest.mark.parametrize("tables", [[(9, 10, 7, 12), (3, 20, 1, 10)], [(1, 1, 0, 1)] * 4, [(5, 5, 5, 5)]])
+def test_cochran_mantel_haenszel_agrees_with_an_enumeration_of_all_tables(tables):
+    distribution = {0: 1.0}
     for x_a, n_a, x_b, n_b in tables:
-        # Successes of a, given the margins, are hypergeometric: their moments from all 2-by-2 tables.
-        outcomes = np.array([1] * (x_a + x_b) + [0] * (n_a + n_b - x_a - x_b))
-        samples = np.array([rng.permutation(outcomes)[:n_a].sum() for _ in range(20_000)])
-        excess, variance = excess + x_a - samples.mean(), variance + samples.var()
-    slow = 2 * stats.norm.sf(abs(excess) / np.sqrt(variance))
-    assert cochran_mantel_haenszel(*map(list, zip(*tables, strict=True))) == pytest.approx(slow, abs=0.02)
-    assert cochran_mantel_haenszel([5], [5], [5], [5]) == 1.0
-    n = [15, 15, 15]
-    p_values = [
-        cochran_mantel_haenszel(
-            *itertools.chain(*((rng.binomial(15, [0.9, 0.5, 0.2]).tolist(), n) for _ in "ab"))
-        )
-        for _ in range(800)
-    ]
-    assert np.mean(np.array(p_values) < 0.05) == pytest.approx(0.05, abs=0.02)
+        added = collections.Counter()
+        for before, k in itertools.product(distribution, range(x_a + x_b + 1)):
+            ways = math.comb(n_a, k) * math.comb(n_b, x_a + x_b - k)
+            added[before + k] += distribution[before] * ways / math.comb(n_a + n_b, x_a + x_b)
+        distribution = added
+    seen = distribution[sum(x_a for x_a, *_ in tables)]
+    wanted = sum(p for p in distribution.values() if p <= seen * (1 + 1e-9))
+    assert cochran_mantel_haenszel(*map(list, zip(*tables, strict=True))) == pytest.approx(wanted)
+
+
+def test_four_of_four_against_none_over_four_tasks_is_no_finding():
+    assert cochran_mantel_haenszel([1] * 4, [1] * 4, [0] * 4, [1] * 4) == pytest.approx(0.125)
 
 
 def test_rank_intervals_are_narrow_for_different_and_wide_for_equal_policies():
@@ -158,6 +197,15 @@ def test_rank_intervals_are_narrow_for_different_and_wide_for_equal_policies():
     assert ranks[0].best == 1.0
     ranks, _ = rank_intervals(matrix(episodes(6, 4), episodes(5, 5, policy="b")[::-1]), rng)
     assert [(rank.low, rank.high) for rank in ranks] == [(1, 2), (1, 1)]
+
+
+def test_ranks_hold_whatever_the_errors_were():
+    outcomes = matrix(episodes(90, 0, 10), episodes(95, 5, policy="b", weights="trained"))
+    ranks, _ = rank_intervals(outcomes, np.random.default_rng(6))
+    assert [(rank.policy, rank.low, rank.high) for rank in ranks] == [("b", 1, 2), ("expert", 1, 2)]
+    no_errors = matrix(episodes(90), episodes(75, 15, policy="b", weights="trained"))
+    ranks, _ = rank_intervals(no_errors, np.random.default_rng(6))
+    assert [(rank.policy, rank.low, rank.high) for rank in ranks] == [("b", 2, 2), ("expert", 1, 1)]
 
 
 def test_equal_outcomes_share_the_first_rank():

@@ -6,9 +6,10 @@ import pytest
 
 from simloop.results.errors import ResultsError
 from simloop.results.records.runs import load_runs
-from simloop.results.statistics.outcome_matrix import outcome_matrices
-from simloop.results.tables.statements import comparison, headline, p_phrase, signed, task_grid
-from tests.helpers.run_folders import episodes, write_run
+from simloop.results.statistics.early_stopping import matrices
+from simloop.results.statistics.families import findings
+from simloop.results.tables.statements import comparison, headline, p_phrase, signed, task_grids
+from tests.helpers.run_folders import episodes, failed, write_run
 
 
 def policy(name, successes, failures, **fields):
@@ -36,15 +37,25 @@ def test_calls_a_missing_difference_inconclusive(tmp_path):
     assert sentences[0].startswith(
         "a and b: inconclusive, neither different nor equivalent: 90.0 % against 80.0 %"
     )
-    assert "does not lie within ± 2 points." in sentences[0]
+    assert "; the 90 % interval " in sentences[0]
     assert [row[5] for row in grid.rows] == ["a", "a"]
 
 
 def test_headline_names_all_policies_that_may_be_best(tmp_path):
     groups = [policy("a", 9, 1), policy("b", 8, 2), policy("c", 7, 3), policy("d", 0, 10)]
     runs = load_runs(write_run(tmp_path / "run", [record for group in groups for record in group]))
-    (outcomes,) = outcome_matrices(runs.episodes, list(runs.policies)).values()
-    assert headline(outcomes, runs.labels).endswith(": a, b and c do not differ significantly.")
+    (outcomes,) = matrices(runs).values()
+    sentence = headline(outcomes, findings([outcomes])[0], runs.labels)
+    assert sentence.endswith(": a, b and c do not differ significantly.")
+
+
+def test_headline_compares_no_policies_without_a_common_task(tmp_path):
+    runs = load_runs(write_run(tmp_path, [*policy("a", 9, 1), *policy("b", 0, 9, task="push-v3")]))
+    (outcomes,) = matrices(runs).values()
+    assert headline(outcomes, findings([outcomes])[0], runs.labels).endswith("have no episodes to compare.")
+    ((_, sentences, grid),) = comparison(runs)
+    assert sentences[1] == "Not compared with every other policy, for lack of episodes of a common task: a, b."
+    assert [row[5] for row in grid.rows] == ["–", "–"]
 
 
 def test_states_equivalence_with_its_margin(tmp_path):
@@ -101,12 +112,53 @@ def test_separates_protocols(tmp_path):
     assert [title.split()[-1] for title, _, _ in comparison(runs)] == ["metaworld/x", "metaworld/y"]
 
 
+def test_all_protocols_are_one_family(tmp_path):
+    protocols = [f"metaworld/p{i}" for i in range(3)]
+    records = [
+        r
+        for protocol in protocols
+        for name, counts in (("a", (9, 1)), ("b", (2, 8)))
+        for r in policy(name, *counts, protocol=protocol)
+    ]
+    found = comparison(load_runs(write_run(tmp_path, records)))
+    for _, sentences, _ in found:
+        assert "p = 0.0078 (mid-p McNemar; exact p = 0.016); after Holm p = 0.023" in sentences[0]
+        assert sentences[1] == (
+            "2 policies were evaluated, which makes 1 pair here and 3 comparisons in all 3 suites and protocols; "
+            "p-values after Holm hold for all of them together."
+        )
+
+
+def test_errors_that_may_decide_are_said(tmp_path):
+    a = episodes(12, 0, 8, policy="a", weights="trained")
+    b = [failed(r) if r.episode < 12 else r for r in policy("b", 20, 0)]
+    _, sentences, grid = said(tmp_path, a, b)
+    assert sentences[0].startswith("a and b: inconclusive")
+    assert "100.0 % against 0.0 % in the same 12 episodes" in sentences[0]
+    assert "Errors may decide (8 of a and 0 of b): with those of a as failures and those of b" in sentences[0]
+    assert [row[5] for row in grid.rows] == ["a", "a"]
+
+
+def test_tables_by_task_are_one_family_over_pairs_and_tasks(tmp_path):
+    records = [
+        r
+        for name, counts in (("a", (9, 1)), ("b", (2, 8)), ("c", (2, 8)))
+        for task in ("reach-v3", "push-v3")
+        for r in policy(name, *counts, task=task)
+    ]
+    grids = task_grids(list(matrices(load_runs(write_run(tmp_path, records))).values()))
+    assert [grid.title for grid in grids] == [f"{a} less {b}, in points" for a, b in ("ab", "ac", "bc")]
+    assert "the 6 comparisons of all tables by task" in grids[0].notes[1]
+    p, adjusted = (float(text) for text in grids[0].rows[0][-2:])
+    assert adjusted == pytest.approx(6 * p, rel=0.05)
+
+
 def test_task_grid_has_a_row_per_shared_task(tmp_path):
     records = [*policy("a", 9, 1), *policy("b", 2, 8), *policy("a", 5, 5, task="push-v3")]
-    (outcomes,) = outcome_matrices(load_runs(write_run(tmp_path, records)).episodes).values()
-    grid = task_grid(outcomes, "a", "b")
+    together = list(matrices(load_runs(write_run(tmp_path, records))).values())
+    (grid,) = task_grids(together)
     assert [row[:6] for row in grid.rows] == [("reach-v3", "2", "7", "0", "1", "+70.0")]
-    assert grid.notes[1] == "Tasks that not both policies completed: push-v3."
+    assert grid.notes[-1] == "Tasks that not both policies completed: push-v3."
 
 
 @pytest.mark.parametrize(
