@@ -165,7 +165,8 @@ def _play_here(experiment: Experiment, folder: Path, policies: Sequence[BatchedP
                     if spec.task == task.name:
                         policy = by_name[spec.policy]
                         played = run_episode(env, spec, policy, adapters[spec.policy], experiment.protocol)
-                        record = played.record(spec, policy.spec, attempts=1, video="")
+                        limit = plan.max_steps[spec.task]
+                        record = played.record(spec, policy.spec, attempts=1, video="", max_steps=limit)
                         run_folder.append(record, played.queries)
             finally:
                 env.close()

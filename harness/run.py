@@ -225,7 +225,8 @@ class _Session:
 
     def _record(self, attempt: Attempt, result: EpisodeResult) -> None:
         policy = self._prepared.policies[attempt.spec.policy]
-        record = record_of(result, policy, attempt, self._prepared.video is not None)
+        limit = self._prepared.plan.max_steps[attempt.spec.task]
+        record = record_of(result, policy, attempt, limit, filmed=self._prepared.video is not None)
         files = attached_files(record, result.attachments)
         self._folder.append(record, result.played.queries if result.played else [], files)
         if result.played is None:
@@ -291,14 +292,16 @@ def _recorder(record: Record) -> Callable[[EpisodeSpec], Recorder] | None:
     return functools.partial(StepRecorder, level=record)
 
 
-def record_of(result: EpisodeResult, policy: PolicySpec, attempt: Attempt, filmed: bool) -> EpisodeRecord:
+def record_of(
+    result: EpisodeResult, policy: PolicySpec, attempt: Attempt, max_steps: int, *, filmed: bool
+) -> EpisodeRecord:
     """Return the ledger's row of the last attempt at an episode: an error if it was not played to its end."""
     spec = attempt.spec
     if result.played is None:
-        nothing = RolloutResult().record(spec, policy, attempts=attempt.number, video="")
+        nothing = RolloutResult().record(spec, policy, attempts=attempt.number, video="", max_steps=max_steps)
         return dataclasses.replace(nothing, outcome="error", ended_by="error", error=result.error)
     video = video_path(spec.policy, spec.task, spec.episode, result.played.ended_by) if filmed else ""
-    return result.played.record(spec, policy, attempts=attempt.number, video=video)
+    return result.played.record(spec, policy, attempts=attempt.number, video=video, max_steps=max_steps)
 
 
 def _require_checkpoint(policy: NamedPolicy) -> None:

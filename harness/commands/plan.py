@@ -39,7 +39,7 @@ def command(
       margin: Policies whose success rates differ by less than this are equivalent.
     """
     from simloop.results.errors import ResultsError
-    from simloop.results.statistics.contrasts import family_size
+    from simloop.results.statistics.families import family_size
     from simloop.results.statistics.sample_size import Design
     from simloop.results.tables.sample_size_table import (
         EPISODES,

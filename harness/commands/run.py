@@ -221,7 +221,11 @@ def _until_decided(experiment: Experiment, rule: dict[str, Any], episodes: int |
     from simloop.harness.planning.experiment import ExperimentError
     from simloop.results.statistics.sequential import StoppingRule
 
-    tasks = len(experiment.task_specs())
+    specs = experiment.task_specs()
+    tasks = len(specs)
+    recorded = [spec.initial_states for spec in specs if spec.initial_states is not None]
+    if episodes is None and recorded:  # Further episodes would repeat initial states.
+        rule.setdefault("max_pairs", min(StoppingRule().max_pairs, tasks * min(recorded)))
     if episodes is not None:
         rule["max_pairs"] = min(rule.get("max_pairs", episodes * tasks), episodes * tasks)
     try:

@@ -112,18 +112,33 @@ class Experiment:
         return {name: policy.spec() for name, policy in self.named_policies().items()}
 
     def plan(self) -> Plan:
-        """The ordered episodes."""
+        """The ordered episodes.
+
+        Raises:
+          ExperimentError: If there are more episodes of a task than initial states that were recorded for it.
+        """
+        tasks = self.task_specs()
         if self.forks is not None:
-            return plan_forks(self.forks, self.policy_names, self.task_specs()[0], self.protocol)
-        return make_plan(
+            return plan_forks(self.forks, self.policy_names, tasks[0], self.protocol)
+        plan = make_plan(
             self.policy_names,
-            self.task_specs(),
+            tasks,
             self.protocol,
             self.episodes,
             self.seed,
             interleaved_pairs=None if self.stopping is None else self.stopping.max_pairs,
             limit=self.limit,
         )
+        states = {task.name: task.initial_states for task in tasks if task.initial_states is not None}
+        repeated = [spec for spec in plan.episodes if spec.episode >= states.get(spec.task, spec.episode + 1)]
+        if repeated:
+            task = repeated[0].task
+            raise ExperimentError(
+                f"{task} has {states[task]} recorded initial states, so further episodes would repeat them and not be "
+                f"independent; got {max(spec.episode for spec in repeated) + 1} episodes. Choose "
+                f"--episodes {states[task]} or fewer."
+            )
+        return plan
 
     def to_dict(self) -> dict[str, Any]:
         """The experiment as plain JSON values."""

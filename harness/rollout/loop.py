@@ -59,7 +59,7 @@ def play(
     timer: PhaseTimer | None = None,
     start: EpisodeState | None = None,
 ) -> Rollout:
-    """Play an episode from its initial state to success, the step limit or undecodable tokens.
+    """Play an episode from its initial state to success, the step limit, undecodable tokens or an invalid action.
 
     Yields each query and expects its `Reply` to be sent. Close the generator if no reply will come.
 
@@ -209,12 +209,17 @@ class Episode:
         if chunk.undecodable is not None:
             actions = np.zeros((self.policy.chunk_steps, task.action_size), np.float32)
         require_actions(self.policy, actions, task.action_size)
-        return self.adapter.actions(task, actions.astype(np.float32, copy=False))
+        executable = self.adapter.actions(task, actions.astype(np.float32, copy=False))
+        # Clipping to the bounds of the task would hide infinite numbers.
+        executable[~np.isfinite(actions).all(axis=1)] = np.nan
+        return executable
 
     def _step(self) -> EndedBy | None:
         """Execute one action; returns how the episode ended, or None."""
         result = self.result
         action, chunk_index, index_in_chunk = self.executor.action(result.steps)
+        if not np.isfinite(action).all():
+            return "invalid_action"
         executed = self.perturber.action(self.env.spec, action, result.steps)
         with self._timer.span("step"):
             outcome = self.env.step(executed)

@@ -30,7 +30,9 @@ class RolloutResult:
     """Camera images rendered, for the policy and for observers."""
     wall_s: float = 0.0
 
-    def record(self, spec: EpisodeSpec, policy: PolicySpec, *, attempts: int, video: str) -> EpisodeRecord:
+    def record(
+        self, spec: EpisodeSpec, policy: PolicySpec, *, attempts: int, video: str, max_steps: int = 0
+    ) -> EpisodeRecord:
         """Return the episode's row of the ledger."""
         return EpisodeRecord(
             policy=spec.policy,
@@ -52,4 +54,5 @@ class RolloutResult:
             final_state_sha256=self.final_state_sha256,
             wall_s=self.wall_s,
             video=video,
+            max_steps=max_steps,
         )

@@ -29,7 +29,8 @@ PROVENANCE = "provenance.json"
 VIDEOS = "videos"
 
 Outcome = Literal["success", "failure", "error"]
-EndedBy = Literal["success", "step_limit", "undecodable", "error"]
+EndedBy = Literal["success", "step_limit", "undecodable", "invalid_action", "error"]
+"""`invalid_action`: an action of the policy was nan or infinite, which is a failure."""
 EpisodeKey = tuple[str, str, str, str, int]
 """(policy, suite, protocol, task, episode), under which an episode counts once."""
 
@@ -71,6 +72,8 @@ class EpisodeRecord:
     """Seconds from the reset to the end, including waiting."""
     video: str
     """Path of the video within the run folder; empty without a video."""
+    max_steps: int = 0
+    """Step limit of the episode; 0 if unknown, in records of older versions."""
 
     @property
     def key(self) -> EpisodeKey:
@@ -89,6 +92,7 @@ class EpisodeRecord:
           LedgerError: If fields are missing, unknown or of another type; the text names all of them.
         """
         types = _TYPES[cls]
+        payload = {"max_steps": 0, **payload}  # Older versions did not record it.
         _want_names(set(types), set(payload), where)
         values = {name: _from_json(payload[name], kind) for name, kind in types.items()}
         wrong = [
@@ -192,12 +196,15 @@ def queries_from_dict(payload: Mapping[str, Any], where: str) -> tuple[EpisodeKe
 def read_episodes(run: str | Path) -> list[EpisodeRecord]:
     """Read the finished episodes of a run, in the order in which they finished.
 
+    A step limit that older versions did not record with the episode is taken from `config.json`, if it is there.
+
     Raises:
       LedgerError: If the folder is no run folder, or the ledger was altered or holds an episode twice.
     """
     path = file_of(run_folder(run), EPISODES)
     if not path.exists():  # No episode has finished yet.
         return []
+    limits = load_json(run, CONFIG).get("max_steps", {})
     lines: dict[EpisodeKey, int] = {}
     episodes = []
     for number, payload in enumerate(read_lines(path), start=1):
@@ -208,7 +215,10 @@ def read_episodes(run: str | Path) -> list[EpisodeRecord]:
                 "An episode counts once: remove the line that another run wrote."
             )
         lines[episode.key] = number
-        episodes.append(episode)
+        limit = episode.max_steps or limits.get(episode.task, 0)
+        episodes.append(
+            dataclasses.replace(episode, max_steps=limit) if limit != episode.max_steps else episode
+        )
     return episodes
 
 

@@ -72,15 +72,10 @@ class Runs:
                 frames.append(_named(load_queries(source.folder), source))
         return pd.concat(frames, ignore_index=True)
 
-    @cached_property
-    def step_limits(self) -> dict[tuple[str, str, str], int]:
-        """Step limit by suite, protocol and task, for runs that recorded it."""
-        found = self.episodes[["run", "suite", "protocol", "task"]].drop_duplicates()
-        recorded = [
-            ((suite, protocol, task), self.configs[run].get("max_steps", {}).get(task))
-            for run, suite, protocol, task in found.itertuples(index=False)
-        ]
-        return {key: limit for key, limit in recorded if limit is not None}
+    @property
+    def stopped_policies(self) -> frozenset[str]:
+        """Policies of runs with a stopping rule, which decides how many episodes they play."""
+        return frozenset(name for plan in self.plans if plan.stops_early == "rule" for name in plan.policies)
 
     @property
     def compile_s(self) -> dict[str, float]:
@@ -107,7 +102,9 @@ class Runs:
     def evaluated(self, suite: str, protocol: str) -> int:
         """Number of policies and checkpoints that these runs tried under a protocol, finished or not."""
         episodes = self.episodes
-        played = set(episodes.loc[(episodes["suite"] == suite) & (episodes["protocol"] == protocol), "policy"])
+        played = set(
+            episodes.loc[(episodes["suite"] == suite) & (episodes["protocol"] == protocol), "policy"]
+        )
         plans = (plan for plan in self.plans if plan.suite == suite and plan.protocol in ("", protocol))
         return len(played.union(*(plan.policies for plan in plans)))
 

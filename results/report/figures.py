@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -165,13 +165,19 @@ def latency_figure(queries: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
     return figure
 
 
-def success_over_steps_figure(episodes: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
+def success_over_steps_figure(
+    episodes: pd.DataFrame, labels: Mapping[str, str], anytime: Collection[str] = ()
+) -> Figure:
     """Share of completed episodes that have succeeded by a step, with pointwise 95 % bands.
 
-    Tasks are pooled, and failures are censored at the longest completed episode.
+    Tasks are pooled, and failures are censored at the largest step limit, or at the longest episode where the records
+    do not hold it: a failure is never a success.
+
+    Args:
+      anytime: Policies without bands, since a stopping rule decides how many episodes they play.
     """
     completed = episodes[episodes["outcome"] != "error"]
-    limit = int(completed["steps"].max()) if len(completed) else 1
+    limit = int(completed[["steps", "max_steps"]].to_numpy().max()) if len(completed) else 1
     with styled():
         figure, axes = one_panel(2.2 + LEGEND_ROW_IN * len(labels))
         for index, (policy, label) in enumerate(labels.items()):
@@ -184,7 +190,8 @@ def success_over_steps_figure(episodes: pd.DataFrame, labels: Mapping[str, str])
             x = np.append(curve.steps, limit)
             share, low, high = (100 * np.append(y, y[-1]) for y in (curve.share, curve.low, curve.high))
             axes.step(x, share, line(index), color=colour(index), where="post", label=label)
-            axes.fill_between(x, low, high, color=colour(index), alpha=0.15, step="post", linewidth=0)
+            if policy not in anytime:
+                axes.fill_between(x, low, high, color=colour(index), alpha=0.15, step="post", linewidth=0)
         axes.set_xlim(0, limit)
         axes.set_ylim(-2, 102)
         axes.set_xlabel("control step")

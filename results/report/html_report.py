@@ -171,7 +171,11 @@ def _figures(
             drawn.append(_Drawn(f"differences{end}", caption, forest_figure(pairs, runs.labels, margin)))
         caption = f"Share of episodes that have succeeded by a step, tasks pooled{of}."
         drawn.append(
-            _Drawn(f"success-over-steps{end}", caption, success_over_steps_figure(episodes, runs.labels))
+            _Drawn(
+                f"success-over-steps{end}",
+                caption,
+                success_over_steps_figure(episodes, runs.labels, runs.stopped_policies),
+            )
         )
         if len(queries):
             caption = f"Success against the median latency of a query{of}."

@@ -110,7 +110,9 @@ def matrices(
     orders: dict[tuple[str, str], list[tuple[frozenset[str], Sequence[Pair]]]] = {}
     for one in sequential_decisions(runs):
         orders.setdefault((one.suite, one.protocol), []).append((frozenset((one.a, one.b)), one.order))
-    for plan in runs.plans:  # Without a recorded order there are no pairs that could be compared at any number.
+    for (
+        plan
+    ) in runs.plans:  # Without a recorded order there are no pairs that could be compared at any number.
         if plan.stops_early == "rule" and (key := (plan.suite, plan.protocol)) not in orders:
             orders[key] = [(frozenset(plan.policies), ())]
     found = outcome_matrices(runs.episodes, policies or runs.policies, orders)

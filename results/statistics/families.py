@@ -78,7 +78,9 @@ NO_STANDING = Standing({}, None)
 
 def standing(outcomes: OutcomeMatrix, found: Sequence[Finding]) -> Standing:
     """Letters and best policy of the policies of a matrix, from the findings about them."""
-    rates = {policy: rate for policy in outcomes.policies if (rate := _mean_rate(outcomes, policy)) is not None}
+    rates = {
+        policy: rate for policy in outcomes.policies if (rate := _mean_rate(outcomes, policy)) is not None
+    }
     if len(rates) < 2:
         return NO_STANDING
     order = sorted(rates, key=lambda policy: -rates[policy])

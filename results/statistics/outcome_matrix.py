@@ -15,7 +15,6 @@ from jaxtyping import Bool, Float, Int
 
 from simloop.results.statistics.paired import Pairs
 
-
 Pair = tuple[str, int]
 """(task, episode): one episode of either policy."""
 
@@ -99,7 +98,7 @@ class OutcomeMatrix:
         run = next((run for run in self.stopped if run.policies & {a, b}), None)
         if run is None:
             return None
-        played = ~np.isnan(self.seed[np.ix_(run.rows, [self.column(a), self.column(b)])]).any(axis=1)
+        played = ~np.isnan(self.seed[run.rows][:, [self.column(a), self.column(b)]]).any(axis=1)
         rows: Int[np.ndarray, "r"] = run.rows[np.logical_and.accumulate(played)]
         return rows
 
@@ -190,13 +189,11 @@ def _matrix(
     outcome = episodes["outcome"].map({"success": 1.0, "failure": 0.0}).to_numpy(np.float64)
     success[row_of.ravel(), policy_codes[chosen]] = outcome[chosen]
     seed[row_of.ravel(), policy_codes[chosen]] = episodes["seed"].to_numpy(np.float64)[chosen]
-    row = {(tasks[task], int(episode)): i for i, (task, episode) in enumerate(keys)} if orders else {}
-    stopped = tuple(
-        StoppedRun(
-            names, np.array([row[pair] for pair in itertools.takewhile(row.__contains__, pairs)], np.int64)
-        )
-        for names, pairs in orders
-    )
+    row_number = {(tasks[task], int(episode)): i for i, (task, episode) in enumerate(keys)} if orders else {}
+    stopped = []
+    for names, pairs in orders:
+        known = itertools.takewhile(row_number.__contains__, pairs)
+        stopped.append(StoppedRun(names, np.array([row_number[pair] for pair in known], np.int64)))
     return OutcomeMatrix(
-        suite, protocol, tuple(order), tuple(tasks), keys[:, 0], success, seed, stopped=stopped
+        suite, protocol, tuple(order), tuple(tasks), keys[:, 0], success, seed, stopped=tuple(stopped)
     )

@@ -109,7 +109,7 @@ def rate_sequence(successes: int | float, episodes: int | float, *, confidence: 
     def end(side: float) -> float:
         if excess(side) >= 0:
             return float(round(side))
-        return float(scipy.optimize.brentq(excess, *sorted((side, successes / episodes))))
+        return float(scipy.optimize.brentq(excess, side, successes / episodes))
 
     return Interval(end(1e-12), end(1 - 1e-12))
 

@@ -84,9 +84,7 @@ def perturbation_curves(runs: Runs) -> list[PerturbationCurves]:
             *key,
             {
                 policy: tuple(
-                    Point(
-                        s, by_strength[s], changes.get((key, policy, s)), p_values.get((key, policy, s))
-                    )
+                    Point(s, by_strength[s], changes.get((key, policy, s)), p_values.get((key, policy, s)))
                     for s in sorted(by_strength)
                 )
                 for policy, by_strength in policies.items()

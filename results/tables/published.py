@@ -211,7 +211,16 @@ def reproduction_grid(
             f"Excluded from the measured rates: {counted(errors, 'episode')} with an error; p-values and verdicts hold "
             "whatever their outcomes would have been."
         )
-    columns = ("policy", "tasks", "measured %", "published %", "difference", "95 % interval", "p (Holm)", "verdict")
+    columns = (
+        "policy",
+        "tasks",
+        "measured %",
+        "published %",
+        "difference",
+        "95 % interval",
+        "p (Holm)",
+        "verdict",
+    )
     return Grid("Measured and published success", columns, (rows,), tuple(notes), labels=2, style=style)
 
 

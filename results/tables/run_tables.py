@@ -167,8 +167,8 @@ def _contents(table: Table, runs: Runs, published: Sequence[Published], style: T
         case "time":
             tasks = [task for plan in runs.plans for task in plan.tasks]
             return _Contents(
-                lambda format: time_grids(runs.episodes, runs.labels, tasks, style, runs.step_limits),
-                lambda: time_frame(runs.episodes, runs.labels, runs.step_limits),
+                lambda format: time_grids(runs.episodes, runs.labels, tasks, style, runs.stopped_policies),
+                lambda: time_frame(runs.episodes, runs.labels, runs.stopped_policies),
                 "No times yet: no episode has been completed.",
             )
         case "published":

@@ -163,9 +163,7 @@ def _errors_sentence(finding: Finding, a: str, b: str) -> str:
         effect = f"{a} would not be the better one"
     else:
         effect = p_phrase(one.p_value_with_errors)
-    return (
-        f"Errors may decide ({counts}): with those of {a} as failures and those of {b} as successes, {effect}."
-    )
+    return f"Errors may decide ({counts}): with those of {a} as failures and those of {b} as successes, {effect}."
 
 
 def _left_out(number: int) -> str:
@@ -218,7 +216,9 @@ def _task_grid(
         "counted against the better policy.",
     ]
     if any(one.contrast.anytime for one in found):
-        notes.append("A stopping rule decides the number of pairs: p-values and intervals hold at every look.")
+        notes.append(
+            "A stopping rule decides the number of pairs: p-values and intervals hold at every look."
+        )
     compared = {one.contrast.tasks[0] for one in found}
     if left := [task for task in outcomes.tasks if task not in compared]:
         notes.append(f"Tasks that not both policies completed: {', '.join(left)}.")
@@ -296,9 +296,8 @@ def _cautions(
     """What a reader of the statements must know about the family of comparisons."""
     pairs = f"{outcomes.tried} policies were evaluated, which makes {counted(family_size(outcomes.tried), 'pair')}"
     if len(together) > 1:
-        pairs += (
-            f" here and {counted(comparisons_of(together), 'comparison')} in all {len(together)} suites and protocols"
-        )
+        everywhere = counted(comparisons_of(together), "comparison")
+        pairs += f" here and {everywhere} in all {len(together)} suites and protocols"
     if comparisons_of(together) > 1:
         pairs += "; p-values after Holm hold for all of them together"
     cautions = [f"{pairs}."]

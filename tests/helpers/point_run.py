@@ -38,7 +38,7 @@ def main(folder: Path) -> None:
         with Engine(PROTOCOL, {"stub": spec}, 4, Resources(env_actors=2), None, factories=FAULTY) as engine:
             for attempt, result in engine.results(todo):
                 queries = result.played.queries if result.played else []
-                run.append(record_of(result, spec, attempt, False), queries)
+                run.append(record_of(result, spec, attempt, PROTOCOL.max_steps, filmed=False), queries)
 
 
 if __name__ == "__main__":

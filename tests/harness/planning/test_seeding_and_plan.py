@@ -2,8 +2,11 @@
 
 import dataclasses
 
+import pytest
+
+from simloop.harness.planning.experiment import Experiment, ExperimentError
 from simloop.harness.planning.plan import make_plan
-from simloop.harness.planning.protocol import Protocol
+from simloop.harness.planning.protocol import Protocol, named_protocol
 from simloop.harness.planning.seeding import derive, episode_key, episode_seed, query_key
 from tests.helpers.point_suite import point_task
 
@@ -91,3 +94,15 @@ def test_protocols_with_other_rules_have_other_labels():
     changed = dataclasses.replace(default, replan_steps=5)
     assert changed.label.startswith("points/default-v1+")
     assert changed.label != dataclasses.replace(default, replan_steps=6).label
+
+
+def test_no_recorded_initial_state_is_played_twice():
+    experiment = Experiment(
+        "", "libero", ("libero_spatial",), ("pi0_libero",), 50, protocol=named_protocol("libero")
+    )
+    assert {spec.seed for spec in experiment.plan().episodes} == set(range(50))
+    with pytest.raises(
+        ExperimentError, match=r"has 50 recorded initial states.*got 51 episodes.*--episodes 50"
+    ):
+        dataclasses.replace(experiment, episodes=51).plan()
+    assert len(dataclasses.replace(experiment, episodes=51, limit=50).plan().episodes) == 50

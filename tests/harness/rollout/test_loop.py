@@ -12,7 +12,7 @@ from simloop.harness.planning.seeding import query_key
 from simloop.harness.rollout.latency import Reply
 from simloop.harness.rollout.loop import play, run_episode
 from simloop.harness.rollout.observers import Observer
-from simloop.policies.interface import PolicyError
+from simloop.policies.interface import Chunk, PolicyError
 from tests.helpers.point_policies import PointPolicy
 from tests.helpers.point_suite import PointEnv, point_task
 
@@ -98,6 +98,22 @@ def test_undecodable_tokens_end_the_episode_as_a_failure():
     played = run_episode(point_env(), one_spec(), policy, ADAPTER, protocol(replan_steps=3))
     assert (played.ended_by, played.undecodable, played.steps) == ("undecodable", 1, 3)
     assert played.record(one_spec(), policy.spec, attempts=1, video="").outcome == "failure"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_invalid_action_ends_the_episode_as_a_failure_once_it_would_be_executed(value):
+    class Diverging(PointPolicy):
+        def _chunk(self, query):
+            actions = super()._chunk(query).actions.copy()
+            actions[3, 1] = value
+            return Chunk(actions)
+
+    policy = Diverging(chunk_steps=5, noise=5.0)
+    played = run_episode(point_env(), one_spec(), policy, ADAPTER, protocol(replan_steps=5))
+    assert (played.ended_by, played.steps) == ("invalid_action", 3)
+    assert played.record(one_spec(), policy.spec, attempts=1, video="", max_steps=40).outcome == "failure"
+    unharmed = run_episode(point_env(), one_spec(), policy, ADAPTER, protocol(replan_steps=3, max_steps=7))
+    assert (unharmed.ended_by, unharmed.steps) == ("step_limit", 7)
 
 
 def test_undecodable_tokens_hold_the_robot_if_the_protocol_says_so():

@@ -65,6 +65,15 @@ def test_episodes_survive_the_ledger(episode):
     )
 
 
+def test_ledgers_without_step_limits_are_read_with_those_of_the_configuration(tmp_path):
+    payload = EPISODE.to_dict()
+    del payload["max_steps"]
+    folder = ledger_with(tmp_path, payload)
+    assert read_episodes(folder)[0].max_steps == 0
+    (folder / "config.json").write_text('{"max_steps": {"reach-v3": 500}}')
+    assert read_episodes(folder)[0].max_steps == 500
+
+
 def test_queries_survive_the_ledger():
     _, queries = with_queries(EPISODE, [25.0, 30.5, 28.25])
     line = encode_line(queries_to_dict(EPISODE.key, queries))

@@ -51,7 +51,22 @@ def all_figures(runs):
     rule = StoppingRule()
     yield evidence_figure(
         SequentialDecision(
-            "a", "b", "s", "p", rule, "differ", 2, 0, 30.0, (), 1.0, 0.0, (1.0, 30.0), Interval(0.1, 1.0), 10, 4
+            "a",
+            "b",
+            "s",
+            "p",
+            rule,
+            "differ",
+            2,
+            0,
+            30.0,
+            (),
+            1.0,
+            0.0,
+            (1.0, 30.0),
+            Interval(0.1, 1.0),
+            10,
+            4,
         )
     )
 

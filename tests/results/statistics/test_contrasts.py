@@ -146,9 +146,13 @@ def test_policies_differ_only_if_they_would_whatever_the_errors_were():
     found = contrast(matrix(hard), "expert", "b")
     assert found.p_value == mcnemar_mid_p(Pairs(2, 10, 0, 0))
     assert found.p_value_with_errors == mcnemar_mid_p(Pairs(2, 10, 0, 8))
-    many = contrast(matrix([*episodes(6, 0, 14), *episodes(8, 12, policy="b", weights="trained")]), "expert", "b")
+    many = contrast(
+        matrix([*episodes(6, 0, 14), *episodes(8, 12, policy="b", weights="trained")]), "expert", "b"
+    )
     assert (many.better, many.p_value_with_errors, many.decisive_p_value) == (None, 1.0, 1.0)
-    equal = contrast(matrix([*episodes(400, 0, 40), *episodes(440, policy="b", weights="trained")]), "expert", "b")
+    equal = contrast(
+        matrix([*episodes(400, 0, 40), *episodes(440, policy="b", weights="trained")]), "expert", "b"
+    )
     assert not equal.equivalence.equivalent
     assert equal.equivalence.interval.high < 0.02, "equivalent among the completed episodes"
 

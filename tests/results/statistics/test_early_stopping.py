@@ -103,7 +103,9 @@ def test_the_comparison_of_a_decided_run_agrees_with_its_decision(tmp_path):
     runs = run(tmp_path, [(False, True)] * 7 + [(True, False)] * 2)
     (answer,) = sequential_decisions(runs)
     ((_, (sentence, *_), grid),) = comparison(runs)
-    assert sentence.startswith("b and a differ on these tasks, b succeeding more often: 100.0 % against 0.0 %")
+    assert sentence.startswith(
+        "b and a differ on these tasks, b succeeding more often: 100.0 % against 0.0 %"
+    )
     assert [row[5] for row in grid.rows] == ["a", "b"]
     (outcomes,) = matrices(runs).values()
     found = contrast(outcomes, "a", "b")
@@ -113,7 +115,10 @@ def test_the_comparison_of_a_decided_run_agrees_with_its_decision(tmp_path):
 
 def test_a_policy_of_another_run_is_compared_in_the_order_of_the_rule(tmp_path):
     run(tmp_path / "ruled", [(True, False)] * 6)
-    third = [dataclasses.replace(failed(EPISODE), policy="c", weights="trained", episode=i, seed=i) for i in range(8)]
+    third = [
+        dataclasses.replace(failed(EPISODE), policy="c", weights="trained", episode=i, seed=i)
+        for i in range(8)
+    ]
     write_run(tmp_path / "fixed", third)
     (outcomes,) = matrices(load_runs([tmp_path / "ruled", tmp_path / "fixed"])).values()
     found = contrast(outcomes, "a", "c")

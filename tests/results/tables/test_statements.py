@@ -54,7 +54,9 @@ def test_headline_compares_no_policies_without_a_common_task(tmp_path):
     (outcomes,) = matrices(runs).values()
     assert headline(outcomes, findings([outcomes])[0], runs.labels).endswith("have no episodes to compare.")
     ((_, sentences, grid),) = comparison(runs)
-    assert sentences[1] == "Not compared with every other policy, for lack of episodes of a common task: a, b."
+    assert (
+        sentences[1] == "Not compared with every other policy, for lack of episodes of a common task: a, b."
+    )
     assert [row[5] for row in grid.rows] == ["–", "–"]
 
 

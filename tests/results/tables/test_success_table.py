@@ -1,5 +1,6 @@
 """The table of success rates."""
 
+import dataclasses
 import io
 
 import pandas as pd
@@ -91,6 +92,42 @@ def test_notes_name_undecodable_tokens(tmp_path):
     assert (
         "expert: in 1 of 1 completed episodes, the tokens of a query could not be decoded to actions." in text
     )
+
+
+def test_counts_invalid_actions_as_failures_and_names_them(tmp_path):
+    records = [dataclasses.replace(r, ended_by="invalid_action") for r in episodes(0, 2)]
+    run = write_run(tmp_path, [*episodes(4)[2:], *records])
+    text = render(run, "md", "success")
+    assert "| reach-v3 | 50.0 [15.0, 85.0] 2/4 |" in text
+    assert (
+        "expert: 2 of 4 completed episodes are failures because an action was nan or infinite (reach-v3: 2)"
+        in text
+    )
+    table = pd.read_csv(io.StringIO(render(run, "csv")))
+    assert table["invalid_actions"].tolist() == [2, 2]
+
+
+def test_policies_without_a_common_task_have_no_letters(tmp_path):
+    records = [*episodes(10), *episodes(0, 10, policy="b", weights="trained", task="push-v3")]
+    text = render(write_run(tmp_path, records), "md", "success")
+    assert "100.0 [72.2, 100.0] 10/10" in text
+    assert "Not compared with every other policy: b, expert." in text
+    assert "do not differ" not in text
+    assert "differ significantly" not in text
+
+
+def test_letters_of_all_protocols_are_one_family(tmp_path):
+    def records(protocol):
+        fields = {"weights": "trained", "protocol": protocol}
+        return [*episodes(8, 2, policy="a", **fields), *episodes(2, 8, policy="b", **fields)]
+
+    one = render(write_run(tmp_path / "one", records("metaworld/p0")), "md", "success")
+    assert "**80.0 a" in one
+    assert "over the 1 comparison of means in these tables" in one
+    many = [record for i in range(4) for record in records(f"metaworld/p{i}")]
+    text = render(write_run(tmp_path / "many", many), "md", "success")
+    assert "**80.0" not in text
+    assert "over the 4 comparisons of means in these tables and, separately, over the 4 of tasks" in text
 
 
 @pytest.mark.parametrize(

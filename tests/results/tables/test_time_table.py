@@ -12,7 +12,7 @@ from tests.helpers.run_folders import broken, episodes, write_run
 
 
 def test_censors_failures_at_the_limit_and_leaves_errors_out(tmp_path):
-    records = [*episodes(3, 1), broken(episodes(5)[4])]
+    records = [*episodes(3, 1, max_steps=500), broken(episodes(5, max_steps=500)[4])]
     runs = load_runs(write_run(tmp_path, records))
     (row,) = time_frame(runs.episodes, runs.labels).itertuples()
     assert (row.completed, row.successes, row.limit_steps) == (4, 3, 500)
@@ -25,12 +25,29 @@ def test_censors_failures_at_the_limit_and_leaves_errors_out(tmp_path):
     assert isinstance(time_frame(runs.episodes.head(0), runs.labels), pd.DataFrame)
 
 
-def test_uses_the_recorded_step_limit(tmp_path):
-    records = episodes(0, 2, steps=0)
-    records = [dataclasses.replace(record, ended_by="undecodable", steps=0) for record in records]
-    run = write_run(tmp_path, records, config={"max_steps": {"reach-v3": 300}})
+def test_a_policy_that_gives_up_at_once_takes_the_whole_limit(tmp_path):
+    idle = [
+        dataclasses.replace(r, ended_by="undecodable", steps=0)
+        for r in episodes(0, 2, policy="idle", steps=0)
+    ]
+    records = [dataclasses.replace(r, max_steps=300) for r in [*episodes(2), *idle]]
+    runs = load_runs(write_run(tmp_path, records))
+    means = {row.policy: row.mean_steps for row in time_frame(runs.episodes, runs.labels).itertuples()}
+    assert means == {"expert": 42.0, "idle": 300.0}
+
+
+def test_takes_a_limit_that_the_ledger_lacks_from_the_configuration_or_says_that_it_is_unknown(tmp_path):
+    records = episodes(1, 1)
+    run = write_run(tmp_path / "old", records, config={"max_steps": {"reach-v3": 300}})
     runs = load_runs(run)
-    (row,) = time_frame(runs.episodes, runs.labels, runs.step_limits).itertuples()
-    assert (row.limit_steps, row.mean_steps) == (300, 300.0)
-    assert "longest completed episode" not in render(run, "md", "time")
-    assert "longest completed episode" in render(write_run(tmp_path / "old", records), "md", "time")
+    (row,) = time_frame(runs.episodes, runs.labels).itertuples()
+    assert (row.limit_steps, row.mean_steps) == (300, (42 + 300) / 2)
+    text = render(write_run(tmp_path / "older", records), "md", "time")
+    assert "| reach-v3 | – | – |" in text
+    assert "No mean where the records do not hold the step limit: reach-v3." in text
+
+
+def test_shows_no_interval_where_a_stopping_rule_decides_the_number_of_episodes(tmp_path):
+    experiment = {"suite": "metaworld", "policies": ["expert"], "episodes": 9, "stopping": {"alpha": 0.05}}
+    run = write_run(tmp_path, episodes(3, 1, max_steps=500), config={"experiment": experiment})
+    assert "| reach-v3 | 500 | 156 |" in render(run, "md", "time")
