@@ -68,7 +68,8 @@ def test_states_equivalence_with_its_margin(tmp_path):
 
 def test_states_why_episodes_are_not_paired(tmp_path):
     elsewhere = [dataclasses.replace(record, seed=1) for record in policy("b", 2, 8)]
-    _, sentences, _ = said(tmp_path, policy("a", 9, 1), elsewhere)
+    runs = load_runs([write_run(tmp_path / "a", policy("a", 9, 1)), write_run(tmp_path / "b", elsewhere)])
+    ((_, sentences, _),) = comparison(runs)
     assert (
         "in 10 and 10 episodes, unpaired because episodes with the same number started from different"
         in sentences[0]
