@@ -96,7 +96,7 @@ def headline(outcomes: OutcomeMatrix, found: Sequence[Finding], labels: Mapping[
     if place.best is not None:
         return f"{labels[place.best]} has the highest success rate {where}, significantly above every other policy."
     if not place.letters:
-        return f"The best policy {where} is undetermined: the policies have no episodes to compare."
+        return f"The best policy {where} is undetermined: the policies have no task in common, so nothing to compare."
     top, *_ = place.letters.values()
     leading = [labels[policy] for policy, letters in place.letters.items() if set(letters) & set(top)]
     sentence = f"The best policy {where} is undetermined"

@@ -52,7 +52,9 @@ def test_headline_names_all_policies_that_may_be_best(tmp_path):
 def test_headline_compares_no_policies_without_a_common_task(tmp_path):
     runs = load_runs(write_run(tmp_path, [*policy("a", 9, 1), *policy("b", 0, 9, task="push-v3")]))
     (outcomes,) = matrices(runs).values()
-    assert headline(outcomes, findings([outcomes])[0], runs.labels).endswith("have no episodes to compare.")
+    assert headline(outcomes, findings([outcomes])[0], runs.labels).endswith(
+        "have no task in common, so nothing to compare."
+    )
     ((_, sentences, grid),) = comparison(runs)
     assert (
         sentences[1] == "Not compared with every other policy, for lack of episodes of a common task: a, b."
