@@ -1,7 +1,7 @@
 """Timeouts of phases and batches, learned from the durations measured in the run. Pure.
 
 A hang is told from a slow machine by earlier durations of the same phase: a timeout is a multiple of a high
-quantile of the recent ones, and never below its floor. A single outlier therefore does not raise it for long.
+quantile of the recent ones, and never below its floor. A single outlier therefore never raises it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FACTOR = 20.0
 """Ratio of a timeout to the quantile: a phase that takes this many times longer is not slow but stuck."""
 QUANTILE = 0.99
 WINDOW = 1000
-"""Durations that the quantile is taken over; with fewer than 100 it is their maximum."""
+"""Durations that the quantile is taken over; with fewer than 200 it is the second longest."""
 SLOW = 0.25
 """Fraction of its timeout from which on a phase is reported as slow."""
 
@@ -53,7 +53,8 @@ class _RecentDurations:
     def quantile(self) -> float:
         if self._quantile is None:
             ordered = sorted(self._durations)
-            self._quantile = ordered[math.ceil(QUANTILE * len(ordered)) - 1]
+            rank = min(math.ceil(QUANTILE * len(ordered)), len(ordered) - 1)
+            self._quantile = ordered[max(rank, 1) - 1]
         return self._quantile
 
 
