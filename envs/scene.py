@@ -25,9 +25,11 @@ class Gripper:
 
 
 class SceneReader:
-    """Read scenes from the data of one compiled model. Nothing is computed anew, so the physics is not affected.
+    """Read scenes of one compiled model.
 
-    Positions and forces are those that MuJoCo computed last: up to one physics step before the integration state.
+    Poses and forces are computed from the integration state in data of their own: the physics is not affected, and
+    equal states have equal scenes. What a suite's step leaves in its own data may lag behind, and dm_control leaves no
+    forces there.
 
     Args:
       things: Root body of each thing of interest, by name.
@@ -35,6 +37,7 @@ class SceneReader:
 
     def __init__(self, model: mujoco.MjModel, things: Mapping[str, int], grippers: Sequence[Gripper]):
         self._model = model
+        self._data: mujoco.MjData | None = None
         self._things = dict(things)
         self._grippers = tuple(grippers)
         self._gripper_bodies = frozenset().union(*(gripper.bodies for gripper in grippers))
@@ -46,6 +49,7 @@ class SceneReader:
         Args:
           points: Positions of further things that are no bodies, such as goals, in metres in the world frame.
         """
+        data = self._computed(data)
         poses = {
             name: Pose(data.xpos[body].copy(), data.xquat[body].copy()) for name, body in self._things.items()
         }
@@ -57,6 +61,17 @@ class SceneReader:
             for (gripper, other), force in sorted(touching.items())
         )
         return Scene(float(data.time), poses, contacts, self._held(touching))
+
+    def _computed(self, data: mujoco.MjData) -> mujoco.MjData:
+        """Compute poses, contacts and forces of the integration state."""
+        if self._data is None:
+            self._data = mujoco.MjData(self._model)
+        kind = mujoco.mjtState.mjSTATE_INTEGRATION
+        state = np.empty(mujoco.mj_stateSize(self._model, kind))
+        mujoco.mj_getState(self._model, data, state, kind)
+        mujoco.mj_setState(self._model, self._data, state, kind)
+        mujoco.mj_forward(self._model, self._data)
+        return self._data
 
     def _touching(self, data: mujoco.MjData) -> dict[tuple[int, int], float]:
         """Normal force in newtons by (body of a gripper, other body), summed over their contact points."""
