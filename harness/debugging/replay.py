@@ -198,6 +198,7 @@ class _Replay:
     def from_states(self) -> Finding:
         """Play every recorded chunk from the state saved at its query, up to the next query."""
         queries = self._records.queries
+        error: Exception | None = None
         for index, query in enumerate(queries):
             observer = StepObserver(self._episode.spec, self._records.header.level, index)
             try:
@@ -211,9 +212,10 @@ class _Replay:
                 following = queries[index + 1]
                 if differing := state_differs(following.env_state, self._env.save()):
                     departure = Departure(following.step, tuple(differing), at_query=True)
-            if departure is not None or error is not None:
-                return self._finding(f"from the state of query {index}", departure, error, 0, "")
-        return self._finding("from the saved states", None, None, len(queries), "segments")
+            if departure is not None or (error is not None and index + 1 < len(queries)):
+                departure = departure or Departure(query.step, (("the replay", f"raises {error}"),))
+                return self._finding(f"from the state of query {index}", departure, None, 0, "")
+        return self._finding("from the saved states", None, error, len(queries), "segments")
 
     def _play(
         self, queries: Sequence[RecordedQuery], observer: StepObserver, start: EpisodeState | None
