@@ -214,7 +214,7 @@ class _Replay:
                     departure = Departure(following.step, tuple(differing), at_query=True)
             if departure is not None or (error is not None and index + 1 < len(queries)):
                 departure = departure or Departure(query.step, (("the replay", f"raises {error}"),))
-                return self._finding(f"from the state of query {index}", departure, None, 0, "")
+                return self._finding(f"from the state of query {index}", departure, error, 0, "")
         return self._finding("from the saved states", None, error, len(queries), "segments")
 
     def _play(
