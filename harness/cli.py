@@ -22,6 +22,7 @@ COMMANDS = {
     "compare": "State which policies differ, which are equivalent, and what is inconclusive.",
     "play": "Play one episode of a run again, in one process.",
     "replay": "Prove that recorded episodes can be repeated to the last bit.",
+    "diagnose": "Rank tasks and moments by lost success, and group failed episodes by how they ended.",
     "debug": "Step through an episode at a prompt, in one process.",
     "fork": "Continue a recorded episode from its queries, with something changed.",
     "report": "Write an HTML page with verdicts, tables, figures, videos and methods.",

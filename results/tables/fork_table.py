@@ -106,6 +106,11 @@ def fork_grids(points: Sequence[ForkPoint]) -> list[Grid]:
     return grids
 
 
+def steepest(originals: Sequence[ForkPoint]) -> tuple[ForkPoint, ForkPoint]:
+    """The neighbouring queries, of two or more, between which the rate falls most."""
+    return min(itertools.pairwise(originals), key=lambda pair: pair[1].rate - pair[0].rate)
+
+
 def largest_loss(originals: Sequence[ForkPoint]) -> str:
     """State between which two queries most of the success is lost; empty with fewer than two queries.
 
@@ -114,7 +119,7 @@ def largest_loss(originals: Sequence[ForkPoint]) -> str:
     """
     if len(originals) < 2:
         return ""
-    before, after = min(itertools.pairwise(originals), key=lambda pair: pair[1].rate - pair[0].rate)
+    before, after = steepest(originals)
     if after.rate >= before.rate:
         return f"No query loses success: it begins at {originals[0].rate:.2f} and ends at {originals[-1].rate:.2f}."
     sentence = (
