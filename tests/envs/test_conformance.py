@@ -1,6 +1,6 @@
 """The promises of `simloop.envs.interface`, for every registered task.
 
-Each task is made once; few steps and small images keep a task well under a second.
+Each environment is made once; few steps and small images keep a task well under a second.
 """
 
 import random
@@ -11,30 +11,13 @@ import pytest
 
 from simloop.envs import registry
 from simloop.envs.interface import ActionError, CameraError, Env, RenderSettings, StepResult, TaskSpec
+from tests.helpers.fast_tasks import every_task
 
-# A task of Meta-World or ALOHA starts in half a second, one of LIBERO in four: the fast tests start only one of each
-# kind of scene.
-FAST_SUITES = ("metaworld", "aloha_sim")
-FAST_TASKS = (
-    "pick_up_the_black_bowl_in_the_top_drawer_of_the_wooden_cabinet_and_place_it_on_the_plate",
-    "pick_up_the_alphabet_soup_and_place_it_in_the_basket",
-    "KITCHEN_SCENE3_turn_on_the_stove_and_put_the_moka_pot_on_it",
-)
 HEIGHT, WIDTH = 48, 64  # Unequal, to detect an exchange of the two.
 STEPS = 2
 
-TASKS = [
-    pytest.param(
-        task,
-        id=f"{suite}/{task.name}",
-        marks=() if suite in FAST_SUITES or task.name in FAST_TASKS else (pytest.mark.slow,),
-    )
-    for suite in registry.suites()
-    for task in registry.suite(suite).tasks()
-]
 
-
-@pytest.fixture(scope="module", params=TASKS)
+@pytest.fixture(scope="module", params=every_task())
 def env(request: pytest.FixtureRequest) -> Iterator[Env]:
     task: TaskSpec = request.param
     env = registry.suite(task.suite).make(task.name, RenderSettings("fast", HEIGHT, WIDTH))
@@ -59,16 +42,18 @@ def play(env: Env, seed: int) -> list[np.ndarray]:
     return seen
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_spec_is_complete(task: TaskSpec):
-    assert task.name
-    assert task.instruction.strip() == task.instruction != ""
-    assert task.max_steps > 0
-    assert task.control_hz > 0
-    assert len(set(task.cameras)) == len(task.cameras) > 0
-    assert len(set(task.state_names)) == task.state_size > 0
-    assert len(set(task.action_names)) == task.action_size == len(task.action_low) == len(task.action_high)
-    assert all(low < high for low, high in zip(task.action_low, task.action_high, strict=True))
+@pytest.mark.parametrize("suite", registry.suites())
+def test_every_task_spec_is_complete(suite: str):
+    for task in registry.suite(suite).tasks():
+        assert task.name
+        assert task.instruction.strip() == task.instruction != ""
+        assert task.max_steps > 0
+        assert task.control_hz > 0
+        assert len(set(task.cameras)) == len(task.cameras) > 0
+        assert len(set(task.state_names)) == task.state_size > 0
+        sizes = {len(set(task.action_names)), len(task.action_low), len(task.action_high)}
+        assert sizes == {task.action_size}
+        assert all(low < high for low, high in zip(task.action_low, task.action_high, strict=True))
 
 
 def test_observations_match_the_spec(env: Env):

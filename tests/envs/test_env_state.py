@@ -11,23 +11,10 @@ import pytest
 from simloop.envs import registry
 from simloop.envs.env_state import EnvState, StateError
 from simloop.envs.interface import Env, RenderSettings, TaskSpec
+from tests.helpers.fast_tasks import every_task
 
-FAST_LIBERO = registry.suite("libero").golden_tasks[0]
 STEPS = 30  # Before and after the state is saved.
 IMAGES = RenderSettings("fast", 48, 64)
-
-
-def is_fast(suite: str, task: str) -> bool:
-    return task in registry.suite(suite).golden_tasks and (suite != "libero" or task == FAST_LIBERO)
-
-
-TASKS = [
-    pytest.param(
-        task, id=f"{suite}/{task.name}", marks=() if is_fast(suite, task.name) else (pytest.mark.slow,)
-    )
-    for suite in registry.suites()
-    for task in registry.suite(suite).tasks()
-]
 
 
 @pytest.fixture
@@ -67,7 +54,7 @@ def equal(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
     return len(one) == len(other) and all(map(np.array_equal, one, other))
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", every_task())
 def test_an_episode_continues_from_a_saved_state_bit_for_bit(make, task: TaskSpec):
     env = make(task)
     env.reset(1)
@@ -86,7 +73,7 @@ def test_an_episode_continues_from_a_saved_state_bit_for_bit(make, task: TaskSpe
     assert equal(play(other, seed=2), continued)
 
 
-@pytest.mark.parametrize("task", [task for task in TASKS if not task.marks])
+@pytest.mark.parametrize("task", [task for task in every_task() if not task.marks])
 def test_restores_the_start_of_an_episode(make, task: TaskSpec):
     env = make(task)
     env.reset(1)

@@ -145,6 +145,7 @@ def test_everything_that_can_be_named_is_listed(simloop, what, wanted):
     assert all(text in printed for text in wanted), printed
 
 
+@pytest.mark.usefixtures("shared_ray")
 def test_a_run_stops_when_it_is_decided_and_says_what_that_saved(simloop, tmp_path):
     folder = tmp_path / "run"
     arguments = [
@@ -225,6 +226,7 @@ def test_without_opengl_a_run_says_what_to_install(tmp_path):
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.usefixtures("shared_ray")
 def test_a_real_run_ends_in_records_videos_and_tables_and_again_in_the_same_tables(simloop, tmp_path):
     folder = tmp_path / "run"
     arguments = [

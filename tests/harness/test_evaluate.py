@@ -47,6 +47,7 @@ def test_resumes_and_reads_a_run_folder(result):
     assert simloop.load_runs(folder).episodes.equals(result.episodes)
 
 
+@pytest.mark.usefixtures("shared_ray")
 def test_evaluates_named_policies_as_the_command_line_does(result, tmp_path):
     named = simloop.evaluate("best=expert", ["reach"], episodes=1, protocol=PROTOCOL, out=tmp_path / "run")
     (here,) = result.episodes.query("policy == 'best'")["actions_sha256"]

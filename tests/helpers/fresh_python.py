@@ -8,11 +8,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def run_python(program: str, *arguments: object, **environment: str) -> str:
-    """Run a program in a fresh interpreter; returns what it prints."""
+def run_python(program: str, *arguments: object, devices: int = 1) -> str:
+    """Run a program in a fresh interpreter, with so many CPU devices; returns what it prints."""
+    xla_flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     done = subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)],
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), **environment},
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags},
         capture_output=True,
         text=True,
         check=False,

@@ -15,6 +15,7 @@ from simloop.policies.models.configs import GemmaConfig, ImageEncoderConfig, Lor
 from simloop.policies.models.inference_plan import PLAIN, InferencePlan
 from simloop.policies.models.model_input import ModelInput
 from simloop.policies.models.parameters import Model, abstract_model, model_from, shapes
+from tests.helpers.xla import PRODUCTION
 
 VOCAB = 96
 LANGUAGE = GemmaConfig(width=32, depth=2, mlp_dim=48, num_heads=4, num_kv_heads=2, head_dim=8)
@@ -88,23 +89,22 @@ def random_noise(config: ModelConfig, rows: int, seed: int = 2) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def run(model: Model, function: Callable[..., Any], *args: Any, optimize: bool = False) -> Any:
+def run(model: Model, function: Callable[..., Any], *args: Any, production: bool = False) -> Any:
     """`function(model, *args)`, compiled once for all models of a config and a plan.
 
-    Compiling is what these tests cost, so XLA optimises only where a test asks for it: where it compares
-    bits, as they come in production, or computes a larger model.
+    With `production`, XLA optimizes as in production: for tests that compare bits.
     """
-    return _jitted(model.config, model.plan, function, optimize)(nnx.state(model), *args)
+    return _jitted(model.config, model.plan, function, production)(nnx.state(model), *args)
 
 
 @functools.cache
 def _jitted(
-    config: ModelConfig, plan: InferencePlan, function: Callable[..., Any], optimize: bool
+    config: ModelConfig, plan: InferencePlan, function: Callable[..., Any], production: bool
 ) -> Callable[..., Any]:
     graph, _ = nnx.split(abstract_model(config, plan))
     return jax.jit(
         lambda state, *args: function(nnx.merge(graph, state), *args),
-        compiler_options=None if optimize else {"xla_backend_optimization_level": 0},
+        compiler_options=PRODUCTION if production else None,
     )
 
 

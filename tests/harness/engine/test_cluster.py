@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 @pytest.fixture
-def cluster():
+def cluster(no_ray):
     head = {"num_cpus": 1, "object_store_memory": 10**8, "include_dashboard": False}
     nodes = Cluster(initialize_head=True, head_node_args=head)
     yield nodes

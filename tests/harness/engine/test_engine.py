@@ -1,30 +1,21 @@
 """The engine with Ray actors, on the point suite."""
 
 import pytest
-import ray
 
 from simloop.envs.interface import RenderSettings
 from simloop.harness.actors.env_actor import VideoSettings
 from simloop.harness.actors.factories import Factories
 from simloop.harness.engine.engine import Engine, EngineCallbacks
-from simloop.harness.engine.ray_cluster import start_ray
 from simloop.harness.engine.resources import EngineError, Resources
 from simloop.harness.planning.plan import make_plan
 from simloop.harness.planning.protocol import Protocol
 from tests.helpers.point_policies import load_point_policy
-from tests.helpers.point_suite import FOLDER_VARIABLE, make_point_env, point_task
+from tests.helpers.point_suite import make_point_env, point_task
+
+pytestmark = pytest.mark.usefixtures("shared_ray")
 
 PROTOCOL = Protocol("points", render=RenderSettings("fast", 16, 16), replan_steps=3)
 FACTORIES = Factories(make_point_env, load_point_policy)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_ray(tmp_path_factory):
-    """One Ray for all tests here, which the engines find and leave running."""
-    folder = tmp_path_factory.mktemp("point_suite")
-    start_ray(num_cpus=4, runtime_env={"env_vars": {FOLDER_VARIABLE: str(folder)}})
-    yield
-    ray.shutdown()
 
 
 def play_all(

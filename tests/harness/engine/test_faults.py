@@ -1,14 +1,11 @@
 """Faults of processes neither lose nor duplicate episodes, nor change records."""
 
-import os
 from collections import Counter
 
 import pytest
-import ray
 
 from simloop.envs.interface import RenderSettings
 from simloop.harness.engine.engine import Engine, EngineCallbacks
-from simloop.harness.engine.ray_cluster import start_ray
 from simloop.harness.engine.resources import Floors, Resources
 from simloop.harness.planning.plan import make_plan
 from simloop.harness.planning.protocol import Protocol
@@ -18,23 +15,11 @@ from tests.helpers import faults
 from tests.helpers.faults import FAULTY, POINT_ADAPTER, POINT_STUB
 from tests.helpers.point_suite import make_point_env, point_task
 
+pytestmark = pytest.mark.usefixtures("shared_ray")
+
 PROTOCOL = Protocol("points", render=RenderSettings("fast", 32, 32), replan_steps=3, max_steps=12)
 TASKS = [point_task("left"), point_task("right")]
 QUICK = Floors(make=30.0, reset=5.0, step=5.0, render=5.0, query=8.0, silence=10.0, start=200.0)
-
-
-@pytest.fixture(scope="module")
-def fault_folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("faults")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_ray(fault_folder):
-    """One Ray for all tests here."""
-    variables = {faults.FOLDER: str(fault_folder), faults.RATE: os.environ.get(faults.RATE, "0.3")}
-    start_ray(num_cpus=4, runtime_env={"env_vars": variables})
-    yield
-    ray.shutdown()
 
 
 def outcome(played):

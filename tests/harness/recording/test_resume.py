@@ -12,6 +12,7 @@ import time
 import psutil
 import pytest
 
+from simloop.harness import cli
 from simloop.harness.recording.run_status import read_status
 from simloop.harness.rollout.loop import run_episode
 from simloop.harness.serving.stub_policy import StubPolicy
@@ -53,6 +54,14 @@ def finish(folder, *arguments):
     assert process.returncode == 0, printed
 
 
+def finish_here(monkeypatch, folder, *arguments):
+    """The same in this process, on the Ray that runs."""
+    monkeypatch.setattr(sys, "argv", ["simloop", "run", *arguments, "--out", str(folder)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert not stop.value.code
+
+
 def stop_after(folder, episodes, how, *arguments):
     """Start a run, send it a signal once the ledger holds `episodes` lines; returns status and output."""
     process = start(folder, *arguments)
@@ -74,11 +83,12 @@ def content(folder):
     return frame.set_index(keys)[COMPARED].sort_index()
 
 
-def test_killed_then_interrupted_then_finished_equals_uninterrupted(tmp_path):
+@pytest.mark.usefixtures("shared_ray")
+def test_killed_then_interrupted_then_finished_equals_uninterrupted(tmp_path, monkeypatch):
     # As many episodes as take seconds, so that the signals come before their end.
-    arguments = ["--policies", "expert", "random", "--tasks", "reach", "push", "--episodes", "20"]
+    arguments = ["--policies", "expert", "random", "--tasks", "reach", "--episodes", "40"]
     arguments += ["--max-steps", "120", "--no-video"]
-    finish(tmp_path / "whole", *arguments, "--env-actors", "1")
+    finish_here(monkeypatch, tmp_path / "whole", *arguments, "--env-actors", "1")
 
     broken = tmp_path / "broken"
     status, _ = stop_after(broken, 2, signal.SIGKILL, *arguments, "--env-actors", "2")
@@ -94,7 +104,7 @@ def test_killed_then_interrupted_then_finished_equals_uninterrupted(tmp_path):
     assert 0 < len(records.load(broken)) < 80
     assert (broken / "success.md").exists(), "tables of what is done"
 
-    finish(broken, *arguments, "--env-actors", "2")
+    finish_here(monkeypatch, broken, *arguments, "--env-actors", "2")
     assert content(broken).equals(content(tmp_path / "whole"))
     assert len(content(broken)) == 80
 

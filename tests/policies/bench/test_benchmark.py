@@ -136,7 +136,7 @@ def test_rows_are_split_over_several_devices(per_copy, spread):
         "config = BenchConfig(random_weights=True, **spread)\n"
         "assert benchmark_policy('pi0-tiny', config) == 0\n"
     )  # fmt: skip
-    text = run_python(program, XLA_FLAGS="--xla_force_host_platform_device_count=4")
+    text = run_python(program, devices=4)
     assert f"Spread over {spread}" in text
     assert "| batch | devices | " in text
     assert {line.split(" | ")[1] for line in text.splitlines() if line.startswith(("| 4 | ", "| 2 | "))} >= {

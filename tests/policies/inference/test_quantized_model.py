@@ -32,7 +32,6 @@ from tests.helpers.small_models import (
 )
 
 ROWS = 3
-quick = pytest.mark.usefixtures("quick_to_compile")
 
 
 def answers(model, batch):
@@ -100,7 +99,6 @@ def test_multiplies_rounded_numbers(kind):
     assert by(jnp.asarray(x), dtype=jnp.bfloat16).dtype == jnp.bfloat16
 
 
-@quick
 @pytest.mark.parametrize("family", ["pi0", "pi05", "pi0_fast"])
 def test_observes_every_product_of_every_layer_without_changing_answers(family):
     config = small_config(family)
@@ -115,7 +113,6 @@ def test_observes_every_product_of_every_layer_without_changing_answers(family):
     assert all(reach > 0 for reach in seen.values())
 
 
-@quick
 @pytest.mark.parametrize(("kind", "within"), [("int8", 0.15), ("fp8", 0.4)])
 @pytest.mark.parametrize("family", ["pi0", "pi05", "pi0_fast"])
 def test_answers_in_8_bits_approximate_the_others(family, kind, within):
@@ -128,7 +125,6 @@ def test_answers_in_8_bits_approximate_the_others(family, kind, within):
     assert 1e-4 < difference < within
 
 
-@quick
 def test_weights_take_a_quarter_of_float32():
     config = small_config("pi05")
     model = small_model(config)
@@ -141,7 +137,6 @@ def test_weights_take_a_quarter_of_float32():
     assert before / 4 < after < before / 3  # Scales and ranges come on top.
 
 
-@quick
 def test_looped_and_unrolled_layers_agree():
     looped = small_config("pi05")
     batch = random_batch(looped, ROWS)
@@ -163,7 +158,6 @@ def test_a_row_does_not_depend_on_its_index():
     )
 
 
-@quick
 def test_rejects_ranges_of_another_model():
     config = small_config("pi0")
     model = small_model(config)

@@ -29,6 +29,7 @@ from tests.helpers.small_models import (
     small_model,
     with_lora,
 )
+from tests.helpers.xla import PRODUCTION
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 
@@ -39,7 +40,6 @@ ROWS, LENGTH = 3, 7
 UNROLLED = InferencePlan(unroll_layers=True)
 FUSED = InferencePlan(fused_projections=True)
 ACCELERATOR = InferencePlan().on("gpu")
-UNOPTIMIZED = {"xla_backend_optimization_level": 0}
 
 
 def sample(model, batch, noise):
@@ -108,8 +108,7 @@ def test_separate_layers_change_no_bit():
     config = small_config("pi0")
     model, batch = small_model(config, plan=UNROLLED), random_batch(config, ROWS)
     separate, stacked = (
-        compiled(model, cached_keys, separate_layers=separate, compiler_options=UNOPTIMIZED)(batch)
-        for separate in (True, False)
+        compiled(model, cached_keys, separate_layers=separate)(batch) for separate in (True, False)
     )
     np.testing.assert_array_equal(separate, stacked)
 
@@ -120,7 +119,7 @@ def test_separate_layers_are_not_stacked_again():
     call = compiled(model, lambda model, x: model.image_encoder(x).out, separate_layers=True)
     images = np.zeros((1, config.image_size, config.image_size, 3), np.float32)
     jitted, leaves = call.func, call.args[0]
-    program = jitted.lower(leaves, images).compile().as_text()
+    program = jitted.lower(leaves, images).compile(PRODUCTION).as_text()
     stacked = f"f32[{config.image_encoder.depth},{config.image_encoder.width},{config.image_encoder.mlp_dim}]"
     assert stacked not in program
 
@@ -164,7 +163,7 @@ def compiled_text(config, batch):
     jitted, arguments = call.func, call.args
     if isinstance(jitted, functools.partial):
         jitted, arguments = jitted.func, (*jitted.args, *arguments)
-    return jitted.lower(*arguments, batch, keys).compile().as_text()
+    return jitted.lower(*arguments, batch, keys).compile(PRODUCTION).as_text()
 
 
 @pytest.mark.parametrize(("family", "room"), [("pi0", 6), ("pi0_fast", LENGTH)])

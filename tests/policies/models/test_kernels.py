@@ -23,8 +23,6 @@ from tests.helpers.small_models import (
     small_model,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 ROWS, LENGTH = 3, 4
 CUDNN = Kernels(image_attention="cudnn", prompt_attention="cudnn", action_attention="cudnn")
 

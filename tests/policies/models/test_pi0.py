@@ -44,13 +44,11 @@ def test_samples_and_losses_agree_with_the_reference(name):
     case = Case(GOLDEN, name, "f32")
     recorded, batch = case.recorded, case.batch()
     noise = recorded["suffix/noisy_actions"]
-    actions = run(case.model, sample_in_ten_steps, batch, noise, optimize=True)
+    actions = run(case.model, sample_in_ten_steps, batch, noise)
     assert relative(actions, recorded["sample/actions_10"]) <= LOOP
     drawn = recorded["in/actions"], recorded["loss/noise"], recorded["loss/time"]
-    assert (
-        relative(run(case.model, Pi0.loss, batch, *drawn, optimize=True), recorded["loss/loss"]) <= ONE_PASS
-    )
-    all_valid = run(case.model, Pi0.loss, case.batch(all_cameras_valid=True), *drawn, optimize=True)
+    assert relative(run(case.model, Pi0.loss, batch, *drawn), recorded["loss/loss"]) <= ONE_PASS
+    all_valid = run(case.model, Pi0.loss, case.batch(all_cameras_valid=True), *drawn)
     assert relative(all_valid, recorded["loss/loss_all_cams_valid"]) <= ONE_PASS
 
 
@@ -120,15 +118,15 @@ def test_a_row_depends_neither_on_its_index_nor_on_other_rows(family):
     config = small_config(family, dtype="bfloat16")
     model = small_model(config)
     batch, noise = random_batch(config, ROWS), random_noise(config, ROWS)
-    wanted = np.asarray(run(model, sample, batch, noise, optimize=True))
+    wanted = np.asarray(run(model, sample, batch, noise, production=True))
 
     order = [2, 0, 3, 1]
-    got = run(model, sample, take_rows(batch, order), noise[order], optimize=True)
+    got = run(model, sample, take_rows(batch, order), noise[order], production=True)
     np.testing.assert_array_equal(got, wanted[order])
 
     others, other_noise = random_batch(config, ROWS, seed=9), random_noise(config, ROWS, seed=9)
     mixed = jax.tree.map(lambda mine, other: np.concatenate([mine[:2], other[2:]]), batch, others)
-    got = run(model, sample, mixed, np.concatenate([noise[:2], other_noise[2:]]), optimize=True)
+    got = run(model, sample, mixed, np.concatenate([noise[:2], other_noise[2:]]), production=True)
     np.testing.assert_array_equal(got[:2], wanted[:2])
     assert np.any(got[2:] != wanted[2:])
 
@@ -214,8 +212,7 @@ def test_trains_every_parameter_that_the_loss_reads(family):
     def loss(state, model_batch):
         return nnx.merge(graph, state).loss(model_batch, actions, noise, time).mean()
 
-    unoptimized = {"xla_backend_optimization_level": 0}
-    gradients = dict(named_leaves(jax.jit(jax.grad(loss), compiler_options=unoptimized)(state, batch)))
+    gradients = dict(named_leaves(jax.jit(jax.grad(loss))(state, batch)))
     unread = {name for name, gradient in gradients.items() if not np.asarray(gradient).any()}
     # The prefix is only read through its keys and values, so nothing after them in its last layer is.
     assert unread == {"PaliGemma/llm/final_norm/scale"}

@@ -51,14 +51,11 @@ def test_tokens_logits_and_losses_agree_with_the_reference():
         prompt = case.batch(prompt="in_prefix", all_cameras_valid=all_valid)
         clear = recorded[f"sample/step_top2_gap{suffix}"][:32].T > 1e-3
         assert clear.all()
-        tokens, logits = run(case.model, tokens_and_first_logits, prompt, optimize=True)
+        tokens, logits = run(case.model, tokens_and_first_logits, prompt)
         np.testing.assert_array_equal(tokens, recorded[f"sample/tokens{suffix}"])
         assert relative(logits, recorded[f"sample/first_logits{suffix}"]) <= LOOP
         answer = case.batch(all_cameras_valid=all_valid)
-        assert (
-            relative(run(case.model, Pi0Fast.loss, answer, optimize=True), recorded[f"loss/loss{suffix}"])
-            <= ONE_PASS
-        )
+        assert relative(run(case.model, Pi0Fast.loss, answer), recorded[f"loss/loss{suffix}"]) <= ONE_PASS
 
 
 def with_likely_end(config, step: int, row: int, batch) -> Pi0Fast:
@@ -266,7 +263,7 @@ def test_greedy_rows_do_not_depend_on_each_other():
     model = small_model(config)
     batch, others = random_batch(config, ROWS), random_batch(config, ROWS, seed=9)
     mixed = jax.tree.map(lambda mine, other: np.concatenate([mine[:2], other[2:]]), batch, others)
-    alone, beside = (run(model, greedy, rows, optimize=True).tokens for rows in (batch, mixed))
+    alone, beside = (run(model, greedy, rows, production=True).tokens for rows in (batch, mixed))
     np.testing.assert_array_equal(beside[:2], alone[:2])
 
 

@@ -6,7 +6,6 @@ import pytest
 
 from tests.helpers.fresh_python import run_python
 
-FOUR = "--xla_force_host_platform_device_count=4"
 ANSWERS = """
     import jax
     import numpy as np
@@ -52,7 +51,7 @@ ANSWERS = """
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["pi0-tiny", "pi05-tiny", "pi0_fast-tiny"])
 def test_answers_do_not_depend_on_the_number_of_devices(name):
-    printed = run_python(textwrap.dedent(ANSWERS).format(name=name), XLA_FLAGS=FOUR)
+    printed = run_python(textwrap.dedent(ANSWERS).format(name=name), devices=4)
     assert printed.strip().endswith("equal")
 
 
@@ -90,7 +89,7 @@ LAID_OUT = """
 
 
 def test_weights_that_are_laid_out_anew_stay_split():
-    printed = run_python(textwrap.dedent(LAID_OUT), XLA_FLAGS=FOUR)
+    printed = run_python(textwrap.dedent(LAID_OUT), devices=4)
     assert printed.strip().endswith("split")
 
 
@@ -132,4 +131,4 @@ MEMORY = """
 
 
 def test_weights_are_split_over_as_few_devices_as_can_hold_them():
-    assert run_python(textwrap.dedent(MEMORY), XLA_FLAGS=FOUR).strip() == "right"
+    assert run_python(textwrap.dedent(MEMORY), devices=4).strip() == "right"

@@ -6,11 +6,9 @@ import subprocess
 import sys
 import time
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from simloop.policies.checkpoints import CheckpointError, open_checkpoint
 from simloop.policies.inference.loading import load_policy
@@ -39,24 +37,6 @@ from tests.helpers.demonstrations import (
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return small_dataset(tmp_path_factory.mktemp("data") / "points", episodes=2)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def cheap_compilation(tmp_path_factory):
-    """Compilation dominates the cost of these tests: it is not optimised, and cached between runs."""
-    settings = {
-        "jax_disable_most_optimizations": True,
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-    }
-    before = {name: getattr(jax.config, name, False) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()  # JAX remembers the first folder.
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -26,7 +26,7 @@ PROGRAM = """
                 "in_shardings": (states, batch_sharding(mesh), everywhere),
                 "out_shardings": (states, everywhere),
             }
-        step = jax.jit(make_step(config, chosen), compiler_options=UNOPTIMIZED, **places)
+        step = jax.jit(make_step(config, chosen), **places)
         for _ in range(2):
             state, metrics = step(state, batch, jax.random.key(1))
         results.append((float(metrics.loss), float(metrics.gradient_norm)))
@@ -44,5 +44,5 @@ PROGRAM = """
 
 @pytest.mark.slow
 def test_data_parallel_and_sharded_steps_equal_the_single_device_step():
-    printed = run_python(textwrap.dedent(PROGRAM), XLA_FLAGS="--xla_force_host_platform_device_count=4")
+    printed = run_python(textwrap.dedent(PROGRAM), devices=4)
     assert printed.strip() == "equal"

@@ -19,7 +19,6 @@ from simloop.policies.transforms.augmentation import PUBLISHED
 from tests.helpers.small_models import random_batch, random_flat, random_noise, small_config, with_lora
 
 GOLDEN = Path(__file__).parents[2] / "golden"
-UNOPTIMIZED = {"xla_backend_optimization_level": 0}
 
 
 def rules(**changes) -> StepRules:
@@ -42,9 +41,9 @@ def small_training(family: str, rows: int = 4, *, lora: bool = False):
 
 @functools.cache
 def compiled_step(family: str, lora: bool, **changes):
-    """Compiled once for all tests and without optimisation, since compilation dominates their cost."""
+    """Compiled once for all tests, since compilation dominates their cost."""
     config, _, _, _ = small_training(family, lora=lora)
-    return jax.jit(make_step(config, rules(**changes)), compiler_options=UNOPTIMIZED)
+    return jax.jit(make_step(config, rules(**changes)))
 
 
 def run_steps(family: str, steps: int, *, lora: bool = False, **changes):
@@ -81,7 +80,7 @@ def test_three_steps_equal_those_of_the_reference():
     )
     batch = TrainingBatch(inputs, recorded["in/actions"])
     key = jax.random.split(jax.random.key(42))[0]
-    step = jax.jit(make_step(config, rules()), compiler_options=UNOPTIMIZED)
+    step = jax.jit(make_step(config, rules()))
     state = initial_state({name: jnp.asarray(value) for name, value in start.items()}, {}, rules())
     for row in recorded["info"]:
         state, metrics = step(state, batch, key)

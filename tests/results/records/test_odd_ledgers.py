@@ -12,6 +12,8 @@ from simloop.results.tables.run_tables import render
 from simloop.results.tables.statements import comparison
 from tests.helpers.run_folders import EPISODE, episodes, with_queries, write_run
 
+pytestmark = pytest.mark.usefixtures("svg_only")
+
 PI0 = {"policy": "pi0", "weights": "trained"}
 
 

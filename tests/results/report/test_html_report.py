@@ -97,6 +97,7 @@ def test_reports_of_the_same_runs_are_identical_and_complete(run, tmp_path):
         assert (one / name).is_file(), name
 
 
+@pytest.mark.usefixtures("svg_only")
 def test_page_states_results_and_methods(run, tmp_path):
     text = write_report([run], tmp_path / "report").read_text()
     assert "The best policy on 2 tasks of metaworld is undetermined: expert and pi0 #1" in text
@@ -111,6 +112,7 @@ def test_page_states_results_and_methods(run, tmp_path):
     assert cited == entries
 
 
+@pytest.mark.usefixtures("svg_only")
 def test_replaces_only_a_report(run, tmp_path):
     out = tmp_path / "report"
     write_report([run], out)

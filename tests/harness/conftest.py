@@ -1,0 +1,34 @@
+import os
+from pathlib import Path
+
+import pytest
+import ray
+
+from simloop.harness.engine.ray_cluster import start_ray
+from tests.helpers import faults, point_suite
+
+
+@pytest.fixture(scope="session")
+def fault_folder(tmp_path_factory) -> Path:
+    """Folder in which the processes of `shared_ray` find the faults that are due."""
+    return tmp_path_factory.mktemp("faults")
+
+
+@pytest.fixture
+def shared_ray(fault_folder, tmp_path_factory):
+    """The Ray instance of this test process. Engines find it and leave it running, since a start takes ten seconds."""
+    if not ray.is_initialized():
+        variables = {
+            faults.FOLDER: str(fault_folder),
+            faults.RATE: os.environ.get(faults.RATE, "0.3"),
+            point_suite.FOLDER_VARIABLE: str(tmp_path_factory.mktemp("point_suite")),
+        }
+        start_ray(num_cpus=4, runtime_env={"env_vars": variables})
+
+
+@pytest.fixture
+def no_ray():
+    """No Ray instance, for tests that start or join one themselves."""
+    ray.shutdown()
+    yield
+    ray.shutdown()
