@@ -193,7 +193,8 @@ def test_all_optimizations_together_change_only_rounding(family):
     none = PLAIN.without("keys_only", "attention_in_place")
     with jax.numpy_dtype_promotion("standard"):
         optimized = compiled_for_inference(model, sample, ACCELERATOR)(batch, noise)
-    assert relative(optimized, run(small_model(config, plan=none), sample, batch, noise)) < 1e-5
+    # Less than 1e-6 here; XLA's production options fuse the two programs differently, which adds up to 4e-6.
+    assert relative(optimized, run(small_model(config, plan=none), sample, batch, noise)) < 5e-6
 
 
 @pytest.mark.parametrize("decode_mask", ["valid", pytest.param("window", marks=pytest.mark.slow)])
