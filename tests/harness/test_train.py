@@ -36,7 +36,7 @@ def test_rejects_unknown_presets_and_unusable_checkpoints(tmp_path):
         start(TrainConfig(preset="pi0-tiny", data=(data,), out=tmp_path / "b", init=tmp_path / "data"))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(3600)
 def test_solves_an_overfitted_task_closed_loop(tmp_path):
     """A policy that overfits six demonstrations reproduces them closed-loop; takes ten minutes on two cores.

@@ -1,4 +1,4 @@
-"""Tasks that the fast tests simulate; the slow tests simulate every other task of every suite."""
+"""Tasks that the fast tests simulate; the nightly tests simulate every other task of every suite."""
 
 from collections.abc import Sequence
 
@@ -15,9 +15,9 @@ def is_fast(task: TaskSpec) -> bool:
 
 
 def every_task() -> Sequence:
-    """Every task of every suite as a pytest parameter, marked slow unless it is fast."""
+    """Every task of every suite as a pytest parameter, marked nightly unless it is fast."""
     return [
-        pytest.param(task, id=f"{suite}/{task.name}", marks=() if is_fast(task) else (pytest.mark.slow,))
+        pytest.param(task, id=f"{suite}/{task.name}", marks=() if is_fast(task) else (pytest.mark.nightly,))
         for suite in registry.suites()
         for task in registry.suite(suite).tasks()
     ]

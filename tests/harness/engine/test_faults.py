@@ -76,7 +76,7 @@ def test_only_the_episode_that_kills_its_actor_becomes_an_error(fault_folder):
     assert errors == [("dies", 0)]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(3000)
 def test_two_hundred_random_faults_change_no_record(fault_folder):
     plan = make_plan(["stub"], TASKS, PROTOCOL, 150, seed=6)

@@ -175,7 +175,7 @@ def wait_for_child(process, name: str) -> psutil.Process:
     return found[0]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1500)
 def test_learned_policies_give_the_same_records_killed_or_not_and_for_any_number_of_simulators(tmp_path):
     arguments = ["--policies", "pi0-tiny", "pi05-tiny", "pi0_fast-tiny", "--tasks", "pick-place", "push"]
@@ -187,7 +187,7 @@ def test_learned_policies_give_the_same_records_killed_or_not_and_for_any_number
     assert len(content(tmp_path / "one")) == 12
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1500)
 def test_a_driver_that_is_killed_at_any_instant_on_a_slow_disk_loses_and_doubles_nothing(tmp_path):
     chance = random.Random(os.getpid())

@@ -13,7 +13,7 @@ from simloop.policies.models.pi0 import Pi0
 MEMORY_GIB = 24
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1800)
 def test_full_size_pi0_answers_a_query_within_memory():
     config = configs.pi0()

@@ -9,7 +9,7 @@ from tests.helpers.fresh_python import run_python
 PROGRAM = """
     import jax
     import numpy as np
-    from tests.policies.training.test_step import UNOPTIMIZED, rules, small_training
+    from tests.policies.training.test_step import rules, small_training
     from simloop.policies.models.sharding import FSDP, batch_sharding, make_mesh, replicated, state_sharding
     from simloop.policies.training.step import initial_state, make_step
 

@@ -1,6 +1,6 @@
 """Coverage of intervals and error rates of tests in simulated evaluations.
 
-`scripts/test -m slow tests/results/statistics/test_coverage.py -s` prints the tables of docs/statistics.md.
+`scripts/test -m nightly tests/results/statistics/test_coverage.py -s` prints the tables of docs/statistics.md.
 """
 
 import functools
@@ -32,7 +32,7 @@ from simloop.results.statistics.unpaired import (
     newcombe_of_means,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1800)]
 
 WANTED = 0.94
 NEAR_CEILING = [0.90, 0.93, 0.95, 0.96, 0.97, 0.98, 0.98, 0.99, 0.99, 1.00]
