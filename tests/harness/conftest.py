@@ -28,7 +28,7 @@ def shared_ray(fault_folder, tmp_path_factory):
 
 @pytest.fixture
 def no_ray():
-    """No Ray instance, for tests that start or join one themselves."""
+    """No Ray instance: for tests that start one, join a cluster, or change how this process authenticates."""
     ray.shutdown()
     yield
     ray.shutdown()

@@ -20,7 +20,7 @@ LOOPBACK = ("127.", "::1", "::ffff:127.")
 
 
 @pytest.fixture(autouse=True)
-def _restored():
+def _restored(no_ray):
     yield
     public_settings()
 
@@ -61,7 +61,6 @@ def listening() -> list[tuple[str, str, int]]:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_ray")
 def test_a_run_listens_on_no_interface_but_the_loopback():
     before = listening()
     plan = make_plan(["stub"], TASKS, PROTOCOL, 20, seed=8)
