@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-import ray
 
 from simloop.harness.engine.engine import Engine
 from simloop.harness.engine.ray_cluster import start_ray
@@ -17,6 +16,7 @@ STAGES = ("render", "adapt", "retry", "transport", "queue", "host", "device", "p
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_ray")
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_delay_in_a_busy_run_is_found_in_its_stage_and_in_no_other(tmp_path, transport):
@@ -28,11 +28,8 @@ def test_a_delay_in_a_busy_run_is_found_in_its_stage_and_in_no_other(tmp_path, t
         NEIGHBOUR.name: dataclasses.replace(NEIGHBOUR.spec(), runs_in="actor"),
     }
     resources = Resources(env_actors=1, envs_per_actor=3)
-    try:
-        with Engine(PROTOCOL, specs, 1, resources, None, factories=TRANSPORTS[transport]) as engine:
-            results = [result for _, result in engine.results([*watched, *others], in_order=True)]
-    finally:
-        ray.shutdown()
+    with Engine(PROTOCOL, specs, 1, resources, None, factories=TRANSPORTS[transport]) as engine:
+        results = [result for _, result in engine.results([*watched, *others], in_order=True)]
     assert not [result.trace for result in results if result.played is None]
     (episode,) = (result.played for result in results if result.spec.policy == WATCHED.name)
     found = {
