@@ -18,7 +18,8 @@ from simloop.envs.rendering import render_test_frame
 from simloop.harness.actors.env_actor import EpisodeResult, VideoSettings
 from simloop.harness.actors.factories import Factories, no_start
 from simloop.harness.actors.policy_worker import WorkerReport
-from simloop.harness.adapters.registry import checked_adapter
+from simloop.harness.adapters.adapter_file import adapter_file_in_use
+from simloop.harness.adapters.registry import checked_adapter, find_adapter
 from simloop.harness.engine.engine import Engine, EngineCallbacks
 from simloop.harness.engine.episode_queue import Attempt
 from simloop.harness.engine.resources import Resources
@@ -138,8 +139,12 @@ def _prepare(experiment: Experiment, settings: RunSettings) -> _Prepared:
     tasks = experiment.task_specs()
     registry.suite(experiment.suite).require_installed()
     policies = experiment.policy_specs()
-    for policy in policies.values():
-        checked_adapter(policy, tasks)
+    adapters = [checked_adapter(policy, tasks) for policy in policies.values()]
+    if (file := adapter_file_in_use()) and file.load() not in adapters:
+        raise ExperimentError(
+            f"No policy of the run uses {file.name}, which is for {file.load().suite}/{file.load().robot}. Leave "
+            "--adapter out, or correct its suite and robot."
+        )
     for named in experiment.named_policies().values():
         named.require_weights()
         _require_checkpoint(named)
@@ -207,6 +212,7 @@ class _Session:
             EngineCallbacks(self._on_ready, self._on_retry, self._progress.say, self._on_metrics),
             factories=Factories(
                 policy=PolicyLoader.of(self._prepared.experiment.policies),
+                adapter=functools.partial(find_adapter, file=adapter_file_in_use()),
                 start=self._prepared.settings.start,
                 recorder=_recorder(settings.record),
             ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from simloop.envs.interface import TaskSpec
 from simloop.envs.plugins import Registry
+from simloop.harness.adapters.adapter_file import AdapterFile, adapter_file_in_use
 from simloop.harness.adapters.aloha import ALOHA_SIM
 from simloop.harness.adapters.base import Adapter, AdapterError
 from simloop.harness.adapters.libero import LIBERO
@@ -27,14 +28,19 @@ ANY_ROBOT = "any"
 """Robot convention of scripted policies, which use the state and actions of the suite as they are."""
 
 
-def find_adapter(suite: str, policy: PolicySpec) -> Adapter:
+def find_adapter(suite: str, policy: PolicySpec, file: AdapterFile | None = None) -> Adapter:
     """The adapter for a policy on a suite.
+
+    Args:
+      file: Replaces the registered adapter of its suite and robot; by default that of `use_adapter_file`, if any.
 
     Raises:
       AdapterError: If there is none.
     """
     if policy.robot == ANY_ROBOT:
         return Adapter(suite=suite, robot=ANY_ROBOT)
+    if (file := file or adapter_file_in_use()) and _key(file.load()) == f"{suite}/{policy.robot}":
+        return file.load()
     if f"{suite}/{policy.robot}" in ADAPTERS:
         return ADAPTERS[f"{suite}/{policy.robot}"]
     known = [name.removeprefix(f"{suite}/") for name in ADAPTERS if name.startswith(f"{suite}/")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,7 @@ def command(
         tuple[str, str] | None, tyro_arg(name="from", metavar="RUN EPISODE", help_behavior_hint="")
     ] = None,
     at: Annotated[int, arg("QUERY")] = 0,
+    adapter: Annotated[str | None, arg("FILE:NAME", "the registered one")] = None,
     script: Annotated[Path | None, arg("FILE", "the terminal, or a pipe")] = None,
 ) -> int:
     """Step through an episode at a prompt, in one process without Ray.
@@ -45,21 +47,26 @@ def command(
       episode: Number of the episode of the task.
       source: Run folder and episode (POLICY/TASK/NUMBER) to open.
       at: With --from, the query before which to pause.
+      adapter: Adapter in a Python file, in place of the registered one.
       script: Commands, one a line. The first error ends the command.
     """
+    from simloop.harness.adapters.adapter_file import use_adapter_file, use_adapter_file_of
     from simloop.harness.debugging.console import Console, echoed, typed_lines
     from simloop.harness.debugging.events import SessionError
     from simloop.harness.debugging.session import Session
+    from simloop.harness.planning.protocol import named_protocol
 
     if (source is None) == (task is None):
         raise SessionError("Name either a task, or a recorded episode with --from RUN EPISODE.")
     if source is not None:
         from simloop.harness.debugging.recorded import open_recorded
 
+        use_adapter_file_of(Path(source[0]), adapter)
         session = open_recorded(Path(source[0]), source[1], policy).run_until_query(at)
     else:
         assert task is not None
-        session = Session(suite, task, policy or "expert", seed, episode=episode, protocol=protocol)
+        rules = dataclasses.replace(named_protocol(suite, protocol), adapter=use_adapter_file(adapter))
+        session = Session(suite, task, policy or "expert", seed, episode=episode, protocol=rules)
     with contextlib.closing(session):
         scripted = script is not None
         console = Console(session, stop_on_error=scripted)

@@ -24,6 +24,7 @@ def command(
     replan_steps: Annotated[int | None, arg("N", "that of the run")] = None,
     perturb: Annotated[str | None, arg("KIND=S", "that of the run")] = None,
     move: Annotated[tuple[str, ...], arg("THING=dx,dy,dz [...]", "none")] = (),
+    adapter: Annotated[str | None, arg("FILE:NAME", "the registered one")] = None,
     out: Annotated[Path | None, arg("DIR", "RUN/forks/EPISODE-...")] = None,
     resources: Annotated[Resources, FLAT],
 ) -> int:
@@ -51,8 +52,10 @@ def command(
       replan_steps: Actions of a chunk that they execute before the next query.
       perturb: Their perturbation (simloop list perturbations).
       move: Things to move by an offset in metres.
+      adapter: Adapter in a Python file, in place of the registered one; the one with which the run was played.
       out: Run folder of the forks.
     """
+    from simloop.harness.adapters.adapter_file import use_adapter_file_of
     from simloop.harness.debugging.forks import fork_experiment, play_forks
     from simloop.harness.debugging.recorded import find_episode
     from simloop.harness.planning.changes import Changes, Move
@@ -63,6 +66,7 @@ def command(
     from simloop.results.tables.fork_table import fork_grids, fork_points
     from simloop.results.tables.typesetting import to_text
 
+    use_adapter_file_of(run, adapter)
     found = find_episode(run, episode)
     changes = Changes(
         prompt,

@@ -17,6 +17,7 @@ def command(
     video_every: Annotated[int, arg("N")] = 1,
     video: bool = True,
     record: Annotated[Literal["none", "queries", "steps"], arg("{none,queries,steps}")] = "steps",
+    adapter: Annotated[str | None, arg("FILE:NAME", "the registered one")] = None,
     out: Annotated[Path | None, arg("DIR", "RUN-EPISODE, beside the run")] = None,
 ) -> int:
     """Play one episode of a run again, in one process without Ray, with a video of every step.
@@ -33,11 +34,14 @@ def command(
       video_every: Control steps between two frames of the video.
       video: Write a video.
       record: Step records to write, for simloop replay, fork and debug.
+      adapter: Adapter in a Python file, in place of the registered one; the one with which the run was played.
       out: New run folder.
     """
+    from simloop.harness.adapters.adapter_file import use_adapter_file_of
     from simloop.harness.debugging.episodes import find_episode
     from simloop.harness.debugging.play_again import play_again
 
+    use_adapter_file_of(run, adapter)
     found = find_episode(run, episode)
     played = play_again(
         found, out, video_every=video_every if video else None, record=None if record == "none" else record

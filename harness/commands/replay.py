@@ -14,6 +14,7 @@ def command(
     run: Annotated[Positional[Path], arg("RUN")],
     episodes: Annotated[Positional[tuple[str, ...]], arg("[EPISODE ...]", "all finished ones")] = (),
     *,
+    adapter: Annotated[str | None, arg("FILE:NAME", "the registered one")] = None,
     policy: bool = False,
 ) -> int:
     """Prove that a recorded episode can be repeated to the last bit, or say where it departs and by how much.
@@ -29,10 +30,13 @@ def command(
     Args:
       run: Run folder.
       episodes: POLICY/TASK/NUMBER each.
+      adapter: Adapter in a Python file, in place of the registered one; the one with which the run was played.
       policy: Also ask the policy every recorded query again, and compare its chunks.
     """
+    from simloop.harness.adapters.adapter_file import use_adapter_file_of
     from simloop.harness.debugging.replay import finished_episodes, replay
 
+    use_adapter_file_of(run, adapter)
     equal, count = 0, 0
     for name in episodes or finished_episodes(run):
         agrees = True

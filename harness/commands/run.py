@@ -44,7 +44,7 @@ class RunOptions:
     seed: Annotated[int | None, arg("S", "0")] = None
     """Root of the seeds of initial states and noise; equal for all policies, so that episodes are paired."""
     protocol: Annotated[str | None, arg("NAME", "default-v1")] = None
-    """Named rules (simloop list protocols), parts of which the next five options override."""
+    """Named rules (simloop list protocols), parts of which the next six options override."""
     replan_steps: Annotated[int | None, arg("N", "10")] = None
     """Actions of a chunk that are executed before the next query."""
     max_steps: Annotated[int | None, arg("N", "the limit of the task")] = None
@@ -57,6 +57,8 @@ class RunOptions:
     """Effect of tokens that decode to no action: the episode fails, or the robot receives the zero action."""
     perturb: Annotated[str | None, arg("KIND=S", "no perturbation")] = None
     """Perturb observations or actions, such as camera-noise=0.1 (simloop list perturbations)."""
+    adapter: Annotated[str | None, arg("FILE:NAME", "the registered one")] = None
+    """Adapter in a Python file, in place of the registered one of its suite and robot. Tables name it."""
     batch_size: Annotated[int | None, arg("N", "4")] = None
     """Batch size of all calls of a policy; unused rows are padded."""
     until_decided: bool = False
@@ -176,6 +178,7 @@ def build_experiment(options: RunOptions) -> tuple[Experiment, Path]:
 
 
 def _protocol(options: RunOptions, experiment: Experiment) -> Protocol:
+    from simloop.harness.adapters.adapter_file import use_adapter_file
     from simloop.harness.planning.perturbation import Perturbation
     from simloop.harness.planning.protocol import DEFAULT, named_protocol
 
@@ -190,6 +193,7 @@ def _protocol(options: RunOptions, experiment: Experiment) -> Protocol:
         max_steps=options.max_steps,
         undecodable=options.undecodable,
         perturbation=None if options.perturb is None else Perturbation.parse(options.perturb),
+        adapter=use_adapter_file(options.adapter) or None,
     )
     return dataclasses.replace(protocol, **overrides)
 

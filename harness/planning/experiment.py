@@ -142,7 +142,9 @@ class Experiment:
 
     def to_dict(self) -> dict[str, Any]:
         """The experiment as plain JSON values."""
-        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        plain: dict[str, Any] = json.loads(
+            json.dumps(dataclasses.asdict(self) | {"protocol": self.protocol.to_dict()})
+        )
         if self.forks is None:  # As written by versions without forks.
             del plain["forks"]
         return plain

@@ -60,7 +60,7 @@ class Plan:
     @cached_property
     def sha256(self) -> str:
         """Hash of the protocol and of all episodes in order."""
-        content = [dataclasses.asdict(self.protocol), [_plain(spec) for spec in self.episodes]]
+        content = [self.protocol.to_dict(), [_plain(spec) for spec in self.episodes]]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property

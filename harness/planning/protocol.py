@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from simloop.envs.interface import RenderSettings
 from simloop.envs.plugins import Registry
@@ -36,6 +36,8 @@ class Protocol:
     executes zero actions until the next query. Undecodable answers are counted either way."""
     perturbation: Perturbation | None = None
     """Perturbation of observations or actions; None for none."""
+    adapter: str = ""
+    """Name and hash of the file whose adapter replaces the registered one; empty for none."""
 
     def __post_init__(self) -> None:
         """Raise `ProtocolError` for step counts below 1."""
@@ -44,10 +46,17 @@ class Protocol:
         if self.max_steps is not None and self.max_steps < 1:
             raise ProtocolError(f"max_steps must be at least 1; got {self.max_steps}.")
 
+    def to_dict(self) -> dict[str, Any]:
+        """The rules as plain values, as versions without adapter files wrote them if there is none."""
+        rules = dataclasses.asdict(self)
+        if not self.adapter:
+            del rules["adapter"]
+        return rules
+
     @property
     def sha256(self) -> str:
         """Hash of all rules."""
-        rules = dataclasses.asdict(self)
+        rules = self.to_dict()
         if self.perturbation is not None and (version := KINDS[self.perturbation.kind].version) > 1:
             rules["perturbation"]["version"] = version
         return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
@@ -56,12 +65,14 @@ class Protocol:
     def label(self) -> str:
         """Name of the protocol in records and tables, e.g. `metaworld/default-v1`.
 
-        Rules that differ from those of the named protocol add the start of their hash, a perturbation its name:
-        `metaworld/default-v1 with camera-noise-v2=0.1`.
+        Rules that differ from those of the named protocol add the start of their hash, a perturbation and an adapter
+        file their names: `metaworld/default-v1 with camera-noise-v2=0.1`.
         """
         if self.perturbation is not None:
             unperturbed = dataclasses.replace(self, perturbation=None)
             return perturbed_label(unperturbed.label, self.perturbation.kind, self.perturbation.strength)
+        if self.adapter:
+            return f"{dataclasses.replace(self, adapter='').label} with adapter {self.adapter}"
         key = f"{self.suite}/{self.name}"
         named = PROTOCOLS[key] if key in PROTOCOLS else Protocol(self.suite, self.name)
         return key if self == named else f"{key}+{self.sha256[:8]}"
