@@ -66,6 +66,12 @@ def test_other_processes_find_the_adapter_without_the_file(file, tmp_path):
     assert run_python(code).strip() == "[1 0]"
 
 
+def test_child_processes_use_the_file_too(file):
+    identity = use_adapter_file(f"{file}:ADAPTER")
+    code = "from simloop.harness.adapters.adapter_file import *; print(adapter_file_in_use().identity)"
+    assert run_python(code).strip() == identity
+
+
 @pytest.mark.parametrize(
     ("written", "content", "message"),
     [
@@ -108,13 +114,15 @@ def test_episodes_of_a_run_need_the_adapter_that_they_were_played_with(file, tmp
     played = AdapterFile.read(f"{file}:ADAPTER").identity
     run_folder = write_run(tmp_path / "run", [], config={"experiment": {"protocol": {"adapter": played}}})
     use_adapter_file_of(run_folder, f"{file}:ADAPTER")
-    with pytest.raises(AdapterError, match=rf"were played with --adapter with {played}.*; got none"):
+    with pytest.raises(
+        AdapterError, match=rf"were played with the adapter {played}; got none. Name that file"
+    ):
         use_adapter_file_of(run_folder, None)
     file.write_text(SOURCE + "# changed")
     with pytest.raises(AdapterError, match=r"got flipped.py:ADAPTER@"):
         use_adapter_file_of(run_folder, f"{file}:ADAPTER")
     plain = write_run(tmp_path / "plain", [])
-    with pytest.raises(AdapterError, match="with no --adapter; got flipped"):
+    with pytest.raises(AdapterError, match=r"with the registered adapters; got flipped.*Leave --adapter out"):
         use_adapter_file_of(plain, f"{file}:ADAPTER")
 
 
