@@ -17,7 +17,7 @@ from simloop.envs.rendering import render_test_frame
 from simloop.harness.adapters.registry import checked_adapter
 from simloop.harness.engine.resources import Resources
 from simloop.harness.planning.experiment import Experiment
-from simloop.harness.planning.policy_names import parse
+from simloop.harness.planning.policy_names import load_policy
 from simloop.harness.planning.protocol import DEFAULT, Protocol, named_protocol
 from simloop.harness.recording.provenance import Provenance
 from simloop.harness.recording.run_folder import RunFolder
@@ -183,20 +183,6 @@ def load_runs(*folders: str | Path) -> Evaluation:
       LedgerError: If a folder is not that of a run, its records were altered, or the runs cannot be joined.
     """
     return Evaluation(records.load_runs(list(folders)))
-
-
-def load_policy(policy: str) -> BatchedPolicy:
-    """Load a policy with its weights.
-
-    Args:
-      policy: Name as on the command line, such as `pi0-tiny` or `mine=pi05_libero@FOLDER`.
-
-    Raises:
-      UnknownPolicyError: If there is no such policy or checkpoint folder, or the policy needs a checkpoint.
-    """
-    named = parse(policy)
-    named.require_weights()
-    return named.load()
 
 
 def make(

@@ -40,7 +40,7 @@ def command(
 
     Args:
       task: Task, with or without its version.
-      policy: Policy as in simloop run, or another policy for an episode of --from.
+      policy: Policy as in simloop run; with --from, another policy that continues.
       suite: Suite of the task.
       protocol: Named rules of the episode.
       seed: Root of initial states and noise, as in simloop run.
@@ -59,10 +59,11 @@ def command(
     if (source is None) == (task is None):
         raise SessionError("Name either a task, or a recorded episode with --from RUN EPISODE.")
     if source is not None:
-        from simloop.harness.debugging.recorded import open_recorded
+        from simloop.harness.debugging.episodes import find_episode
+        from simloop.harness.debugging.opening import open_episode
 
         use_adapter_file_of(Path(source[0]), adapter)
-        session = open_recorded(Path(source[0]), source[1], policy).run_until_query(at)
+        session = open_episode(find_episode(Path(source[0]), source[1]), at, policy)
     else:
         assert task is not None
         rules = dataclasses.replace(named_protocol(suite, protocol), adapter=use_adapter_file(adapter))

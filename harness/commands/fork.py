@@ -56,8 +56,8 @@ def command(
       out: Run folder of the forks.
     """
     from simloop.harness.adapters.adapter_file import use_adapter_file_of
+    from simloop.harness.debugging.episodes import find_episode
     from simloop.harness.debugging.forks import fork_experiment, play_forks
-    from simloop.harness.debugging.recorded import find_episode
     from simloop.harness.planning.changes import Changes, Move
     from simloop.harness.planning.perturbation import Perturbation
     from simloop.results.records.records import load
@@ -75,7 +75,7 @@ def command(
         None if perturb is None else Perturbation.parse(perturb),
         tuple(map(Move.parse, move)),
     )
-    experiment = fork_experiment(found, _queries(at, found.record.queries), samples, changes, policy)
+    experiment = fork_experiment(found, _queries(at, found.outcome.queries), samples, changes, policy)
     folder = out or run / "forks" / f"{found.name.replace('/', '-')}-{experiment.short_hash}"
     result = play_forks(found, experiment, folder, resources, Terminal())
     if result.episodes:

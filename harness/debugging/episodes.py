@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from simloop.envs import registry
+from simloop.envs.env_state import EnvState
 from simloop.envs.interface import Env
 from simloop.harness.adapters.base import Adapter
 from simloop.harness.adapters.registry import checked_adapter
 from simloop.harness.errors import SimloopError
 from simloop.harness.planning.experiment import Experiment, experiment_from_json
 from simloop.harness.planning.plan import EpisodeSpec, Plan
-from simloop.harness.planning.policy_names import parse
+from simloop.harness.planning.policy_names import load_policy, parse
 from simloop.policies.interface import BatchedPolicy, PolicySpec
 from simloop.results.records.records import (
     CONFIG,
@@ -28,6 +29,9 @@ from simloop.results.records.records import (
     load_json,
     read_episodes,
 )
+
+_load_policy = functools.lru_cache(maxsize=1)(load_policy)
+"""Episodes that are replayed in turn have one policy, as a rule."""
 
 
 class EpisodeError(SimloopError):
@@ -46,9 +50,37 @@ class PlannedEpisode:
     """Its row of the ledger; None if it has not finished."""
 
     @property
+    def outcome(self) -> EpisodeRecord:
+        """Its row of the ledger.
+
+        Raises:
+          EpisodeError: If it has not finished, or ended in an error.
+        """
+        if self.record is None:
+            raise EpisodeError(
+                f"{self.name} of {self.run} has not finished. Choose another episode, or resume the run."
+            )
+        if self.record.outcome == "error":
+            raise EpisodeError(
+                f"{self.name} of {self.run} ended in an error: {self.record.error}. Choose another episode."
+            )
+        return self.record
+
+    @property
     def name(self) -> str:
         """`POLICY/TASK/NUMBER`, by which commands name the episode."""
         return short_name(self.spec.id)
+
+    def require_queries(self, queries: Iterable[int], count: int) -> None:
+        """Raise `EpisodeError` unless all these queries are among the first `count`, which the episode has."""
+        if beyond := [query for query in queries if not 0 <= query < count]:
+            raise EpisodeError(
+                f"{self.name} of {self.run} has queries 0 to {count - 1}; got {beyond[0]}. Choose one of these."
+            )
+
+    def require_usable(self, state: EnvState) -> None:
+        """Raise `StateError` unless an environment of this episode restores the state on this machine."""
+        state.require(self.spec.suite, self.spec.task, registry.suite(self.spec.suite).source)
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
@@ -91,7 +123,7 @@ class PlannedEpisode:
         Raises:
           UnknownPolicyError: If the policy or its checkpoint does not exist on this machine.
         """
-        return _loaded(self.written_policy)
+        return _load_policy(self.written_policy)
 
     def make_env(self) -> Env:
         """Start a simulation of the task.
@@ -112,7 +144,7 @@ def find_episode(run: Path, name: str) -> PlannedEpisode:
 
     Raises:
       LedgerError, ExperimentError: If the folder is no run folder, or its records cannot be read.
-      EpisodeError: If the run has no such episode; the text lists similar names.
+      EpisodeError: If the run has no such episode (the text lists similar names), or it is a fork.
     """
     config = load_json(run, CONFIG)
     if not config:
@@ -123,15 +155,14 @@ def find_episode(run: Path, name: str) -> PlannedEpisode:
     plan = experiment.plan()
     specs = {spec.id: spec for spec in plan.episodes}
     key = _matching(name, specs, run)
+    if fork := specs[key].fork:
+        source = experiment.forks.source if experiment.forks else ""
+        raise EpisodeError(
+            f"{name} of {run} is a fork, which begins at query {fork.query} of {source}. Open that episode in its own "
+            f"run folder: simloop debug --from RUN {source} --at {fork.query}."
+        )
     records = {record.key: record for record in read_episodes(run)}
     return PlannedEpisode(run, experiment, plan, specs[key], records.get(key))
-
-
-@functools.lru_cache(maxsize=1)
-def _loaded(written: str) -> BatchedPolicy:
-    named = parse(written)
-    named.require_weights()
-    return named.load()
 
 
 def short_name(key: EpisodeKey) -> str:

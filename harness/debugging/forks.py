@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
+import functools
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simloop.harness.debugging.recorded import RecordedEpisode, RecordedEpisodeError, open_episode
+from simloop.harness.debugging.episodes import PlannedEpisode
+from simloop.harness.debugging.opening import moments
 from simloop.harness.planning.changes import Changes
 from simloop.harness.planning.experiment import Experiment
 from simloop.harness.planning.forks import Forks
 from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.rollout.loop_state import EpisodeState
+from simloop.results.records.records import CONFIG, read_episodes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +35,7 @@ class ForkStarts:
 
 
 def fork_experiment(
-    episode: RecordedEpisode, queries: Sequence[int], samples: int, changes: Changes, policy: str | None
+    episode: PlannedEpisode, queries: Sequence[int], samples: int, changes: Changes, policy: str | None
 ) -> Experiment:
     """Describe forks of an episode as an experiment.
 
@@ -46,17 +46,12 @@ def fork_experiment(
       policy: Policy of the changed variant; None for that of the episode.
 
     Raises:
-      RecordedEpisodeError: If the episode does not have one of the queries.
+      EpisodeError: If the episode has not finished, or does not have one of the queries.
     """
-    count = episode.record.queries
-    if beyond := [query for query in queries if not 0 <= query < count]:
-        raise RecordedEpisodeError(
-            f"{episode.name} of {episode.run} has queries 0 to {count - 1}; got {beyond[0]}. Choose one of these, "
-            "or --at all."
-        )
+    episode.require_queries(queries, episode.outcome.queries)
     forks = Forks(
         episode.name,
-        episode.record.actions_sha256,
+        episode.outcome.actions_sha256,
         episode.spec.seed,
         episode.spec.key,
         tuple(queries),
@@ -72,50 +67,26 @@ def fork_experiment(
         episodes=samples,
         seed=episode.experiment.seed,
         protocol=episode.experiment.protocol,
-        batch_size=episode.experiment.batch_size,
+        batch_size=episode.batch_size,
         forks=forks,
     )
 
 
 def play_forks(
-    episode: RecordedEpisode, experiment: Experiment, out: Path, resources: Resources, console: Console
+    episode: PlannedEpisode, experiment: Experiment, out: Path, resources: Resources, console: Console
 ) -> RunResult:
     """Play the forks that `out` does not hold yet.
 
     Raises:
-      RecordedEpisodeError: If the episode cannot be played again as it was recorded.
+      EpisodeError: If there are no step records, and the episode played again differs from the ledger.
       Exception: As `simloop.harness.run.run`.
     """
     from simloop.harness.run import RunSettings, run
 
-    assert experiment.forks is not None
-    # In a process of its own, because Ray forks this one, which JAX does not allow once it runs.
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        starts = ForkStarts(pool.submit(moments, episode, experiment.forks.queries).result())
+    experiment.policy_specs()  # Unknown policies are found before the episode is played again.
+    done = {record.key for record in read_episodes(out)} if (out / CONFIG).exists() else set()
+    missing = {spec.fork.query for spec in experiment.plan().episodes if spec.fork and spec.id not in done}
+    say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    starts = ForkStarts(moments(episode, sorted(missing), say) if missing else {})
     settings = RunSettings(resources, allow_training_seeds=True, start=starts)
     return run(experiment, out, settings, console)
-
-
-def moments(episode: RecordedEpisode, queries: Sequence[int]) -> dict[int, EpisodeState]:
-    """Play the episode again in this process, and save it before the queries.
-
-    Raises:
-      RecordedEpisodeError: If its actions or its final state differ from the recorded ones.
-    """
-    found: dict[int, EpisodeState] = {}
-    with contextlib.closing(open_episode(episode)) as session:
-        for query in sorted(set(queries)):
-            found[query] = session.run_until_query(query).snapshot()
-        played = session.run_until("end").result
-    assert played is not None
-    record = episode.record
-    if (played.actions_sha256, played.final_state_sha256) != (
-        record.actions_sha256,
-        record.final_state_sha256,
-    ):
-        raise RecordedEpisodeError(
-            f"{episode.name} of {episode.run} was recorded with {record.steps} steps (ended by {record.ended_by}); "
-            f"played again it takes {played.steps} (ended by {played.ended_by}) with other actions, so its moments "
-            "are not known. simloop replay shows where they part; use the machine and versions of the run."
-        )
-    return found

@@ -4,31 +4,38 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from simloop.harness.planning.policy_names import parse
+from simloop.harness.planning.policy_names import load_policy, parse
 from simloop.harness.rollout.latency import Reply
 from simloop.harness.rollout.loop import ask_here
 from simloop.policies.interface import BatchedPolicy, Policy, PolicySpec, Query, batched
 
 
 class LazyPolicy:
-    """A policy that is loaded and compiled at its first query."""
+    """A policy that is loaded and compiled at its first query.
 
-    def __init__(self, policy: str | Policy | BatchedPolicy, batch_size: int = 1):
+    Args:
+      spec: Its interface, where the folder of its weights may be missing.
+    """
+
+    def __init__(
+        self, policy: str | Policy | BatchedPolicy, batch_size: int = 1, spec: PolicySpec | None = None
+    ):
         self._given = policy
+        self._spec = spec
         self.batch_size = batch_size
 
     @cached_property
     def spec(self) -> PolicySpec:
         """Interface of the policy, known before its weights are read."""
+        if self._spec is not None:
+            return self._spec
         return parse(self._given).spec() if isinstance(self._given, str) else self._given.spec
 
     @cached_property
     def _loaded(self) -> BatchedPolicy:
         if not isinstance(self._given, str):
             return batched(self._given)
-        named = parse(self._given)
-        named.require_weights()
-        return named.load()
+        return load_policy(self._given)
 
     def ask(self, query: Query) -> Reply:
         """Answer a query, in a batch of the size with which a run would answer it."""

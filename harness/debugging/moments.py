@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from simloop.envs.env_state import EnvState
-from simloop.harness.debugging.episodes import EpisodeError
+from simloop.harness.debugging.episodes import EpisodeError, PlannedEpisode
 from simloop.harness.rollout.chunking import ScheduledChunk
 from simloop.harness.rollout.latency import Reply, query_record
 from simloop.harness.rollout.loop_state import EpisodeState, LoopState
@@ -17,7 +17,42 @@ from simloop.policies.files.video import VideoError, lossless_frames
 from simloop.policies.interface import Chunk, Query
 from simloop.results.records.paths import images_path
 from simloop.results.records.records import QueryRecord
-from simloop.results.records.step_records import RecordedQuery, StepRecords
+from simloop.results.records.step_records import RecordedQuery, StepRecords, StepRecordsError, load_steps
+
+
+def saved_moments(episode: PlannedEpisode, queries: Iterable[int]) -> dict[int, EpisodeState]:
+    """Moments of an episode at queries, from its step records.
+
+    Raises:
+      EpisodeError: If the episode does not have one of the queries.
+      StepRecordsError, StateError: If there are no step records, or this machine cannot use them.
+    """
+    records = load_steps(episode.run, episode.spec.id)
+    if differing := contradictions(episode, records):
+        raise StepRecordsError(
+            f"The step records of {episode.name} and the ledger of {episode.run} differ in {', '.join(differing)}, so "
+            "they are of two episodes. Restore them from one copy."
+        )
+    queries = list(queries)
+    episode.require_queries(queries, len(records.queries))
+    moments = {query: episode_state(records, query) for query in queries}
+    for moment in moments.values():
+        episode.require_usable(moment.env)
+    return moments
+
+
+def contradictions(episode: PlannedEpisode, records: StepRecords) -> list[str]:
+    """Fields in which step records contradict the ledger's row of the episode."""
+    record = episode.record
+    if record is None or record.outcome == "error" or not records.steps:
+        return []
+    actions = np.array([step.executed for step in records.steps], "<f4")
+    of_records = {
+        "steps": len(records.steps),
+        "actions_sha256": hashlib.sha256(actions.tobytes()).hexdigest(),
+        "final_state_sha256": records.steps[-1].state_sha256,
+    }
+    return [name for name, value in of_records.items() if value != getattr(record, name)]
 
 
 def episode_state(records: StepRecords, index: int) -> EpisodeState:

@@ -7,7 +7,6 @@ the ledger alone, the policy plays the episode again.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,12 @@ from simloop.envs.interface import Env
 from simloop.envs.rendering import renderer_name
 from simloop.harness.debugging.departures import Departure, first_departure, how_much, state_differs
 from simloop.harness.debugging.episodes import EpisodeError, PlannedEpisode, find_episode, short_name
-from simloop.harness.debugging.moments import episode_state, recorded_images, recorded_query
+from simloop.harness.debugging.moments import (
+    contradictions,
+    episode_state,
+    recorded_images,
+    recorded_query,
+)
 from simloop.harness.debugging.play_again import differences, play
 from simloop.harness.planning.policy_names import UnknownPolicyError
 from simloop.harness.rollout.latency import Reply
@@ -80,8 +84,11 @@ def replay_records(episode: PlannedEpisode, records: StepRecords) -> Iterator[Fi
     Raises:
       SuiteNotInstalledError, UnknownPolicyError: If the episode cannot be played on this machine.
     """
-    if disagreement := _disagreement(episode, records):
-        yield disagreement
+    if differing := contradictions(episode, records):
+        yield Finding(
+            False,
+            f"the step records and the ledger tell of two episodes: they differ in {', '.join(differing)}",
+        )
     if not records.queries:
         yield Finding(False, "The records hold no query, so there is nothing to replay.")
         return
@@ -128,41 +135,20 @@ def replay_ledger(episode: PlannedEpisode) -> Finding:
       EpisodeError: If the episode has no outcome.
       SuiteNotInstalledError, UnknownPolicyError: If the episode cannot be played on this machine.
     """
-    if episode.record is None or episode.record.outcome == "error":
-        ended = "has not finished" if episode.record is None else f"ended in an error: {episode.record.error}"
-        raise EpisodeError(f"{episode.name} {ended}. There is no outcome to compare with.")
+    recorded = episode.outcome
     env, policy = episode.make_env(), episode.load_policy()
     try:
         played = play(episode, env, policy)
     finally:
         env.close()
     again = played.record(episode.spec, policy.spec, attempts=1, video="")
-    differing = differences(episode.record, again)
+    differing = differences(recorded, again)
     if differing:
         return Finding(False, f"the policy, from the seed: {'; '.join(differing)}")
     return Finding(
         True,
         f"the policy, from the seed: {again.steps} steps; actions, final state, reward and outcome equal those of the "
         "ledger",
-    )
-
-
-def _disagreement(episode: PlannedEpisode, records: StepRecords) -> Finding | None:
-    """What the step records tell otherwise than the ledger."""
-    record = episode.record
-    if record is None or record.outcome == "error" or not records.steps:
-        return None
-    actions = np.array([step.executed for step in records.steps], "<f4")
-    of_records = {
-        "steps": len(records.steps),
-        "actions_sha256": hashlib.sha256(actions.tobytes()).hexdigest(),
-        "final_state_sha256": records.steps[-1].state_sha256,
-    }
-    differing = [name for name, value in of_records.items() if value != getattr(record, name)]
-    if not differing:
-        return None
-    return Finding(
-        False, f"the step records and the ledger tell of two episodes: they differ in {', '.join(differing)}"
     )
 
 

@@ -171,6 +171,20 @@ def parse(written: str, checkpoint: Path | None = None) -> NamedPolicy:
     return NamedPolicy(name, base, checkpoint, quantized=kind)
 
 
+def load_policy(policy: str) -> BatchedPolicy:
+    """Load a policy with its weights.
+
+    Args:
+      policy: Name as on the command line, such as `pi0-tiny` or `mine=pi05_libero@FOLDER`.
+
+    Raises:
+      UnknownPolicyError: If there is no such policy or checkpoint folder, or the policy needs a checkpoint.
+    """
+    named = parse(policy)
+    named.require_weights()
+    return named.load()
+
+
 def _split_name(written: str) -> tuple[str, str]:
     """NAME and POLICY[@FOLDER]; both the latter where no NAME is given."""
     name = policy_name(written)

@@ -8,51 +8,16 @@ import pytest
 from simloop.envs.env_state import EnvState
 from simloop.harness.debugging.episodes import EpisodeError, find_episode
 from simloop.harness.debugging.moments import recorded_images
-from simloop.harness.debugging.play_again import play, play_again
+from simloop.harness.debugging.play_again import play_again
 from simloop.harness.debugging.replay import finished_episodes, replay, replay_ledger
-from simloop.harness.planning.experiment import Experiment
-from simloop.harness.planning.perturbation import Perturbation
 from simloop.harness.planning.policy_names import UnknownPolicyError
-from simloop.harness.planning.protocol import Protocol
-from simloop.harness.recording.run_folder import RunFolder
 from simloop.harness.rollout.loop import run_episode
 from simloop.harness.rollout.step_recorder import StepRecorder
 from simloop.results.records.paths import attached_files
 from simloop.results.records.step_records import StepRecords, load_steps
 from tests.harness.rollout.test_loop import ADAPTER, one_spec, point_env, protocol
 from tests.helpers.point_policies import PointPolicy
-
-NAME = "random/reach-v3/0"
-FILE = "steps/random/reach-v3-0000.parquet"
-RULES = Protocol("metaworld", replan_steps=4, max_steps=10, perturbation=Perturbation("sticky-actions", 0.5))
-EXPERIMENT = Experiment("", "metaworld", ("reach-v3",), ("random", "hold"), episodes=2, protocol=RULES)
-
-
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory) -> Path:
-    """A run with one episode of `random`, recorded step by step."""
-    run = tmp_path_factory.mktemp("runs") / "run"
-    with RunFolder(run, EXPERIMENT, EXPERIMENT.plan()) as folder:
-        episode = find_episode(run, NAME)
-        recorder, env = StepRecorder(episode.spec, "steps"), episode.make_env()
-        policy = episode.load_policy()
-        played = play(episode, env, policy, [recorder])
-        env.close()
-        row = played.record(episode.spec, policy.spec, attempts=1, video="")
-        folder.append(row, played.queries, attached_files(row, recorder.attachments))
-    return run
-
-
-@pytest.fixture
-def run(recorded: Path, tmp_path) -> Path:
-    """A copy that a test may damage."""
-    copy = tmp_path / "run"
-    for file in recorded.rglob("*"):
-        if file.is_file():
-            (copy / file.relative_to(recorded)).parent.mkdir(parents=True, exist_ok=True)
-            (copy / file.relative_to(recorded)).write_bytes(file.read_bytes())
-    return copy
-
+from tests.helpers.recorded_run import EXPERIMENT, FILE, NAME, RULES
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
@@ -164,7 +129,7 @@ def test_a_missing_checkpoint_leaves_the_actions_to_replay(recorded):
 
 
 def test_an_episode_without_an_outcome_cannot_be_compared(recorded):
-    with pytest.raises(EpisodeError, match="hold/reach-v3/1 has not finished"):
+    with pytest.raises(EpisodeError, match="hold/reach-v3/1 of .* has not finished"):
         replay_ledger(find_episode(recorded, "hold/reach-v3/1"))
 
 
