@@ -19,6 +19,7 @@ from tests.harness.rollout.test_loop import ADAPTER, one_spec, point_env, protoc
 from tests.helpers.point_policies import PointPolicy
 from tests.helpers.recorded_run import EXPERIMENT, FILE, NAME, RULES
 
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
