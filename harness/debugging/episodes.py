@@ -144,7 +144,7 @@ def find_episode(run: Path, name: str) -> PlannedEpisode:
 
     Raises:
       LedgerError, ExperimentError: If the folder is no run folder, or its records cannot be read.
-      EpisodeError: If the run has no such episode (the text lists similar names), or it is a fork.
+      EpisodeError: If the run has no such episode (the text lists similar names), or is one of forks.
     """
     config = load_json(run, CONFIG)
     if not config:
@@ -152,15 +152,15 @@ def find_episode(run: Path, name: str) -> PlannedEpisode:
             f"{run} has no {CONFIG}, which names its tasks and policies. Restore it from a copy."
         )
     experiment = experiment_from_json(json.dumps(config.get("experiment")), str(run / CONFIG))
+    if experiment.forks is not None:
+        source = experiment.forks.source
+        raise EpisodeError(
+            f"{run} holds forks, which begin at queries of {source}. Open that episode in the run folder that recorded "
+            "it, such as simloop debug --from RUN EPISODE --at QUERY."
+        )
     plan = experiment.plan()
     specs = {spec.id: spec for spec in plan.episodes}
     key = _matching(name, specs, run)
-    if fork := specs[key].fork:
-        source = experiment.forks.source if experiment.forks else ""
-        raise EpisodeError(
-            f"{name} of {run} is a fork, which begins at query {fork.query} of {source}. Open that episode in its own "
-            f"run folder: simloop debug --from RUN {source} --at {fork.query}."
-        )
     records = {record.key: record for record in read_episodes(run)}
     return PlannedEpisode(run, experiment, plan, specs[key], records.get(key))
 

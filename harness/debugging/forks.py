@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simloop.harness.debugging.episodes import PlannedEpisode
+from simloop.harness.debugging.episodes import EpisodeError, PlannedEpisode
 from simloop.harness.debugging.opening import moments
 from simloop.harness.planning.changes import Changes
 from simloop.harness.planning.experiment import Experiment
@@ -46,15 +47,19 @@ def fork_experiment(
       policy: Policy of the changed variant; None for that of the episode.
 
     Raises:
-      EpisodeError: If the episode has not finished, or does not have one of the queries.
+      EpisodeError: If the episode has not finished or does not have one of the queries, or there are no samples.
+      ProtocolError: If a change gives rules that no episode can have.
     """
     episode.require_queries(queries, episode.outcome.queries)
+    if samples < 1:
+        raise EpisodeError(f"--samples must be at least 1; got {samples}.")
+    changes.protocol(episode.experiment.protocol)
     forks = Forks(
         episode.name,
         episode.outcome.actions_sha256,
         episode.spec.seed,
         episode.spec.key,
-        tuple(queries),
+        tuple(sorted(set(queries))),
         samples,
         changes,
     )
@@ -79,6 +84,7 @@ def play_forks(
 
     Raises:
       EpisodeError: If there are no step records, and the episode played again differs from the ledger.
+      UnknownThingError: If a thing to move does not exist.
       Exception: As `simloop.harness.run.run`.
     """
     from simloop.harness.run import RunSettings, run
@@ -88,5 +94,16 @@ def play_forks(
     missing = {spec.fork.query for spec in experiment.plan().episodes if spec.fork and spec.id not in done}
     say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
     starts = ForkStarts(moments(episode, sorted(missing), say) if missing else {})
+    if missing:
+        _check_moves(episode, experiment.forks.changes, starts.moments[min(missing)])
     settings = RunSettings(resources, allow_training_seeds=True, start=starts)
     return run(experiment, out, settings, console)
+
+
+def _check_moves(episode: PlannedEpisode, changes: Changes, start: EpisodeState) -> None:
+    """Raise `UnknownThingError` if the suite cannot move one of the things."""
+    if changes.moves:
+        with contextlib.closing(episode.make_env()) as env:
+            env.restore(start.env)
+            for move in changes.moves:
+                env.move(move.thing, move.offset_m)

@@ -228,7 +228,7 @@ class Session:
         adapter = self.adapter if policy is None else checked_adapter(asked.spec, [self.env.spec])
         spec = dataclasses.replace(self.spec, policy=asked.spec.name, key=changes.key(self.spec.key))
         other = Session.of(spec, changes.protocol(self.protocol), asked, adapter)
-        other.restore(self.snapshot()).set_prompt(changes.prompt or self.prompt)
+        other.restore(self.snapshot()).set_prompt(self.prompt if changes.prompt is None else changes.prompt)
         for move in changes.moves:
             other.move(move)
         return other

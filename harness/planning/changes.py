@@ -58,10 +58,14 @@ class Changes:
     moves: tuple[Move, ...] = ()
 
     def protocol(self, protocol: Protocol) -> Protocol:
-        """Apply the changes of rules to a protocol."""
+        """Apply the changes of rules to a protocol.
+
+        Raises:
+          ProtocolError: If there is no such protocol, such as one of 0 steps per chunk.
+        """
         return dataclasses.replace(
             protocol,
-            replan_steps=self.replan_steps or protocol.replan_steps,
+            replan_steps=protocol.replan_steps if self.replan_steps is None else self.replan_steps,
             perturbation=self.perturbation or protocol.perturbation,
         )
 
@@ -72,7 +76,7 @@ class Changes:
     def __str__(self) -> str:
         """The changes as options of the command line; empty if there are none."""
         options = {
-            "prompt": self.prompt and repr(self.prompt),
+            "prompt": None if self.prompt is None else repr(self.prompt),
             "noise-seed": self.noise_seed,
             "replan-steps": self.replan_steps,
             "perturb": self.perturbation,

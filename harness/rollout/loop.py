@@ -105,7 +105,7 @@ class Episode:
         loop = self.start.loop if self.start else LoopState(np.zeros((0, self.env.spec.action_size), "<f4"))
         self._timer = self.timer or PhaseTimers().enter()
         self.max_steps = self.protocol.max_steps or self.env.spec.max_steps
-        self.instruction = changes.prompt or self.env.spec.instruction
+        self.instruction = self.env.spec.instruction if changes.prompt is None else changes.prompt
         self.executor: ChunkExecutor = RecedingHorizon(self.protocol.replan_steps, loop.chunk)
         self.frames = CameraFrames(self.env, self.protocol.render, self.clock, self._timer)
         self.executed = list(loop.executed)

@@ -3,15 +3,20 @@
 import dataclasses
 
 import pytest
+from rich.console import Console
 
 from simloop.envs.env_state import EnvState
+from simloop.envs.interface import UnknownThingError
 from simloop.harness.debugging.episodes import EpisodeError, PlannedEpisode, find_episode
-from simloop.harness.debugging.forks import fork_experiment
+from simloop.harness.debugging.forks import fork_experiment, play_forks
 from simloop.harness.debugging.moments import saved_moments
 from simloop.harness.debugging.opening import moments, open_episode, played_moments
-from simloop.harness.planning.changes import Changes
+from simloop.harness.engine.resources import Resources
+from simloop.harness.planning.changes import Changes, Move
 from simloop.harness.planning.policy_names import UnknownPolicyError
+from simloop.harness.planning.protocol import ProtocolError
 from simloop.harness.recording.run_folder import RunFolder
+from simloop.results.records.records import read_episodes
 from simloop.results.records.step_records import StepRecordsError
 from tests.helpers.recorded_run import FILE, NAME
 
@@ -94,7 +99,7 @@ def test_a_fork_is_opened_in_the_run_that_it_continues(episode, tmp_path):
     experiment = fork_experiment(episode, [3], 1, Changes(), None)
     with RunFolder(tmp_path / "forks", experiment, experiment.plan()):
         pass
-    with pytest.raises(EpisodeError, match="begins at query 3 of random/reach-v3/0"):
+    with pytest.raises(EpisodeError, match="begin at queries of random/reach-v3/0"):
         find_episode(tmp_path / "forks", NAME)
 
 
@@ -111,3 +116,38 @@ def test_a_saved_state_of_another_version_is_said(episode, monkeypatch):
     )
     with open_episode(episode, 1, say=said.append):
         assert "the state was saved with" in said[0]
+
+
+def test_forks_are_planned_once_per_query_in_order(episode):
+    assert fork_experiment(episode, [5, 2, 5], 1, Changes(), None).forks.queries == (2, 5)
+
+
+def test_changes_that_cannot_be_made_are_refused_before_anything_starts(episode, tmp_path):
+    with pytest.raises(EpisodeError, match="--samples must be at least 1"):
+        fork_experiment(episode, [0], 0, Changes(), None)
+    with pytest.raises(ProtocolError, match="replan_steps must be at least 1"):
+        fork_experiment(episode, [0], 1, Changes(replan_steps=0), None)
+    wanted = fork_experiment(episode, [1], 1, Changes(moves=(Move("moon", (0.0, 0.0, 1.0)),)), None)
+    with pytest.raises(UnknownThingError, match=r"can move .*got 'moon'"):
+        play_forks(episode, wanted, tmp_path / "forks", Resources(), Console())
+    assert not (tmp_path / "forks").exists()
+
+
+@pytest.mark.slow
+def test_the_first_fork_with_nothing_changed_equals_the_original_at_every_query(episode, tmp_path):
+    queries = range(episode.outcome.queries)
+    experiment, out = fork_experiment(episode, queries, 2, Changes(), None), tmp_path / "forks"
+    played = play_forks(episode, experiment, out, Resources(env_actors=1), Console())
+    assert played.episodes == 2 * len(queries)
+    original = episode.outcome
+    for fork in read_episodes(out):
+        equal = (fork.actions_sha256, fork.final_state_sha256) == (
+            original.actions_sha256,
+            original.final_state_sha256,
+        )
+        assert equal == (fork.episode == 0)
+        assert fork.steps == original.steps
+    ledger = (out / "episodes.jsonl").read_bytes()
+    (out / "episodes.jsonl").write_bytes(b"".join(ledger.splitlines(keepends=True)[:-3]))
+    play_forks(episode, experiment, out, Resources(env_actors=1), Console())
+    assert {fork.key for fork in read_episodes(out)} == {spec.id for spec in experiment.plan().episodes}

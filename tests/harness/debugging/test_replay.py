@@ -130,7 +130,7 @@ def test_a_missing_checkpoint_leaves_the_actions_to_replay(recorded):
 
 
 def test_an_episode_without_an_outcome_cannot_be_compared(recorded):
-    with pytest.raises(EpisodeError, match="hold/reach-v3/1 of .* has not finished"):
+    with pytest.raises(EpisodeError, match=r"hold/reach-v3/1 of .* has not finished"):
         replay_ledger(find_episode(recorded, "hold/reach-v3/1"))
 
 
