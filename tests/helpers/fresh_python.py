@@ -8,9 +8,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def run_python(program: str, *arguments: object, devices: int = 1) -> str:
-    """Run a program in a fresh interpreter, with so many CPU devices; returns what it prints."""
-    xla_flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+def run_python(program: str, *arguments: object, devices: int = 1, production: bool = False) -> str:
+    """Run a program in a fresh interpreter; returns what it prints.
+
+    It has that many CPU devices and, with `production`, compiles as users' programs do.
+    """
+    given = "" if production else os.environ.get("XLA_FLAGS", "")
+    xla_flags = f"{given} --xla_force_host_platform_device_count={devices}"
     done = subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)],
         cwd=ROOT,
