@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
@@ -92,6 +93,38 @@ def recording(
     from simloop.harness.bench.recording_cost import run
 
     return run(suite, task, policy, steps, rounds, Terminal())
+
+
+@command.command(name="forks")
+def forks(
+    run: Annotated[Positional[Path], arg(metavar="RUN")],
+    episodes: Annotated[Positional[tuple[str, ...]], arg(metavar="EPISODE [...]")],
+    *,
+    at: Annotated[int | None, arg(metavar="QUERY", help_behavior_hint="")] = None,
+    samples: Annotated[int, arg(metavar="N")] = 32,
+) -> int:
+    """Compare forks with nothing changed with the recorded episodes; the run needs step records.
+
+    With --at, prints the processor time of forks of that query and of as many episodes from their beginning. Without,
+    forks each episode at every query, and prints how many of the forks equal it; the exit status is 1 if one differs.
+
+    Args:
+      run: Run folder.
+      episodes: Episodes, as POLICY/TASK/NUMBER.
+      at: Query at which to measure.
+      samples: Forks, each with other noise.
+    """
+    from simloop.harness.bench.fork_cost import equal_forks, fork_cost
+
+    differing = 0
+    for name in episodes:
+        if at is not None:
+            print(fork_cost(run, name, at, samples))
+            continue
+        equal, count = equal_forks(run, name)
+        differing += count - equal
+        print(f"{name}: {equal} of {count} forks equal the original to the last bit")
+    return 1 if differing else 0
 
 
 @command.command(name="policy")

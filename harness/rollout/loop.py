@@ -257,14 +257,18 @@ def run_episode(
     protocol: Protocol,
     observers: Sequence[Observer] = (),
     batch_size: int = 1,
+    start: EpisodeState | None = None,
 ) -> RolloutResult:
     """Play an episode with a policy in this process, without Ray.
 
     Args:
       batch_size: Rows of each call of the policy; that of a run gives the answers of the run, bit for bit.
+      start: A saved moment to continue from.
     """
     policy = batched(policy)
-    with contextlib.closing(play(env, spec, policy.spec, adapter, protocol, observers)) as episode:
+    with contextlib.closing(
+        play(env, spec, policy.spec, adapter, protocol, observers, start=start)
+    ) as episode:
         try:
             query = next(episode)
             while True:
