@@ -94,7 +94,7 @@ def play_forks(
     missing = {spec.fork.query for spec in experiment.plan().episodes if spec.fork and spec.id not in done}
     say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
     starts = ForkStarts(moments(episode, sorted(missing), say) if missing else {})
-    if missing:
+    if missing and experiment.forks:
         _check_moves(episode, experiment.forks.changes, starts.moments[min(missing)])
     settings = RunSettings(resources, allow_training_seeds=True, start=starts)
     return run(experiment, out, settings, console)

@@ -151,3 +151,12 @@ def test_the_first_fork_with_nothing_changed_equals_the_original_at_every_query(
     (out / "episodes.jsonl").write_bytes(b"".join(ledger.splitlines(keepends=True)[:-3]))
     play_forks(episode, experiment, out, Resources(env_actors=1), Console())
     assert {fork.key for fork in read_episodes(out)} == {spec.id for spec in experiment.plan().episodes}
+
+
+def test_an_episode_without_step_records_is_played_again_in_another_process(episode):
+    (saved,) = saved_moments(episode, [2]).values()
+    (episode.run / FILE).unlink()
+    said = []
+    (played,) = moments(episode, [2], said.append).values()
+    assert played.env == saved.env
+    assert "no step records" in said[0]
