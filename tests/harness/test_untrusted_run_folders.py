@@ -98,6 +98,7 @@ def commands(run: Path, out: Path) -> list[tuple[object, ...]]:
         *more,
         ("compare", "--run", run),
         ("status", run),
+        ("diagnose", run),
         ("merge", run, "--out", out / "merged"),
         ("report", run, "--out", out / "report"),
     ]
@@ -126,7 +127,7 @@ def check(changes: list[dict], damage=None, only: int | None = None) -> None:
         assert not any(CANARY in file.read_bytes() for file in out.rglob("*") if file.is_file())
 
 
-one_command = st.integers(0, 10)  # All but the report, which draws for seconds.
+one_command = st.integers(0, 11)  # All but the report, which draws for seconds.
 
 
 @settings(max_examples=8, suppress_health_check=list(HealthCheck))
