@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import sys
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,8 +15,6 @@ from simloop.results.records.records import CONFIG, load_json, look_up
 from simloop.untrusted import read_bytes
 
 MAX_BYTES = 1 << 20
-VARIABLE = "SIMLOOP_ADAPTER_FILE_IN_USE"
-"""Environment variable that tells child processes which file is in use. Set by `use_adapter_file` alone."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +75,12 @@ def _execute(file: AdapterFile) -> Adapter:
     return found
 
 
+_used: ContextVar[AdapterFile | None] = ContextVar("adapter file", default=None)
+
+
 def adapter_file_in_use() -> AdapterFile | None:
-    """The file of `use_adapter_file` in this process or in the one that started it."""
-    written = os.environ.get(VARIABLE)
-    return None if written is None else _read(written)
+    """The file of `use_adapter_file` in this process."""
+    return _used.get()
 
 
 def set_adapter_file(file: AdapterFile | None) -> None:
@@ -89,7 +89,7 @@ def set_adapter_file(file: AdapterFile | None) -> None:
 
 
 def use_adapter_file(written: str | None) -> str:
-    """Let the adapter of `PATH:ATTRIBUTE` replace the registered one of its suite and robot.
+    """Let the adapter of `PATH:ATTRIBUTE` replace the registered one of its suite and robot in this process.
 
     Returns:
       Its identity; empty for None, which leaves the registered adapters.
@@ -97,19 +97,12 @@ def use_adapter_file(written: str | None) -> str:
     Raises:
       AdapterError: As `AdapterFile.read`.
     """
-    os.environ.pop(VARIABLE, None)
-    _read.cache_clear()
+    set_adapter_file(None)
     if written is None:
         return ""
-    file = _read(str(Path(written).absolute()))
-    os.environ[VARIABLE] = str(Path(written).absolute())
+    file = AdapterFile.read(written)
+    set_adapter_file(file)
     return file.identity
-
-
-@functools.cache
-def _read(written: str) -> AdapterFile:
-    """Read a file once, so that later edits do not change a running process."""
-    return AdapterFile.read(written)
 
 
 def use_adapter_file_of(run: Path, written: str | None) -> None:

@@ -66,12 +66,6 @@ def test_other_processes_find_the_adapter_without_the_file(file, tmp_path):
     assert run_python(code).strip() == "[1 0]"
 
 
-def test_child_processes_use_the_file_too(file):
-    identity = use_adapter_file(f"{file}:ADAPTER")
-    code = "from simloop.harness.adapters.adapter_file import *; print(adapter_file_in_use().identity)"
-    assert run_python(code).strip() == identity
-
-
 @pytest.mark.parametrize(
     ("written", "content", "message"),
     [
