@@ -213,7 +213,9 @@ def read_step_records(path: str | Path) -> StepRecords:
     except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         if isinstance(error, StepRecordsError):
             raise
-        raise _unreadable(path, f"{type(error).__name__}: {' '.join(str(error).split()).rstrip('.')}") from error
+        raise _unreadable(
+            path, f"{type(error).__name__}: {' '.join(str(error).split()).rstrip('.')}"
+        ) from error
 
 
 def _unreadable(path: Path, why: str) -> StepRecordsError:
