@@ -83,6 +83,11 @@ def adapter_file_in_use() -> AdapterFile | None:
     return _used.get()
 
 
+def set_adapter_file(file: AdapterFile | None) -> None:
+    """As `use_adapter_file`, for a process that another one starts."""
+    _used.set(file)
+
+
 def use_adapter_file(written: str | None) -> str:
     """Let the adapter of `PATH:ATTRIBUTE` replace the registered one of its suite and robot in this process.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 from simloop.envs.env_state import StateError
+from simloop.harness.adapters.adapter_file import adapter_file_in_use, set_adapter_file
 from simloop.harness.debugging.episodes import EpisodeError, PlannedEpisode
 from simloop.harness.debugging.lazy_policy import LazyPolicy
 from simloop.harness.debugging.moments import saved_moments
@@ -55,7 +56,8 @@ def moments(episode: PlannedEpisode, queries: Sequence[int], say: Say = print) -
     if saved := _saved(episode, queries, say):
         return saved
     # In a process of its own, because Ray forks this one, which JAX does not allow once it runs.
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    spawn, in_use = multiprocessing.get_context("spawn"), (adapter_file_in_use(),)
+    with ProcessPoolExecutor(1, spawn, initializer=set_adapter_file, initargs=in_use) as pool:
         return pool.submit(played_moments, episode, queries).result()
 
 
