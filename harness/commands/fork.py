@@ -60,7 +60,7 @@ def command(
     from simloop.harness.debugging.forks import fork_experiment, play_forks
     from simloop.harness.planning.changes import Changes, Move
     from simloop.harness.planning.perturbation import Perturbation
-    from simloop.results.records.records import load
+    from simloop.results.records.frames import load
     from simloop.results.report.figure_style import save
     from simloop.results.report.fork_figure import fork_figure
     from simloop.results.tables.fork_table import fork_grids, fork_points

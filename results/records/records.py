@@ -13,14 +13,11 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from simloop.results.records.config_schema import schema_problem
 from simloop.results.records.ledger import LedgerError, read_lines
 from simloop.untrusted import inside, read_json_object
-
-if TYPE_CHECKING:  # Env actors use the schema alone; importing pandas costs a second and 50 MB.
-    import pandas as pd
 
 CONFIG = "config.json"
 EPISODES = "episodes.jsonl"
@@ -91,7 +88,7 @@ class EpisodeRecord:
         Raises:
           LedgerError: If fields are missing, unknown or of another type; the text names all of them.
         """
-        types = _TYPES[cls]
+        types = FIELD_TYPES[cls]
         payload = {"max_steps": 0, **payload}  # Older versions did not record it.
         _want_names(set(types), set(payload), where)
         values = {name: _from_json(payload[name], kind) for name, kind in types.items()}
@@ -177,7 +174,7 @@ LATER_STAGES = frozenset({"retry_ms", "turn_ms"})
 
 def queries_to_dict(key: EpisodeKey, queries: Sequence[QueryRecord]) -> dict[str, Any]:
     """Return the payload of an episode's line in `queries.jsonl`: its key, and a list per field."""
-    columns = {name: [getattr(query, name) for query in queries] for name in _TYPES[QueryRecord]}
+    columns = {name: [getattr(query, name) for query in queries] for name in FIELD_TYPES[QueryRecord]}
     return {"key": list(key), "queries": columns}
 
 
@@ -187,7 +184,7 @@ def queries_from_dict(payload: Mapping[str, Any], where: str) -> tuple[EpisodeKe
     Raises:
       LedgerError: If fields are missing, unknown, of another type or of unequal length.
     """
-    key, columns = _query_columns(payload, where)
+    key, columns = query_columns(payload, where)
     return key, [
         QueryRecord(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)
     ]
@@ -220,54 +217,6 @@ def read_episodes(run: str | Path) -> list[EpisodeRecord]:
             dataclasses.replace(episode, max_steps=limit) if limit != episode.max_steps else episode
         )
     return episodes
-
-
-def load(run: str | Path) -> pd.DataFrame:
-    """Read the finished episodes of a run: one row each, one column per field of `EpisodeRecord`.
-
-    Rows are sorted by suite, protocol, policy, task and episode, so that they do not depend on the order in which
-    episodes finished. May be called during the run.
-
-    Raises:
-      LedgerError: If the folder is no run folder, or the ledger was altered or holds an episode twice.
-    """
-    episodes = read_episodes(run)
-    types = _TYPES[EpisodeRecord]
-    return _frame({name: [getattr(e, name) for e in episodes] for name in types}, types, [])
-
-
-def load_queries(run: str | Path) -> pd.DataFrame:
-    """The queries of the finished episodes of a run: a row each, sorted as in `load`.
-
-    Columns: policy, weights, suite, protocol, task, episode, outcome; and the fields of `QueryRecord`.
-    Lines of queries without an episode in the ledger are left out, for their episode never
-    finished. Where it was played again after such a line, its last line counts.
-
-    Raises:
-      LedgerError: If a file was altered, or the two do not tell of the same queries.
-    """
-    episodes = read_episodes(run)  # First: an episode's queries are on the disk before the episode is.
-    path = file_of(Path(run), QUERIES)
-    lines = enumerate(read_lines(path) if path.exists() else [], start=1)
-    made = dict(_query_columns(payload, f"{path}, line {number}") for number, payload in lines)
-
-    names = ("policy", "weights", "suite", "protocol", "task", "episode", "outcome")
-    types = {name: _TYPES[EpisodeRecord][name] for name in names} | _TYPES[QueryRecord]
-    table: dict[str, list[Any]] = {name: [] for name in types}
-    for episode in episodes:
-        columns = made.get(episode.key, {})
-        count = len(columns.get("index", ()))
-        # How many queries of an episode that broke off were kept depends on where it broke off.
-        if count != episode.queries and episode.outcome != "error":
-            raise LedgerError(
-                f"{path}: wanted the {episode.queries} queries that {EPISODES} says "
-                f"{episode_name(episode.key)} made; got {count}. Restore the file from a copy."
-            )
-        for name in names:
-            table[name] += [getattr(episode, name)] * count
-        for name, column in columns.items():
-            table[name] += column
-    return _frame(table, types, ["index"])
 
 
 def load_json(run: str | Path, name: str) -> dict[str, Any]:
@@ -365,13 +314,13 @@ def episode_name(key: EpisodeKey) -> str:
 _OTHER_VERSION = "Read it with the version of simloop that wrote it."
 _WHAT_TO_DO = "Restore the file from a copy."
 
-_TYPES: Mapping[type, dict[str, Any]] = {
+FIELD_TYPES: Mapping[type, dict[str, Any]] = {
     record: typing.get_type_hints(record) for record in (EpisodeRecord, QueryRecord)
 }
 """The fields of the records with their types: str, int, float, or a Literal of strings."""
 
 _LITERALS: Mapping[Any, tuple[str, ...]] = {
-    kind: typing.get_args(kind) for types in _TYPES.values() for kind in types.values()
+    kind: typing.get_args(kind) for types in FIELD_TYPES.values() for kind in types.values()
 }
 """Strings of each type that is a Literal, looked up once per field of large runs."""
 
@@ -405,7 +354,7 @@ def _from_json(value: Any, kind: Any) -> Any:
     return value
 
 
-def _query_columns(payload: Mapping[str, Any], where: str) -> tuple[EpisodeKey, dict[str, list[Any]]]:
+def query_columns(payload: Mapping[str, Any], where: str) -> tuple[EpisodeKey, dict[str, list[Any]]]:
     """Return the key and, by field, the checked values of a line of queries."""
     _want_names({"key", "queries"}, set(payload), where)
     key, found = payload["key"], payload["queries"]
@@ -413,7 +362,7 @@ def _query_columns(payload: Mapping[str, Any], where: str) -> tuple[EpisodeKey, 
         raise LedgerError(f"{where}: wanted the key [policy, suite, protocol, task, episode]; got {key!r}.")
     if not isinstance(found, dict) or not all(isinstance(column, list) for column in found.values()):
         raise LedgerError(f"{where}: wanted a list for every field of the queries; got {found!r}.")
-    types = _TYPES[QueryRecord]
+    types = FIELD_TYPES[QueryRecord]
     for name in LATER_STAGES - set(found):
         found[name] = [0.0] * len(found.get("index", ()))
     _want_names(set(types), set(found), where)
@@ -435,11 +384,3 @@ def _query_columns(payload: Mapping[str, Any], where: str) -> tuple[EpisodeKey, 
         raise LedgerError(f"{where}: wanted indices from 0 in order; got {columns['index']}.")
     policy, suite, protocol, task, episode = key
     return (policy, suite, protocol, task, episode), columns
-
-
-def _frame(table: dict[str, list[Any]], types: dict[str, Any], last: list[str]) -> pd.DataFrame:
-    import pandas as pd
-
-    dtypes = {name: kind if kind in (int, float) else str for name, kind in types.items()}
-    frame = pd.DataFrame({name: pd.Series(table[name], dtype=dtype) for name, dtype in dtypes.items()})
-    return frame.sort_values(["suite", "protocol", "policy", "task", "episode", *last], ignore_index=True)

@@ -13,14 +13,13 @@ from typing import Any
 import pandas as pd
 
 from simloop.results.records.compatibility import RunIdentity, refusal
+from simloop.results.records.frames import load, load_queries
 from simloop.results.records.ledger import LedgerError, TornTail
 from simloop.results.records.planned import PlannedEpisodes
 from simloop.results.records.records import (
     CONFIG,
     PROVENANCE,
-    load,
     load_json,
-    load_queries,
     policy_label,
 )
 
@@ -57,14 +56,14 @@ class Runs:
 
     sources: tuple[RunSource, ...]
     episodes: pd.DataFrame
-    """As from `simloop.results.records.records.load`, with the index of the source in the column `run`."""
+    """As from `simloop.results.records.frames.load`, with the index of the source in the column `run`."""
     plans: tuple[PlannedEpisodes, ...]
     configs: tuple[Mapping[str, Any], ...]
     provenance: tuple[Mapping[str, Any], ...]
 
     @cached_property
     def queries(self) -> pd.DataFrame:
-        """As from `simloop.results.records.records.load_queries`, for all runs; read on first use."""
+        """As from `simloop.results.records.frames.load_queries`, for all runs; read on first use."""
         frames = []
         for source in self.sources:
             with warnings.catch_warnings():

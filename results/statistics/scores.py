@@ -194,7 +194,7 @@ def score_tasks(episodes: pd.DataFrame, plans: Sequence[PlannedEpisodes] = ()) -
     over the same tasks. Sorted by suite and protocol, then in the order of the plans, then by name.
 
     Args:
-      episodes: As from `simloop.results.records.records.load`, of one run or several.
+      episodes: As from `simloop.results.records.frames.load`, of one run or several.
       plans: Plans of these runs, as far as they are known.
 
     Raises:

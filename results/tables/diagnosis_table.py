@@ -11,7 +11,8 @@ from pathlib import Path
 from simloop.results.diagnosis import Diagnosis, Failure
 from simloop.results.endings import NO_RECORDS, NO_SCENES, OTHER
 from simloop.results.errors import ResultsError
-from simloop.results.records.records import EpisodeRecord, load, video_of
+from simloop.results.records.frames import load
+from simloop.results.records.records import EpisodeRecord, video_of
 from simloop.results.statistics.intervals import wilson
 from simloop.results.tables.fork_table import ForkPoint, fork_points, steepest
 from simloop.results.tables.grid import NONE, Cell, Grid, percent_cell

@@ -55,7 +55,7 @@ def fork_points(episodes: pd.DataFrame) -> list[ForkPoint]:
     """Group the forks among episodes by query and variant, the original first at each query.
 
     Args:
-      episodes: As from `simloop.results.records.records.load`.
+      episodes: As from `simloop.results.records.frames.load`.
 
     Raises:
       ResultsError: If there are no forks among them.

@@ -38,7 +38,7 @@ def latency_grids(
     """A grid for each suite and protocol: a group of rows per policy, a row per stage.
 
     Args:
-      queries: As from `simloop.results.records.records.load_queries`.
+      queries: As from `simloop.results.records.frames.load_queries`.
       compile_s: Seconds each policy took to compile and warm up, which no row includes.
     """
     return [

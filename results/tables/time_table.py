@@ -26,7 +26,7 @@ def time_frame(
     longest episode need not have reached it. The median is over the successes alone.
 
     Args:
-      episodes: As from `simloop.results.records.records.load`.
+      episodes: As from `simloop.results.records.frames.load`.
       labels: Names to show, by policy.
       anytime: Policies without intervals, since a stopping rule decides how many episodes they play.
     """

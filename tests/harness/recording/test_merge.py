@@ -10,7 +10,7 @@ from simloop.harness.planning.experiment import Experiment
 from simloop.harness.recording.merge import MergeError, merge
 from simloop.harness.recording.provenance import Provenance
 from simloop.harness.recording.run_folder import RunFolder, RunFolderError
-from simloop.results.records import records
+from simloop.results.records import frames, records
 from simloop.results.records.ledger import LedgerError, encode_line
 from simloop.results.records.paths import images_path, step_records_path
 from tests.helpers.run_folders import EPISODE, QUERY, broken, failed
@@ -48,8 +48,8 @@ def test_joins_shards_with_queries_and_videos(tmp_path):
     merged = merge([a, b], tmp_path / "whole")
     assert (merged.episodes, merged.planned, merged.doubles) == (12, 12, 0)
     whole = write(tmp_path / "alone", PLAN.episodes)
-    assert records.load(tmp_path / "whole").equals(records.load(whole))
-    assert records.load_queries(tmp_path / "whole").equals(records.load_queries(whole))
+    assert frames.load(tmp_path / "whole").equals(frames.load(whole))
+    assert frames.load_queries(tmp_path / "whole").equals(frames.load_queries(whole))
     films = sorted(path.relative_to(whole) for path in whole.rglob("*.mp4"))
     assert sorted(p.relative_to(tmp_path / "whole") for p in (tmp_path / "whole").rglob("*.mp4")) == films
     starts = json.loads((tmp_path / "whole" / "provenance.json").read_text())["starts"]
@@ -75,7 +75,7 @@ def test_counts_episodes_of_several_folders_once(tmp_path):
     assert merge([a, b], tmp_path / "once").doubles == 4
     again = merge([tmp_path / "once", a, b, a], tmp_path / "twice")
     assert again.episodes == 12
-    assert len(records.load(tmp_path / "twice")) == 12
+    assert len(frames.load(tmp_path / "twice")) == 12
 
 
 def test_prefers_completed_episodes_to_errors(tmp_path):

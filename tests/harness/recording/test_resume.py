@@ -16,7 +16,7 @@ from simloop.harness import cli
 from simloop.harness.recording.run_status import read_status
 from simloop.harness.rollout.loop import run_episode
 from simloop.harness.serving.stub_policy import StubPolicy
-from simloop.results.records import records
+from simloop.results.records import frames, records
 from tests.helpers import point_run
 from tests.helpers.faults import POINT_ADAPTER, POINT_STUB
 from tests.helpers.point_suite import make_point_env
@@ -78,7 +78,7 @@ def wait_for(condition, timeout_s=200.0):
 
 
 def content(folder):
-    frame = records.load(folder)
+    frame = frames.load(folder)
     keys = ["policy", "suite", "protocol", "task", "episode"]
     return frame.set_index(keys)[COMPARED].sort_index()
 
@@ -101,7 +101,7 @@ def test_killed_then_interrupted_then_finished_equals_uninterrupted(tmp_path, mo
     assert "Interrupted" in printed
     assert "To resume: simloop run" in printed
     assert (broken / "episodes.jsonl").read_bytes().startswith(kept.rsplit(b"\n", 1)[0])
-    assert 0 < len(records.load(broken)) < 80
+    assert 0 < len(frames.load(broken)) < 80
     assert (broken / "success.md").exists(), "tables of what is done"
 
     finish_here(monkeypatch, broken, *arguments, "--env-actors", "2")

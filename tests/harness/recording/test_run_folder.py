@@ -11,7 +11,7 @@ from simloop.harness.planning.experiment import Experiment, ExperimentError, exp
 from simloop.harness.planning.plan import Plan
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.recording.run_folder import RunFolder, RunFolderError
-from simloop.results.records import records
+from simloop.results.records import frames
 from simloop.results.records.ledger import LedgerError
 from simloop.results.records.paths import video_path
 from simloop.results.records.records import EPISODES, EpisodeRecord, QueryRecord
@@ -48,12 +48,12 @@ def test_what_was_appended_is_read_back(tmp_path):
         for spec in PLAN.episodes[:2]:
             played = record(spec, "success", queries=2)
             folder.append(played, [query(0), query(1)], {played.video: b"mp4"})
-    frame = records.load(tmp_path)
+    frame = frames.load(tmp_path)
     assert list(frame["episode"]) == [0, 1]
     assert set(frame["outcome"]) == {"success"}
     assert {"policy", "suite", "protocol", "task", "episode", "seed", "outcome", "steps", "queries", "error",
             "actions_sha256"} <= set(frame.columns)  # fmt: skip
-    assert len(records.load_queries(tmp_path)) == 4
+    assert len(frames.load_queries(tmp_path)) == 4
     assert (tmp_path / record(PLAN.episodes[0], "success").video).read_bytes() == b"mp4"
 
 
@@ -84,8 +84,8 @@ def test_an_episode_torn_by_a_kill_is_cut_off_and_open_again(tmp_path, file, kep
         assert [file in note for note in folder.notes] == ([True] if kept else [])
         for spec in PLAN.episodes[1:]:
             folder.append(record(spec), [query()])
-    assert len(records.load(tmp_path)) == len(PLAN.episodes)
-    assert len(records.load_queries(tmp_path)) == len(PLAN.episodes)
+    assert len(frames.load(tmp_path)) == len(PLAN.episodes)
+    assert len(frames.load_queries(tmp_path)) == len(PLAN.episodes)
 
 
 def test_a_corrupted_line_is_named_and_stops_the_run(tmp_path):

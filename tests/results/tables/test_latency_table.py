@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from simloop.results.records.records import load_queries
+from simloop.results.records.frames import load_queries
 from simloop.results.tables.latency_table import batch_fill
 from simloop.results.tables.run_tables import render
 from tests.helpers.run_folders import EPISODE, episodes, with_queries, write_run

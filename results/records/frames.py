@@ -1,0 +1,78 @@
+"""The records of a run as data frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simloop.results.records.ledger import LedgerError, read_lines
+from simloop.results.records.records import (
+    EPISODES,
+    FIELD_TYPES,
+    QUERIES,
+    EpisodeRecord,
+    QueryRecord,
+    episode_name,
+    file_of,
+    query_columns,
+    read_episodes,
+)
+
+if TYPE_CHECKING:  # Importing pandas costs a second and 50 MB.
+    import pandas as pd
+
+
+def load(run: str | Path) -> pd.DataFrame:
+    """Read the finished episodes of a run: one row each, one column per field of `EpisodeRecord`.
+
+    Rows are sorted by suite, protocol, policy, task and episode, so that they do not depend on the order in which
+    episodes finished. May be called during the run.
+
+    Raises:
+      LedgerError: If the folder is no run folder, or the ledger was altered or holds an episode twice.
+    """
+    episodes = read_episodes(run)
+    types = FIELD_TYPES[EpisodeRecord]
+    return _frame({name: [getattr(e, name) for e in episodes] for name in types}, types, [])
+
+
+def load_queries(run: str | Path) -> pd.DataFrame:
+    """The queries of the finished episodes of a run: a row each, sorted as in `load`.
+
+    Columns: policy, weights, suite, protocol, task, episode, outcome; and the fields of `QueryRecord`.
+    Lines of queries without an episode in the ledger are left out, for their episode never
+    finished. Where it was played again after such a line, its last line counts.
+
+    Raises:
+      LedgerError: If a file was altered, or the two do not tell of the same queries.
+    """
+    episodes = read_episodes(run)  # First: an episode's queries are on the disk before the episode is.
+    path = file_of(Path(run), QUERIES)
+    lines = enumerate(read_lines(path) if path.exists() else [], start=1)
+    made = dict(query_columns(payload, f"{path}, line {number}") for number, payload in lines)
+
+    names = ("policy", "weights", "suite", "protocol", "task", "episode", "outcome")
+    types = {name: FIELD_TYPES[EpisodeRecord][name] for name in names} | FIELD_TYPES[QueryRecord]
+    table: dict[str, list[Any]] = {name: [] for name in types}
+    for episode in episodes:
+        columns = made.get(episode.key, {})
+        count = len(columns.get("index", ()))
+        # How many queries of an episode that broke off were kept depends on where it broke off.
+        if count != episode.queries and episode.outcome != "error":
+            raise LedgerError(
+                f"{path}: wanted the {episode.queries} queries that {EPISODES} says "
+                f"{episode_name(episode.key)} made; got {count}. Restore the file from a copy."
+            )
+        for name in names:
+            table[name] += [getattr(episode, name)] * count
+        for name, column in columns.items():
+            table[name] += column
+    return _frame(table, types, ["index"])
+
+
+def _frame(table: dict[str, list[Any]], types: dict[str, Any], last: list[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    dtypes = {name: kind if kind in (int, float) else str for name, kind in types.items()}
+    frame = pd.DataFrame({name: pd.Series(table[name], dtype=dtype) for name, dtype in dtypes.items()})
+    return frame.sort_values(["suite", "protocol", "policy", "task", "episode", *last], ignore_index=True)
