@@ -123,7 +123,7 @@ def test_unknown_commands_of_a_script_end_it(session):
 
 
 def test_sessions_import_neither_ray_nor_what_only_tables_need():
-    unwanted = ("ray", "pandas", "statsmodels", "jax", "pyarrow", "matplotlib")
+    unwanted = ("ray", "pandas", "jax", "pyarrow", "matplotlib")
     program = (
         "import sys, simloop; simloop.Session; import simloop.harness.debugging.console;"
         f"print([name for name in {unwanted} if name in sys.modules])"

@@ -6,6 +6,7 @@ import pytest
 
 from simloop.results.records.frames import load, load_queries
 from simloop.results.records.ledger import LedgerError, TornTail, encode_line
+from simloop.results.records.records import EpisodeRecord
 from tests.helpers.run_folders import EPISODE, episodes, with_queries, write_run
 
 
