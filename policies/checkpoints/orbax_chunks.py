@@ -53,7 +53,7 @@ class OrbaxChunks:
         if layout["order"] != "C" or layout["filters"] or (compressor and compressor["id"] != "zstd"):
             return None
         shape, chunk = tuple(layout["shape"]), tuple(layout["chunks"])
-        if shape != expected or any(not 0 < c <= max(n, 1) for n, c in zip(shape, chunk, strict=True)):
+        if shape != expected or len(chunk) != len(shape) or any(length < 1 for length in chunk):
             raise ValueError(f"{name} has the shape {shape} in chunks of {chunk}; the tree says {expected}")
         array = np.empty(shape, dtype)
         for corner in itertools.product(*(range(0, n, c) for n, c in zip(shape, chunk, strict=True))):

@@ -12,7 +12,7 @@ from simloop.harness.actors.env_actor import EnvActor, EpisodeResult
 from simloop.harness.actors.factories import Factories
 from simloop.harness.adapters.base import AdapterError
 from simloop.harness.demonstrations.collect import CollectError, Collection, _next_round, _Parts
-from simloop.harness.demonstrations.expert import EXPERT, DemonstrationRecorder, Demonstrator
+from simloop.harness.demonstrations.expert import DEMONSTRATION, EXPERT, DemonstrationRecorder, Demonstrator
 from simloop.harness.planning.seeding import demonstration_seed, episode_seed
 from simloop.harness.rollout.result import RolloutResult
 from simloop.policies.interface import Query, batched
@@ -123,7 +123,10 @@ def test_rounds_replace_failures_in_any_order(tmp_path):
 
     def finish(spec, success: bool) -> None:
         ended_by = "success" if success else "step_limit"
-        parts.add(spec, EpisodeResult(spec, RolloutResult(ended_by=ended_by), recording=b"something"))
+        parts.add(
+            spec,
+            EpisodeResult(spec, RolloutResult(ended_by=ended_by), attachments={DEMONSTRATION: b"something"}),
+        )
 
     first = _next_round(chosen, tasks, parts)
     assert [spec.episode for spec in first] == [0, 1, 2]

@@ -39,7 +39,7 @@ def test_reads_every_entry_in_place(tmp_path, chunks, compressor, dtype):
     array = np.random.default_rng(0).standard_normal((5, 7, 11)).astype(dtype)
     write(tmp_path, array, chunks=chunks, compressor=compressor)
     for wanted in (np.float32, jnp.bfloat16):
-        got = OrbaxChunks(tmp_path).read("a", np.dtype(wanted))
+        got = OrbaxChunks(tmp_path).read("a", array.shape, np.dtype(wanted))
         assert got is not None
         assert got.dtype == wanted
         np.testing.assert_array_equal(got, array.astype(wanted))
@@ -47,7 +47,7 @@ def test_reads_every_entry_in_place(tmp_path, chunks, compressor, dtype):
 
 def test_reads_scalars(tmp_path):
     write(tmp_path, np.array(3.5, np.float32), chunks=(), compressor=ZSTD)
-    assert OrbaxChunks(tmp_path).read("a", np.dtype(np.float32)) == 3.5
+    assert OrbaxChunks(tmp_path).read("a", (), np.dtype(np.float32)) == 3.5
 
 
 @pytest.mark.parametrize("how", [{"order": "F"}, {"compressor": {"id": "zlib", "level": 1}}], ids=str)
@@ -55,15 +55,15 @@ def test_leaves_unsupported_layouts_to_orbax(tmp_path, how):
     array = np.ones((4, 4), np.float32)
     write(tmp_path, array, chunks=(4, 4), **{"compressor": None, **how})
     chunks = OrbaxChunks(tmp_path)
-    assert chunks.read("a", array.dtype) is None
-    assert chunks.read("elsewhere", array.dtype) is None
+    assert chunks.read("a", array.shape, array.dtype) is None
+    assert chunks.read("elsewhere", array.shape, array.dtype) is None
 
 
 def test_leaves_missing_chunks_to_orbax(tmp_path):
     array = np.ones((4, 4), np.float32)
     store = write(tmp_path, array, chunks=(2, 4), compressor=None)
     store.delete_range(tensorstore.KvStore.KeyRange("a/1", "a/2")).result()
-    assert OrbaxChunks(tmp_path).read("a", array.dtype) is None
+    assert OrbaxChunks(tmp_path).read("a", array.shape, array.dtype) is None
 
 
 def test_detects_chunks_of_the_wrong_length(tmp_path):
@@ -78,4 +78,4 @@ def test_detects_chunks_of_the_wrong_length(tmp_path):
         store = write(folder, array, chunks=(4, 4), compressor=compressor)
         store.write("a/0.0", stored.read("a/0.0").result().value).result()
         with pytest.raises(EOFError, match=says):
-            OrbaxChunks(folder).read("a", array.dtype)
+            OrbaxChunks(folder).read("a", array.shape, array.dtype)
