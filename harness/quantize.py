@@ -1,4 +1,4 @@
-"""Quantise policies to 8 bits: calibrate on demonstrations, measure the change of actions, write a checkpoint."""
+"""Quantize policies to 8 bits: calibrate on demonstrations, measure the change of actions, write a checkpoint."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def quantize(options: QuantizeOptions, console: Console) -> str:
     Raises:
       SimloopError: If the policy has no trained weights, the folder exists, or too few frames are requested.
       DatasetError, CheckpointError, NoWeightsError: If data or checkpoint cannot be used.
-      QuantizationError: If the model cannot be quantised.
+      QuantizationError: If the model cannot be quantized.
     """
     name = parse(options.policy)
     if name.base not in PRESETS or name.random or name.quantized:

@@ -57,7 +57,7 @@ class Query:
     key: int
     """64-bit key of the randomness in the answer, derived from the episode. Nothing else is random."""
     state: Float32[np.ndarray, "s"]
-    """Proprioceptive state, neither normalised nor padded."""
+    """Proprioceptive state, neither normalized nor padded."""
     images: Mapping[str, UInt8[np.ndarray, "h w 3"]] = field(default_factory=dict)
     """Images by model camera name. A camera that the robot lacks is absent here and masked in the model."""
     privileged: Float64[np.ndarray, "_"] | None = None
@@ -91,11 +91,11 @@ class InferenceResult:
 
     chunks: Sequence[Chunk]
     host_s: float = 0.0
-    """Seconds spent on resizing, normalising, tokenising and padding."""
+    """Seconds spent on resizing, normalizing, tokenizing and padding."""
     device_s: float = 0.0
     """Seconds from the copy to the device to the copy back."""
     post_s: float = 0.0
-    """Seconds spent on unnormalising and decoding actions."""
+    """Seconds spent on unnormalizing and decoding actions."""
 
 
 @dataclass(frozen=True)

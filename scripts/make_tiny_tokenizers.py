@@ -2,7 +2,7 @@
 
     python scripts/make_tiny_tokenizers.py [FOLDER]
 
-writes a sentencepiece model in PaliGemma's arrangement, a FAST action tokenizer, and the normalisation
+writes a sentencepiece model in PaliGemma's arrangement, a FAST action tokenizer, and the normalization
 statistics of state and actions to FOLDER (`policies/assets/metaworld`). Actions and states come from
 episodes of the scripted experts. Everything is drawn from fixed seeds: running it again writes the same
 files. About a minute on one core, nothing is rendered.
@@ -208,7 +208,7 @@ def statistics(states: list[np.ndarray], actions: list[np.ndarray]) -> NormStats
 
 
 def action_chunks(episodes: list[np.ndarray], stats: NormStats) -> Iterator[np.ndarray]:
-    """Normalised chunks, and two at the corners of the range, so that their coefficients can be written."""
+    """Normalized chunks, and two at the corners of the range, so that their coefficients can be written."""
     size = episodes[0].shape[1]
     yield np.ones((CHUNK_STEPS, size))
     yield -np.ones((CHUNK_STEPS, size))

@@ -60,7 +60,7 @@ class BenchConfig:
     seconds: float = 3.0
     """Duration of each measurement in seconds; at least five calls are made."""
     count: Literal["lowered", "compiled", "no"] = "lowered"
-    """The program in which XLA counts FLOPs and bytes: before or after optimisation. The latter compiles once more
+    """The program in which XLA counts FLOPs and bytes: before or after optimization. The latter compiles once more
     and counts realistic bytes."""
     reference: bool = False
     """Also time a straightforward implementation of the reference computation, alternating with ours."""

@@ -152,7 +152,7 @@ def _policy(name: str, chosen: Preset, config: BenchConfig, work: QueryWorkload)
         )
     if config.checkpoint is not None and SETTING in settings_of(config.checkpoint):
         raise BenchError(
-            f"{config.checkpoint} is quantised; measure the checkpoint that it was made from with --quantized KIND."
+            f"{config.checkpoint} is quantized; measure the checkpoint that it was made from with --quantized KIND."
         )
     try:
         loaded = load_policy(name, config.checkpoint)

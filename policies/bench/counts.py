@@ -27,7 +27,7 @@ class Count:
 
     flops: float | int
     bytes: float | int
-    """Read and written by all operations; before optimisation, as if every operation went through memory."""
+    """Read and written by all operations; before optimization, as if every operation went through memory."""
 
 
 def counts(work: QueryWorkload, batch: int, *, compiled: bool = False) -> dict[str, Count]:
@@ -36,7 +36,7 @@ def counts(work: QueryWorkload, batch: int, *, compiled: bool = False) -> dict[s
     Args:
       work: Workload of a query.
       batch: Number of rows.
-      compiled: Count after optimisation, which compiles the stages.
+      compiled: Count after optimization, which compiles the stages.
     """
     model = _UnrolledModel(work.config, work.plan)
     queries = stages.random_batch(work, batch)

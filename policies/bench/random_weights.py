@@ -130,7 +130,7 @@ def in_8_bits(model: Model, kind: Kind, plan: InferencePlan = PLAIN) -> Model:
 
 
 def open_gates(model: Model, seed: int) -> Model:
-    """The model with random weights in its adaptive norms, whose gates are closed at initialisation.
+    """The model with random weights in its adaptive norms, whose gates are closed at initialization.
 
     With closed gates, answers would not depend on cameras and prompt, and comparisons of two implementations
     would prove nothing.

@@ -1,4 +1,4 @@
-"""Read and write weights and normalisation statistics, without PyTorch.
+"""Read and write weights and normalization statistics, without PyTorch.
 
 `open_checkpoint` detects the format of a folder; the `Checkpoint` that it returns lists and loads arrays, and reads
 statistics. `save_checkpoint` writes simloop's own format.

@@ -53,7 +53,7 @@ class Checkpoint:
 
     @property
     def normalization(self) -> NormalizationKind | None:
-        """Recorded kind of normalisation; None if the checkpoint does not record it."""
+        """Recorded kind of normalization; None if the checkpoint does not record it."""
         return self.statistics.kind()
 
     def load(
@@ -96,7 +96,7 @@ class Checkpoint:
         )
 
     def norm_stats(self, asset_id: str | None = None, *, kind: NormalizationKind | None = None) -> NormStats:
-        """Statistics of `state` and `actions` that suffice for the checkpoint's normalisation.
+        """Statistics of `state` and `actions` that suffice for the checkpoint's normalization.
 
         Args:
           asset_id: Robot or dataset of the statistics; needed if there are several.

@@ -2,11 +2,11 @@
 
     config.json                      type, sizes and options of the policy
     model.safetensors                or shards with model.safetensors.index.json
-    policy_preprocessor.json         steps before the model, normalisation among them
-    policy_postprocessor.json        steps after the model, unnormalisation among them
+    policy_preprocessor.json         steps before the model, normalization among them
+    policy_postprocessor.json        steps after the model, unnormalization among them
     policy_*_normalizer_processor.safetensors    statistics, as `observation.state.mean`, `action.q99`
 
-LeRobot records its normalisation. Its z-scores and quantiles equal simloop's except for the constant that keeps
+LeRobot records its normalization. Its z-scores and quantiles equal simloop's except for the constant that keeps
 divisions finite (1e-8 there, 1e-6 here), which matters only for entries that hardly vary in the training data.
 """
 
@@ -72,7 +72,7 @@ def open_lerobot(folder: Path) -> Checkpoint:
 
 
 class LerobotStatistics(Statistics):
-    """Statistics in the normalisation steps of LeRobot's processors."""
+    """Statistics in the normalization steps of LeRobot's processors."""
 
     def __init__(self, folder: Path) -> None:
         self.where = str(folder)
@@ -88,7 +88,7 @@ class LerobotStatistics(Statistics):
         modes = {"STATE": self._mode(before, "STATE"), "ACTION": self._mode(after, "ACTION")}
         if modes["STATE"] != modes["ACTION"] or modes["STATE"] not in KINDS:
             raise CheckpointError(
-                f"{self.where} normalises states by {modes['STATE']} and actions by {modes['ACTION']}; simloop "
+                f"{self.where} normalizes states by {modes['STATE']} and actions by {modes['ACTION']}; simloop "
                 f"supports one kind for both, of {', '.join(KINDS)}."
             )
         return KINDS[modes["STATE"]]
@@ -116,7 +116,7 @@ class LerobotStatistics(Statistics):
             return str(step["config"]["norm_map"].get(feature, "IDENTITY"))
         except (KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
-                f"{self.where}: step {step.get('registry_name')!r} does not record its normalisation (norm_map)."
+                f"{self.where}: step {step.get('registry_name')!r} does not record its normalization (norm_map)."
             ) from error
 
     def _state_file(self, step: dict[str, Any] | None) -> Path | None:

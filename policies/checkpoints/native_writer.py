@@ -43,7 +43,7 @@ def save_checkpoint(
       folder: Folder to write; must not exist. It appears when all files are on disk.
       arrays: Parameters by their names in the model.
       preset: Name of the preset of the weights.
-      normalization: Normalisation of states and actions in training.
+      normalization: Normalization of states and actions in training.
       config: Settings, returned as `Checkpoint.settings`.
       norm_stats: Statistics by asset id.
       files: Contents of additional files, such as tokenizers, by path below the folder.

@@ -1,4 +1,4 @@
-"""Normalisation statistics in checkpoint folders."""
+"""Normalization statistics in checkpoint folders."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Statistics(abc.ABC):
 
     @abc.abstractmethod
     def kind(self) -> NormalizationKind | None:
-        """Recorded kind of normalisation; None if the checkpoint does not record it."""
+        """Recorded kind of normalization; None if the checkpoint does not record it."""
 
     @abc.abstractmethod
     def read(self, asset_id: str) -> NormStats:
@@ -52,7 +52,7 @@ class AssetsFolder(Statistics):
 
         Args:
           folder: Folder of the checkpoint, which contains `assets`.
-          kind: Recorded kind of normalisation.
+          kind: Recorded kind of normalization.
           sha256: Recorded hash of each file by its path below `folder`.
         """
         self.where = str(folder)
@@ -88,7 +88,7 @@ def usable_statistics(
     where, present = statistics.where, statistics.asset_ids()
     if not present:
         raise CheckpointError(
-            f"{where} has no normalisation statistics. Add assets/<asset id>/norm_stats.json (for a LeRobot policy "
+            f"{where} has no normalization statistics. Add assets/<asset id>/norm_stats.json (for a LeRobot policy "
             "older than 0.4, run LeRobot's migrate_policy_normalization)."
         )
     if present == (UNNAMED,):
@@ -104,12 +104,12 @@ def usable_statistics(
     recorded = statistics.kind()
     if recorded is not None and preset_kind is not None and recorded != preset_kind:
         raise CheckpointError(
-            f"{where} was trained with the normalisation {recorded!r}; the preset has {preset_kind!r}. Use "
+            f"{where} was trained with the normalization {recorded!r}; the preset has {preset_kind!r}. Use "
             "a preset with the same kind."
         )
     kind = recorded or preset_kind
     if kind is None:
-        raise CheckpointError(f"{where} does not record its normalisation. Pass the kind of the preset.")
+        raise CheckpointError(f"{where} does not record its normalization. Pass the kind of the preset.")
     stats = statistics.read(asset_id)
     for key in ("state", "actions"):
         try:

@@ -3,7 +3,7 @@
     <step>/params/...                           or    model.safetensors, config.json
     <step>/assets/<asset id>/norm_stats.json          assets/<asset id>/norm_stats.json
 
-Neither records the normalisation of states and actions.
+Neither records the normalization of states and actions.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def _fault(
     if jnp.issubdtype(wanted_dtype, jnp.floating):
         quantized = [part for part in parts if not jnp.issubdtype(stored[part].dtype, jnp.floating)]
         if quantized:
-            return f"{_some(quantized)} is stored as {stored[quantized[0]].dtype}; quantised weights are not supported"
+            return f"{_some(quantized)} is stored as {stored[quantized[0]].dtype}; quantized weights are not supported"
     return None
 
 

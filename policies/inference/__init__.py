@@ -1,1 +1,1 @@
-"""Policies from models: loading, compilation, batching of queries, kernels and quantisation."""
+"""Policies from models: loading, compilation, batching of queries, kernels and quantization."""

@@ -103,7 +103,7 @@ def _plan_here(plan: InferencePlan, chosen: Preset, *, quantized: bool) -> Infer
     plan = plan.on(jax.default_backend(), unroll_on_cpu=chosen.unroll_on_cpu)
     if quantized:
         plan = dataclasses.replace(plan, fused_projections=True)
-    if quantized or not plan.fused_projections:  # Libraries take fused weights that are not quantised.
+    if quantized or not plan.fused_projections:  # Libraries take fused weights that are not quantized.
         plan = dataclasses.replace(plan, kernels=dataclasses.replace(plan.kernels, gated_product="xla"))
     return plan
 

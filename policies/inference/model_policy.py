@@ -100,7 +100,7 @@ class ModelPolicy(BatchedPolicy):
           preset: Preset that the model was made for.
           spec: Spec of the policy.
           model: With its weights on their devices, in the published layout or laid out for the plan.
-          stats: Normalisation statistics of the robot, by the keys `state` and `actions`.
+          stats: Normalization statistics of the robot, by the keys `state` and `actions`.
           tokenizers: Of prompts and answers.
           mesh: Devices that hold the weights and that rows are split over; None for the default device.
           plan: How the model is executed, all choices made; by default, as it is laid out.
@@ -178,7 +178,7 @@ class ModelPolicy(BatchedPolicy):
         return dataclasses.replace(self.run(batch), host_s=host_s)
 
     def encode(self, query: Query) -> Row:
-        """Resize, normalise and tokenise a query."""
+        """Resize, normalize and tokenize a query."""
         return self.encoder.encode(query)
 
     def assemble(self, rows: Sequence[Row], batch_size: int) -> DeviceBatch:
@@ -242,7 +242,7 @@ class ModelPolicy(BatchedPolicy):
 
         Args:
           query: Its state is added to relative actions.
-          output: Normalised actions, float [c, a], or generated tokens, int [m].
+          output: Normalized actions, float [c, a], or generated tokens, int [m].
         """
         if self.tokenizers.answer is None:
             return self._in_robot_units(query, output)

@@ -42,9 +42,9 @@ class Quantization:
             kind, ranges = content["kind"], content["ranges"]
             read = {str(name): tuple(float(x) for x in reach) for name, reach in ranges.items()}
         except (TypeError, KeyError, ValueError, AttributeError) as error:
-            raise QuantizationError(f"The record of quantised weights is damaged: {error!r}.") from error
+            raise QuantizationError(f"The record of quantized weights is damaged: {error!r}.") from error
         if kind not in KINDS:
             raise QuantizationError(
-                f"Weights are quantised to {' or '.join(KINDS)}; the record says {kind!r}."
+                f"Weights are quantized to {' or '.join(KINDS)}; the record says {kind!r}."
             )
         return Quantization(kind, read)

@@ -99,7 +99,7 @@ def with_products(model: Model, make: MakeProduct, plan: InferencePlan = PLAIN) 
     """
     if not model.config.image_encoder.stacked or any(expert.lora for expert in model.config.experts):
         raise QuantizationError(
-            f"{model.config.family} cannot be quantised with adapters or with an image encoder whose layers are not "
+            f"{model.config.family} cannot be quantized with adapters or with an image encoder whose layers are not "
             "stacked. Merge the adapters; exports of training runs have them merged."
         )
     plan = dataclasses.replace(
@@ -129,7 +129,7 @@ def quantized(model: Model, quantization: Quantization, plan: InferencePlan = PL
     """Return the model in 8 bits, laid out for a plan with fused projections; other arrays are shared.
 
     Raises:
-      QuantizationError: If the model cannot be quantised, or the ranges belong to another model.
+      QuantizationError: If the model cannot be quantized, or the ranges belong to another model.
     """
     unused = set(quantization.ranges)
 
@@ -139,7 +139,7 @@ def quantized(model: Model, quantization: Quantization, plan: InferencePlan = PL
         if len(reach) != matrix.shape[0] or not all(0 < x < np.inf for x in reach):
             raise QuantizationError(
                 f"The model has {matrix.shape[0]} layers with a product {name!r}; the record has ranges "
-                f"{list(reach)[:4]} for them. Quantise this checkpoint anew."
+                f"{list(reach)[:4]} for them. Quantize this checkpoint anew."
             )
         values, scales = _matrices_in_8_bits(matrix, quantization.kind)
         values = split_like(values, [matrix])
@@ -200,7 +200,7 @@ def _in_8_bits(x: Float32[Array, "..."], kind: Kind) -> Array:
 
 
 def _matrices_in_8_bits(matrix: Float[Array, "l d e"], kind: Kind) -> tuple[Array, Float32[Array, "l e"]]:
-    """Quantise matrices to values [l, e, d] and scales, layer by layer: in float32, all layers take gigabytes."""
+    """Quantize matrices to values [l, e, d] and scales, layer by layer: in float32, all layers take gigabytes."""
 
     def one(matrix: Float[Array, "d e"]) -> tuple[Array, Array]:
         wide = matrix.astype(jnp.float32)

@@ -34,7 +34,7 @@ class RowShape:
 
 @dataclass(frozen=True)
 class Row:
-    """One query, normalised, tokenised and padded."""
+    """One query, normalized, tokenized and padded."""
 
     query: Query
     shape: RowShape
@@ -49,7 +49,7 @@ class QueryEncoder:
     """Encoder of the queries of one preset."""
 
     def __init__(self, preset: Preset, text_model: SentencePieceModel, state: Normalizer):
-        """`state` normalises the robot state."""
+        """`state` normalizes the robot state."""
         self._preset = preset
         self._text_model = text_model
         self._state = state

@@ -1,4 +1,4 @@
-"""Input of a model: a batch of queries, normalised, tokenised and padded.
+"""Input of a model: a batch of queries, normalized, tokenized and padded.
 
 Axis letters: b batch, h image height, w image width, a padded action and state size, t prompt tokens.
 """
@@ -35,7 +35,7 @@ class ModelInput:
     """Whether a row has this camera, by the names of `images`; None if all rows have it. If it is None for every
     camera, padding is known to come last, and attention needs no mask."""
     state: Float32[AnyArray, "b a"]
-    """Normalised and zero-padded. Read only by models with `state_as='token'`."""
+    """Normalized and zero-padded. Read only by models with `state_as='token'`."""
     tokens: Int32[AnyArray, "b t"]
     token_mask: Bool[AnyArray, "b t"]
     """True on the prompt, then False on padding."""

@@ -26,7 +26,7 @@ class RMSNorm(nnx.Module):
     def __call__(
         self, x: Float[Array, "b t d"], condition: Float[Array, "b c"] | None = None
     ) -> tuple[Float[Array, "b t d"], None]:
-        """Normalise; returns no gate and ignores the condition.
+        """Normalize; returns no gate and ignores the condition.
 
         1 + scale is rounded to the dtype of the parameter, as in the published models.
         """
@@ -55,7 +55,7 @@ class AdaptiveRMSNorm(nnx.Module):
     def __call__(
         self, x: Float[Array, "b t d"], condition: Float[Array, "b d"] | Modulation
     ) -> tuple[Float[Array, "b t d"], Float[Array, "_b 1 d"]]:
-        """Normalise and return the gate for the residual; the modulation has the dtype of `x`."""
+        """Normalize and return the gate for the residual; the modulation has the dtype of `x`."""
         known = condition if isinstance(condition, Modulation) else self.modulated(condition, x.dtype)
         scale, shift, gate = jnp.split(known.values[:, None], 3, axis=-1)
         factor, shift = (1.0 + scale).astype(jnp.float32), shift.astype(jnp.float32)
@@ -74,7 +74,7 @@ class LayerNorm(nnx.Module):
         self.bias = nnx.Param(jnp.zeros((width,), jnp.float32))
 
     def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
-        """Normalise; the result has the dtype of `x`."""
+        """Normalize; the result has the dtype of `x`."""
         wide = x.astype(jnp.float32)
         mean = wide.mean(axis=-1, keepdims=True)
         # E[x²] − E[x]² is what the published weights were trained with; it can round below zero.

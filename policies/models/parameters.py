@@ -79,7 +79,7 @@ def model_class(config: ModelConfig) -> type[Pi0] | type[Pi0Fast]:
     return Pi0Fast if config.action_expert is None else Pi0
 
 
-@functools.lru_cache(maxsize=16)  # Tracing the initialisers takes about half a second of processor time.
+@functools.lru_cache(maxsize=16)  # Tracing the initializers takes about half a second of processor time.
 def abstract_model(config: ModelConfig, plan: InferencePlan = PLAIN) -> Any:
     """Build a model with shapes in place of arrays; nothing is allocated. Do not change it: it is shared."""
     return nnx.eval_shape(lambda: model_class(config)(config, rngs=nnx.Rngs(0), plan=plan))
@@ -97,7 +97,7 @@ def flatten(model: nnx.Module) -> FlatParameters:
 
 
 def random_model(config: ModelConfig, seed: int, *, dtype: DTypeLike = "float32") -> Model:
-    """Create a model with random weights from the published initialisers.
+    """Create a model with random weights from the published initializers.
 
     Weights are drawn in float32 and cast a gigabyte at a time, so that memory has to hold the full size in
     bfloat16 only.
@@ -114,7 +114,7 @@ def random_model(config: ModelConfig, seed: int, *, dtype: DTypeLike = "float32"
 
 ELEMENTS_DRAWN_AT_ONCE = 2**28
 WORTH_OPTIMIZING = 2**24
-"""Elements from which optimising the random generator pays for the seconds that XLA takes."""
+"""Elements from which optimizing the random generator pays for the seconds that XLA takes."""
 
 
 def _end_of_group(sizes: list[int], *, start: int) -> int:

@@ -115,7 +115,7 @@ class Pi0(nnx.Module):
           steps: Number of Euler steps of equal length, or their schedule, which is the same for all queries.
 
         Returns:
-          Actions, normalised and padded as in training.
+          Actions, normalized and padded as in training.
         """
         schedule = self.schedule(steps) if isinstance(steps, int) else steps
 
@@ -141,7 +141,7 @@ class Pi0(nnx.Module):
 
         Args:
           prefix: Cameras and prompt.
-          state: Robot state, normalised and padded.
+          state: Robot state, normalized and padded.
           x: Noisy actions at `time`.
           time: Flow time of all rows.
           step_size: Negative for sampling.

@@ -20,7 +20,7 @@ from simloop.policies.models import lora
 Initializer = Callable[..., jax.Array]
 
 LORA_INIT = nnx.initializers.normal(0.01)
-"""Initialiser of both halves of an adapter: a fresh adapter changes the model, unlike the usual zero start."""
+"""Initializer of both halves of an adapter: a fresh adapter changes the model, unlike the usual zero start."""
 
 
 class Linear(nnx.Module):
@@ -126,7 +126,7 @@ def wider(first: DTypeLike, second: DTypeLike) -> jnp.dtype:
 
 
 def flattened(init: Initializer, inputs: int) -> Initializer:
-    """Return an initialiser that treats a tensor as a matrix: its first `inputs` axes by the others."""
+    """Return an initializer that treats a tensor as a matrix: its first `inputs` axes by the others."""
 
     def initialize(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
         matrix = (math.prod(shape[:inputs]), math.prod(shape[inputs:]))

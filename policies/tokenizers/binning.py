@@ -24,7 +24,7 @@ class BinningTokenizer:
         self.model = model
 
     def pieces(self, actions: Float[np.ndarray, "t a"]) -> list[int]:
-        """Vocabulary ids of normalised actions, step by step; values outside [-1, 1] are clipped."""
+        """Vocabulary ids of normalized actions, step by step; values outside [-1, 1] are clipped."""
         bins = np.clip(np.floor((actions + 1) / 2 * ACTION_BINS), 0, ACTION_BINS - 1).astype(np.int64)
         return [piece_of_action_token(int(b), self.model.pieces) for b in bins.reshape(-1)]
 

@@ -10,12 +10,12 @@ from jaxtyping import Float
 
 OnFailure = Literal["undecodable", "zeros"]
 """Result for tokens that encode no action chunk. The reference returns `zeros`, which are mid-range actions after
-unnormalisation, not rest."""
+unnormalization, not rest."""
 
 
 @dataclass(frozen=True)
 class DecodedActions:
-    """Normalised actions, or tokens that encode none."""
+    """Normalized actions, or tokens that encode none."""
 
     actions: Float[np.ndarray, "t a"]
     """Empty (t = 0) if the tokens are undecodable."""

@@ -33,7 +33,7 @@ class FastTokenizer:
         size: int,
         on_failure: OnFailure = "undecodable",
     ) -> DecodedActions:
-        """Normalised actions, float64 [steps, size], of generated tokens."""
+        """Normalized actions, float64 [steps, size], of generated tokens."""
         generated = tuple(int(token) for token in generated)
         found = find_action_tokens(generated, self.model)
         actions = None if found is None else self.actions.decode(found, steps=steps, size=size)
@@ -49,7 +49,7 @@ class FastTokenizer:
         return coefficients
 
     def encode_answer(self, actions: Float[np.ndarray, "t a"]) -> list[int]:
-        """Token ids of normalised actions and the words around them, EOS last.
+        """Token ids of normalized actions and the words around them, EOS last.
 
         Raises:
           ActionRangeError: If the action tokenizer cannot encode them.

@@ -42,7 +42,7 @@ class ActionRangeError(ValueError):
 
 @dataclass(frozen=True)
 class FastActionTokenizer:
-    """Encode chunks of normalised actions as a few tokens, and decode them."""
+    """Encode chunks of normalized actions as a few tokens, and decode them."""
 
     bpe: Any
     """A `tokenizers.Tokenizer`; the package is imported on use, so that presets do not need it."""
@@ -75,7 +75,7 @@ class FastActionTokenizer:
         if len(self.bpe.decode(tokens, skip_special_tokens=False)) != codes.size:
             raise ActionRangeError(
                 f"The chunk has a rounded DCT coefficient of {coefficients.max()}, for which this tokenizer "
-                "has no character. Normalise actions to about [-1, 1], or fit a tokenizer to these data."
+                "has no character. Normalize actions to about [-1, 1], or fit a tokenizer to these data."
             )
         return tokens
 
@@ -178,7 +178,7 @@ def fetch_fast_actions(source: FastActionsSource) -> FastActionTokenizer:
 def fit_fast_actions(
     chunks: Sequence[Float[np.ndarray, "_ _"]], *, vocab_size: int | None = 1024, scale: float = SCALE
 ) -> FastActionTokenizer:
-    """Fit a tokenizer to chunks of normalised actions.
+    """Fit a tokenizer to chunks of normalized actions.
 
     The alphabet covers all coefficients between the smallest and the largest, so every chunk within that range
     can be encoded. With a `vocab_size` of None no pairs are merged, and every coefficient is a token.
@@ -194,7 +194,7 @@ def fit_fast_actions(
     if len(alphabet) > vocab_size:
         raise ValueError(
             f"Coefficients from {lowest} to {highest} need {len(alphabet)} characters; vocab_size is "
-            f"{vocab_size}. Normalise the actions, or choose a larger vocabulary or a smaller scale."
+            f"{vocab_size}. Normalize the actions, or choose a larger vocabulary or a smaller scale."
         )
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 

@@ -3,7 +3,7 @@
     actions [t] → project → encoder: n slots look at t steps → tanh → round to the grid → token
     token → point of the grid → decoder: t steps look at n slots → project → actions [t]
 
-Finite scalar quantisation (FSQ) is F. Mentzer et al., arXiv:2309.15505; lookup-free quantisation
+Finite scalar quantization (FSQ) is F. Mentzer et al., arXiv:2309.15505; lookup-free quantization
 (LFQ, two points per dimension) is L. Yu et al., arXiv:2310.05737. Kept for parity with the reference implementation.
 
 Axis letters: b batch, t steps of a chunk, a action size, s state size, n tokens, d width, q queries,
@@ -90,7 +90,7 @@ def grid_points(target_size: int, kind: CodebookKind) -> tuple[int, ...]:
 
 
 class Code(NamedTuple):
-    """Quantised slots."""
+    """Quantized slots."""
 
     tokens: Int32[Array, "b n"]
     z: Float32[Array, "b n g"]
@@ -210,7 +210,7 @@ class Resampler(nnx.Module):
 
 
 class FsqTokenizer(nnx.Module):
-    """Encode chunks of normalised actions as a fixed number of tokens, and decode them."""
+    """Encode chunks of normalized actions as a fixed number of tokens, and decode them."""
 
     def __init__(self, config: FsqConfig, *, rngs: nnx.Rngs):
         self.config = config

@@ -20,7 +20,7 @@ ACTIONS_END = "|"
 
 
 def state_bins(state: Float[np.ndarray, "s"]) -> Int[np.ndarray, "s"]:
-    """Bin of each entry of a normalised state, among 256 equal bins of [-1, 1].
+    """Bin of each entry of a normalized state, among 256 equal bins of [-1, 1].
 
     Entries at or above 1 - 2/256 are in bin 255. Entries below -1 are in bin -1, which is written into the prompt:
     published checkpoints were trained with it, so it is not clipped.

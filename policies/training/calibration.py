@@ -66,13 +66,13 @@ def calibrate(
     Inputs of padding tokens count as well. Takes about four times the memory of the weights.
 
     Args:
-      policy: Policy to quantise.
+      policy: Policy to quantize.
       queries: Real observations, such as those of `observations`.
       kind: 8-bit type.
       on_progress: Called with the number of answered queries.
 
     Raises:
-      QuantizationError: If there are no queries, the model cannot be quantised, or an input is not finite.
+      QuantizationError: If there are no queries, the model cannot be quantized, or an input is not finite.
     """
     if not queries:
         raise QuantizationError("Calibration needs real observations; got none.")
@@ -112,7 +112,7 @@ def calibrate(
 
 
 def in_8_bits(policy: ModelPolicy, quantization: Quantization) -> ModelPolicy:
-    """The same policy with quantised weights.
+    """The same policy with quantized weights.
 
     Raises:
       QuantizationError: If the ranges do not fit its model.

@@ -33,7 +33,7 @@ class TrainConfig:
     """Weight of an auxiliary loss that predicts the state of the environment from the outputs that actions are
     computed from. Free of cost; needs the same data."""
     steps: int = 20_000
-    """Optimiser steps."""
+    """Optimizer steps."""
     batch: int = 64
     """Chunks per step."""
     seed: int = 0
@@ -66,19 +66,19 @@ class TrainConfig:
     lora_rank: int = 0
     """Train low-rank adapters of this rank on the transformers instead of their weights; 0 trains all weights."""
     init: Path | None = None
-    """Checkpoint to start from, in any format; by default, weights are initialised at random."""
+    """Checkpoint to start from, in any format; by default, weights are initialized at random."""
     init_takes: Literal["all", "fitting"] = "all"
     """Arrays to take from `init`: all of the model's, which must be there, or those that the two models share,
-    the others initialised at random. The latter starts one model from another's images and language."""
+    the others initialized at random. The latter starts one model from another's images and language."""
     statistics: Literal["data", "init"] = "data"
-    """Normalisation statistics: computed from the data, or taken from the checkpoint `init`."""
+    """Normalization statistics: computed from the data, or taken from the checkpoint `init`."""
     action_tokens: Literal["fit", "preset"] = "fit"
     """pi0-FAST: fit an action tokenizer to the data, or take that of the preset (or of `init`)."""
     action_vocabulary: int = 512
     """Size of a fitted action tokenizer; at most 1024. With 0 it merges no pairs and every coefficient of a
     chunk is a token: answers are long but easy to learn, because every token has a fixed position."""
     action_scale: float = 10.0
-    """Quantisation steps per unit of a coefficient in a fitted action tokenizer."""
+    """Quantization steps per unit of a coefficient in a fitted action tokenizer."""
     cameras: tuple[str, ...] = ()
     """MODEL_CAMERA=DATASET_KEY for each camera; by default base_0_rgb=observation.images.base_0_rgb and so on."""
     state_key: str = "observation.state"

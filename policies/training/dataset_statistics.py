@@ -1,4 +1,4 @@
-"""Normalisation statistics and action tokenizers of a dataset.
+"""Normalization statistics and action tokenizers of a dataset.
 
 Axis letters: n frames, b frames of a batch, c chunk steps, a action size, d entries.
 """
@@ -59,12 +59,12 @@ def fit_action_tokens(
 ) -> FastActionTokenizer:
     """Fit an action tokenizer to the chunks of the data.
 
-    Two chunks at the corners of the normalised range are added, so that every chunk within it can be encoded.
+    Two chunks at the corners of the normalized range are added, so that every chunk within it can be encoded.
 
     Args:
       data: Prepared dataset.
       preset: Model and robot.
-      actions: Normaliser of actions.
+      actions: Normalizer of actions.
       vocabulary: As in `fit_fast_actions`.
       scale: As in `fit_fast_actions`.
     """

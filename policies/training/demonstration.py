@@ -54,7 +54,7 @@ class Demonstration:
         return self.states.shape[0]
 
     def to_bytes(self) -> bytes:
-        """Serialise; `demonstration_from` reads the result."""
+        """Serialize; `demonstration_from` reads the result."""
         metadata = {
             "suite": self.suite,
             "task": self.task,
@@ -77,7 +77,7 @@ class Demonstration:
 
 
 def demonstration_from(content: bytes) -> Demonstration:
-    """Deserialise the result of `Demonstration.to_bytes`.
+    """Deserialize the result of `Demonstration.to_bytes`.
 
     Raises:
       DatasetError: If the bytes are damaged or something else.

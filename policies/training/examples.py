@@ -1,6 +1,6 @@
 """Training examples from the frames of a dataset.
 
-Prompts of all frames are tokenised before the first step, so that a prompt that is too long is reported at once.
+Prompts of all frames are tokenized before the first step, so that a prompt that is too long is reported at once.
 Axis letters: n frames, b batch, t prompt tokens, c chunk steps, a action size.
 """
 
@@ -53,12 +53,12 @@ class Examples:
         *,
         with_states: bool = False,
     ):
-        """Normalise states and tokenise prompts and answers.
+        """Normalize states and tokenize prompts and answers.
 
         Args:
           data: Prepared dataset.
           preset: Model and robot.
-          stats: Normalisation statistics of `state` and `actions`.
+          stats: Normalization statistics of `state` and `actions`.
           tokenizers: Tokenizers of prompts and answers.
           with_states: Whether examples have targets of state prediction.
 

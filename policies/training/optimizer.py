@@ -1,4 +1,4 @@
-"""Learning-rate schedule and optimiser of openpi's published training."""
+"""Learning-rate schedule and optimizer of openpi's published training."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def set_up(config: TrainConfig, log: Callable[[str], None]) -> Setup:
 
 
 def step_rules(config: TrainConfig) -> StepRules:
-    """Optimiser and options of a step."""
+    """Optimizer and options of a step."""
     rate = CosineDecay(
         config.learning_rate, config.warmup_steps, config.steps, config.final_learning_rate
     ).schedule()
@@ -146,7 +146,7 @@ def initial_parameters(setup: Setup, log: Callable[[str], None]) -> tuple[Parame
         may_lack = anything or (ADAPTER_NAME.pattern if config.lora_rank else "")
         flat = open_checkpoint(config.init).load(expected, may_lack=may_lack, may_drop=anything)
         if lacking := sorted(set(expected) - set(flat)):
-            log(f"{len(flat)} arrays from {config.init}; {len(lacking)} initialised: {', '.join(lacking)}.")
+            log(f"{len(flat)} arrays from {config.init}; {len(lacking)} initialized: {', '.join(lacking)}.")
     if len(flat) < len(shapes(model)):
         fresh = flatten(random_model(model, config.seed + 1))  # Another seed than that of noise and order.
         flat = {name: flat[name] if name in flat else jnp.asarray(x) for name, x in fresh.items()}

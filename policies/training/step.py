@@ -53,7 +53,7 @@ class TrainingBatch:
 
     inputs: ModelInput
     actions: Float32[AnyArray, "b c a"] | None = None
-    """Normalised and padded; None for token models."""
+    """Normalized and padded; None for token models."""
     states: Float32[AnyArray, "b e"] | None = None
     """Targets of state prediction; see `target_states`."""
 

@@ -1,1 +1,1 @@
-"""Normalisation, image preprocessing and augmentation."""
+"""Normalization, image preprocessing and augmentation."""

@@ -1,4 +1,4 @@
-"""Normalise robot units to model units, and back.
+"""Normalize robot units to model units, and back.
 
 Statistics are per key (`state`, `actions`) and per entry, in the `norm_stats.json` of openpi:
 
@@ -28,7 +28,7 @@ _RANGE_MARGIN = 1e-10  # Gives constant entries a range, and keeps the largest v
 
 
 class NormalizationError(ValueError):
-    """Statistics that cannot be read, or do not suffice for a normalisation."""
+    """Statistics that cannot be read, or do not suffice for a normalization."""
 
     user_facing = True
 
@@ -62,10 +62,10 @@ class Normalizer:
         if self.kind == "none":
             return
         if self.stats is None:
-            raise NormalizationError(f"Normalisation {self.kind!r} needs statistics; there are none.")
+            raise NormalizationError(f"Normalization {self.kind!r} needs statistics; there are none.")
         if self.kind == "quantile" and (self.stats.q01 is None or self.stats.q99 is None):
             raise NormalizationError(
-                "Normalisation 'quantile' needs q01 and q99; the statistics have only mean and std. Compute "
+                "Normalization 'quantile' needs q01 and q99; the statistics have only mean and std. Compute "
                 "them again from the data, or choose a preset that was trained with z-scores."
             )
 
@@ -105,7 +105,7 @@ class Normalizer:
         assert stats is not None
         if size > _size(stats):
             raise NormalizationError(
-                f"A vector of {size} entries cannot be normalised with statistics of {_size(stats)}."
+                f"A vector of {size} entries cannot be normalized with statistics of {_size(stats)}."
             )
         if self.kind == "z_score":
             return stats.std[:size] + EPSILON, stats.mean[:size]

@@ -40,7 +40,7 @@ def uint8_image(image: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
     """Convert an image to uint8 with channels last.
 
     Float images in [0, 1] are truncated, not rounded, as in the reference implementation. Images with channels
-    first are recognised by a first axis of length 3.
+    first are recognized by a first axis of length 3.
 
     Raises:
       ValueError: If neither the first nor the last axis has length 3.

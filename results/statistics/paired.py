@@ -136,7 +136,7 @@ def tango(pairs: Pairs, *, confidence: float = 0.95) -> Interval:
 def equivalence(pairs: Pairs, margin: float = 0.02, *, alpha: float = 0.05) -> Equivalence:
     """Test by two one-sided score tests whether the rates differ by less than `margin`.
 
-    Supports claims of no change, such as a reproduction or quantised weights, which a non-significant difference
+    Supports claims of no change, such as a reproduction or quantized weights, which a non-significant difference
     does not.
 
     Raises:

@@ -41,7 +41,7 @@ def test_rejects_unknown_presets_and_unusable_checkpoints(tmp_path):
 def test_solves_an_overfitted_task_closed_loop(tmp_path):
     """A policy that overfits six demonstrations reproduces them closed-loop; takes ten minutes on two cores.
 
-    This covers image orientation, camera order, normalisation, prompts and exported weights.
+    This covers image orientation, camera order, normalization, prompts and exported weights.
     """
     console = Console()
     wanted = Collection("metaworld", (TASK,), DEMONSTRATIONS, noise=0.1)

@@ -88,7 +88,7 @@ def test_rejects_unknown_presets_and_quantized_checkpoints(one_layer, tmp_path):
     with pytest.raises(UnknownPresetError, match="Did you mean 'pi0-tiny'"):
         benchmark_policy("pi0-tinny", RANDOM)
     (tmp_path / MANIFEST).write_text(json.dumps({"config": {"quantization": {"kind": "int8"}}}))
-    with pytest.raises(BenchError, match=r"is quantised; .* with --quantized KIND"):
+    with pytest.raises(BenchError, match=r"is quantized; .* with --quantized KIND"):
         benchmark_policy("one-layer", BenchConfig(checkpoint=tmp_path))
 
 

@@ -98,7 +98,7 @@ def test_mixed_dtypes_are_listed_as_stored(tmp_path):
 @pytest.mark.parametrize(
     ("mode", "kind"), [("MEAN_STD", "z_score"), ("QUANTILES", "quantile"), ("IDENTITY", "none")]
 )
-def test_reads_recorded_normalisation_and_statistics(tmp_path, mode, kind):
+def test_reads_recorded_normalization_and_statistics(tmp_path, mode, kind):
     checkpoint = open_checkpoint(write_policy(tmp_path / "p", "pi05", modes={"STATE": mode, "ACTION": mode}))
     assert checkpoint.normalization == kind
     for asset_id in (None, "physical-intelligence/libero"):  # LeRobot does not name the data set.
@@ -108,11 +108,11 @@ def test_reads_recorded_normalisation_and_statistics(tmp_path, mode, kind):
                 np.testing.assert_array_equal(getattr(stats[key], field), STATS[f"{name}.{field}"])
 
 
-def test_rejects_a_preset_with_another_normalisation(tmp_path):
+def test_rejects_a_preset_with_another_normalization(tmp_path):
     modes = {"STATE": "MEAN_STD", "ACTION": "MEAN_STD"}
     checkpoint = open_checkpoint(write_policy(tmp_path / "p", "pi05", modes=modes))
     with pytest.raises(
-        CheckpointError, match="trained with the normalisation 'z_score'; the preset has 'quantile'"
+        CheckpointError, match="trained with the normalization 'z_score'; the preset has 'quantile'"
     ):
         checkpoint.norm_stats(kind="quantile")
 
@@ -120,7 +120,7 @@ def test_rejects_a_preset_with_another_normalisation(tmp_path):
 @pytest.mark.parametrize(
     "modes", [{"STATE": "MEAN_STD", "ACTION": "QUANTILES"}, {"STATE": "MIN_MAX", "ACTION": "MIN_MAX"}]
 )
-def test_names_unsupported_normalisations(tmp_path, modes):
+def test_names_unsupported_normalizations(tmp_path, modes):
     checkpoint = open_checkpoint(write_policy(tmp_path / "p", "pi05", modes=modes))
     with pytest.raises(CheckpointError, match=f"states by {modes['STATE']} and actions by {modes['ACTION']}"):
         checkpoint.norm_stats()
@@ -135,7 +135,7 @@ def test_rejects_statistics_without_recorded_quantiles(tmp_path):
 
 def test_reports_missing_statistics_of_a_base_model(tmp_path):
     checkpoint = open_checkpoint(write_policy(tmp_path / "p", "pi05", stats=None))
-    with pytest.raises(CheckpointError, match="no normalisation statistics"):
+    with pytest.raises(CheckpointError, match="no normalization statistics"):
         checkpoint.norm_stats(kind="quantile")
 
 
@@ -177,11 +177,11 @@ def test_rejects_other_policy_types_and_changed_models(tmp_path):
         open_checkpoint(write_policy(tmp_path / "b", "pi05", config={"use_visual_memory": True}))
 
 
-def test_rejects_processors_without_a_normalisation(tmp_path):
+def test_rejects_processors_without_a_normalization(tmp_path):
     folder = write_policy(tmp_path / "p", "pi05")
     file = folder / "policy_preprocessor.json"
     file.write_text(file.read_text().replace("norm_map", "other_map"))
-    with pytest.raises(CheckpointError, match="does not record its normalisation"):
+    with pytest.raises(CheckpointError, match="does not record its normalization"):
         open_checkpoint(folder).norm_stats()
 
 

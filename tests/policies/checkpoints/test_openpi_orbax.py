@@ -112,10 +112,10 @@ def test_needs_an_asset_id_for_several_robots(tmp_path):
     assert checkpoint.norm_stats("trossen", kind="z_score").keys() == STATS.keys()
 
 
-def test_never_guesses_the_normalisation(tmp_path):
+def test_never_guesses_the_normalization(tmp_path):
     checkpoint = open_checkpoint(write_step(tmp_path / "1", {"a": np.ones(2, np.float32)}, suffix=True))
     assert checkpoint.normalization is None
-    with pytest.raises(CheckpointError, match="does not record its normalisation"):
+    with pytest.raises(CheckpointError, match="does not record its normalization"):
         checkpoint.norm_stats()
 
 

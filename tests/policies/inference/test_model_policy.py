@@ -248,7 +248,7 @@ def test_relative_entries_are_added_to_the_state(pi0):
     np.testing.assert_allclose(policy.chunk_from(query, output).actions, wanted, atol=1e-5)
 
 
-def test_generated_actions_are_unnormalised_and_bad_tokens_handed_back():
+def test_generated_actions_are_unnormalized_and_bad_tokens_handed_back():
     fast = small("pi0_fast-tiny")
     (query,) = queries(1)
     answer = fast.tokenizers.answer

@@ -27,7 +27,7 @@ def query():
     )
 
 
-def test_the_state_is_normalised_then_padded(query):
+def test_the_state_is_normalized_then_padded(query):
     preset = PRESETS["pi0-tiny"]
     wide = dataclasses.replace(preset, model=dataclasses.replace(preset.model, action_dim=9))
     row = encoder_of(wide).encode(query)

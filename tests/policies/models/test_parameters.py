@@ -74,7 +74,7 @@ def test_a_missing_left_over_or_misshapen_parameter_is_named():
         model_from(config, {**flat, "state_proj/kernel": kernel.T})
 
 
-def test_fresh_weights_depend_on_the_seed_and_follow_the_published_initialisers():
+def test_fresh_weights_depend_on_the_seed_and_follow_the_published_initializers():
     config = small_config("pi05")
     flat, again, other = (flatten(random_model(config, seed)) for seed in (0, 0, 1))
     q = "PaliGemma/llm/layers/attn/q_einsum/w"

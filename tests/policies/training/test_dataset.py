@@ -122,7 +122,7 @@ def test_video_times_are_multiples_of_the_frame_time(tmp_path):
     np.testing.assert_allclose(times, np.arange(49) / FPS, atol=1e-4)  # lerobot's own tolerance.
 
 
-def test_demonstration_serialisation_round_trips():
+def test_demonstration_serialization_round_trips():
     recorded = demonstration(4)
     back = demonstration_from(recorded.to_bytes())
     for name in (field.name for field in dataclasses.fields(recorded)):

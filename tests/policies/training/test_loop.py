@@ -264,7 +264,7 @@ def test_names_arrays_that_the_initial_checkpoint_lacks(trained, data, tmp_path)
     chosen = config(data, tmp_path / "flow", "pi05-tiny", init=trained, init_takes="fitting")
     ready = setup.set_up(chosen, str)
     parameters = setup.initial_parameters(ready, messages.append)
-    assert "time_mlp_in/kernel" in messages[-1].rpartition(" initialised: ")[2]
+    assert "time_mlp_in/kernel" in messages[-1].rpartition(" initialized: ")[2]
     folder = export(ready, initial_state(*parameters, ready.rules), tmp_path / "exported")
     recorded = json.loads((folder / "simloop_checkpoint.json").read_text())["config"]["training"]["init"]
     assert recorded == {

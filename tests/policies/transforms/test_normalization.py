@@ -55,11 +55,11 @@ def test_padding_beyond_the_statistics_is_unchanged():
 
 
 def test_rejects_vectors_longer_than_the_statistics():
-    with pytest.raises(NormalizationError, match="3 entries cannot be normalised with statistics of 2"):
+    with pytest.raises(NormalizationError, match="3 entries cannot be normalized with statistics of 2"):
         Normalizer("z_score", STATS).normalize(np.zeros(3))
 
 
-def test_rejects_quantile_normalisation_without_quantiles():
+def test_rejects_quantile_normalization_without_quantiles():
     without = EntryStats(mean=STATS.mean, std=STATS.std)
     assert Normalizer("z_score", without)
     with pytest.raises(NormalizationError, match="q01 and q99"):
