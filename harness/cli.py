@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import os
 import sys
 from importlib import metadata
 from typing import Any
@@ -13,6 +14,8 @@ from simloop.harness.interrupts import sigterm_as_interrupt
 from simloop.untrusted import printable
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+OUTPUT_CLOSED = 128 + 13
+"""Exit status that shells expect of a command ended by SIGPIPE."""
 
 COMMANDS = {
     "run": "Play episodes and write records, videos and tables into a run folder.",
@@ -38,24 +41,25 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Run a command; an exception marked `user_facing` or a full disk is said in a sentence, without a traceback."""
-    parser = argparse.ArgumentParser(
-        prog="simloop",
-        description="Evaluate robot policies closed-loop in simulation.",
-        epilog="`simloop COMMAND --help` describes a command.",
-    )
-    parser.add_argument("--version", action="version", version=f"simloop {metadata.version('simloop')}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, summary in COMMANDS.items():
-        commands.add_parser(name, help=summary, add_help=False)
-    name, arguments = parser.parse_args(sys.argv[1:2]).command, sys.argv[2:]
+    """Run a command; an exception marked `user_facing` or a full disk is said in a sentence, without a traceback.
+
+    A reader of the output that ends first, such as `head`, ends the command without one.
+    """
     try:
         with sigterm_as_interrupt():
-            sys.exit(_call(name, arguments))
+            try:
+                sys.exit(_call(*_parsed()))
+            finally:
+                sys.stdout.flush()
     except KeyboardInterrupt:
         from simloop.harness.commands.options import INTERRUPTED
 
         sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):  # Python flushes them once more when it ends.
+            os.dup2(nowhere, stream.fileno())
+        sys.exit(OUTPUT_CLOSED)
     except Exception as error:
         full = isinstance(error, OSError) and error.errno in DISK_FULL
         if not full and not getattr(error, "user_facing", False):
@@ -65,6 +69,20 @@ def main() -> None:
         remedy = ". Make room and repeat the command; what was finished is kept." if full else ""
         print(f"simloop: {printable(str(error))}{remedy}", file=sys.stderr)
         sys.exit(MISUSED)
+
+
+def _parsed() -> tuple[str, list[str]]:
+    """Name of the command, and its arguments."""
+    parser = argparse.ArgumentParser(
+        prog="simloop",
+        description="Evaluate robot policies closed-loop in simulation.",
+        epilog="`simloop COMMAND --help` describes a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"simloop {metadata.version('simloop')}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        commands.add_parser(name, help=summary, add_help=False)
+    return parser.parse_args(sys.argv[1:2]).command, sys.argv[2:]
 
 
 def _call(name: str, arguments: list[str]) -> Any:

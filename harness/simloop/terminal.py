@@ -19,6 +19,10 @@ class Terminal(Console):
     def __init__(self, *, stderr: bool = False):
         super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
 
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command line, which ends all commands alike, that the reader of the output has ended."""
+        raise BrokenPipeError
+
     def render_str(self, text: str, **options: Any) -> Text:
         """Turn a string into styled text, as rich does for everything that is printed or in a cell of a table."""
         return super().render_str(printable(text), **options)

@@ -306,3 +306,12 @@ def test_a_full_disk_is_said_in_one_sentence(simloop, tmp_path, monkeypatch):
     assert printed.count("\n") == 1
     assert "No space left on device" in printed
     assert "Make room and repeat the command" in printed
+
+
+def test_a_reader_that_ends_first_ends_the_command_without_a_traceback():
+    with subprocess.Popen(
+        [*SIMLOOP, "list", "tasks"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as ended:
+        ended.stdout.close()
+        assert ended.wait(60) == cli.OUTPUT_CLOSED
+        assert ended.stderr.read() == b""
