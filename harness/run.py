@@ -330,6 +330,11 @@ def _check(settings: RunSettings, experiment: Experiment, plan: Plan) -> None:
             f"--shard I/N plays the I-th of N parts of a run that is played to its end; got {index}/{parts}"
             + (" with --until-decided." if experiment.stopping is not None else ".")
         )
+    if experiment.forks is not None and (settings.record != "none" or settings.video_every is not None):
+        raise ExperimentError(
+            "Forks are played without step records and videos, whose file names do not tell their queries and changes "
+            "apart. Leave out record and video_every; simloop debug opens and films the moments of the episode."
+        )
     for name in settings.dashboards:
         require_dashboard(name)
     if not settings.allow_training_seeds:

@@ -13,9 +13,12 @@ from simloop.harness.debugging.moments import saved_moments
 from simloop.harness.debugging.opening import moments, open_episode, played_moments
 from simloop.harness.engine.resources import Resources
 from simloop.harness.planning.changes import Changes, Move
+from simloop.harness.planning.experiment import ExperimentError
 from simloop.harness.planning.policy_names import UnknownPolicyError
 from simloop.harness.planning.protocol import ProtocolError
 from simloop.harness.recording.run_folder import RunFolder
+from simloop.harness.run import RunSettings
+from simloop.harness.run import run as run_experiment
 from simloop.results.records.records import read_episodes
 from simloop.results.records.step_records import StepRecordsError
 from tests.helpers.recorded_run import FILE, NAME
@@ -130,6 +133,14 @@ def test_changes_that_cannot_be_made_are_refused_before_anything_starts(episode,
     wanted = fork_experiment(episode, [1], 1, Changes(moves=(Move("moon", (0.0, 0.0, 1.0)),)), None)
     with pytest.raises(UnknownThingError, match=r"can move .*got 'moon'"):
         play_forks(episode, wanted, tmp_path / "forks", Resources(), Console())
+    assert not (tmp_path / "forks").exists()
+
+
+@pytest.mark.parametrize("files", [{"record": "queries"}, {"video_every": 1}])
+def test_forks_whose_files_would_replace_each_other_are_refused(episode, tmp_path, files):
+    experiment = fork_experiment(episode, [1, 2], 1, Changes(), None)
+    with pytest.raises(ExperimentError, match="do not tell their queries and changes apart"):
+        run_experiment(experiment, tmp_path / "forks", RunSettings(**files), Console())
     assert not (tmp_path / "forks").exists()
 
 
