@@ -205,6 +205,8 @@ class Env(abc.ABC):
 class ActionError(ValueError):
     """An action that the task cannot execute."""
 
+    user_facing = True
+
 
 class SimulationError(RuntimeError):
     """Unstable physics: the episode is an error, not a failure of the policy."""
@@ -216,6 +218,8 @@ class EnvError(RuntimeError):
 
 class CameraError(ValueError):
     """A camera that the task does not have."""
+
+    user_facing = True
 
 
 class UnknownThingError(ValueError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -46,9 +47,9 @@ def command(
       seed: Root of initial states and noise, as in simloop run.
       episode: Number of the episode of the task.
       source: Run folder and episode (POLICY/TASK/NUMBER) to open.
-      at: With --from, the query before which to pause.
+      at: The query before which to pause first.
       adapter: Adapter in a Python file, in place of the registered one.
-      script: Commands, one a line. The first error ends the command.
+      script: Commands, one a line. As in a pipe, the first error ends the command.
     """
     from simloop.harness.adapters.adapter_file import use_adapter_file, use_adapter_file_of
     from simloop.harness.debugging.console import Console, echoed, typed_lines
@@ -58,7 +59,12 @@ def command(
 
     if (source is None) == (task is None):
         raise SessionError("Name either a task, or a recorded episode with --from RUN EPISODE.")
+    lines = None if script is None else _lines(script)
     if source is not None:
+        if (suite, protocol, seed, episode) != ("metaworld", "default-v1", 0, 0):
+            raise SessionError(
+                "--suite, --protocol, --seed and --episode go with a task; --from takes those of the run."
+            )
         from simloop.harness.debugging.episodes import find_episode
         from simloop.harness.debugging.opening import open_episode
 
@@ -69,9 +75,17 @@ def command(
         rules = dataclasses.replace(named_protocol(suite, protocol), adapter=use_adapter_file(adapter))
         session = Session(suite, task, policy or "expert", seed, episode=episode, protocol=rules)
     with contextlib.closing(session):
-        scripted = script is not None
-        console = Console(session, stop_on_error=scripted)
-        console.run(
-            echoed(script.read_text().splitlines(), console) if script is not None else typed_lines(console)
-        )
+        if source is None:
+            session.run_until_query(at)
+        console = Console(session, stop_on_error=lines is not None or not sys.stdin.isatty())
+        console.run(typed_lines(console) if lines is None else echoed(lines, console))
     return 0
+
+
+def _lines(script: Path) -> list[str]:
+    from simloop.harness.debugging.events import SessionError
+
+    try:
+        return script.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SessionError(f"The script cannot be read: {error}.") from error

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import cmd
 import contextlib
+import inspect
 import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +20,11 @@ from simloop.harness.planning.perturbation import Perturbation
 from simloop.policies.files.cache_folder import simloop_home
 from simloop.policies.interface import Chunk
 
+if TYPE_CHECKING:
+    from prompt_toolkit.completion import Completer
+
+FORK_OPTIONS = ("policy", "prompt", "noise-seed", "replan-steps", "perturb", "move")
+
 np.set_printoptions(precision=3, suppress=True)
 
 
@@ -25,17 +32,16 @@ class Console(cmd.Cmd):
     """Commands of the prompt; each prints where the episode is afterwards.
 
     Args:
-      stop_on_error: Whether an error ends the console, as scripts need, or is printed.
+      stop_on_error: Whether an error or Ctrl-C ends the console, as scripts need, or only the command.
     """
 
     prompt = "(simloop) "
-    doc_header = "Commands (help COMMAND describes one):"
 
     def __init__(self, session: Session, *, stop_on_error: bool):
         super().__init__()
         self.session = session
         self._stop_on_error = stop_on_error
-        self._saved = {"start": session.snapshot()}
+        self.saved = {"start": session.snapshot()}
 
     def run(self, lines: Iterable[str]) -> None:
         """Execute lines until one of them quits. Empty lines and those that begin with # do nothing."""
@@ -52,13 +58,31 @@ class Console(cmd.Cmd):
             if self._stop_on_error:
                 raise
             print(error if getattr(error, "user_facing", False) else f"{type(error).__name__}: {error}")
-            return False
+        except KeyboardInterrupt:
+            if self._stop_on_error:
+                raise
+            print(f"interrupted\n{self.session}")
+        return False
 
     def default(self, line: str) -> None:
         raise SessionError(f"There is no command {line.split()[0]!r}; help lists the commands.")
 
+    def names(self) -> list[str]:
+        """Names of the commands, without those that stand for another one."""
+        names = [name.removeprefix("do_") for name in self.get_names() if name.startswith("do_")]
+        return sorted({*names} - {"EOF", "exit", "shell"})
+
+    def do_help(self, name: str) -> None:
+        """help [COMMAND]: describe a command, or all of them."""
+        name = {"!": "shell"}.get(name, name)
+        for command in [name] if name else [*self.names(), "shell"]:
+            described = getattr(self, f"do_{command}", None)
+            if described is None:
+                self.default(command)
+            print(inspect.getdoc(described))
+
     def do_reset(self, _: str) -> None:
-        """reset: return to the initial state."""
+        """reset: return to the initial state of the episode."""
         print(self.session.reset())
 
     def do_step(self, steps: str) -> None:
@@ -84,14 +108,16 @@ class Console(cmd.Cmd):
     def do_snapshot(self, name: str) -> None:
         """snapshot [NAME]: save the moment under a name, for restore."""
         name = name or f"step{self.session.steps}"
-        self._saved[name] = self.session.snapshot()
+        self.saved[name] = self.session.snapshot()
         print(f"saved as {name}")
 
     def do_restore(self, name: str) -> None:
         """restore NAME | FILE: return to a moment of `snapshot` or of a file of `save`; `start` is where you began."""
-        if name not in self._saved and not Path(name).is_file():
-            raise SessionError(f"Moments are saved as {', '.join(self._saved)}; got {name!r}.")
-        print(self.session.restore(self._saved.get(name, name)))
+        if name not in self.saved and not Path(name).is_file():
+            raise SessionError(
+                f"Moments are {', '.join(self.saved)}, and files that `save` wrote; got {name!r}."
+            )
+        print(self.session.restore(self.saved.get(name, name)))
 
     def do_fork(self, text: str) -> None:
         """fork [policy=P] [prompt=TEXT] [noise-seed=N] [replan-steps=N] [perturb=KIND=S] [move=THING=dx,dy,dz]: play
@@ -119,8 +145,9 @@ class Console(cmd.Cmd):
         print(f"moved {move}")
 
     def do_render(self, text: str) -> None:
-        """render FILE [CAMERA ...]: write the present view to an image."""
-        file, *cameras = shlex.split(text) or ["view.png"]
+        """render [FILE [CAMERA ...]]: write to an image what the policy is given to see now, or cameras as the suite
+        draws them."""
+        file, *cameras = _words(text) or ["view.png"]
         self.session.render(*cameras).save(file)
         print(f"wrote {file}")
 
@@ -130,12 +157,16 @@ class Console(cmd.Cmd):
         print(f"wrote {file or 'steps.png'}")
 
     def do_save(self, file: str) -> None:
-        """save FILE: save the moment (.npz), the view (.png), or a video since the last reset or restore (.mp4)."""
+        """save FILE: save the moment (.npz), what the policy sees (.png), or a video of its cameras since the last
+        reset or restore (.mp4)."""
         print(f"wrote {self.session.save(file)}")
 
     def do_shell(self, source: str) -> None:
         """! EXPRESSION: evaluate Python, with `session` and `np`."""
-        print(eval(source, {"session": self.session, "np": np}))
+        try:
+            print(eval(source, {"session": self.session, "np": np}))
+        except Exception as error:
+            raise SessionError(f"{source!r} raises {type(error).__name__}: {error}") from error
 
     def do_quit(self, _: str) -> bool:
         """quit: end the session."""
@@ -150,16 +181,13 @@ def typed_lines(console: Console) -> Iterator[str]:
         yield from echoed(sys.stdin, console)
         return
     from prompt_toolkit import PromptSession
-    from prompt_toolkit.completion import WordCompleter
     from prompt_toolkit.history import FileHistory
 
     home = simloop_home()
     home.mkdir(parents=True, exist_ok=True)
-    words = [name.removeprefix("do_") for name in console.get_names() if name.startswith("do_")]
-    words = [*words, "until query", "until end", *console.session.env.spec.cameras]
     terminal: PromptSession[str] = PromptSession(
         console.prompt,
-        completer=WordCompleter(sorted(set(words) - {"EOF", "shell"}), sentence=True),
+        completer=_completer(console),
         history=FileHistory(str(home / "debug_history")),
     )
     while True:
@@ -169,6 +197,23 @@ def typed_lines(console: Console) -> Iterator[str]:
             continue
         except EOFError:
             return
+
+
+def _completer(console: Console) -> Completer:
+    """Completes commands and their arguments."""
+    from prompt_toolkit.completion import NestedCompleter, WordCompleter
+
+    env = console.session.env
+    options: dict[str, Completer | None] = dict.fromkeys(console.names())
+    options |= {
+        "help": WordCompleter(console.names()),
+        "until": WordCompleter(["query", "end"]),
+        "restore": WordCompleter(lambda: list(console.saved)),
+        "render": WordCompleter(list(env.spec.cameras)),
+        "move": WordCompleter(lambda: [f"{thing}=" for thing in env.movable()]),
+        "fork": WordCompleter([f"{option}=" for option in FORK_OPTIONS]),
+    }
+    return NestedCompleter(options)
 
 
 def echoed(lines: Iterable[str], console: Console) -> Iterator[str]:
@@ -186,10 +231,18 @@ def _integer(text: str, what: str) -> int:
         raise SessionError(f"Wanted {what}; got {text!r}.") from None
 
 
+def _words(text: str) -> list[str]:
+    """Split a line as shells do."""
+    try:
+        return shlex.split(text)
+    except ValueError:
+        raise SessionError(f"A quotation mark is not closed in {text!r}.") from None
+
+
 def _changes(text: str) -> tuple[Changes, str | None]:
     """Parse the options of `fork`."""
-    given = dict.fromkeys(("policy", "prompt", "noise-seed", "replan-steps", "perturb", "move"), "")
-    for option in shlex.split(text):
+    given = dict.fromkeys(FORK_OPTIONS, "")
+    for option in _words(text):
         name, equals, value = option.removeprefix("--").partition("=")
         if name not in given or not equals:
             raise SessionError(f"Wanted {', '.join(f'{known}=...' for known in given)}; got {option!r}.")

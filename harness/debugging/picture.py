@@ -14,8 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import UInt8
 
+from simloop.harness.errors import SimloopError
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+class PictureError(SimloopError):
+    """Raised for an image that cannot be written."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,17 +45,28 @@ class Picture:
         return cls(np.asarray(canvas.buffer_rgba())[..., :3].copy())
 
     def save(self, file: str | Path) -> None:
-        """Write the image to a file in the format of its suffix."""
+        """Write the image to a file in the format of its suffix.
+
+        Raises:
+          PictureError: If the folder does not exist or cannot be written to, or the suffix names no format.
+        """
         from PIL import Image
 
-        Image.fromarray(self.pixels).save(file)
+        try:
+            Image.fromarray(self.pixels).save(file)
+        except (OSError, ValueError) as error:
+            raise PictureError(f"{file} cannot be written: {error}.") from error
 
-    def _repr_png_(self) -> bytes:
+    def png(self) -> bytes:
+        """Encode the image as PNG."""
         from PIL import Image
 
         stream = io.BytesIO()
         Image.fromarray(self.pixels).save(stream, "png")
         return stream.getvalue()
+
+    def _repr_png_(self) -> bytes:
+        return self.png()
 
     def __repr__(self) -> str:
         """Size in pixels."""

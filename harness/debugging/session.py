@@ -144,8 +144,13 @@ class Session:
         return self._begin(None)
 
     def step(self, steps: int = 1) -> Session:
-        """Execute control steps, querying the policy where its chunk is used up."""
+        """Execute control steps, querying the policy where its chunk is used up.
+
+        What stops a step halfway, such as Ctrl-C or an error of the policy, leaves the session at the moment before it.
+        """
         self._require_running()
+        if steps < 1:
+            raise SessionError(f"Wanted at least 1 step; got {steps}.")
         for _ in range(steps):
             target = self.steps + 1
             while self.result is None and self.steps < target:
@@ -181,6 +186,7 @@ class Session:
             `state[2] < 0.1`.
         """
         happened = condition(event)
+        happened(self)  # Refuses what cannot be evaluated before a step is executed.
         self.step()
         while self.result is None and not happened(self):
             self.step()
@@ -249,11 +255,17 @@ class Session:
         return self
 
     def render(self, *cameras: str) -> Picture:
-        """Render cameras side by side; by default those of the policy, or all of the task."""
-        observed = [self.adapter.cameras[name] for name in self.policy.spec.cameras]
-        return Picture.beside(
-            [self._episode.frames[name] for name in cameras or observed or self.env.spec.cameras]
-        )
+        """Show images side by side: those that the policy would be given now, after adapter and perturbation.
+
+        Args:
+          cameras: Cameras of the suite to show instead, as the suite draws them. A policy without images has all.
+        """
+        if not cameras and self.policy.spec.cameras:
+            return Picture.beside([*self._episode.query(self._episode.images()).images.values()])
+        return self._drawn(*cameras or self.env.spec.cameras)
+
+    def _drawn(self, *cameras: str) -> Picture:
+        return Picture.beside([self._episode.frames[name] for name in cameras])
 
     def plot(self) -> Picture:
         """Plot actions, states and rewards since the session was last reset or restored."""
@@ -262,17 +274,25 @@ class Session:
         return plot_steps(self.env.spec, self._history.steps, self.steps)
 
     def save(self, file: str | Path) -> Path:
-        """Save the moment (.npz), the present view (.png), or a video since the last reset or restore (.mp4)."""
+        """Save the moment (.npz), what `render` shows (.png), or a video since the last reset or restore (.mp4).
+
+        Raises:
+          SessionError: If the file has another ending or cannot be written.
+        """
         file = Path(file)
         match file.suffix:
             case ".npz":
-                file.write_bytes(self.snapshot().to_bytes())
+                content = self.snapshot().to_bytes()
             case ".png":
-                self.render().save(file)
+                content = self.render().png()
             case ".mp4":
-                file.write_bytes(self._film())
+                content = self._film()
             case _:
                 raise SessionError(f"Wanted a file that ends in .npz, .png or .mp4; got {str(file)!r}.")
+        try:
+            file.write_bytes(content)
+        except OSError as error:
+            raise SessionError(f"{file} cannot be written: {error.strerror}.") from error
         return file
 
     def close(self) -> None:
@@ -305,7 +325,7 @@ class Session:
         return f"{self._title}: {place}, reward {self.reward:.4g}"
 
     def _repr_png_(self) -> bytes:
-        return self.render()._repr_png_()
+        return self.render().png()
 
     def _repr_html_(self) -> str:
         image = base64.b64encode(self._repr_png_()).decode()
@@ -327,8 +347,8 @@ class Session:
         return self
 
     def _advance(self) -> None:
-        """Continue to the next pause; answer the query on the way."""
-        moments = self._moments
+        """Continue to the next pause, answering the query on the way; undo it if that raises."""
+        moments, before = self._moments, self._episode.save()
         assert moments is not None
         try:
             moment = next(moments)
@@ -337,13 +357,23 @@ class Session:
                 moment = moments.send(self.last_reply)
         except StopIteration as stop:
             self.result = stop.value
+        except BaseException:
+            self._undo(before)
+            raise
+
+    def _undo(self, before: EpisodeState) -> None:
+        """Return to a moment since which a step was not finished."""
+        history, first, prompt = self._history.steps, self._first, self.prompt
+        self._begin(before).set_prompt(prompt)
+        self._history.steps, self._first = history[: before.loop.steps - first.loop.steps], first
 
     def _film(self) -> bytes:
-        """Execute the steps of the history again, and film them."""
+        """Execute the steps of the history again, and film them as runs do: as the suite draws them."""
         from simloop.harness.rollout.video import CRF
         from simloop.policies.files.video import VideoEncoder
 
         now = self.env.save()
+        cameras = tuple(self._episode.images()) or self.env.spec.cameras
         encoder = VideoEncoder(round(self.env.spec.control_hz), CRF, pixel_format="yuv420p", options={})
         self.env.restore(self._first.env)
         try:
@@ -351,7 +381,7 @@ class Session:
                 if step is not None:
                     self.env.step(step.executed)
                 self._episode.frames.clear()
-                encoder.add(self.render().pixels)
+                encoder.add(self._drawn(*cameras).pixels)
         finally:
             self.env.restore(now)
             self._episode.frames.clear()

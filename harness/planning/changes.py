@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 from simloop.harness.errors import SimloopError
@@ -34,6 +35,8 @@ class Move:
         thing, _, offset = text.rpartition("=")
         try:
             x, y, z = map(float, offset.split(","))
+            if not all(map(math.isfinite, (x, y, z))):
+                raise ValueError
         except ValueError:
             raise ChangeError(
                 f"Wanted THING=dx,dy,dz in metres, such as obj=0.05,0,0; got {text!r}."

@@ -3,6 +3,8 @@
 `play` is a generator: it yields the queries that the policy must answer and receives the replies. The caller decides
 where the policy runs, so an env actor can simulate one environment while another waits for its actions. `Episode` also
 pauses between steps, for debuggers.
+
+Axis letters: h image height, w image width.
 """
 
 from __future__ import annotations
@@ -10,10 +12,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import UInt8
 
 from simloop.envs.interface import Env, check_step_result
 from simloop.harness.adapters.base import Adapter
@@ -125,6 +128,24 @@ class Episode:
         )
         return EpisodeState(self.env.save(), loop)
 
+    def images(self) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
+        """Images of the policy's cameras as the suite draws them, by camera of the suite."""
+        cameras = [self.adapter.cameras[name] for name in self.policy.cameras]
+        return {camera: self.frames[camera] for camera in cameras}
+
+    def query(self, images: Mapping[str, UInt8[np.ndarray, "h w 3"]]) -> Query:
+        """Make of these images the query that the policy receives at the present moment."""
+        query = self.adapter.query(
+            self.env,
+            self.policy,
+            images,
+            self.instruction,
+            key=query_key(self.spec.key, len(self.result.queries)),
+            episode="/".join(map(str, self.spec.id)),
+            step=self.result.steps,
+        )
+        return self.perturber.query(query, self.result.steps)
+
     def moments(self) -> Moments:
         """Play the episode as `play` does, with a pause before every query and every step."""
         started, result = self.clock(), self.result
@@ -168,19 +189,9 @@ class Episode:
         """Query the policy, and schedule the actions of its chunk."""
         result, clock = self.result, self.clock
         index = len(result.queries)
-        cameras = [self.adapter.cameras[name] for name in self.policy.cameras]
-        images = {camera: self.frames[camera] for camera in cameras}
+        images = self.images()
         rendered = clock()
-        query = self.adapter.query(
-            self.env,
-            self.policy,
-            images,
-            self.instruction,
-            key=query_key(self.spec.key, index),
-            episode="/".join(map(str, self.spec.id)),
-            step=result.steps,
-        )
-        query = self.perturber.query(query, result.steps)
+        query = self.query(images)
         asked = clock()
         with self._timer.span("query"):
             reply = yield query

@@ -1,16 +1,23 @@
+import dataclasses
+import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from simloop.envs.interface import RenderSettings
+from simloop.harness.adapters.metaworld import METAWORLD_HAND
 from simloop.harness.debugging.console import Console
 from simloop.harness.debugging.events import SessionError
+from simloop.harness.debugging.picture import PictureError
 from simloop.harness.debugging.session import Session
 from simloop.harness.errors import SimloopError
 from simloop.harness.planning.changes import ChangeError, Changes, Move
+from simloop.harness.planning.perturbation import Perturbation
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.rollout.loop import run_episode
+from simloop.policies.interface import Chunk, PolicySpec
 
 SMALL = Protocol("metaworld", render=RenderSettings("fast", 32, 32), replan_steps=3)
 
@@ -100,8 +107,9 @@ def test_saves_a_video_of_the_steps_since_the_reset_and_stays_where_it_is(sessio
 
 def test_parses_where_a_thing_is_moved():
     assert Move.parse("obj=0.05,0,-1") == Move("obj", (0.05, 0.0, -1.0))
-    with pytest.raises(ChangeError, match="THING=dx,dy,dz"):
-        Move.parse("obj=1,2")
+    for wrong in ("obj=1,2", "obj=nan,0,0"):
+        with pytest.raises(ChangeError, match="THING=dx,dy,dz"):
+            Move.parse(wrong)
 
 
 def test_the_prompt_executes_the_verbs_of_a_session(session, capsys, tmp_path):
@@ -117,9 +125,24 @@ def test_the_prompt_executes_the_verbs_of_a_session(session, capsys, tmp_path):
     assert (tmp_path / "a.png").is_file()
 
 
-def test_unknown_commands_of_a_script_end_it(session):
-    with pytest.raises(SessionError, match="no command 'jump'"):
-        Console(session, stop_on_error=True).run(["jump 3"])
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("jump 3", "no command 'jump'"),
+        ("step -1", "at least 1 step; got -1"),
+        ("until height < 1", "name 'height' is not defined.* It may use step, query"),
+        ("act 9 0 0 0", r"takes hand_dx_cm in \[-1, 1\]; got 9"),
+        ("restore a", "Moments are start, and files"),
+        ("render view.png nose", "renders cameras 'corner2'.*got 'nose'"),
+        ('fork prompt="wave', "quotation mark is not closed"),
+        ("! 1 / 0", "'1 / 0' raises ZeroDivisionError"),
+    ],
+)
+def test_a_wrong_line_ends_a_script_with_a_sentence_and_no_step(session, line, said):
+    with pytest.raises(Exception, match=said) as stop:
+        Console(session, stop_on_error=True).run([line, "step"])
+    assert stop.value.user_facing
+    assert session.steps == 0
 
 
 def test_sessions_import_neither_ray_nor_what_only_tables_need():
@@ -130,3 +153,78 @@ def test_sessions_import_neither_ray_nor_what_only_tables_need():
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ended.stdout == "[]\n"
+
+
+class _Fragile:
+    """A policy with one camera that fails when told to."""
+
+    spec = PolicySpec(
+        name="fragile",
+        robot="metaworld_hand",
+        weights="scripted",
+        cameras=("base_0_rgb",),
+        image_hw=None,
+        state_size=None,
+        action_size=4,
+        chunk_steps=1,
+        runs_in="actor",
+    )
+
+    def __init__(self):
+        self.error: BaseException | None = None
+
+    def infer(self, queries):
+        if self.error is not None:
+            raise self.error
+        return [Chunk(np.zeros((1, 4), np.float32)) for _ in queries]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt()])
+def test_what_interrupts_a_step_leaves_the_moment_before_it(error):
+    policy = _Fragile()
+    with Session("metaworld", "reach", policy, protocol=SMALL) as session:
+        session.set_prompt("wave").step(2)
+        state, policy.error = session.env.save(), error
+        with pytest.raises(type(error)):
+            session.step(3)
+        assert (session.steps, session.env.save(), session.prompt) == (2, state, "wave")
+        policy.error = None
+        assert session.step().steps == 3
+        assert len(session._history.steps) == 3
+
+
+def test_ctrl_c_ends_a_typed_command_and_not_the_prompt(session, capsys):
+    session.interrupt = lambda: signal.raise_signal(signal.SIGINT)
+    Console(session, stop_on_error=False).run(["! session.interrupt()", "step 2"])
+    printed = capsys.readouterr().out
+    assert "interrupted\nexpert on metaworld/reach-v3" in printed
+    assert "step 2 of" in printed
+    with pytest.raises(KeyboardInterrupt):
+        Console(session, stop_on_error=True).run(["! session.interrupt()"])
+
+
+def test_a_view_is_what_the_policy_is_given_and_a_named_camera_is_that_of_the_suite():
+    adapter = dataclasses.replace(METAWORLD_HAND, image=lambda image: image[::-1])
+    dark = dataclasses.replace(SMALL, perturbation=Perturbation("camera-dark", 0.5))
+    with Session("metaworld", "reach", _Fragile(), protocol=dark, adapter=adapter) as session:
+        view = session.render().pixels
+        camera = session.render(adapter.cameras["base_0_rgb"]).pixels
+        assert np.array_equal(view, np.rint(0.5 * camera[::-1]).astype(np.uint8))
+        assert np.array_equal(view, session.step().last_query.images["base_0_rgb"])
+
+
+def test_a_file_that_cannot_be_written_is_said(session, tmp_path):
+    for file in ("moment.npz", "view.png"):
+        with pytest.raises(SessionError, match=r"cannot be written: No such file"):
+            session.save(tmp_path / "missing" / file)
+    with pytest.raises(PictureError, match="unknown file extension"):
+        session.render().save(tmp_path / "view.txt")
+
+
+def test_help_describes_every_command(session, capsys):
+    Console(session, stop_on_error=True).run(["help", "help !"])
+    printed = capsys.readouterr().out
+    assert "until EVENT: execute steps" in printed
+    assert printed.count("! EXPRESSION: evaluate Python") == 2
+    with pytest.raises(SessionError, match="no command 'jump'"):
+        Console(session, stop_on_error=True).run(["help jump"])
