@@ -243,11 +243,12 @@ class _Session:
 
     def _announce(self) -> None:
         done, out, experiment = len(self._folder.done), self._folder.path, self._prepared.experiment
+        extent = _extent(experiment, self._prepared.plan)
         stops = " The run stops as soon as the comparison of the two policies is decided."
         self._console.print(
             f"{len(self._todo)} episodes to play"
             + (f", {done} already in {out}" if done else f" into {out}")
-            + f": {_extent(experiment)}, protocol {experiment.protocol.label}. Ctrl-C keeps finished episodes."
+            + f": {extent}, protocol {experiment.protocol.label}. Ctrl-C keeps finished episodes."
             + (stops if self._prepared.early_stop is not None else ""),
             highlight=False,
             markup=False,
@@ -341,7 +342,11 @@ def _check(settings: RunSettings, experiment: Experiment, plan: Plan) -> None:
         refuse_training_seeds(experiment, plan)
 
 
-def _extent(experiment: Experiment) -> str:
+def _extent(experiment: Experiment, plan: Plan) -> str:
+    if experiment.forks is not None:
+        queries, samples = len(experiment.forks.queries), experiment.forks.samples
+        variants = len(plan.episodes) // (queries * samples)
+        return f"{variants} variants x {queries} queries x {samples} samples of {experiment.forks.source}"
     policies, tasks = len(experiment.policies), len(experiment.task_specs())
     if experiment.limit is not None:
         return (

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
-from simloop.harness.commands.options import FLAT, INTERRUPTED, arg, say
+from simloop.harness.commands.options import FLAT, arg, interrupted, say
 from simloop.harness.engine.resources import Resources
 from simloop.terminal import Terminal
 
@@ -84,7 +84,7 @@ def command(
             say(to_text(grid))
         if len({point.query for point in points}) > 1:
             say(f"Figure: {save(fork_figure(points), folder, 'forks')[-1]}")
-    return INTERRUPTED if result.interrupted else 0
+    return interrupted(result.episodes, result.planned, folder) if result.interrupted else 0
 
 
 def _queries(at: tuple[str, ...], count: int) -> list[int]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -28,6 +31,21 @@ def arg(metavar: str, default: str | None = None) -> Any:
     if default is None:
         return tyro_arg(metavar=metavar)
     return tyro_arg(metavar=metavar, help_behavior_hint=default and f"(default: {default})")
+
+
+def interrupted(kept: int, planned: int, folder: Path, console: Console | None = None) -> int:
+    """Say how to resume the command; returns its exit status.
+
+    Args:
+      kept: Finished episodes in the run folder.
+      planned: All episodes of the plan.
+    """
+    say(
+        f"Interrupted: {kept} of {planned} episodes are kept in {folder}. "
+        f"To resume: {shlex.join(['simloop', *sys.argv[1:]])}",
+        console,
+    )
+    return INTERRUPTED
 
 
 def say(text: str, console: Console | None = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from rich.console import Console
 from tyro.conf import Positional
 
-from simloop.harness.commands.options import FLAT, INTERRUPTED, arg, say
+from simloop.harness.commands.options import FLAT, arg, interrupted, say
 from simloop.harness.engine.resources import Resources
 from simloop.terminal import Terminal
 
@@ -269,12 +268,7 @@ def _print_result(result: RunResult, console: Console) -> int:
     runs = load_runs(folder)
     say(render(runs, "terminal"), console)
     if result.interrupted:
-        say(
-            f"Interrupted: {result.episodes} of {result.planned} episodes are kept in {folder}. "
-            f"To resume: {' '.join(['simloop', *sys.argv[1:]])}",
-            console,
-        )
-        return INTERRUPTED
+        return interrupted(result.episodes, result.planned, folder, console)
     for decision in sequential_decisions(runs):
         console.print(decision_sentence(decision), highlight=False, markup=False)
     if reproductions(runs):

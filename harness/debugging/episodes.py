@@ -182,7 +182,8 @@ def _matching(name: str, keys: Iterable[EpisodeKey], run: Path) -> EpisodeKey:
     if found:
         full = ", ".join("/".join(map(str, key)) for key in found)
         raise EpisodeError(f"{run} has {len(found)} episodes {name!r}; name one of {full}.")
-    close = difflib.get_close_matches(name, by_name, n=3, cutoff=0.5) or list(by_name)[:3]
+    short = [known for known in by_name if known.count("/") == 2]
+    close = difflib.get_close_matches(name, short, n=3, cutoff=0.5) or short[:3]
     raise EpisodeError(
         f"{run} has no episode {name!r}; POLICY/TASK/NUMBER names one, such as {', '.join(close)}."
     )

@@ -52,9 +52,11 @@ def play_again(
       record: Step records to write; None for none.
 
     Raises:
-      EpisodeError: If `out` exists.
+      EpisodeError: If `out` exists, or `video_every` is no number of steps.
       UnknownPolicyError, SuiteNotInstalledError: If the episode cannot be played on this machine.
     """
+    if video_every is not None and video_every < 1:
+        raise EpisodeError(f"--video-every must be at least 1; got {video_every}.")
     folder = out or _new_folder(episode)
     if folder.exists():
         raise EpisodeError(f"{folder} exists already. Choose another --out folder.")

@@ -68,7 +68,7 @@ class Session:
       batch_size: Rows of each call of a learned policy; that of a run makes answers equal to the run's, bit for bit.
 
     Raises:
-      UnknownNameError, UnknownPolicyError, AdapterError, ProtocolError: If there is no such episode.
+      UnknownNameError, UnknownPolicyError, AdapterError, ProtocolError, SessionError: If there is no such episode.
     """
 
     def __init__(
@@ -83,6 +83,8 @@ class Session:
         adapter: Adapter | None = None,
         batch_size: int = 1,
     ):
+        if episode < 0:
+            raise SessionError(f"Episodes are numbered from 0; got {episode}.")
         registry.suite(suite).require_installed()
         (found,) = registry.resolve_tasks(suite, [task])
         rules = protocol if isinstance(protocol, Protocol) else named_protocol(suite, protocol)

@@ -123,7 +123,7 @@ class RunFolder:
             earlier = RunIdentity(theirs, found.get("plan_sha256", ""))
             if differing := refusal(earlier, RunIdentity(ours["experiment"], plan.sha256), "resume"):
                 raise RunFolderError(
-                    f"{self.path} cannot be resumed: {differing}. Give the same options to resume it, or another --out "
+                    f"{self.path} cannot be resumed: {differing}. Give the same options to resume it, or another "
                     "--out folder."
                 )
         elif any(self.path.glob("*.jsonl")):

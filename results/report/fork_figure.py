@@ -26,6 +26,7 @@ def fork_figure(points: Sequence[ForkPoint]) -> Figure:
                 [point.query for point in own], rates, arms, color=colour(index), linestyle=line(index),
                 marker=marker(index), capsize=2, label=variant,
             )  # fmt: skip
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_ylim(-2, 102)
         axes.set_xlabel("query from which the episode continues")
         axes.set_ylabel("success in %")

@@ -121,10 +121,11 @@ def largest_loss(originals: Sequence[ForkPoint]) -> str:
         return ""
     before, after = steepest(originals)
     if after.rate >= before.rate:
-        return f"No query loses success: it begins at {originals[0].rate:.2f} and ends at {originals[-1].rate:.2f}."
+        return "No query loses success."
+    first, then = (f"{100 * point.rate:.1f} %" for point in (before, after))
     sentence = (
         f"Most is lost between queries {before.query} and {after.query}: from query {before.query} on the policy "
-        f"succeeds in {before.rate:.2f} of its continuations, from query {after.query} on in {after.rate:.2f}."
+        f"succeeds in {first} of its continuations, from query {after.query} on in {then}."
     )
     if before.interval.low <= after.interval.high:
         sentence += " The intervals of the two overlap: more samples may move the place."

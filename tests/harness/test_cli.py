@@ -12,7 +12,7 @@ import pytest
 
 from simloop.envs import registry
 from simloop.harness import cli
-from simloop.harness.commands.options import MISUSED
+from simloop.harness.commands.options import INTERRUPTED, MISUSED, interrupted
 from simloop.harness.planning.policy_names import UnknownPolicyError, parse
 from simloop.results.records.ledger import decode_line
 from tests.helpers.run_folders import episodes, write_run
@@ -315,3 +315,10 @@ def test_a_reader_that_ends_first_ends_the_command_without_a_traceback():
         ended.stdout.close()
         assert ended.wait(60) == cli.OUTPUT_CLOSED
         assert ended.stderr.read() == b""
+
+
+def test_an_interrupted_command_says_how_it_is_repeated(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["simloop", "fork", "run", "--prompt", "lift it"])
+    assert interrupted(3, 8, tmp_path) == INTERRUPTED
+    assert "3 of 8 episodes are kept" in (printed := capsys.readouterr().out)
+    assert printed.endswith("To resume: simloop fork run --prompt 'lift it'\n")

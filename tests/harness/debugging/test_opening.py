@@ -11,6 +11,7 @@ from simloop.harness.debugging.episodes import EpisodeError, PlannedEpisode, fin
 from simloop.harness.debugging.forks import fork_experiment, play_forks
 from simloop.harness.debugging.moments import saved_moments
 from simloop.harness.debugging.opening import moments, open_episode, played_moments
+from simloop.harness.debugging.play_again import play_again
 from simloop.harness.engine.resources import Resources
 from simloop.harness.planning.changes import Changes, Move
 from simloop.harness.planning.experiment import ExperimentError
@@ -142,6 +143,11 @@ def test_forks_whose_files_would_replace_each_other_are_refused(episode, tmp_pat
     with pytest.raises(ExperimentError, match="do not tell their queries and changes apart"):
         run_experiment(experiment, tmp_path / "forks", RunSettings(**files), Console())
     assert not (tmp_path / "forks").exists()
+
+
+def test_a_video_without_frames_is_refused_before_anything_is_played(episode):
+    with pytest.raises(EpisodeError, match="--video-every must be at least 1; got 0"):
+        play_again(episode, video_every=0)
 
 
 @pytest.mark.slow

@@ -221,6 +221,11 @@ def test_a_file_that_cannot_be_written_is_said(session, tmp_path):
         session.render().save(tmp_path / "view.txt")
 
 
+def test_there_is_no_episode_before_the_first():
+    with pytest.raises(SessionError, match="numbered from 0; got -1"):
+        Session("metaworld", "reach", "expert", episode=-1)
+
+
 def test_help_describes_every_command(session, capsys):
     Console(session, stop_on_error=True).run(["help", "help !"])
     printed = capsys.readouterr().out

@@ -41,8 +41,8 @@ def test_labels_of_other_episodes_are_no_forks():
 def test_states_between_which_queries_most_of_the_success_is_lost():
     found = points(*forks(7, 7, 8), *forks(9, 1, 8), *forks(11, 0, 8))
     assert "between queries 7 and 9" in largest_loss(found)
-    assert "0.88" in largest_loss(found)
-    assert "0.12" in largest_loss(found)
+    assert "87.5 %" in largest_loss(found)
+    assert "12.5 %" in largest_loss(found)
 
 
 def test_says_that_the_place_of_the_loss_is_uncertain_where_intervals_overlap():
