@@ -7,6 +7,7 @@ import errno
 import importlib
 import os
 import sys
+import warnings
 from importlib import metadata
 from typing import Any
 
@@ -45,6 +46,7 @@ def main() -> None:
 
     A reader of the output that ends first, such as `head`, ends the command without one.
     """
+    warnings.formatwarning = _format_warning
     try:
         with sigterm_as_interrupt():
             try:
@@ -69,6 +71,18 @@ def main() -> None:
         remedy = ". Make room and repeat the command; what was finished is kept." if full else ""
         print(f"simloop: {printable(str(error))}{remedy}", file=sys.stderr)
         sys.exit(MISUSED)
+
+
+_format_others = warnings.formatwarning
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Show simloop's own warnings as sentences, without the place in the code."""
+    if category.__module__.startswith("simloop."):
+        return f"simloop: {printable(str(message))}\n"
+    return _format_others(message, category, filename, lineno, line)
 
 
 def _parsed() -> tuple[str, list[str]]:

@@ -9,6 +9,8 @@ from tyro.conf import Positional
 
 from simloop.harness.commands.options import arg, say
 
+RESULTS = {True: "equal", False: "DIFFERS", None: "not compared"}
+
 
 def command(
     run: Annotated[Positional[Path], arg("RUN")],
@@ -41,8 +43,8 @@ def command(
     for name in episodes or finished_episodes(run):
         agrees = True
         for finding in replay(run, name, policy=policy):
-            agrees &= finding.equal
-            say(f"{name}  {'equal' if finding.equal else 'DIFFERS'}  {finding.text}")
+            agrees &= finding.equal is True
+            say(f"{name}  {RESULTS[finding.equal]}  {finding.text}")
         equal, count = equal + agrees, count + 1
     if count != 1:
         say(f"{equal} of {count} episodes are repeated to the last bit.")

@@ -41,7 +41,8 @@ from simloop.results.records.step_records import RecordedQuery, StepRecords, Ste
 class Finding:
     """The result of one part of a replay, in a sentence."""
 
-    equal: bool
+    equal: bool | None
+    """None where something prevented the comparison."""
     text: str
 
 
@@ -67,7 +68,7 @@ def replay(run: Path, name: str, *, policy: bool = False) -> Iterator[Finding]:
     try:
         records = load_steps(run, episode.spec.id)
     except StepRecordsError as error:
-        yield Finding(False, str(error))
+        yield Finding(None, str(error))
         yield replay_ledger(episode)
         return
     yield from replay_records(episode, records)
@@ -75,7 +76,7 @@ def replay(run: Path, name: str, *, policy: bool = False) -> Iterator[Finding]:
         try:
             yield from replay_policy(episode, records)
         except (EpisodeError, UnknownPolicyError) as error:
-            yield Finding(False, f"the policy: {error}")
+            yield Finding(None, f"the policy: {error}")
 
 
 def replay_records(episode: PlannedEpisode, records: StepRecords) -> Iterator[Finding]:
@@ -90,7 +91,7 @@ def replay_records(episode: PlannedEpisode, records: StepRecords) -> Iterator[Fi
             f"the step records and the ledger tell of two episodes: they differ in {', '.join(differing)}",
         )
     if not records.queries:
-        yield Finding(False, "The records hold no query, so there is nothing to replay.")
+        yield Finding(None, "The records hold no query, so there is nothing to replay.")
         return
     env = episode.make_env()
     try:
@@ -190,7 +191,7 @@ class _Replay:
             try:
                 start = episode_state(self._records, index)
             except StateError as problem:
-                return Finding(False, f"from the saved states: {problem}")
+                return Finding(None, f"from the saved states: {problem}")
             error = self._play([query], observer, start)
             replayed = observer.records.queries if observer.records else ()
             departure = first_departure([query], replayed, images=self._same_renderer)
@@ -232,7 +233,7 @@ class _Replay:
         self, part: str, departure: Departure | None, error: Exception | None, count: int, unit: str
     ) -> Finding:
         if isinstance(error, StateError):
-            return Finding(False, f"{part}: {error}")
+            return Finding(None, f"{part}: {error}")
         if departure is not None:
             return Finding(False, f"{part}: departs at {departure}")
         if error is not None and self._records.header.ended_by:

@@ -145,7 +145,7 @@ def decode_frames(path: Path, fps: float) -> Iterator[tuple[int, UInt8[np.ndarra
     except (av.FFmpegError, LookupError, AttributeError, OSError, TypeError, ValueError) as error:
         if isinstance(error, VideoError):
             raise
-        raise VideoError(f"{path} cannot be decoded ({error}). Copy the dataset again.") from error
+        raise VideoError(f"{path} cannot be decoded ({error}). Restore it from a copy.") from error
 
 
 def lossless_frames(path: Path) -> Iterator[UInt8[np.ndarray, "h w 3"]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from simloop.results.report.figure_style import colour, legend_above, line, marker, one_panel, styled
 from simloop.results.tables.fork_table import ForkPoint
@@ -26,7 +27,7 @@ def fork_figure(points: Sequence[ForkPoint]) -> Figure:
                 [point.query for point in own], rates, arms, color=colour(index), linestyle=line(index),
                 marker=marker(index), capsize=2, label=variant,
             )  # fmt: skip
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(-2, 102)
         axes.set_xlabel("query from which the episode continues")
         axes.set_ylabel("success in %")

@@ -14,7 +14,7 @@ from simloop.envs import registry
 from simloop.harness import cli
 from simloop.harness.commands.options import INTERRUPTED, MISUSED, interrupted
 from simloop.harness.planning.policy_names import UnknownPolicyError, parse
-from simloop.results.records.ledger import decode_line
+from simloop.results.records.ledger import TornTail, decode_line
 from tests.helpers.run_folders import episodes, write_run
 
 SIMLOOP = [sys.executable, "-c", "from simloop.harness.cli import main; main()"]
@@ -322,3 +322,8 @@ def test_an_interrupted_command_says_how_it_is_repeated(monkeypatch, capsys, tmp
     assert interrupted(3, 8, tmp_path) == INTERRUPTED
     assert "3 of 8 episodes are kept" in (printed := capsys.readouterr().out)
     assert printed.endswith("To resume: simloop fork run --prompt 'lift it'\n")
+
+
+def test_a_warning_about_records_is_shown_without_a_place_in_the_code():
+    assert cli._format_warning(TornTail("line 2"), TornTail, "ledger.py", 3) == "simloop: line 2\n"
+    assert "other.py:3" in cli._format_warning("slow", UserWarning, "other.py", 3)
