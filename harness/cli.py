@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import inspect
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
@@ -106,7 +108,13 @@ def _call(name: str, arguments: list[str]) -> Any:
     command = importlib.import_module(f"simloop.harness.commands.{name}").command
     if isinstance(command, SubcommandApp):
         return command.cli(prog=f"simloop {name}", description=COMMANDS[name], args=arguments)
-    return tyro.cli(command, prog=f"simloop {name}", args=arguments)
+    return tyro.cli(command, prog=f"simloop {name}", description=_described(command), args=arguments)
+
+
+def _described(command: Callable[..., Any]) -> str:
+    """The docstring of a command up to its arguments, with the examples, which tyro would leave out."""
+    described = (inspect.getdoc(command) or "").partition("\nArgs:")[0]
+    return described.replace("\n\n  ", "\n  ")  # Lines that are indented stay lines.
 
 
 if __name__ == "__main__":

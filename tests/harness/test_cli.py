@@ -327,3 +327,10 @@ def test_an_interrupted_command_says_how_it_is_repeated(monkeypatch, capsys, tmp
 def test_a_warning_about_records_is_shown_without_a_place_in_the_code():
     assert cli._format_warning(TornTail("line 2"), TornTail, "ledger.py", 3) == "simloop: line 2\n"
     assert "other.py:3" in cli._format_warning("slow", UserWarning, "other.py", 3)
+
+
+@pytest.mark.parametrize("command", ["run", "fork", "debug"])
+def test_help_shows_the_examples(simloop, command):
+    status, printed = simloop(command, "--help")
+    assert status == 0
+    assert f"Examples:\n  simloop {command} " in printed
