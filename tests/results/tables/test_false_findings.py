@@ -18,7 +18,7 @@ from simloop.results.tables.run_tables import render
 from simloop.results.tables.statements import comparable, comparison, headline, task_grids
 from tests.helpers.run_folders import EPISODE, broken, failed, write_run
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(3600)]
 
 ALPHA = 0.05
 EVALUATIONS = 300
