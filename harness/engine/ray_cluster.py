@@ -92,8 +92,8 @@ class RayConnection:
         if self._resources.ray_address is None or demands_token():
             return []
         return [
-            f"The Ray cluster at {self._resources.ray_address} demands no token: whoever reaches its ports can run "
-            "code on its nodes. Start it with RAY_AUTH_MODE=token, or keep its ports behind a firewall."
+            f"The Ray cluster at {self._resources.ray_address} demands no token: any host that reaches its "
+            "ports can run code on its nodes. Start it with RAY_AUTH_MODE=token, or keep its ports behind a firewall."
         ]
 
     def close(self) -> None:
@@ -143,7 +143,7 @@ def start_ray(**options: Any) -> None:
             raise
         raise EngineError(
             f"Ray did not start on this machine: {first_line(error)} If the machine is overloaded, set {START_WAIT} to "
-            f"more than {wait_s:g} (seconds). Ray's log files are in /tmp/ray/session_latest/logs."
+            f"more than {wait_s:g} (seconds). Ray's temporary folder holds its log files, in session_latest/logs."
         ) from error
 
 

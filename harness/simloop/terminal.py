@@ -20,7 +20,7 @@ class Terminal(Console):
         super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
 
     def on_broken_pipe(self) -> None:
-        """Leave it to the command line, which ends all commands alike, that the reader of the output has ended."""
+        """Raise the error of a closed pipe, which the command line handles for all commands; rich would exit here."""
         raise BrokenPipeError
 
     def render_str(self, text: str, **options: Any) -> Text:

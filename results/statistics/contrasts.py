@@ -201,7 +201,8 @@ def _paired(outcomes: OutcomeMatrix, a: str, b: str, left_out: int, margin: floa
     by_task = {
         task: own for task, own in zip(outcomes.tasks, outcomes.pairs(a, b), strict=True) if own.episodes
     }
-    pairs, alike, n = sum(by_task.values(), Pairs()), Pairs.alike(list(by_task.values())), len(by_task)
+    pairs, n = sum(by_task.values(), Pairs()), len(by_task)
+    weighted = Pairs.task_weighted(list(by_task.values()))
     return Contrast(
         outcomes.suite,
         outcomes.protocol,
@@ -212,12 +213,12 @@ def _paired(outcomes: OutcomeMatrix, a: str, b: str, left_out: int, margin: floa
         rate_b=sum((own.both + own.only_b) / own.episodes for own in by_task.values()) / n,
         episodes_a=int(pairs.episodes),
         episodes_b=int(pairs.episodes),
-        interval=tango(alike),
+        interval=tango(weighted),
         interval_method="Tango",
-        p_value=_in_direction(mcnemar_mid_p(pairs), alike.difference, pairs.difference),
+        p_value=_in_direction(mcnemar_mid_p(pairs), weighted.difference, pairs.difference),
         test="mid-p McNemar" + (f" over {n} tasks" if n > 1 else ""),
-        exact_p_value=_in_direction(mcnemar_exact(pairs), alike.difference, pairs.difference),
-        equivalence=equivalence(alike, margin, alpha=alpha),
+        exact_p_value=_in_direction(mcnemar_exact(pairs), weighted.difference, pairs.difference),
+        equivalence=equivalence(weighted, margin, alpha=alpha),
         pairs=pairs,
         unpaired_because="",
         left_out=left_out,

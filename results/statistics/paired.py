@@ -18,7 +18,10 @@ from simloop.results.statistics.intervals import Interval
 
 @dataclass(frozen=True)
 class Pairs:
-    """Numbers of episodes in which both policies, one of them, or neither succeeded; whole except from `alike`."""
+    """Numbers of episodes in which both policies, one of them, or neither succeeded.
+
+    Whole numbers, except from `task_weighted`.
+    """
 
     both: int | float = 0
     only_a: int | float = 0
@@ -31,8 +34,8 @@ class Pairs:
             raise ValueError(f"Wanted counts of at least 0; got {self}.")
 
     @classmethod
-    def alike(cls, by_task: Sequence[Pairs]) -> Pairs:
-        """The pairs of several tasks with equal weights of tasks, which are their sum if the numbers are equal.
+    def task_weighted(cls, by_task: Sequence[Pairs]) -> Pairs:
+        """Pool the pairs of several tasks with equal weights; the sum of the counts if all tasks have as many pairs.
 
         Shares are means over the tasks. The number of pairs is the harmonic mean of theirs times the number of tasks,
         as for `simloop.results.statistics.intervals.pooled_wilson`.

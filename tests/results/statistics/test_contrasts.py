@@ -50,8 +50,8 @@ def test_pairs_episodes_by_task_and_number_without_errors():
     }
     found = contrast(outcomes, "expert", "pi0")
     assert found.pairs == Pairs(2, 1, 1, 1)
-    assert found.interval == tango(Pairs.alike([Pairs(1, 1, 1, 1), Pairs(1, 0, 0, 0)]))
-    assert (found.rate_a, found.rate_b) == (0.75, 0.75), "both tasks weigh alike"
+    assert found.interval == tango(Pairs.task_weighted([Pairs(1, 1, 1, 1), Pairs(1, 0, 0, 0)]))
+    assert (found.rate_a, found.rate_b) == (0.75, 0.75), "both tasks have the same weight"
     # The partner of the error, and the episode that the other policy has not played.
     assert found.left_out == 2
     assert found.unpaired_because == ""
@@ -162,7 +162,9 @@ def test_pairs_of_unequal_numbers_weigh_tasks_alike():
     b = [dataclasses.replace(r, policy="b", weights="trained") for r in [*map(failed, few), *many]]
     found = contrast(matrix(few, many, b), "expert", "b")
     assert (found.rate_a, found.rate_b, found.difference) == (0.5, 0.0, 0.5)
-    assert Pairs.alike([Pairs(only_a=2), Pairs(neither=8)]).episodes == pytest.approx(2**2 / (1 / 2 + 1 / 8))
+    assert Pairs.task_weighted([Pairs(only_a=2), Pairs(neither=8)]).episodes == pytest.approx(
+        2**2 / (1 / 2 + 1 / 8)
+    )
 
 
 def test_standing_keeps_the_family_wise_error_rate():
