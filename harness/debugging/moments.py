@@ -18,6 +18,7 @@ from simloop.policies.interface import Chunk, Query
 from simloop.results.records.paths import images_path
 from simloop.results.records.records import QueryRecord
 from simloop.results.records.step_records import RecordedQuery, StepRecords, StepRecordsError, load_steps
+from simloop.untrusted import inside
 
 
 def saved_moments(episode: PlannedEpisode, queries: Iterable[int]) -> dict[int, EpisodeState]:
@@ -98,11 +99,12 @@ def recorded_images(run: Path, records: StepRecords) -> Iterator[dict[str, np.nd
     """Images of every query by camera of the policy, in order.
 
     Raises:
-      EpisodeError: If a video is missing, damaged or of other images.
+      EpisodeError: If a video is missing, damaged, of other images, or behind a link that leaves the run folder.
     """
     header = records.header
     videos = [
-        _frames(run / images_path(header.policy, header.task, header.episode, c)) for c in header.cameras
+        _frames(inside(run, images_path(header.policy, header.task, header.episode, c), error=EpisodeError))
+        for c in header.cameras
     ]
     for query in records.queries:
         images = dict(zip(header.cameras, (next(video, None) for video in videos), strict=True))

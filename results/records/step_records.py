@@ -26,7 +26,7 @@ from pydantic import TypeAdapter
 from simloop.results.errors import ResultsError
 from simloop.results.records.paths import step_records_path
 from simloop.results.records.records import EpisodeKey, QueryRecord, episode_name
-from simloop.untrusted import parse_json, read_bytes
+from simloop.untrusted import inside, parse_json, read_bytes
 
 if TYPE_CHECKING:  # Env actors write records; importing pandas costs a second and 50 MB.
     import pandas as pd
@@ -174,10 +174,10 @@ def load_steps(run: str | Path, key: EpisodeKey) -> StepRecords:
     """Read the step records of an episode of a run.
 
     Raises:
-      StepRecordsError: If there are none, or they cannot be read.
+      StepRecordsError: If there are none, they cannot be read, or a link leads out of the run folder.
     """
     policy, _, _, task, episode = key
-    path = Path(run) / step_records_path(policy, task, episode)
+    path = inside(Path(run), step_records_path(policy, task, episode), error=StepRecordsError)
     if not path.is_file():
         raise StepRecordsError(
             f"There are no step records of {episode_name(key)}: {path} does not exist. Runs write them with "

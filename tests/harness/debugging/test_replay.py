@@ -189,3 +189,13 @@ def test_a_missing_or_foreign_video_is_said_in_a_sentence(filmed):
     video.write_bytes(content)
     with pytest.raises(EpisodeError, match="does not hold the image of query 0"):
         list(recorded_images(run, StepRecords(records.header, (swapped,))))
+
+
+def test_images_behind_a_link_out_of_the_run_folder_are_refused(filmed, tmp_path_factory):
+    run, records = filmed
+    (video,) = run.rglob("*.mp4")
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "video.mp4"
+    video.rename(elsewhere)
+    video.symlink_to(elsewhere)
+    with pytest.raises(EpisodeError, match="symbolic link that leaves its folder"):
+        list(recorded_images(run, records))

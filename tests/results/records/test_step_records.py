@@ -136,6 +136,14 @@ def test_a_file_of_another_episode_is_refused(file):
         load_steps(file.parents[2], EPISODE.key)
 
 
+def test_records_behind_a_link_out_of_the_run_folder_are_refused(file, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "records.parquet"
+    file.rename(elsewhere)
+    file.symlink_to(elsewhere)
+    with pytest.raises(StepRecordsError, match="symbolic link that leaves its folder"):
+        load_steps(file.parents[2], EPISODE.key)
+
+
 def foreign(path):
     pq.write_table(pa.table({"a": [1]}), path)
 
