@@ -1,4 +1,4 @@
-"""Keep an own Ray instance private: its servers listen on the loopback interface alone and demand a token."""
+"""Keep an own Ray instance private: loopback interface, a token, and process groups that no signal to ours reaches."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from ray._private import ray_constants
+from ray._private import ray_constants, services
 
 LOOPBACK = "127.0.0.1"
 NO_CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -29,6 +29,9 @@ _before: dict[str, str | None] = {}
 def private_settings() -> Iterator[dict[str, Any]]:
     """Make an instance that is started in the block private; yields arguments of `ray.init`.
 
+    A signal to the process group of this process leaves it alone: if Ray's processes ended first, Ray's native code
+    would abort this one.
+
     Versions of Ray before 2.52 know no tokens and ignore them. The token stays in the environment, as later processes
     of the instance need it, until `public_settings`.
     """
@@ -37,9 +40,12 @@ def private_settings() -> Iterator[dict[str, Any]]:
     _set({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": None, "RAY_AUTH_TOKEN_PATH": str(_token_file())})
     was, forbidden = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get(NO_CLUSTER)
     ray_constants.ENABLE_RAY_CLUSTER, os.environ[NO_CLUSTER] = False, "0"
+    popen = services.ConsolePopen
+    services.ConsolePopen = partial(popen, process_group=0)
     try:
         yield {"_node_ip_address": LOOPBACK}
     finally:
+        services.ConsolePopen = popen
         ray_constants.ENABLE_RAY_CLUSTER = was
         if forbidden is None:
             del os.environ[NO_CLUSTER]

@@ -6,6 +6,7 @@ import stat
 import psutil
 import pytest
 import ray
+from ray._private import services
 
 from simloop.harness.engine import private_ray
 from simloop.harness.engine.engine import Engine, EngineCallbacks
@@ -46,6 +47,15 @@ def test_settings_of_the_user_apply_to_clusters(monkeypatch):
     assert "RAY_AUTH_TOKEN_PATH" not in os.environ
     (warning,) = RayConnection(Resources(ray_address="head:6379")).warnings()
     assert "head:6379 demands no token" in warning
+
+
+def test_no_signal_to_the_group_of_the_driver_reaches_its_ray():
+    with private_settings():
+        started = services.start_ray_process(["sleep", "60"], "raylet", fate_share=False).process
+    assert os.getpgid(started.pid) == started.pid
+    started.kill()
+    started.wait()
+    assert isinstance(services.ConsolePopen, type)
 
 
 def listening() -> list[tuple[str, str, int]]:
