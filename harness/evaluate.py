@@ -153,7 +153,7 @@ def _play_here(experiment: Experiment, folder: Path, policies: Sequence[BatchedP
             provenance.add_policy(
                 name,
                 device=policy.device(),
-                fingerprint=policy.fingerprint(),
+                fingerprint=policy.identity(),
                 compile_s=compile_s,
                 batch_sizes=(1,),
                 settings=policy.settings(),

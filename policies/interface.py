@@ -120,7 +120,8 @@ class CompilationProgress:
 class Policy(Protocol):
     """Minimal policy: a spec and a function from queries to chunks.
 
-    Equal queries must get equal chunks, whatever was asked before.
+    Equal queries must get equal chunks, whatever was asked before. It may have the methods `fingerprint` and `device` of
+    `BatchedPolicy` as well.
     """
 
     spec: PolicySpec
@@ -140,6 +141,8 @@ class BatchedPolicy(abc.ABC):
     """
 
     spec: PolicySpec
+    source_hashes: Mapping[str, str] = {}  # noqa: RUF012 (replaced, never changed)
+    """Hashes of the source files that define the policy, where simloop read them; part of its identity."""
 
     def prepare(
         self, batch_size: int, on_progress: Callable[[CompilationProgress], None] | None = None
@@ -195,6 +198,10 @@ class BatchedPolicy(abc.ABC):
         """Hashes of everything that determines the answers: weights, statistics, tokenizers."""
         return {}
 
+    def identity(self) -> dict[str, str]:
+        """The fingerprint and the hashes of the source, by which two runs are checked for equal policies."""
+        return {**self.fingerprint(), **self.source_hashes}
+
 
 class _Batched(BatchedPolicy):
     """Adapter from `Policy` to `BatchedPolicy`; nothing is padded or compiled."""
@@ -202,6 +209,14 @@ class _Batched(BatchedPolicy):
     def __init__(self, policy: Policy) -> None:
         self.spec = policy.spec
         self._policy = policy
+
+    def fingerprint(self) -> dict[str, str]:
+        own = getattr(self._policy, "fingerprint", None)
+        return {} if own is None else dict(own())
+
+    def device(self) -> str:
+        own = getattr(self._policy, "device", "cpu")
+        return str(own() if callable(own) else own)
 
     def infer(self, queries: Sequence[Query], batch_size: int) -> InferenceResult:
         require_fitting(queries, batch_size)

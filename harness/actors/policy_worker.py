@@ -103,7 +103,7 @@ class PolicyWorker:
             load_s,
             compile_s,
             policy.device(),
-            policy.fingerprint(),
+            policy.identity(),
             batch_sizes,
             policy.kernels(),
             policy.settings(),

@@ -77,7 +77,7 @@ def play_again(
             folder, experiment.suite, plan.sha256, experiment.protocol.sha256, drawn, sizes
         )
         provenance.add_policy(
-            policy.spec.name, device=policy.device(), fingerprint=policy.fingerprint(), batch_sizes=sizes
+            policy.spec.name, device=policy.device(), fingerprint=policy.identity(), batch_sizes=sizes
         )
         run.append(row, played.queries, attached_files(row, attachments))
         provenance.finish("complete")

@@ -19,7 +19,7 @@ from simloop.harness.planning.plan import Plan, make_plan
 from simloop.harness.planning.policy_names import NamedPolicy, parse, takes_checkpoint
 from simloop.harness.planning.protocol import Protocol, named_protocol
 from simloop.policies.interface import PolicySpec
-from simloop.results.records.records import policy_identity, policy_name
+from simloop.results.records.written_policies import policy_identity, policy_name
 from simloop.results.statistics.sequential import StoppingRule
 from simloop.untrusted import parse_json
 

@@ -1,8 +1,8 @@
 """Names of policies on the command line: `[NAME=]POLICY[@FOLDER]`, resolved without importing JAX or reading weights.
 
-POLICY is a scripted policy, a preset, a quantized preset (PRESET-KIND) or an installed policy. FOLDER holds the
-weights; `random` in its place draws them. NAME is what tables, records and folders show; it is the text
-itself where none is given.
+POLICY is a scripted policy, a preset, a quantized preset (PRESET-KIND), an installed policy, or a specification
+(`simloop.harness.planning.policy_sources`). FOLDER holds the weights; `random` in its place draws them. NAME is what
+tables, records and folders show; `simloop.results.records.written_policies` names a policy where none is given.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from simloop.envs.plugins import Registry, UnknownNameError
 from simloop.harness.errors import SimloopError
+from simloop.harness.planning.policy_sources import PolicySource, is_specification, resolve
 from simloop.policies.files.manifest import settings_of
 from simloop.policies.inference.quantization import KINDS, SETTING, Kind
 from simloop.policies.interface import BatchedPolicy, Policy, PolicySpec, batched
@@ -23,7 +24,7 @@ from simloop.policies.models.inference_plan import InferencePlan
 from simloop.policies.presets import PRESETS
 from simloop.policies.registry import PolicyEntry
 from simloop.policies.scripted import SCRIPTED, scripted_policy
-from simloop.results.records.records import policy_name
+from simloop.results.records.written_policies import policy_name, split_name
 
 RANDOM = "random"
 """Draws the weights from a fixed seed when it follows the @. A folder of this name is written ./random."""
@@ -54,17 +55,21 @@ class NamedPolicy:
     name: str
     """How records and tables name the policy."""
     base: str
-    """Name of a preset, or of an entry of `POLICIES`."""
+    """Name of a preset, of an entry of `POLICIES`, or the specification of `source`."""
     checkpoint: Path | None = None
     """Folder of the weights; None if none is named and none is bundled."""
     random: bool = False
     """Whether the weights are drawn at random."""
     quantized: Kind | None = None
     """Number format of the large matrix products, where it is not that of the preset."""
+    source: PolicySource | None = None
+    """What a specification denotes; None for registered policies."""
 
     def spec(self) -> PolicySpec:
         """Interface of the policy, known before its weights are read."""
-        if self.base in PRESETS:
+        if self.source is not None:
+            spec = self.source.spec()
+        elif self.base in PRESETS:
             spec = PRESETS[self.base].spec()
             if self.checkpoint is not None:
                 spec = dataclasses.replace(spec, weights="trained")
@@ -74,7 +79,7 @@ class NamedPolicy:
 
     def require_weights(self) -> None:
         """Raise `UnknownPolicyError` if the policy needs a checkpoint and none is named."""
-        if self.checkpoint is not None or self.random:
+        if self.checkpoint is not None or self.random or self.source is not None:
             return
         if self.base in PRESETS:
             raise UnknownPolicyError(PRESETS[self.base].where_to_get_weights())
@@ -86,15 +91,17 @@ class NamedPolicy:
     def load(self, plan: InferencePlan | None = None) -> BatchedPolicy:
         """Load the policy with its weights. Learned policies import JAX."""
         policy: BatchedPolicy
-        if self.base in PRESETS:
+        if self.source is not None:
+            policy = batched(self.source.load())
+            policy.source_hashes = self.source.fingerprint()
+        elif self.base in PRESETS:
             from simloop.policies.inference.loading import load_policy
 
             policy = load_policy(
                 self.base, self.checkpoint, random_weights=self.random, plan=plan, keep_model=False
             )
         else:
-            loaded = POLICIES[self.base].load(self.checkpoint)
-            policy = loaded if isinstance(loaded, BatchedPolicy) else batched(loaded)
+            policy = batched(POLICIES[self.base].load(self.checkpoint))
         policy.spec = dataclasses.replace(policy.spec, name=self.name)
         return policy
 
@@ -107,14 +114,20 @@ class PolicyLoader:
     """Each policy as written on the command line, by name."""
     folders: Mapping[str, Path] = field(default_factory=dict)
     """Checkpoint folders on this machine, by name, where they are not those written."""
+    sources: Mapping[str, NamedPolicy] = field(default_factory=dict)
+    """Policies named by specifications, by name, resolved in the driver."""
 
     @classmethod
     def of(cls, policies: Iterable[str]) -> PolicyLoader:
         """A loader of policies as written on the command line."""
-        return cls({policy_name(written): written for written in policies})
+        written = {policy_name(policy): policy for policy in policies}
+        specified = {name for name, policy in written.items() if is_specification(split_name(policy)[1])}
+        return cls(written, sources={name: parse(written[name]) for name in specified})
 
     def parse(self, name: str) -> NamedPolicy:
         """What the name of a policy of this run denotes; a name that is not of this run is read as written."""
+        if name in self.sources:
+            return self.sources[name]
         return parse(self.written.get(name, name), self.folders.get(name))
 
     def __call__(self, name: str, plan: InferencePlan | None = None) -> BatchedPolicy:
@@ -128,25 +141,31 @@ def policy_names() -> tuple[str, ...]:
 
 def is_policy(written: str) -> bool:
     """Whether a text on the command line names a policy, with or without a checkpoint."""
-    return _split_kind(_split_name(written)[1].partition("@")[0])[0] in policy_names()
+    policy = split_name(written)[1]
+    return is_specification(policy) or _split_kind(policy.partition("@")[0])[0] in policy_names()
 
 
 def takes_checkpoint(written: str) -> bool:
     """Whether a text names a policy with weights and says neither which nor that they are random."""
-    base = _split_kind(_split_name(written)[1])[0]
+    base = _split_kind(split_name(written)[1])[0]
     return base in PRESETS or (base in POLICIES and POLICIES[base].checkpoint != "none")
 
 
 def parse(written: str, checkpoint: Path | None = None) -> NamedPolicy:
-    """Resolve `[NAME=]POLICY[@FOLDER]`.
+    """Resolve `[NAME=]POLICY[@FOLDER]` or `[NAME=]SPECIFICATION`.
 
     Args:
       checkpoint: Folder to use in place of the one written, which may not exist on this machine.
 
     Raises:
       UnknownPolicyError: If there is no such policy or no such folder, or the name cannot be used.
+      SpecificationError: If a specification denotes no policy.
     """
-    name, policy = _split_name(written)
+    name, policy = split_name(written)
+    if is_specification(policy):
+        if written != policy:
+            _check_name(name, policy, written)
+        return NamedPolicy(name, policy, source=resolve(policy))
     base_and_kind, at, folder = policy.partition("@")
     base, kind = _split_kind(base_and_kind)
     if base not in policy_names():
@@ -183,12 +202,6 @@ def load_policy(policy: str) -> BatchedPolicy:
     named = parse(policy)
     named.require_weights()
     return named.load()
-
-
-def _split_name(written: str) -> tuple[str, str]:
-    """NAME and POLICY[@FOLDER]; both the latter where no NAME is given."""
-    name = policy_name(written)
-    return name, written if name == written else written[len(name) + 1 :]
 
 
 def _check_name(name: str, policy: str, written: str) -> None:

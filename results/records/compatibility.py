@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from simloop.results.records.records import look_up, policy_identity
+from simloop.results.records.records import look_up
+from simloop.results.records.written_policies import policy_identity
 
 Kind = Literal["experiment", "plan", "software", "settings", "batch size", "weights", "device", "kernels"]
 """Part of a run that decides its records."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from simloop.results.records.records import policy_name
+from simloop.results.records.written_policies import policy_name
 
 
 @dataclass(frozen=True)

@@ -281,25 +281,6 @@ def run_folder(run: str | Path) -> Path:
     return folder
 
 
-def policy_name(written: str) -> str:
-    """NAME of a policy written `NAME=POLICY` or `NAME=POLICY@FOLDER`; the text itself where it gives no name."""
-    name, equals, _ = written.partition("=")
-    return name if equals and "@" not in name else written
-
-
-def policy_identity(written: str) -> str:
-    """A policy without the folder of its checkpoint: `NAME=POLICY`, or the text itself where it gives no name.
-
-    Two runs that agree in it played the same policy if the fingerprints in their provenance agree as well: a
-    checkpoint is identified by its content, wherever it lies.
-    """
-    name = policy_name(written)
-    policy, _, folder = written[len(name) + 1 :].partition("@")
-    if not policy:
-        return written
-    return f"{name}={policy}@random" if folder == "random" else f"{name}={policy}"
-
-
 def policy_label(policy: str, weights: str) -> str:
     """Return the label of a policy in tables, which marks untrained ones."""
     return f"{policy} (untrained)" if weights == "untrained" else policy

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int
 
-from simloop.results.records.records import Outcome, policy_name
+from simloop.results.records.records import Outcome
+from simloop.results.records.written_policies import policy_name
 from simloop.results.records.runs import Runs
 from simloop.results.statistics.intervals import Interval
 from simloop.results.statistics.outcome_matrix import OutcomeMatrix, Pair, outcome_matrices

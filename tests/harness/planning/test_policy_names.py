@@ -22,7 +22,7 @@ from simloop.harness.planning.policy_names import (
 from simloop.harness.recording.run_folder import RunFolder, RunFolderError
 from simloop.policies.presets import PRESETS
 from simloop.results.records.planned import PlannedEpisodes
-from simloop.results.records.records import policy_identity, policy_name
+from simloop.results.records.written_policies import policy_identity, policy_name
 
 BUNDLED = PRESETS["pi0-tiny"].bundled
 
