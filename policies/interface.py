@@ -141,7 +141,7 @@ class BatchedPolicy(abc.ABC):
     """
 
     spec: PolicySpec
-    source_hashes: Mapping[str, str] = {}  # noqa: RUF012 (replaced, never changed)
+    source_hashes: Mapping[str, str] = {}
     """Hashes of the source files that define the policy, where simloop read them; part of its identity."""
 
     def prepare(

@@ -15,8 +15,8 @@ import pandas as pd
 from jaxtyping import Bool, Int
 
 from simloop.results.records.records import Outcome
-from simloop.results.records.written_policies import policy_name
 from simloop.results.records.runs import Runs
+from simloop.results.records.written_policies import policy_name
 from simloop.results.statistics.intervals import Interval
 from simloop.results.statistics.outcome_matrix import OutcomeMatrix, Pair, outcome_matrices
 from simloop.results.statistics.sequential import Decision, StoppingRule, difference_sequence, e_process

@@ -65,7 +65,9 @@ def test_arguments_are_text_by_key():
 
 @pytest.mark.parametrize("arguments", ["", "a", "=1", "a=1&a=2", "a=1&"])
 def test_refuses_arguments_that_cannot_be_read(arguments):
-    with pytest.raises(SpecificationError, match=r"KEY=VALUE&KEY=VALUE, each key once, as in far:x\?device=cpu"):
+    with pytest.raises(
+        SpecificationError, match=r"KEY=VALUE&KEY=VALUE, each key once, as in far:x\?device=cpu"
+    ):
         parse_specification(f"far:x?{arguments}")
 
 
