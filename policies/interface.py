@@ -120,8 +120,8 @@ class CompilationProgress:
 class Policy(Protocol):
     """Minimal policy: a spec and a function from queries to chunks.
 
-    Equal queries must get equal chunks, whatever was asked before. It may have the methods `fingerprint` and `device` of
-    `BatchedPolicy` as well.
+    Equal queries must get equal chunks, whatever was asked before. The methods `fingerprint` and `device` of
+    `BatchedPolicy` may be there as well.
     """
 
     spec: PolicySpec
