@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -39,6 +39,8 @@ PACKAGES = (
     "jax-cuda12-pjrt", "nvidia-cudnn-cu12", "nvidia-cublas-cu12",
 )  # fmt: skip
 """Packages that decide records, beside those that provide the tasks of the suite."""
+MAX_SHOWN = 8
+"""Differences that the note of a table lists."""
 LEGACY_SUITE_PACKAGES = ("metaworld",)
 """Packages of the suite for starts recorded before `suite_packages` was."""
 
@@ -102,6 +104,40 @@ def refusal(a: RunIdentity, b: RunIdentity, use: Literal["resume", "merge", "tab
     return " because ".join(filter(None, ("; ".join(d.text for d in found), " and ".join(reasons))))
 
 
+def mixture(runs: Sequence[tuple[str, RunIdentity]]) -> list[str]:
+    """State in sentences what decided the episodes of different policies of a table, and differs between them.
+
+    What is refused for episodes of one policy is allowed between policies, but has to be said.
+
+    Args:
+      runs: Folder and identity of each run of a suite, with policies named as in the table.
+    """
+    (reference, first), *others = runs
+    unlike: dict[tuple[Difference, ...], list[str]] = {}
+    for folder, other in others:
+        found = (one for x in first.starts for y in other.starts for one in _differences_of_starts(x, y))
+        unlike.setdefault(tuple(dict.fromkeys(found)), []).append(folder)
+    sentences = []
+    for found, folders in unlike.items():
+        if found:
+            reasons = dict.fromkeys(REASONS[one.kind] for one in found)
+            texts = [one.text for one in found]
+            if len(texts) > MAX_SHOWN:
+                texts[MAX_SHOWN:] = [f"{len(texts) - MAX_SHOWN} more"]
+            sentences.append(
+                f"Not computed alike, {reference} -> {', '.join(folders)}: {'; '.join(texts)} ({' and '.join(reasons)})."
+            )
+    policies = {name: policy for _, run in runs for name, policy in run.policies.items()}
+    for kind, value_of in _BY_POLICY.items():
+        by_value: dict[str, list[str]] = {}
+        for name, policy in policies.items():
+            by_value.setdefault(str(value_of(policy) or "default"), []).append(name)
+        if len(by_value) > 1:
+            texts = [f"{value} ({', '.join(names)})" for value, names in by_value.items()]
+            sentences.append(f"Policies differ in {kind}: {'; '.join(texts)} ({REASONS[kind]}).")
+    return sentences
+
+
 def nested_differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
     """List where two nested mappings differ, as `key.key: old -> new`."""
     found = []
@@ -130,7 +166,8 @@ def _differences_of_starts(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterat
     if a.get("commit") and b.get("commit"):  # An installed package has none; its version is compared.
         keys.append("commit")
     for key in keys:
-        if (x := look_up(a, key)) != (y := look_up(b, key)):
+        x, y = look_up(a, key), look_up(b, key)
+        if x != y and not (key == "renderer" and "none" in (x, y)):  # A run without cameras draws nothing.
             yield Difference("software", f"{key}: {x} -> {y}")
     if "edited" in a and "edited" in b:
         for text in nested_differences(a["edited"], b["edited"], "edited files of "):
@@ -169,3 +206,11 @@ def _differences_of_policies(name: str, a: Mapping[str, Any], b: Mapping[str, An
 def _other_than_xla(policy: Mapping[str, Any]) -> dict[str, str]:
     """Kernels that replace those of XLA, by operation; none for policies recorded before kernels were."""
     return {operation: name for operation, name in policy.get("kernels", {}).items() if name != "xla"}
+
+
+_BY_POLICY: Mapping[Kind, Callable[[Mapping[str, Any]], Any]] = {
+    "device": lambda policy: policy.get("device"),
+    "kernels": _other_than_xla,
+    "settings": lambda policy: policy.get("settings"),
+}
+"""What may differ between the policies of a table, beside what differs between their runs."""

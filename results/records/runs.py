@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from simloop.results.records.compatibility import RunIdentity, refusal
+from simloop.results.records.compatibility import RunIdentity, mixture, refusal
 from simloop.results.records.frames import load, load_queries
 from simloop.results.records.ledger import LedgerError, TornTail
 from simloop.results.records.planned import PlannedEpisodes
@@ -75,6 +75,19 @@ class Runs:
     def stopped_policies(self) -> frozenset[str]:
         """Policies of runs with a stopping rule, which decides how many episodes they play."""
         return frozenset(name for plan in self.plans if plan.stops_early == "rule" for name in plan.policies)
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What decided the episodes of different policies and differs between them, in sentences for every table."""
+        learned = set(self.episodes.loc[self.episodes["weights"] != "scripted", "policy"])
+        by_suite: dict[str, list[tuple[str, RunIdentity]]] = {}
+        for run, suite in self.episodes[["run", "suite"]].drop_duplicates().itertuples(index=False):
+            source, identity = self.sources[run], RunIdentity.of(self.configs[run], self.provenance[run])
+            policies = {source.policy(name): policy for name, policy in identity.policies.items()}
+            shown = {name: policy for name, policy in policies.items() if name in learned}
+            here = str(source.folder), replace(identity, policies=shown)
+            by_suite.setdefault(suite, []).append(here)
+        return tuple(dict.fromkeys(note for here in by_suite.values() for note in mixture(here)))
 
     @property
     def compile_s(self) -> dict[str, float]:

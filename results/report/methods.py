@@ -72,6 +72,7 @@ def methods(
             *_rates(means),
             *_comparisons(found, family),
             *map(_sequential, decisions),
+            *((note.removesuffix("."), ()) for note in runs.notes),
         )
     )
 

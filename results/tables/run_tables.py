@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -62,6 +63,8 @@ def render(
 ) -> str:
     """Render tables of runs, finished or not: success and latency, unless one is named.
 
+    What differs between the runs of different policies is a note below every table, and a warning with `csv`.
+
     `csv` has a tidy row per score or stage with intervals; since two tables are no CSV file, it is the success
     table by default. Lost queries leave out the latency table unless it is named. `terminal` and `html` have the
     short form of the latency table: a row per policy rather than per stage.
@@ -77,6 +80,8 @@ def render(
     """
     loaded = runs if isinstance(runs, Runs) else load_runs(runs)
     if format == "csv":
+        for note in loaded.notes:
+            warnings.warn(note, MixedRuns, stacklevel=2)
         return _contents(table or "success", loaded, published, style).text("csv")
     if table:
         return _contents(table, loaded, published, style).text(format)
@@ -124,6 +129,10 @@ def _replace(file: Path, text: str) -> None:
         ) from None
 
 
+class MixedRuns(UserWarning):
+    """Policies of a table were not computed alike; says in what."""
+
+
 @dataclass(frozen=True)
 class _Contents:
     """A table before it has a format."""
@@ -132,6 +141,8 @@ class _Contents:
     frame: Callable[[], pd.DataFrame]
     """Computed on demand, since intervals take a while."""
     if_empty: str
+    notes: tuple[str, ...] = ()
+    """Added to every grid."""
 
     def text(self, format: Format) -> str:
         if format == "csv":
@@ -140,10 +151,15 @@ class _Contents:
         if not grids:
             before, after = {"tex": ("% ", ""), "html": ("<p>", "</p>")}.get(format, ("", ""))
             return f"{before}{self.if_empty}{after}\n"
-        return "\n".join(TYPESET[format](grid) for grid in grids)
+        noted = [replace(grid, notes=(*grid.notes, *self.notes)) for grid in grids]
+        return "\n".join(TYPESET[format](grid) for grid in noted)
 
 
 def _contents(table: Table, runs: Runs, published: Sequence[Published], style: TableStyle) -> _Contents:
+    return replace(_contents_of(table, runs, published, style), notes=runs.notes)
+
+
+def _contents_of(table: Table, runs: Runs, published: Sequence[Published], style: TableStyle) -> _Contents:
     match table:
         case "success":
             scores = score_tasks(runs.episodes, runs.plans)

@@ -61,6 +61,7 @@ def comparison(
         place = standing(outcomes, here)
         sentences = [statement(one, alpha, runs.labels) for one in here]
         sentences += _cautions(here, outcomes, together, place, len(set(policies or runs.policies)))
+        sentences += runs.notes
         title = f"Success on {_tasks(outcomes.tasks)} of {outcomes.suite}, protocol {outcomes.protocol}"
         found.append((title, sentences, _mean_grid(outcomes, mean_of, place)))
     return found

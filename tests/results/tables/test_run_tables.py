@@ -1,13 +1,16 @@
 """Tables of runs in every format."""
 
+import json
 import re
 
 import numpy as np
 import pytest
 
 from simloop.results.records.ledger import LedgerError
-from simloop.results.tables.run_tables import render, write_tables
-from tests.helpers.run_folders import episodes, write_run
+from simloop.results.records.runs import load_runs
+from simloop.results.tables.run_tables import MixedRuns, render, write_tables
+from simloop.results.tables.statements import comparison
+from tests.helpers.run_folders import episodes, with_queries, write_run
 from tests.results.tables.conftest import CONFIG
 
 FORMATS = ("terminal", "md", "csv", "tex", "html")
@@ -81,3 +84,45 @@ def test_renders_runs_without_episodes(tmp_path, format):
 def test_rejects_a_folder_that_is_no_run(tmp_path):
     with pytest.raises(LedgerError, match="is no run folder"):
         render(tmp_path, "md")
+
+
+def unlike_runs(tmp_path):
+    """Runs of two policies with other software, devices and batch sizes."""
+
+    def write(name, start, device):
+        provenance = {
+            "starts": [start],
+            "policies": {name: {"device": device}, "expert": {"device": "cpu"}},
+        }
+        return write_run(
+            tmp_path / name, episodes(3, policy=name, weights="trained"), provenance=provenance
+        )
+
+    one = write("pi0", {"packages": {"mujoco": "3.3.0"}, "commit": "ab", "renderer": "none"}, "cpu")
+    two = write("pi05", {"packages": {"mujoco": "3.4.0"}, "commit": "ab", "buckets": [1, 2]}, "H200")
+    return one, two
+
+
+@pytest.mark.parametrize("table", ["success", "latency", "time"])
+@pytest.mark.parametrize("format", ["terminal", "md", "tex", "html"])
+def test_every_table_says_how_runs_of_different_policies_were_not_computed_alike(tmp_path, table, format):
+    one, two = unlike_runs(tmp_path)
+    made = with_queries(episodes(1, policy="pi0", weights="trained")[0], [25.0])
+    write_run(one, [made[0]], [made], provenance=json.loads((one / "provenance.json").read_text()))
+    text = " ".join(render([one, two], format, table).split())
+    assert "packages.mujoco: 3.3.0 -" in text
+    assert "other software may compute other episodes" in text
+    assert "Policies differ in device: cpu (pi0" in text
+    assert "commit" not in text
+    assert "Not computed alike" not in render([one], format, table)
+
+
+def test_a_csv_table_warns_how_its_runs_were_not_computed_alike(tmp_path):
+    with pytest.warns(MixedRuns, match=r"mujoco: 3.3.0 -> 3.4.0"):
+        render(unlike_runs(tmp_path), "csv")
+
+
+def test_a_comparison_says_how_its_runs_were_not_computed_alike(tmp_path):
+    ((_, sentences, _),) = comparison(load_runs(unlike_runs(tmp_path)))
+    assert "packages.mujoco: 3.3.0 -> 3.4.0" in sentences[-2]
+    assert sentences[-1].startswith("Policies differ in device: cpu (pi0); H200 (pi05)")
