@@ -118,10 +118,10 @@ def mixture(runs: Sequence[tuple[str, RunIdentity]]) -> list[str]:
         found = (one for x in first.starts for y in other.starts for one in _differences_of_starts(x, y))
         unlike.setdefault(tuple(dict.fromkeys(found)), []).append(folder)
     sentences = []
-    for found, folders in unlike.items():
-        if found:
-            reasons = dict.fromkeys(REASONS[one.kind] for one in found)
-            texts = [one.text for one in found]
+    for differing, folders in unlike.items():
+        if differing:
+            reasons = dict.fromkeys(REASONS[one.kind] for one in differing)
+            texts = [one.text for one in differing]
             if len(texts) > MAX_SHOWN:
                 texts[MAX_SHOWN:] = [f"{len(texts) - MAX_SHOWN} more"]
             sentences.append(
