@@ -94,9 +94,7 @@ def unlike_runs(tmp_path):
             "starts": [start],
             "policies": {name: {"device": device}, "expert": {"device": "cpu"}},
         }
-        return write_run(
-            tmp_path / name, episodes(3, policy=name, weights="trained"), provenance=provenance
-        )
+        return write_run(tmp_path / name, episodes(3, policy=name, weights="trained"), provenance=provenance)
 
     one = write("pi0", {"packages": {"mujoco": "3.3.0"}, "commit": "ab", "renderer": "none"}, "cpu")
     two = write("pi05", {"packages": {"mujoco": "3.4.0"}, "commit": "ab", "buckets": [1, 2]}, "H200")
