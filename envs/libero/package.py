@@ -21,6 +21,11 @@ os.environ["LIBERO_CONFIG_PATH"] = str(Path(__file__).parent)  # A folder withou
 
 import libero.libero.envs as libero_envs  # noqa: E402
 import robosuite  # noqa: E402
+from robosuite.utils.control_utils import (  # noqa: E402
+    nullspace_torques,
+    opspace_matrices,
+    orientation_error,
+)
 from robosuite.utils.errors import RandomizationError  # noqa: E402
 from robosuite.utils.observables import Observable, sensor  # noqa: E402
 
@@ -37,6 +42,9 @@ __all__ = [
     "Observable",
     "RandomizationError",
     "load_controller_config",
+    "nullspace_torques",
+    "opspace_matrices",
+    "orientation_error",
     "problem_info",
     "sensor",
 ]

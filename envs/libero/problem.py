@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from simloop.envs.env_state import Value
+from simloop.envs.libero.control import ArmControl
 from simloop.envs.libero.package import PROBLEMS, Observable, load_controller_config, problem_info, sensor
 from simloop.envs.mujoco_env import POSITIONS
 from simloop.envs.scene import Gripper, subtree
@@ -38,6 +39,10 @@ class Problem:
     sim: Any
     robots: Any
     control_freq: float
+    control_timestep: float
+    model_timestep: float
+    cur_time: float
+    timestep: int
     fixtures_dict: dict[str, Any]
     objects_dict: dict[str, Any]
     obj_of_interest: list[str]
@@ -60,6 +65,21 @@ class Problem:
         self._check_success()  # type: ignore[attr-defined]  # Updates the visibility of flames.
         self._post_process()  # type: ignore[attr-defined]
         self._update_observables(force=True)  # type: ignore[attr-defined]
+
+    def step(self, action: Float64[np.ndarray, "7"]) -> bool:
+        """Advance one control step; returns whether the task is solved."""
+        self.timestep += 1
+        moment, control = self._observables["moment"], self._control  # type: ignore[attr-defined]
+        for i in range(int(self.control_timestep / self.model_timestep)):
+            if i == 0:
+                control.first_physics_step(action)
+            else:
+                control.physics_step()
+            moment.update(timestep=self.model_timestep, obs_cache={})
+        self.cur_time += self.control_timestep
+        solved = bool(self._check_success())  # type: ignore[attr-defined]
+        self._post_process()  # type: ignore[attr-defined]
+        return solved
 
     @property
     def _stateful(self) -> dict[str, tuple[object, tuple[str, ...]]]:
@@ -176,6 +196,7 @@ class Problem:
         self.sim.forward()
         self.sim.forward()
         super()._reset_internal()  # type: ignore[misc]
+        self._control = ArmControl(self.mujoco_model, self.mujoco_data, self.robots[0])
 
     def _setup_observables(self) -> OrderedDict[str, Observable]:
         """Register one observable, so that robosuite's own clock determines the observed moment."""

@@ -72,8 +72,8 @@ class LiberoEnv(MujocoEnv):
         )
 
     def _step(self, action: Float64[np.ndarray, "a"]) -> StepResult:
-        _, reward, success, _ = self._sim.step(action)
-        return StepResult(reward=float(reward), success=bool(success))
+        solved = self._sim.step(action)
+        return StepResult(reward=float(solved), success=solved)
 
     def _state(self) -> Float32[np.ndarray, "s"]:
         return np.asarray(self._sim.hand_state(), np.float32)
