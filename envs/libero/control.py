@@ -116,5 +116,7 @@ def _contiguous(indices: Sequence[SupportsIndex]) -> slice:
     first = int(indices[0])
     end = first + len(indices)
     if list(map(int, indices)) != list(range(first, end)):
-        raise ValueError(f"The entries of the robot must follow each other in MuJoCo's arrays; got {indices}.")
+        raise ValueError(
+            f"The entries of the robot must follow each other in MuJoCo's arrays; got {indices}."
+        )
     return slice(first, end)
