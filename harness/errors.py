@@ -6,3 +6,7 @@ class SimloopError(Exception):
 
     user_facing = True
     """The command line prints the message of such an exception without a traceback."""
+
+
+class SpecificationError(SimloopError):
+    """Raised for a specification of a policy or suite that cannot be read, or that denotes none."""

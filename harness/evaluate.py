@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import gymnasium
 import pandas as pd
@@ -16,12 +16,13 @@ from simloop.envs.interface import RenderProfile, RenderSettings
 from simloop.envs.rendering import render_test_frame
 from simloop.harness.adapters.registry import checked_adapter
 from simloop.harness.engine.resources import Resources
+from simloop.harness.planning.code_policy import policy_of
 from simloop.harness.planning.experiment import Experiment
 from simloop.harness.planning.policy_names import load_policy
 from simloop.harness.planning.protocol import DEFAULT, Protocol, named_protocol
 from simloop.harness.recording.provenance import Provenance
 from simloop.harness.recording.run_folder import RunFolder
-from simloop.policies.interface import BatchedPolicy, Policy, batched
+from simloop.policies.interface import BatchedPolicy, Policy
 from simloop.results.records import runs as records
 from simloop.results.statistics.intervals import wilson
 from simloop.results.tables.run_tables import render
@@ -73,8 +74,12 @@ class Evaluation:
         return render(self.runs, "html")
 
 
+OwnPolicy: TypeAlias = "str | Policy | BatchedPolicy | type | Callable[..., Any]"
+"""A policy as on the command line, or an object, a class or a function of this process."""
+
+
 def evaluate(
-    policies: str | Policy | BatchedPolicy | Sequence[str | Policy | BatchedPolicy],
+    policies: OwnPolicy | Sequence[OwnPolicy],
     tasks: str | Sequence[str] = (),
     *,
     episodes: int = 10,
@@ -88,12 +93,12 @@ def evaluate(
 ) -> Evaluation:
     """Play episodes of policies in simulation and return their outcomes.
 
-    Policies that are named run as `simloop run` does: on Ray actors, in parallel. If a policy object is among them,
-    all are played one episode after another in this process, without Ray.
+    Policies that are named run as `simloop run` does: on Ray actors, in parallel. If one of this process is among
+    them, all are played one episode after another in this process, without Ray.
 
     Args:
-      policies: Names as on the command line (`expert`, `pi0-tiny`, `mine=pi05_libero@FOLDER`), or policy objects,
-        which need the attribute `spec` and the method `infer`.
+      policies: Names as on the command line (`expert`, `mine=pi05_libero@FOLDER`, `my_policy.py:MyPolicy`), objects
+        or classes with the attribute `spec` and the method `infer`, or functions of an observation (`simloop.policy`).
       tasks: Tasks or groups of tasks of the suite; by default the suite's default group.
       episodes: Episodes per policy and task.
       suite: Name of the suite.
@@ -109,29 +114,31 @@ def evaluate(
       UnknownPolicyError, UnknownNameError, AdapterError, ExperimentError: If the evaluation cannot be planned.
       RunFolderError: If `out` belongs to another experiment.
     """
-    several: list[str | Policy | BatchedPolicy] = (
-        [policies] if isinstance(policies, str | Policy | BatchedPolicy) else list(policies)
-    )
+    several: list[OwnPolicy] = list(policies) if isinstance(policies, list | tuple) else [policies]
+    here = {} if all(isinstance(policy, str) for policy in several) else {i: _load(p) for i, p in enumerate(several)}
     experiment = Experiment(
         name="",
         suite=suite,
         tasks=(tasks,) if isinstance(tasks, str) else tuple(tasks) or (registry.suite(suite).default_group,),
-        policies=tuple(policy if isinstance(policy, str) else policy.spec.name for policy in several),
+        policies=tuple(p if isinstance(p, str) else here[i].spec.name for i, p in enumerate(several)),
         episodes=episodes,
         seed=seed,
         protocol=protocol if isinstance(protocol, Protocol) else named_protocol(suite, protocol),
         batch_size=batch_size,
     )
     folder = Path(tempfile.mkdtemp(prefix="simloop-")) if out is None else Path(out)
-    if all(isinstance(policy, str) for policy in several):
+    if not here:
         from simloop.harness.run import RunSettings, run  # Imports Ray.
 
         settings = RunSettings(resources or Resources(), video_every=video_every)
         run(experiment, folder, settings, Terminal(stderr=True))
     else:
-        loaded = [load_policy(policy) if isinstance(policy, str) else batched(policy) for policy in several]
-        _play_here(experiment, folder, loaded)
+        _play_here(experiment, folder, list(here.values()))
     return load_runs(folder)
+
+
+def _load(policy: OwnPolicy) -> BatchedPolicy:
+    return load_policy(policy) if isinstance(policy, str) else policy_of(policy)
 
 
 def _play_here(experiment: Experiment, folder: Path, policies: Sequence[BatchedPolicy]) -> None:

@@ -176,11 +176,21 @@ class _Session:
             prepared.renderer,
             self._batch_sizes,
         )
+        self._check_sources()
         dashboards = [make_dashboard(name, folder.path) for name in settings.dashboards]
         totals = Counter(spec.policy for spec in prepared.shard)
         done = [folder.done[spec.id] for spec in prepared.shard if spec.id in folder.done]
         self._status = RunStatus(folder.path, totals, done, dashboards)
         self._progress = RunProgress(console, self._status.now)
+
+    def _check_sources(self) -> None:
+        """Refuse changed source files before anything is played, and record those of policies without a worker."""
+        for name, policy in self._prepared.experiment.named_policies().items():
+            if policy.source is not None:
+                hashes = policy.source.fingerprint()
+                self._provenance.require_source(name, hashes)
+                if policy.spec().runs_in == "actor":
+                    self._provenance.add_policy(name, device="cpu", fingerprint=hashes)
 
     def play(self) -> State:
         """Play the missing episodes; returns how that ended, and raises what the engine raises."""

@@ -27,19 +27,19 @@ class PolicySpec:
     """Inputs and outputs of a policy, known before its weights are loaded."""
 
     name: str
-    robot: str
+    robot: str = "any"
     """Convention of cameras, state and actions that the policy was trained for, e.g. `metaworld`.
-    The harness looks up the adapter for (suite, robot). `any` for scripted policies."""
-    weights: Weights
-    cameras: tuple[str, ...]
+    The harness looks up the adapter for (suite, robot). `any` for cameras, state and actions of the suite itself."""
+    weights: Weights = "trained"
+    cameras: tuple[str, ...] = ()
     """Model camera names, in the model's order. A query must hold an image of each."""
-    image_hw: tuple[int, int] | None
+    image_hw: tuple[int, int] | None = None
     """Height and width that the policy resizes images to; None if it takes no images."""
-    state_size: int | None
+    state_size: int | None = None
     """Length of the robot state, unpadded; None if the state is not used."""
-    action_size: int | None
+    action_size: int | None = None
     """Length of an action, unpadded; None if it is that of the task."""
-    chunk_steps: int
+    chunk_steps: int = 1
     """Actions per chunk."""
     runs_in: Literal["worker", "actor"] = "worker"
     """Whether a policy worker answers the queries, or the env actor itself."""

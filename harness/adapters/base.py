@@ -17,6 +17,10 @@ from simloop.harness.errors import SimloopError
 from simloop.policies.interface import PolicySpec, Query
 
 
+ANY_ROBOT = "any"
+"""Robot convention of policies that use cameras, state and actions of the suite as they are."""
+
+
 class AdapterError(SimloopError):
     """A policy and a suite that do not fit each other."""
 
@@ -50,9 +54,10 @@ class Adapter:
         have = {model: camera for model, camera in self.cameras.items() if camera in task.cameras}
         missing = [camera for camera in policy.cameras if camera not in have]
         another = "Pick a policy made for this robot (simloop list policies)"
+        offered = task.cameras if self.robot == ANY_ROBOT else have
         if missing:
             raise AdapterError(
-                f"{where} gives {policy.robot!r} policies the cameras {_listed(have)}; policy {policy.name!r} "
+                f"{where} gives {policy.robot!r} policies the cameras {_listed(offered)}; policy {policy.name!r} "
                 f"needs {_listed(missing)}. {another} or add the camera to the adapter in harness/adapters/."
             )
         size = self.convention.state_size or task.state_size

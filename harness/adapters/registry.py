@@ -6,7 +6,7 @@ from simloop.envs.interface import TaskSpec
 from simloop.envs.plugins import Registry
 from simloop.harness.adapters.adapter_file import AdapterFile, adapter_file_in_use
 from simloop.harness.adapters.aloha import ALOHA_SIM
-from simloop.harness.adapters.base import Adapter, AdapterError
+from simloop.harness.adapters.base import ANY_ROBOT, Adapter, AdapterError
 from simloop.harness.adapters.libero import LIBERO
 from simloop.harness.adapters.metaworld import METAWORLD, METAWORLD_HAND
 from simloop.policies.interface import PolicySpec
@@ -24,9 +24,6 @@ ADAPTERS: Registry[Adapter] = Registry(
 )
 """Adapters by `SUITE/ROBOT`."""
 
-ANY_ROBOT = "any"
-"""Robot convention of scripted policies, which use the state and actions of the suite as they are."""
-
 
 def find_adapter(suite: str, policy: PolicySpec, file: AdapterFile | None = None) -> Adapter:
     """The adapter for a policy on a suite.
@@ -38,7 +35,7 @@ def find_adapter(suite: str, policy: PolicySpec, file: AdapterFile | None = None
       AdapterError: If there is none.
     """
     if policy.robot == ANY_ROBOT:
-        return Adapter(suite=suite, robot=ANY_ROBOT)
+        return Adapter(suite=suite, robot=ANY_ROBOT, cameras={camera: camera for camera in policy.cameras})
     if (file := file or adapter_file_in_use()) and _key(file.load()) == f"{suite}/{policy.robot}":
         return file.load()
     if f"{suite}/{policy.robot}" in ADAPTERS:

@@ -27,6 +27,7 @@ def command(
     ] = None,
     at: Annotated[int, arg("QUERY")] = 0,
     adapter: Annotated[str | None, arg("FILE:NAME", "the registered one")] = None,
+    code: Annotated[tuple[str, ...], arg("P [P ...]", "none")] = (),
     script: Annotated[Path | None, arg("FILE", "the terminal, or a pipe")] = None,
 ) -> int:
     """Step through an episode at a prompt, in one process without Ray.
@@ -49,12 +50,14 @@ def command(
       source: Run folder and episode (POLICY/TASK/NUMBER) to open.
       at: The query before which to pause first.
       adapter: Adapter in a Python file, in place of the registered one.
+      code: Policies and suites of one's own that the run was played with, written as in simloop run.
       script: Commands, one a line. As in a pipe, the first error ends the command.
     """
     from simloop.harness.adapters.adapter_file import use_adapter_file, use_adapter_file_of
     from simloop.harness.debugging.console import Console, echoed, typed_lines
     from simloop.harness.debugging.events import SessionError
     from simloop.harness.debugging.session import Session
+    from simloop.harness.planning.code_of_runs import vouch_for
     from simloop.harness.planning.protocol import named_protocol
 
     if (source is None) == (task is None):
@@ -69,6 +72,7 @@ def command(
         from simloop.harness.debugging.opening import open_episode
 
         use_adapter_file_of(Path(source[0]), adapter)
+        vouch_for(code)
         session = open_episode(find_episode(Path(source[0]), source[1]), at, policy)
     else:
         assert task is not None

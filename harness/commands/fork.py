@@ -25,6 +25,7 @@ def command(
     perturb: Annotated[str | None, arg("KIND=S", "that of the run")] = None,
     move: Annotated[tuple[str, ...], arg("THING=dx,dy,dz [...]", "none")] = (),
     adapter: Annotated[str | None, arg("FILE:NAME", "the registered one")] = None,
+    code: Annotated[tuple[str, ...], arg("P [P ...]", "none")] = (),
     out: Annotated[Path | None, arg("DIR", "RUN/forks/EPISODE-...")] = None,
     resources: Annotated[Resources, FLAT],
 ) -> int:
@@ -53,12 +54,14 @@ def command(
       perturb: Their perturbation (simloop list perturbations).
       move: Things to move by an offset in metres.
       adapter: Adapter in a Python file, in place of the registered one; the one with which the run was played.
+      code: Policies and suites of one's own that the run was played with, written as in simloop run.
       out: Run folder of the forks.
     """
     from simloop.harness.adapters.adapter_file import use_adapter_file_of
     from simloop.harness.debugging.episodes import find_episode
     from simloop.harness.debugging.forks import fork_experiment, play_forks
     from simloop.harness.planning.changes import Changes, Move
+    from simloop.harness.planning.code_of_runs import vouch_for
     from simloop.harness.planning.perturbation import Perturbation
     from simloop.results.records.frames import load
     from simloop.results.report.figure_style import save
@@ -67,6 +70,7 @@ def command(
     from simloop.results.tables.typesetting import to_text
 
     use_adapter_file_of(run, adapter)
+    vouch_for(code)
     found = find_episode(run, episode)
     changes = Changes(
         prompt,

@@ -18,6 +18,7 @@ def command(
     video: bool = True,
     record: Annotated[Literal["none", "queries", "steps"], arg("{none,queries,steps}")] = "steps",
     adapter: Annotated[str | None, arg("FILE:NAME", "the registered one")] = None,
+    code: Annotated[tuple[str, ...], arg("P [P ...]", "none")] = (),
     out: Annotated[Path | None, arg("DIR", "RUN-EPISODE, beside the run")] = None,
 ) -> int:
     """Play one episode of a run again, in one process without Ray, with a video of every step.
@@ -35,13 +36,16 @@ def command(
       video: Write a video.
       record: Step records to write, for simloop replay, fork and debug.
       adapter: Adapter in a Python file, in place of the registered one; the one with which the run was played.
+      code: Policies and suites of one's own that the run was played with, written as in simloop run.
       out: New run folder.
     """
     from simloop.harness.adapters.adapter_file import use_adapter_file_of
     from simloop.harness.debugging.episodes import find_episode
     from simloop.harness.debugging.play_again import play_again
+    from simloop.harness.planning.code_of_runs import vouch_for
 
     use_adapter_file_of(run, adapter)
+    vouch_for(code)
     found = find_episode(run, episode)
     played = play_again(
         found, out, video_every=video_every if video else None, record=None if record == "none" else record

@@ -17,6 +17,7 @@ def command(
     episodes: Annotated[Positional[tuple[str, ...]], arg("[EPISODE ...]", "all finished ones")] = (),
     *,
     adapter: Annotated[str | None, arg("FILE:NAME", "the registered one")] = None,
+    code: Annotated[tuple[str, ...], arg("P [P ...]", "none")] = (),
     policy: bool = False,
 ) -> int:
     """Prove that a recorded episode can be repeated to the last bit, or say where it departs and by how much.
@@ -33,12 +34,15 @@ def command(
       run: Run folder.
       episodes: POLICY/TASK/NUMBER each.
       adapter: Adapter in a Python file, in place of the registered one; the one with which the run was played.
+      code: Policies and suites of one's own that the run was played with, written as in simloop run.
       policy: Also ask the policy every recorded query again, and compare its chunks.
     """
     from simloop.harness.adapters.adapter_file import use_adapter_file_of
     from simloop.harness.debugging.replay import finished_episodes, replay
+    from simloop.harness.planning.code_of_runs import vouch_for
 
     use_adapter_file_of(run, adapter)
+    vouch_for(code)
     equal, count = 0, 0
     for name in episodes or finished_episodes(run):
         agrees = True

@@ -33,7 +33,7 @@ class RunOptions:
     ] = None
     """Tasks or groups of tasks (simloop list tasks)."""
     policies: Annotated[tuple[str, ...] | None, arg("P [P ...]", "")] = None
-    """Policies (simloop list policies), or PRESET@FOLDER for the weights of a checkpoint."""
+    """Policies (simloop list policies), PRESET@FOLDER for the weights of a checkpoint, or code: FILE.py:CLASS."""
     checkpoint: Annotated[Path | None, arg("DIR", "")] = None
     """Folder with the weights of the experiment's only policy without weights."""
     episodes: Annotated[int | None, arg("N", "10")] = None

@@ -17,6 +17,7 @@ from simloop.envs.interface import Env
 from simloop.harness.adapters.base import Adapter
 from simloop.harness.adapters.registry import checked_adapter
 from simloop.harness.errors import SimloopError
+from simloop.harness.planning.code_of_runs import policy_here
 from simloop.harness.planning.experiment import Experiment, experiment_from_json
 from simloop.harness.planning.plan import EpisodeSpec, Plan
 from simloop.harness.planning.policy_names import load_policy, parse
@@ -97,11 +98,17 @@ class PlannedEpisode:
         _, at, folder = self.written_policy.partition("@")
         return parse(self.written_policy, Path(folder) if at else None).spec()
 
-    @property
+    @cached_property
     def written_policy(self) -> str:
-        """The policy as on the command line of the run."""
+        """The policy as on the command line.
+
+        Raises:
+          SpecificationError: If it is code or a server that `vouch_for` was not given.
+        """
         names, written = self.experiment.policy_names, self.experiment.policies
-        return dict(zip(names, written, strict=True))[self.spec.policy]
+        played = dict(zip(names, written, strict=True))[self.spec.policy]
+        recorded = self.provenance.get("policies", {}).get(self.spec.policy, {}).get("fingerprint", {})
+        return policy_here(played, recorded, str(self.run))
 
     @cached_property
     def adapter(self) -> Adapter:

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 from simloop.envs.env_state import StateError
-from simloop.harness.adapters.adapter_file import adapter_file_in_use, set_adapter_file
+from simloop.harness.adapters.adapter_file import AdapterFile, adapter_file_in_use, set_adapter_file
 from simloop.harness.debugging.episodes import EpisodeError, PlannedEpisode
 from simloop.harness.debugging.lazy_policy import LazyPolicy
 from simloop.harness.debugging.moments import saved_moments
 from simloop.harness.debugging.session import Session
+from simloop.harness.planning.code_of_runs import vouch_for, vouched
 from simloop.harness.rollout.loop_state import EpisodeState
 from simloop.results.records.step_records import StepRecordsError
 
@@ -56,9 +57,14 @@ def moments(episode: PlannedEpisode, queries: Sequence[int], say: Say = print) -
     if saved := _saved(episode, queries, say):
         return saved
     # In a process of its own, because Ray forks this one, which JAX does not allow once it runs.
-    spawn, in_use = multiprocessing.get_context("spawn"), (adapter_file_in_use(),)
-    with ProcessPoolExecutor(1, spawn, initializer=set_adapter_file, initargs=in_use) as pool:
+    spawn, in_use = multiprocessing.get_context("spawn"), (adapter_file_in_use(), vouched())
+    with ProcessPoolExecutor(1, spawn, initializer=_use, initargs=in_use) as pool:
         return pool.submit(played_moments, episode, queries).result()
+
+
+def _use(adapter: AdapterFile | None, code: tuple[str, ...]) -> None:
+    set_adapter_file(adapter)
+    vouch_for(code)
 
 
 def played_moments(episode: PlannedEpisode, queries: Sequence[int]) -> dict[int, EpisodeState]:

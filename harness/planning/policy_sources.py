@@ -6,7 +6,7 @@
 
 To add a form, write a `Scheme` whose `resolve` returns a `PolicySource`, and enter it below as `module:ATTRIBUTE`,
 which is imported when the scheme is first used. Distributions add theirs by the entry-point group
-`simloop.policy_schemes`. Code (`FILE.py:CLASS`, `PACKAGE.MODULE:CLASS`) has no scheme of its own.
+`simloop.policy_schemes`. Code (`FILE.py:NAME`, `PACKAGE.MODULE:NAME`) needs no scheme; it is that of `code`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,9 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from simloop.envs.plugins import Registry
-from simloop.harness.errors import SimloopError
+from simloop.harness.errors import SpecificationError
 from simloop.policies.interface import BatchedPolicy, Policy, PolicySpec
-
-
-class SpecificationError(SimloopError):
-    """Raised for a specification that cannot be read, or that denotes no policy or suite."""
+from simloop.results.records.written_policies import CODE
 
 
 @dataclass(frozen=True)
@@ -31,9 +28,9 @@ class Specification:
 
     text: str
     scheme: str
-    """What stands before the first colon."""
+    """What stands before the first colon; `code` for code."""
     target: str
-    """What follows the scheme, without the arguments and without `//`."""
+    """What follows the scheme, without the arguments and without `//`; the whole `FILE.py:NAME` of code."""
     arguments: Mapping[str, str]
     """The arguments as text; `simloop.harness.planning.arguments` converts them to the types of a function."""
 
@@ -66,7 +63,7 @@ class Scheme:
 SCHEMES: Registry[Scheme] = Registry(
     "simloop.policy_schemes",
     Scheme,
-    {},
+    {"code": "simloop.harness.planning.code_policy:SCHEME"},
     name_of=lambda scheme: scheme.name,
 )
 """Forms of specifications by what stands before the first colon."""
@@ -75,7 +72,7 @@ SCHEMES: Registry[Scheme] = Registry(
 def is_specification(policy: str) -> bool:
     """Whether a policy, written without `NAME=`, is a specification rather than a registered name."""
     scheme, colon, _ = policy.partition(":")
-    return bool(colon) and scheme in SCHEMES
+    return bool(colon) and (scheme in SCHEMES or CODE.fullmatch(policy) is not None)
 
 
 def resolve(policy: str) -> PolicySource:
@@ -102,4 +99,6 @@ def parse_specification(text: str) -> Specification:
         raise SpecificationError(
             f"Arguments are written ?KEY=VALUE&KEY=VALUE, each key once, as in {body}?device=cpu; got {text!r}."
         )
+    if scheme not in SCHEMES and CODE.fullmatch(body):
+        return Specification(text, "code", body, arguments)
     return Specification(text, scheme, target.removeprefix("//"), arguments)

@@ -154,6 +154,20 @@ class Provenance:
         self._content["compile_s"].setdefault(name, round(compile_s, 3))
         self._write()
 
+    def require_source(self, name: str, hashes: Mapping[str, str]) -> None:
+        """Refuse a policy whose source files, or other parts known before it is loaded, have changed.
+
+        Raises:
+          RunFolderError: If an earlier start recorded others.
+        """
+        if name in self._earlier:
+            known = self._earlier[name].get("fingerprint", {})
+            earlier = {"fingerprint": {part: known.get(part) for part in hashes}}
+            self._refuse(
+                RunIdentity(policies={name: earlier}),
+                RunIdentity(policies={name: {"fingerprint": dict(hashes)}}),
+            )
+
     def finish(self, outcome: str) -> None:
         """Record how this start ended, if the disk can take it."""
         self._start["ended"] = _now()

@@ -15,19 +15,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from simloop.harness.debugging.session import Session
     from simloop.harness.evaluate import Evaluation, evaluate, load_policy, load_runs, make
+    from simloop.policies.function_policy import policy
 
     __version__: str
 
-__all__ = ["Evaluation", "Session", "__version__", "evaluate", "load_policy", "load_runs", "make"]
+__all__ = ["Evaluation", "Session", "__version__", "evaluate", "load_policy", "load_runs", "make", "policy"]
+
+_MODULES = {
+    "Session": "simloop.harness.debugging.session",
+    "policy": "simloop.policies.function_policy",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return importlib.import_module("importlib.metadata").version("simloop")
-    if name == "Session":
-        return importlib.import_module("simloop.harness.debugging.session").Session
     if name in __all__:
-        return getattr(importlib.import_module("simloop.harness.evaluate"), name)
+        return getattr(importlib.import_module(_MODULES.get(name, "simloop.harness.evaluate")), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

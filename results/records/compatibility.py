@@ -19,7 +19,7 @@ REASONS: Mapping[Kind, str] = {
     "software": "other software may compute other episodes",
     "settings": "they change how the same software computes",
     "batch size": "actions depend on the batch size by rounding, and with --throughput on the other queries",
-    "weights": "a policy has other weights or statistics",
+    "weights": "a policy has other weights, statistics or source files",
     "device": "actions computed on another device differ by rounding",
     "kernels": "actions computed by other kernels differ by rounding",
 }

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import pytest
 
+from simloop.harness.errors import SpecificationError
 from simloop.harness.planning.policy_names import PolicyLoader, UnknownPolicyError, is_policy, parse
 from simloop.harness.planning.policy_sources import (
     SCHEMES,
     PolicySource,
     Scheme,
-    SpecificationError,
     parse_specification,
 )
 from simloop.policies.scripted import scripted_policy
