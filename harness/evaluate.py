@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import gymnasium
 import pandas as pd
@@ -114,7 +114,7 @@ def evaluate(
       UnknownPolicyError, UnknownNameError, AdapterError, ExperimentError: If the evaluation cannot be planned.
       RunFolderError: If `out` belongs to another experiment.
     """
-    several: list[OwnPolicy] = list(policies) if isinstance(policies, list | tuple) else [policies]
+    several = list(policies) if isinstance(policies, list | tuple) else [cast(OwnPolicy, policies)]
     here = {} if all(isinstance(policy, str) for policy in several) else {i: _load(p) for i, p in enumerate(several)}
     experiment = Experiment(
         name="",

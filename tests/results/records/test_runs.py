@@ -50,7 +50,7 @@ def test_an_episode_in_two_runs_is_refused_unless_the_runs_are_named(tmp_path):
     ("other", "message"),
     [
         (software("3.9.0"), "packages.mujoco: 3.3.0 -> 3.9.0"),
-        (software(weights="b"), "other weights or statistics"),
+        (software(weights="b"), "other weights, statistics or source files"),
     ],
 )
 def test_one_policy_of_unlike_runs_is_refused(tmp_path, other, message):
