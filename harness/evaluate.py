@@ -115,7 +115,11 @@ def evaluate(
       RunFolderError: If `out` belongs to another experiment.
     """
     several = list(policies) if isinstance(policies, list | tuple) else [cast(OwnPolicy, policies)]
-    here = {} if all(isinstance(policy, str) for policy in several) else {i: _load(p) for i, p in enumerate(several)}
+    here = (
+        {}
+        if all(isinstance(policy, str) for policy in several)
+        else {i: _load(p) for i, p in enumerate(several)}
+    )
     experiment = Experiment(
         name="",
         suite=suite,

@@ -34,9 +34,7 @@ class FunctionPolicy:
 
     def infer(self, queries: Sequence[Query]) -> list[Chunk]:
         """Answer each query by a call of the function, whose action [a] or chunk [t, a] is converted to float32."""
-        return [
-            Chunk(np.atleast_2d(np.asarray(self.function(observation(q)), np.float32))) for q in queries
-        ]
+        return [Chunk(np.atleast_2d(np.asarray(self.function(observation(q)), np.float32))) for q in queries]
 
 
 def observation(query: Query) -> Observation:

@@ -16,7 +16,6 @@ from simloop.harness.adapters.openpi_observation import RobotConvention
 from simloop.harness.errors import SimloopError
 from simloop.policies.interface import PolicySpec, Query
 
-
 ANY_ROBOT = "any"
 """Robot convention of policies that use cameras, state and actions of the suite as they are."""
 

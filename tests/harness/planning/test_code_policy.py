@@ -177,7 +177,9 @@ def test_objects_classes_and_functions_of_a_process_have_the_hash_of_their_sourc
 
 def test_code_of_a_run_is_used_only_where_it_is_named_and_unchanged(file):
     played = f"best=/elsewhere/{file.name}:Mine?speed=2"
-    with pytest.raises(SpecificationError, match=r"To use it here, name it: --code /elsewhere/my_policy.py:Mine"):
+    with pytest.raises(
+        SpecificationError, match=r"To use it here, name it: --code /elsewhere/my_policy.py:Mine"
+    ):
         policy_here(played, {}, "runs/a")
     assert policy_here("best=expert", {}, "runs/a") == "best=expert"
     vouch_for([f"{file}:Mine?speed=2", f"{file}:plain"])
