@@ -186,7 +186,7 @@ def test_code_of_a_run_is_used_only_where_it_is_named_and_unchanged(file):
     recorded = parse(f"{file}:Mine").source.fingerprint()
     assert policy_here(played, recorded, "runs/a") == f"best={file}:Mine?speed=2"
     assert policy_here("/elsewhere/my_policy.py:plain", recorded, "runs/a") == f"{file}:plain"
-    with pytest.raises(SpecificationError, match="my_policy.py has another hash"):
+    with pytest.raises(SpecificationError, match=r"my_policy\.py has another hash"):
         policy_here(played, {"my_policy.py": "0"}, "runs/a")
     with pytest.raises(SpecificationError, match="name it: --code"):
         policy_here(played.replace("speed=2", "speed=3"), recorded, "runs/a")
