@@ -193,8 +193,14 @@ class Env(abc.ABC):
         """
         raise UnknownThingError(self.spec, thing, self.movable())
 
-    def scene(self) -> Scene | None:
-        """Things, contacts and grasps of the current state, for records; None where the suite does not tell."""
+    def scenes(self, snapshots: Sequence[Float64[np.ndarray, "_"]]) -> list[Scene] | None:
+        """Things, contacts and grasps at earlier moments of the episode; None where the suite does not tell.
+
+        Reading many at once costs less than reading each while the episode is at that moment.
+
+        Args:
+          snapshots: What `snapshot` returned at the moments. Nothing has been moved by `move` since.
+        """
         return None
 
     @abc.abstractmethod

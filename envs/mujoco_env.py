@@ -101,11 +101,7 @@ class MujocoEnv(Env):
 
     @abc.abstractmethod
     def _scene_reader(self) -> SceneReader:
-        """Make the reader of `scene` for the compiled model."""
-
-    def _points(self) -> dict[str, np.ndarray]:
-        """Positions of things of interest that are no bodies, such as goals, in metres in the world frame."""
-        return {}
+        """Make the reader of `scenes` for the compiled model."""
 
     @abc.abstractmethod
     def _free(self) -> None:
@@ -149,11 +145,11 @@ class MujocoEnv(Env):
             self._renderer = self._new_renderer(self._physics[0], self._render_settings)
         return self._render(self._renderer, camera)
 
-    def scene(self) -> Scene:
-        self._require_reset("scene")
+    def scenes(self, snapshots: Sequence[Float64[np.ndarray, "_"]]) -> list[Scene]:
+        self._require_open()
         if self._scenes is None:
             self._scenes = self._scene_reader()
-        return self._scenes.read(self._physics[1], self._points())
+        return [self._scenes.read(snapshot) for snapshot in snapshots]
 
     def snapshot(self) -> Float64[np.ndarray, "_"]:
         """MuJoCo's integration state. Poses of bodies without joints follow from the seed and are not part of it."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import mujoco
 import numpy as np
+from jaxtyping import Float64
 
 from simloop.envs.interface import Contact, Pose, Scene
 
@@ -33,27 +34,33 @@ class SceneReader:
 
     Args:
       things: Root body of each thing of interest, by name.
+      points: Returns the positions of further things that are no bodies, such as goals, in metres in the world frame.
     """
 
-    def __init__(self, model: mujoco.MjModel, things: Mapping[str, int], grippers: Sequence[Gripper]):
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        things: Mapping[str, int],
+        grippers: Sequence[Gripper],
+        points: Callable[[mujoco.MjData], Mapping[str, np.ndarray]] = lambda _: {},
+    ):
         self._model = model
-        self._data: mujoco.MjData | None = None
+        self._data = mujoco.MjData(model)
         self._things = dict(things)
+        self._points = points
         self._grippers = tuple(grippers)
         self._gripper_bodies = frozenset().union(*(gripper.bodies for gripper in grippers))
         self._names = _names(model, things)
 
-    def read(self, data: mujoco.MjData, points: Mapping[str, np.ndarray] | None = None) -> Scene:
-        """Return the scene.
-
-        Args:
-          points: Positions of further things that are no bodies, such as goals, in metres in the world frame.
-        """
-        data = self._computed(data)
+    def read(self, state: Float64[np.ndarray, "_"]) -> Scene:
+        """Return the scene of an integration state."""
+        data = self._data
+        mujoco.mj_setState(self._model, data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
+        mujoco.mj_forward(self._model, data)
         poses = {
             name: Pose(data.xpos[body].copy(), data.xquat[body].copy()) for name, body in self._things.items()
         }
-        for name, position in (points or {}).items():
+        for name, position in self._points(data).items():
             poses[name] = Pose(np.array(position, np.float64), np.array([1.0, 0.0, 0.0, 0.0]))
         touching = self._touching(data)
         contacts = tuple(
@@ -61,17 +68,6 @@ class SceneReader:
             for (gripper, other), force in sorted(touching.items())
         )
         return Scene(float(data.time), poses, contacts, self._held(touching))
-
-    def _computed(self, data: mujoco.MjData) -> mujoco.MjData:
-        """Compute poses, contacts and forces of the integration state."""
-        if self._data is None:
-            self._data = mujoco.MjData(self._model)
-        kind = mujoco.mjtState.mjSTATE_INTEGRATION
-        state = np.empty(mujoco.mj_stateSize(self._model, kind))
-        mujoco.mj_getState(self._model, data, state, kind)
-        mujoco.mj_setState(self._model, self._data, state, kind)
-        mujoco.mj_forward(self._model, self._data)
-        return self._data
 
     def _touching(self, data: mujoco.MjData) -> dict[tuple[int, int], float]:
         """Normal force in newtons by (body of a gripper, other body), summed over their contact points."""

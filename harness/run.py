@@ -61,6 +61,8 @@ class RunSettings:
     """Control steps between two frames of the videos; None for no videos."""
     record: Record = "none"
     """Step records to write: of queries, or of queries and every step."""
+    record_images: bool = False
+    """Store the images of the queries beside step records, for machines that draw others from the saved states."""
     allow_training_seeds: bool = False
     """Play episodes whose initial states a policy was trained on."""
     throughput: bool = False
@@ -224,7 +226,7 @@ class _Session:
                 policy=PolicyLoader.of(self._prepared.experiment.policies),
                 adapter=functools.partial(find_adapter, file=adapter_file_in_use()),
                 start=self._prepared.settings.start,
-                recorder=_recorder(settings.record),
+                recorder=_recorder(settings.record, images=settings.record_images),
             ),
         )
 
@@ -300,13 +302,13 @@ class _Session:
         self._progress.tick()
 
 
-def _recorder(record: Record) -> Callable[[EpisodeSpec], Recorder] | None:
+def _recorder(record: Record, *, images: bool) -> Callable[[EpisodeSpec], Recorder] | None:
     """Make the recorders of step records; importing pyarrow takes env actors 0.2 s and 40 MB."""
     if record == "none":
         return None
     from simloop.harness.rollout.step_recorder import StepRecorder
 
-    return functools.partial(StepRecorder, level=record)
+    return functools.partial(StepRecorder, level=record, images=images)
 
 
 def record_of(
@@ -346,6 +348,8 @@ def _check(settings: RunSettings, experiment: Experiment, plan: Plan) -> None:
             "Forks are played without step records and videos, whose file names do not tell their queries and changes "
             "apart. Leave out record and video_every; simloop debug opens and films the moments of the episode."
         )
+    if settings.record_images and settings.record == "none":
+        raise ExperimentError("--record-images stores images beside step records; add --record queries or steps.")
     for name in settings.dashboards:
         require_dashboard(name)
     if not settings.allow_training_seeds:

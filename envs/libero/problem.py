@@ -120,17 +120,17 @@ class Problem:
         """Ground truth as described at `simloop.envs.libero.tasks.PRIVILEGED_SIZE`."""
         robot, data = self.robots[0], self.mujoco_data
         fingers = data.qpos[robot._ref_gripper_joint_pos_indexes]
-        objects = [part for i in (0, -1) for part in self._pose(self.obj_of_interest[i])]
+        objects = [part for i in (0, -1) for part in self._pose(self.obj_of_interest[i], self.mujoco_data)]
         return np.concatenate([data.site_xpos[robot.eef_site_id], [np.ptp(fingers)], *objects])
 
     def things(self) -> dict[str, int]:
         """Bodies of the objects of interest, by name."""
         return {name: self.obj_body_id[name] for name in self.obj_of_interest if name in self.obj_body_id}
 
-    def regions(self) -> dict[str, np.ndarray]:
+    def regions(self, data: mujoco.MjData) -> dict[str, np.ndarray]:
         """Positions of the regions of interest, such as a place on the table or the inside of a drawer."""
         regions = [name for name in self.obj_of_interest if name not in self.obj_body_id]
-        return {name: self._pose(name)[0].copy() for name in regions}
+        return {name: self._pose(name, data)[0] for name in regions}
 
     def hand(self) -> Gripper:
         """The gripper by body ids."""
@@ -152,9 +152,9 @@ class Problem:
         finally:
             model.site_rgba[:] = current
 
-    def _pose(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+    def _pose(self, name: str, data: mujoco.MjData) -> tuple[np.ndarray, np.ndarray]:
         """Position and quaternion of an object, of the object of a region, or of a region on the table itself."""
-        data, owner = self.mujoco_data, name
+        owner = name
         while owner and owner not in self.obj_body_id:
             owner = owner.rpartition("_")[0]
         if owner:

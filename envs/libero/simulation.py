@@ -88,10 +88,8 @@ class LiberoEnv(MujocoEnv):
         self._sim.restore(values)
 
     def _scene_reader(self) -> SceneReader:
-        return SceneReader(self._sim.mujoco_model, self._sim.things(), [self._sim.hand()])
-
-    def _points(self) -> dict[str, np.ndarray]:
-        return dict(self._sim.regions())
+        sim = self._sim
+        return SceneReader(sim.mujoco_model, sim.things(), [sim.hand()], sim.regions)
 
     def _new_renderer(self, model: mujoco.MjModel, settings: RenderSettings) -> Renderer:
         return Renderer(model, settings, hidden_geom_groups=(COLLISION_GROUP,))

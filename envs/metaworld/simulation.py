@@ -102,10 +102,10 @@ class MetaWorldEnv(MujocoEnv):
     def _scene_reader(self) -> SceneReader:
         model = self._sim.model
         hand, *fingers = (subtree(model, model.body(name).id) for name in ("hand", "leftclaw", "rightclaw"))
-        return SceneReader(model, movable(model, ["base"]), [Gripper(hand, (fingers[0], fingers[1]))])
-
-    def _points(self) -> dict[str, np.ndarray]:
-        return {"goal": self._sim._target_pos}
+        gripper = Gripper(hand, (fingers[0], fingers[1]))
+        return SceneReader(
+            model, movable(model, ["base"]), [gripper], lambda _: {"goal": self._sim._target_pos}
+        )
 
     def _free(self) -> None:
         self._sim.close()

@@ -17,6 +17,7 @@ def command(
     video_every: Annotated[int, arg("N")] = 1,
     video: bool = True,
     record: Annotated[Literal["none", "queries", "steps"], arg("{none,queries,steps}")] = "steps",
+    record_images: bool = False,
     adapter: Annotated[str | None, arg("FILE:NAME", "the registered one")] = None,
     code: Annotated[tuple[str, ...], arg("P [P ...]", "none")] = (),
     out: Annotated[Path | None, arg("DIR", "RUN-EPISODE, beside the run")] = None,
@@ -35,6 +36,7 @@ def command(
       video_every: Control steps between two frames of the video.
       video: Write a video.
       record: Step records to write, for simloop replay, fork and debug.
+      record_images: Store the images in step records too, which are drawn again from the saved states otherwise.
       adapter: Adapter in a Python file, in place of the registered one; the one with which the run was played.
       code: Policies and suites of one's own that the run was played with, written as in simloop run.
       out: New run folder.
@@ -48,7 +50,11 @@ def command(
     vouch_for(code)
     found = find_episode(run, episode)
     played = play_again(
-        found, out, video_every=video_every if video else None, record=None if record == "none" else record
+        found,
+        out,
+        video_every=video_every if video else None,
+        record=None if record == "none" else record,
+        record_images=record_images,
     )
     say(f"{found.name}: {played.record.ended_by} after {played.record.steps} steps, in {played.folder}")
     if played.differing:

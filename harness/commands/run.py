@@ -80,6 +80,8 @@ class RunOptions:
     """Write a video of each episode."""
     record: Annotated[Literal["none", "queries", "steps"], arg("{none,queries,steps}")] = "none"
     """Step records of each episode, for simloop replay, fork and debug; steps adds the scene at every step."""
+    record_images: bool = False
+    """Store the images in step records too, which are drawn again from the saved states otherwise."""
     allow_training_seeds: bool = False
     """Play initial states that a policy was trained on, which is refused otherwise."""
     out: Annotated[Path | None, arg("DIR", "runs/EXPERIMENT")] = None
@@ -93,6 +95,7 @@ class RunOptions:
             resources,
             video_every=self.video_every if self.video else None,
             record=self.record,
+            record_images=self.record_images,
             allow_training_seeds=self.allow_training_seeds,
             throughput=self.throughput,
             dashboards=self.watch,

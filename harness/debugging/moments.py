@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,9 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from simloop.envs.env_state import EnvState
+from simloop.envs.interface import Env
+from simloop.envs.rendering import renderer_name
 from simloop.harness.debugging.episodes import EpisodeError, PlannedEpisode
 from simloop.harness.rollout.chunking import ScheduledChunk
 from simloop.harness.rollout.latency import Reply, query_record
+from simloop.harness.rollout.loop import play
 from simloop.harness.rollout.loop_state import EpisodeState, LoopState
 from simloop.policies.files.video import VideoError, lossless_frames
 from simloop.policies.interface import Chunk, Query
@@ -78,8 +82,49 @@ def episode_state(records: StepRecords, index: int) -> EpisodeState:
     return EpisodeState(EnvState.from_bytes(query.env_state), loop)
 
 
-def recorded_query(records: StepRecords, query: RecordedQuery, images: dict[str, np.ndarray]) -> Query:
-    """A query as the policy received it."""
+def recorded_queries(episode: PlannedEpisode, records: StepRecords, env: Env) -> Iterator[Query]:
+    """Queries of an episode as the policy received them, to the last bit.
+
+    Images that are not stored are drawn again from the saved states.
+
+    Args:
+      env: An environment of the episode's task.
+
+    Raises:
+      EpisodeError: If a stored image cannot be read, or one that is drawn again is another.
+      StateError: If this machine cannot use the saved states.
+    """
+    header = records.header
+    if header.stores_images or not header.cameras:
+        for query, images in zip(records.queries, stored_images(episode.run, records), strict=True):
+            yield _as_recorded(records, query, images)
+        return
+    for query, again in zip(records.queries, queries_again(episode, records, env), strict=True):
+        if tuple(map(_sha256, again.images.values())) != query.images_sha256:
+            raise EpisodeError(
+                f"The images of query {query.query} are not stored, and {renderer_name()} draws others than the run "
+                f"saw, which {header.renderer} drew. Use the machine and versions of the run, or record with "
+                "--record-images."
+            )
+        yield _as_recorded(records, query, dict(again.images))
+
+
+def queries_again(episode: PlannedEpisode, records: StepRecords, env: Env) -> Iterator[Query]:
+    """Queries that the loop makes of the saved states, with the episode's adapter and perturbation.
+
+    Raises:
+      StateError: If this machine cannot use the saved states.
+    """
+    rules, spec = episode.experiment.protocol, episode.spec
+    for index in range(len(records.queries)):
+        start = episode_state(records, index)
+        with contextlib.closing(
+            play(env, spec, episode.policy_spec, episode.adapter, rules, start=start)
+        ) as running:
+            yield next(running)
+
+
+def _as_recorded(records: StepRecords, query: RecordedQuery, images: dict[str, np.ndarray]) -> Query:
     header = records.header
     return Query(
         task=header.task,
@@ -95,8 +140,8 @@ def recorded_query(records: StepRecords, query: RecordedQuery, images: dict[str,
     )
 
 
-def recorded_images(run: Path, records: StepRecords) -> Iterator[dict[str, np.ndarray]]:
-    """Images of every query by camera of the policy, in order.
+def stored_images(run: Path, records: StepRecords) -> Iterator[dict[str, np.ndarray]]:
+    """Images of every query by camera of the policy, in order, from the videos beside the records.
 
     Raises:
       EpisodeError: If a video is missing, damaged, of other images, or behind a link that leaves the run folder.
@@ -109,10 +154,10 @@ def recorded_images(run: Path, records: StepRecords) -> Iterator[dict[str, np.nd
     for query in records.queries:
         images = dict(zip(header.cameras, (next(video, None) for video in videos), strict=True))
         for (camera, image), sha256 in zip(images.items(), query.images_sha256, strict=True):
-            if image is None or hashlib.sha256(image.tobytes()).hexdigest() != sha256:
+            if image is None or _sha256(image) != sha256:
                 raise EpisodeError(
                     f"The video of {camera} in {run} does not hold the image of query {query.query}. Restore it from a "
-                    "copy, or record the episode again with simloop play --record."
+                    "copy, or record the episode again with simloop play --record-images."
                 )
         yield {camera: image for camera, image in images.items() if image is not None}
 
@@ -121,12 +166,16 @@ def _frames(path: Path) -> Iterator[np.ndarray]:
     if not path.is_file():
         raise EpisodeError(
             f"{path}, the recorded images, is missing. Restore it from a copy, or record the episode again with "
-            "simloop play --record."
+            "simloop play --record-images."
         )
     try:
         yield from lossless_frames(path)
     except VideoError as error:
         raise EpisodeError(str(error)) from error
+
+
+def _sha256(image: np.ndarray) -> str:
+    return hashlib.sha256(image.tobytes()).hexdigest()
 
 
 def _unknown_latency(query: RecordedQuery) -> QueryRecord:

@@ -43,6 +43,7 @@ def play_again(
     *,
     video_every: int | None = 1,
     record: Level | None = "steps",
+    record_images: bool = False,
 ) -> PlayedAgain:
     """Play an episode of a run into a run folder of its own, which all commands read.
 
@@ -50,6 +51,7 @@ def play_again(
       out: New run folder; by default one beside the run that does not exist yet.
       video_every: Control steps between two frames of the video; None for no video.
       record: Step records to write; None for none.
+      record_images: Whether they store the images of the queries.
 
     Raises:
       EpisodeError: If `out` exists, or `video_every` is no number of steps.
@@ -61,7 +63,9 @@ def play_again(
     if folder.exists():
         raise EpisodeError(f"{folder} exists already. Choose another --out folder.")
     env, policy = episode.make_env(), episode.load_policy()
-    recorders = _recorders(episode, env.spec, video_every, record)
+    recorders = _recorders(episode, env.spec, video_every)
+    if record is not None:
+        recorders.append(StepRecorder(episode.spec, record, images=record_images))
     try:
         played = play(episode, env, policy, recorders)
     finally:
@@ -110,17 +114,12 @@ def differences(recorded: EpisodeRecord | None, again: EpisodeRecord) -> tuple[s
     )
 
 
-def _recorders(
-    episode: PlannedEpisode, task: TaskSpec, video_every: int | None, record: Level | None
-) -> list[Recorder]:
-    recorders: list[Recorder] = []
-    if video_every is not None:
-        policy, adapter = episode.policy_spec, episode.adapter
-        cameras = tuple(adapter.cameras[camera] for camera in policy.cameras) or task.cameras[:2]
-        recorders.append(VideoRecorder(cameras, video_every, task.control_hz))
-    if record is not None:
-        recorders.append(StepRecorder(episode.spec, record))
-    return recorders
+def _recorders(episode: PlannedEpisode, task: TaskSpec, video_every: int | None) -> list[Recorder]:
+    if video_every is None:
+        return []
+    policy, adapter = episode.policy_spec, episode.adapter
+    cameras = tuple(adapter.cameras[camera] for camera in policy.cameras) or task.cameras[:2]
+    return [VideoRecorder(cameras, video_every, task.control_hz)]
 
 
 def _new_folder(episode: PlannedEpisode) -> Path:

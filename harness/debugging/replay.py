@@ -21,8 +21,7 @@ from simloop.harness.debugging.episodes import EpisodeError, PlannedEpisode, fin
 from simloop.harness.debugging.moments import (
     contradictions,
     episode_state,
-    recorded_images,
-    recorded_query,
+    recorded_queries,
 )
 from simloop.harness.debugging.play_again import differences, play
 from simloop.harness.planning.policy_names import UnknownPolicyError
@@ -71,19 +70,20 @@ def replay(run: Path, name: str, *, policy: bool = False) -> Iterator[Finding]:
         yield Finding(None, str(error))
         yield replay_ledger(episode)
         return
-    yield from replay_records(episode, records)
-    if policy:
-        try:
-            yield from replay_policy(episode, records)
-        except (EpisodeError, UnknownPolicyError) as error:
-            yield Finding(None, f"the policy: {error}")
+    with contextlib.closing(episode.make_env()) as env:
+        yield from replay_records(episode, records, env)
+        if policy:
+            try:
+                yield from replay_policy(episode, records, env)
+            except (EpisodeError, StateError, UnknownPolicyError) as error:
+                yield Finding(None, f"the policy: {error}")
 
 
-def replay_records(episode: PlannedEpisode, records: StepRecords) -> Iterator[Finding]:
+def replay_records(episode: PlannedEpisode, records: StepRecords, env: Env) -> Iterator[Finding]:
     """Play the recorded actions from the seed, then from every saved state, and compare.
 
     Raises:
-      SuiteNotInstalledError, UnknownPolicyError: If the episode cannot be played on this machine.
+      UnknownPolicyError: If the policy does not exist on this machine.
     """
     if differing := contradictions(episode, records):
         yield Finding(
@@ -93,27 +93,23 @@ def replay_records(episode: PlannedEpisode, records: StepRecords) -> Iterator[Fi
     if not records.queries:
         yield Finding(None, "The records hold no query, so there is nothing to replay.")
         return
-    env = episode.make_env()
-    try:
-        replay = _Replay(episode, records, env)
-        yield replay.from_seed()
-        yield replay.from_states()
-    finally:
-        env.close()
+    replay = _Replay(episode, records, env)
+    yield replay.from_seed()
+    yield replay.from_states()
 
 
-def replay_policy(episode: PlannedEpisode, records: StepRecords) -> Iterator[Finding]:
+def replay_policy(episode: PlannedEpisode, records: StepRecords, env: Env) -> Iterator[Finding]:
     """Ask the policy every recorded query again, and compare its chunks with the recorded ones.
 
     Raises:
       UnknownPolicyError: If the policy or its checkpoint does not exist on this machine.
+      EpisodeError, StateError: If the images cannot be had, as `recorded_queries`.
     """
     policy = episode.load_policy()
-    images = recorded_images(episode.run, records)
     equal = 0
-    for query, pictures in zip(records.queries, images, strict=True):
+    for query, asked in zip(records.queries, recorded_queries(episode, records, env), strict=True):
         size = query.latency.bucket if query.latency else episode.batch_size
-        chunk = ask_here(policy, recorded_query(records, query, pictures), batch_size=size).chunk
+        chunk = ask_here(policy, asked, batch_size=size).chunk
         if (
             chunk.undecodable == query.undecodable
             and chunk.actions.astype("<f4").tobytes() == query.chunk.tobytes()

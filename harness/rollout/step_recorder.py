@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float32, Float64
 
-from simloop.envs.interface import Env
+from simloop.envs.interface import Env, Scene
 from simloop.envs.rendering import renderer_name
 from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.rollout.camera_frames import CameraFrames
@@ -27,22 +28,36 @@ from simloop.results.records.step_records import (
 )
 
 
+class _Executed(NamedTuple):
+    """A step that has been executed and not yet described."""
+
+    record: StepRecord
+    snapshot: Float64[np.ndarray, "_"]
+    state: Float32[np.ndarray, "s"] | None
+    """State of the suite, where the level asks for it."""
+
+
 class StepObserver(Observer):
     """Keep the step records of an episode in memory.
 
+    Hashes and scenes are computed for all steps of a chunk at once. After every step, they would evict the simulation
+    from the caches of the processor, which costs as much again.
+
     Args:
       first_query: Number of the first query, where an episode continues.
+      images: Whether the images of the queries are stored beside the records.
     """
 
-    def __init__(self, spec: EpisodeSpec, level: Level, first_query: int = 0):
+    def __init__(self, spec: EpisodeSpec, level: Level, first_query: int = 0, *, images: bool = False):
         super().__init__()
         self._spec = spec
         self._level = level
         self._first_query = first_query
+        self._stores_images = images
         self._env: Env | None = None
         self._header: StepHeader | None = None
         self._queries: list[RecordedQuery] = []
-        self._steps: list[RecordedStep] = []
+        self._executed: list[_Executed] = []
 
     @property
     def records(self) -> StepRecords | None:
@@ -64,6 +79,7 @@ class StepObserver(Observer):
             renderer="",
             control_hz=task.control_hz,
             cameras=(),
+            stores_images=self._stores_images,
             state_names=task.state_names,
             action_names=task.action_names,
         )
@@ -93,19 +109,8 @@ class StepObserver(Observer):
 
     def on_step(self, record: StepRecord) -> None:
         assert self._env is not None
-        step = RecordedStep(
-            step=record.step,
-            action=record.action,
-            executed=record.executed,
-            chunk_index=record.chunk_index,
-            index_in_chunk=record.index_in_chunk,
-            reward=record.reward,
-            success=record.success,
-            state_sha256=_sha256(self._env.snapshot().astype("<f8", copy=False)),
-        )
-        if self._level == "steps":
-            step = dataclasses.replace(step, state=self._env.state(), **_scene(self._env))
-        self._steps.append(step)
+        state = self._env.state() if self._level == "steps" else None
+        self._executed.append(_Executed(record, self._env.snapshot(), state))
 
     def on_end(self, result: RolloutResult) -> None:
         self._change_header(ended_by=result.ended_by)
@@ -116,11 +121,17 @@ class StepObserver(Observer):
         ]
 
     def _add_steps(self) -> None:
-        """Give the steps since the last query to it."""
-        if self._queries and self._steps:
-            earlier = self._queries[-1].steps
-            self._queries[-1] = dataclasses.replace(self._queries[-1], steps=(*earlier, *self._steps))
-        self._steps = []
+        """Describe the steps since the last query, and give them to it."""
+        executed, self._executed = self._executed, []
+        if not executed or not self._queries:
+            return
+        assert self._env is not None
+        scenes: list[Scene] | None = None
+        if self._level == "steps":
+            scenes = self._env.scenes([step.snapshot for step in executed])
+        described = map(_described, executed, scenes or [None] * len(executed))
+        last = self._queries[-1]
+        self._queries[-1] = dataclasses.replace(last, steps=(*last.steps, *described))
 
     def _change_header(self, **fields: Any) -> None:
         assert self._header is not None
@@ -128,17 +139,19 @@ class StepObserver(Observer):
 
 
 class StepRecorder(StepObserver, Recorder):
-    """Record an episode as a file of step records and a lossless video per camera.
+    """Record an episode as a file of step records and, where wanted, a lossless video per camera.
 
     An episode that breaks leaves what was recorded until then.
     """
 
-    def __init__(self, spec: EpisodeSpec, level: Level):
-        super().__init__(spec, level)
+    def __init__(self, spec: EpisodeSpec, level: Level, *, images: bool = False):
+        super().__init__(spec, level, images=images)
         self._videos: dict[str, VideoEncoder] = {}
 
     def on_query(self, query: Query, reply: Reply) -> None:
         super().on_query(query, reply)
+        if not self._stores_images:
+            return
         for camera, image in query.images.items():
             if camera not in self._videos:
                 self._videos[camera] = lossless_encoder()
@@ -152,17 +165,29 @@ class StepRecorder(StepObserver, Recorder):
                 self.attachments[f"{IMAGES}{camera}"] = video.finish()
 
 
-def _scene(env: Env) -> dict[str, Any]:
-    """The fields of `RecordedStep` that describe the scene; none where the suite does not tell."""
-    scene = env.scene()
-    if scene is None:
-        return {}
-    return {
-        "time_s": scene.time_s,
-        "poses": {name: np.concatenate(pose) for name, pose in scene.poses.items()},
-        "contacts": tuple(map(tuple, scene.contacts)),
-        "held": scene.held,
-    }
+def _described(step: _Executed, scene: Scene | None) -> RecordedStep:
+    """Describe a step; without a scene where the level or the suite has none."""
+    record = step.record
+    fields: dict[str, Any] = {}
+    if scene is not None:
+        fields = {
+            "time_s": scene.time_s,
+            "poses": {name: np.concatenate(pose) for name, pose in scene.poses.items()},
+            "contacts": tuple(map(tuple, scene.contacts)),
+            "held": scene.held,
+        }
+    return RecordedStep(
+        step=record.step,
+        action=record.action,
+        executed=record.executed,
+        chunk_index=record.chunk_index,
+        index_in_chunk=record.index_in_chunk,
+        reward=record.reward,
+        success=record.success,
+        state_sha256=_sha256(step.snapshot.astype("<f8", copy=False)),
+        state=step.state,
+        **fields,
+    )
 
 
 def _sha256(array: np.ndarray) -> str:

@@ -1,7 +1,8 @@
 """Step records: everything that one episode's policy was shown and answered, and what the robot did.
 
-One Parquet file per episode. A row is a query; its steps, up to the next query, are a nested column. Images are frames
-of a lossless video per camera beside the file (`simloop.results.records.paths`): frame i belongs to query i.
+One Parquet file per episode. A row is a query; its steps, up to the next query, are a nested column. Images follow from
+the saved states, and are recorded by their hashes. Where they are stored as well, they are the frames of a lossless
+video per camera beside the file (`simloop.results.records.paths`): frame i belongs to query i.
 
 Axis letters: s state size, p privileged size, t actions of a chunk, a action size.
 """
@@ -34,8 +35,8 @@ if TYPE_CHECKING:  # Env actors write records; importing pandas costs a second a
 Level = Literal["queries", "steps"]
 """`queries` records queries, saved states and actions; `steps` adds states and scenes of every step."""
 
-VERSION = 1
-"""Version of the format; readers refuse others."""
+VERSION = 2
+"""Version of the format; readers refuse later ones."""
 HEADER = b"simloop.step_records"
 """Key of the header in the metadata of the file."""
 MAX_BYTES = 1 << 30
@@ -71,6 +72,9 @@ class StepHeader:
     action_names: tuple[str, ...]
     ended_by: str = ""
     """As in `EpisodeRecord`; empty if the episode ended in an error or was still running."""
+    stores_images: bool = True
+    """Whether the images themselves are stored, as videos beside the file, and not their hashes alone. Version 1 of the
+    format always stored them."""
 
     @property
     def key(self) -> EpisodeKey:
@@ -230,10 +234,10 @@ def _header(path: Path, metadata: Mapping[bytes, bytes]) -> StepHeader:
         raise _unreadable(path, "it is a Parquet file of another program")
     content: dict[str, Any] = parse_json(metadata[HEADER], str(path))
     version = content.pop("version", None)
-    if version != VERSION:
+    if version not in range(1, VERSION + 1):
         raise StepRecordsError(
-            f"{path} has version {version} of the format of step records; this simloop reads version {VERSION}. Read "
-            "it with the version of simloop that wrote it."
+            f"{path} has version {version} of the format of step records; this simloop reads versions up to {VERSION}. "
+            "Read it with the version of simloop that wrote it."
         )
     return TypeAdapter(StepHeader).validate_python(content)
 

@@ -107,8 +107,9 @@ def test_the_scene_tells_where_things_are(env: Env):
     env.reset(0)
     env.step(some_actions(env.spec)[0])
     before = env.save()
-    scene = env.scene()
-    assert scene is not None
+    scenes = env.scenes([env.snapshot()])
+    assert scenes is not None
+    (scene,) = scenes
     assert scene.time_s > 0
     assert scene.poses
     assert all(np.isfinite([*pose.position_m, *pose.quaternion]).all() for pose in scene.poses.values())

@@ -6,17 +6,22 @@ from pathlib import Path
 import pytest
 
 from simloop.envs.env_state import EnvState
-from simloop.harness.debugging.episodes import EpisodeError, find_episode
-from simloop.harness.debugging.moments import recorded_images
+from simloop.harness.debugging.episodes import EpisodeError, PlannedEpisode, find_episode
+from simloop.harness.debugging.moments import recorded_queries, stored_images
 from simloop.harness.debugging.play_again import play_again
 from simloop.harness.debugging.replay import finished_episodes, replay, replay_ledger
+from simloop.harness.planning.experiment import Experiment
+from simloop.harness.planning.perturbation import Perturbation
+from simloop.harness.planning.plan import Plan
 from simloop.harness.planning.policy_names import UnknownPolicyError
 from simloop.harness.rollout.loop import run_episode
+from simloop.harness.rollout.observers import Observer
 from simloop.harness.rollout.step_recorder import StepRecorder
 from simloop.results.records.paths import attached_files
 from simloop.results.records.step_records import StepRecords, load_steps
 from tests.harness.rollout.test_loop import ADAPTER, one_spec, point_env, protocol
 from tests.helpers.point_policies import PointPolicy
+from tests.helpers.point_suite import PointEnv
 from tests.helpers.recorded_run import EXPERIMENT, FILE, NAME, RULES
 
 
@@ -154,25 +159,54 @@ def test_an_episode_is_played_again_into_a_run_of_its_own(recorded):
         play_again(find_episode(recorded, NAME), recorded)
 
 
+class Queries(Observer):
+    def __init__(self):
+        self.seen = []
+
+    def on_query(self, query, reply):
+        self.seen.append(query)
+
+
+def watched(run: Path, *, images: bool) -> tuple[PlannedEpisode, StepRecords, Queries]:
+    """An episode whose policy sees noisy images, its step records and its queries."""
+    spec, policy = one_spec(), PointPolicy(cameras=("base_0_rgb",), noise=5.0)
+    rules = protocol(max_steps=6, replan_steps=2, perturbation=Perturbation("camera-noise", 0.2))
+    recorder, queries = StepRecorder(spec, "queries", images=images), Queries()
+    result = run_episode(point_env(), spec, policy, ADAPTER, rules, [recorder, queries])
+    files = attached_files(result.record(spec, policy.spec, attempts=1, video=""), recorder.attachments)
+    for name, content in files.items():
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_bytes(content)
+    experiment = Experiment("", "points", ("point",), (spec.policy,), 1, protocol=rules)
+    episode = PlannedEpisode(run, experiment, Plan(rules, (spec,)), spec, None)
+    vars(episode).update(policy_spec=policy.spec, adapter=ADAPTER)
+    return episode, load_steps(run, spec.id), queries
+
+
+@pytest.mark.parametrize("images", [True, False])
+def test_queries_are_those_of_the_episode_whether_images_are_stored_or_drawn_again(tmp_path, images):
+    episode, records, queries = watched(tmp_path, images=images)
+    assert len([*tmp_path.rglob("*.mp4")]) == images
+    again = list(recorded_queries(episode, records, point_env()))
+    assert len(again) == len(queries.seen) == 3
+    for mine, other in zip(queries.seen, again, strict=True):
+        assert mine.images["base_0_rgb"].tobytes() == other.images["base_0_rgb"].tobytes()
+        assert (mine.step, mine.key, mine.state.tobytes()) == (other.step, other.key, other.state.tobytes())
+
+
+def test_images_that_are_drawn_otherwise_are_refused_in_a_sentence(tmp_path):
+    episode, records, _ = watched(tmp_path, images=False)
+    env = point_env()
+    env.render = lambda camera: PointEnv.render(env, camera) // 2
+    with pytest.raises(EpisodeError, match=r"query 0 are not stored, and .* draws others .* --record-images"):
+        next(recorded_queries(episode, records, env))
+
+
 @pytest.fixture
 def filmed(tmp_path) -> tuple[Path, StepRecords]:
     """Step records with images, in a folder."""
-    spec = one_spec()
-    recorder = StepRecorder(spec, "queries")
-    policy = PointPolicy(cameras=("base_0_rgb",), noise=5.0)
-    result = run_episode(point_env(), spec, policy, ADAPTER, protocol(max_steps=6), [recorder])
-    files = attached_files(result.record(spec, policy.spec, attempts=1, video=""), recorder.attachments)
-    for name, content in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(content)
-    return tmp_path, load_steps(tmp_path, spec.id)
-
-
-def test_recorded_images_belong_to_their_queries(filmed):
-    run, records = filmed
-    assert [list(images) for images in recorded_images(run, records)] == [["base_0_rgb"]] * len(
-        records.queries
-    )
+    _, records, _ = watched(tmp_path, images=True)
+    return tmp_path, records
 
 
 def test_a_missing_or_foreign_video_is_said_in_a_sentence(filmed):
@@ -181,14 +215,14 @@ def test_a_missing_or_foreign_video_is_said_in_a_sentence(filmed):
     content = video.read_bytes()
     video.unlink()
     with pytest.raises(EpisodeError, match="is missing"):
-        list(recorded_images(run, records))
+        list(stored_images(run, records))
     video.write_bytes(content[:300])
     with pytest.raises(EpisodeError, match="cannot be decoded"):
-        list(recorded_images(run, records))
+        list(stored_images(run, records))
     swapped = dataclasses.replace(records.queries[0], images_sha256=("0" * 64,))
     video.write_bytes(content)
     with pytest.raises(EpisodeError, match="does not hold the image of query 0"):
-        list(recorded_images(run, StepRecords(records.header, (swapped,))))
+        list(stored_images(run, StepRecords(records.header, (swapped,))))
 
 
 def test_images_behind_a_link_out_of_the_run_folder_are_refused(filmed, tmp_path_factory):
@@ -198,4 +232,4 @@ def test_images_behind_a_link_out_of_the_run_folder_are_refused(filmed, tmp_path
     video.rename(elsewhere)
     video.symlink_to(elsewhere)
     with pytest.raises(EpisodeError, match="symbolic link that leaves its folder"):
-        list(recorded_images(run, records))
+        list(stored_images(run, records))

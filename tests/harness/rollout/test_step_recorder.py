@@ -31,7 +31,7 @@ class Watcher(Observer):
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory):
-    recorder, watcher = StepRecorder(one_spec(), "queries"), Watcher()
+    recorder, watcher = StepRecorder(one_spec(), "queries", images=True), Watcher()
     policy = PointPolicy(cameras=(CAMERA,), noise=5.0)
     result = run_episode(point_env(), one_spec(), policy, ADAPTER, RULES, [watcher, recorder])
     return recorder, watcher, result, tmp_path_factory.mktemp("records")
@@ -68,7 +68,7 @@ def test_steps_belong_to_the_query_whose_chunk_they_execute(played):
         assert (recorded.chunk_index, recorded.reward) == (step.chunk_index, step.reward)
 
 
-def test_images_are_kept_to_the_last_bit(played):
+def test_stored_images_are_kept_to_the_last_bit(played):
     recorder, watcher, _, folder = played
     video = folder / "images.mp4"
     video.write_bytes(recorder.attachments[f"images of {CAMERA}"])

@@ -103,7 +103,7 @@ def test_columns_are_the_fields_of_the_records():
 def test_a_change_of_the_columns_needs_a_new_version():
     names = {field.name: str(field.type) for field in SCHEMA}
     digest = hashlib.sha256(json.dumps(names).encode()).hexdigest()[:8]
-    assert (VERSION, digest) == (1, "294ee557")
+    assert (VERSION, digest) == (2, "294ee557")
 
 
 def test_a_latency_stage_that_the_writer_did_not_know_took_no_time(file):
@@ -112,6 +112,15 @@ def test_a_latency_stage_that_the_writer_did_not_know_took_no_time(file):
     older = pa.array([[entry for entry in row if entry[0] != "retry_ms"], None], SCHEMA.field("latency").type)
     pq.write_table(table.set_column(SCHEMA.names.index("latency"), SCHEMA.field("latency"), older), file)
     assert read_step_records(file).queries[0].latency == dataclasses.replace(QUERY, index=0, retry_ms=0.0)
+
+
+def test_files_of_version_1_are_read_and_have_stored_images(file):
+    header = {**dataclasses.asdict(RECORDS_HEADER), "version": 1}
+    del header["stores_images"]
+    pq.write_table(pq.read_table(file).replace_schema_metadata({HEADER: json.dumps(header)}), file)
+    read = read_step_records(file)
+    assert read.header == dataclasses.replace(RECORDS_HEADER, stores_images=True)
+    assert same(read.queries, RECORDS.queries)
 
 
 def test_steps_become_a_table():
@@ -172,7 +181,7 @@ def other_header(path):
         (foreign, "Parquet file of another program"),
         (other_columns, "its columns are not those"),
         (other_header, "cannot be read"),
-        (other_version, "version 9 .* reads version 1.* Read it with"),
+        (other_version, "version 9 .* reads versions up to 2.* Read it with"),
     ],
 )
 def test_damaged_and_foreign_files_are_refused_in_a_sentence(file, damage, message):
