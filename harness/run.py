@@ -349,7 +349,9 @@ def _check(settings: RunSettings, experiment: Experiment, plan: Plan) -> None:
             "apart. Leave out record and video_every; simloop debug opens and films the moments of the episode."
         )
     if settings.record_images and settings.record == "none":
-        raise ExperimentError("--record-images stores images beside step records; add --record queries or steps.")
+        raise ExperimentError(
+            "--record-images stores images beside step records; add --record queries or steps."
+        )
     for name in settings.dashboards:
         require_dashboard(name)
     if not settings.allow_training_seeds:

@@ -56,9 +56,7 @@ def run(suite: str, task: str, policy: str, steps: int, rounds: int, console: Co
         )
         for (level, images), cost in costs.items()
     )
-    note = (
-        f"{policy} on {suite}/{task}, {queries} queries, the least of {rounds} rounds. Sizes are for 50 queries."
-    )
+    note = f"{policy} on {suite}/{task}, {queries} queries, the least of {rounds} rounds. Sizes are for 50 queries."
     columns = ("--record", "processor time per query", "more than none", "records", "images")
     grid = Grid("Step records", columns, (rows,), (note,))
     console.print(to_markdown(grid), highlight=False, markup=False, soft_wrap=True)
