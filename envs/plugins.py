@@ -67,7 +67,8 @@ class Registry(Mapping[str, T], Generic[T]):
         """
         self.group = group
         self._kind = kind
-        self._builtin = builtin
+        self._builtin = dict(builtin)
+        self._added: set[str] = set()
         self._name_of = name_of
         self._reserved = reserved
         self._loaded: dict[str, T] = {}
@@ -112,6 +113,18 @@ class Registry(Mapping[str, T], Generic[T]):
                 raise UnknownNameError(label, name, self, f"simloop list {label}s shows all of them.")
             self._loaded[name] = self._load(name)
         return self._loaded[name]
+
+    def add(self, name: str, found: T) -> None:
+        """Add an object of one's own in this process, or replace one that was added before.
+
+        Raises:
+          PluginError: If an object of simloop or of an installed distribution has the name.
+        """
+        if name in self and name not in self._added:
+            raise PluginError(f"{self.group} has a {name!r} already. Choose a name of your own.")
+        self._added.add(name)
+        self._builtin[name] = found
+        self._loaded.pop(name, None)
 
     def module(self, name: str) -> str:
         """Module that defines the object of that name; "" for a built-in object that is not imported by name."""

@@ -18,6 +18,7 @@ from simloop.harness.adapters.registry import checked_adapter
 from simloop.harness.engine.resources import Resources
 from simloop.harness.planning.code_policy import policy_of
 from simloop.harness.planning.experiment import Experiment
+from simloop.harness.planning.own_suites import use_suite
 from simloop.harness.planning.policy_names import load_policy
 from simloop.harness.planning.protocol import DEFAULT, Protocol, named_protocol
 from simloop.harness.recording.provenance import Provenance
@@ -101,7 +102,7 @@ def evaluate(
         or classes with the attribute `spec` and the method `infer`, or functions of an observation (`simloop.policy`).
       tasks: Tasks or groups of tasks of the suite; by default the suite's default group.
       episodes: Episodes per policy and task.
-      suite: Name of the suite.
+      suite: Name of the suite, or one of your own: `my_suite.py:MySuite`, `gym:ENV_ID`.
       protocol: Rules of the episodes, or their name.
       seed: Root of initial states and policy noise, equal for all policies: episodes are paired.
       out: Run folder. An existing one is resumed: only its missing episodes are played. By default a new temporary
@@ -114,6 +115,7 @@ def evaluate(
       UnknownPolicyError, UnknownNameError, AdapterError, ExperimentError: If the evaluation cannot be planned.
       RunFolderError: If `out` belongs to another experiment.
     """
+    suite = use_suite(suite)
     several = list(policies) if isinstance(policies, list | tuple) else [cast(OwnPolicy, policies)]
     here = (
         {}
@@ -223,6 +225,12 @@ def make(
     from simloop.envs.gym import GymEnv
 
     env = GymEnv(
-        suite, task, cameras=cameras, render_mode=render_mode, height=height, width=width, profile=profile
+        use_suite(suite),
+        task,
+        cameras=cameras,
+        render_mode=render_mode,
+        height=height,
+        width=width,
+        profile=profile,
     )
     return gymnasium.wrappers.TimeLimit(env, env.spec_of_task.max_steps)

@@ -26,6 +26,7 @@ from simloop.harness.engine.resources import Resources
 from simloop.harness.interrupts import sigterm_as_interrupt
 from simloop.harness.planning.early_stop import EarlyStop
 from simloop.harness.planning.experiment import Experiment, ExperimentError
+from simloop.harness.planning.own_suites import EnvMaker, own_suites_in_use
 from simloop.harness.planning.plan import EpisodeSpec, Plan
 from simloop.harness.planning.policy_names import NamedPolicy, PolicyLoader
 from simloop.harness.planning.seed_overlap import refuse_training_seeds
@@ -223,6 +224,7 @@ class _Session:
             self._prepared.video,
             EngineCallbacks(self._on_ready, self._on_retry, self._progress.say, self._on_metrics),
             factories=Factories(
+                env=EnvMaker(own_suites_in_use()),
                 policy=PolicyLoader.of(self._prepared.experiment.policies),
                 adapter=functools.partial(find_adapter, file=adapter_file_in_use()),
                 start=self._prepared.settings.start,

@@ -58,6 +58,7 @@ def command(
     from simloop.harness.debugging.events import SessionError
     from simloop.harness.debugging.session import Session
     from simloop.harness.planning.code_of_runs import vouch_for
+    from simloop.harness.planning.own_suites import use_suite
     from simloop.harness.planning.protocol import named_protocol
 
     if (source is None) == (task is None):
@@ -76,6 +77,7 @@ def command(
         session = open_episode(find_episode(Path(source[0]), source[1]), at, policy)
     else:
         assert task is not None
+        suite = use_suite(suite)
         rules = dataclasses.replace(named_protocol(suite, protocol), adapter=use_adapter_file(adapter))
         session = Session(suite, task, policy or "expert", seed, episode=episode, protocol=rules)
     with contextlib.closing(session):

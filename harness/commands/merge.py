@@ -14,6 +14,7 @@ def command(
     runs: Annotated[Positional[tuple[Path, ...]], arg("RUN [RUN ...]")],
     *,
     out: Annotated[Path, arg("DIR")],
+    code: Annotated[tuple[str, ...], arg("SUITE [...]", "none")] = (),
 ) -> int:
     """Join run folders of several machines into a new one; every episode counts once.
 
@@ -30,11 +31,14 @@ def command(
 
     Args:
       runs: Run folders; they are not changed.
+      code: Suites of one's own in which the runs were played, written as in simloop run.
       out: Folder of the joined run; must not exist. simloop run resumes it if episodes are missing.
     """
+    from simloop.harness.planning.code_of_runs import vouch_for
     from simloop.harness.recording.merge import merge
     from simloop.results.tables.run_tables import write_tables
 
+    vouch_for(code)
     merged = merge(runs, out)
     write_tables(out)
     doubles = f"; {merged.doubles} were in several folders and count once" if merged.doubles else ""

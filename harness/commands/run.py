@@ -27,7 +27,7 @@ class RunOptions:
     names: Annotated[Positional[tuple[str, ...]], arg("[EXPERIMENT | POLICY ...]", "")] = ()
     """An experiment (simloop list experiments), whose parts the options override, or policies."""
     suite: Annotated[str | None, arg("S", "metaworld")] = None
-    """Suite of the tasks (simloop list suites)."""
+    """Suite of the tasks (simloop list suites), or one of your own: FILE.py:CLASS, or gym:ENVIRONMENT."""
     tasks: Annotated[
         tuple[str, ...] | None, arg("T [T ...]", "the default group of the suite, such as MT10")
     ] = None
@@ -137,9 +137,11 @@ def build_experiment(options: RunOptions) -> tuple[Experiment, Path]:
     from simloop.envs import registry
     from simloop.harness import experiments
     from simloop.harness.planning.experiment import Experiment, ExperimentError, with_checkpoint
+    from simloop.harness.planning.own_suites import use_suite
     from simloop.harness.planning.policy_names import is_policy
     from simloop.harness.planning.protocol import named_protocol
 
+    options = dataclasses.replace(options, suite=options.suite and use_suite(options.suite))
     names, policies, suite = options.names, options.policies, options.suite
     named: Experiment | None = None
     if len(names) == 1 and (names[0] in experiments.names() or not is_policy(names[0])):

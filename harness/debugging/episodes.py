@@ -17,7 +17,7 @@ from simloop.envs.interface import Env
 from simloop.harness.adapters.base import Adapter
 from simloop.harness.adapters.registry import checked_adapter
 from simloop.harness.errors import SimloopError
-from simloop.harness.planning.code_of_runs import policy_here
+from simloop.harness.planning.code_of_runs import policy_here, use_own_suite_of
 from simloop.harness.planning.experiment import Experiment, experiment_from_json
 from simloop.harness.planning.plan import EpisodeSpec, Plan
 from simloop.harness.planning.policy_names import load_policy, parse
@@ -138,6 +138,7 @@ class PlannedEpisode:
         Raises:
           SuiteNotInstalledError: If the packages of the suite are missing.
         """
+        use_own_suite_of(self.experiment.protocol, str(self.run))
         suite = registry.suite(self.spec.suite)
         suite.require_installed()
         return suite.make(self.spec.task, self.experiment.protocol.render)
@@ -159,6 +160,7 @@ def find_episode(run: Path, name: str) -> PlannedEpisode:
             f"{run} has no {CONFIG}, which names its tasks and policies. Restore it from a copy."
         )
     experiment = experiment_from_json(json.dumps(config.get("experiment")), str(run / CONFIG))
+    use_own_suite_of(experiment.protocol, str(run))
     if experiment.forks is not None:
         source = experiment.forks.source
         raise EpisodeError(

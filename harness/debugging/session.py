@@ -22,6 +22,7 @@ from simloop.harness.debugging.events import Event, SessionError, condition
 from simloop.harness.debugging.lazy_policy import LazyPolicy
 from simloop.harness.debugging.picture import Picture
 from simloop.harness.planning.changes import Changes, Move
+from simloop.harness.planning.own_suites import use_suite
 from simloop.harness.planning.plan import EpisodeSpec, make_plan
 from simloop.harness.planning.protocol import DEFAULT, Protocol, named_protocol
 from simloop.harness.rollout.latency import Reply
@@ -85,6 +86,7 @@ class Session:
     ):
         if episode < 0:
             raise SessionError(f"Episodes are numbered from 0; got {episode}.")
+        suite = use_suite(suite)
         registry.suite(suite).require_installed()
         (found,) = registry.resolve_tasks(suite, [task])
         rules = protocol if isinstance(protocol, Protocol) else named_protocol(suite, protocol)

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 
 from simloop.harness.errors import SpecificationError
+from simloop.harness.planning.own_suites import own_suite_identity, resolve_suite, use_source
 from simloop.harness.planning.policy_sources import is_specification, resolve
+from simloop.harness.planning.protocol import Protocol
 from simloop.results.records.written_policies import policy_identity, split_name
 
 _vouched: ContextVar[tuple[str, ...]] = ContextVar("vouched", default=())
@@ -56,6 +58,26 @@ def policy_here(written: str, recorded: Mapping[str, str], run: str) -> str:
             "play the episodes again into another run folder."
         )
     return given if policy == written else f"{name}={given}"
+
+
+def use_own_suite_of(protocol: Protocol, run: str) -> None:
+    """Make the suite of a run available, if it is one of its own.
+
+    Raises:
+      SpecificationError: If it was not vouched for, or has another content than in the run.
+    """
+    if not protocol.own_suite or own_suite_identity(protocol.suite) == protocol.own_suite:
+        return
+    sources = list(filter(None, map(resolve_suite, vouched())))
+    for source in sources:
+        if source.identity == protocol.own_suite:
+            use_source(source)
+            return
+    given = ", ".join(source.identity for source in sources) or "none"
+    raise SpecificationError(
+        f"{run} was played in a suite of its own, {protocol.own_suite}; got {given}. Name that suite, with the same "
+        "content, after --code, as it was written after --suite."
+    )
 
 
 def _matching(policy: str, given: Sequence[str]) -> str | None:

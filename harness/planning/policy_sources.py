@@ -12,7 +12,7 @@ which is imported when the scheme is first used. Distributions add theirs by the
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -85,8 +85,11 @@ def resolve(policy: str) -> PolicySource:
     return SCHEMES[specification.scheme].resolve(specification)
 
 
-def parse_specification(text: str) -> Specification:
+def parse_specification(text: str, schemes: Container[str] = SCHEMES) -> Specification:
     """Split `SCHEME:TARGET?KEY=VALUE&KEY=VALUE`. Values may be percent-encoded.
+
+    Args:
+      schemes: Schemes that take precedence over the reading as code.
 
     Raises:
       SpecificationError: If an argument is not written KEY=VALUE, or given twice.
@@ -99,6 +102,6 @@ def parse_specification(text: str) -> Specification:
         raise SpecificationError(
             f"Arguments are written ?KEY=VALUE&KEY=VALUE, each key once, as in {body}?device=cpu; got {text!r}."
         )
-    if scheme not in SCHEMES and CODE.fullmatch(body):
+    if scheme not in schemes and CODE.fullmatch(body):
         return Specification(text, "code", body, arguments)
     return Specification(text, scheme, target.removeprefix("//"), arguments)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from simloop.envs.interface import RenderSettings
 from simloop.envs.plugins import Registry
 from simloop.harness.errors import SimloopError
+from simloop.harness.planning.own_suites import own_suite_identity
 from simloop.harness.planning.perturbation import Perturbation
 from simloop.results.records.perturbation_kinds import KINDS, perturbed_label
 
@@ -38,6 +39,8 @@ class Protocol:
     """Perturbation of observations or actions; None for none."""
     adapter: str = ""
     """Name and hash of the file whose adapter replaces the registered one; empty for none."""
+    own_suite: str = ""
+    """Identity of a suite of one's own, with the arguments that shape its tasks; empty for registered suites."""
 
     def __post_init__(self) -> None:
         """Raise `ProtocolError` for step counts below 1."""
@@ -47,11 +50,9 @@ class Protocol:
             raise ProtocolError(f"max_steps must be at least 1; got {self.max_steps}.")
 
     def to_dict(self) -> dict[str, Any]:
-        """The rules as plain values, as versions without adapter files wrote them if there is none."""
+        """The rules as plain values, as earlier versions wrote them without adapter files and own suites."""
         rules = dataclasses.asdict(self)
-        if not self.adapter:
-            del rules["adapter"]
-        return rules
+        return {name: rule for name, rule in rules.items() if rule or name not in ("adapter", "own_suite")}
 
     @property
     def sha256(self) -> str:
@@ -73,6 +74,9 @@ class Protocol:
             return perturbed_label(unperturbed.label, self.perturbation.kind, self.perturbation.strength)
         if self.adapter:
             return f"{dataclasses.replace(self, adapter='').label} with adapter {self.adapter}"
+        if self.own_suite:
+            own = "" if self.own_suite == self.suite else f" with suite {self.own_suite}"
+            return f"{dataclasses.replace(self, own_suite='').label}{own}"
         key = f"{self.suite}/{self.name}"
         named = PROTOCOLS[key] if key in PROTOCOLS else Protocol(self.suite, self.name)
         return key if self == named else f"{key}+{self.sha256[:8]}"
@@ -107,11 +111,15 @@ PROTOCOLS: Registry[Protocol] = Registry(
 
 
 def named_protocol(suite: str, name: str = DEFAULT) -> Protocol:
-    """The protocol of that name for a suite.
+    """The protocol of that name for a suite; suites of one's own need not register `default-v1`.
 
     Raises:
       ProtocolError: If there is none.
     """
+    if (own := own_suite_identity(suite)) and name == DEFAULT and f"{suite}/{name}" not in PROTOCOLS:
+        return Protocol(suite, own_suite=own)
+    if f"{suite}/{name}" in PROTOCOLS and own:
+        return dataclasses.replace(PROTOCOLS[f"{suite}/{name}"], own_suite=own)
     if f"{suite}/{name}" in PROTOCOLS:
         return PROTOCOLS[f"{suite}/{name}"]
     known = [key.removeprefix(f"{suite}/") for key in PROTOCOLS if key.startswith(f"{suite}/")]

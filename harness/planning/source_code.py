@@ -68,7 +68,8 @@ class SourceCode:
     @property
     def identity(self) -> str:
         """Name and start of the hash."""
-        return f"{self.module}:{self.attribute}@{self.sha256[:12]}"
+        name = f"{self.module}:{self.attribute}" if self.attribute else self.module
+        return f"{name}@{self.sha256[:12]}"
 
     def fingerprint(self) -> dict[str, str]:
         """Hash of the file, as sha256sum prints it, and of the modules that it imports from beside it."""

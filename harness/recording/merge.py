@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from simloop.harness.planning.code_of_runs import use_own_suite_of
 from simloop.harness.planning.experiment import Experiment, experiment_from_json
 from simloop.harness.planning.plan import Plan
 from simloop.harness.recording.run_folder import RunFolder, RunFolderError, write_atomically
@@ -73,6 +74,7 @@ class MergeSource:
                 f"{folder} has no {CONFIG}, which states the experiment. Name a folder that `simloop run` wrote."
             )
         experiment = experiment_from_json(json.dumps(config.get("experiment")), str(folder / CONFIG))
+        use_own_suite_of(experiment.protocol, str(folder))
         provenance = load_json(folder, PROVENANCE)
         identity = RunIdentity.of(config | {"experiment": experiment.to_dict()}, provenance)
         return cls(folder, experiment, identity, provenance)
