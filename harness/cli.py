@@ -36,6 +36,7 @@ COMMANDS = {
     "collect": "Record demonstrations of scripted experts as a LeRobotDataset.",
     "train": "Train a policy on demonstrations.",
     "quantize": "Quantize the large matrix products of a policy to 8 bits.",
+    "inspect": "Show what a checkpoint contains, and which preset fits.",
     "list": "List suites, tasks, protocols, policies, experiments or perturbations.",
     "doctor": "Check that everything simloop needs works on this machine.",
     "parity": "Compare the models with recorded outputs of the reference implementation.",

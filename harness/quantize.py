@@ -9,14 +9,16 @@ from typing import Any
 from rich.console import Console
 
 from simloop.harness.errors import SimloopError
-from simloop.harness.planning.policy_names import parse
+from simloop.harness.planning.policy_names import NamedPolicy, parse
 from simloop.policies.checkpoints import open_checkpoint, save_checkpoint
+from simloop.policies.checkpoints.recorded_options import OPTIONS
 from simloop.policies.files.progress import progress_bar
-from simloop.policies.inference.loading import load_policy
+from simloop.policies.inference.loading import NoWeightsError, load_policy
 from simloop.policies.inference.model_policy import ModelPolicy
 from simloop.policies.inference.quantization import SETTING, Kind, Quantization
 from simloop.policies.models.parameters import flatten
-from simloop.policies.presets import PRESETS, preset
+from simloop.policies.presets import Preset, preset
+from simloop.policies.presets.recorded import fitted, taken_over
 from simloop.policies.tokenizers.fast_actions import FOLDER_IN_CHECKPOINT, folder_contents
 from simloop.policies.training.calibration import (
     ActionDeviation,
@@ -58,7 +60,7 @@ def quantize(options: QuantizeOptions, console: Console) -> str:
       QuantizationError: If the model cannot be quantized.
     """
     name = parse(options.policy)
-    if name.base not in PRESETS or name.random or name.quantized:
+    if not name.is_preset or name.random or name.quantized:
         raise SimloopError(
             f"quantize needs trained weights: PRESET@FOLDER or a bundled preset; got {options.policy!r}."
         )
@@ -68,12 +70,12 @@ def quantize(options: QuantizeOptions, console: Console) -> str:
         )
     if options.out.exists():
         raise SimloopError(f"{options.out} exists; choose another folder with --out.")
-    chosen = preset(name.base)
+    chosen = _fitted(name)
     keys = TrainConfig(chosen.name, (options.data,), options.out, cameras=options.cameras).camera_keys(
         chosen.cameras
     )
-    data = prepare(options.data, keys, chosen.model.image_size, log=console.print)
-    policy = load_policy(chosen.name, name.checkpoint)
+    data = prepare(options.data, keys, chosen.model.image_size, resizing=chosen.resizing, log=console.print)
+    policy = load_policy(name.base, name.checkpoint)
     if data.states.shape[1] != chosen.state_size:
         raise DatasetError(
             f"{chosen.name} takes a state of {chosen.state_size} numbers (robot {chosen.robot}); {options.data} has "
@@ -94,6 +96,14 @@ def quantize(options: QuantizeOptions, console: Console) -> str:
     return f"{name.base}-{options.kind}@{options.out}"
 
 
+def _fitted(name: NamedPolicy) -> Preset:
+    chosen = preset(name.base)
+    if name.checkpoint is None:
+        raise NoWeightsError(chosen.where_to_get_weights())
+    opened = open_checkpoint(name.checkpoint)
+    return fitted(chosen, opened.options, str(opened.path))
+
+
 def _write(
     out: Path, policy: ModelPolicy, source: Path | None, quantization: Quantization, origin: dict[str, Any]
 ) -> None:
@@ -106,10 +116,11 @@ def _write(
         **origin,
         "weights_sha256": opened.weights_sha256(),
     }
+    settings[OPTIONS] = taken_over(policy.preset)
     save_checkpoint(
         out,
         flatten(policy.model),
-        preset=policy.preset.name,
+        preset=policy.preset.name.partition("@")[0],
         normalization=policy.preset.normalization,
         config=settings,
         norm_stats={policy.preset.robot: policy.stats},

@@ -40,7 +40,7 @@ from simloop.harness.rollout.loop_state import EpisodeState
 from simloop.harness.rollout.observers import Recorder
 from simloop.harness.rollout.result import RolloutResult
 from simloop.policies.interface import PolicySpec
-from simloop.policies.presets import PRESETS
+from simloop.policies.presets import preset
 from simloop.results.records.paths import attached_files, video_path
 from simloop.results.records.records import EpisodeRecord
 from simloop.results.tables.run_tables import write_tables
@@ -329,8 +329,8 @@ def _require_checkpoint(policy: NamedPolicy) -> None:
     """Raise `CheckpointError` if a policy of a preset names a folder that is no checkpoint of that preset."""
     if (
         policy.checkpoint is not None
-        and policy.base in PRESETS
-        and policy.checkpoint != PRESETS[policy.base].bundled
+        and policy.is_preset
+        and policy.checkpoint != preset(policy.base).bundled
     ):
         from simloop.policies.checkpoints.opening import open_checkpoint  # Imports JAX.
 

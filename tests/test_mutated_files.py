@@ -14,6 +14,8 @@ from simloop.harness.planning.experiment import Experiment, experiment_from_json
 from simloop.policies.checkpoints import open_checkpoint
 from simloop.policies.checkpoints.native_writer import save_checkpoint
 from simloop.policies.checkpoints.safetensors_files import SafetensorsFiles
+from simloop.policies.presets import preset
+from simloop.policies.presets.recorded import fitted
 from simloop.policies.tokenizers.fast_actions import load_fast_actions
 from simloop.policies.tokenizers.sentencepiece_model import SentencePieceModel
 from simloop.policies.training.dataset_reader import open_dataset
@@ -61,6 +63,15 @@ def own_checkpoint(folder: Path) -> None:
     )
 
 
+LEROBOT = {
+    "type": "pi0", "n_obs_steps": 1, "chunk_size": 10, "num_inference_steps": 4, "max_state_dim": 4,
+    "image_resolution": [96, 96], "use_relative_actions": False, "normalization_mapping": {"STATE": "MEAN_STD"},
+    "input_features": {"observation.images.image": {"type": "VISUAL"}, "observation.state": {"shape": [4]}},
+    "output_features": {"action": {"type": "ACTION", "shape": [4]}},
+}  # fmt: skip
+MOVED = ({"registry_name": "device_processor", "config": {"device": "cuda", "float_dtype": None}},)
+
+
 def lerobot_policy(folder: Path) -> None:
     save_file({name: np.asarray(array) for name, array in ARRAYS.items()}, folder / "model.safetensors")
     stats = {
@@ -72,13 +83,14 @@ def lerobot_policy(folder: Path) -> None:
             "state_file": f"{name}.safetensors",
             "config": {"norm_map": {"STATE": "MEAN_STD", "ACTION": "MEAN_STD"}},
         }
-        (folder / f"policy_{name}.json").write_text(json.dumps({"steps": [step]}))
+        (folder / f"policy_{name}.json").write_text(json.dumps({"steps": [*MOVED, step]}))
         save_file(stats, folder / f"{name}.safetensors")
-    (folder / "config.json").write_text(json.dumps({"type": "pi0"}))
+    (folder / "config.json").write_text(json.dumps(LEROBOT))
 
 
 def lerobot_statistics(folder: Path) -> None:
     checkpoint = open_checkpoint(folder)
+    fitted(preset("pi0-tiny"), checkpoint.options, str(folder))
     checkpoint.norm_stats(kind=checkpoint.normalization)
 
 

@@ -81,6 +81,13 @@ def test_only_regular_files_of_bounded_size_are_read(tmp_path):
         read_bytes(tmp_path, 1000)
 
 
+def test_a_pointer_of_git_lfs_is_called_by_its_name(tmp_path):
+    pointer = tmp_path / "model.safetensors"
+    pointer.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 123456\n")
+    with pytest.raises(UntrustedInputError, match=r"model\.safetensors is a Git LFS pointer .*git lfs pull"):
+        read_bytes(pointer, 1000)
+
+
 def test_json_of_bounded_depth_is_parsed():
     deepest = "[" * MAX_JSON_DEPTH + "]" * MAX_JSON_DEPTH
     assert parse_json(deepest, "text")

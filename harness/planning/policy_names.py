@@ -1,8 +1,9 @@
 """Names of policies on the command line: `[NAME=]POLICY[@FOLDER]`, resolved without importing JAX or reading weights.
 
-POLICY is a scripted policy, a preset, a quantized preset (PRESET-KIND), an installed policy, or a specification
-(`simloop.harness.planning.policy_sources`). FOLDER holds the weights; `random` in its place draws them. NAME is what
-tables, records and folders show; `simloop.results.records.written_policies` names a policy where none is given.
+POLICY is a scripted policy, a preset, a preset with chunks of N actions (PRESET@hN), a quantized preset (PRESET-KIND),
+an installed policy, or a specification (`simloop.harness.planning.policy_sources`). FOLDER holds the weights; `random`
+in its place draws them. NAME is what tables, records and folders show; `simloop.results.records.written_policies` names
+a policy where none is given.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from simloop.policies.files.manifest import settings_of
 from simloop.policies.inference.quantization import KINDS, SETTING, Kind
 from simloop.policies.interface import BatchedPolicy, Policy, PolicySpec, batched
 from simloop.policies.models.inference_plan import InferencePlan
-from simloop.policies.presets import PRESETS
+from simloop.policies.presets import HORIZON, PRESETS, Preset, preset
 from simloop.policies.registry import PolicyEntry
 from simloop.policies.scripted import SCRIPTED, scripted_policy
 from simloop.results.records.written_policies import policy_name, split_name
@@ -69,20 +70,34 @@ class NamedPolicy:
         """Interface of the policy, known before its weights are read."""
         if self.source is not None:
             spec = self.source.spec()
-        elif self.base in PRESETS:
-            spec = PRESETS[self.base].spec()
+        elif self.is_preset:
+            chosen = preset(self.base)
+            spec = (chosen if self.checkpoint in (None, chosen.bundled) else self._fitted(chosen)).spec()
             if self.checkpoint is not None:
                 spec = dataclasses.replace(spec, weights="trained")
         else:
             spec = POLICIES[self.base].spec
         return dataclasses.replace(spec, name=self.name)
 
+    @property
+    def is_preset(self) -> bool:
+        """Whether the policy is a preset rather than an entry of `POLICIES`."""
+        return self.base.partition("@")[0] in PRESETS
+
+    def _fitted(self, chosen: Preset) -> Preset:
+        """The preset with what its checkpoint states about the policy."""
+        from simloop.policies.checkpoints.opening import open_checkpoint  # Imports JAX.
+        from simloop.policies.presets.recorded import fitted
+
+        assert self.checkpoint is not None
+        return fitted(chosen, open_checkpoint(self.checkpoint).options, str(self.checkpoint))
+
     def require_weights(self) -> None:
         """Raise `UnknownPolicyError` if the policy needs a checkpoint and none is named."""
         if self.checkpoint is not None or self.random or self.source is not None:
             return
-        if self.base in PRESETS:
-            raise UnknownPolicyError(PRESETS[self.base].where_to_get_weights())
+        if self.is_preset:
+            raise UnknownPolicyError(preset(self.base).where_to_get_weights())
         if POLICIES[self.base].checkpoint == "required":
             raise UnknownPolicyError(
                 f"Policy {self.base!r} needs trained weights and none are named. Write {self.base}@FOLDER."
@@ -94,7 +109,7 @@ class NamedPolicy:
         if self.source is not None:
             policy = batched(self.source.load())
             policy.source_hashes = self.source.fingerprint()
-        elif self.base in PRESETS:
+        elif self.is_preset:
             from simloop.policies.inference.loading import load_policy
 
             policy = load_policy(
@@ -168,6 +183,10 @@ def parse(written: str, checkpoint: Path | None = None) -> NamedPolicy:
         return NamedPolicy(name, policy, source=resolve(policy))
     base_and_kind, at, folder = policy.partition("@")
     base, kind = _split_kind(base_and_kind)
+    horizon = folder.partition("@")[0]
+    with_horizon = base in PRESETS and bool(HORIZON.fullmatch(horizon))
+    if with_horizon:
+        _, at, folder = folder.partition("@")
     if base not in policy_names():
         advice = "simloop list policies shows all of them."
         raise UnknownPolicyError(str(UnknownNameError("policy", base, policy_names(), advice)))
@@ -178,11 +197,13 @@ def parse(written: str, checkpoint: Path | None = None) -> NamedPolicy:
             f"{base_and_kind!r} is {base} in 8 bits, which simloop quantize makes; name the folder: "
             f"{base_and_kind}@FOLDER."
         )
+    bundled = PRESETS[base].bundled if base in PRESETS else None
+    base = f"{base}@{horizon}" if with_horizon else base
     if not at:
-        return NamedPolicy(name, base, PRESETS[base].bundled if base in PRESETS else None)
+        return NamedPolicy(name, base, bundled)
     if base in POLICIES and POLICIES[base].checkpoint == "none":
         raise UnknownPolicyError(f"Policy {base!r} takes no checkpoint; got {written!r}.")
-    if folder == RANDOM and base in PRESETS:
+    if folder == RANDOM and base.partition("@")[0] in PRESETS:
         return NamedPolicy(name, base, random=True)
     if checkpoint is None:
         checkpoint = Path(folder).expanduser()

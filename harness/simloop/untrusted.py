@@ -14,12 +14,14 @@ import stat
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
 
 MAX_JSON_BYTES = 64 << 20
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""Beginning of the text that Git keeps in place of a large file."""
 MAX_JSON_DEPTH = 100
 """Nested lists and objects; files of simloop, openpi and LeRobot have about ten."""
 
@@ -91,11 +93,11 @@ def _leaves(path: Path) -> str:
     )
 
 
-def open_regular(path: Path, *, error: type[Exception] = UntrustedInputError) -> BinaryIO:
+def open_regular(path: Path, *, error: type[Exception] = UntrustedInputError) -> io.BufferedReader:
     """Open a regular file for reading.
 
     Raises:
-      UntrustedInputError: If it is a folder, a device or a pipe, or cannot be opened.
+      UntrustedInputError: If it is a folder, a device, a pipe or the pointer of Git LFS, or cannot be opened.
     """
     try:
         stream = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 -- returned open
@@ -104,6 +106,12 @@ def open_regular(path: Path, *, error: type[Exception] = UntrustedInputError) ->
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
         stream.close()
         raise error(f"{path} cannot be read: it is no regular file.")
+    if stream.peek(len(LFS_POINTER)).startswith(LFS_POINTER):
+        stream.close()
+        raise error(
+            f"{path} is a Git LFS pointer in place of the file itself. Run 'git lfs pull' in its repository, or "
+            "download the file."
+        )
     return stream
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jax
@@ -19,6 +19,7 @@ from simloop.policies.checkpoints.array_source import (
     StoredArray,
 )
 from simloop.policies.checkpoints.norm_stats_files import Statistics, usable_statistics
+from simloop.policies.checkpoints.recorded_options import RecordedOptions
 from simloop.policies.checkpoints.streaming import load_arrays
 from simloop.policies.transforms.normalization import NormalizationKind, NormStats
 
@@ -35,12 +36,14 @@ class Checkpoint:
     """JSON description of the model in the checkpoint's own format; may be empty."""
     preset: str | None = None
     """Name of the preset of the weights, if the format records it."""
+    options: RecordedOptions = field(default_factory=RecordedOptions)
+    """What the files state about the policy beside weights and statistics."""
     recorded_sha256: str | None = None
     """Hash of the weights, if the format records it and checks it while loading."""
 
     def require_preset(self, name: str) -> None:
         """Raise `CheckpointError` if the weights are recorded as those of another preset."""
-        if self.preset not in (None, name):
+        if self.preset not in (None, name.partition("@")[0]):
             raise CheckpointError(
                 f"{self.path} was written for preset {self.preset!r}; got {name!r}. Name it "
                 f"{self.preset}@{self.path}."
@@ -95,18 +98,25 @@ class Checkpoint:
             may_drop=may_drop,
         )
 
-    def norm_stats(self, asset_id: str | None = None, *, kind: NormalizationKind | None = None) -> NormStats:
+    def norm_stats(
+        self,
+        asset_id: str | None = None,
+        *,
+        kind: NormalizationKind | None = None,
+        sizes: Mapping[str, int] | None = None,
+    ) -> NormStats:
         """Statistics of `state` and `actions` that suffice for the checkpoint's normalization.
 
         Args:
           asset_id: Robot or dataset of the statistics; needed if there are several.
           kind: Kind of the preset; needed if the checkpoint records none, and must agree otherwise.
+          sizes: Lengths of the robot's vectors by key; further entries of the statistics must be padding.
 
         Raises:
           CheckpointError: If there are no statistics, several without `asset_id`, the kinds disagree, or the
-            statistics lack values that the kind needs, such as quantiles.
+            statistics lack values that the kind needs, such as quantiles, or are those of another robot.
         """
-        return usable_statistics(self.statistics, asset_id, kind)
+        return usable_statistics(self.statistics, asset_id, kind, sizes)
 
     def weights_sha256(self) -> str:
         """Hash of the weights, for the provenance of results.

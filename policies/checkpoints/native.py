@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from simloop.policies.checkpoints.array_source import ArraySource, CheckpointError, Shape, StoredArray
 from simloop.policies.checkpoints.checkpoint import Checkpoint
 from simloop.policies.checkpoints.norm_stats_files import ASSETS, AssetsFolder
+from simloop.policies.checkpoints.recorded_options import OPTIONS, JsonFile, RecordedOptions
 from simloop.policies.checkpoints.safetensors_files import DTYPES, SafetensorsFiles, file_beside
 from simloop.policies.files.manifest import MANIFEST
 from simloop.policies.transforms.normalization import NormalizationKind
@@ -147,5 +148,13 @@ def open_own(folder: Path) -> Checkpoint:
         ),
         settings=manifest.config,
         preset=manifest.preset,
+        options=_options(JsonFile(file, manifest.config)),
         recorded_sha256=manifest.weights_sha256(),
     )
+
+
+def _options(settings: JsonFile) -> RecordedOptions:
+    fields = settings.content.get(OPTIONS, {})
+    if not isinstance(fields, dict):
+        raise settings.refused(OPTIONS, "wanted an object of fields of the preset.")
+    return RecordedOptions(fields=fields, places=dict.fromkeys(fields, f"{settings.path}: {OPTIONS}"))

@@ -14,6 +14,7 @@ from simloop.policies.transforms.normalization import (
     Normalizer,
     NormStats,
     norm_stats_from_json,
+    require_size,
 )
 from simloop.untrusted import MAX_JSON_BYTES, inside, read_bytes
 
@@ -43,7 +44,10 @@ class Statistics(abc.ABC):
 
 
 class AssetsFolder(Statistics):
-    """Files `assets/<asset id>/norm_stats.json` in openpi's format. Asset ids may contain slashes."""
+    """Files `assets/<asset id>/norm_stats.json` in openpi's format, or one `norm_stats.json` beside the weights.
+
+    Asset ids may contain slashes.
+    """
 
     def __init__(
         self, folder: Path, kind: NormalizationKind | None = None, sha256: Mapping[str, str] | None = None
@@ -60,13 +64,16 @@ class AssetsFolder(Statistics):
 
     def asset_ids(self) -> tuple[str, ...]:
         root = self._folder / ASSETS
-        return tuple(sorted(file.parent.relative_to(root).as_posix() for file in root.rglob(FILE_NAME)))
+        named = tuple(sorted(file.parent.relative_to(root).as_posix() for file in root.rglob(FILE_NAME)))
+        if named:
+            return tuple(UNNAMED if name == "." else name for name in named)
+        return (UNNAMED,) if (self._folder / FILE_NAME).is_file() else ()
 
     def kind(self) -> NormalizationKind | None:
         return self._kind
 
     def read(self, asset_id: str) -> NormStats:
-        file = inside(self._folder / ASSETS, f"{asset_id}/{FILE_NAME}", error=CheckpointError)
+        file = self._file(asset_id)
         content = read_bytes(file, MAX_JSON_BYTES, error=CheckpointError)
         if self._sha256 is not None:
             recorded = self._sha256.get(file.relative_to(self._folder).as_posix())
@@ -80,16 +87,25 @@ class AssetsFolder(Statistics):
         except NormalizationError as error:
             raise CheckpointError(f"{file}: {error}") from error
 
+    def _file(self, asset_id: str) -> Path:
+        if asset_id == UNNAMED and not (self._folder / ASSETS / FILE_NAME).is_file():
+            return self._folder / FILE_NAME
+        name = f"{asset_id}/{FILE_NAME}" if asset_id else FILE_NAME
+        return inside(self._folder / ASSETS, name, error=CheckpointError)
+
 
 def usable_statistics(
-    statistics: Statistics, asset_id: str | None, preset_kind: NormalizationKind | None
+    statistics: Statistics,
+    asset_id: str | None,
+    preset_kind: NormalizationKind | None,
+    sizes: Mapping[str, int] | None = None,
 ) -> NormStats:
     """Select, read and check statistics; see `Checkpoint.norm_stats`."""
     where, present = statistics.where, statistics.asset_ids()
     if not present:
         raise CheckpointError(
-            f"{where} has no normalization statistics. Add assets/<asset id>/norm_stats.json (for a LeRobot policy "
-            "older than 0.4, run LeRobot's migrate_policy_normalization)."
+            f"{where} has no normalization statistics. Add assets/<asset id>/norm_stats.json, or norm_stats.json "
+            "beside the weights (for a LeRobot policy older than 0.4, run LeRobot's migrate_policy_normalization)."
         )
     if present == (UNNAMED,):
         asset_id = UNNAMED
@@ -99,6 +115,9 @@ def usable_statistics(
                 f"{where} has statistics of {', '.join(present)}. Choose the robot or dataset with asset_id."
             )
         asset_id = present[0]
+    if asset_id not in present:  # openpi's script puts the name of the config before the asset id.
+        below = [one for one in present if one.endswith(f"/{asset_id}")]
+        asset_id = below[0] if len(below) == 1 else asset_id
     if asset_id not in present:
         raise CheckpointError(f"{where} has statistics of {', '.join(present)}; got asset_id {asset_id!r}.")
     recorded = statistics.kind()
@@ -113,7 +132,11 @@ def usable_statistics(
     stats = statistics.read(asset_id)
     for key in ("state", "actions"):
         try:
+            if key not in stats and kind != "none":
+                raise NormalizationError(f"there are none; the keys are {', '.join(stats) or 'absent'}.")
             Normalizer(kind, stats.get(key))
+            if sizes is not None and key in sizes and key in stats:
+                require_size(key, stats[key], sizes[key])
         except NormalizationError as error:
             raise CheckpointError(f"{where}, statistics of {key}: {error}") from error
     return stats

@@ -12,11 +12,16 @@ from pathlib import Path
 
 from simloop.policies.checkpoints.checkpoint import Checkpoint
 from simloop.policies.checkpoints.lerobot import read_config
+from simloop.policies.checkpoints.lerobot_options import CONFIG
 from simloop.policies.checkpoints.norm_stats_files import AssetsFolder
+from simloop.policies.checkpoints.recorded_options import JsonFile, RecordedOptions
 from simloop.policies.checkpoints.safetensors_files import SafetensorsFiles
 from simloop.policies.checkpoints.torch_source import TorchSource
 
 PARAMS = "params"
+SHOWN_BY_WEIGHTS = ("paligemma_variant", "action_expert_variant", "precision")
+"""Options that the shapes and dtypes of the weights decide."""
+KNOWN = ("action_horizon", "action_dim", *SHOWN_BY_WEIGHTS)
 TREE_METADATA = "_METADATA"  # Orbax's description of a tree.
 
 
@@ -51,10 +56,32 @@ def open_openpi_pytorch(folder: Path) -> Checkpoint:
     Raises:
       CheckpointError: If the weights cannot be read.
     """
+    config = read_config(folder)
     return Checkpoint(
         path=folder,
         format="openpi_pytorch",
         source=TorchSource(SafetensorsFiles.in_folder(folder)),
         statistics=AssetsFolder(folder),
-        settings=read_config(folder),
+        settings=config,
+        options=_options(JsonFile(folder / CONFIG, config)),
+    )
+
+
+def _options(file: JsonFile) -> RecordedOptions:
+    """Options in the `config.json` of openpi's conversion to PyTorch.
+
+    Raises:
+      CheckpointError: If it has an entry that is unknown.
+    """
+    for key, value in file.content.items():
+        if key not in KNOWN and value:
+            raise file.refused(key, "simloop does not know this option of openpi.")
+    return RecordedOptions(
+        chunk_steps=file.integer("action_horizon"),
+        padded_size=file.integer("action_dim"),
+        places={
+            "chunk_steps": f"{file.path}: action_horizon",
+            "padded_size": f"{file.path}: action_dim",
+        },
+        unused={key: value for key, value in file.content.items() if key in SHOWN_BY_WEIGHTS},
     )

@@ -126,7 +126,7 @@ def decode_frames(path: Path, fps: float) -> Iterator[tuple[int, UInt8[np.ndarra
     """Every frame of a video with its number, computed from its time stamp.
 
     Raises:
-      VideoError: If the file cannot be decoded.
+      VideoError: If the file is absent or cannot be decoded.
     """
     try:
         # Of other formats some are lists of further files or addresses, which would be opened.

@@ -23,6 +23,7 @@ from simloop.policies.models.inference_plan import InferencePlan
 from simloop.policies.models.parameters import Model, model_from, random_model, shapes
 from simloop.policies.models.sharding import serving_mesh, state_sharding
 from simloop.policies.presets import Preset, preset
+from simloop.policies.presets.recorded import fitted
 from simloop.policies.tokenizers.fast import FastTokenizer
 from simloop.policies.tokenizers.fast_actions import (
     FOLDER_IN_CHECKPOINT,
@@ -30,7 +31,12 @@ from simloop.policies.tokenizers.fast_actions import (
     load_fast_actions,
 )
 from simloop.policies.tokenizers.sentencepiece_model import TokenizerFileError, load_sentencepiece
-from simloop.policies.transforms.normalization import NormStats, identity_stats, load_norm_stats
+from simloop.policies.transforms.normalization import (
+    NormStats,
+    identity_stats,
+    load_norm_stats,
+    nearly_constant,
+)
 
 KEEP_COMPILED_S = 0.5  # Programs that compile faster are not worth a file.
 
@@ -76,21 +82,23 @@ def load_policy(
             raise NoWeightsError(chosen.where_to_get_weights())
         checkpoint = chosen.bundled
     keep_compiled_programs()
+    opened = None if checkpoint is None else open_checkpoint(checkpoint)
+    if opened is not None:
+        opened.require_preset(name)
+        chosen = fitted(chosen, opened.options, str(opened.path))
     tokenizers = load_tokenizers(_with_own_action_tokens(chosen, checkpoint))
     recorded = None if checkpoint is None else settings_of(checkpoint).get(SETTING)
     plan = _plan_here(plan or InferencePlan(), chosen, quantized=recorded is not None)
     config = chosen.model
     mesh = serving_mesh(plan.devices, weights_bytes(config))
     weights: Weights
-    if checkpoint is None:
+    if opened is None:
         weights = "untrained"
         model = made_on(mesh, lambda: random_model(config, seed, dtype=config.dtype))
         stats = _untrained_stats(chosen)
     else:
         weights = "trained"
-        opened = open_checkpoint(checkpoint)
-        opened.require_preset(name)
-        stats = _checkpoint_stats(chosen, opened)
+        stats = checkpoint_stats(chosen, opened)
         model = _checkpoint_model(config, opened, mesh)
         if (quantization := opened.settings.get(SETTING)) is not None:
             model = _quantized(model, quantization, plan, opened.path)
@@ -157,12 +165,23 @@ def _untrained_stats(chosen: Preset) -> NormStats:
     return {"state": identity_stats(chosen.state_size), "actions": identity_stats(chosen.action_size)}
 
 
-def _checkpoint_stats(chosen: Preset, opened: Checkpoint) -> NormStats:
-    """Return the statistics of this robot, or of the only robot in the checkpoint."""
+def checkpoint_stats(chosen: Preset, opened: Checkpoint, *, warn: bool = True) -> NormStats:
+    """Return the statistics of this robot, or of the only robot in the checkpoint; warn of entries that hardly vary.
+
+    Raises:
+      CheckpointError: If there are none, or they are those of another robot.
+    """
     ids = opened.statistics.asset_ids()
     published = chosen.published.asset_id if chosen.published is not None else None
-    asset_id = published if published in ids else None
-    return opened.norm_stats(asset_id, kind=chosen.normalization)
+    asset_id = published if any(f"/{one}".endswith(f"/{published}") for one in ids) else None
+    sizes = {"actions": chosen.action_size}
+    if chosen.spec().state_size is not None:
+        sizes["state"] = chosen.state_size
+    stats = opened.norm_stats(asset_id, kind=chosen.normalization, sizes=sizes)
+    for key, size in sizes.items() if warn else ():
+        for sentence in nearly_constant(key, stats[key], chosen.normalization, size) if key in stats else ():
+            logging.getLogger(__name__).warning("%s: %s", opened.path, sentence)
+    return stats
 
 
 def _checkpoint_model(config: ModelConfig, opened: Checkpoint, mesh: Mesh | None) -> Model:

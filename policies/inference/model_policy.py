@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -41,6 +42,7 @@ from simloop.policies.models.parameters import Model, flatten
 from simloop.policies.models.pi0_fast import END_TOKEN
 from simloop.policies.models.sharding import FSDP, rows_sharding
 from simloop.policies.presets import Preset
+from simloop.policies.presets.recorded import taken_over
 from simloop.policies.tokenizers.fast import FastTokenizer
 from simloop.policies.tokenizers.fast_actions import PUBLISHED_FAST
 from simloop.policies.tokenizers.sentencepiece_model import PALIGEMMA, SentencePieceModel
@@ -218,8 +220,10 @@ class ModelPolicy(BatchedPolicy):
         return self.plan.kernels
 
     def settings(self) -> dict[str, str]:
-        """Flags of XLA and settings of JAX."""
+        """Flags of XLA, settings of JAX, and options that the checkpoint changes in the preset."""
         flags = {"XLA_FLAGS": " ".join(sorted(os.environ.get("XLA_FLAGS", "").split()))}
+        if options := taken_over(self.preset):
+            flags["options of the checkpoint"] = json.dumps(options, sort_keys=True)
         return flags | {name: str(getattr(jax.config, name, None)) for name in JAX_SETTINGS}
 
     def fingerprint(self) -> dict[str, str]:

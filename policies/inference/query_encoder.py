@@ -114,7 +114,7 @@ class QueryEncoder:
             )
         size = self._preset.model.image_size
         return {
-            camera: resize_with_pad(query.images[camera], size, size)
+            camera: resize_with_pad(query.images[camera], size, size, self._preset.resizing)
             if camera in query.images
             else self._black
             for camera in self._seen(tuple(query.images))

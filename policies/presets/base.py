@@ -16,6 +16,7 @@ from simloop.policies.tokenizers.decoded import OnFailure
 from simloop.policies.tokenizers.fast_actions import FastActionsSource
 from simloop.policies.tokenizers.sentencepiece_model import PALIGEMMA, SentencePieceSource
 from simloop.policies.transforms.normalization import NormalizationKind
+from simloop.policies.transforms.preprocessing import Resizing
 
 PromptFormat = Literal["instruction", "instruction_and_state", "fast"]
 """Formats of `tokenizers.prompts`."""
@@ -68,6 +69,8 @@ class Preset:
     on_failure: OnFailure = "undecodable"
     """Answer for tokens that encode no actions."""
     flow_steps: int = 10
+    resizing: Resizing = "antialiased"
+    """How the trainer of the weights resized images."""
     unroll_on_cpu: bool = False
     """Whether layers are unrolled on CPUs too, which pays for small models alone."""
     published: PublishedWeights | None = None

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 
 from simloop.policies.files.downloads import PublishedFile
 from simloop.policies.tokenizers.sentencepiece_model import TokenizerFileError
-from simloop.untrusted import parse_json
+from simloop.untrusted import MAX_JSON_BYTES, parse_json, read_bytes
 
 SCALE = 10.0
 """Coefficients are rounded to tenths, which the paper found harmless to control."""
@@ -137,17 +137,24 @@ def load_fast_actions(folder: Path) -> FastActionTokenizer:
     """
     import tokenizers
 
+    for name in (_CONFIG_FILE, _BPE_FILE):
+        if not (folder / name).is_file():
+            raise TokenizerFileError(
+                f"{folder} is not a FAST action tokenizer: {name} is missing; {_CONFIG_FILE} and {_BPE_FILE} are "
+                "needed. Download the repository physical-intelligence/fast there."
+            )
+    config_text, bpe_text = (
+        read_bytes(folder / name, MAX_JSON_BYTES, error=TokenizerFileError).decode(errors="replace")
+        for name in (_CONFIG_FILE, _BPE_FILE)
+    )
     try:
-        config = parse_json((folder / _CONFIG_FILE).read_text(), _CONFIG_FILE)
-        bpe = tokenizers.Tokenizer.from_str((folder / _BPE_FILE).read_text())
+        config = parse_json(config_text, _CONFIG_FILE)
+        bpe = tokenizers.Tokenizer.from_str(bpe_text)
         return FastActionTokenizer(bpe, float(config["scale"]), int(config["min_token"]))
-    except FileNotFoundError as error:
-        raise TokenizerFileError(
-            f"{folder} is not a FAST action tokenizer: {Path(error.filename).name} is missing; {_CONFIG_FILE} and "
-            f"{_BPE_FILE} are needed. Download the repository physical-intelligence/fast there."
-        ) from error
     except Exception as error:  # `tokenizers` raises `Exception` itself.
-        raise TokenizerFileError(f"{folder} holds a damaged FAST action tokenizer: {error!r}.") from error
+        raise TokenizerFileError(
+            f"{folder} holds a damaged FAST action tokenizer ({_CONFIG_FILE}, {_BPE_FILE}): {error!r}."
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simloop.policies.files.downloads import PublishedFile
+from simloop.untrusted import read_bytes
 
+MAX_BYTES = 256 << 20  # PaliGemma's model has 4 MB.
 LOCATION_PIECES = 1024
 SEGMENT_PIECES = 128
 SPECIAL_IDS = {"pad": 0, "eos": 1, "bos": 2, "unk": 3}
@@ -54,10 +56,7 @@ class SentencePieceModel:
             vocabulary layout.
         """
         self.path = path
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise TokenizerFileError(f"Cannot read the sentencepiece model {path}: {error}.") from error
+        content = read_bytes(path, MAX_BYTES, error=TokenizerFileError)
         self.sha256 = hashlib.sha256(content).hexdigest()
         import sentencepiece  # On use, so that presets do not need it.
 

@@ -9,7 +9,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from simloop.policies.checkpoints import open_checkpoint, save_checkpoint
+from simloop.policies.checkpoints.recorded_options import OPTIONS
 from simloop.policies.models.lora import merge
+from simloop.policies.presets.recorded import taken_over
 from simloop.policies.tokenizers.fast_actions import FOLDER_IN_CHECKPOINT, folder_contents
 from simloop.policies.training.config import with_present_names
 from simloop.policies.training.demonstration import DEMONSTRATIONS
@@ -35,9 +37,10 @@ def export(setup: Setup, state: TrainState, folder: Path) -> Path:
     save_checkpoint(
         folder,
         {name: jnp.asarray(x, jnp.bfloat16) for name, x in weights.items()},
-        preset=setup.preset.name,
+        preset=setup.preset.name.partition("@")[0],
         normalization=setup.preset.normalization,
         config={
+            OPTIONS: taken_over(setup.preset),
             "training": {
                 **setup.config.decisive(),
                 "data": [folder.name for folder in setup.config.data],

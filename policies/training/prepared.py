@@ -26,11 +26,11 @@ from jaxtyping import Float32, Int64, UInt8
 from simloop.policies.training import dataset_layout as layout
 from simloop.policies.training.dataset_layout import DatasetError
 from simloop.policies.training.dataset_reader import Dataset, open_dataset
-from simloop.policies.transforms.preprocessing import resize_with_pad
+from simloop.policies.transforms.preprocessing import Resizing, resize_with_pad
 
 PREPARED = "prepared.json"
 NUMBERS = "numbers.npz"
-FORMAT = 2
+FORMAT = 3
 
 
 @runtime_checkable
@@ -79,6 +79,7 @@ def prepare(
     *,
     state_key: str = layout.STATE_KEY,
     action_key: str = layout.ACTION_KEY,
+    resizing: Resizing = "antialiased",
     log: Callable[[str], None] = lambda message: None,
 ) -> PreparedData:
     """Open the prepared form of a dataset, and make it if it does not exist.
@@ -89,12 +90,18 @@ def prepare(
       image_size: Height and width of the images, which are resized and padded as at inference.
       state_key: Column of the robot's state.
       action_key: Column of the actions.
+      resizing: How images are resized.
       log: Receives messages about long operations.
 
     Raises:
       DatasetError: If the dataset cannot be used, or was prepared for other cameras or another size.
     """
-    options = {"cameras": dict(cameras), "image_size": image_size, "keys": [state_key, action_key]}
+    options = {
+        "cameras": dict(cameras),
+        "image_size": image_size,
+        "keys": [state_key, action_key],
+        "resizing": resizing,
+    }
     if (data / PREPARED).is_file():
         return _open(data, options)
     dataset = open_dataset(data, state_key=state_key, action_key=action_key)
@@ -123,7 +130,7 @@ def _make(folder: Path, dataset: Dataset, options: Mapping[str, Any], source: st
             shape = (rows, size, size, 3)
             frames = np.lib.format.open_memmap(file, "w+", np.uint8, shape)
             for row, image in dataset.images(key):
-                frames[row] = resize_with_pad(image, size, size)
+                frames[row] = resize_with_pad(image, size, size, options["resizing"])
             frames.flush()
         end = np.zeros(rows, np.int64)
         for episode in dataset.episodes:

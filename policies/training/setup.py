@@ -13,12 +13,13 @@ import jax
 import jax.numpy as jnp
 
 from simloop.policies.checkpoints import open_checkpoint
-from simloop.policies.inference.loading import load_tokenizers
+from simloop.policies.inference.loading import checkpoint_stats, load_tokenizers
 from simloop.policies.inference.model_policy import PolicyTokenizers
 from simloop.policies.models.configs import LoraConfig, ModelConfig
 from simloop.policies.models.lora import ADAPTER_NAME, is_frozen
 from simloop.policies.models.parameters import flatten, random_model, shapes
 from simloop.policies.presets import Preset, preset
+from simloop.policies.presets.recorded import fitted, taken_over
 from simloop.policies.tokenizers.fast_actions import (
     FOLDER_IN_CHECKPOINT,
     FastActionTokenizer,
@@ -84,7 +85,7 @@ def set_up(config: TrainConfig, log: Callable[[str], None]) -> Setup:
       TrainingError, DatasetError: If options and data do not fit.
       UnknownPresetError: If there is no such preset.
     """
-    chosen = preset(config.preset)
+    chosen = _started_preset(config, log)
     keys = config.camera_keys(chosen.cameras)
     data = concatenated(
         [
@@ -92,6 +93,7 @@ def set_up(config: TrainConfig, log: Callable[[str], None]) -> Setup:
                 folder,
                 keys,
                 chosen.model.image_size,
+                resizing=chosen.resizing,
                 state_key=config.state_key,
                 action_key=config.action_key,
                 log=log,
@@ -179,6 +181,18 @@ def _claim_folder(config: TrainConfig, data: PreparedData) -> None:
     part.replace(file)
 
 
+def _started_preset(config: TrainConfig, log: Callable[[str], None]) -> Preset:
+    """The preset with what the checkpoint `init` states about its policy."""
+    chosen = preset(config.preset)
+    if config.init is None or config.init_takes == "fitting":
+        return chosen
+    opened = open_checkpoint(config.init)
+    chosen = fitted(chosen, opened.options, str(opened.path), as_start=True)
+    if options := taken_over(chosen):
+        log(f"From {config.init}: " + ", ".join(f"{name} {value}" for name, value in options.items()) + ".")
+    return chosen
+
+
 def _trained_model(config: TrainConfig, model: ModelConfig) -> ModelConfig:
     changes: dict[str, Any] = {"recompute_layers": config.recompute}
     if config.compute != "preset":
@@ -211,7 +225,7 @@ def _statistics(config: TrainConfig, chosen: Preset, data: PreparedData) -> Norm
     if file.exists():
         return load_norm_stats(file)
     if config.statistics == "init" and config.init is not None:
-        stats = open_checkpoint(config.init).norm_stats(kind=chosen.normalization)
+        stats = checkpoint_stats(chosen, open_checkpoint(config.init))
     else:
         stats = data_stats(data, chosen)
     save_norm_stats(file, stats)

@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -22,6 +22,11 @@ from simloop.untrusted import MAX_JSON_BYTES, parse_json, read_bytes
 
 NormalizationKind = Literal["z_score", "quantile", "none"]
 
+FIELDS = ("mean", "std", "q01", "q99")
+AMPLIFIED_DEVIATION, AMPLIFIED_TO = 0.001, 1.0
+"""Entries in which so small a deviation, in robot units, becomes more than this in model units hardly vary."""
+PADDING_RANGE = 1e-6
+"""Largest deviation and range of entries that were padded with a constant."""
 EPSILON = 1e-6  # Keeps constant entries finite; models were trained with it.
 HISTOGRAM_BINS = 5000
 _RANGE_MARGIN = 1e-10  # Gives constant entries a range, and keeps the largest value inside it.
@@ -113,6 +118,13 @@ class Normalizer:
         assert stats.q99 is not None
         return stats.q99[:size] - stats.q01[:size] + EPSILON, stats.q01[:size]
 
+    def amplified(self, deviation: float = 0.001) -> Float[np.ndarray, "s"]:
+        """What a deviation in robot units becomes in model units, for every entry with statistics."""
+        if self.kind == "none":
+            return np.zeros(0)
+        scale, _ = self._linear(_size(self.stats))
+        return deviation / scale * (1.0 if self.kind == "z_score" else 2.0)
+
 
 def _size(stats: EntryStats | None) -> int:
     return 0 if stats is None else stats.mean.shape[0]
@@ -128,26 +140,39 @@ def load_norm_stats(path: Path) -> dict[str, EntryStats]:
     """Read a `norm_stats.json`.
 
     Raises:
-      NormalizationError: If the file is missing or has another format.
+      NormalizationError: If the file is missing, has another format or holds impossible statistics.
     """
+    content = read_bytes(path, MAX_JSON_BYTES, error=NormalizationError)
     try:
-        return norm_stats_from_json(read_bytes(path, MAX_JSON_BYTES, error=NormalizationError))
+        return norm_stats_from_json(content)
     except NormalizationError as error:
         raise NormalizationError(f"{path}: {error}") from error
 
 
 def norm_stats_from_json(text: str | bytes) -> dict[str, EntryStats]:
-    """Parse the text of a `norm_stats.json`.
+    """Parse the text of a `norm_stats.json`. Actions may be under the key `action`.
 
     Raises:
-      NormalizationError: If it has another format.
+      NormalizationError: If it has another format or holds impossible statistics.
     """
+    content = parse_json(text, "the text", error=NormalizationError)
     try:
-        entries = parse_json(text, "the text", error=NormalizationError)["norm_stats"]
-        return {key: _entry_from(key, entry) for key, entry in entries.items()}
+        entries = dict(content["norm_stats"])
+        if "action" in entries and "actions" not in entries:
+            entries["actions"] = entries.pop("action")
+        return {
+            key: require_sound(key, {name: _array(key, name, entry.get(name)) for name in FIELDS})
+            for key, entry in entries.items()
+        }
     except NormalizationError:
         raise
     except (ValueError, OverflowError, KeyError, TypeError, AttributeError) as error:
+        if rlds := _rlds_names(content):
+            raise NormalizationError(
+                f"these are RLDS statistics of {', '.join(rlds)}, as OpenVLA keeps them, whose mask leaves entries "
+                "unnormalized. Write them as openpi's norm_stats.json, with mean 0 and deviation 1 (q01 -1, q99 1) for "
+                "entries with a false mask."
+            ) from error
         raise NormalizationError(
             f'Expected {{"norm_stats": {{"state": {{"mean": [..], "std": [..], ..}}, ..}}}}; got {error!r}.'
         ) from error
@@ -171,20 +196,80 @@ def save_norm_stats(path: Path, stats: NormStats) -> None:
     path.write_text(norm_stats_to_json(stats))
 
 
-def _entry_from(key: str, entry: Mapping[str, list[float] | None]) -> EntryStats:
-    arrays = {
-        name: None if entry.get(name) is None else np.asarray(entry[name], np.float64)
-        for name in ("mean", "std", "q01", "q99")
-    }
-    mean, std = arrays["mean"], arrays["std"]
+def require_sound(key: str, arrays: Mapping[str, np.ndarray | None]) -> EntryStats:
+    """Statistics of one key, after checks of every entry.
+
+    Raises:
+      NormalizationError: If mean or std is absent, lengths differ, an entry is not finite, a deviation is negative, or
+        q01 is above q99; names key and entry.
+    """
+    mean, std, q01, q99 = (arrays.get(name) for name in FIELDS)
     if mean is None or std is None:
         raise NormalizationError(f"The statistics of {key!r} lack mean or std.")
-    shapes = {name: array.shape for name, array in arrays.items() if array is not None}
+    present = {name: array for name in FIELDS if (array := arrays.get(name)) is not None}
+    shapes = {name: array.shape for name, array in present.items()}
     if len(set(shapes.values())) != 1 or mean.ndim != 1:
         raise NormalizationError(
             f"The statistics of {key!r} must be lists of one length; got shapes {shapes}."
         )
-    return EntryStats(mean=mean, std=std, q01=arrays["q01"], q99=arrays["q99"])
+    faults = [(name, ~np.isfinite(array), "wanted a finite number") for name, array in present.items()]
+    faults.append(("std", std < 0, "a deviation is not negative"))
+    if q01 is not None and q99 is not None:
+        faults.append(("q01", q01 > q99, "q01 is above q99"))
+    for name, wrong, why in faults:
+        if wrong.any():
+            i = int(np.flatnonzero(wrong)[0])
+            raise NormalizationError(f"{name} of {key!r}, entry {i}, is {present[name][i]:g}; {why}.")
+    return EntryStats(mean=mean, std=std, q01=q01, q99=q99)
+
+
+def require_size(key: str, stats: EntryStats, size: int) -> None:
+    """Check that statistics are those of a robot whose vectors have `size` entries.
+
+    Entries beyond them must be padding, which does not vary.
+
+    Raises:
+      NormalizationError: If there are too few entries, or further ones vary.
+    """
+    found = len(stats.mean)
+    if found < size:
+        raise NormalizationError(f"{key!r} has statistics of {found} entries; the robot has {size}.")
+    varies = stats.std[size:] > PADDING_RANGE
+    if stats.q01 is not None and stats.q99 is not None:
+        varies |= stats.q99[size:] - stats.q01[size:] > PADDING_RANGE
+    if varies.any():
+        i = size + int(np.flatnonzero(varies)[0])
+        raise NormalizationError(
+            f"{key!r} has statistics of {found} entries; the robot has {size}, and entry {i} varies, so it is no "
+            "padding. These are the statistics of another robot."
+        )
+
+
+def nearly_constant(key: str, stats: EntryStats, kind: NormalizationKind, size: int) -> list[str]:
+    """A sentence for every entry in which a small deviation becomes a large one for the model."""
+    return [
+        f"Entry {i} of {key} hardly varies in the statistics: a deviation of {AMPLIFIED_DEVIATION:g} becomes "
+        f"{value:.3g} for the model."
+        for i, value in enumerate(Normalizer(kind, stats).amplified(AMPLIFIED_DEVIATION)[:size])
+        if value > AMPLIFIED_TO
+    ]
+
+
+def _array(key: str, name: str, values: Any) -> np.ndarray | None:
+    if values is None:
+        return None
+    if isinstance(values, list) and None in values:
+        raise NormalizationError(f"{name} of {key!r}, entry {values.index(None)}, is null; wanted a number.")
+    return np.asarray(values, np.float64)
+
+
+def _rlds_names(content: Any) -> list[str]:
+    """Names of the datasets in a `dataset_statistics.json`; empty for other files."""
+    if not isinstance(content, dict):
+        return []
+    return [
+        name for name, one in content.items() if isinstance(one, dict) and isinstance(one.get("action"), dict)
+    ]
 
 
 class RunningStats:

@@ -1,5 +1,6 @@
 """Finding out what a folder is, and saying what it is not."""
 
+import json
 import pickle
 import shutil
 
@@ -111,3 +112,41 @@ def test_weights_hash_covers_the_bytes_of_other_formats(tmp_path):
         save_file(changed, tmp_path / name / "model.safetensors")
         prints.append(open_checkpoint(tmp_path / name).weights_sha256())
     assert prints[0] == prints[1] != prints[2]
+
+
+@pytest.mark.parametrize(
+    "place", ["norm_stats.json", "assets/norm_stats.json", "assets/pi05_lab/lab/arm/norm_stats.json"]
+)
+def test_finds_statistics_beside_the_weights_and_below_the_name_of_a_config(tmp_path, place):
+    write_step(tmp_path / "1", ARRAYS, suffix=True)
+    found = tmp_path / "1" / "assets" / "lab" / "arm" / "norm_stats.json"
+    moved = tmp_path / "1" / place
+    content = found.read_text()
+    shutil.rmtree(tmp_path / "1" / "assets")
+    moved.parent.mkdir(parents=True, exist_ok=True)
+    moved.write_text(content)
+    stats = open_checkpoint(tmp_path / "1").norm_stats("lab/arm", kind="z_score")
+    assert stats["actions"].std.tolist() == [1, 1, 1]
+
+
+def test_names_the_keys_of_statistics_without_actions(tmp_path):
+    write_step(tmp_path / "1", ARRAYS, suffix=True)
+    file = tmp_path / "1" / "assets" / "lab" / "arm" / "norm_stats.json"
+    file.write_text(file.read_text().replace('"actions"', '"action_joints"'))
+    with pytest.raises(CheckpointError, match="statistics of actions: there are none; the keys are state"):
+        open_checkpoint(tmp_path / "1").norm_stats(kind="z_score")
+
+
+def test_takes_over_the_horizon_of_openpis_conversion_to_pytorch(tmp_path):
+    save_file(torch_tensors(tiny_parameters("pi0")), tmp_path / "model.safetensors")
+    config = {
+        "action_dim": 32,
+        "action_horizon": 15,
+        "paligemma_variant": "gemma_2b",
+        "precision": "bfloat16",
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert open_checkpoint(tmp_path).options.chunk_steps == 15
+    (tmp_path / "config.json").write_text(json.dumps(config | {"discrete_state": True}))
+    with pytest.raises(CheckpointError, match=r"config\.json: discrete_state is True"):
+        open_checkpoint(tmp_path)

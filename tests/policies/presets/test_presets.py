@@ -62,3 +62,12 @@ def test_rejects_a_preset_that_contradicts_its_model():
 def test_listing_presets_needs_no_jax():
     code = "import sys, simloop.policies.presets; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_preset_has_any_horizon_without_a_preset_of_its_own():
+    longer = preset("pi05_libero@h50")
+    assert (longer.name, longer.model.action_horizon) == ("pi05_libero@h50", 50)
+    assert longer.spec().chunk_steps == 50
+    for wrong in ("pi05_libero@50", "pi05_libero@h0", "pi05_libero@h"):
+        with pytest.raises(UnknownPresetError, match="pi05_libero@h50 for chunks of 50 actions"):
+            preset(wrong)

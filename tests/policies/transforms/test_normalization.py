@@ -10,6 +10,8 @@ from simloop.policies.transforms.normalization import (
     RunningStats,
     identity_stats,
     load_norm_stats,
+    nearly_constant,
+    require_size,
     save_norm_stats,
 )
 
@@ -123,3 +125,59 @@ def test_names_files_of_another_format(tmp_path, content):
     (tmp_path / "norm_stats.json").write_text(content)
     with pytest.raises(NormalizationError, match=r"norm_stats\.json"):
         load_norm_stats(tmp_path / "norm_stats.json")
+
+
+def written(folder, **changes):
+    one = {"mean": [0.0] * 3, "std": [1.0] * 3, "q01": [-1.0] * 3, "q99": [1.0] * 3}
+    file = folder / "norm_stats.json"
+    file.write_text(json.dumps({"norm_stats": {"state": one, "actions": one | changes}}))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"std": [1.0, float("nan"), 1.0]}, "std of 'actions', entry 1, is nan"),
+        ({"q99": [1.0, 1.0, None]}, "q99 of 'actions', entry 2, is null"),
+        ({"std": [-1.0, 1.0, 1.0]}, "std of 'actions', entry 0, is -1"),
+        ({"q01": [-1.0, 3.0, -1.0]}, "q01 of 'actions', entry 1, is 3; q01 is above q99"),
+        ({"std": [1.0]}, "lists of one length"),
+    ],
+)
+def test_names_file_key_and_entry_of_impossible_statistics(tmp_path, changes, named):
+    with pytest.raises(NormalizationError, match=f"norm_stats.json: .*{named}"):
+        load_norm_stats(written(tmp_path, **changes))
+
+
+def test_reads_actions_under_the_key_action(tmp_path):
+    file = written(tmp_path)
+    file.write_text(file.read_text().replace('"actions"', '"action"'))
+    assert load_norm_stats(file).keys() == {"state", "actions"}
+
+
+def test_names_rlds_statistics_as_what_they_are(tmp_path):
+    file = tmp_path / "dataset_statistics.json"
+    file.write_text(json.dumps({"libero_x": {"action": {"mean": [0.0], "mask": [False]}, "proprio": {}}}))
+    with pytest.raises(NormalizationError, match=r"RLDS statistics of libero_x, .* mask"):
+        load_norm_stats(file)
+
+
+def test_statistics_of_another_robot_are_told_from_padding():
+    def stats(*std):
+        ones = np.ones(len(std))
+        return EntryStats(0 * ones, ones * std, -ones * std, ones * std)
+
+    require_size("actions", stats(1, 1, 0, 0), 2)
+    with pytest.raises(NormalizationError, match="4 entries; the robot has 2, and entry 3 varies"):
+        require_size("actions", stats(1, 1, 0, 0.5), 2)
+    with pytest.raises(NormalizationError, match="statistics of 2 entries; the robot has 3"):
+        require_size("actions", stats(1, 1), 3)
+
+
+def test_says_what_a_small_deviation_becomes_where_an_entry_hardly_varies():
+    stats = EntryStats(*(np.array(x) for x in ([0.0, 0.0], [1.0, 0.0], [-1.0, 0.04], [1.0, 0.04])))
+    assert nearly_constant("state", stats, "z_score", 2) == [
+        "Entry 1 of state hardly varies in the statistics: a deviation of 0.001 becomes 1e+03 for the model."
+    ]
+    assert "becomes 2e+03" in nearly_constant("state", stats, "quantile", 2)[0]
+    assert nearly_constant("state", stats, "none", 2) == []

@@ -32,6 +32,22 @@ def test_shrinking_averages_instead_of_skipping_pixels():
     assert np.abs(resize_with_pad(stripes, 16, 16)[2:-2].astype(int) - 100).max() <= 2
 
 
+def test_bilinear_resizing_interpolates_between_four_pixels_at_any_scale():
+    from scipy.ndimage import map_coordinates
+
+    image = RNG.integers(0, 256, (90, 60, 3)).astype(np.uint8)
+    centres = np.meshgrid(
+        (np.arange(48) + 0.5) * 90 / 48 - 0.5, (np.arange(32) + 0.5) * 60 / 32 - 0.5, indexing="ij"
+    )
+    expected = np.stack(
+        [map_coordinates(image[..., i].astype(float), centres, order=1, mode="nearest") for i in range(3)], -1
+    )
+    found = resize_with_pad(image, 48, 48, "bilinear")[:, 8:40]
+    assert np.abs(found - expected).max() <= 0.51
+    antialiased = resize_with_pad(image, 48, 48)[:, 8:40]
+    assert np.abs(antialiased - expected).mean() > 20
+
+
 def test_float_images_are_truncated_and_channels_put_last():
     image = RNG.uniform(0, 1, (3, 5, 7))
     np.testing.assert_array_equal(
