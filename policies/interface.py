@@ -19,7 +19,8 @@ from jaxtyping import Float32, Float64, UInt8
 
 from simloop.policies.kernels import Kernels
 
-Weights = Literal["scripted", "untrained", "trained"]
+Weights = Literal["scripted", "untrained", "trained", "unknown"]
+"""`unknown` for policies that another program serves."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class PolicySpec:
     """Length of the robot state, unpadded; None if the state is not used."""
     action_size: int | None = None
     """Length of an action, unpadded; None if it is that of the task."""
-    chunk_steps: int = 1
-    """Actions per chunk."""
+    chunk_steps: int | None = 1
+    """Actions per chunk; None if they are known from its answers only."""
     runs_in: Literal["worker", "actor"] = "worker"
     """Whether a policy worker answers the queries, or the env actor itself."""
     uses_privileged: bool = False
@@ -96,6 +97,12 @@ class InferenceResult:
     """Seconds from the copy to the device to the copy back."""
     post_s: float = 0.0
     """Seconds spent on unnormalizing and decoding actions."""
+    queue_s: float = 0.0
+    """Seconds of waiting at a server that computed the answer, where it reports them."""
+    transport_s: float = 0.0
+    """Seconds on the way to that server and back."""
+    retry_s: float = 0.0
+    """Seconds before the query was sent to that server for the last time: connecting, and lost tries."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +150,8 @@ class BatchedPolicy(abc.ABC):
     spec: PolicySpec
     source_hashes: Mapping[str, str] = {}
     """Hashes of the source files that define the policy, where simloop read them; part of its identity."""
+    concurrent_calls: int = 0
+    """Calls of `infer` with one query each that may run at once, in threads; 0 for a policy that answers in batches."""
 
     def prepare(
         self, batch_size: int, on_progress: Callable[[CompilationProgress], None] | None = None
@@ -288,7 +297,10 @@ def require_result(policy: PolicySpec, result: object, queries: int) -> None:
 
 def require_actions(policy: PolicySpec, actions: object, action_size: int) -> None:
     """Raise `PolicyError` unless a chunk has `policy.chunk_steps` actions of `action_size` real numbers."""
-    wanted = (policy.chunk_steps, action_size)
+    steps = policy.chunk_steps
+    if steps is None:
+        steps = max(1, len(actions)) if isinstance(actions, np.ndarray) and actions.ndim else 1
+    wanted = (steps, action_size)
     fits = isinstance(actions, np.ndarray) and actions.shape == wanted and actions.dtype.kind == "f"
     if not fits:
         raise PolicyError(

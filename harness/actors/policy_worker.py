@@ -17,7 +17,8 @@ from simloop.harness.actors.heartbeat import WorkerHeartbeat, process_heartbeat
 from simloop.harness.actors.worker_client import Address, this_node
 from simloop.harness.rollout.latency import Reply
 from simloop.harness.serving.batch_sizes import choose
-from simloop.harness.serving.batcher import Batcher, Done, WorkerLoad
+from simloop.harness.serving.batcher import Answering, Done, WorkerLoad
+from simloop.harness.serving.concurrent_calls import answering
 from simloop.harness.serving.shm_server import ShmServer
 from simloop.policies.interface import (
     BatchedPolicy,
@@ -64,7 +65,7 @@ class PolicyWorker:
         self._policy: BatchedPolicy | None = None
         # Two workers share a GPU while one policy takes over from another; neither may take all its memory.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-        self._batcher: Batcher | None = None
+        self._batcher: Answering | None = None
         self._shm_server = ShmServer(self._put)
         self._preparing: asyncio.Future[WorkerReport] | None = None
         self._prepared = False
@@ -97,7 +98,7 @@ class PolicyWorker:
         batch_sizes, compile_s = choose(policy, self._batch_sizes, on_progress=self._on_progress)
         self._now("computing fingerprints", time.perf_counter())
         self._policy = policy
-        self._batcher = Batcher(policy, batch_sizes)
+        self._batcher = answering(policy, batch_sizes)
         return WorkerReport(
             policy.spec,
             load_s,

@@ -9,6 +9,7 @@ Axis letters: n any number of axes.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -117,3 +118,5 @@ ALOHA_SIM = Adapter(
     cameras={"base_0_rgb": "top", "left_wrist_0_rgb": "left_wrist", "right_wrist_0_rgb": "right_wrist"},
     convention=ALOHA,
 )
+RAW_ALOHA_SIM = dataclasses.replace(ALOHA_SIM, robot="aloha_raw", convention=RAW_ALOHA)
+"""For policies that take states and give actions as the robot has them, such as those behind a policy server."""

@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from simloop.harness.adapters.base import Adapter
+from simloop.harness.adapters.openpi_observation import RobotConvention
+
+SAWYER = RobotConvention(
+    cameras={"base_0_rgb": "observation/image", "left_wrist_0_rgb": "observation/wrist_image"},
+    # Hand position (m), gripper opening.
+    state={"observation/state": 4},
+    # Displacement of the hand in one step, and the gripper; all in [-1, 1].
+    action_size=4,
+)
+"""Names in observations of clients of policy servers; simloop's own, since no openpi policy for Meta-World is published."""
 
 METAWORLD = Adapter(
     suite="metaworld",

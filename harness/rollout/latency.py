@@ -59,12 +59,33 @@ class Reply:
 def split_call(result: InferenceResult, call_s: float) -> tuple[float, float, float]:
     """Return the seconds of host, device and post that make up a call of a policy.
 
-    The policy reports host and post; the rest of the call is device. Reports that do not fit into the call are ignored.
+    The policy reports host and post, and what passed on the way to a server and in its queue; the rest of the call is
+    device. Reports that do not fit into the call are ignored.
     """
-    device_s = call_s - result.host_s - result.post_s
-    if min(result.host_s, result.post_s, device_s) < 0:
+    others = (result.host_s, result.post_s, result.queue_s, result.transport_s, result.retry_s)
+    device_s = call_s - sum(others)
+    if min(*others, device_s) < 0:
         return 0.0, call_s, 0.0
     return result.host_s, device_s, result.post_s
+
+
+def reply_from(chunk: Chunk, result: InferenceResult, call_s: float, *, waited_s: float = 0.0) -> Reply:
+    """Return the reply to the only query of a call.
+
+    Args:
+      call_s: Duration of the call.
+      waited_s: Seconds for which the query waited before the call.
+    """
+    host_s, device_s, post_s = split_call(result, call_s)
+    fits = host_s + device_s + post_s < call_s
+    return Reply(
+        chunk,
+        host_s,
+        device_s,
+        post_s,
+        queue_s=waited_s + (result.queue_s if fits else 0.0),
+        retry_s=result.retry_s if fits else 0.0,
+    )
 
 
 def query_record(

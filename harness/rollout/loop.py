@@ -27,7 +27,7 @@ from simloop.harness.planning.protocol import Protocol
 from simloop.harness.planning.seeding import query_key
 from simloop.harness.rollout.camera_frames import CameraFrames, Clock
 from simloop.harness.rollout.chunking import ChunkExecutor, RecedingHorizon
-from simloop.harness.rollout.latency import Reply, query_record, split_call
+from simloop.harness.rollout.latency import Reply, query_record, reply_from
 from simloop.harness.rollout.loop_state import EpisodeState, LoopState
 from simloop.harness.rollout.observers import Observer, StepRecord
 from simloop.harness.rollout.phase_timer import PhaseTimer, PhaseTimers
@@ -218,7 +218,8 @@ class Episode:
         """Convert a chunk to the suite's actions; one that could not be decoded holds the robot still."""
         task, actions = self.env.spec, chunk.actions
         if chunk.undecodable is not None:
-            actions = np.zeros((self.policy.chunk_steps, task.action_size), np.float32)
+            steps = self.policy.chunk_steps or self.protocol.replan_steps
+            actions = np.zeros((steps, task.action_size), np.float32)
         require_actions(self.policy, actions, task.action_size)
         executable = self.adapter.actions(task, actions.astype(np.float32, copy=False))
         # Clipping to the bounds of the task would hide infinite numbers.
@@ -295,4 +296,4 @@ def ask_here(policy: BatchedPolicy, query: Query, batch_size: int = 1) -> Reply:
     answer = policy.infer([query], batch_size)
     call_s = time.perf_counter() - began
     require_result(policy.spec, answer, 1)
-    return Reply(answer.chunks[0], *split_call(answer, call_s))
+    return reply_from(answer.chunks[0], answer, call_s)

@@ -9,6 +9,7 @@ one before it runs; a partial batch stays open until the model is free.
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import dataclasses
 import threading
@@ -75,7 +76,47 @@ class WorkerLoad:
     """Age of the oldest query that has arrived and is not answered; 0 if there is none."""
 
 
-class Batcher:
+class Answering(abc.ABC):
+    """Takes queries at any time, from any thread, and answers them with one policy."""
+
+    @abc.abstractmethod
+    def put(self, query: Query, done: Done, *, encode_here: bool = False, waited_s: float = 0.0) -> None:
+        """Add a query without waiting; `done` receives its outcome in another thread, or here if encoding fails.
+
+        Args:
+          encode_here: Encode the query in this thread, which saves waking another one.
+          waited_s: Seconds for which the query has waited for this thread.
+        """
+
+    @abc.abstractmethod
+    def load(self) -> WorkerLoad:
+        """Return the present counters."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """End the threads; queries that wait are not answered."""
+
+    async def ask(self, query: Query) -> Reply:
+        """Return the reply to one query. Raises any error of the policy."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Reply] = loop.create_future()
+
+        def settle(outcome: Reply | Exception) -> None:
+            if future.done():
+                return
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        def done(outcome: Reply | Exception) -> None:
+            loop.call_soon_threadsafe(settle, outcome)
+
+        self.put(query, done)
+        return await future
+
+
+class Batcher(Answering):
     """Gather queries and answer them with a policy, a batch per call.
 
     Args:
@@ -106,32 +147,8 @@ class Batcher:
         for thread in self._threads:
             thread.start()
 
-    async def ask(self, query: Query) -> Reply:
-        """Return the reply to one query. Raises any error of the policy."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Reply] = loop.create_future()
-
-        def settle(outcome: Reply | Exception) -> None:
-            if future.done():
-                return
-            if isinstance(outcome, Exception):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
-
-        def done(outcome: Reply | Exception) -> None:
-            loop.call_soon_threadsafe(settle, outcome)
-
-        self.put(query, done)
-        return await future
-
     def put(self, query: Query, done: Done, *, encode_here: bool = False, waited_s: float = 0.0) -> None:
-        """Add a query without waiting; `done` receives its outcome in another thread, or here if encoding fails.
-
-        Args:
-          encode_here: Encode the query in this thread, which saves waking another one.
-          waited_s: Seconds for which the query has waited for this thread.
-        """
+        """Add a query without waiting; see `Answering.put`."""
         arrived = time.perf_counter()
 
         def answer(outcome: Reply | Exception) -> None:

@@ -1,0 +1,1 @@
+"""Policies that other programs serve: wire format, clients of policy servers, and child processes."""

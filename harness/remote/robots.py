@@ -1,0 +1,92 @@
+"""Observations as the clients of published policy servers send them, by robot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from simloop.harness.adapters.aloha import RAW_ALOHA
+from simloop.harness.adapters.droid import DROID
+from simloop.harness.adapters.libero import PANDA
+from simloop.harness.adapters.metaworld import SAWYER
+from simloop.harness.adapters.openpi_observation import RobotConvention
+from simloop.policies.interface import PolicySpec, Query
+from simloop.policies.transforms.preprocessing import resize_with_pad
+
+IMAGE_HW = (224, 224)
+"""Size to which the published clients resize images, with black padding."""
+
+
+@dataclass(frozen=True)
+class ServedRobot:
+    """What servers of policies for a robot expect of their clients."""
+
+    robot: str
+    """Robot convention, for which suites have adapters. States and actions travel as the robot has them."""
+    convention: RobotConvention
+    """Names of images and vectors in openpi's observations."""
+    channels_first: bool = False
+    """Whether images travel as [3, h, w]."""
+    vla_eval_cameras: Mapping[str, str] = field(default_factory=dict)
+    """Names of images in observations of vla-evaluation-harness by model camera name."""
+
+    def spec(self, name: str) -> PolicySpec:
+        """Interface of a policy for this robot about which nothing else is known."""
+        optional = self.convention.optional_cameras
+        return PolicySpec(
+            name=name,
+            robot=self.robot,
+            weights="unknown",
+            cameras=tuple(camera for camera in self.convention.cameras if camera not in optional),
+            image_hw=IMAGE_HW,
+            state_size=self.convention.state_size,
+            action_size=self.convention.action_size,
+            chunk_steps=None,
+        )
+
+    def observation(self, query: Query, image_hw: tuple[int, int] | None = IMAGE_HW) -> dict[str, Any]:
+        """Return the observation of openpi's client for a query. `image_hw` is the size of images, None to keep it."""
+        found: dict[str, Any] = {"prompt": query.instruction}
+        for camera, image in query.images.items():
+            folder, slash, name = self.convention.cameras[camera].partition("/")
+            resized = image if image_hw is None else resize_with_pad(image, *image_hw)
+            if self.channels_first:
+                found.setdefault(folder, {})[name] = np.ascontiguousarray(resized.transpose(2, 0, 1))
+            else:
+                found[folder + slash + name] = resized
+        first = 0
+        for key, size in self.convention.state.items():
+            found[key] = query.state[first : first + size]
+            first += size
+        return found
+
+    def vla_eval_observation(self, query: Query) -> dict[str, Any]:
+        """Return the observation of vla-evaluation-harness for a query, with images as they are rendered."""
+        images = {self.vla_eval_cameras[camera]: raw_image(image) for camera, image in query.images.items()}
+        return {"images": images, "task_description": query.instruction, "states": query.state}
+
+
+def raw_image(image: UInt8[np.ndarray, "h w 3"]) -> dict[str, Any]:
+    """Encode an image for vla-evaluation-harness without compression, which costs milliseconds."""
+    return {"__image__": True, "format": "raw", "data": image.tobytes(), "shape": image.shape, "dtype": "|u1"}
+
+
+_TABLE = {"base_0_rgb": "agentview", "left_wrist_0_rgb": "wrist"}
+
+ROBOTS: Mapping[str, ServedRobot] = {
+    "libero": ServedRobot("libero", PANDA, vla_eval_cameras=_TABLE),
+    "droid": ServedRobot("droid", DROID, vla_eval_cameras=_TABLE),
+    "aloha": ServedRobot(
+        "aloha_raw",
+        RAW_ALOHA,
+        channels_first=True,
+        vla_eval_cameras={"base_0_rgb": "top", "left_wrist_0_rgb": "left_wrist", "right_wrist_0_rgb": "right_wrist"},
+    ),
+    "metaworld": ServedRobot("metaworld", SAWYER, vla_eval_cameras=_TABLE),
+    "metaworld_hand": ServedRobot("metaworld_hand", SAWYER, vla_eval_cameras=_TABLE),
+}
+"""Robots by the name that `robot=` takes."""
