@@ -35,6 +35,7 @@ COMMANDS = {
     "plan": "Compute how many episodes a comparison needs.",
     "collect": "Record demonstrations of scripted experts as a LeRobotDataset.",
     "train": "Train a policy on demonstrations.",
+    "serve": "Serve a policy to robots and other programs over websockets.",
     "quantize": "Quantize the large matrix products of a policy to 8 bits.",
     "inspect": "Show what a checkpoint contains, and which preset fits.",
     "list": "List suites, tasks, protocols, policies, experiments or perturbations.",

@@ -39,6 +39,7 @@ from simloop.harness.recording.run_status import RunStatus, State
 from simloop.harness.rollout.loop_state import EpisodeState
 from simloop.harness.rollout.observers import Recorder
 from simloop.harness.rollout.result import RolloutResult
+from simloop.harness.serving.batch_sizes import THROUGHPUT
 from simloop.policies.interface import PolicySpec
 from simloop.policies.presets import preset
 from simloop.results.records.paths import attached_files, video_path
@@ -46,8 +47,6 @@ from simloop.results.records.records import EpisodeRecord
 from simloop.results.tables.run_tables import write_tables
 
 TRACES = "errors.log"
-THROUGHPUT_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
-"""Batch sizes with `RunSettings.throughput`."""
 
 
 Record = Literal["none", "queries", "steps"]
@@ -170,7 +169,7 @@ class _Session:
         self._todo = todo
         self._console = console
         experiment, settings = prepared.experiment, prepared.settings
-        self._batch_sizes = THROUGHPUT_BATCH_SIZES if settings.throughput else (experiment.batch_size,)
+        self._batch_sizes = THROUGHPUT if settings.throughput else (experiment.batch_size,)
         self._provenance = Provenance(
             folder.path,
             experiment.suite,

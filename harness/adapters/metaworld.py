@@ -12,7 +12,7 @@ SAWYER = RobotConvention(
     # Displacement of the hand in one step, and the gripper; all in [-1, 1].
     action_size=4,
 )
-"""Names in observations of clients of policy servers; simloop's own, since no openpi policy for Meta-World is published."""
+"""Names in observations of clients of policy servers. No openpi policy for Meta-World is published."""
 
 METAWORLD = Adapter(
     suite="metaworld",

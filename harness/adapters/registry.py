@@ -5,8 +5,8 @@ from __future__ import annotations
 from simloop.envs.interface import TaskSpec
 from simloop.envs.plugins import Registry
 from simloop.harness.adapters.adapter_file import AdapterFile, adapter_file_in_use
-from simloop.harness.adapters.base import ANY_ROBOT, Adapter, AdapterError
 from simloop.harness.adapters.aloha import ALOHA_SIM, RAW_ALOHA_SIM
+from simloop.harness.adapters.base import ANY_ROBOT, Adapter, AdapterError
 from simloop.harness.adapters.libero import LIBERO
 from simloop.harness.adapters.metaworld import METAWORLD, METAWORLD_HAND
 from simloop.policies.interface import PolicySpec

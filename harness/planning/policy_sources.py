@@ -63,7 +63,13 @@ class Scheme:
 SCHEMES: Registry[Scheme] = Registry(
     "simloop.policy_schemes",
     Scheme,
-    {"code": "simloop.harness.planning.code_policy:SCHEME"},
+    {
+        "code": "simloop.harness.planning.code_policy:SCHEME",
+        "openpi": "simloop.harness.remote.sources:OPENPI",
+        "vla-eval": "simloop.harness.remote.sources:VLA_EVAL",
+        "uv": "simloop.harness.remote.sources:UV",
+        "process": "simloop.harness.remote.sources:PROCESS",
+    },
     name_of=lambda scheme: scheme.name,
 )
 """Forms of specifications by what stands before the first colon."""

@@ -42,11 +42,18 @@ class Connection:
         self._answer: Frame | None = None
 
     def exchange(
-        self, request: bytes, timeout_s: float, on_wait: Callable[[float], None] | None = None
+        self,
+        request: bytes,
+        timeout_s: float,
+        on_wait: Callable[[float], None] | None = None,
+        *,
+        may_repeat: bool = False,
     ) -> Frame:
         """Send a request and return the answer to it.
 
         Args:
+          may_repeat: Take an answer that equals the previous one to the last byte. It may be the previous one, sent
+            twice; another connection tells.
           on_wait: Called every `REPORT_S` seconds with those waited so far.
 
         Raises:
@@ -56,8 +63,8 @@ class Connection:
         self._require_silence()
         self.send(request)
         answer = self.receive(timeout_s, on_wait)
-        if answer == self._answer:
-            self.close()
+        if answer == self._answer and not may_repeat:
+            self.abort()
             raise ConnectionLost(f"{self.address} sent the same answer twice.")
         self._answer = answer
         return answer
@@ -76,9 +83,9 @@ class Connection:
                 if on_wait is not None:
                     on_wait(time.monotonic() - began)
             except Exception as error:  # websockets and the socket below it fail in many ways.
-                self.close()
+                self.abort()
                 raise ConnectionLost(f"{self.address} ended the connection: {error}.") from error
-        self.close()
+        self.abort()
         raise ConnectionLost(f"{self.address} did not answer within {timeout_s:g} s.")
 
     def send(self, message: bytes) -> None:
@@ -90,11 +97,16 @@ class Connection:
         try:
             self._socket.send(message)
         except Exception as error:
-            self.close()
+            self.abort()
             raise ConnectionLost(f"{self.address} ended the connection: {error}.") from error
 
     def close(self) -> None:
-        """End the connection without waiting for the server."""
+        """End the connection in good order."""
+        with contextlib.suppress(Exception):
+            self._socket.close()
+
+    def abort(self) -> None:
+        """End the connection without waiting for the server, which may hang."""
         with contextlib.suppress(Exception):
             self._socket.socket.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(Exception):
@@ -107,9 +119,9 @@ class Connection:
         except TimeoutError:
             return
         except Exception as error:
-            self.close()
+            self.abort()
             raise ConnectionLost(f"{self.address} ended the connection: {error}.") from error
-        self.close()
+        self.abort()
         raise ConnectionLost(f"{self.address} sent a frame that no request asked for.")
 
 

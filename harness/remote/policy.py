@@ -1,4 +1,4 @@
-"""A policy behind a server: sends queries over one connection or several, and never takes a stale answer for a fresh one."""
+"""A policy behind a server: sends queries over one connection or several, and takes no stale answer for a fresh one."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class RemotePolicy(BatchedPolicy):
 
     Args:
       connections: Queries that are under way at once; None for as many as the server says that it answers at once.
-      ended: Says why the server cannot answer any more; empty while it may.
+      ended: Whether the server cannot answer any more.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class RemotePolicy(BatchedPolicy):
         *,
         connections: int | None = None,
         deadlines: Deadlines | None = None,
-        ended: Callable[[], str] = lambda: "",
+        ended: Callable[[], bool] = lambda: False,
     ):
         self.spec = spec
         self.address = address
@@ -138,7 +138,9 @@ class RemotePolicy(BatchedPolicy):
     def settings(self) -> dict[str, str]:
         """What is known of the policy, and whether its answers can be repeated."""
         own = self._server.own if self._server else {}
-        repeatable = "yes: the server takes the keys of queries" if own else "no: the server draws its own noise"
+        repeatable = (
+            "yes: the server takes the keys of queries" if own else "no: the server draws its own noise"
+        )
         return {"protocol": self._protocol.name, "weights": "unknown", "repeatable": repeatable}
 
     def fingerprint(self) -> dict[str, str]:
@@ -168,9 +170,9 @@ class RemotePolicy(BatchedPolicy):
                     arrived = time.perf_counter()
                     self._require_same_steps(answer)
                 return _result(answer, sent - began, arrived - sent)
-            except ConnectionLost as lost:
-                if not tries_left or self._loses_state(query):
-                    raise ConnectionLost(f"{lost} {self._ended()}".rstrip()) from lost
+            except ConnectionLost:
+                if not tries_left or self._loses_state(query) or self._ended():
+                    raise
         raise AssertionError("unreachable")
 
     @contextmanager
@@ -186,7 +188,7 @@ class RemotePolicy(BatchedPolicy):
             session.episode = query.episode
             yield session
         except BaseException:
-            session.connection.close()
+            session.connection.abort()
             raise
         with self._lock:
             self._idle.append(session)
@@ -206,13 +208,11 @@ class RemotePolicy(BatchedPolicy):
         return None
 
     def _open(self, wait_s: float, on_wait: OnWait = None) -> _Session:
-        connection = connect(
-            self.address, wait_s, os.environ.get(API_KEY), on_wait, ended=lambda: bool(self._ended())
-        )
+        connection = connect(self.address, wait_s, os.environ.get(API_KEY), on_wait, self._ended)
         try:
             server = self._protocol.greet(connection, self._deadlines.answer_s)
         except BaseException:
-            connection.close()
+            connection.abort()
             raise
         if self._server is not None and server.sha256 != self._server.sha256:
             connection.close()

@@ -78,6 +78,7 @@ class ServerProtocol(abc.ABC):
         """Whether the server's answers may depend on earlier queries of the connection."""
         return False
 
+    @abc.abstractmethod
     def begin(self, connection: Connection, server: Server, query: Query, timeout_s: float) -> None:
         """Say that a query is the first of an episode, where the protocol has a message for it."""
 
@@ -115,14 +116,19 @@ class OpenpiProtocol(ServerProtocol):
         """Send RoboArena's reset; openpi has none."""
         if _is_roboarena(server):
             reset = {"endpoint": "reset", "session_id": query.episode}
-            _error_of(connection.exchange(pack(reset), timeout_s), allowed="reset successful")
+            _error_of(
+                connection.exchange(pack(reset), timeout_s, may_repeat=True), allowed="reset successful"
+            )
 
     def ask(
         self, connection: Connection, server: Server, query: Query, timeout_s: float, on_wait: OnWait = None
     ) -> Answer:
         """Send an observation."""
         number = next(self._ids)
-        frame = connection.exchange(pack(self._request(server, query, number)), timeout_s, on_wait)
+        request = pack(self._request(server, query, number))
+        # A session cannot move to another connection, which would tell a repeated answer from an equal one.
+        may_repeat = self.keeps_state(server)
+        frame = connection.exchange(request, timeout_s, on_wait, may_repeat=may_repeat)
         found = _decoded(frame, unpack)
         if isinstance(found, np.ndarray) and _is_roboarena(server):
             found = {"actions": found}
@@ -133,8 +139,10 @@ class OpenpiProtocol(ServerProtocol):
         own = found.get("simloop")
         own = own if isinstance(own, dict) else {}
         if server.own and own.get("id") != number:
-            connection.close()
-            raise ServerError(f"The policy server answered request {own.get('id')}; wanted the answer to {number}.")
+            connection.abort()
+            raise ServerError(
+                f"The policy server answered request {own.get('id')}; wanted the answer to {number}."
+            )
         timing = found.get("server_timing")
         timing = timing if isinstance(timing, dict) else {}
         undecodable = own.get("undecodable")
@@ -181,7 +189,9 @@ class VlaEvalProtocol(ServerProtocol):
     def begin(self, connection: Connection, server: Server, query: Query, timeout_s: float) -> None:
         """Announce the episode, which is not answered."""
         task = {"name": query.task, "task_description": query.instruction}
-        connection.send(pack(vla_eval_message("episode_start", {"task": task}, next(self._numbers)), self.keys))
+        connection.send(
+            pack(vla_eval_message("episode_start", {"task": task}, next(self._numbers)), self.keys)
+        )
 
     def ask(
         self, connection: Connection, server: Server, query: Query, timeout_s: float, on_wait: OnWait = None
@@ -190,7 +200,9 @@ class VlaEvalProtocol(ServerProtocol):
         observation = self._robot.vla_eval_observation(query)
         payload = self._exchange(connection, "observation", observation, timeout_s, on_wait, wanted="action")
         if "actions" not in payload:
-            raise ServerError(f"The model server answered with {_shown(payload)}; wanted a map with 'actions'.")
+            raise ServerError(
+                f"The model server answered with {_shown(payload)}; wanted a map with 'actions'."
+            )
         actions = payload["actions"]
         if not isinstance(actions, np.ndarray):
             actions = _numbers(actions)
@@ -210,8 +222,10 @@ class VlaEvalProtocol(ServerProtocol):
         request = pack(vla_eval_message(kind, payload, number), self.keys)
         message = _map_of(connection.exchange(request, timeout_s, on_wait), "message")
         if message.get("seq") != number:
-            connection.close()
-            raise ServerError(f"The model server answered message {message.get('seq')}; wanted that to {number}.")
+            connection.abort()
+            raise ServerError(
+                f"The model server answered message {message.get('seq')}; wanted that to {number}."
+            )
         content = message.get("payload")
         if message.get("type") == "error":
             text = content.get("error") if isinstance(content, dict) else content
@@ -238,7 +252,12 @@ def require_chunk(actions: object) -> Float32[np.ndarray, "t a"]:
     Raises:
       ServerError: If they are anything else than one or more rows of numbers.
     """
-    if not isinstance(actions, np.ndarray) or actions.ndim != 2 or 0 in actions.shape or actions.dtype.kind not in "fiu":
+    if (
+        not isinstance(actions, np.ndarray)
+        or actions.ndim != 2
+        or 0 in actions.shape
+        or actions.dtype.kind not in "fiu"
+    ):
         raise ServerError(
             f"The policy server answered with actions that are {_shown(actions)}; wanted numbers of shape [t, a], the "
             "first action first."
@@ -293,7 +312,9 @@ def _numbers(values: object) -> np.ndarray:
     try:
         return np.array(values, np.float32)
     except (TypeError, ValueError) as error:
-        raise ServerError(f"The model server answered with actions that are {_shown(values)}; wanted numbers.") from error
+        raise ServerError(
+            f"The model server answered with actions that are {_shown(values)}; wanted numbers."
+        ) from error
 
 
 def _shown(value: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,8 +31,6 @@ class ServedRobot:
     """Names of images and vectors in openpi's observations."""
     channels_first: bool = False
     """Whether images travel as [3, h, w]."""
-    vla_eval_cameras: Mapping[str, str] = field(default_factory=dict)
-    """Names of images in observations of vla-evaluation-harness by model camera name."""
 
     def spec(self, name: str) -> PolicySpec:
         """Interface of a policy for this robot about which nothing else is known."""
@@ -66,7 +64,8 @@ class ServedRobot:
 
     def vla_eval_observation(self, query: Query) -> dict[str, Any]:
         """Return the observation of vla-evaluation-harness for a query, with images as they are rendered."""
-        images = {self.vla_eval_cameras[camera]: raw_image(image) for camera, image in query.images.items()}
+        names = VLA_EVAL_CAMERAS[self.robot]
+        images = {names[camera]: raw_image(image) for camera, image in query.images.items()}
         return {"images": images, "task_description": query.instruction, "states": query.state}
 
 
@@ -75,18 +74,23 @@ def raw_image(image: UInt8[np.ndarray, "h w 3"]) -> dict[str, Any]:
     return {"__image__": True, "format": "raw", "data": image.tobytes(), "shape": image.shape, "dtype": "|u1"}
 
 
-_TABLE = {"base_0_rgb": "agentview", "left_wrist_0_rgb": "wrist"}
+_ONE_ARM = {"base_0_rgb": "agentview", "left_wrist_0_rgb": "wrist"}
+_TWO_ARMS = {"base_0_rgb": "top", "left_wrist_0_rgb": "left_wrist", "right_wrist_0_rgb": "right_wrist"}
+VLA_EVAL_CAMERAS: Mapping[str, Mapping[str, str]] = {
+    "libero": _ONE_ARM,
+    "droid": _ONE_ARM,
+    "aloha": _TWO_ARMS,
+    "aloha_raw": _TWO_ARMS,
+    "metaworld": _ONE_ARM,
+    "metaworld_hand": _ONE_ARM,
+}
+"""Names of images in observations of vla-evaluation-harness, by robot convention and model camera name."""
 
 ROBOTS: Mapping[str, ServedRobot] = {
-    "libero": ServedRobot("libero", PANDA, vla_eval_cameras=_TABLE),
-    "droid": ServedRobot("droid", DROID, vla_eval_cameras=_TABLE),
-    "aloha": ServedRobot(
-        "aloha_raw",
-        RAW_ALOHA,
-        channels_first=True,
-        vla_eval_cameras={"base_0_rgb": "top", "left_wrist_0_rgb": "left_wrist", "right_wrist_0_rgb": "right_wrist"},
-    ),
-    "metaworld": ServedRobot("metaworld", SAWYER, vla_eval_cameras=_TABLE),
-    "metaworld_hand": ServedRobot("metaworld_hand", SAWYER, vla_eval_cameras=_TABLE),
+    "libero": ServedRobot("libero", PANDA),
+    "droid": ServedRobot("droid", DROID),
+    "aloha": ServedRobot("aloha_raw", RAW_ALOHA, channels_first=True),
+    "metaworld": ServedRobot("metaworld", SAWYER),
+    "metaworld_hand": ServedRobot("metaworld_hand", SAWYER),
 }
 """Robots by the name that `robot=` takes."""

@@ -21,7 +21,7 @@ import numpy as np
 
 MAX_BYTES = 64 << 20
 """Size of a message, which holds ten raw images of 1920 x 1080 pixels."""
-MAX_ITEMS = 65_536
+MAX_ITEMS = 16_384
 """Entries of all lists and maps of a message; arrays count as one."""
 MAX_LENGTH = 4_096
 """Entries of one list or map. Its memory is reserved before its entries are read."""
@@ -61,8 +61,10 @@ def pack(message: object, keys: Keys = "binary") -> bytes:
 
     try:
         return bytes(msgpack.packb(message, default=encode))
+    except WireError:
+        raise
     except (ValueError, OverflowError, TypeError, RecursionError) as error:
-        raise error if isinstance(error, WireError) else WireError(f"The message cannot be encoded: {error}.")
+        raise WireError(f"The message cannot be encoded: {error}.") from error
 
 
 def unpack(data: bytes) -> Any:
@@ -130,8 +132,15 @@ class _Counter:
         return container
 
 
+_TAGS = frozenset(
+    {b"__ndarray__", b"__npgeneric__", b"__image__", "__ndarray__", "__npgeneric__", "__image__"}
+)
+
+
 def _decoded(found: dict[Any, Any]) -> Any:
     """Return the array, scalar or image that a map encodes; another map unchanged."""
+    if _TAGS.isdisjoint(found):
+        return found
     for keys in (bytes, str):
         entries = _Entries(found, keys)
         if entries.marked("__ndarray__"):
@@ -182,7 +191,9 @@ def _array(entries: _Entries) -> np.ndarray:
     data, dtype, shape = entries.get("data"), entries.dtype(), entries.shape()
     if not isinstance(data, bytes) or len(data) != math.prod(shape) * dtype.itemsize:
         got = f"{len(data)} bytes" if isinstance(data, bytes) else described(data)
-        raise WireError(f"An array of {dtype} and shape {shape} has {math.prod(shape) * dtype.itemsize} bytes; got {got}.")
+        raise WireError(
+            f"An array of {dtype} and shape {shape} has {math.prod(shape) * dtype.itemsize} bytes; got {got}."
+        )
     array = np.ndarray(shape, dtype, data)
     if not dtype.isnative:
         array = array.astype(dtype.newbyteorder("="))
@@ -208,7 +219,9 @@ def _image(entries: _Entries) -> np.ndarray:
     if form == "raw":
         shape = entries.shape()
         if not isinstance(data, bytes) or len(data) != math.prod(shape):
-            raise WireError(f"A raw image of shape {shape} has {math.prod(shape)} bytes; got {described(data)}.")
+            raise WireError(
+                f"A raw image of shape {shape} has {math.prod(shape)} bytes; got {described(data)}."
+            )
         return np.ndarray(shape, np.uint8, data)
     if form not in ("png", "jpeg") or not isinstance(data, bytes):
         raise WireError(f"An image is encoded as png, jpeg or raw bytes; got {form!r:.20}.")

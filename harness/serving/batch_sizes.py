@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from simloop.policies.interface import BatchedPolicy, CompilationProgress
 
+THROUGHPUT = (1, 2, 4, 8, 16, 32)
+"""Batch sizes that `--throughput` measures."""
 GAIN = 1.05
 """Factor by which a larger batch must answer more queries per second; otherwise it only makes them wait."""
 FULL = 0.9

@@ -1,0 +1,208 @@
+"""A policy server in another Python environment, started and ended by simloop.
+
+The folder of the server holds a manifest, `simloop-policy.toml`:
+
+    command = ["server.py", "--port", "{port}"]  # Arguments of the interpreter, run in this folder.
+    protocol = "openpi"                          # or "vla-eval"
+    robot = "libero"                             # Which observations it takes.
+    start_s = 300                                # Optional: seconds until it listens.
+
+The server listens on 127.0.0.1 at the port that replaces `{port}`, which the environment variable `PORT` holds as well.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from simloop.harness.errors import SimloopError
+from simloop.harness.remote import watched
+from simloop.harness.remote.connection import ConnectionLost, ServerError
+from simloop.harness.remote.policy import Deadlines, RemotePolicy
+from simloop.harness.remote.protocols import PROTOCOLS
+from simloop.harness.remote.robots import ROBOTS
+from simloop.policies.interface import CompilationProgress
+from simloop.untrusted import printable, read_bytes
+
+MANIFEST = "simloop-policy.toml"
+MAX_MANIFEST_BYTES = 1 << 16
+LOG_LINES = 20
+"""Last lines of the server's output that errors show."""
+
+
+class ManifestError(SimloopError):
+    """A folder without a manifest, or with one that cannot be used."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """How to start a policy server, and what it speaks."""
+
+    folder: Path
+    command: tuple[str, ...]
+    """Arguments of the interpreter; `{port}` stands for the port."""
+    protocol: str
+    robot: str
+    start_s: float = 300.0
+    """Seconds until it must listen."""
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a folder.
+
+    Raises:
+      ManifestError: If there is none, or an entry is missing, unknown or of another type.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ManifestError(
+            f"{folder} has no {MANIFEST}, which says how to start its server. See docs/serving.md."
+        )
+    try:
+        found = tomllib.loads(read_bytes(path, MAX_MANIFEST_BYTES, error=ManifestError).decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ManifestError(f"{path} is not TOML: {error}.") from error
+    if unknown := found.keys() - {"command", "protocol", "robot", "start_s"}:
+        raise ManifestError(
+            f"{path} has command, protocol, robot and start_s; got {', '.join(sorted(unknown))}."
+        )
+    command, start_s = found.get("command"), found.get("start_s", Manifest.start_s)
+    if not isinstance(command, list) or not command or not all(isinstance(part, str) for part in command):
+        raise ManifestError(
+            f'{path}: command must be a list of text, such as ["server.py", "--port", "{{port}}"].'
+        )
+    if isinstance(start_s, bool) or not isinstance(start_s, int | float) or not 0 < start_s < float("inf"):
+        raise ManifestError(f"{path}: start_s must be a number of seconds above 0; got {start_s!r}.")
+    return Manifest(
+        folder,
+        tuple(command),
+        _one_of(found, "protocol", tuple(PROTOCOLS), path),
+        _one_of(found, "robot", tuple(ROBOTS), path),
+        float(start_s),
+    )
+
+
+def _one_of(found: dict[str, Any], key: str, known: tuple[str, ...], path: Path) -> str:
+    value = found.get(key)
+    if value not in known:
+        raise ManifestError(f"{path}: {key} must be one of {', '.join(known)}; got {value!r}.")
+    return str(value)
+
+
+class ChildServer:
+    """A running policy server. It ends with this process, however that ends."""
+
+    def __init__(self, manifest: Manifest, interpreter: tuple[str, ...]):
+        """Start the server.
+
+        Args:
+          interpreter: Command of the Python interpreter.
+
+        Raises:
+          ManifestError: If the interpreter cannot be started.
+        """
+        port = _free_port()
+        self.address = f"127.0.0.1:{port}"
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the server)
+        command = [*interpreter, *(part.replace("{port}", str(port)) for part in manifest.command)]
+        if shutil.which(interpreter[0]) is None:
+            raise ManifestError(
+                f"{interpreter[0]} cannot be executed. Make the environment of {manifest.folder} first."
+            )
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", watched.__file__, *command],
+            cwd=manifest.folder,
+            env={**_own_environment(), "PORT": str(port)},
+            stdin=subprocess.PIPE,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._closed = False
+        """Whether it was ended from here."""
+        atexit.register(self.close)
+
+    def ended(self) -> bool:
+        """Whether the server has ended by itself."""
+        return self._process.poll() is not None
+
+    def report(self) -> str:
+        """Say whether the server has ended, and what it wrote last."""
+        status = self._process.poll()
+        state = "was running" if status is None or self._closed else f"had ended with status {status}"
+        return f"The server {state}. Its last output:\n{self.log()}"
+
+    def log(self) -> str:
+        """Return the last lines of the server's output."""
+        size = os.fstat(self._log.fileno()).st_size
+        tail = os.pread(self._log.fileno(), 1 << 16, max(0, size - (1 << 16)))
+        return printable("\n".join(tail.decode(errors="replace").splitlines()[-LOG_LINES:])) or "(no output)"
+
+    def close(self) -> None:
+        """End the server and everything that it started."""
+        atexit.unregister(self.close)
+        self._closed = not self.ended()
+        if self._process.poll() is None:
+            assert self._process.stdin is not None
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(2 * watched.END_S)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+class ChildPolicy(RemotePolicy):
+    """A policy whose server this process starts and ends."""
+
+    def __init__(self, manifest: Manifest, interpreter: tuple[str, ...], connections: int | None = None):
+        self._child = ChildServer(manifest, interpreter)
+        robot = ROBOTS[manifest.robot]
+        super().__init__(
+            robot.spec(manifest.folder.name),
+            self._child.address,
+            PROTOCOLS[manifest.protocol](robot),
+            connections=connections,
+            deadlines=Deadlines(start_s=manifest.start_s),
+            ended=self._child.ended,
+        )
+
+    def prepare(
+        self, batch_size: int, on_progress: Callable[[CompilationProgress], None] | None = None
+    ) -> float:
+        """Wait for the server as `RemotePolicy.prepare`; errors show its last output."""
+        try:
+            return super().prepare(batch_size, on_progress)
+        except (ConnectionLost, ServerError) as error:
+            self.close()
+            raise type(error)(f"{error}\n{self._child.report()}") from error
+
+    def close(self) -> None:
+        """End the connections and the server."""
+        super().close()
+        self._child.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _own_environment() -> dict[str, str]:
+    """The environment without what selects the interpreter and the packages of simloop, or holds its token."""
+    others = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "SIMLOOP_API_KEY")
+    return {name: value for name, value in os.environ.items() if name not in others}

@@ -1,0 +1,156 @@
+"""Specifications of policies that other programs serve: `openpi://`, `vla-eval://`, `uv:` and `process:`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from simloop.harness.planning.policy_sources import (
+    PolicySource,
+    Scheme,
+    Specification,
+    SpecificationError,
+)
+from simloop.harness.remote.child import MANIFEST, ChildPolicy, Manifest, read_manifest
+from simloop.harness.remote.policy import Deadlines, RemotePolicy
+from simloop.harness.remote.protocols import PROTOCOLS
+from simloop.harness.remote.robots import ROBOTS
+from simloop.policies.interface import BatchedPolicy, PolicySpec
+
+MAX_CONNECTIONS = 256
+
+
+@dataclass(frozen=True)
+class ServedPolicy(PolicySource):
+    """A policy behind a server that is started by other means."""
+
+    protocol: str
+    address: str
+    robot: str
+    connections: int | None = None
+    deadlines: Deadlines = Deadlines()  # noqa: RUF009 (frozen)
+
+    def spec(self) -> PolicySpec:
+        """Interface of a policy of the robot; the server is not asked."""
+        return ROBOTS[self.robot].spec(f"{self.protocol}://{self.address}")
+
+    def load(self) -> BatchedPolicy:
+        """Return the client, which connects when it is prepared."""
+        robot = ROBOTS[self.robot]
+        return RemotePolicy(
+            self.spec(),
+            self.address,
+            PROTOCOLS[self.protocol](robot),
+            connections=self.connections,
+            deadlines=self.deadlines,
+        )
+
+
+@dataclass(frozen=True)
+class StartedPolicy(PolicySource):
+    """A policy behind a server that the process of its worker starts."""
+
+    manifest: Manifest
+    interpreter: tuple[str, ...]
+    connections: int | None = None
+
+    def spec(self) -> PolicySpec:
+        """Interface of a policy of the robot that the manifest names."""
+        return ROBOTS[self.manifest.robot].spec(self.manifest.folder.name)
+
+    def load(self) -> BatchedPolicy:
+        """Start the server."""
+        return ChildPolicy(self.manifest, self.interpreter, self.connections)
+
+    def fingerprint(self) -> dict[str, str]:
+        """Hashes of the manifest and of the files in its folder that its command names."""
+        named = [part for part in self.manifest.command if (self.manifest.folder / part).is_file()]
+        return {
+            name: hashlib.sha256((self.manifest.folder / name).read_bytes()).hexdigest()
+            for name in (MANIFEST, *named)
+        }
+
+
+def _served(specification: Specification) -> PolicySource:
+    _refuse_others(specification, ("robot", "connections", "start", "first", "timeout"))
+    host, colon, port = specification.target.rstrip("/").rpartition(":")
+    if not (colon and host and port.isdecimal() and port.isascii() and 0 < int(port) < 2**16):
+        raise SpecificationError(
+            f"A policy server is named {specification.scheme}://HOST:PORT?robot=ROBOT; got {specification.text!r}."
+        )
+    default = Deadlines()
+    deadlines = Deadlines(
+        _seconds(specification, "start", default.start_s),
+        _seconds(specification, "first", default.first_s),
+        _seconds(specification, "timeout", default.answer_s),
+    )
+    robot = specification.arguments.get("robot")
+    if robot not in ROBOTS:
+        raise SpecificationError(
+            f"Which observations a server takes is not told by it. Add ?robot= with one of {', '.join(ROBOTS)}; "
+            f"got {specification.text!r}."
+        )
+    return ServedPolicy(specification.scheme, f"{host}:{port}", robot, _connections(specification), deadlines)
+
+
+def _started(specification: Specification) -> PolicySource:
+    _refuse_others(specification, ("connections", *(["python"] if specification.scheme == "process" else [])))
+    folder = Path(specification.target).expanduser().resolve()
+    manifest = read_manifest(folder)
+    if specification.scheme == "uv":
+        uv = shutil.which("uv")
+        if uv is None:
+            raise SpecificationError(
+                f"{specification.text!r} needs uv, which is not on PATH. Install uv, or use process:."
+            )
+        interpreter = (uv, "run", "--project", str(folder), "python")
+    else:
+        python = specification.arguments.get("python", str(folder / ".venv" / "bin" / "python"))
+        # Not resolved: the interpreter of a virtual environment is a link, and its own place is what makes it one.
+        interpreter = (os.path.abspath(Path(python).expanduser()),)
+        if not os.access(interpreter[0], os.X_OK):
+            raise SpecificationError(
+                f"There is no interpreter {interpreter[0]}. Make the virtual environment, or name another one: "
+                f"process:{specification.target}?python=PATH."
+            )
+    return StartedPolicy(manifest, interpreter, _connections(specification))
+
+
+def _refuse_others(specification: Specification, known: Collection[str]) -> None:
+    if unknown := specification.arguments.keys() - set(known):
+        raise SpecificationError(
+            f"{specification.scheme}: takes the arguments {', '.join(known)}; got {', '.join(sorted(unknown))} in "
+            f"{specification.text!r}."
+        )
+
+
+def _connections(specification: Specification) -> int | None:
+    text = specification.arguments.get("connections")
+    if text is None:
+        return None
+    if not (text.isdecimal() and text.isascii() and 1 <= int(text) <= MAX_CONNECTIONS):
+        raise SpecificationError(f"connections= takes a number from 1 to {MAX_CONNECTIONS}; got {text!r}.")
+    return int(text)
+
+
+def _seconds(specification: Specification, key: str, default: float) -> float:
+    text = specification.arguments.get(key)
+    if text is None:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise SpecificationError(f"{key}= takes seconds above 0; got {text!r}.")
+    return value
+
+
+OPENPI = Scheme("openpi", _served)
+VLA_EVAL = Scheme("vla-eval", _served)
+UV = Scheme("uv", _started)
+PROCESS = Scheme("process", _started)

@@ -1,0 +1,38 @@
+"""Run a command until it ends, or until standard input closes, which the death of the process that started this does.
+
+Standard library alone: it is executed as a file, `python watched.py COMMAND ...`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+END_S = 10.0
+"""Seconds between asking the command to end and killing it."""
+
+
+def main(command: list[str]) -> None:
+    """Run the command; this process ends with its status."""
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+
+    def end_with_input() -> None:
+        while os.read(0, 4096):
+            pass
+        child.terminate()
+        try:
+            child.wait(END_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+
+    threading.Thread(target=end_with_input, daemon=True).start()
+    status = child.wait()
+    os._exit(status if status >= 0 else 128 - status)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
