@@ -9,12 +9,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from simloop.harness.planning.policy_sources import (
-    PolicySource,
-    Scheme,
-    Specification,
-    SpecificationError,
-)
+from simloop.harness.errors import SpecificationError
+from simloop.harness.planning.policy_sources import PolicySource, Scheme, Specification
 from simloop.harness.remote.child import MANIFEST, ChildPolicy, Manifest, read_manifest
 from simloop.harness.remote.policy import Deadlines, RemotePolicy
 from simloop.harness.remote.protocols import PROTOCOLS
@@ -88,7 +84,7 @@ def _served(specification: Specification) -> PolicySource:
         _seconds(specification, "first", default.first_s),
         _seconds(specification, "timeout", default.answer_s),
     )
-    robot = specification.arguments.get("robot")
+    robot = specification.arguments.get("robot", "")
     if robot not in ROBOTS:
         raise SpecificationError(
             f"Which observations a server takes is not told by it. Add ?robot= with one of {', '.join(ROBOTS)}; "
@@ -107,7 +103,7 @@ def _started(specification: Specification) -> PolicySource:
             raise SpecificationError(
                 f"{specification.text!r} needs uv, which is not on PATH. Install uv, or use process:."
             )
-        interpreter = (uv, "run", "--project", str(folder), "python")
+        interpreter: tuple[str, ...] = (uv, "run", "--project", str(folder), "python")
     else:
         python = specification.arguments.get("python", str(folder / ".venv" / "bin" / "python"))
         # Not resolved: the interpreter of a virtual environment is a link, and its own place is what makes it one.

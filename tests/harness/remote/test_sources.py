@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from simloop.harness.errors import SpecificationError
 from simloop.harness.planning.policy_names import parse
-from simloop.harness.planning.policy_sources import SpecificationError
 from simloop.harness.remote.child import MANIFEST, ManifestError, read_manifest
 
 MANIFEST_TEXT = 'command = ["server.py", "--port", "{port}"]\nprotocol = "openpi"\nrobot = "libero"\n'
