@@ -16,10 +16,10 @@ from simloop.envs import registry
 from simloop.envs.interface import RenderSettings, TaskSpec
 from simloop.envs.rendering import render_test_frame
 from simloop.harness.actors.env_actor import EpisodeResult, VideoSettings
-from simloop.harness.actors.factories import Factories, no_start
+from simloop.harness.actors.factories import AdapterFinder, Factories, no_start
 from simloop.harness.actors.policy_worker import WorkerReport
-from simloop.harness.adapters.adapter_file import adapter_file_in_use
-from simloop.harness.adapters.registry import checked_adapter, find_adapter
+from simloop.harness.adapters.adapter_file import AdapterFile, adapter_file_in_use
+from simloop.harness.adapters.registry import checked_adapter
 from simloop.harness.engine.engine import Engine, EngineCallbacks
 from simloop.harness.engine.episode_queue import Attempt
 from simloop.harness.engine.resources import Resources
@@ -73,6 +73,8 @@ class RunSettings:
     """(i, n) plays every n-th episode of the plan from the i-th on; `simloop.harness.recording.merge` joins them."""
     start: Callable[[EpisodeSpec], EpisodeState | None] = no_start
     """Moments from which the episodes of forks continue."""
+    tried_adapter: AdapterFile | None = None
+    """Adapter of forks whose changes name another one than the run's."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +227,7 @@ class _Session:
             factories=Factories(
                 env=EnvMaker(own_suites_in_use()),
                 policy=PolicyLoader.of(self._prepared.experiment.policies),
-                adapter=functools.partial(find_adapter, file=adapter_file_in_use()),
+                adapter=AdapterFinder(adapter_file_in_use(), settings.tried_adapter),
                 start=self._prepared.settings.start,
                 recorder=_recorder(settings.record, images=settings.record_images),
             ),

@@ -152,7 +152,7 @@ class EnvActor:
         recorders: list[Recorder] = []
         try:
             env = self._envs.take(spec.suite, spec.task, timer)
-            adapter = self._factories.adapter(spec.suite, policy)
+            adapter = self._factories.adapter(spec, policy)
             recorders = self._recorders(spec, env)
             start = self._factories.start(spec)
             episode = play(env, spec, policy, adapter, self._protocol, recorders, timer=timer, start=start)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from simloop.envs import registry
 from simloop.envs.interface import Env, RenderSettings
+from simloop.harness.adapters.adapter_file import AdapterFile
 from simloop.harness.adapters.base import Adapter
 from simloop.harness.adapters.registry import find_adapter
 from simloop.harness.planning.plan import EpisodeSpec
@@ -26,6 +27,21 @@ def no_start(spec: EpisodeSpec) -> None:
 
 
 @dataclass(frozen=True)
+class AdapterFinder:
+    """Finds the adapter of an episode and its policy."""
+
+    file: AdapterFile | None = None
+    """Adapter file of the run."""
+    tried: AdapterFile | None = None
+    """Adapter file of forks that try another one."""
+
+    def __call__(self, spec: EpisodeSpec, policy: PolicySpec) -> Adapter:
+        """Find the adapter."""
+        tries = spec.fork is not None and spec.fork.changes.adapter is not None
+        return find_adapter(spec.suite, policy, self.tried if tries else self.file)
+
+
+@dataclass(frozen=True)
 class Factories:
     """What env actors and policy workers make their parts with. Must be picklable."""
 
@@ -33,8 +49,8 @@ class Factories:
     """Starts a simulation of (suite, task)."""
     policy: Callable[..., BatchedPolicy] = PolicyLoader()  # noqa: RUF009
     """Loads a policy by its name in the experiment; policy workers pass an `InferencePlan` as well."""
-    adapter: Callable[[str, PolicySpec], Adapter] = find_adapter
-    """Finds the adapter of (suite, policy)."""
+    adapter: Callable[[EpisodeSpec, PolicySpec], Adapter] = AdapterFinder()
+    """Finds the adapter of an episode and its policy."""
     recorder: Callable[[EpisodeSpec], Recorder] | None = None
     """Starts to record an episode; its files come back as `EpisodeResult.attachments`."""
 

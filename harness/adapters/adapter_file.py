@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import sys
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +28,13 @@ class AdapterFile:
 
     @classmethod
     def read(cls, written: str) -> AdapterFile:
-        """Read the file of `PATH:ATTRIBUTE` and make its adapter.
+        """Read the file of `PATH:ATTRIBUTE` and make its adapter; `registered` gives `REGISTERED`.
 
         Raises:
           AdapterError: If there is no such file or no such adapter in it.
         """
+        if written == REGISTERED.name:
+            return REGISTERED
         path, colon, attribute = written.rpartition(":")
         if not (colon and attribute.isidentifier()):
             raise AdapterError(f"--adapter takes FILE:NAME, such as my_adapter.py:ADAPTER; got {written!r}.")
@@ -48,6 +51,8 @@ class AdapterFile:
     @property
     def identity(self) -> str:
         """Name and start of the hash of the source, by which protocols refer to the file."""
+        if not self.source:
+            return self.name
         return f"{self.name}@{hashlib.sha256(self.source.encode()).hexdigest()[:12]}"
 
     def load(self) -> Adapter:
@@ -57,6 +62,10 @@ class AdapterFile:
           AdapterError: If it fails, or the attribute is no adapter.
         """
         return _execute(self)
+
+
+REGISTERED = AdapterFile("registered", "")
+"""Stands for the registered adapters, in place of a file."""
 
 
 @functools.cache
@@ -98,26 +107,40 @@ def use_adapter_file(written: str | None) -> str:
       AdapterError: As `AdapterFile.read`.
     """
     set_adapter_file(None)
-    if written is None:
+    if written in (None, REGISTERED.name):
         return ""
     file = AdapterFile.read(written)
     set_adapter_file(file)
     return file.identity
 
 
-def use_adapter_file_of(run: Path, written: str | None) -> None:
+def use_adapter_files_of(run: Path, written: Sequence[str], *, another: bool = False) -> AdapterFile | None:
     """As `use_adapter_file`, for episodes of a run, which need the adapter that they were played with.
 
+    Args:
+      written: `PATH:ATTRIBUTE` of that adapter, unless it is the registered one, and of another to try; or
+        `registered`.
+      another: Whether another adapter may be tried.
+
+    Returns:
+      The other adapter; None if none was written.
+
     Raises:
-      AdapterError: If it is another one.
+      AdapterError: If the adapter of the run is missing, or there are others than may be.
       LedgerError: If the folder is no run folder.
     """
-    played = look_up(load_json(run, CONFIG), "experiment.protocol.adapter") or ""
-    given = use_adapter_file(written)
-    if given != played:
-        wanted, advice = f"the adapter {played}", "Name that file, with the same content, after --adapter"
-        if not played:
-            wanted, advice = "the registered adapters", "Leave --adapter out"
-        raise AdapterError(
-            f"The episodes of {run} were played with {wanted}; got {given or 'none'}. {advice}."
-        )
+    played = look_up(load_json(run, CONFIG), "experiment.protocol.adapter") or REGISTERED.identity
+    files = list(map(AdapterFile.read, written))
+    own = [file for file in files if file.identity == played]
+    others = [file for file in files if file.identity != played]
+    if len(others) > another or (played != REGISTERED.identity and not own):
+        advice = "Name that file, with the same content, after --adapter"
+        wanted = f"the adapter {played}"
+        if played == REGISTERED.identity:
+            advice, wanted = "Leave --adapter out", "the registered adapters"
+        if another:
+            advice += ", and at most one other to try"
+        got = ", ".join(file.identity for file in files) or "none"
+        raise AdapterError(f"The episodes of {run} were played with {wanted}; got {got}. {advice}.")
+    set_adapter_file(own[0] if own else None)
+    return others[0] if others else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from simloop.envs.interface import TaskSpec
 from simloop.envs.plugins import Registry
-from simloop.harness.adapters.adapter_file import AdapterFile, adapter_file_in_use
+from simloop.harness.adapters.adapter_file import REGISTERED, AdapterFile, adapter_file_in_use
 from simloop.harness.adapters.aloha import ALOHA_SIM, RAW_ALOHA_SIM
 from simloop.harness.adapters.base import ANY_ROBOT, Adapter, AdapterError
 from simloop.harness.adapters.libero import LIBERO
@@ -30,13 +30,15 @@ def find_adapter(suite: str, policy: PolicySpec, file: AdapterFile | None = None
 
     Args:
       file: Replaces the registered adapter of its suite and robot; by default that of `use_adapter_file`, if any.
+        `REGISTERED` replaces none.
 
     Raises:
       AdapterError: If there is none.
     """
     if policy.robot == ANY_ROBOT:
         return Adapter(suite=suite, robot=ANY_ROBOT, cameras={camera: camera for camera in policy.cameras})
-    if (file := file or adapter_file_in_use()) and _key(file.load()) == f"{suite}/{policy.robot}":
+    file = file or adapter_file_in_use() or REGISTERED
+    if file != REGISTERED and _key(file.load()) == f"{suite}/{policy.robot}":
         return file.load()
     if f"{suite}/{policy.robot}" in ADAPTERS:
         return ADAPTERS[f"{suite}/{policy.robot}"]
@@ -48,13 +50,16 @@ def find_adapter(suite: str, policy: PolicySpec, file: AdapterFile | None = None
     )
 
 
-def checked_adapter(policy: PolicySpec, tasks: list[TaskSpec]) -> Adapter:
+def checked_adapter(policy: PolicySpec, tasks: list[TaskSpec], file: AdapterFile | None = None) -> Adapter:
     """The adapter for a policy on tasks of one suite.
+
+    Args:
+      file: As in `find_adapter`.
 
     Raises:
       AdapterError: If there is none, or it does not fit the policy and every one of the tasks.
     """
-    adapter = find_adapter(tasks[0].suite, policy)
+    adapter = find_adapter(tasks[0].suite, policy, file)
     for task in tasks:
         adapter.check(policy, task)
     return adapter

@@ -26,7 +26,7 @@ def command(
         tuple[str, str] | None, tyro_arg(name="from", metavar="RUN EPISODE", help_behavior_hint="")
     ] = None,
     at: Annotated[int, arg("QUERY")] = 0,
-    adapter: Annotated[str | None, arg("FILE:NAME", "the registered one")] = None,
+    adapter: Annotated[tuple[str, ...], arg("FILE:NAME [...]", "the registered one")] = (),
     code: Annotated[tuple[str, ...], arg("P [P ...]", "none")] = (),
     script: Annotated[Path | None, arg("FILE", "the terminal, or a pipe")] = None,
 ) -> int:
@@ -49,11 +49,12 @@ def command(
       episode: Number of the episode of the task.
       source: Run folder and episode (POLICY/TASK/NUMBER) to open.
       at: The query before which to pause first.
-      adapter: Adapter in a Python file, in place of the registered one.
+      adapter: Adapter in a Python file, in place of the registered one. With --from, the one with which the run was
+        played, and another that continues, or registered.
       code: Policies and suites of one's own that the run was played with, written as in simloop run.
       script: Commands, one a line. As in a pipe, the first error ends the command.
     """
-    from simloop.harness.adapters.adapter_file import use_adapter_file, use_adapter_file_of
+    from simloop.harness.adapters.adapter_file import use_adapter_file, use_adapter_files_of
     from simloop.harness.debugging.console import Console, echoed, typed_lines
     from simloop.harness.debugging.events import SessionError
     from simloop.harness.debugging.session import Session
@@ -72,13 +73,18 @@ def command(
         from simloop.harness.debugging.episodes import find_episode
         from simloop.harness.debugging.opening import open_episode
 
-        use_adapter_file_of(Path(source[0]), adapter)
+        tried = use_adapter_files_of(Path(source[0]), adapter, another=True)
         vouch_for(code)
-        session = open_episode(find_episode(Path(source[0]), source[1]), at, policy)
+        session = open_episode(find_episode(Path(source[0]), source[1]), at, policy, tried)
     else:
         assert task is not None
         suite = use_suite(suite)
-        rules = dataclasses.replace(named_protocol(suite, protocol), adapter=use_adapter_file(adapter))
+        if len(adapter) > 1:
+            raise SessionError(
+                "An episode from its beginning has one adapter. Name one file after --adapter."
+            )
+        identity = use_adapter_file(adapter[0] if adapter else None)
+        rules = dataclasses.replace(named_protocol(suite, protocol), adapter=identity)
         session = Session(suite, task, policy or "expert", seed, episode=episode, protocol=rules)
     with contextlib.closing(session):
         if source is None:

@@ -24,7 +24,7 @@ def command(
     replan_steps: Annotated[int | None, arg("N", "that of the run")] = None,
     perturb: Annotated[str | None, arg("KIND=S", "that of the run")] = None,
     move: Annotated[tuple[str, ...], arg("THING=dx,dy,dz [...]", "none")] = (),
-    adapter: Annotated[str | None, arg("FILE:NAME", "the registered one")] = None,
+    adapter: Annotated[tuple[str, ...], arg("FILE:NAME [...]", "the registered one")] = (),
     code: Annotated[tuple[str, ...], arg("P [P ...]", "none")] = (),
     out: Annotated[Path | None, arg("DIR", "RUN/forks/EPISODE-...")] = None,
     resources: Annotated[Resources, FLAT],
@@ -36,6 +36,8 @@ def command(
       simloop fork runs/demo pi0-tiny/pick-place-v3/2 --at 7 --policy pi05-tiny --samples 32
 
       simloop fork runs/demo pi0-tiny/pick-place-v3/2 --at 7 --move obj=0.02,0,0
+
+      simloop fork runs/demo pi0-tiny/pick-place-v3/2 --at 7 --adapter repaired.py:ADAPTER
 
       simloop fork runs/demo pi0-tiny/pick-place-v3/2 --at all         where is success lost?
 
@@ -53,11 +55,12 @@ def command(
       replan_steps: Actions of a chunk that they execute before the next query.
       perturb: Their perturbation (simloop list perturbations).
       move: Things to move by an offset in metres.
-      adapter: Adapter in a Python file, in place of the registered one; the one with which the run was played.
+      adapter: Adapters in Python files: the one with which the run was played, and another for the changed
+        continuations, or registered.
       code: Policies and suites of one's own that the run was played with, written as in simloop run.
       out: Run folder of the forks.
     """
-    from simloop.harness.adapters.adapter_file import use_adapter_file_of
+    from simloop.harness.adapters.adapter_file import use_adapter_files_of
     from simloop.harness.debugging.episodes import find_episode
     from simloop.harness.debugging.forks import fork_experiment, play_forks
     from simloop.harness.planning.changes import Changes, Move
@@ -69,7 +72,7 @@ def command(
     from simloop.results.tables.fork_table import fork_grids, fork_points
     from simloop.results.tables.typesetting import to_text
 
-    use_adapter_file_of(run, adapter)
+    tried = use_adapter_files_of(run, adapter, another=True)
     vouch_for(code)
     found = find_episode(run, episode)
     changes = Changes(
@@ -78,10 +81,11 @@ def command(
         replan_steps,
         None if perturb is None else Perturbation.parse(perturb),
         tuple(map(Move.parse, move)),
+        None if tried is None else tried.identity,
     )
     experiment = fork_experiment(found, _queries(at, found.outcome.queries), samples, changes, policy)
     folder = out or run / "forks" / f"{found.name.replace('/', '-')}-{experiment.short_hash}"
-    result = play_forks(found, experiment, folder, resources, Terminal())
+    result = play_forks(found, experiment, folder, resources, Terminal(), tried)
     if result.episodes:
         points = fork_points(load(folder))
         for grid in fork_grids(points):

@@ -18,7 +18,7 @@ def command(
     video: bool = True,
     record: Annotated[Literal["none", "queries", "steps"], arg("{none,queries,steps}")] = "steps",
     record_images: bool = False,
-    adapter: Annotated[str | None, arg("FILE:NAME", "the registered one")] = None,
+    adapter: Annotated[tuple[str, ...], arg("FILE:NAME", "the registered one")] = (),
     code: Annotated[tuple[str, ...], arg("P [P ...]", "none")] = (),
     out: Annotated[Path | None, arg("DIR", "RUN-EPISODE, beside the run")] = None,
 ) -> int:
@@ -41,12 +41,12 @@ def command(
       code: Policies and suites of one's own that the run was played with, written as in simloop run.
       out: New run folder.
     """
-    from simloop.harness.adapters.adapter_file import use_adapter_file_of
+    from simloop.harness.adapters.adapter_file import use_adapter_files_of
     from simloop.harness.debugging.episodes import find_episode
     from simloop.harness.debugging.play_again import play_again
     from simloop.harness.planning.code_of_runs import vouch_for
 
-    use_adapter_file_of(run, adapter)
+    use_adapter_files_of(run, adapter)
     vouch_for(code)
     found = find_episode(run, episode)
     played = play_again(

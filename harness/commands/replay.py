@@ -16,7 +16,7 @@ def command(
     run: Annotated[Positional[Path], arg("RUN")],
     episodes: Annotated[Positional[tuple[str, ...]], arg("[EPISODE ...]", "all finished ones")] = (),
     *,
-    adapter: Annotated[str | None, arg("FILE:NAME", "the registered one")] = None,
+    adapter: Annotated[tuple[str, ...], arg("FILE:NAME [...]", "the registered one")] = (),
     code: Annotated[tuple[str, ...], arg("P [P ...]", "none")] = (),
     policy: bool = False,
 ) -> int:
@@ -30,23 +30,26 @@ def command(
 
       simloop replay runs/demo pi0-tiny/pick-place-v3/2 --policy
 
+      simloop replay runs/demo pi0-tiny/pick-place-v3/2 --policy --adapter repaired.py:ADAPTER
+
     Args:
       run: Run folder.
       episodes: POLICY/TASK/NUMBER each.
-      adapter: Adapter in a Python file, in place of the registered one; the one with which the run was played.
+      adapter: Adapters in Python files: the one with which the run was played and, with --policy, another to try, or
+        registered: what would the policy be shown with it, and what would the robot do?
       code: Policies and suites of one's own that the run was played with, written as in simloop run.
       policy: Also ask the policy every recorded query again, and compare its chunks.
     """
-    from simloop.harness.adapters.adapter_file import use_adapter_file_of
+    from simloop.harness.adapters.adapter_file import use_adapter_files_of
     from simloop.harness.debugging.replay import finished_episodes, replay
     from simloop.harness.planning.code_of_runs import vouch_for
 
-    use_adapter_file_of(run, adapter)
+    tried = use_adapter_files_of(run, adapter, another=policy)
     vouch_for(code)
     equal, count = 0, 0
     for name in episodes or finished_episodes(run):
         agrees = True
-        for finding in replay(run, name, policy=policy):
+        for finding in replay(run, name, policy=policy, tried=tried):
             agrees &= finding.equal is True
             say(f"{name}  {RESULTS[finding.equal]}  {finding.text}")
         equal, count = equal + agrees, count + 1

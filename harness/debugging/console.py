@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simloop.harness.adapters.adapter_file import AdapterFile
 from simloop.harness.debugging.events import SessionError
 from simloop.harness.debugging.session import Session
 from simloop.harness.planning.changes import Changes, Move
@@ -23,7 +24,7 @@ from simloop.policies.interface import Chunk
 if TYPE_CHECKING:
     from prompt_toolkit.completion import Completer
 
-FORK_OPTIONS = ("policy", "prompt", "noise-seed", "replan-steps", "perturb", "move")
+FORK_OPTIONS = ("policy", "prompt", "noise-seed", "replan-steps", "perturb", "move", "adapter")
 
 np.set_printoptions(precision=3, suppress=True)
 
@@ -120,10 +121,10 @@ class Console(cmd.Cmd):
         print(self.session.restore(self.saved.get(name, name)))
 
     def do_fork(self, text: str) -> None:
-        """fork [policy=P] [prompt=TEXT] [noise-seed=N] [replan-steps=N] [perturb=KIND=S] [move=THING=dx,dy,dz]: play
-        the rest of the episode with something changed, and return."""
-        changes, policy = _changes(text)
-        with contextlib.closing(self.session.fork(changes, policy=policy)) as fork:
+        """fork [policy=P] [prompt=TEXT] [noise-seed=N] [replan-steps=N] [perturb=KIND=S] [move=THING=dx,dy,dz]
+        [adapter=FILE:NAME]: play the rest of the episode with something changed, and return."""
+        changes, policy, adapter = _changes(text)
+        with contextlib.closing(self.session.fork(changes, policy=policy, adapter=adapter)) as fork:
             print(fork.run_until("end"))
 
     def do_prompt(self, text: str) -> None:
@@ -239,8 +240,8 @@ def _words(text: str) -> list[str]:
         raise SessionError(f"A quotation mark is not closed in {text!r}.") from None
 
 
-def _changes(text: str) -> tuple[Changes, str | None]:
-    """Parse the options of `fork`."""
+def _changes(text: str) -> tuple[Changes, str | None, AdapterFile | None]:
+    """Parse the options of `fork`: changes, policy and adapter."""
     given = dict.fromkeys(FORK_OPTIONS, "")
     for option in _words(text):
         name, equals, value = option.removeprefix("--").partition("=")
@@ -254,7 +255,7 @@ def _changes(text: str) -> tuple[Changes, str | None]:
         perturbation=Perturbation.parse(given["perturb"]) if given["perturb"] else None,
         moves=(Move.parse(given["move"]),) if given["move"] else (),
     )
-    return changes, given["policy"] or None
+    return changes, given["policy"] or None, AdapterFile.read(given["adapter"]) if given["adapter"] else None
 
 
 def _print_chunk(chunk: Chunk, session: Session) -> None:

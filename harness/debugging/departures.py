@@ -12,6 +12,16 @@ import numpy as np
 from simloop.envs.env_state import EnvState
 from simloop.results.records.step_records import RecordedQuery, RecordedStep
 
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one part of a replay, in a sentence."""
+
+    equal: bool | None
+    """None where something prevented the comparison."""
+    text: str
+
+
 Differing = list[tuple[str, str]]
 """Quantities that differ, with by how much."""
 

@@ -30,6 +30,7 @@ from simloop.results.records.records import (
     load_json,
     read_episodes,
 )
+from simloop.results.records.step_records import RecordedQuery
 
 _load_policy = functools.lru_cache(maxsize=1)(load_policy)
 """Episodes that are replayed in turn have one policy, as a rule."""
@@ -123,6 +124,10 @@ class PlannedEpisode:
         starts = self.provenance.get("starts") or [{}]
         recorded = starts[-1].get("buckets", [])
         return int(recorded[0]) if len(recorded) == 1 else self.experiment.batch_size
+
+    def rows(self, query: RecordedQuery) -> int:
+        """Rows of the call of the policy that answered a recorded query."""
+        return query.latency.bucket if query.latency else self.batch_size
 
     def load_policy(self) -> BatchedPolicy:
         """Load the policy with its weights.

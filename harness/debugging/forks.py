@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from simloop.harness.adapters.adapter_file import REGISTERED, AdapterFile
+from simloop.harness.adapters.base import AdapterError
+from simloop.harness.adapters.registry import checked_adapter
 from simloop.harness.debugging.episodes import EpisodeError, PlannedEpisode
 from simloop.harness.debugging.opening import moments
 from simloop.harness.planning.changes import Changes
@@ -16,6 +19,7 @@ from simloop.harness.planning.experiment import Experiment
 from simloop.harness.planning.forks import Forks
 from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.rollout.loop_state import EpisodeState
+from simloop.policies.interface import PolicySpec
 from simloop.results.records.records import CONFIG, read_episodes
 
 if TYPE_CHECKING:
@@ -78,26 +82,49 @@ def fork_experiment(
 
 
 def play_forks(
-    episode: PlannedEpisode, experiment: Experiment, out: Path, resources: Resources, console: Console
+    episode: PlannedEpisode,
+    experiment: Experiment,
+    out: Path,
+    resources: Resources,
+    console: Console,
+    tried: AdapterFile | None = None,
 ) -> RunResult:
     """Play the forks that `out` does not hold yet.
 
+    Args:
+      tried: The adapter that the changed forks name.
+
     Raises:
+      AdapterError: If it does not fit the policy of the changed forks.
       EpisodeError: If there are no step records, and the episode played again differs from the ledger.
       UnknownThingError: If a thing to move does not exist.
       Exception: As `simloop.harness.run.run`.
     """
     from simloop.harness.run import RunSettings, run
 
-    experiment.policy_specs()  # Unknown policies are found before the episode is played again.
+    *_, changed = (
+        experiment.policy_specs().values()
+    )  # Unknown ones are found before an episode is played again.
+    if tried is not None:
+        _check_adapter(tried, changed, experiment)
     done = {record.key for record in read_episodes(out)} if (out / CONFIG).exists() else set()
     missing = {spec.fork.query for spec in experiment.plan().episodes if spec.fork and spec.id not in done}
     say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
     starts = ForkStarts(moments(episode, sorted(missing), say) if missing else {})
     if missing and experiment.forks:
         _check_moves(episode, experiment.forks.changes, starts.moments[min(missing)])
-    settings = RunSettings(resources, allow_training_seeds=True, start=starts)
+    settings = RunSettings(resources, allow_training_seeds=True, start=starts, tried_adapter=tried)
     return run(experiment, out, settings, console)
+
+
+def _check_adapter(tried: AdapterFile, policy: PolicySpec, experiment: Experiment) -> None:
+    """Raise `AdapterError` unless a policy uses the adapter and fits it."""
+    adapter = checked_adapter(policy, experiment.task_specs(), tried)
+    if tried != REGISTERED and adapter != tried.load():
+        raise AdapterError(
+            f"{policy.name} has the robot convention {policy.robot!r} and does not use {tried.name}, which is for "
+            f"{tried.load().suite}/{tried.load().robot}. Correct its suite and robot, or leave it out."
+        )
 
 
 def _check_moves(episode: PlannedEpisode, changes: Changes, start: EpisodeState) -> None:

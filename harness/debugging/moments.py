@@ -12,6 +12,7 @@ import numpy as np
 from simloop.envs.env_state import EnvState
 from simloop.envs.interface import Env
 from simloop.envs.rendering import renderer_name
+from simloop.harness.adapters.base import Adapter
 from simloop.harness.debugging.episodes import EpisodeError, PlannedEpisode
 from simloop.harness.rollout.chunking import ScheduledChunk
 from simloop.harness.rollout.latency import Reply, query_record
@@ -109,8 +110,13 @@ def recorded_queries(episode: PlannedEpisode, records: StepRecords, env: Env) ->
         yield _as_recorded(records, query, dict(again.images))
 
 
-def queries_again(episode: PlannedEpisode, records: StepRecords, env: Env) -> Iterator[Query]:
-    """Queries that the loop makes of the saved states, with the episode's adapter and perturbation.
+def queries_again(
+    episode: PlannedEpisode, records: StepRecords, env: Env, adapter: Adapter | None = None
+) -> Iterator[Query]:
+    """Queries that the loop makes of the saved states, with the perturbation of the run.
+
+    Args:
+      adapter: Makes the queries; by default that of the run.
 
     Raises:
       StateError: If this machine cannot use the saved states.
@@ -119,7 +125,7 @@ def queries_again(episode: PlannedEpisode, records: StepRecords, env: Env) -> It
     for index in range(len(records.queries)):
         start = episode_state(records, index)
         with contextlib.closing(
-            play(env, spec, episode.policy_spec, episode.adapter, rules, start=start)
+            play(env, spec, episode.policy_spec, adapter or episode.adapter, rules, start=start)
         ) as running:
             yield next(running)
 

@@ -22,12 +22,17 @@ Say = Callable[[str], None]
 
 
 def open_episode(
-    episode: PlannedEpisode, query: int = 0, policy: str | None = None, say: Say = print
+    episode: PlannedEpisode,
+    query: int = 0,
+    policy: str | None = None,
+    adapter: AdapterFile | None = None,
+    say: Say = print,
 ) -> Session:
     """Open an episode before one of its queries, with the noise and batch size of the run.
 
     Args:
       policy: Another policy, which continues from there.
+      adapter: Another adapter, with which it continues.
 
     Raises:
       EpisodeError, SessionError: If the episode does not have the query.
@@ -39,8 +44,8 @@ def open_episode(
             session.restore(saved[query])
         else:
             session.run_until_query(query)
-        if policy is not None:
-            return session.fork(policy=policy)
+        if policy is not None or adapter is not None:
+            return session.fork(policy=policy, adapter=adapter)
         stack.pop_all()
         return session
 

@@ -1,6 +1,6 @@
 """Images that notebooks display and files hold.
 
-Axis letters: h image height, w image width.
+Axis letters: a action size, h image height, w image width.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from simloop.harness.errors import SimloopError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from simloop.envs.env_state import EnvState
+    from simloop.envs.interface import Env
 
 
 class PictureError(SimloopError):
@@ -72,3 +75,30 @@ class Picture:
         """Size in pixels."""
         height, width, _ = self.pixels.shape
         return f"Picture({width} x {height})"
+
+
+def film(
+    env: Env, start: EnvState, actions: Sequence[Float32[np.ndarray, "a"]], cameras: Sequence[str]
+) -> bytes:
+    """Execute actions from a saved state and film cameras side by side; `env` returns to its present state.
+
+    Returns:
+      An mp4 file with a frame of the start and one of each step.
+    """
+    from simloop.harness.rollout.video import CRF
+    from simloop.policies.files.video import VideoEncoder
+
+    def frame() -> UInt8[np.ndarray, "h w 3"]:
+        return Picture.beside([env.render(camera) for camera in cameras]).pixels
+
+    now = env.save()
+    encoder = VideoEncoder(round(env.spec.control_hz), CRF, pixel_format="yuv420p", options={})
+    env.restore(start)
+    try:
+        encoder.add(frame())
+        for action in actions:
+            env.step(action)
+            encoder.add(frame())
+    finally:
+        env.restore(now)
+    return encoder.finish()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,15 @@ import numpy as np
 from simloop.envs.env_state import StateError
 from simloop.envs.interface import Env
 from simloop.envs.rendering import renderer_name
-from simloop.harness.debugging.departures import Departure, first_departure, how_much, state_differs
+from simloop.harness.adapters.adapter_file import AdapterFile
+from simloop.harness.debugging.adapter_trial import try_adapter
+from simloop.harness.debugging.departures import (
+    Departure,
+    Finding,
+    first_departure,
+    how_much,
+    state_differs,
+)
 from simloop.harness.debugging.episodes import EpisodeError, PlannedEpisode, find_episode, short_name
 from simloop.harness.debugging.moments import (
     contradictions,
@@ -36,26 +43,20 @@ from simloop.results.records.records import read_episodes
 from simloop.results.records.step_records import RecordedQuery, StepRecords, StepRecordsError, load_steps
 
 
-@dataclass(frozen=True)
-class Finding:
-    """The result of one part of a replay, in a sentence."""
-
-    equal: bool | None
-    """None where something prevented the comparison."""
-    text: str
-
-
 def finished_episodes(run: Path) -> list[str]:
     """Names of the episodes of a run that have an outcome, in the order in which they finished."""
     return [short_name(record.key) for record in read_episodes(run) if record.outcome != "error"]
 
 
-def replay(run: Path, name: str, *, policy: bool = False) -> Iterator[Finding]:
+def replay(
+    run: Path, name: str, *, policy: bool = False, tried: AdapterFile | None = None
+) -> Iterator[Finding]:
     """Replay an episode of a run as far as its records reach; what cannot be compared is said and the rest goes on.
 
     Args:
       name: As in `find_episode`.
       policy: Whether to ask the policy every recorded query again.
+      tried: With `policy`, another adapter, with which the policy is asked as well.
 
     Raises:
       LedgerError, ExperimentError, EpisodeError: As `find_episode`.
@@ -75,6 +76,8 @@ def replay(run: Path, name: str, *, policy: bool = False) -> Iterator[Finding]:
         if policy:
             try:
                 yield from replay_policy(episode, records, env)
+                if tried is not None:
+                    yield try_adapter(episode, records, env, tried)
             except (EpisodeError, StateError, UnknownPolicyError) as error:
                 yield Finding(None, f"the policy: {error}")
 
@@ -108,8 +111,7 @@ def replay_policy(episode: PlannedEpisode, records: StepRecords, env: Env) -> It
     policy = episode.load_policy()
     equal = 0
     for query, asked in zip(records.queries, recorded_queries(episode, records, env), strict=True):
-        size = query.latency.bucket if query.latency else episode.batch_size
-        chunk = ask_here(policy, asked, batch_size=size).chunk
+        chunk = ask_here(policy, asked, batch_size=episode.rows(query)).chunk
         if (
             chunk.undecodable == query.undecodable
             and chunk.actions.astype("<f4").tobytes() == query.chunk.tobytes()

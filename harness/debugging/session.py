@@ -16,11 +16,12 @@ import numpy as np
 from jaxtyping import Float32
 
 from simloop.envs import registry
+from simloop.harness.adapters.adapter_file import AdapterFile
 from simloop.harness.adapters.base import Adapter
 from simloop.harness.adapters.registry import checked_adapter
 from simloop.harness.debugging.events import Event, SessionError, condition
 from simloop.harness.debugging.lazy_policy import LazyPolicy
-from simloop.harness.debugging.picture import Picture
+from simloop.harness.debugging.picture import Picture, film
 from simloop.harness.planning.changes import Changes, Move
 from simloop.harness.planning.own_suites import use_suite
 from simloop.harness.planning.plan import EpisodeSpec, make_plan
@@ -30,7 +31,7 @@ from simloop.harness.rollout.loop import Episode, Moments
 from simloop.harness.rollout.loop_state import EpisodeState
 from simloop.harness.rollout.observers import Observer, StepRecord
 from simloop.harness.rollout.result import RolloutResult
-from simloop.policies.interface import BatchedPolicy, Chunk, Policy, Query
+from simloop.policies.interface import BatchedPolicy, Chunk, Policy, PolicySpec, Query
 
 if TYPE_CHECKING:
     from simloop.envs.interface import Env
@@ -128,7 +129,7 @@ class Session:
 
     @property
     def wants_query(self) -> bool:
-        """Whether the policy is queried before the next step."""
+        """Whether the policy is queried next."""
         return self.result is None and self._episode.executor.wants_query(self.steps)
 
     @property
@@ -230,18 +231,37 @@ class Session:
         return self._begin(moment)
 
     def fork(
-        self, changes: Changes | None = None, *, policy: str | Policy | BatchedPolicy | None = None
+        self,
+        changes: Changes | None = None,
+        *,
+        policy: str | Policy | BatchedPolicy | None = None,
+        adapter: Adapter | AdapterFile | None = None,
     ) -> Session:
-        """Open another session at the present moment, with something changed; this one stays where it is."""
+        """Open another session at the present moment, with something changed; this one stays where it is.
+
+        Args:
+          adapter: Another adapter; by default that of this session, or the registered one for a policy of another
+            robot.
+
+        Raises:
+          UnknownPolicyError, AdapterError, UnknownThingError: If there is no such policy, adapter or thing.
+        """
         changes = changes or Changes()
         asked = self.policy if policy is None else LazyPolicy(policy, self.policy.batch_size)
-        adapter = self.adapter if policy is None else checked_adapter(asked.spec, [self.env.spec])
+        if adapter is None or isinstance(adapter, AdapterFile):
+            adapter = self._adapter_for(asked.spec, adapter)
+        adapter.check(asked.spec, self.env.spec)
         spec = dataclasses.replace(self.spec, policy=asked.spec.name, key=changes.key(self.spec.key))
         other = Session.of(spec, changes.protocol(self.protocol), asked, adapter)
         other.restore(self.snapshot()).set_prompt(self.prompt if changes.prompt is None else changes.prompt)
         for move in changes.moves:
             other.move(move)
         return other
+
+    def _adapter_for(self, policy: PolicySpec, file: AdapterFile | None) -> Adapter:
+        """The adapter of a file, else the session's if it fits the policy, else the registered one."""
+        fits = policy.robot == self.adapter.robot and {*policy.cameras} <= {*self.adapter.cameras}
+        return self.adapter if fits and not file else checked_adapter(policy, [self.env.spec], file)
 
     def move(self, move: Move) -> Session:
         """Move a thing of the scene, where the suite can.
@@ -266,10 +286,7 @@ class Session:
         """
         if not cameras and self.policy.spec.cameras:
             return Picture.beside([*self._episode.query(self._episode.images()).images.values()])
-        return self._drawn(*cameras or self.env.spec.cameras)
-
-    def _drawn(self, *cameras: str) -> Picture:
-        return Picture.beside([self._episode.frames[name] for name in cameras])
+        return Picture.beside([self._episode.frames[name] for name in cameras or self.env.spec.cameras])
 
     def plot(self) -> Picture:
         """Plot actions, states and rewards since the session was last reset or restored."""
@@ -373,23 +390,8 @@ class Session:
 
     def _film(self) -> bytes:
         """Execute the steps of the history again, and film them as runs do: as the suite draws them."""
-        from simloop.harness.rollout.video import CRF
-        from simloop.policies.files.video import VideoEncoder
-
-        now = self.env.save()
         cameras = tuple(self._episode.images()) or self.env.spec.cameras
-        encoder = VideoEncoder(round(self.env.spec.control_hz), CRF, pixel_format="yuv420p", options={})
-        self.env.restore(self._first.env)
-        try:
-            for step in [None, *self._history.steps]:
-                if step is not None:
-                    self.env.step(step.executed)
-                self._episode.frames.clear()
-                encoder.add(self._drawn(*cameras).pixels)
-        finally:
-            self.env.restore(now)
-            self._episode.frames.clear()
-        return encoder.finish()
+        return film(self.env, self._first.env, [step.executed for step in self._history.steps], cameras)
 
     def _require_running(self) -> None:
         if self.result is not None:

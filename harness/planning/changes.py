@@ -59,6 +59,8 @@ class Changes:
     replan_steps: int | None = None
     perturbation: Perturbation | None = None
     moves: tuple[Move, ...] = ()
+    adapter: str | None = None
+    """Identity of another adapter file, or `registered`."""
 
     def protocol(self, protocol: Protocol) -> Protocol:
         """Apply the changes of rules to a protocol.
@@ -83,6 +85,7 @@ class Changes:
             "noise-seed": self.noise_seed,
             "replan-steps": self.replan_steps,
             "perturb": self.perturbation,
+            "adapter": self.adapter,
         }
         written = [f"{name}={value}" for name, value in options.items() if value is not None]
         return ", ".join([*written, *(f"move {move}" for move in self.moves)])

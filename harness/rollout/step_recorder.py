@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -126,10 +127,8 @@ class StepObserver(Observer):
         if not executed or not self._queries:
             return
         assert self._env is not None
-        scenes: list[Scene] | None = None
-        if self._level == "steps":
-            scenes = self._env.scenes([step.snapshot for step in executed])
-        described = map(_described, executed, scenes or [None] * len(executed))
+        scenes = self._env.scenes([step.snapshot for step in executed]) if self._level == "steps" else None
+        described = itertools.starmap(_described, itertools.zip_longest(executed, scenes or []))
         last = self._queries[-1]
         self._queries[-1] = dataclasses.replace(last, steps=(*last.steps, *described))
 

@@ -116,7 +116,7 @@ def load_faulty_stub(name: str, plan: InferencePlan | None = None) -> FaultyStub
     return FaultyStub(POINT_STUB)
 
 
-def point_adapter(suite: str, policy) -> Adapter:
+def point_adapter(spec, policy) -> Adapter:
     return POINT_ADAPTER
 
 

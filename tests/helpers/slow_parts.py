@@ -112,7 +112,7 @@ def load_policy(name, plan=None):
     return SlowPolicy(WATCHED) if name == WATCHED.name else StubPolicy(NEIGHBOUR)
 
 
-def find_adapter(suite, policy):
+def find_adapter(spec, policy):
     return SlowAdapter("points", "point", cameras={"base_0_rgb": "top"})
 
 

@@ -244,7 +244,7 @@ def busy_run(delays, worker=None):
             Factories(
                 env=lambda suite, task, render: Env(delays, task),
                 policy=load,
-                adapter=lambda suite, policy: adapter,
+                adapter=lambda spec, policy: adapter,
             ),
         )
         await actor.meet(STUB.name, STUB.spec(), (worker,) if worker else ())

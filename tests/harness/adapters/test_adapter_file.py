@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from simloop.harness.adapters.adapter_file import (
+    REGISTERED,
     AdapterFile,
     adapter_file_in_use,
     use_adapter_file,
-    use_adapter_file_of,
+    use_adapter_files_of,
 )
 from simloop.harness.adapters.base import AdapterError
 from simloop.harness.adapters.registry import ADAPTERS, find_adapter
@@ -107,17 +108,33 @@ def test_an_experiment_with_an_adapter_file_is_read_back(file):
 def test_episodes_of_a_run_need_the_adapter_that_they_were_played_with(file, tmp_path):
     played = AdapterFile.read(f"{file}:ADAPTER").identity
     run_folder = write_run(tmp_path / "run", [], config={"experiment": {"protocol": {"adapter": played}}})
-    use_adapter_file_of(run_folder, f"{file}:ADAPTER")
+    assert use_adapter_files_of(run_folder, [f"{file}:ADAPTER"]) is None
     with pytest.raises(
         AdapterError, match=rf"were played with the adapter {played}; got none. Name that file"
     ):
-        use_adapter_file_of(run_folder, None)
+        use_adapter_files_of(run_folder, [])
     file.write_text(SOURCE + "# changed")
     with pytest.raises(AdapterError, match=r"got flipped.py:ADAPTER@"):
-        use_adapter_file_of(run_folder, f"{file}:ADAPTER")
+        use_adapter_files_of(run_folder, [f"{file}:ADAPTER"])
     plain = write_run(tmp_path / "plain", [])
     with pytest.raises(AdapterError, match=r"with the registered adapters; got flipped.*Leave --adapter out"):
-        use_adapter_file_of(plain, f"{file}:ADAPTER")
+        use_adapter_files_of(plain, [f"{file}:ADAPTER"])
+
+
+def test_another_adapter_than_that_of_the_run_may_be_tried(file, tmp_path):
+    played = AdapterFile.read(f"{file}:ADAPTER")
+    repaired = tmp_path / "repaired.py"
+    repaired.write_text(SOURCE + "# repaired")
+    run_folder = write_run(
+        tmp_path / "run", [], config={"experiment": {"protocol": {"adapter": played.identity}}}
+    )
+    tried = use_adapter_files_of(run_folder, [f"{repaired}:ADAPTER", f"{file}:ADAPTER"], another=True)
+    assert tried == AdapterFile.read(f"{repaired}:ADAPTER")
+    assert adapter_file_in_use() == played
+    assert use_adapter_files_of(run_folder, [f"{file}:ADAPTER", "registered"], another=True) == REGISTERED
+    assert find_adapter("metaworld", TINY, REGISTERED) is ADAPTERS["metaworld/metaworld_hand"]
+    with pytest.raises(AdapterError, match=r"Name that file.*, and at most one other to try"):
+        use_adapter_files_of(run_folder, [f"{repaired}:ADAPTER"], another=True)
 
 
 def test_a_run_none_of_whose_policies_uses_the_adapter_is_refused(file, tmp_path):

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from simloop.envs.env_state import EnvState
+from simloop.harness.adapters.adapter_file import AdapterFile
+from simloop.harness.debugging.adapter_trial import try_adapter
+from simloop.harness.debugging.departures import Finding
 from simloop.harness.debugging.episodes import EpisodeError, PlannedEpisode, find_episode
 from simloop.harness.debugging.moments import recorded_queries, stored_images
 from simloop.harness.debugging.play_again import play_again
@@ -17,6 +20,7 @@ from simloop.harness.planning.policy_names import UnknownPolicyError
 from simloop.harness.rollout.loop import run_episode
 from simloop.harness.rollout.observers import Observer
 from simloop.harness.rollout.step_recorder import StepRecorder
+from simloop.policies.interface import batched
 from simloop.results.records.paths import attached_files
 from simloop.results.records.step_records import StepRecords, load_steps
 from tests.harness.rollout.test_loop import ADAPTER, one_spec, point_env, protocol
@@ -200,6 +204,27 @@ def test_images_that_are_drawn_otherwise_are_refused_in_a_sentence(tmp_path):
     env.render = lambda camera: PointEnv.render(env, camera) // 2
     with pytest.raises(EpisodeError, match=r"query 0 are not stored, and .* draws others .* --record-images"):
         next(recorded_queries(episode, records, env))
+
+
+def test_another_adapter_is_compared_in_inputs_answers_and_actions(tmp_path):
+    episode, records, _ = watched(tmp_path, images=False)
+    policy = PointPolicy(cameras=("base_0_rgb",), noise=5.0)
+    vars(episode).update(load_policy=lambda: batched(policy))
+    source = "from simloop.harness.adapters.base import Adapter, RobotConvention\n"
+    same = 'A = Adapter("points", "point", cameras={"base_0_rgb": "top"})'
+    found = try_adapter(episode, records, point_env(), AdapterFile("same.py:A", source + same))
+    assert found == Finding(
+        True, "the policy, with same.py:A: the same inputs, answers and actions at all 3 queries"
+    )
+    other = (
+        'A = Adapter("points", "point", cameras={"base_0_rgb": "top"}, image=lambda image: 255 - image,\n'
+        "    convention=RobotConvention(from_model_actions=lambda actions: actions * [1, -1]))"
+    )
+    found = try_adapter(episode, records, point_env(), AdapterFile("other.py:A", source + other))
+    assert not found.equal
+    assert "other.py:A: of 3 queries differ the image base_0_rgb at 3, by up to 2" in found.text
+    assert "the executed dy at 3, by up to" in found.text
+    assert "the executed dx" not in found.text
 
 
 @pytest.fixture

@@ -80,6 +80,18 @@ def test_a_fork_with_nothing_changed_equals_the_original_and_leaves_it_where_it_
     assert session.run_until("end").result.final_state_sha256 == forked
 
 
+def test_a_fork_keeps_the_adapter_of_its_session_or_takes_another(session):
+    own = dataclasses.replace(session.adapter, robot="any", image=lambda image: image[::-1])
+    with Session("metaworld", "reach", "hold", adapter=own) as mine:
+        with mine.fork(policy="random") as fork:
+            assert fork.adapter is own
+        with mine.fork(policy="pi0-tiny") as fork:
+            assert fork.adapter is METAWORLD_HAND
+        other = dataclasses.replace(own)
+        with mine.fork(adapter=other) as fork:
+            assert fork.adapter is other
+
+
 def test_a_fork_changes_prompt_noise_and_rules(session):
     with session.fork(Changes(prompt="wave", noise_seed=3, replan_steps=1)) as fork:
         assert fork.prompt == "wave"

@@ -66,7 +66,7 @@ def one_by_one():
 
 
 async def play_by(schedule: Schedule):
-    sources = Factories(env=make_point_env, adapter=lambda suite, policy: ADAPTER)
+    sources = Factories(env=make_point_env, adapter=lambda spec, policy: ADAPTER)
     actors = [EnvActor(PROTOCOL, None, sources) for _ in range(schedule.env_actors)]
     policies = [Unsteady(schedule.pauses_ms) for _ in range(schedule.workers)]
     workers = [InProcessWorker(i, policy, schedule.batch_size) for i, policy in enumerate(policies)]
