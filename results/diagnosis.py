@@ -71,8 +71,8 @@ def diagnose(run: Path, policy: str | None = None, task: str | None = None) -> D
         raise ResultsError(
             f"{run} has no finished episode of these. It has policies: {have[0] or 'none'}; tasks: {have[1] or 'none'}."
         )
-    names = _names(everything)
-    reader = _Reader(run, everything)
+    names = command_names(everything)
+    reader = EndingReader(run, everything)
     failures = [
         reader.failure(episode, names[episode.key])
         for episode in chosen
@@ -83,8 +83,12 @@ def diagnose(run: Path, policy: str | None = None, task: str | None = None) -> D
     )
 
 
-class _Reader:
-    """Reads step records one episode at a time, and the rules that apply to a task once."""
+class EndingReader:
+    """Name how episodes of a run failed; step records are read one at a time, and the rules of a task once.
+
+    Args:
+      episodes: All finished episodes of the run, whose successes the rules are compared with.
+    """
 
     def __init__(self, run: Path, episodes: Iterable[EpisodeRecord]):
         self._run = run
@@ -94,9 +98,11 @@ class _Reader:
                 self._successes[episode.suite, episode.task].append(episode)
         self._endings: dict[tuple[str, str], tuple[Ending, ...]] = {}
         self.unreadable: list[str] = []
+        """Why step records could not be read, a sentence each."""
 
     @property
     def waived(self) -> dict[str, tuple[str, ...]]:
+        """By task, the rules that were left out so far."""
         left_out = {
             task: tuple(ending.name for ending in ENDINGS if ending not in endings)
             for (_, task), endings in self._endings.items()
@@ -104,6 +110,7 @@ class _Reader:
         return {task: names for task, names in left_out.items() if names}
 
     def failure(self, record: EpisodeRecord, name: str) -> Failure:
+        """How a failed episode, of this name, ended."""
         ending, records = by_ledger(record), self._read(record)
         if ending or records is None:
             return Failure(record, name, ending or NO_RECORDS)
@@ -132,8 +139,8 @@ class _Reader:
             return None
 
 
-def _names(episodes: Sequence[EpisodeRecord]) -> dict[EpisodeKey, str]:
-    """`POLICY/TASK/NUMBER`, or the full key where that is ambiguous."""
+def command_names(episodes: Sequence[EpisodeRecord]) -> dict[EpisodeKey, str]:
+    """Names of episodes as commands take them: `POLICY/TASK/NUMBER`, or the full key where that is ambiguous."""
     short = {e.key: f"{e.policy}/{e.task}/{e.episode}" for e in episodes}
     count = Counter(short.values())
     return {key: name if count[name] == 1 else "/".join(map(str, key)) for key, name in short.items()}

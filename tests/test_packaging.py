@@ -58,7 +58,7 @@ def test_a_wheel_holds_all_modules_and_data(wheel):
         "policies/assets/metaworld/pi0-tiny/weights-00001-of-00001.safetensors",
         "envs/metaworld/golden/golden.json",
         "envs/libero/initial_states.json",
-        "results/report/assets/report.css",
+        "results/report/assets/page.css",
         "harness/experiments/demo.py",
     ):
         assert (package / data).is_file()

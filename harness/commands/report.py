@@ -18,7 +18,7 @@ def command(
     alpha: Annotated[float, arg("A")] = 0.05,
     looked_at: Annotated[int | None, arg("N", "the number of policies in the runs")] = None,
 ) -> int:
-    """Write a folder with an HTML page that opens from disk: verdicts, tables, figures, all videos, methods.
+    """Write a folder with the pages of simloop view, which open from disk: outcomes, episodes, tables, figures, methods.
 
     Args:
       runs: Run folders; NAME=FOLDER prefixes the policies with NAME:.
@@ -27,10 +27,11 @@ def command(
       alpha: Probability, at most, that any of the comparisons reports a difference that does not exist.
       looked_at: Number of policies and checkpoints that were tried before these were chosen.
     """
+    from simloop.harness.debugging.moments import recorded_images
     from simloop.results.records.runs import RunSource
     from simloop.results.report.html_report import write_report
 
     folder = out or RunSource.parse(runs[0]).folder / "report"
-    page = write_report(list(runs), folder, margin=margin, alpha=alpha, looked_at=looked_at)
+    page = write_report(list(runs), folder, margin=margin, alpha=alpha, looked_at=looked_at, read_images=recorded_images)
     say(f"Open {page} in a browser.")
     return 0

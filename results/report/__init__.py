@@ -1,1 +1,1 @@
-"""HTML reports, figures and methods paragraphs."""
+"""Pages of runs and episodes, figures and methods paragraphs."""

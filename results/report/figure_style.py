@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,13 +101,18 @@ def log_ms(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write a figure in every format of `FORMATS`; the same figure gives the same bytes."""
+def figure_bytes(figure: Figure, format: str) -> bytes:
+    """A figure as a file in a format of `FORMATS`; the same figure gives the same bytes."""
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": None}
-    files = []
+    stream = io.BytesIO()
     with styled():
-        for format in FORMATS:
-            file = folder / f"{name}.{format}"
-            figure.savefig(file, dpi=PNG_DPI, metadata=undated[format])
-            files.append(file)
+        figure.savefig(stream, format=format, dpi=PNG_DPI, metadata=undated[format])
+    return stream.getvalue()
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write a figure in every format of `FORMATS`."""
+    files = [folder / f"{name}.{format}" for format in FORMATS]
+    for file, format in zip(files, FORMATS, strict=True):
+        file.write_bytes(figure_bytes(figure, format))
     return files

@@ -94,6 +94,11 @@ def render(
     return "\n".join(texts)
 
 
+def table_grids(runs: Runs, table: Table) -> list[Grid]:
+    """A table as a page shows it, before typesetting; empty if it has no content."""
+    return _contents(table, runs, PUBLISHED, DEFAULT_STYLE).grids("html")
+
+
 def write_tables(run: str | Path, style: TableStyle = DEFAULT_STYLE) -> list[Path]:
     """Write the tables `success` and `latency` as .md, .csv and .tex into the run folder; returns the files.
 

@@ -1,0 +1,182 @@
+"""Data below the first screen of a run: verdicts, comparisons, tables, figures, methods and provenance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from simloop.results.errors import ResultsError
+from simloop.results.records.runs import Runs
+from simloop.results.report.figures import (
+    evidence_figure,
+    forest_figure,
+    latency_figure,
+    pareto_figure,
+    perturbation_figure,
+    success_figure,
+    success_over_steps_figure,
+)
+from simloop.results.report.methods import Methods, methods
+from simloop.results.report.page_data import grid_data, text
+from simloop.results.statistics.early_stopping import SequentialDecision, matrices, sequential_decisions
+from simloop.results.statistics.families import Finding, comparisons_of, findings
+from simloop.results.statistics.outcome_matrix import OutcomeMatrix
+from simloop.results.statistics.scores import MeanScore, score_means, score_tasks
+from simloop.results.tables.decisions import decision_sentence
+from simloop.results.tables.perturbation_curves import perturbation_curves
+from simloop.results.tables.published import PUBLISHED, reproductions
+from simloop.results.tables.run_tables import Table, table_grids
+from simloop.results.tables.statements import comparison, headline
+
+TABLES: tuple[Table, ...] = ("success", "perturbations", "time", "published", "latency")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure with its caption."""
+
+    name: str
+    caption: str
+    figure: Figure
+
+
+@dataclass(frozen=True)
+class Details:
+    """What is computed about runs; each part on first use, for some take seconds.
+
+    Args:
+      margin: Differences of success rates below it are irrelevant.
+      alpha: Family-wise significance level.
+      looked_at: Number of policies and checkpoints that were evaluated, if more than the runs hold.
+    """
+
+    runs: Runs
+    margin: float
+    alpha: float
+    looked_at: int | None
+
+    @cached_property
+    def _together(self) -> list[OutcomeMatrix]:
+        return list(matrices(self.runs, looked_at=self.looked_at).values())
+
+    @cached_property
+    def _findings(self) -> list[list[Finding]]:
+        return [list(here) for here in findings(self._together, margin=self.margin, alpha=self.alpha)]
+
+    @cached_property
+    def _decisions(self) -> Sequence[SequentialDecision]:
+        return sequential_decisions(self.runs)
+
+    @cached_property
+    def _means(self) -> list[MeanScore]:
+        return score_means(score_tasks(self.runs.episodes, self.runs.plans))
+
+    @cached_property
+    def methods(self) -> Methods:
+        """The methods behind everything that is shown."""
+        found = [one.contrast for here in self._findings for one in here]
+        return methods(self.runs, self._means, found, self._decisions, comparisons_of(self._together))
+
+    @cached_property
+    def tables(self) -> tuple[Table, ...]:
+        """Tables with content."""
+        lacking = {
+            "perturbations": not perturbation_curves(self.runs),
+            "published": not reproductions(self.runs, PUBLISHED),
+        }
+        return tuple(table for table in TABLES if not lacking.get(table))
+
+    @cached_property
+    def figures(self) -> dict[str, Drawn]:
+        """Figures by name."""
+        drawn = []
+        for number, key in enumerate(dict.fromkeys((mean.suite, mean.protocol) for mean in self._means)):
+            drawn += self._figures_of(key, f"-{number + 1}" if number else "")
+        labels = self.runs.labels
+        for number, curves in enumerate(perturbation_curves(self.runs)):
+            caption = f"Success under {curves.kind}, with 95 % intervals, protocol {curves.protocol}."
+            drawn.append(Drawn(f"perturbation-{number + 1}", caption, perturbation_figure(curves, labels)))
+        for number, decision in enumerate(self._decisions):
+            end = f"-{number + 1}" if number else ""
+            caption = f"Evidence that {decision.a} and {decision.b} differ, after every pair."
+            drawn.append(Drawn(f"evidence{end}", caption, evidence_figure(decision)))
+        return {one.name: one for one in drawn}
+
+    def _figures_of(self, key: tuple[str, str], end: str) -> list[Drawn]:
+        """Figures of one suite and protocol; `end` ends their names."""
+        runs, labels, of = self.runs, self.runs.labels, f", protocol {key[1]}"
+        here = [mean for mean in self._means if (mean.suite, mean.protocol) == key]
+        found = [one.contrast for findings in self._findings for one in findings]
+        pairs = [one for one in found if (one.suite, one.protocol) == key]
+        episodes, queries = (
+            frame[(frame["suite"] == key[0]) & (frame["protocol"] == key[1])]
+            for frame in (runs.episodes, runs.queries)
+        )
+        drawn = [
+            Drawn(f"success{end}", f"Success with 95 % intervals{of}.", success_figure(here, labels)),
+            Drawn(
+                f"success-over-steps{end}",
+                f"Share of episodes that have succeeded by a step, tasks pooled{of}.",
+                success_over_steps_figure(episodes, labels, runs.stopped_policies),
+            ),
+        ]
+        if pairs:
+            caption = f"Differences of success with 95 % intervals; hollow where episodes are not paired{of}."
+            drawn.append(Drawn(f"differences{end}", caption, forest_figure(pairs, labels, self.margin)))
+        if len(queries):
+            caption = f"Success against the median latency of a query{of}."
+            drawn.append(Drawn(f"pareto{end}", caption, pareto_figure(here, queries, labels)))
+            caption = f"Share of queries answered within a time{of}."
+            drawn.append(Drawn(f"latency{end}", caption, latency_figure(queries, labels)))
+        return drawn
+
+    def data(self) -> dict[str, Any]:
+        """Everything as the page loads it."""
+        return {
+            "headlines": self._headlines(),
+            "decisions": [text(decision_sentence(one, len(self._decisions))) for one in self._decisions],
+            "comparisons": self._comparisons(),
+            "tables": [
+                {"name": name, "grids": [grid_data(grid) for grid in table_grids(self.runs, name)]}
+                for name in self.tables
+            ],
+            "figures": [{"name": one.name, "caption": text(one.caption)} for one in self.figures.values()],
+            "methods": text(self.methods.text),
+            "references": text(self.methods.bibtex),
+            "provenance": self._provenance(),
+        }
+
+    def _headlines(self) -> list[str]:
+        several = len(self._together) > 1
+        return [
+            text(
+                (f"{outcomes.protocol}: " if several else "") + headline(outcomes, here, self.runs.labels)
+            )
+            for outcomes, here in zip(self._together, self._findings, strict=True)
+        ]
+
+    def _comparisons(self) -> list[dict[str, Any]]:
+        try:
+            compared = comparison(
+                self.runs, margin=self.margin, alpha=self.alpha, looked_at=self.looked_at
+            )
+        except ResultsError as error:
+            return [{"title": "", "sentences": [text(str(error))], "grid": None}]
+        return [
+            {"title": text(title), "sentences": list(map(text, sentences)), "grid": grid_data(grid)}
+            for title, sentences, grid in compared
+        ]
+
+    def _provenance(self) -> list[dict[str, str]]:
+        return [
+            {
+                "name": text(source.folder.resolve().name),
+                "text": text(json.dumps(provenance, indent=2, sort_keys=True)),
+            }
+            for source, provenance in zip(self.runs.sources, self.runs.provenance, strict=True)
+        ]
