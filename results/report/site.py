@@ -81,7 +81,7 @@ class Site:
         if match := _FIGURE.fullmatch(path):
             with self._slow:
                 drawn = self.details.figures.get(match["name"])
-                return drawn and figure_bytes(drawn.figure, match["format"])
+                return figure_bytes(drawn.figure, match["format"]) if drawn else None
         if (match := _TABLE.fullmatch(path)) and match["name"] in self.details.tables:
             with self._slow:
                 return render(self.runs, match["format"], match["name"]).encode()  # type: ignore[arg-type]
@@ -119,12 +119,12 @@ class Site:
 
     @cached_property
     def _rows(self) -> dict[str, dict[str, Any]]:
-        rows = self.runs.episodes.to_dict("records")
-        keys = ("policy", "suite", "protocol", "task", "episode")
-        return {episode_id(tuple(row[name] for name in keys)): row for row in rows}  # type: ignore[arg-type,misc]
+        rows = [{str(name): value for name, value in row.items()} for row in self.runs.episodes.to_dict("records")]
+        return {episode_id((r["policy"], r["suite"], r["protocol"], r["task"], r["episode"])): r for r in rows}
 
     def _source(self, row: Mapping[str, Any]) -> RunSource:
-        return self.runs.sources[row["run"]]
+        source: RunSource = self.runs.sources[row["run"]]
+        return source
 
     def _record(self, row: Mapping[str, Any]) -> EpisodeRecord:
         """The row of the ledger, with the policy as the run itself names it."""
@@ -213,7 +213,8 @@ class Site:
             return []
         for name in ("policy", "suite", "protocol", "task", "episode"):
             frame = frame[frame[name] == row[name]]
-        return [QueryRecord(**fields) for fields in frame[list(FIELD_TYPES[QueryRecord])].to_dict("records")]
+        rows = frame[list(FIELD_TYPES[QueryRecord])].to_dict("records")
+        return [QueryRecord(**{str(name): value for name, value in row.items()}) for row in rows]
 
     def _sheet(self, row: Mapping[str, Any], camera: int) -> bytes | None:
         """All images of a camera; None if they cannot be read."""
