@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from simloop.harness.debugging.moments import recorded_images
 from simloop.harness.errors import SimloopError
 from simloop.harness.recording.run_status import Status, is_stale, read_status
+from simloop.harness.viewing.images import recorded_images
 from simloop.results.records.ledger import LedgerError
 from simloop.results.records.paths import file_name
 from simloop.results.records.records import EPISODES, run_folder
@@ -55,7 +55,7 @@ class Shelf:
         """
         stamp = _stamp(folder)
         known = self._sites.pop(folder, None)
-        entry = known if known and known[0] == stamp else (stamp, Site(load_runs([folder]), recorded_images))
+        entry = known if known and known[0] == stamp else (stamp, Site(load_runs([folder]), recorded_images, draw_images=True))
         self._sites[folder] = entry
         while len(self._sites) > LOADED:
             self._sites.popitem(last=False)

@@ -24,6 +24,7 @@ def write_report(
     alpha: float = 0.05,
     looked_at: int | None = None,
     read_images: ReadImages | None = None,
+    draw_images: bool = False,
 ) -> Path:
     """Write the report of runs into a folder; returns the path of its page.
 
@@ -36,6 +37,7 @@ def write_report(
       alpha: Family-wise significance level.
       looked_at: Number of policies and checkpoints that were evaluated, if more than the runs hold.
       read_images: Reader of recorded images, which the pages of episodes then show.
+      draw_images: Also show images that the step records do not store: seconds per episode.
 
     Raises:
       ResultsError: If `out` holds files other than an earlier report or cannot be written, or no episode has finished.
@@ -45,7 +47,7 @@ def write_report(
     loaded = load_runs(list(runs))
     if loaded.episodes.empty:
         raise ResultsError("No episode of these runs has finished, so there is nothing to report yet.")
-    site = Site(loaded, read_images, margin=margin, alpha=alpha, looked_at=looked_at)
+    site = Site(loaded, read_images, draw_images=draw_images, margin=margin, alpha=alpha, looked_at=looked_at)
     with _replacing(out) as folder:
         (folder / MARK).touch()
         for path in site.paths():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,10 @@ TABLE_FORMATS = ("md", "csv", "tex")
 
 Content = bytes | Path
 """Bytes, or a file that holds them."""
-ReadImages = Callable[[Path, StepRecords], Iterator[dict[str, np.ndarray]]]
+ReadImages = Callable[[Path, StepRecords], Iterable[dict[str, np.ndarray]]]
 """Images of every query of an episode by camera, from a run folder and the step records of the episode."""
+SHEETS = 8
+"""Episodes whose images are kept in memory: the page loads one camera after the other."""
 
 
 class Site:
@@ -55,6 +58,7 @@ class Site:
 
     Args:
       read_images: Reader of the images that the policy was given; None to leave them out.
+      draw_images: Also show images that the records do not store, for which the reader draws them again.
       margin, alpha, looked_at: As of `Details`.
     """
 
@@ -63,6 +67,7 @@ class Site:
         runs: Runs,
         read_images: ReadImages | None = None,
         *,
+        draw_images: bool = False,
         margin: float = MARGIN,
         alpha: float = 0.05,
         looked_at: int | None = None,
@@ -70,6 +75,9 @@ class Site:
         self.runs = runs
         self.details = Details(runs, margin, alpha, looked_at)
         self._read_images = read_images
+        self._draw_images = draw_images
+        self._sheets: OrderedDict[tuple[Any, ...], list[bytes]] = OrderedDict()
+        self._drawing = threading.Lock()
         self._slow = threading.Lock()  # Of what takes seconds, and of Matplotlib, which has one style per process.
 
     def content(self, path: str) -> Content | None:
@@ -97,7 +105,7 @@ class Site:
             if self._video(row) is not None:
                 yield f"episodes/{name}/video.mp4"
             records, _ = self._records(row)
-            if records is not None and self._read_images is not None:
+            if records is not None and self._shows_images(records):
                 yield from (f"episodes/{name}/{i}.webp" for i in range(len(records.header.cameras)))
 
     @cached_property
@@ -194,7 +202,7 @@ class Site:
             "run": str(self._source(row).folder),
             "command_name": source,
             "video": self._video(row) is not None,
-            "images": records is not None and self._read_images is not None,
+            "images": records is not None and self._shows_images(records),
             "unreadable": problem,
             "ending": None,
             "forks": fork_data([point for point in self._forks[row["run"]] if point.source == source]),
@@ -216,18 +224,32 @@ class Site:
         rows = frame[list(FIELD_TYPES[QueryRecord])].to_dict("records")
         return [QueryRecord(**{str(name): value for name, value in row.items()}) for row in rows]
 
+    def _shows_images(self, records: StepRecords) -> bool:
+        return self._read_images is not None and (records.header.stores_images or self._draw_images)
+
     def _sheet(self, row: Mapping[str, Any], camera: int) -> bytes | None:
-        """All images of a camera; None if they cannot be read."""
+        """All images of a camera; None if they cannot be shown."""
+        key = row["run"], *self._record(row).key
+        with self._drawing:  # The cameras of an episode are asked for at once, and drawn together.
+            if key not in self._sheets:
+                self._sheets[key] = self._sheets_of(row)
+            while len(self._sheets) > SHEETS:
+                self._sheets.popitem(last=False)
+            sheets = self._sheets[key]
+        return sheets[camera] if camera < len(sheets) else None
+
+    def _sheets_of(self, row: Mapping[str, Any]) -> list[bytes]:
+        """A sheet for each camera; none if the images cannot be read or drawn."""
         records, _ = self._records(row)
-        if records is None or self._read_images is None or camera >= len(records.header.cameras):
-            return None
-        name = records.header.cameras[camera]
+        if records is None or self._read_images is None or not self._shows_images(records):
+            return []
         try:
-            return sheet([images[name] for images in self._read_images(self._source(row).folder, records)])
+            images = list(self._read_images(self._source(row).folder, records))
+            return [sheet([of_query[camera] for of_query in images]) for camera in records.header.cameras]
         except Exception as error:
             if not isinstance(error, ValueError) and not getattr(error, "user_facing", False):
                 raise
-            return None
+            return []
 
 
 def page(kind: str) -> bytes:

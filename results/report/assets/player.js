@@ -70,7 +70,7 @@ function inputViews(player, data, id, overlays) {
       for (const overlay of overlays) overlay(context, camera, query, width, height);
     };
     sheet.onload = () => draw(queryAt(records, player.step), true);
-    sheet.onerror = () => canvas.replaceWith(h("p.blank", {}, "The recorded images cannot be read."));
+    sheet.onerror = () => canvas.replaceWith(h("p.blank", {}, "The images of the policy are neither stored nor drawn alike on this machine."));
     sheet.src = `episodes/${id}/${c}.webp`;
     player.onStep((step) => draw(queryAt(records, step)));
     return h("figure.input", {redraw: () => draw(queryAt(records, player.step), true)}, canvas, caption);

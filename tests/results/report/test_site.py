@@ -84,6 +84,49 @@ def test_step_records_become_curves_contacts_and_the_moment_of_the_loss(tmp_path
     assert [query["step"] for query in steps["queries"]] == [0, 2, 4, 6]
 
 
+def with_images(tmp_path, stores_images):
+    """A run of one episode, whose records name a camera."""
+    episode = dataclasses.replace(EPISODE, steps=4)
+    records = recorded("....", episode=episode)
+    header = dataclasses.replace(records.header, cameras=("top",), stores_images=stores_images)
+    run = write_run(tmp_path / "run", [episode])
+    file = run / step_records_path(episode.policy, episode.task, episode.episode)
+    file.parent.mkdir(parents=True)
+    file.write_bytes(dataclasses.replace(records, header=header).to_bytes())
+    return load_runs(run)
+
+
+def test_images_of_a_policy_are_read_once_for_all_cameras_and_only_on_demand(tmp_path):
+    reads = []
+
+    def read(folder, records):
+        reads.append(folder)
+        return [{"top": np.zeros((4, 4, 3), np.uint8)} for _ in records.queries]
+
+    site = Site(with_images(tmp_path, stores_images=True), read)
+    assert episode_of(site)["images"]
+    assert reads == []
+    (path,) = [path for path in site.paths() if path.endswith("0.webp")]
+    assert site.content(path) == site.content(path)
+    assert len(reads) == 1
+    assert site.content(path.replace("0.webp", "1.webp")) is None
+
+
+def test_images_that_are_not_stored_are_drawn_only_where_that_is_wanted(tmp_path):
+    runs = with_images(tmp_path, stores_images=False)
+    assert not episode_of(Site(runs, lambda *_: []))["images"]
+    assert episode_of(Site(runs, lambda *_: [], draw_images=True))["images"]
+
+
+def test_an_episode_whose_images_cannot_be_read_still_has_a_page(tmp_path):
+    def read(*_):
+        raise ValueError("torn")
+
+    site = Site(with_images(tmp_path, stores_images=True), read)
+    assert episode_of(site)["records"]
+    assert [site.content(path) for path in site.paths() if path.endswith(".webp")] == [None]
+
+
 def test_step_records_that_cannot_be_read_are_named_and_the_rest_still_shows(run):
     file = run / step_records_path("a", "reach-v3", 0)
     file.parent.mkdir(parents=True)

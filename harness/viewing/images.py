@@ -1,0 +1,33 @@
+"""Images that policies were given, for the pages of episodes."""
+
+from __future__ import annotations
+
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from simloop.harness.debugging.episodes import find_episode
+from simloop.harness.debugging.moments import recorded_queries, stored_images
+from simloop.results.records.step_records import StepRecords
+
+_drawing = ThreadPoolExecutor(1, "drawing")
+"""The thread of all renderers: each works in the thread that made it alone."""
+
+
+def recorded_images(run: Path, records: StepRecords) -> list[dict[str, np.ndarray]]:
+    """Images of every query of an episode by camera; those that are not stored are drawn again from saved states.
+
+    Raises:
+      EpisodeError, StateError, SimloopError: If they cannot be read, or are not drawn alike on this machine.
+    """
+    if records.header.stores_images:
+        return list(stored_images(run, records))
+    return _drawing.submit(_draw, run, records).result()
+
+
+def _draw(run: Path, records: StepRecords) -> list[dict[str, np.ndarray]]:
+    episode = find_episode(run, "/".join(map(str, records.header.key)))
+    with contextlib.closing(episode.make_env()) as env:
+        return [dict(query.images) for query in recorded_queries(episode, records, env)]
