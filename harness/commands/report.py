@@ -34,6 +34,14 @@ def command(
     from simloop.results.report.html_report import write_report
 
     folder = out or RunSource.parse(runs[0]).folder / "report"
-    page = write_report(list(runs), folder, margin=margin, alpha=alpha, looked_at=looked_at, read_images=recorded_images, draw_images=draw_images)
+    page = write_report(
+        list(runs),
+        folder,
+        margin=margin,
+        alpha=alpha,
+        looked_at=looked_at,
+        read_images=recorded_images,
+        draw_images=draw_images,
+    )
     say(f"Open {page} in a browser.")
     return 0

@@ -37,6 +37,8 @@ def command(
     from simloop.harness.viewing.shelf import Shelf
 
     if missing := [str(folder) for folder in runs if not folder.is_dir()]:
-        raise SimloopError(f"{', '.join(missing)}: no such folder. Name run folders, or a folder that holds some.")
+        raise SimloopError(
+            f"{', '.join(missing)}: no such folder. Name run folders, or a folder that holds some."
+        )
     serve(Shelf(runs), host, port, say)
     return 0

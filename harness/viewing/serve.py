@@ -44,7 +44,11 @@ def serve(shelf: Shelf, host: str, port: int, say: Callable[[str], None]) -> Non
             )
         say(f"Open http://{shown}:{bound}/{token}/{alone} in a browser. Ctrl-C ends.")
         config = uvicorn.Config(
-            application(shelf, token), log_level="warning", access_log=False, server_header=False, lifespan="off"
+            application(shelf, token),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            lifespan="off",
         )
         try:
             uvicorn.Server(config).run(sockets=[listener])
@@ -54,9 +58,7 @@ def serve(shelf: Shelf, host: str, port: int, say: Callable[[str], None]) -> Non
 
 def _listening(host: str, port: int) -> socket.socket:
     try:
-        return socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
-        )
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
         raise PortError(
             f"Cannot listen at {host}, port {port}: {getattr(error, 'strerror', None) or error}. Choose another --port, or "

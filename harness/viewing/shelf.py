@@ -55,7 +55,11 @@ class Shelf:
         """
         stamp = _stamp(folder)
         known = self._sites.pop(folder, None)
-        entry = known if known and known[0] == stamp else (stamp, Site(load_runs([folder]), recorded_images, draw_images=True))
+        entry = (
+            known
+            if known and known[0] == stamp
+            else (stamp, Site(load_runs([folder]), recorded_images, draw_images=True))
+        )
         self._sites[folder] = entry
         while len(self._sites) > LOADED:
             self._sites.popitem(last=False)
@@ -131,7 +135,13 @@ def _row(name: str, folder: Path) -> dict[str, Any]:
     status = _status(folder)
     row: dict[str, Any] = {"path": name, "name": text(folder.resolve().name), "folder": text(str(folder))}
     if status is None:
-        return row | {"state": "–", "done": None, "planned": None, "policies": [], "written": _changed(folder)}
+        return row | {
+            "state": "–",
+            "done": None,
+            "planned": None,
+            "policies": [],
+            "written": _changed(folder),
+        }
     state = "no report any more" if is_stale(status) else status.state
     return row | {
         "state": state,

@@ -154,17 +154,13 @@ class Details:
     def _headlines(self) -> list[str]:
         several = len(self._together) > 1
         return [
-            text(
-                (f"{outcomes.protocol}: " if several else "") + headline(outcomes, here, self.runs.labels)
-            )
+            text((f"{outcomes.protocol}: " if several else "") + headline(outcomes, here, self.runs.labels))
             for outcomes, here in zip(self._together, self._findings, strict=True)
         ]
 
     def _comparisons(self) -> list[dict[str, Any]]:
         try:
-            compared = comparison(
-                self.runs, margin=self.margin, alpha=self.alpha, looked_at=self.looked_at
-            )
+            compared = comparison(self.runs, margin=self.margin, alpha=self.alpha, looked_at=self.looked_at)
         except ResultsError as error:
             return [{"title": "", "sentences": [text(str(error))], "grid": None}]
         return [

@@ -137,6 +137,8 @@ def _heights(steps: Sequence[RecordedStep]) -> dict[str, list[float | None]]:
     """By thing, its height in metres after every step."""
     names = sorted({name for step in steps for name in step.poses or ()})
     return {
-        text(name): [number(step.poses[name][2]) if step.poses and name in step.poses else None for step in steps]
+        text(name): [
+            number(step.poses[name][2]) if step.poses and name in step.poses else None for step in steps
+        ]
         for name in names
     }

@@ -103,9 +103,7 @@ def _episodes(
     runs: Runs, protocols: Sequence[tuple[str, str]], policies: dict[str, int], tasks: dict[str, int]
 ) -> dict[str, list[Any]]:
     frame = runs.episodes
-    keys = zip(
-        *(frame[name] for name in ("policy", "suite", "protocol", "task", "episode")), strict=True
-    )
+    keys = zip(*(frame[name] for name in ("policy", "suite", "protocol", "task", "episode")), strict=True)
     of_protocol = {key: i for i, key in enumerate(protocols)}
     suites: Iterable[tuple[str, str]] = zip(frame["suite"], frame["protocol"], strict=True)
     return {

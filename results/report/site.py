@@ -42,7 +42,9 @@ from simloop.untrusted import UntrustedInputError, inside
 
 ASSETS = Path(__file__).parent / "assets"
 PAGE = "index.html"
-PAGE_ASSETS = tuple(f"assets/{file.name}" for file in sorted(ASSETS.iterdir()) if file.suffix in (".css", ".js"))
+PAGE_ASSETS = tuple(
+    f"assets/{file.name}" for file in sorted(ASSETS.iterdir()) if file.suffix in (".css", ".js")
+)
 TABLE_FORMATS = ("md", "csv", "tex")
 
 Content = bytes | Path
@@ -78,7 +80,9 @@ class Site:
         self._draw_images = draw_images
         self._sheets: OrderedDict[tuple[Any, ...], list[bytes]] = OrderedDict()
         self._drawing = threading.Lock()
-        self._slow = threading.Lock()  # Of what takes seconds, and of Matplotlib, which has one style per process.
+        self._slow = (
+            threading.Lock()
+        )  # Of what takes seconds, and of Matplotlib, which has one style per process.
 
     def content(self, path: str) -> Content | None:
         """The content of a file; None if there is no such file."""
@@ -127,8 +131,12 @@ class Site:
 
     @cached_property
     def _rows(self) -> dict[str, dict[str, Any]]:
-        rows = [{str(name): value for name, value in row.items()} for row in self.runs.episodes.to_dict("records")]
-        return {episode_id((r["policy"], r["suite"], r["protocol"], r["task"], r["episode"])): r for r in rows}
+        rows = [
+            {str(name): value for name, value in row.items()} for row in self.runs.episodes.to_dict("records")
+        ]
+        return {
+            episode_id((r["policy"], r["suite"], r["protocol"], r["task"], r["episode"])): r for r in rows
+        }
 
     def _source(self, row: Mapping[str, Any]) -> RunSource:
         source: RunSource = self.runs.sources[row["run"]]
@@ -163,7 +171,9 @@ class Site:
 
     def _losses(self) -> dict[str, Any]:
         order = {name: i for i, name in enumerate(self.runs.policies)}
-        rows = sorted(self._rows.values(), key=lambda row: (order[row["policy"]], row["task"], row["episode"]))
+        rows = sorted(
+            self._rows.values(), key=lambda row: (order[row["policy"]], row["task"], row["episode"])
+        )
         failed = [
             (row["run"], row["policy"], record)
             for row in rows

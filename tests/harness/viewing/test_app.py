@@ -42,7 +42,9 @@ def test_the_list_and_the_pages_of_a_run_are_served_below_the_token(client, firs
     assert (moved.status_code, moved.headers["location"]) == (307, first)
 
 
-@pytest.mark.parametrize("address", ["/", "/wrong/", "/data/runs.js", "/token", "/token/none/", "/token/none/data/overview.js"])
+@pytest.mark.parametrize(
+    "address", ["/", "/wrong/", "/data/runs.js", "/token", "/token/none/", "/token/none/data/overview.js"]
+)
 def test_without_the_token_or_a_run_there_is_nothing(client, address):
     assert client.get(address).status_code in (404, 307)
     assert client.get(address, follow_redirects=True).status_code == (200 if address == "/token" else 404)
@@ -95,7 +97,10 @@ def test_fuzzed_addresses_and_queries_never_leave_the_pages(client, first):
              "private.txt", "success.md", "index.html", "overview.js", "%c0%ae", "etc", "passwd", "~", "\\", "%5c"]  # fmt: skip
     known = {200: 0, 307: 0}
     for _ in range(100_000):
-        words = [rng.choice(parts) if rng.random() < 0.8 else "".join(rng.choices(string.printable[:94], k=5)) for _ in range(rng.randint(1, 6))]
+        words = [
+            rng.choice(parts) if rng.random() < 0.8 else "".join(rng.choices(string.printable[:94], k=5))
+            for _ in range(rng.randint(1, 6))
+        ]
         prefix = rng.choice([first, "/token/", "/", "/other/"])
         query = "?" + "".join(rng.choices(string.printable[:94], k=8)) if rng.random() < 0.5 else ""
         try:

@@ -30,8 +30,15 @@ def episode_of(site, position=0):
 
 @pytest.fixture
 def run(tmp_path):
-    records = [*episodes(3, 1, policy="a"), *episodes(1, 3, policy="b"), broken(dataclasses.replace(EPISODE, policy=HOSTILE))]
-    config = {"experiment": {"suite": "metaworld", "policies": ["a", "b"], "episodes": 5, "seed": 3}, "tasks": ["reach-v3"]}
+    records = [
+        *episodes(3, 1, policy="a"),
+        *episodes(1, 3, policy="b"),
+        broken(dataclasses.replace(EPISODE, policy=HOSTILE)),
+    ]
+    config = {
+        "experiment": {"suite": "metaworld", "policies": ["a", "b"], "episodes": 5, "seed": 3},
+        "tasks": ["reach-v3"],
+    }
     made = [with_queries(record, [20.0, 30.0] if record.outcome != "error" else []) for record in records]
     return write_run(tmp_path / "run", [record for record, _ in made], made, config)
 
@@ -39,11 +46,16 @@ def run(tmp_path):
 def test_the_first_screen_has_means_with_intervals_and_every_outcome(run):
     found = value(Site(load_runs(run)).content("data/overview.js"))
     assert found["policies"][:2] == ["a", "b"]
-    assert [(mean["rate"], mean["successes"], mean["completed"]) for mean in found["means"][:2]] == [(0.75, 3, 4), (0.25, 1, 4)]
+    assert [(mean["rate"], mean["successes"], mean["completed"]) for mean in found["means"][:2]] == [
+        (0.75, 3, 4),
+        (0.25, 1, 4),
+    ]
     assert found["means"][0]["low"] < 0.75 < found["means"][0]["high"]
     assert len(found["episodes"]["id"]) == len(set(found["episodes"]["id"])) == 9
     assert sorted(found["episodes"]["outcome"]) == [0] * 4 + [1] * 4 + [2]
-    assert found["plans"] == [{"policies": [0, 1], "tasks": [0], "protocol": 0, "episodes": 5}], "cells of episodes to come"
+    assert found["plans"] == [{"policies": [0, 1], "tasks": [0], "protocol": 0, "episodes": 5}], (
+        "cells of episodes to come"
+    )
 
 
 def test_a_run_without_a_finished_episode_has_a_page(tmp_path):
