@@ -19,7 +19,7 @@ def command(
     looked_at: Annotated[int | None, arg("N", "the number of policies in the runs")] = None,
     draw_images: bool = False,
 ) -> int:
-    """Write a folder with the pages of simloop view, which open from disk: outcomes, episodes, tables, figures, methods.
+    """Write the pages of simloop view to a folder, from which they open: outcomes, episodes, tables, figures, methods.
 
     Args:
       runs: Run folders; NAME=FOLDER prefixes the policies with NAME:.

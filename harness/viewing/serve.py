@@ -61,8 +61,8 @@ def _listening(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
         raise PortError(
-            f"Cannot listen at {host}, port {port}: {getattr(error, 'strerror', None) or error}. Choose another --port, or "
-            "a --host of this machine."
+            f"Cannot listen at {host}, port {port}: {getattr(error, 'strerror', None) or error}. Choose another "
+            "--port, or a --host of this machine."
         ) from error
 
 

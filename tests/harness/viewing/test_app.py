@@ -93,8 +93,31 @@ def test_episodes_appear_as_they_finish(client, first, runs):
 @pytest.mark.timeout(1200)
 def test_fuzzed_addresses_and_queries_never_leave_the_pages(client, first):
     rng = random.Random(0)
-    parts = ["..", ".", "%2e%2e", "%2f", "%00", "//", "data", "episodes", "assets", "figures", "tables", "videos", "config.json",
-             "private.txt", "success.md", "index.html", "overview.js", "%c0%ae", "etc", "passwd", "~", "\\", "%5c"]  # fmt: skip
+    parts = [
+        "..",
+        ".",
+        "%2e%2e",
+        "%2f",
+        "%00",
+        "//",
+        "data",
+        "episodes",
+        "assets",
+        "figures",
+        "tables",
+        "videos",
+        "config.json",
+        "private.txt",
+        "success.md",
+        "index.html",
+        "overview.js",
+        "%c0%ae",
+        "etc",
+        "passwd",
+        "~",
+        "\\",
+        "%5c",
+    ]
     known = {200: 0, 307: 0}
     for _ in range(100_000):
         words = [

@@ -157,7 +157,8 @@ def test_moments_of_failures_come_from_every_policy(run):
 
 @pytest.mark.parametrize(
     "path",
-    ["", "..", "../config.json", "config.json", "episodes.jsonl", "data/../config.json", "episodes/aaaaaaaaaaaa/data.js",
+    ["", "..", "../config.json", "config.json", "episodes.jsonl", "data/../config.json",
+     "episodes/aaaaaaaaaaaa/data.js",
      "episodes/../../config.json", "tables/none.md", "tables/success.html", "assets/page.html", "\0"],
 )  # fmt: skip
 def test_other_paths_have_no_content(run, path):
