@@ -122,8 +122,8 @@ def concatenate_videos(parts: Sequence[bytes], lengths: Sequence[int], fps: int,
             before += length
 
 
-def decode_frames(path: Path, fps: float) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
-    """Every frame of a video with its number, computed from its time stamp.
+def decode_frames(path: Path) -> Iterator[tuple[float, UInt8[np.ndarray, "h w 3"]]]:
+    """Every frame of a video with its time in seconds.
 
     Raises:
       VideoError: If the file is absent or cannot be decoded.
@@ -141,7 +141,7 @@ def decode_frames(path: Path, fps: float) -> Iterator[tuple[int, UInt8[np.ndarra
             converter = VideoReformatter()
             for frame in container.decode(stream):
                 image = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-                yield round(float(frame.time) * fps), image
+                yield float(frame.time), image
     except (av.FFmpegError, LookupError, AttributeError, OSError, TypeError, ValueError) as error:
         if isinstance(error, VideoError):
             raise
@@ -154,5 +154,5 @@ def lossless_frames(path: Path) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     Raises:
       VideoError: If the file cannot be decoded.
     """
-    for _, frame in decode_frames(path, float(LOSSLESS_FPS)):
+    for _, frame in decode_frames(path):
         yield frame

@@ -17,10 +17,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 VERSION = "v3.0"
+VERSIONS_2 = ("v2.1", "v2.0")
+"""Read but not written: one parquet file and one video per episode, `tasks.jsonl`, `episodes.jsonl`."""
 INFO = "meta/info.json"
 STATS = "meta/stats.json"
 TASKS = "meta/tasks.parquet"
 SIMLOOP = "meta/simloop.json"
+TASKS_V2 = "meta/tasks.jsonl"
+EPISODES_V2 = "meta/episodes.jsonl"
 EPISODES_FOLDER = "meta/episodes"
 EPISODES = EPISODES_FOLDER + "/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"

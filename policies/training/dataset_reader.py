@@ -1,4 +1,4 @@
-"""Read LeRobotDatasets of version 3.
+"""Read LeRobotDatasets of versions 3 and 2. Their tables are joined by their keys, and every contradiction is refused.
 
 Axis letters: n frames of all episodes, s state size, a action size, e entries of the environment's state,
 h image height, w image width.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,35 +16,31 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pyarrow as pa
-import pyarrow.parquet as pq
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float, Float32, Int64, UInt8
 
 from simloop.policies.files.video import MAX_PIXELS, VideoError, decode_frames
 from simloop.policies.training import dataset_layout as layout
+from simloop.policies.training.dataset_index import DatasetIndex, Episode, explain_unfinished, read_index
 from simloop.policies.training.dataset_layout import DatasetError
-from simloop.untrusted import (
-    UntrustedInputError,
-    inside,
-    open_regular,
-    read_json_object,
-    require_links_inside,
+from simloop.policies.training.dataset_tables import (
+    UnfinishedFileError,
+    numbers,
+    read_table,
+    row_groups,
+    vectors,
 )
+from simloop.untrusted import inside, read_bytes, read_json_object, require_links_inside
 
-MAX_TABLE_BYTES = 8 << 30
-MAX_ROWS = 100_000_000
-"""Of one parquet file; LeRobot begins a new one after 100 MB."""
-
-
-@dataclass(frozen=True)
-class Episode:
-    """Location of an episode's frames."""
-
-    index: int
-    begin: int
-    """Row of its first frame in the arrays of the dataset."""
-    end: int
-    videos: Mapping[str, tuple[Path, float]]
-    """File, and time in it in seconds, by camera key. Empty if cameras are stored as images."""
+INDEX_COLUMNS = {
+    "index": np.int64,
+    "episode_index": np.int64,
+    "frame_index": np.int64,
+    "task_index": np.int64,
+    "timestamp": np.float64,
+}
+MAX_PICTURE_BYTES = 256 << 20
+TIME_TOLERANCE = 0.1
+"""Largest difference between a time stamp and the time of its frame, in frames."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +58,10 @@ class Dataset:
     """e is 0 if the dataset has none."""
     task_of_frame: Int64[np.ndarray, " n"]
     instructions: tuple[str, ...]
-    """By task index."""
+    """By the numbers in `task_of_frame`."""
     episodes: tuple[Episode, ...]
+    data_files: tuple[Path, ...]
+    """Parquet files with the frames, in order."""
     seeds: Mapping[str, tuple[int, ...]]
     """Seeds of the episodes by `suite/task`; empty for datasets from elsewhere."""
 
@@ -79,41 +76,74 @@ class Dataset:
                 f"{self.folder} has the cameras {_listed(self.cameras)}; got {camera_key!r}. Assign cameras of the "
                 "dataset to those of the model with the option cameras."
             )
-        if self.episodes[0].videos:
+        if camera_key in self.episodes[0].videos:
             yield from self._video_frames(camera_key)
         else:
             yield from self._stored_images(camera_key)
 
     def _video_frames(self, camera_key: str) -> Iterator[tuple[int, np.ndarray]]:
-        by_file: dict[Path, dict[int, int]] = {}
+        by_file: dict[Path, list[tuple[float, int]]] = {}
         for episode in self.episodes:
             file, from_s = episode.videos[camera_key]
-            first = round(from_s * self.fps)
-            rows = by_file.setdefault(file, {})
-            rows.update({first + i: episode.begin + i for i in range(episode.end - episode.begin)})
-        for file, row_of_frame in by_file.items():
+            rows = range(episode.begin, episode.end)
+            by_file.setdefault(file, []).extend((from_s * self.fps + i, row) for i, row in enumerate(rows))
+        for file, wanted in by_file.items():
+            wanted.sort()
+            places = np.array([place for place, _ in wanted])
+            if (np.diff(places) < 0.5).any():
+                first = self._episode_of(wanted[int(np.argmax(np.diff(places) < 0.5))][1])
+                raise DatasetError(
+                    f"{file}: episode {first} shares frames with another one. Copy the dataset again."
+                )
+            found = np.zeros(len(wanted), np.bool_)
             try:
-                for number, image in decode_frames(file, self.fps):
-                    row = row_of_frame.pop(number, None)
-                    if row is not None:
-                        yield row, image
+                for time_s, image in decode_frames(file):
+                    i = _nearest(places, time_s * self.fps)
+                    if not found[i] and abs(places[i] - time_s * self.fps) <= TIME_TOLERANCE:
+                        found[i] = True
+                        yield wanted[i][1], image
             except VideoError as error:
                 raise DatasetError(str(error)) from error
-            if row_of_frame:
+            if not found.all():
+                missing = int(np.argmin(found))
                 raise DatasetError(
-                    f"{file} lacks {len(row_of_frame)} frames of its episodes, the first at "
-                    f"{min(row_of_frame) / self.fps:.3f} s. Copy the dataset again."
+                    f"{file} lacks {int((~found).sum())} frames of its episodes, the first at "
+                    f"{places[missing] / self.fps:.3f} s of episode {self._episode_of(wanted[missing][1])}, to a tenth "
+                    "of a frame. Copy the dataset again, or encode the video at its frame rate."
                 )
 
+    def _episode_of(self, row: int) -> int:
+        return next(episode.index for episode in self.episodes if episode.begin <= row < episode.end)
+
     def _stored_images(self, camera_key: str) -> Iterator[tuple[int, np.ndarray]]:
-        column = _data_columns(self.folder, [camera_key])[camera_key]
-        for row, cell in enumerate(column.to_pylist()):
+        row = 0
+        for file in self.data_files:
             with _damage_explained(self.folder):
-                image = PIL.Image.open(io.BytesIO(cell["bytes"]), formats=("PNG", "JPEG"))
-                if image.width * image.height > MAX_PIXELS:
-                    raise ValueError(f"an image of {camera_key} has {image.width} x {image.height} pixels")
-                pixels = np.asarray(image.convert("RGB"))
-            yield row, pixels
+                for column in row_groups(file, camera_key):
+                    for cell in column:
+                        yield row, self._picture(cell.as_py(), camera_key, row)
+                        row += 1
+
+    def _picture(self, cell: Any, camera_key: str, row: int) -> UInt8[np.ndarray, "h w 3"]:
+        content, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+        if content is None and isinstance(path, str):
+            content = read_bytes(
+                inside(self.folder, path, error=DatasetError), MAX_PICTURE_BYTES, error=DatasetError
+            )
+        if not isinstance(content, bytes):
+            raise DatasetError(
+                f"{self.folder}: {camera_key} of frame {row} is neither a picture nor the path of one."
+            )
+        image = PIL.Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"an image of {camera_key} has {image.width} x {image.height} pixels")
+        return np.asarray(image.convert("RGB"))
+
+
+def _nearest(places: Float[np.ndarray, " n"], place: float) -> int:
+    """Index of the entry of a sorted array that is nearest to a number."""
+    i = int(np.searchsorted(places, place))
+    return i - 1 if i == len(places) or (i > 0 and place - places[i - 1] < places[i] - place) else i
 
 
 def open_dataset(
@@ -127,82 +157,89 @@ def open_dataset(
       action_key: Column of the actions.
 
     Raises:
-      DatasetError: If the folder is not a dataset of version 3, is empty, lacks a column, or holds states or
-        actions that are not finite.
+      DatasetError: If the folder is not a dataset of a known version, is empty, lacks a column, contradicts itself, or
+        holds states or actions that are not finite.
     """
     if (folder / layout.INFO).is_file():
         require_links_inside(folder, error=DatasetError)
-    info = _read_info(folder)
     with _damage_explained(folder):
-        columns = _read_columns(folder, info, state_key, action_key)
-        episodes = tuple(_episodes(folder, info))
-        instructions = _instructions(folder)
+        index = read_index(folder)
+        names = _vector_names(folder, index.info, state_key, action_key)
+        tables = _read_data(folder, index, [*names, *INDEX_COLUMNS])
+        columns = {key: vectors(tables, key) for key in names}
+        joined = {
+            key: numbers(tables, key, dtype) for key, dtype in INDEX_COLUMNS.items() if _has(tables, key)
+        }
         cameras = {
             key: (int(feature["shape"][0]), int(feature["shape"][1]))
-            for key, feature in info["features"].items()
+            for key, feature in index.info["features"].items()
             if feature["dtype"] in ("video", "image")
         }
-    total = len(columns["index"])
-    if not episodes or total == 0:
-        raise DatasetError(f"{folder} holds no frames. Collect demonstrations first (simloop collect).")
-    if episodes[-1].end != total or not np.array_equal(columns["index"], np.arange(total)):
-        raise DatasetError(
-            f"{folder}: the episodes end at frame {episodes[-1].end}, the data have {total} frames. Copy the "
-            "dataset again."
-        )
-    _check_episodes(folder, episodes, columns["task_index"], len(instructions))
-    environment_states = columns.get(layout.ENVIRONMENT_KEY, np.zeros((total, 0), np.float32))
+        task_of_frame, instructions = _instructions(folder, index.tasks, joined)
+    total = len(columns[state_key])
+    _check_episodes(folder, index, joined, total)
     for key in (state_key, action_key):
         bad = np.flatnonzero(~np.isfinite(columns[key]).all(axis=1))
         if bad.size:
             raise DatasetError(f"{folder}: {key} of frame {bad[0]} is NaN or infinite. Remove its episode.")
     return Dataset(
         folder=folder,
-        fps=info["fps"],
-        robot=info.get("robot_type"),
+        fps=index.fps,
+        robot=index.info.get("robot_type"),
         cameras=cameras,
         states=columns[state_key],
         actions=columns[action_key],
-        environment_states=environment_states,
-        task_of_frame=columns["task_index"],
+        environment_states=columns.get(layout.ENVIRONMENT_KEY, np.zeros((total, 0), np.float32)),
+        task_of_frame=task_of_frame,
         instructions=instructions,
-        episodes=episodes,
+        episodes=index.episodes,
+        data_files=index.data_files,
         seeds=_seeds(folder),
     )
 
 
-def _check_episodes(folder: Path, episodes: Sequence[Episode], tasks: np.ndarray, known: int) -> None:
-    """Raise `DatasetError` unless episodes follow one another and every frame has an instruction."""
-    ends = [0, *(episode.end for episode in episodes)]
-    if any(episode.begin != end or episode.end <= end for episode, end in zip(episodes, ends, strict=False)):
-        raise DatasetError(f"{folder}: its episodes overlap, or frames between them are missing.")
-    if tasks.min() < 0 or tasks.max() >= known:
-        raise DatasetError(
-            f"{folder}: a frame has the task {tasks.max()} of {known}. Copy the dataset again."
-        )
+def _check_episodes(folder: Path, index: DatasetIndex, joined: Mapping[str, np.ndarray], total: int) -> None:
+    """Compare the bounds of episodes with the keys of every frame.
 
-
-def _read_info(folder: Path) -> dict[str, Any]:
-    try:
-        info = read_json_object(folder / layout.INFO)
-        version = info["codebase_version"]
-    except (UntrustedInputError, KeyError) as error:
-        raise DatasetError(
-            f"{folder} is no LeRobotDataset: {layout.INFO} is missing or damaged ({error}). Name the folder "
-            "that contains 'meta'."
-        ) from error
-    if version != layout.VERSION:
-        raise DatasetError(
-            f"{folder} is a LeRobotDataset of version {version}; {layout.VERSION} is required. Convert it with "
-            "lerobot's script convert_dataset_v21_to_v30."
-        )
-    with _damage_explained(folder):
-        info["fps"] = float(info["fps"])
-        if not 0 < info["fps"] < math.inf or any("dtype" not in entry for entry in info["features"].values()):
-            raise ValueError(
-                f"{layout.INFO} has {info['fps']:g} frames per second, or features without a type"
+    Raises:
+      DatasetError: If there are no frames, or the two contradict each other; names the first episode that does.
+    """
+    episodes = index.episodes
+    if not episodes or total == 0:
+        raise DatasetError(f"{folder} holds no frames. Collect demonstrations first (simloop collect).")
+    end = 0
+    for episode in episodes:
+        if episode.begin != end or episode.end <= end:
+            raise DatasetError(
+                f"{folder}: episode {episode.index} has the frames {episode.begin} to {episode.end}, and the one "
+                f"before it ends at {end}. Episodes overlap, or frames between them are missing; write "
+                "the metadata again."
             )
-    return info
+        end = episode.end
+    if end != total:
+        raise DatasetError(
+            f"{folder}: the episodes end at frame {end}, the data have {total} frames. Copy the dataset again."
+        )
+    lengths = np.array([episode.end - episode.begin for episode in episodes])
+    begins = np.repeat([episode.begin for episode in episodes], lengths)
+    frames = np.arange(total)
+    expected = {
+        "index": frames,
+        "episode_index": np.repeat([episode.index for episode in episodes], lengths),
+        "frame_index": frames - begins,
+        "timestamp": (frames - begins) / index.fps,
+    }
+    for key, wanted in expected.items():
+        if key not in joined:
+            continue
+        tolerance = TIME_TOLERANCE / index.fps if key == "timestamp" else 0
+        wrong = np.abs(joined[key] - wanted) > tolerance
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise DatasetError(
+                f"{folder}: frame {row} has {key} {joined[key][row]:g}; by the metadata it is {wanted[row]:g} (episode "
+                f"{expected['episode_index'][row]}). Data and metadata contradict each other; write them again."
+            )
 
 
 @contextlib.contextmanager
@@ -227,87 +264,54 @@ def _damage_explained(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _read_columns(
-    folder: Path, info: Mapping[str, Any], state_key: str, action_key: str
-) -> dict[str, np.ndarray]:
-    vectors = [key for key, feature in info["features"].items() if feature["dtype"] not in ("video", "image")]
+def _vector_names(folder: Path, info: Mapping[str, Any], state_key: str, action_key: str) -> list[str]:
+    known = [key for key, feature in info["features"].items() if feature["dtype"] not in ("video", "image")]
     for key in (state_key, action_key):
-        if key not in vectors:
+        if key not in known:
             raise DatasetError(
-                f"{folder} has no column {key!r}; it has {_listed(vectors)}. Name the columns with the "
+                f"{folder} has no column {key!r}; it has {_listed(known)}. Name the columns with the "
                 "options state_key and action_key."
             )
-    names = [state_key, action_key]
     shape = info["features"].get(layout.ENVIRONMENT_KEY, {}).get("shape", ())
-    if (
-        len(shape) == 1 and shape[0] > 1 and state_key != layout.ENVIRONMENT_KEY
-    ):  # Others hold other quantities.
-        names.append(layout.ENVIRONMENT_KEY)
-    table = _data_columns(folder, [*names, "task_index", "index"])
-    columns: dict[str, np.ndarray] = {}
-    for key in names:
-        flat = table[key].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        columns[key] = flat.astype(np.float32).reshape(len(table[key]), -1)
-    for key in ("task_index", "index"):
-        columns[key] = table[key].to_numpy().astype(np.int64)
-    return columns
+    # Others hold other quantities.
+    extra = len(shape) == 1 and shape[0] > 1 and state_key != layout.ENVIRONMENT_KEY
+    return [state_key, action_key, *([layout.ENVIRONMENT_KEY] if extra else [])]
 
 
-def _data_columns(folder: Path, names: list[str]) -> dict[str, Any]:
-    """Columns of all data files by name, in the order of the frames."""
-    files = sorted((folder / "data").glob("*/*.parquet"))
-    if not files:
-        raise DatasetError(f"{folder} has no files in data/. Copy the dataset again.")
-    table = pa.concat_tables([_read_table(file, names) for file in files])
-    return {name: table.column(name) for name in names}
+def _read_data(folder: Path, index: DatasetIndex, names: Sequence[str]) -> list[tuple[Path, pa.Table]]:
+    """Columns of all data files, in the order of the frames."""
+    tables = []
+    for file in index.data_files:
+        try:
+            tables.append((file, read_table(file, names)))
+        except UnfinishedFileError as error:
+            before = sum(len(table) for _, table in tables)
+            lost = sum(episode.end > before for episode in index.episodes)
+            raise explain_unfinished(error, file, lost, len(index.episodes)) from error
+    return tables
 
 
-def _read_table(file: Path, names: Sequence[str] | None = None) -> pa.Table:
-    """Columns of a parquet file, by default those that are no statistics, if they fit into `MAX_TABLE_BYTES`."""
-    with open_regular(file, error=DatasetError) as stream, pq.ParquetFile(stream) as parquet:
-        names = names or [name for name in parquet.schema_arrow.names if not name.startswith("stats/")]
-        groups = map(parquet.metadata.row_group, range(parquet.metadata.num_row_groups))
-        claimed = sum(
-            group.column(i).total_uncompressed_size
-            for group in groups
-            for i in range(group.num_columns)
-            if group.column(i).path_in_schema.split(".")[0] in names
+def _has(tables: Sequence[tuple[Path, pa.Table]], key: str) -> bool:
+    return all(key in table.column_names for _, table in tables)
+
+
+def _instructions(
+    folder: Path, tasks: Mapping[int, str], joined: Mapping[str, np.ndarray]
+) -> tuple[Int64[np.ndarray, " n"], tuple[str, ...]]:
+    """Position of every frame's task among the instructions, which are in the order of their numbers."""
+    if "task_index" not in joined:
+        raise DatasetError(f"{folder} has no column 'task_index'. Copy the dataset again.")
+    known = np.array(sorted(tasks), np.int64)
+    named = joined["task_index"]
+    places = np.minimum(np.searchsorted(known, named), max(0, len(known) - 1))
+    unknown = known[places] != named if len(known) else np.ones(len(named), np.bool_)
+    if unknown.any():
+        row = int(np.argmax(unknown))
+        raise DatasetError(
+            f"{folder}: frame {row} has the task {named[row]}, which the table of tasks does not have. Copy the "
+            "dataset again."
         )
-        if not 0 <= claimed <= MAX_TABLE_BYTES or not 0 <= parquet.metadata.num_rows <= MAX_ROWS:
-            raise DatasetError(
-                f"{file} would take {claimed} bytes of memory in {parquet.metadata.num_rows} rows; at most "
-                f"{MAX_TABLE_BYTES} and {MAX_ROWS} are read of one file."
-            )
-        return parquet.read(list(names))
-
-
-def _episodes(folder: Path, info: Mapping[str, Any]) -> Iterator[Episode]:
-    video_keys = [key for key, feature in info["features"].items() if feature["dtype"] == "video"]
-    rows: list[dict[str, Any]] = []
-    for file in sorted((folder / layout.EPISODES_FOLDER).glob("*/*.parquet")):
-        rows += _read_table(file).to_pylist()
-    for row in sorted(rows, key=lambda row: row["episode_index"]):
-        videos = {
-            key: (
-                inside(
-                    folder,
-                    str(info["video_path"]).format(
-                        video_key=str(key),
-                        chunk_index=int(row[f"videos/{key}/chunk_index"]),
-                        file_index=int(row[f"videos/{key}/file_index"]),
-                    ),
-                    error=DatasetError,
-                ),
-                float(row[f"videos/{key}/from_timestamp"]),
-            )
-            for key in video_keys
-        }
-        yield Episode(row["episode_index"], row["dataset_from_index"], row["dataset_to_index"], videos)
-
-
-def _instructions(folder: Path) -> tuple[str, ...]:
-    tasks = _read_table(folder / layout.TASKS).to_pandas().sort_values("task_index")
-    return tuple(str(sentence) for sentence in tasks.index)
+    return places.astype(np.int64), tuple(tasks[number] for number in known.tolist())
 
 
 def _seeds(folder: Path) -> dict[str, tuple[int, ...]]:

@@ -129,8 +129,15 @@ def _make(folder: Path, dataset: Dataset, options: Mapping[str, Any], source: st
             file = partial / f"frames-{camera}.npy"
             shape = (rows, size, size, 3)
             frames = np.lib.format.open_memmap(file, "w+", np.uint8, shape)
+            written = np.zeros(rows, np.bool_)
             for row, image in dataset.images(key):
+                written[row] = True
                 frames[row] = resize_with_pad(image, size, size, options["resizing"])
+            if not written.all():
+                raise DatasetError(
+                    f"{dataset.folder}: {key} has no image of frame {int(np.argmin(written))} of {rows}. Copy the "
+                    "dataset again."
+                )
             frames.flush()
         end = np.zeros(rows, np.int64)
         for episode in dataset.episodes:
@@ -188,10 +195,19 @@ def _open(folder: Path, options: Mapping[str, Any]) -> PreparedData:
 
 
 def _source_sha256(dataset: Dataset) -> str:
-    """Hash of the metadata and of the sizes of the video files."""
+    """Hash of everything that was read of a dataset: the arrays, the instructions, and all files with images."""
     digest = hashlib.sha256((dataset.folder / layout.INFO).read_bytes())
-    for file in sorted((dataset.folder / layout.EPISODES_FOLDER).glob("*/*.parquet")):
-        digest.update(file.read_bytes())
-    for file in sorted((dataset.folder / "videos").glob("*/*/*")):
-        digest.update(f"{file.relative_to(dataset.folder)} {file.stat().st_size}".encode())
+    for array in (dataset.states, dataset.actions, dataset.environment_states, dataset.task_of_frame):
+        digest.update(repr(array.shape).encode())
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    bounds = [(episode.index, episode.begin, episode.end) for episode in dataset.episodes]
+    digest.update(json.dumps([dataset.instructions, bounds]).encode())
+    images = {file: at for episode in dataset.episodes for file, at in episode.videos.values()}
+    if len(dataset.episodes[0].videos) < len(dataset.cameras):
+        images |= dict.fromkeys([*dataset.data_files, *sorted((dataset.folder / "images").rglob("*.*"))], 0.0)
+    for file in images:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    for episode in dataset.episodes:
+        digest.update(repr(sorted((key, at) for key, (_, at) in episode.videos.items())).encode())
     return digest.hexdigest()
