@@ -40,6 +40,7 @@ COMMANDS = {
     "quantize": "Quantize the large matrix products of a policy to 8 bits.",
     "inspect": "Show what a checkpoint contains, and which preset fits.",
     "list": "List suites, tasks, protocols, policies, experiments or perturbations.",
+    "check": "Check that a policy or a suite keeps its promises.",
     "doctor": "Check that everything simloop needs works on this machine.",
     "parity": "Compare the models with recorded outputs of the reference implementation.",
     "bench": "Measure the speed of the engine and of policies.",

@@ -16,6 +16,7 @@ from simloop.policies.interface import (
     InferenceResult,
     PolicySpec,
     Query,
+    require_fitting,
 )
 from simloop.policies.models.inference_plan import InferencePlan
 
@@ -49,7 +50,7 @@ class PointPolicy(BatchedPolicy):
         self.asked: list[Query] = []
 
     def infer(self, queries: Sequence[Query], batch_size: int) -> InferenceResult:
-        assert 1 <= len(queries) <= batch_size
+        require_fitting(queries, batch_size)
         began = time.perf_counter()
         chunks = [self._chunk(query) for query in queries]
         return InferenceResult(chunks, device_s=time.perf_counter() - began)

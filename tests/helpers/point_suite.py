@@ -12,7 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from simloop.envs.env_state import EnvState
-from simloop.envs.interface import Env, RenderSettings, StepResult, TaskSpec, check_action, check_camera
+from simloop.envs.interface import (
+    Env,
+    RenderSettings,
+    StepResult,
+    Suite,
+    TaskSpec,
+    check_action,
+    check_camera,
+)
 
 FOLDER_VARIABLE = "POINT_SUITE_FOLDER"
 
@@ -90,6 +98,23 @@ class PointEnv(Env):
 
     def close(self) -> None:
         self.closed = True
+
+
+class PointSuite(Suite):
+    name = "points"
+    default_group = "all"
+
+    def __init__(self, env: type[PointEnv] = PointEnv) -> None:
+        self._env = env
+
+    def tasks(self):
+        return [point_task()]
+
+    def groups(self):
+        return {"all": ("point",)}
+
+    def make(self, task, render):
+        return self._env(point_task(task), render)
 
 
 def make_point_env(suite: str, task: str, render: RenderSettings) -> Env:
