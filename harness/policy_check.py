@@ -133,7 +133,7 @@ def answers_have_the_promised_shape(of: _Subject) -> str:
 def actions_lie_within_the_bounds(of: _Subject) -> str:
     """Actions outside the bounds of the task are clipped, which is worth knowing."""
     chunks = [chunk for chunk in of.ask(of.queries) if chunk.undecodable is None]
-    low, high = np.float32(of.task.action_low), np.float32(of.task.action_high)
+    low, high = np.asarray(of.task.action_low, np.float32), np.asarray(of.task.action_high, np.float32)
     actions = np.concatenate([of._actions(chunk) for chunk in chunks] or [np.zeros((0, low.size))])
     outside = (actions < low) | (actions > high)
     if outside.any():
