@@ -15,9 +15,14 @@ from simloop.harness.engine.resources import Resources
 from simloop.terminal import Terminal
 
 if TYPE_CHECKING:
+    import pandas
+
     from simloop.harness.planning.experiment import Experiment
     from simloop.harness.planning.protocol import Protocol
     from simloop.harness.run import RunResult, RunSettings
+
+NOTHING_COMPLETED = 1
+"""Exit status of a run in which every episode ended with an error."""
 
 
 @dataclass(frozen=True)
@@ -284,4 +289,15 @@ def _print_result(result: RunResult, console: Console) -> int:
         f"latency.md (also .csv and .tex). To print the tables again: simloop table {folder}",
         console,
     )
+    if cause := _common_error(runs.episodes):
+        say(f"No episode was completed. The most frequent error: {cause}", console)
+        return NOTHING_COMPLETED
     return 0
+
+
+def _common_error(episodes: pandas.DataFrame) -> str:
+    """Last line of the most frequent error, if every episode ended with one; else empty."""
+    if not len(episodes) or (episodes.outcome != "error").any():
+        return ""
+    message = str(episodes.error.mode().iloc[0]).strip()
+    return message.splitlines()[-1] if message else "unknown"

@@ -107,7 +107,7 @@ def _entry(file: Path, key: str) -> EntryStats:
         raise CheckpointError(
             f"{file} has {', '.join(sorted(names)) or 'nothing'} for {key!r}; mean and std are needed."
         )
-    read = {
+    read: dict[str, np.ndarray | None] = {
         name: stats.read(f"{key}.{name}", np.dtype(np.float64))
         for name in ("mean", "std", "q01", "q99")
         if name in names

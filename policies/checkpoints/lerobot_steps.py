@@ -82,7 +82,9 @@ class Pipeline:
             normalizer=normalizer,
             norm_map={} if normalizer is None else _norm_map(file, normalizer),
             renamed=_rename_map(file, steps.get(RENAME, {})),
-            relative=_settings(steps[name]) if (name := _shift(steps)) else None,
+            relative=next(
+                (_settings(steps[shift]) for shift in (RELATIVE, ABSOLUTE) if shift in steps), None
+            ),
             prompt_length=_prompt_length(file, steps.get(TOKENIZER)),
             writes_state=_writes_state(file, steps.get(PI05_PROMPT)),
         )
@@ -105,10 +107,6 @@ def _enabled_steps(file: JsonFile) -> list[tuple[str, dict[str, Any]]]:
 
 def _settings(step: Mapping[str, Any]) -> dict[str, Any]:
     return step.get("config") or {}
-
-
-def _shift(steps: Mapping[str, Any]) -> str | None:
-    return next((name for name in (RELATIVE, ABSOLUTE) if name in steps), None)
 
 
 def _require_order(file: JsonFile, names: list[str]) -> None:

@@ -17,7 +17,7 @@ from pydantic import JsonValue
 from simloop.policies.checkpoints.array_source import CheckpointError
 from simloop.policies.checkpoints.native import ArrayEntry, FileEntry, Manifest
 from simloop.policies.checkpoints.norm_stats_files import ASSETS, FILE_NAME
-from simloop.policies.checkpoints.safetensors_files import DTYPES
+from simloop.policies.checkpoints.safetensors_files import DTYPES, SafetensorsFiles
 from simloop.policies.files.manifest import MANIFEST
 from simloop.policies.transforms.normalization import NormalizationKind, NormStats, norm_stats_to_json
 
@@ -99,7 +99,7 @@ def _write_shards(
             file.write(_header({name: arrays[name] for name in names}))
             for name in names:
                 array = arrays[name]
-                raw = np.asarray(array).reshape(-1).view(np.uint8).data
+                raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
                 file.write(raw)
                 entries[name] = ArrayEntry(
                     file=shard,
@@ -108,7 +108,18 @@ def _write_shards(
                     sha256=hashlib.sha256(raw).hexdigest(),
                 )
         files[shard] = file.entry()
+    _require_written([folder / shard for shard in files], entries)
     return entries, files
+
+
+def _require_written(shards: list[Path], entries: Mapping[str, ArrayEntry]) -> None:
+    """Read every array back, and compare it with the hash of what was written."""
+    written = SafetensorsFiles(shards)
+    for name, entry in entries.items():
+        if written.sha256(name) != entry.sha256:
+            raise CheckpointError(
+                f"{entry.file}: {name} was not written as it is. Check the disk, and write it again."
+            )
 
 
 def _header(arrays: Mapping[str, jax.Array | np.ndarray]) -> bytes:

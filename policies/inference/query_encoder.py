@@ -18,7 +18,7 @@ from simloop.policies.tokenizers import fast, paligemma
 from simloop.policies.tokenizers.paligemma import filled, warn_if_cut
 from simloop.policies.tokenizers.sentencepiece_model import SentencePieceModel
 from simloop.policies.transforms.normalization import Normalizer
-from simloop.policies.transforms.preprocessing import resize_with_pad, zero_padded
+from simloop.policies.transforms.preprocessing import resize_with_pad, uint8_image, zero_padded
 
 PROMPTS_KEPT = 4096  # Prompts whose token ids are cached; a benchmark has a few dozen.
 
@@ -114,7 +114,7 @@ class QueryEncoder:
             )
         size = self._preset.model.image_size
         return {
-            camera: resize_with_pad(query.images[camera], size, size, self._preset.resizing)
+            camera: resize_with_pad(_pixels(camera, query.images[camera]), size, size, self._preset.resizing)
             if camera in query.images
             else self._black
             for camera in self._seen(tuple(query.images))
@@ -128,6 +128,11 @@ class QueryEncoder:
                 f"{self._preset.name} takes a state of {self._preset.state_size} numbers in the convention "
                 f"of robot {self._preset.robot!r}; got shape {query.state.shape}."
             )
+        if not np.isfinite(query.state).all():
+            i = int(np.argmin(np.isfinite(query.state)))
+            raise QueryError(
+                f"Entry {i} of the state is {query.state[i]}; {self._preset.name} takes finite numbers."
+            )
         return self._state.normalize(query.state.astype(np.float64))
 
     def _prompt_ids(self, instruction: str, state: Float[np.ndarray, "s"]) -> list[int]:
@@ -137,6 +142,13 @@ class QueryEncoder:
             "fast": lambda: fast.encode_prompt(self._text_model, instruction, state),
         }
         return write[self._preset.prompt]()
+
+
+def _pixels(camera: str, image: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
+    try:
+        return uint8_image(image)
+    except (ValueError, AttributeError) as error:
+        raise QueryError(f"The image of camera {camera!r} cannot be used. {error}") from error
 
 
 def _listed(names: tuple[str, ...]) -> str:

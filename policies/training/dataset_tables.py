@@ -74,7 +74,7 @@ def numbers(tables: Iterable[tuple[Path, pa.Table]], key: str, dtype: type) -> S
     Raises:
       DatasetError: If the column is absent, or a value is null or no number.
     """
-    parts = []
+    parts: list[np.ndarray] = []
     for file, table in tables:
         column = _column(file, table, key)
         _refuse_nulls(file, key, column)

@@ -21,6 +21,10 @@ as in LeRobot; on fine patterns the two differ by 30 grey levels."""
 RESIZINGS: tuple[Resizing, ...] = get_args(Resizing)
 
 
+FLOAT_MARGIN = 0.05
+"""How far values of float images may lie outside [0, 1]; interpolation overshoots by that much."""
+
+
 def fitted_size(h: int, w: int, height: int, width: int) -> tuple[int, int]:
     """Height and width of an h x w image scaled to fit into height x width."""
     ratio = max(w / width, h / height)
@@ -67,24 +71,49 @@ def _neighbours(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def uint8_image(image: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
-    """Convert an image to uint8 with channels last.
+    """Convert an image to uint8 with channels last, where its meaning is certain.
 
-    Float images in [0, 1] are truncated, not rounded, as in the reference implementation. Images with channels
-    first are recognized by a first axis of length 3.
+    Floats in [0, 1] are truncated, not rounded, as in the reference implementation; a twentieth beyond is clipped.
+    Integers in [0, 255], grey images, opaque fourth channels and channels first (a first axis of length 3, and another
+    last one) are converted.
 
     Raises:
-      ValueError: If neither the first nor the last axis has length 3.
+      ValueError: If it is anything else.
     """
+    if image.dtype == np.uint8 and image.ndim == 3 and image.shape[-1] == 3:
+        return np.ascontiguousarray(image)
+    if not isinstance(image, np.ndarray) or image.ndim not in (2, 3) or 0 in image.shape:
+        raise _no_image(image, "")
+    levels = _as_levels(image)
+    if levels.ndim == 3 and levels.shape[0] in (1, 3) and levels.shape[-1] not in (1, 3, 4):
+        levels = np.moveaxis(levels, 0, -1)
+    if levels.ndim == 2 or levels.shape[-1] == 1:
+        levels = np.repeat(levels.reshape(*levels.shape[:2], 1), 3, axis=-1)
+    if levels.shape[-1] == 4 and (levels[..., 3] == 255).all():
+        levels = levels[..., :3]
+    if levels.shape[-1] != 3:
+        raise _no_image(image, ", which is transparent" if levels.shape[-1] == 4 else "")
+    return np.ascontiguousarray(levels)
+
+
+def _as_levels(image: np.ndarray) -> UInt8[np.ndarray, "..."]:
+    """Values as grey levels from 0 to 255."""
+    low, high = image.min(), image.max()
     if np.issubdtype(image.dtype, np.floating):
-        image = (255 * image).astype(np.uint8)
-    if image.ndim == 3 and image.shape[0] == 3:
-        image = np.moveaxis(image, 0, -1)
-    if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
-        raise ValueError(
-            "An image must be [h, w, 3] or [3, h, w], uint8 or float in [0, 1]; "
-            f"got {image.dtype} {image.shape}."
-        )
-    return np.ascontiguousarray(image)
+        if not (low >= -FLOAT_MARGIN and high <= 1 + FLOAT_MARGIN):
+            raise _no_image(image, f" from {low:g} to {high:g}")
+        return (255 * np.clip(image, 0, 1)).astype(np.uint8)
+    if not np.issubdtype(image.dtype, np.integer):
+        raise _no_image(image, "")
+    if low < 0 or high > 255:
+        raise _no_image(image, f" from {low} to {high}")
+    return image.astype(np.uint8)
+
+
+def _no_image(image: np.ndarray, more: str) -> ValueError:
+    return ValueError(
+        f"An image must be [h, w, 3], uint8 from 0 to 255 or float from 0 to 1; got {image.dtype} {image.shape}{more}."
+    )
 
 
 def zero_padded(x: Float[np.ndarray, "*n d"], size: int) -> Float[np.ndarray, "*n _"]:

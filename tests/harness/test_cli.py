@@ -13,8 +13,11 @@ import pytest
 from simloop.envs import registry
 from simloop.harness import cli
 from simloop.harness.commands.options import INTERRUPTED, MISUSED, interrupted
+from simloop.harness.commands.run import _print_result
 from simloop.harness.planning.policy_names import UnknownPolicyError, parse
+from simloop.harness.run import RunResult
 from simloop.results.records.ledger import TornTail, decode_line
+from simloop.terminal import Terminal
 from tests.helpers.run_folders import episodes, write_run
 
 SIMLOOP = [sys.executable, "-c", "from simloop.harness.cli import main; main()"]
@@ -334,3 +337,17 @@ def test_help_shows_the_examples(simloop, command):
     status, printed = simloop(command, "--help")
     assert status == 0
     assert f"Examples:\n  simloop {command} " in printed
+
+
+def test_a_run_without_a_completed_episode_fails_and_ends_with_the_cause(tmp_path, capsys):
+    result = RunResult(tmp_path / "r", 3, 3, False)
+    write_run(result.folder, episodes(0, errors=3))
+    assert _print_result(result, Terminal()) == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "No episode was completed. The most frequent error: RuntimeError: the simulator diverged"
+
+
+def test_a_run_with_a_completed_episode_succeeds(tmp_path):
+    result = RunResult(tmp_path / "r", 3, 3, False)
+    write_run(result.folder, episodes(0, failures=1, errors=2))
+    assert _print_result(result, Terminal()) == 0

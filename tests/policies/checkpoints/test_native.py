@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 
 from simloop.policies.checkpoints import CheckpointError, native_writer, open_checkpoint, save_checkpoint
 from simloop.policies.checkpoints.native import MANIFEST
+from simloop.policies.checkpoints.safetensors_files import SafetensorsFiles
 from simloop.policies.transforms.normalization import EntryStats
 from tests.helpers.tiny_parameters import expecting, tiny_parameters
 
@@ -70,6 +71,21 @@ def test_shards_are_ordinary_safetensors_files(tmp_path):
     assert read.keys() == flat.keys()
     for name, array in flat.items():
         np.testing.assert_array_equal(read[name], array)
+
+
+def test_arrays_in_any_memory_order_are_written_as_they_are(tmp_path):
+    numbers = np.arange(12, dtype=np.float32).reshape(3, 4)
+    arrays = {"transposed": numbers.T, "fortran": np.asfortranarray(numbers), "strided": numbers[:, ::2]}
+    (file,) = write(tmp_path / "c", arrays).glob("*.safetensors")
+    for name, array in load_file(file).items():
+        np.testing.assert_array_equal(array, arrays[name])
+
+
+def test_an_array_that_the_disk_changes_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(SafetensorsFiles, "sha256", lambda self, name: "0" * 64)
+    with pytest.raises(CheckpointError, match="a was not written as it is"):
+        write(tmp_path / "c", {"a": np.zeros(3, np.float32)})
+    assert not (tmp_path / "c").exists()
 
 
 def test_shards_exceed_their_size_for_single_arrays_only(tmp_path):

@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from simloop.policies.inference import query_encoder
 from simloop.policies.inference.query_encoder import QueryEncoder
 from simloop.policies.interface import Query, QueryError
 from simloop.policies.presets import PRESETS
@@ -78,3 +79,15 @@ def test_images_are_resized_to_the_models_size(query):
     large = dataclasses.replace(query, images=dict.fromkeys(query.images, np.zeros((240, 320, 3), np.uint8)))
     row = encoder_of(PRESETS["pi0-tiny"]).encode(large)
     assert {image.shape for image in row.images.values()} == {(96, 96, 3)}
+
+
+def test_names_camera_dtype_and_shape_of_an_array_that_is_no_image():
+    with pytest.raises(QueryError, match=r"camera 'base_0_rgb' .* float64 \(96, 96, 3\)"):
+        query_encoder._pixels("base_0_rgb", np.full((96, 96, 3), 128.0))
+
+
+def test_names_an_entry_of_the_state_that_is_not_finite(query):
+    with pytest.raises(QueryError, match="Entry 1 of the state is nan"):
+        encoder_of(PRESETS["pi0-tiny"]).encode(
+            dataclasses.replace(query, state=np.array([0, np.nan, 0, 0], np.float32))
+        )

@@ -55,9 +55,42 @@ def test_float_images_are_truncated_and_channels_put_last():
     )
 
 
-@pytest.mark.parametrize("image", [np.zeros((5, 7)), np.zeros((5, 7, 4), np.uint8), np.zeros((5, 7, 3), int)])
-def test_rejects_arrays_that_are_not_images(image):
-    with pytest.raises(ValueError, match="An image must be"):
+LEVELS = RNG.integers(0, 256, (5, 7, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (LEVELS, LEVELS),
+        (LEVELS.astype(np.int64), LEVELS),
+        (np.moveaxis(LEVELS, -1, 0), LEVELS),
+        (LEVELS[..., 0], LEVELS[..., :1].repeat(3, -1)),
+        (LEVELS[..., :1], LEVELS[..., :1].repeat(3, -1)),
+        (np.dstack([LEVELS, np.full((5, 7), 255, np.uint8)]), LEVELS),
+        (np.array([[[1.01, -0.01, 0.5]]]), np.array([[[255, 0, 127]]], np.uint8)),
+    ],
+)
+def test_converts_images_whose_meaning_is_certain(image, expected):
+    found = uint8_image(image)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("image", "named"),
+    [
+        (np.full((5, 7, 3), 200.0), r"float64 \(5, 7, 3\) from 200 to 200"),
+        (np.full((5, 7, 3), np.nan), "from nan to nan"),
+        (np.full((5, 7, 3), 256), r"int64 \(5, 7, 3\) from 256 to 256"),
+        (np.full((5, 7, 4), 128, np.uint8), "which is transparent"),
+        (np.zeros((5, 7, 2), np.uint8), r"uint8 \(5, 7, 2\)"),
+        (np.zeros((2, 5, 7, 3), np.uint8), r"\(2, 5, 7, 3\)"),
+        (np.zeros((0, 7, 3)), r"\(0, 7, 3\)"),
+        (np.zeros((5, 7, 3), bool), "bool"),
+    ],
+)
+def test_rejects_arrays_that_are_not_images(image, named):
+    with pytest.raises(ValueError, match=f"An image must be .*{named}"):
         uint8_image(image)
 
 
