@@ -145,9 +145,9 @@ def global_random_state_is_neither_read_nor_changed(env: Env) -> None:
         for seed in (11, 12):
             random.seed(seed)
             np.random.seed(seed)  # noqa: NPY002
-            before = random.getstate(), np.random.get_state()[1].tobytes()  # type: ignore[index,union-attr] # noqa: NPY002
+            before = random.getstate(), np.random.get_state()[1].tobytes()  # type: ignore[index] # noqa: NPY002
             seen.append(_play(env, seed=5))
-            after = random.getstate(), np.random.get_state()[1].tobytes()  # type: ignore[index,union-attr] # noqa: NPY002
+            after = random.getstate(), np.random.get_state()[1].tobytes()  # type: ignore[index] # noqa: NPY002
             _require(after == before, "The episode drew from the global random state of random or numpy")
     finally:
         random.setstate(own)

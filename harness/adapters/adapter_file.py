@@ -1,4 +1,7 @@
-"""An adapter from a Python file that the command line names, in place of a registered one."""
+"""An adapter from a file that the command line names, in place of a registered one.
+
+It is an object in a Python file, or a table `[adapters.NAME]` in a TOML file.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from simloop.harness.adapters.adapter_table import adapter_of_table, read_table
 from simloop.harness.adapters.base import Adapter, AdapterError
 from simloop.results.records.records import CONFIG, load_json, look_up
 from simloop.untrusted import read_bytes
@@ -20,7 +24,7 @@ MAX_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class AdapterFile:
-    """The source of an adapter, which is executed in every process of a run."""
+    """The source of an adapter, which is executed in every process of a run, or its table as JSON."""
 
     name: str
     """`FILE:ATTRIBUTE`, without folders."""
@@ -44,6 +48,8 @@ class AdapterFile:
             source = read_bytes(Path(path), MAX_BYTES, error=AdapterError).decode()
         except UnicodeDecodeError as error:
             raise AdapterError(f"{path} is no Python file: {error}. Save it as UTF-8.") from error
+        if path.endswith(".toml"):
+            source = read_table(source, attribute, path)
         file = cls(f"{Path(path).name}:{attribute}", source)
         file.load()
         return file
@@ -71,6 +77,8 @@ REGISTERED = AdapterFile("registered", "")
 @functools.cache
 def _execute(file: AdapterFile) -> Adapter:
     name, _, attribute = file.name.rpartition(":")
+    if name.endswith(".toml"):
+        return adapter_of_table(file.source)
     module = ModuleType(f"simloop_adapter_{file.identity.rpartition('@')[2]}")
     sys.modules[module.__name__] = module  # Dataclasses look their module up.
     try:

@@ -30,7 +30,8 @@ class RunOptions:
     """Options of `simloop run` beside those of the engine. None leaves the value of the experiment."""
 
     names: Annotated[Positional[tuple[str, ...]], arg("[EXPERIMENT | POLICY ...]", "")] = ()
-    """An experiment (simloop list experiments), whose parts the options override, or policies."""
+    """An experiment (simloop list experiments), or a file FILE.toml or FILE.py with one, whose parts the options
+    override, or policies."""
     suite: Annotated[str | None, arg("S", "metaworld")] = None
     """Suite of the tasks (simloop list suites), or one of your own: FILE.py:CLASS, or gym:ENVIRONMENT."""
     tasks: Annotated[
@@ -121,20 +122,59 @@ def command(options: Annotated[RunOptions, FLAT], resources: Annotated[Resources
 
       simloop run pi05_libero_spatial --checkpoint /ckpt/pi05_libero           a published number
 
+      simloop run my_experiment.toml                                           an experiment of your own
+
       simloop run pi0_libero@/a pi0_libero@/b --until-decided --max-episodes 500
 
     Ctrl-C keeps finished episodes; the same command resumes the run.
     """
+    from simloop.harness.experiment_file import is_experiment_file
     from simloop.harness.run import run
 
-    experiment, out = build_experiment(options)
     console = Terminal()
+    if len(options.names) == 1 and is_experiment_file(options.names[0]):
+        return _run_file(Path(options.names[0]), options, resources, console)
+    experiment, out = build_experiment(options)
     result = run(experiment, out, options.settings(resources), console)
     return _print_result(result, console)
 
 
-def build_experiment(options: RunOptions) -> tuple[Experiment, Path]:
+def _run_file(file: Path, options: RunOptions, resources: Resources, console: Console) -> int:
+    """Run the parts of an experiment file, each into a folder of its own if there are several."""
+    from simloop.harness.experiment_file import read_experiments
+    from simloop.harness.planning.experiment import ExperimentError
+    from simloop.harness.run import run
+    from simloop.results.records.runs import load_runs
+    from simloop.results.tables.run_tables import render
+
+    parts, folders = read_experiments(file), []
+    if len(parts) > 1 and (options.suite or options.tasks):
+        raise ExperimentError(
+            f"{file} has {len(parts)} parts, each with its suite; leave out --suite and --tasks."
+        )
+    base: Path | None = None
+    for number, part in enumerate(parts):
+        chosen = dataclasses.replace(options, names=(), adapter=options.adapter or part.adapter)
+        experiment, out = build_experiment(chosen, part.experiment)
+        if len(parts) > 1:
+            base = base or out
+            out = base / f"{number}-{experiment.suite}"
+        result = run(experiment, out, chosen.settings(resources), console)
+        folders.append(result.folder)
+        if len(parts) == 1:
+            return _print_result(result, console)
+        if result.interrupted:
+            return interrupted(result.episodes, result.planned, out, console)
+    say(render(load_runs(folders), "terminal"), console)
+    say(f"To print the tables again: simloop table {' '.join(map(str, folders))}", console)
+    return 0
+
+
+def build_experiment(options: RunOptions, given: Experiment | None = None) -> tuple[Experiment, Path]:
     """Build the experiment that the options describe, and choose its run folder.
+
+    Args:
+      given: An experiment from a file, whose parts the options override.
 
     Raises:
       SimloopError: If the options contradict each other or name something unknown.
@@ -148,8 +188,10 @@ def build_experiment(options: RunOptions) -> tuple[Experiment, Path]:
 
     options = dataclasses.replace(options, suite=options.suite and use_suite(options.suite))
     names, policies, suite = options.names, options.policies, options.suite
-    named: Experiment | None = None
-    if len(names) == 1 and (names[0] in experiments.names() or not is_policy(names[0])):
+    named: Experiment | None = given
+    if given is not None:
+        chosen = given
+    elif len(names) == 1 and (names[0] in experiments.names() or not is_policy(names[0])):
         _refuse_tasks(names, suite or "metaworld")
         chosen = named = experiments.find(names[0])
     else:
