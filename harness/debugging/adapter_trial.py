@@ -46,18 +46,31 @@ def try_adapter(episode: PlannedEpisode, records: StepRecords, env: Env, tried: 
                 for name, pair in zip(env.spec.action_names, actions, strict=True)
             }
         for name, (mine, other) in pairs.items():
-            if mine.shape != other.shape:
-                found[name].append(np.inf)
-            elif not np.array_equal(mine, other):
-                found[name].append(float(np.abs(mine.astype(np.float64) - other).max()))
+            if not np.array_equal(mine, other):
+                found[name].append(_distance(mine, other))
     title = f"the policy, with {tried.name}:"
     if not found:
         return Finding(True, f"{title} the same inputs, answers and actions at all {len(before)} queries")
-    listed = [f"{name} at {len(by)}, by up to {max(by):.3g}" for name, by in found.items()]
+    listed = [f"{name} at {len(by)}{_by(max(by))}" for name, by in found.items()]
     return Finding(False, f"{title} of {len(before)} queries differ {'; '.join(listed)}")
 
 
+def _distance(mine: np.ndarray, other: np.ndarray) -> float:
+    """Largest difference of two arrays; 0 for texts and for arrays of unequal shapes."""
+    if mine.shape != other.shape or mine.dtype.kind == "U":
+        return 0.0
+    return float(np.abs(mine.astype(np.float64) - other).max())
+
+
+def _by(much: float) -> str:
+    return f", by up to {much:.3g}" if much else ""
+
+
 def _inputs(shown: Query, asked: Query) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
+    yield (
+        f"the instruction ({asked.instruction!r})",
+        (np.array(shown.instruction), np.array(asked.instruction)),
+    )
     for camera, image in shown.images.items():
         yield f"the image {camera}", (image, asked.images[camera])
     if shown.state.shape != asked.state.shape:

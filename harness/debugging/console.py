@@ -15,6 +15,7 @@ import numpy as np
 
 from simloop.harness.adapters.adapter_file import AdapterFile
 from simloop.harness.debugging.events import SessionError
+from simloop.harness.debugging.inputs import described_inputs
 from simloop.harness.debugging.session import Session
 from simloop.harness.planning.changes import Changes, Move
 from simloop.harness.planning.perturbation import Perturbation
@@ -132,6 +133,12 @@ class Console(cmd.Cmd):
         if text:
             self.session.set_prompt(text.strip("'\""))
         print(self.session.prompt)
+
+    def do_inputs(self, _: str) -> None:
+        """inputs: describe what the policy would be given now: the instruction, cameras and their orientation, and the
+        state beside the statistics of the checkpoint."""
+        for line in described_inputs(self.session):
+            print(line)
 
     def do_state(self, _: str) -> None:
         """state: print the proprioceptive state, and the things that `move` can move."""
@@ -264,4 +271,10 @@ def _print_chunk(chunk: Chunk, session: Session) -> None:
         return
     print(f"{len(chunk.actions)} actions in the convention of {session.policy.spec.name}:")
     print(chunk.actions)
+    task = session.env.spec
+    first = session.adapter.actions(task, chunk.actions)[0]
+    print(
+        "executed first:",
+        ", ".join(f"{name} {x:.3f}" for name, x in zip(task.action_names, first, strict=True)),
+    )
     print(session)

@@ -8,6 +8,7 @@ from simloop.harness.planning.policy_names import load_policy, parse
 from simloop.harness.rollout.latency import Reply
 from simloop.harness.rollout.loop import ask_here
 from simloop.policies.interface import BatchedPolicy, Policy, PolicySpec, Query, batched
+from simloop.policies.transforms.normalization import NormStats
 
 
 class LazyPolicy:
@@ -36,6 +37,12 @@ class LazyPolicy:
         if not isinstance(self._given, str):
             return batched(self._given)
         return load_policy(self._given)
+
+    @property
+    def stats(self) -> NormStats:
+        """Normalization statistics by `state` and `actions`; empty for a policy without."""
+        stats: NormStats = getattr(self._loaded, "stats", {})
+        return stats
 
     def ask(self, query: Query) -> Reply:
         """Answer a query, in a batch of the size with which a run would answer it."""

@@ -13,7 +13,7 @@ from simloop.harness.errors import SimloopError
 
 if TYPE_CHECKING:
     from simloop.envs.interface import TaskSpec
-    from simloop.harness.debugging.session import Step
+    from simloop.harness.debugging.history import Step
 
 
 def plot_steps(task: TaskSpec, history: Sequence[Step], steps: int) -> Picture:

@@ -10,7 +10,6 @@ import dataclasses
 import html
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float32
@@ -20,6 +19,7 @@ from simloop.harness.adapters.adapter_file import AdapterFile
 from simloop.harness.adapters.base import Adapter
 from simloop.harness.adapters.registry import checked_adapter
 from simloop.harness.debugging.events import Event, SessionError, condition
+from simloop.harness.debugging.history import History
 from simloop.harness.debugging.lazy_policy import LazyPolicy
 from simloop.harness.debugging.picture import Picture, film
 from simloop.harness.planning.changes import Changes, Move
@@ -29,31 +29,8 @@ from simloop.harness.planning.protocol import DEFAULT, Protocol, named_protocol
 from simloop.harness.rollout.latency import Reply
 from simloop.harness.rollout.loop import Episode, Moments
 from simloop.harness.rollout.loop_state import EpisodeState
-from simloop.harness.rollout.observers import Observer, StepRecord
 from simloop.harness.rollout.result import RolloutResult
 from simloop.policies.interface import BatchedPolicy, Chunk, Policy, PolicySpec, Query
-
-if TYPE_CHECKING:
-    from simloop.envs.interface import Env
-
-
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """A step of the session's history."""
-
-    executed: Float32[np.ndarray, "a"]
-    reward: float
-    state: Float32[np.ndarray, "s"]
-
-
-class _History(Observer):
-    """Keep what `Session.plot` draws."""
-
-    def __init__(self, env: Env):
-        self.env, self.steps = env, list[Step]()
-
-    def on_step(self, record: StepRecord) -> None:
-        self.steps.append(Step(record.executed, record.reward, self.env.state()))
 
 
 class Session:
@@ -141,6 +118,10 @@ class Session:
     def state(self) -> Float32[np.ndarray, "s"]:
         """Proprioceptive state in the order of `env.spec.state_names`."""
         return self.env.state()
+
+    def next_query(self) -> Query:
+        """What the policy would be given at the present moment, after adapter and perturbation."""
+        return self._episode.query(self._episode.images())
 
     # Verbs.
 
@@ -285,7 +266,7 @@ class Session:
           cameras: Cameras of the suite to show instead, as the suite draws them. A policy without images has all.
         """
         if not cameras and self.policy.spec.cameras:
-            return Picture.beside([*self._episode.query(self._episode.images()).images.values()])
+            return Picture.beside([*self.next_query().images.values()])
         return Picture.beside([self._episode.frames[name] for name in cameras or self.env.spec.cameras])
 
     def plot(self) -> Picture:
@@ -357,7 +338,7 @@ class Session:
     def _begin(self, start: EpisodeState | None) -> Session:
         if self._moments is not None:
             self._moments.close()
-        self._history = _History(self.env)
+        self._history = History(self.env)
         self._episode = Episode(
             self.env, self.spec, self.policy.spec, self.adapter, self.protocol, [self._history], start=start
         )
