@@ -1,11 +1,9 @@
 """The inputs of a policy are described beside those of the suite and of the training data."""
 
 import dataclasses
-from collections.abc import Iterator
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 
 from simloop.envs.interface import RenderSettings
 from simloop.harness.adapters.metaworld import METAWORLD_HAND
@@ -33,13 +31,8 @@ def inputs(**adapter) -> list[str]:
         return list(described_inputs(session.set_prompt("wave") if adapter else session))
 
 
-@pytest.fixture(scope="module")
-def right() -> Iterator[list[str]]:
-    yield inputs()
-
-
-def test_inputs_as_the_policy_was_trained_with_have_no_remarks(right):
-    instruction, image, *state = right
+def test_inputs_as_the_policy_was_trained_with_have_no_remarks():
+    instruction, image, *state = inputs()
     assert "that of the task" not in instruction
     assert image.endswith("base_0_rgb  24 x 32 pixels, camera behindGripper, upright")
     assert "trained on 0.0000 ± 0.1000" in state[0]
