@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from simloop.policies.transforms.normalization import EntryStats, load_norm_stat
 from simloop.results.tables.published import read_published
 from tests.helpers.attacks import MUTATIONS, mutations
 from tests.helpers.demonstrations import demonstration, small_dataset
+from tests.policies.checkpoints.test_openpi_orbax import write_step
 
 FAST = 12
 STANDIN = Path(__file__).parent / "golden" / "queries" / "standin"
@@ -44,12 +46,12 @@ class Reader:
     files: str = "*"
 
 
-def reading_all(folder: Path) -> None:
+def reading_all(folder: Path, kind: Literal["z_score", "quantile"] = "z_score") -> None:
     checkpoint = open_checkpoint(folder)
     for array in checkpoint.arrays:
         if array.nbytes < 1 << 20:
             checkpoint.source.read(array.model_name or array.name, array.shape, array.dtype)
-    checkpoint.norm_stats(kind="z_score")
+    checkpoint.norm_stats(kind=kind)
 
 
 def own_checkpoint(folder: Path) -> None:
@@ -149,6 +151,11 @@ CHEAP = {
     ),
 }
 COSTLY = {
+    "orbax checkpoint": Reader(
+        lambda folder: write_step(folder / "s", {"a/b": ARRAYS["a"]}, suffix=True),
+        lambda folder: reading_all(folder / "s", kind="quantile"),
+        "s/**/*",
+    ),
     "dataset": Reader(
         lambda folder: small_dataset(folder / "data", 2, steps=6), reading_dataset, "data/**/*"
     ),
@@ -165,12 +172,11 @@ COSTLY = {
 def check(reader: Reader, folder: Path, count: int) -> None:
     reader.write(folder)
     reader.read(folder)
-    files = sorted(path for path in folder.glob(reader.files) if path.is_file())
-    refused = 0
+    whole = {path: path.read_bytes() for path in sorted(folder.glob(reader.files)) if path.is_file()}
+    files, refused = list(whole), 0
     for number in range(count):
         file = files[number % len(files)]
-        whole = file.read_bytes()
-        (mutated,) = mutations(whole, 1, seed=number)
+        (mutated,) = mutations(whole[file], 1, seed=number)
         file.write_bytes(mutated)
         try:
             reader.read(folder)
@@ -178,7 +184,7 @@ def check(reader: Reader, folder: Path, count: int) -> None:
             if not getattr(error, "user_facing", False):
                 raise AssertionError(f"mutation {number} of {file} is no sentence") from error
             refused += 1
-        file.write_bytes(whole)
+        file.write_bytes(whole[file])
     assert refused, "the mutations are noticed"
 
 

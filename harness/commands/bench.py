@@ -58,6 +58,20 @@ def driver(*, seconds: Seconds = 20.0) -> int:
     return run(seconds, Terminal())
 
 
+@command.command(name="tables")
+def tables(*, policies: int = 30, tasks: int = 100, episodes: int = 10) -> int:
+    """Measure processor time and memory of simloop table on a made-up run, and of simloop --help and list tasks.
+
+    Args:
+      policies: Number of policies.
+      tasks: Number of tasks.
+      episodes: Episodes of each policy and task.
+    """
+    from simloop.harness.bench.table_cost import run
+
+    return run(policies, tasks, episodes, Terminal())
+
+
 @command.command(name="debug")
 def debug(*, task: str = "pick-place-v3", policy: str = "pi0-tiny") -> int:
     """Measure the CPU time until the first answer of a policy, at the prompt of simloop debug and in a run.

@@ -34,7 +34,7 @@ def command(
       run: Run folders; NAME=FOLDER prefixes the policies with NAME:.
       margin: Differences of success rates below this do not matter.
       alpha: Probability, at most, that any of the statements reports a difference that does not exist, over all suites
-        and protocols; and separately that any of the tables by task does.
+        and protocols; likewise for equivalence; and separately for differences in the tables by task.
       looked_at: Number of policies and checkpoints that were tried before these were chosen.
       by_task: Also print each pair task by task.
     """

@@ -104,12 +104,18 @@ class SentencePieceModel:
             self.pieces - 1: f"<seg{SEGMENT_PIECES - 1:03d}>",
         }
         for token, piece in expected.items():
-            name = self._processor.IdToPiece(token) if 0 <= token < self.pieces else "nothing"
+            name = self._piece(token) if 0 <= token < self.pieces else "nothing"
             if name != piece:
                 raise TokenizerFileError(
                     f"{self.path} has {name!r} at id {token}, where PaliGemma's layout has {piece!r}: "
                     f"its last {LOCATION_PIECES} + {SEGMENT_PIECES} pieces must be <locNNNN> and <segNNN>."
                 )
+
+    def _piece(self, token: int) -> str:
+        try:
+            return self._processor.IdToPiece(token)
+        except UnicodeDecodeError as error:
+            raise TokenizerFileError(f"{self.path} is damaged: piece {token} is not UTF-8. Fetch it again.") from error
 
 
 def load_sentencepiece(source: Path | SentencePieceSource) -> SentencePieceModel:

@@ -65,10 +65,13 @@ class Runs:
     def queries(self) -> pd.DataFrame:
         """As from `simloop.results.records.frames.load_queries`, for all runs; read on first use."""
         frames = []
-        for source in self.sources:
+        for number, source in enumerate(self.sources):
+            episodes = self.episodes[self.episodes["run"] == number]
+            if source.name:
+                episodes = episodes.assign(policy=episodes["policy"].map(source.own_name))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", TornTail)  # Reported when the episodes were read.
-                frames.append(_named(load_queries(source.folder), source))
+                frames.append(_named(load_queries(source.folder, episodes), source))
         return pd.concat(frames, ignore_index=True)
 
     @property
@@ -79,7 +82,7 @@ class Runs:
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """What decided the episodes of different policies and differs between them, in sentences for every table."""
-        learned = set(self.episodes.loc[self.episodes["weights"] != "scripted", "policy"])
+        learned = set(self.episodes.loc[self.episodes["weights"] != "scripted", "policy"].unique())
         by_suite: dict[str, list[tuple[str, RunIdentity]]] = {}
         for run, suite in self.episodes[["run", "suite"]].drop_duplicates().itertuples(index=False):
             source, identity = self.sources[run], RunIdentity.of(self.configs[run], self.provenance[run])
@@ -101,21 +104,23 @@ class Runs:
     @property
     def policies(self) -> tuple[str, ...]:
         """Policies with episodes: first in the planned order, then by name."""
-        found = set(self.episodes["policy"])
+        found = set(self.episodes["policy"].unique())
         first = [name for plan in self.plans for name in plan.policies if name in found]
         return tuple(dict.fromkeys([*first, *sorted(found)]))
 
     @property
     def labels(self) -> dict[str, str]:
         """Label of each policy in tables, which marks untrained ones."""
-        weights = dict(zip(self.episodes["policy"], self.episodes["weights"], strict=True))
+        weights: dict[str, str] = dict(self.episodes[["policy", "weights"]].drop_duplicates().itertuples(index=False))
         return {policy: policy_label(policy, weights[policy]) for policy in self.policies}
 
     def evaluated(self, suite: str, protocol: str) -> int:
         """Number of policies and checkpoints that these runs tried under a protocol, finished or not."""
         episodes = self.episodes
         played = set(
-            episodes.loc[(episodes["suite"] == suite) & (episodes["protocol"] == protocol), "policy"]
+            episodes.loc[
+                (episodes["suite"] == suite) & (episodes["protocol"] == protocol), "policy"
+            ].unique()
         )
         plans = (plan for plan in self.plans if plan.suite == suite and plan.protocol in ("", protocol))
         return len(played.union(*(plan.policies for plan in plans)))

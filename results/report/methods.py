@@ -131,7 +131,11 @@ def _comparisons(found: Sequence[Contrast], family: int) -> Iterator[_Sentence]:
             (),
         )
     if found and family > 1:
-        yield f"p-values are adjusted by Holm's method for the {family} comparisons", ("holm1979",)
+        yield (
+            f"p-values of differences and, separately, of equivalence are adjusted by Holm's method for the {family} "
+            "comparisons",
+            ("holm1979",),
+        )
 
 
 def _sequential(decision: SequentialDecision) -> _Sentence:

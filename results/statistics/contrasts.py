@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 
 import numpy as np
 from jaxtyping import Int
@@ -24,6 +25,8 @@ from simloop.results.statistics.sequential import difference_sequence, e_process
 from simloop.results.statistics.unpaired import (
     EXACT_TABLES,
     cochran_mantel_haenszel,
+    difference_of_means,
+    margin_p_of_means,
     margin_p_value,
     miettinen_nurminen,
     newcombe_of_means,
@@ -34,6 +37,27 @@ MARGIN = 0.02  # Two points of success: a smaller difference neither recommends 
 
 # With a smaller share of episodes in pairs, dropping the others costs more power than pairing gains.
 SHARED = 0.5
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """What a statement shows beside the test; letters do without."""
+
+    interval: Interval
+    """95 % interval of the difference, a less b; a confidence sequence with a stopping rule."""
+    exact_p_value: float | None
+    """Of the exact McNemar test; None if episodes are not paired, or with a stopping rule."""
+    equivalence: Equivalence
+
+    @property
+    def mirrored(self) -> Estimates:
+        """Those of b less a."""
+        same = self.equivalence
+        return Estimates(
+            self.interval.scaled(-1.0),
+            self.exact_p_value,
+            dataclasses.replace(same, interval=same.interval.scaled(-1.0)),
+        )
 
 
 @dataclass(frozen=True)
@@ -50,15 +74,12 @@ class Contrast:
     """Over the episodes compared, with equal weights of tasks; of pairs with a stopping rule."""
     episodes_a: int
     episodes_b: int
-    interval: Interval
-    """95 % interval of the difference, a less b; a confidence sequence with a stopping rule."""
     interval_method: str
     p_value: float
     """Two-sided p-value of equal rates on every task, not adjusted for other comparisons."""
     test: str
-    exact_p_value: float | None
-    """Of the exact McNemar test; None if episodes are not paired, or with a stopping rule."""
-    equivalence: Equivalence
+    estimate: Callable[[], Estimates] = field(repr=False, compare=False)
+    """Computes the estimates, which take a hundred times as long as the test."""
     pairs: Pairs | None
     """None if episodes are not paired."""
     unpaired_because: str
@@ -73,6 +94,25 @@ class Contrast:
     """As `p_value` if the errors of the better policy were failures and those of the other successes; 1 if the other
     were then better. 0 without errors."""
 
+    @cached_property
+    def _estimates(self) -> Estimates:
+        return self.estimate()
+
+    @property
+    def interval(self) -> Interval:
+        """95 % interval of the difference, a less b; a confidence sequence with a stopping rule."""
+        return self._estimates.interval
+
+    @property
+    def exact_p_value(self) -> float | None:
+        """Of the exact McNemar test; None if episodes are not paired, or with a stopping rule."""
+        return self._estimates.exact_p_value
+
+    @property
+    def equivalence(self) -> Equivalence:
+        """Two one-sided tests, or a confidence sequence with a stopping rule."""
+        return self._estimates.equivalence
+
     @property
     def decisive_p_value(self) -> float:
         """The p-value that decides whether the policies differ, whatever the errors would have been."""
@@ -86,7 +126,7 @@ class Contrast:
     @property
     def mirrored(self) -> Contrast:
         """The same comparison with a and b swapped."""
-        same, pairs = self.equivalence, self.pairs
+        pairs = self.pairs
         return dataclasses.replace(
             self,
             a=self.b,
@@ -97,8 +137,7 @@ class Contrast:
             episodes_b=self.episodes_a,
             errors_a=self.errors_b,
             errors_b=self.errors_a,
-            interval=self.interval.scaled(-1.0),
-            equivalence=dataclasses.replace(same, interval=same.interval.scaled(-1.0)),
+            estimate=lambda: self._estimates.mirrored,
             pairs=pairs and Pairs(pairs.both, pairs.only_b, pairs.only_a, pairs.neither),
         )
 
@@ -109,7 +148,13 @@ class Contrast:
 
 
 def contrast(
-    outcomes: OutcomeMatrix, a: str, b: str, *, margin: float = MARGIN, alpha: float = 0.05
+    outcomes: OutcomeMatrix,
+    a: str,
+    b: str,
+    *,
+    margin: float = MARGIN,
+    alpha: float = 0.05,
+    family: int = 1,
 ) -> Contrast | None:
     """Compare two policies over all tasks of the outcomes; None if they cannot be compared.
 
@@ -128,31 +173,46 @@ def contrast(
     Args:
       margin: Margin of equivalence, a difference of rates.
       alpha: Level of the test of equivalence.
+      family: Number of comparisons of which this is one. A confidence sequence has no p-value that could be adjusted
+        later, so that equivalence under a stopping rule is decided at the level alpha / family.
 
     Raises:
       ValueError: If a policy has no episode in the matrix, or the margin is not in (0, 1).
     """
-    made = _completed(outcomes, a, b, margin, alpha)
+    if not 0 < margin < 1:
+        raise ValueError(f"Wanted a margin of equivalence in (0, 1); got {margin}.")
+    made = _completed(outcomes, a, b, margin, alpha, family)
     errors = outcomes.errors(a), outcomes.errors(b)
     if made is None or not any(errors):
         return made
     # The errors of one policy as failures and those of the other as successes: first against a, then against b.
     extremes = [
-        _completed(outcomes.with_errors_as({a: x, b: 1 - x}), a, b, margin, alpha) for x in (0.0, 1.0)
+        _completed(outcomes.with_errors_as({a: x, b: 1 - x}), a, b, margin, alpha, family) for x in (0.0, 1.0)
     ]
     worst = extremes[0 if made.better == a else 1]
     lasting = worst is not None and made.better is not None and worst.better == made.better
-    same = all(one is not None and one.equivalence.equivalent for one in (made, *extremes))
     return dataclasses.replace(
         made,
         errors_a=errors[0],
         errors_b=errors[1],
         p_value_with_errors=worst.p_value if worst is not None and lasting else 1.0,
-        equivalence=dataclasses.replace(made.equivalence, equivalent=same),
+        estimate=partial(_whatever_the_errors, made, extremes),
     )
 
 
-def _completed(outcomes: OutcomeMatrix, a: str, b: str, margin: float, alpha: float) -> Contrast | None:
+def _whatever_the_errors(made: Contrast, extremes: Sequence[Contrast | None]) -> Estimates:
+    """The estimates of completed episodes, with equivalence only if it also holds in the extremes."""
+    same = [one is not None and one.equivalence.equivalent for one in (made, *extremes)]
+    p_values = [1.0 if one is None else one.equivalence.p_value or 0.0 for one in extremes]
+    equivalence = dataclasses.replace(
+        made.equivalence, equivalent=all(same), p_value_with_errors=max(p_values)
+    )
+    return Estimates(made.interval, made.exact_p_value, equivalence)
+
+
+def _completed(
+    outcomes: OutcomeMatrix, a: str, b: str, margin: float, alpha: float, family: int
+) -> Contrast | None:
     """Compare the completed episodes of two policies."""
     (_, done_a), (_, done_b) = outcomes.counts(a), outcomes.counts(b)
     common = [task for task, n, m in zip(outcomes.tasks, done_a, done_b, strict=True) if n and m]
@@ -165,7 +225,7 @@ def _completed(outcomes: OutcomeMatrix, a: str, b: str, margin: float, alpha: fl
         rows = rows[here.shared([a, b])[rows]]
         if not len(rows) or not here.same_seeds(a, b):
             return None
-        return _sequential(here, a, b, rows, completed - 2 * len(rows), margin, alpha)
+        return _sequential(here, a, b, rows, completed - 2 * len(rows), margin, alpha / family)
     shared = int(here.shared([a, b]).sum())
     if not here.same_seeds(a, b):
         why = "episodes with the same number started from different states"
@@ -186,6 +246,7 @@ def contrasts(
     *,
     margin: float = MARGIN,
     alpha: float = 0.05,
+    family: int = 1,
 ) -> list[Contrast]:
     """Compare all pairs of policies (default: all of the matrix) that can be compared.
 
@@ -193,7 +254,7 @@ def contrasts(
       ValueError: As `contrast`.
     """
     pairs = itertools.combinations(policies or outcomes.policies, 2)
-    made = (contrast(outcomes, a, b, margin=margin, alpha=alpha) for a, b in pairs)
+    made = (contrast(outcomes, a, b, margin=margin, alpha=alpha, family=family) for a, b in pairs)
     return [one for one in made if one is not None]
 
 
@@ -213,12 +274,14 @@ def _paired(outcomes: OutcomeMatrix, a: str, b: str, left_out: int, margin: floa
         rate_b=sum((own.both + own.only_b) / own.episodes for own in by_task.values()) / n,
         episodes_a=int(pairs.episodes),
         episodes_b=int(pairs.episodes),
-        interval=tango(weighted),
         interval_method="Tango",
         p_value=_in_direction(mcnemar_mid_p(pairs), weighted.difference, pairs.difference),
         test="mid-p McNemar" + (f" over {n} tasks" if n > 1 else ""),
-        exact_p_value=_in_direction(mcnemar_exact(pairs), weighted.difference, pairs.difference),
-        equivalence=equivalence(weighted, margin, alpha=alpha),
+        estimate=lambda: Estimates(
+            tango(weighted),
+            _in_direction(mcnemar_exact(pairs), weighted.difference, pairs.difference),
+            equivalence(weighted, margin, alpha=alpha),
+        ),
         pairs=pairs,
         unpaired_because="",
         left_out=left_out,
@@ -245,9 +308,15 @@ def _sequential(
     """Compare pairs in the order that was fixed in advance, at a number of pairs that a rule decides."""
     one, other = (outcomes.success[rows, outcomes.column(policy)] == 1 for policy in (a, b))
     n = len(rows)
-    (low, high), (inner_low, inner_high) = (
-        difference_sequence(one, other, confidence=confidence) for confidence in (0.95, 1 - alpha)
-    )
+
+    def estimate() -> Estimates:
+        outer, inner = (
+            Interval(*(float(ends[-1]) for ends in difference_sequence(one, other, confidence=confidence)))
+            for confidence in (0.95, 1 - alpha)
+        )
+        same = bool(within_margin(one, other, margin, alpha=alpha)[-1])
+        return Estimates(outer, None, Equivalence(margin, inner, 1 - alpha, None, same))
+
     tasks = tuple(outcomes.tasks[task] for task in np.unique(outcomes.task[rows]))
     both, only_a, only_b = int((one & other).sum()), int((one & ~other).sum()), int((~one & other).sum())
     return Contrast(
@@ -260,17 +329,10 @@ def _sequential(
         rate_b=float(other.mean()),
         episodes_a=n,
         episodes_b=n,
-        interval=Interval(float(low[-1]), float(high[-1])),
         interval_method="confidence sequence",
         p_value=min(1.0, 1 / float(e_process(one, other).max())),
         test="e-process" + (f" over {len(tasks)} tasks" if len(tasks) > 1 else ""),
-        exact_p_value=None,
-        equivalence=Equivalence(
-            margin,
-            Interval(float(inner_low[-1]), float(inner_high[-1])),
-            None,
-            bool(within_margin(one, other, margin, alpha=alpha)[-1]),
-        ),
+        estimate=estimate,
         pairs=Pairs(both, only_a, only_b, n - both - only_a - only_b),
         unpaired_because="",
         left_out=left_out,
@@ -282,23 +344,26 @@ def _unpaired(
     outcomes: OutcomeMatrix, a: str, b: str, why: str, completed: int, margin: float, alpha: float
 ) -> Contrast:
     (x_a, n_a), (x_b, n_b) = outcomes.counts(a), outcomes.counts(b)
-    confidence = 1 - 2 * alpha
     if len(outcomes.tasks) == 1:
         table = (x_a[0], n_a[0], x_b[0], n_b[0])
         few = (n_a[0] + 1) * (n_b[0] + 1) <= EXACT_TABLES
         test, p_value = "Barnard's exact test" if few else "score test", unpaired_p_value(*table)
-        interval_method, interval = "Miettinen-Nurminen", miettinen_nurminen(*table)
-        inner = miettinen_nurminen(*table, confidence=confidence)
-        margin_p = margin_p_value(*table, margin)
+        interval_method, interval = "Miettinen-Nurminen", partial(miettinen_nurminen, *table)
+        margin_p = partial(margin_p_value, *table, margin)
     else:
         test = f"exact Cochran-Mantel-Haenszel test over {len(outcomes.tasks)} tasks"
         p_value = cochran_mantel_haenszel(x_a, n_a, x_b, n_b)
         p_value = _in_direction(
-            p_value, _difference_of_means(x_a, n_a, x_b, n_b), _excess(x_a, n_a, x_b, n_b)
+            p_value, difference_of_means(x_a, n_a, x_b, n_b), _excess(x_a, n_a, x_b, n_b)
         )
-        interval_method, interval = "Newcombe", newcombe_of_means(x_a, n_a, x_b, n_b)
-        inner = newcombe_of_means(x_a, n_a, x_b, n_b, confidence=confidence)
-        margin_p = _margin_p_of_means(x_a, n_a, x_b, n_b, margin)
+        interval_method, interval = "Newcombe", partial(newcombe_of_means, x_a, n_a, x_b, n_b)
+        margin_p = partial(margin_p_of_means, x_a, n_a, x_b, n_b, margin)
+
+    def estimate() -> Estimates:
+        confidence, p = 1 - 2 * alpha, margin_p()
+        inner = interval(confidence=confidence)
+        return Estimates(interval(), None, Equivalence(margin, inner, confidence, p, p < alpha))
+
     return Contrast(
         outcomes.suite,
         outcomes.protocol,
@@ -309,37 +374,14 @@ def _unpaired(
         rate_b=sum(x / n for x, n in zip(x_b, n_b, strict=True)) / len(n_b),
         episodes_a=sum(n_a),
         episodes_b=sum(n_b),
-        interval=interval,
         interval_method=interval_method,
         p_value=p_value,
         test=test,
-        exact_p_value=None,
-        equivalence=Equivalence(margin, inner, margin_p, margin_p < alpha),
+        estimate=estimate,
         pairs=None,
         unpaired_because=why,
         left_out=completed - sum(n_a) - sum(n_b),
     )
-
-
-def _margin_p_of_means(
-    x_a: list[int], n_a: list[int], x_b: list[int], n_b: list[int], margin: float
-) -> float:
-    """Smallest alpha at which the interval of `newcombe_of_means` with confidence 1 - 2 alpha lies in ± margin."""
-    low, high = 1e-9, 0.5
-    for _ in range(50):
-        alpha = (low + high) / 2
-        interval = newcombe_of_means(x_a, n_a, x_b, n_b, confidence=1 - 2 * alpha)
-        if -margin < interval.low and interval.high < margin:
-            high = alpha
-        else:
-            low = alpha
-    return high if abs(_difference_of_means(x_a, n_a, x_b, n_b)) < margin else 1.0
-
-
-def _difference_of_means(x_a: list[int], n_a: list[int], x_b: list[int], n_b: list[int]) -> float:
-    """Difference of the mean rates over tasks with equal weights."""
-    shares = [x / n - y / m for x, n, y, m in zip(x_a, n_a, x_b, n_b, strict=True)]
-    return sum(shares) / len(shares)
 
 
 def _excess(x_a: list[int], n_a: list[int], x_b: list[int], n_b: list[int]) -> float:

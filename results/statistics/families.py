@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain, combinations, compress, islice, repeat
+
+import numpy as np
 
 from simloop.results.statistics.contrasts import MARGIN, Contrast, contrasts
 from simloop.results.statistics.multiplicity import compact_letters, holm
 from simloop.results.statistics.outcome_matrix import OutcomeMatrix
+from simloop.results.statistics.pairwise import pair_tests
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,10 @@ class Finding:
     """Adjusted by Holm for the whole family, with errors counted against the better policy."""
     differ: bool
     """Whether the adjusted p-value is below the level of the family."""
+    equivalence_p_adjusted: float | None
+    """Of two one-sided tests, adjusted likewise; None under a stopping rule."""
+    equivalent: bool
+    """Whether the policies are equivalent at the level of the family."""
 
 
 def family_size(policies: int) -> int:
@@ -36,15 +45,30 @@ def findings(
 ) -> list[list[Finding]]:
     """Compare all pairs of policies in every matrix, as one family: a list for each matrix.
 
-    The probability that any of the differences found does not exist is at most alpha. A family is what is printed
-    together: all protocols, suites and runs of a table or statement.
+    The probability that any of the differences found does not exist is at most alpha, and the probability that any of
+    the policies found equivalent are not is at most alpha. A family is what is printed together: all protocols, suites
+    and runs of a table or statement.
 
     Raises:
       ValueError: As `simloop.results.statistics.contrasts.contrast`.
     """
-    made = [contrasts(one, margin=margin, alpha=alpha) for one in matrices]
-    p_values = iter(adjusted([c for here in made for c in here], comparisons_of(matrices)))
-    return [[Finding(c, p := next(p_values), p < alpha) for c in here] for here in made]
+    size = comparisons_of(matrices)
+    made = [contrasts(one, margin=margin, alpha=alpha, family=max(1, size)) for one in matrices]
+    every = [one for here in made for one in here]
+    found = iter(map(_finding, every, adjusted(every, size), _adjusted_equivalence(every, size), repeat(alpha)))
+    return [list(islice(found, len(here))) for here in made]
+
+
+def _finding(one: Contrast, p: float, equivalence_p: float | None, alpha: float) -> Finding:
+    same = one.equivalence.equivalent if equivalence_p is None else equivalence_p < alpha
+    return Finding(one, p, p < alpha, equivalence_p, same)
+
+
+def _adjusted_equivalence(found: Sequence[Contrast], size: int) -> list[float | None]:
+    """p-values of equivalence, adjusted by Holm; those without one are decided at the level alpha / size."""
+    known = [one.equivalence.decisive_p_value for one in found]
+    made = holm([1.0 if p is None else p for p in known], family=max(len(found), size))
+    return [None if p is None else p_adjusted for p, p_adjusted in zip(known, made, strict=True)]
 
 
 def adjusted(found: Sequence[Contrast], size: int) -> list[float]:
@@ -78,22 +102,44 @@ NO_STANDING = Standing({}, None)
 
 def standing(outcomes: OutcomeMatrix, found: Sequence[Finding]) -> Standing:
     """Letters and best policy of the policies of a matrix, from the findings about them."""
+    met = [(one.contrast.a, one.contrast.b) for one in found]
+    won = [one.contrast for one in found if one.differ]
+    return _standing(outcomes, met, [(one.a, one.b) if one.better == one.a else (one.b, one.a) for one in won])
+
+
+def standings(matrices: Sequence[OutcomeMatrix], *, alpha: float = 0.05) -> list[Standing]:
+    """The same for every matrix, all of them one family, without the estimates that `findings` offers."""
+    made = [pair_tests(one) for one in matrices]
+    known = [~np.isnan(one.p_values) for one in made]
+    p_values = [p for one, here in zip(made, known, strict=True) for p in one.p_values[here].tolist()]
+    size = max(len(p_values), comparisons_of(matrices))
+    differ = iter(np.array(holm(p_values, family=size)) < alpha)
+    places = []
+    for outcomes, tests, here in zip(matrices, made, known, strict=True):
+        pairs = list(compress(combinations(outcomes.policies, 2), here))
+        won = zip(pairs, tests.lead[here], islice(differ, len(pairs)), strict=True)
+        beaten = [(a, b) if lead > 0 else (b, a) for (a, b), lead, found in won if found]
+        places.append(_standing(outcomes, pairs, beaten))
+    return places
+
+
+def _standing(
+    outcomes: OutcomeMatrix, met: Sequence[tuple[str, str]], beaten: Sequence[tuple[str, str]]
+) -> Standing:
+    """The standing of policies of which those of `met` were compared; of `beaten` the first is better."""
     rates = {
         policy: rate for policy in outcomes.policies if (rate := _mean_rate(outcomes, policy)) is not None
     }
     if len(rates) < 2:
         return NO_STANDING
     order = sorted(rates, key=lambda policy: -rates[policy])
-    met = {frozenset((one.contrast.a, one.contrast.b)) for one in found}
-    compared = [policy for policy in order if any(policy in pair for pair in met)]
-    partners = {policy: sum(policy in pair for pair in met) for policy in order}
-    apart = tuple(policy for policy in outcomes.policies if partners.get(policy, len(order)) < len(order) - 1)
-    differ = [one.contrast for one in found if one.differ]
-    beaten = sum(one.better == order[0] for one in differ)
-    best = order[0] if beaten == len(order) - 1 else None
+    partners = Counter(chain.from_iterable(met))
+    compared = [policy for policy in order if partners[policy]]
+    apart = tuple(policy for policy in outcomes.policies if policy in rates and partners[policy] < len(order) - 1)
+    best = order[0] if sum(better == order[0] for better, _ in beaten) == len(order) - 1 else None
     if not met or len(met) < family_size(len(compared)):
         return Standing({}, best, apart)
-    return Standing(compact_letters(compared, [(one.a, one.b) for one in differ]), best, apart)
+    return Standing(compact_letters(compared, beaten), best, apart)
 
 
 def _mean_rate(outcomes: OutcomeMatrix, policy: str) -> float | None:

@@ -62,11 +62,10 @@ def compact_letters(names: Sequence[str], different: Collection[tuple[str, str]]
     # Each group shares a letter, so it must not hold two names that differ.
     groups = [frozenset(names)]
     for a, b in different:
-        split = [
-            part for group in groups for part in ([group - {a}, group - {b}] if {a, b} <= group else [group])
-        ]
-        distinct = list(dict.fromkeys(split))
-        groups = [group for group in distinct if not any(group < other for other in distinct)]
+        kept = [group for group in groups if not {a, b} <= group]
+        parts = dict.fromkeys(group - {name} for group in groups if {a, b} <= group for name in (a, b))
+        # No group was within another, so only the parts may be.
+        groups = kept + [part for part in parts if not any(part < other for other in (*kept, *parts))]
     order = {name: i for i, name in enumerate(names)}
     groups.sort(key=lambda group: sorted(order[name] for name in group))
     if len(groups) > len(string.ascii_letters):

@@ -176,9 +176,9 @@ def _matrix(
             f"Episode {row['episode']} of task {row['task']!r} by policy {row['policy']!r} is in the frame "
             "twice. Load the runs with simloop.results.records.runs.load_runs, which refuses duplicates."
         )
-    found = set(episodes["policy"])
+    found = set(episodes["policy"].unique())
     order = [policy for policy in policies or sorted(found) if policy in found]
-    tasks = sorted(set(episodes["task"]))
+    tasks = sorted(episodes["task"].unique())
     task_codes = pd.Categorical(episodes["task"], categories=tasks).codes.astype(np.int64)
     policy_codes = pd.Categorical(episodes["policy"], categories=order).codes.astype(np.int64)
     chosen = policy_codes >= 0

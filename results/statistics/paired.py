@@ -92,9 +92,19 @@ class Equivalence:
     margin: float
     interval: Interval
     """Of the difference; within ± margin if the rates are equivalent."""
+    confidence: float
+    """Of the interval."""
     p_value: float | None
     """Of the two one-sided tests; None for a confidence sequence."""
     equivalent: bool
+    """At the level of this comparison alone."""
+    p_value_with_errors: float = 0.0
+    """The largest `p_value` for any outcome of the errors; 1 if one of them is no comparison. 0 without errors."""
+
+    @property
+    def decisive_p_value(self) -> float | None:
+        """The p-value that decides whether the rates are equivalent, whatever the errors would have been."""
+        return None if self.p_value is None else max(self.p_value, self.p_value_with_errors)
 
 
 def mcnemar_exact(pairs: Pairs) -> float:
@@ -149,12 +159,12 @@ def equivalence(pairs: Pairs, margin: float = 0.02, *, alpha: float = 0.05) -> E
     """
     if not 0 < margin < 1:
         raise ValueError(f"Wanted a margin of equivalence in (0, 1); got {margin}.")
-    interval, normal = tango(pairs, confidence=1 - 2 * alpha), NormalDist()
+    confidence, normal = 1 - 2 * alpha, NormalDist()
     p_value = max(
         normal.cdf(-_tango_statistic(pairs, -margin)),  # Null hypothesis: a is worse by the margin or more.
         normal.cdf(_tango_statistic(pairs, margin)),  # Null hypothesis: a is better by the margin or more.
     )
-    return Equivalence(margin, interval, p_value, p_value < alpha)
+    return Equivalence(margin, tango(pairs, confidence=confidence), confidence, p_value, p_value < alpha)
 
 
 def _fewer_by_chance(pairs: Pairs, *, strictly: bool = False) -> float:

@@ -205,14 +205,16 @@ def score_tasks(episodes: pd.DataFrame, plans: Sequence[PlannedEpisodes] = ()) -
         here = [plan for plan in plans if plan.suite == suite and plan.protocol in ("", protocol)]
         planned_tasks = list(dict.fromkeys(task for plan in here for task in plan.tasks))
         planned_policies = list(dict.fromkeys(policy for plan in here for policy in plan.policies))
-        outcomes = Counter(zip(group["policy"], group["task"], group["outcome"], strict=True))
+        outcomes = Counter(group.groupby(["policy", "task", "outcome"]).size().to_dict())
         partial = group[(group["outcome"] != "error") & (group["undecodable"] > 0)]
-        undecodable = Counter(zip(partial["policy"], partial["task"], strict=True))
+        undecodable = Counter(partial.groupby(["policy", "task"]).size().to_dict())
         invalid = group[group["ended_by"] == "invalid_action"]
-        invalid_actions = Counter(zip(invalid["policy"], invalid["task"], strict=True))
-        for policy in _ordered(group["policy"], planned_policies):
-            weights = _weights(group, policy)
-            for task in _ordered([*group["task"], *planned_tasks], planned_tasks):
+        invalid_actions = Counter(invalid.groupby(["policy", "task"]).size().to_dict())
+        tasks = _ordered([*group["task"].unique(), *planned_tasks], planned_tasks)
+        weights_of = group.groupby("policy")["weights"].unique()
+        for policy in _ordered(weights_of.index, planned_policies):
+            weights = _only(weights_of[policy], policy)
+            for task in tasks:
                 success, failure, error = (
                     outcomes[policy, task, outcome] for outcome in ("success", "failure", "error")
                 )
@@ -255,8 +257,8 @@ def _ordered(names: Iterable[str], first: Sequence[str]) -> list[str]:
     return [name for name in first if name in found] + sorted(found - set(first))
 
 
-def _weights(group: pd.DataFrame, policy: str) -> str:
-    found = sorted(set(map(str, group.loc[group["policy"] == policy, "weights"])))
+def _only(weights: Iterable[str], policy: str) -> str:
+    found = sorted(map(str, weights))
     if len(found) > 1:
         raise ValueError(
             f"Wanted one kind of weights of policy {policy!r}; got {' and '.join(found)}. Score their runs separately."

@@ -152,6 +152,32 @@ def newcombe_of_means(
     )
 
 
+def margin_p_of_means(
+    x_a: Sequence[int], n_a: Sequence[int], x_b: Sequence[int], n_b: Sequence[int], margin: float
+) -> float:
+    """p-value of equivalence of two means.
+
+    It is the smallest alpha at which the interval of `newcombe_of_means` with confidence 1 - 2 alpha lies in ± margin.
+    """
+    low, high = 1e-9, 0.5
+    for _ in range(50):
+        alpha = (low + high) / 2
+        interval = newcombe_of_means(x_a, n_a, x_b, n_b, confidence=1 - 2 * alpha)
+        if -margin < interval.low and interval.high < margin:
+            high = alpha
+        else:
+            low = alpha
+    return high if abs(difference_of_means(x_a, n_a, x_b, n_b)) < margin else 1.0
+
+
+def difference_of_means(
+    x_a: Sequence[int], n_a: Sequence[int], x_b: Sequence[int], n_b: Sequence[int]
+) -> float:
+    """Difference of the mean rates over tasks with equal weights."""
+    shares = [x / n - y / m for x, n, y, m in zip(x_a, n_a, x_b, n_b, strict=True)]
+    return sum(shares) / len(shares)
+
+
 def _checked(
     successes_a: int, episodes_a: int, successes_b: int, episodes_b: int
 ) -> tuple[int, int, int, int]:

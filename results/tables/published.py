@@ -154,7 +154,7 @@ def reproductions(
 ) -> list[Reproduction]:
     """Compare measured rates with the published ones of the same presets on the same tasks.
 
-    The probability that any of the verdicts `lower` and `higher` is wrong is at most alpha, and so is that of each
+    The probability that any of the verdicts `lower` and `higher` is wrong is at most alpha, and so is that of any
     `equivalent`. A rate gets no verdict under another protocol, or if a stopping rule decided the number of episodes.
 
     The tasks of a run are the published ones if its suite, or the only task or group of its experiment, has the
@@ -171,7 +171,10 @@ def reproductions(
                 found.append(_reproduction(one, mean, margin))
     judged = [one for one in found if one.verdict not in NO_VERDICT]
     p_values = iter(holm([one.p_value for one in judged]))
-    return [one if one.verdict in NO_VERDICT else _judged(one, next(p_values), alpha) for one in found]
+    same = iter(holm([one.equivalence_p_value for one in judged]))
+    return [
+        one if one.verdict in NO_VERDICT else _judged(one, next(p_values), next(same), alpha) for one in found
+    ]
 
 
 def reproduction_grid(
@@ -197,8 +200,8 @@ def reproduction_grid(
     notes = [
         "difference: measured less published, in points, with its 95 % interval (Miettinen-Nurminen, unpaired); p: of "
         "equal rates, adjusted by Holm for all rows with a verdict; equivalent: within "
-        f"± {100 * margin:g} points by two one-sided tests at the 5 % level; inconclusive: neither equivalent nor "
-        "significantly different; other protocol: not comparable; stopping rule: it decided the number of episodes, "
+        f"± {100 * margin:g} points by two one-sided tests at the 5 % level, adjusted by Holm likewise; inconclusive: "
+        "neither equivalent nor significantly different; other protocol: not comparable; stopping rule: it decided the number of episodes, "
         "so these tests do not hold."
     ]
     for protocol, source in dict.fromkeys((one.published.protocol, one.published.source) for one in found):
@@ -305,10 +308,10 @@ def _reproduction(published: Published, mean: MeanScore, margin: float) -> Repro
     )
 
 
-def _judged(one: Reproduction, p_holm: float, alpha: float) -> Reproduction:
+def _judged(one: Reproduction, p_holm: float, equivalence_p_holm: float, alpha: float) -> Reproduction:
     """The comparison with its verdict."""
     verdict: Verdict = "inconclusive"
-    if one.equivalence_p_value < alpha:
+    if equivalence_p_holm < alpha:
         verdict = "equivalent"
     elif p_holm < alpha:
         verdict = "lower" if one.difference < 0 else "higher"

@@ -40,7 +40,7 @@ def comparison(
     """Compare all pairs of policies, for each suite and protocol: a title, sentences, and a grid of the means.
 
     All comparisons are one family: the probability that any of them reports a difference that does not exist is at
-    most alpha.
+    most alpha, and so is the probability that any of them reports an equivalence that does not exist.
 
     Args:
       policies: Default: all policies of the runs.
@@ -114,7 +114,7 @@ def statement(finding: Finding, alpha: float = 0.05, labels: Mapping[str, str] |
     """State what a comparison shows and what it leaves undecided, the better policy first.
 
     Args:
-      alpha: Level of the family, and of the test of equivalence.
+      alpha: Level of the family.
       labels: Names to show, by policy; default: the names of the policies.
     """
     one = finding.contrast
@@ -135,20 +135,24 @@ def statement(finding: Finding, alpha: float = 0.05, labels: Mapping[str, str] |
         f"interval {_from_to(one.interval)}, {one.interval_method}), {p_phrase(one.p_value)} ({tests}){holm}"
     )
     margin = f"± {100 * same.margin:g} points"
-    inner = f"{100 * (1 - (1 if one.anytime else 2) * alpha):g} % interval {_from_to(same.interval)}"
+    inner = f"{100 * same.confidence:.4g} % interval {_from_to(same.interval)}"
+    tost = ""
+    if same.p_value is not None and same.p_value < alpha:
+        tost = f", TOST {p_phrase(same.p_value)}"
+        if finding.equivalence_p_adjusted != same.p_value:
+            tost += f", after Holm {p_phrase(finding.equivalence_p_adjusted or 0.0)}"
     if finding.differ:
         # The null hypothesis of the e-process is equal rates on every task.
         verdict = f"{a} succeeds more often than {b}: {numbers}."
         if one.anytime:
             verdict = f"{a} and {b} differ on these tasks, {a} succeeding more often: {numbers}."
-        if same.equivalent:
+        if finding.equivalent:
             verdict += f" The difference is nevertheless smaller than {margin} ({inner})."
-    elif same.equivalent:
-        tost = "" if same.p_value is None else f", TOST {p_phrase(same.p_value)}"
+    elif finding.equivalent:
         verdict = f"{a} and {b} are equivalent within {margin} ({inner}{tost}): {numbers}."
     else:
         open_ = "undecided" if one.anytime else "inconclusive"
-        verdict = f"{a} and {b}: {open_}, neither different nor equivalent: {numbers}; the {inner}."
+        verdict = f"{a} and {b}: {open_}, neither different nor equivalent: {numbers}; the {inner}{tost}."
     return " ".join(filter(None, (verdict, _errors_sentence(finding, a, b), _left_out(one.left_out))))
 
 
@@ -300,7 +304,7 @@ def _cautions(
         everywhere = counted(comparisons_of(together), "comparison")
         pairs += f" here and {everywhere} in all {len(together)} suites and protocols"
     if comparisons_of(together) > 1:
-        pairs += "; p-values after Holm hold for all of them together"
+        pairs += "; p-values after Holm, of differences and separately of equivalence, hold for all of them together"
     cautions = [f"{pairs}."]
     if outcomes.tried > chosen:
         cautions.append(

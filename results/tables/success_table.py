@@ -15,8 +15,7 @@ from simloop.results.statistics.families import (
     NO_STANDING,
     Standing,
     comparisons_of,
-    findings,
-    standing,
+    standings,
 )
 from simloop.results.statistics.intervals import clopper_pearson, jeffreys
 from simloop.results.statistics.outcome_matrix import OutcomeMatrix
@@ -68,15 +67,15 @@ class _Places:
 
 def _places(together: Sequence[OutcomeMatrix]) -> _Places:
     by_task = [one.of_tasks([task]) for one in together for task in one.tasks]
-    rows = [(one, (one.suite, one.protocol, "")) for one in together]
-    rows += [(one, (one.suite, one.protocol, one.tasks[0])) for one in by_task]
-    found = [*findings(together), *findings(by_task)]
+    keys = [(one.suite, one.protocol, "") for one in together]
+    keys += [(one.suite, one.protocol, one.tasks[0]) for one in by_task]
+    found = [*standings(together), *standings(by_task)]
     families = (
         f"Holm correction over the {counted(comparisons_of(together), 'comparison')} of means in these tables and, "
-        f"separately, over the {comparisons_of(by_task)} of tasks"
+        f"with an error rate of its own, over the {comparisons_of(by_task)} of tasks"
     )
     return _Places(
-        {key: standing(one, here) for (one, key), here in zip(rows, found, strict=True)},
+        dict(zip(keys, found, strict=True)),
         families if comparisons_of(together) else "",
     )
 

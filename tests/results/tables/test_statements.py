@@ -68,6 +68,14 @@ def test_states_equivalence_with_its_margin(tmp_path):
     assert "TOST p = " in sentences[0]
 
 
+def test_a_larger_family_makes_an_equivalence_inconclusive(tmp_path):
+    groups = [policy("a", 380, 20), policy("b", 380, 20)]
+    _, (sentence, *_), _ = said(tmp_path, *groups, looked_at=20)
+    assert sentence.startswith("a and b: inconclusive, neither different nor equivalent")
+    assert ", TOST p = " in sentence
+    assert ", after Holm p = " in sentence
+
+
 def test_states_why_episodes_are_not_paired(tmp_path):
     elsewhere = [dataclasses.replace(record, seed=1) for record in policy("b", 2, 8)]
     runs = load_runs([write_run(tmp_path / "a", policy("a", 9, 1)), write_run(tmp_path / "b", elsewhere)])
@@ -83,9 +91,9 @@ def test_states_the_size_of_the_family(tmp_path):
     groups = [policy("a", 9, 1), policy("b", 2, 8), policy("c", 2, 8)]
     _, sentences, _ = said(tmp_path, *groups, policies=("a", "b"))
     assert "; after Holm p = " in sentences[0]
-    assert (
-        sentences[1]
-        == "3 policies were evaluated, which makes 3 pairs; p-values after Holm hold for all of them together."
+    assert sentences[1] == (
+        "3 policies were evaluated, which makes 3 pairs; p-values after Holm, of differences and separately of "
+        "equivalence, hold for all of them together."
     )
     assert "2 of the 3 are compared here." in sentences[2]
 
@@ -130,7 +138,7 @@ def test_all_protocols_are_one_family(tmp_path):
         assert "p = 0.0078 (mid-p McNemar; exact p = 0.016); after Holm p = 0.023" in sentences[0]
         assert sentences[1] == (
             "2 policies were evaluated, which makes 1 pair here and 3 comparisons in all 3 suites and protocols; "
-            "p-values after Holm hold for all of them together."
+            "p-values after Holm, of differences and separately of equivalence, hold for all of them together."
         )
 
 

@@ -127,7 +127,8 @@ def test_letters_of_all_protocols_are_one_family(tmp_path):
     many = [record for i in range(4) for record in records(f"metaworld/p{i}")]
     text = render(write_run(tmp_path / "many", many), "md", "success")
     assert "**80.0" not in text
-    assert "over the 4 comparisons of means in these tables and, separately, over the 4 of tasks" in text
+    assert "over the 4 comparisons of means in these tables and, with an error rate" in text
+    assert "of its own, over the 4 of tasks" in text
 
 
 @pytest.mark.parametrize(
