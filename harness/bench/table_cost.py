@@ -30,8 +30,15 @@ def run(policies: int, tasks: int, episodes: int, console: Terminal) -> int:
     with tempfile.TemporaryDirectory(prefix="simloop-") as name:
         folder = Path(name)
         write_made_up_run(folder, policies, tasks, episodes)
-        console.print(f"{policies} policies x {tasks} tasks x {episodes} episodes: {policies * tasks * episodes}")
-        for arguments in (["--help"], ["list", "tasks"], ["table", name, "--only", "success"], ["table", name]):
+        console.print(
+            f"{policies} policies x {tasks} tasks x {episodes} episodes: {policies * tasks * episodes}"
+        )
+        for arguments in (
+            ["--help"],
+            ["list", "tasks"],
+            ["table", name, "--only", "success"],
+            ["table", name],
+        ):
             seconds, mebibytes = cost(arguments)
             shown = " ".join(arguments).replace(name, "RUN")
             console.print(f"simloop {shown}: {seconds:.2f} s of processor time, {mebibytes:.0f} MiB")
@@ -52,7 +59,9 @@ def cost(arguments: list[str]) -> tuple[float, float]:
 def write_made_up_run(folder: Path, policies: int, tasks: int, episodes: int) -> None:
     """Write a finished run whose policies have different success rates."""
     rng = np.random.default_rng(0)
-    names, task_names = ([f"{kind}-{i:03}" for i in range(n)] for kind, n in (("policy", policies), ("task", tasks)))
+    names, task_names = (
+        [f"{kind}-{i:03}" for i in range(n)] for kind, n in (("policy", policies), ("task", tasks))
+    )
     rates = np.linspace(0.5, 0.95, policies)[:, None] - rng.uniform(0, 0.3, tasks)
     succeeded = rng.uniform(size=(policies, tasks, episodes)) < rates[..., None]
     config = {
@@ -64,6 +73,11 @@ def write_made_up_run(folder: Path, policies: int, tasks: int, episodes: int) ->
         for (policy, task, episode), success in np.ndenumerate(succeeded):
             changes: dict[str, Any] = {} if success else _FAILED
             record = dataclasses.replace(
-                _EPISODE, policy=names[policy], task=task_names[task], episode=episode, seed=episode, **changes
+                _EPISODE,
+                policy=names[policy],
+                task=task_names[task],
+                episode=episode,
+                seed=episode,
+                **changes,
             )
             ledger.write(encode_line(record.to_dict()))

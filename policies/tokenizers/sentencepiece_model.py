@@ -115,7 +115,9 @@ class SentencePieceModel:
         try:
             return self._processor.IdToPiece(token)
         except UnicodeDecodeError as error:
-            raise TokenizerFileError(f"{self.path} is damaged: piece {token} is not UTF-8. Fetch it again.") from error
+            raise TokenizerFileError(
+                f"{self.path} is damaged: piece {token} is not UTF-8. Fetch it again."
+            ) from error
 
 
 def load_sentencepiece(source: Path | SentencePieceSource) -> SentencePieceModel:

@@ -111,16 +111,16 @@ class Runs:
     @property
     def labels(self) -> dict[str, str]:
         """Label of each policy in tables, which marks untrained ones."""
-        weights: dict[str, str] = dict(self.episodes[["policy", "weights"]].drop_duplicates().itertuples(index=False))
+        weights: dict[str, str] = dict(
+            self.episodes[["policy", "weights"]].drop_duplicates().itertuples(index=False)
+        )
         return {policy: policy_label(policy, weights[policy]) for policy in self.policies}
 
     def evaluated(self, suite: str, protocol: str) -> int:
         """Number of policies and checkpoints that these runs tried under a protocol, finished or not."""
         episodes = self.episodes
         played = set(
-            episodes.loc[
-                (episodes["suite"] == suite) & (episodes["protocol"] == protocol), "policy"
-            ].unique()
+            episodes.loc[(episodes["suite"] == suite) & (episodes["protocol"] == protocol), "policy"].unique()
         )
         plans = (plan for plan in self.plans if plan.suite == suite and plan.protocol in ("", protocol))
         return len(played.union(*(plan.policies for plan in plans)))

@@ -353,9 +353,7 @@ def _unpaired(
     else:
         test = f"exact Cochran-Mantel-Haenszel test over {len(outcomes.tasks)} tasks"
         p_value = cochran_mantel_haenszel(x_a, n_a, x_b, n_b)
-        p_value = _in_direction(
-            p_value, difference_of_means(x_a, n_a, x_b, n_b), _excess(x_a, n_a, x_b, n_b)
-        )
+        p_value = _in_direction(p_value, difference_of_means(x_a, n_a, x_b, n_b), _excess(x_a, n_a, x_b, n_b))
         interval_method, interval = "Newcombe", partial(newcombe_of_means, x_a, n_a, x_b, n_b)
         margin_p = partial(margin_p_of_means, x_a, n_a, x_b, n_b, margin)
 

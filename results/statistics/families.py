@@ -55,7 +55,9 @@ def findings(
     size = comparisons_of(matrices)
     made = [contrasts(one, margin=margin, alpha=alpha, family=max(1, size)) for one in matrices]
     every = [one for here in made for one in here]
-    found = iter(map(_finding, every, adjusted(every, size), _adjusted_equivalence(every, size), repeat(alpha)))
+    found = iter(
+        map(_finding, every, adjusted(every, size), _adjusted_equivalence(every, size), repeat(alpha))
+    )
     return [list(islice(found, len(here))) for here in made]
 
 
@@ -104,7 +106,9 @@ def standing(outcomes: OutcomeMatrix, found: Sequence[Finding]) -> Standing:
     """Letters and best policy of the policies of a matrix, from the findings about them."""
     met = [(one.contrast.a, one.contrast.b) for one in found]
     won = [one.contrast for one in found if one.differ]
-    return _standing(outcomes, met, [(one.a, one.b) if one.better == one.a else (one.b, one.a) for one in won])
+    return _standing(
+        outcomes, met, [(one.a, one.b) if one.better == one.a else (one.b, one.a) for one in won]
+    )
 
 
 def standings(matrices: Sequence[OutcomeMatrix], *, alpha: float = 0.05) -> list[Standing]:
@@ -135,7 +139,9 @@ def _standing(
     order = sorted(rates, key=lambda policy: -rates[policy])
     partners = Counter(chain.from_iterable(met))
     compared = [policy for policy in order if partners[policy]]
-    apart = tuple(policy for policy in outcomes.policies if policy in rates and partners[policy] < len(order) - 1)
+    apart = tuple(
+        policy for policy in outcomes.policies if policy in rates and partners[policy] < len(order) - 1
+    )
     best = order[0] if sum(better == order[0] for better, _ in beaten) == len(order) - 1 else None
     if not met or len(met) < family_size(len(compared)):
         return Standing({}, best, apart)

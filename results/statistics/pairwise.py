@@ -70,7 +70,11 @@ def _mcnemar(
         own, won_a, won_b, both = n.T @ m, x.T @ m, n.T @ y, x.T @ y
         pairs, only_a, only_b = pairs + own, only_a + (won_a - both), only_b + (won_b - both)
         met = own > 0
-        tasks, most, fewest = tasks + met, np.maximum(most, own), np.where(met, np.minimum(fewest, own), fewest)
+        tasks, most, fewest = (
+            tasks + met,
+            np.maximum(most, own),
+            np.where(met, np.minimum(fewest, own), fewest),
+        )
         own = np.where(met, own, 1)  # Without pairs the counts are 0.
         rate_a, rate_b = rate_a + won_a / own, rate_b + won_b / own
         share_a, share_b = share_a + (won_a - both) / own, share_b + (won_b - both) / own

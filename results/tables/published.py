@@ -201,8 +201,8 @@ def reproduction_grid(
         "difference: measured less published, in points, with its 95 % interval (Miettinen-Nurminen, unpaired); p: of "
         "equal rates, adjusted by Holm for all rows with a verdict; equivalent: within "
         f"± {100 * margin:g} points by two one-sided tests at the 5 % level, adjusted by Holm likewise; inconclusive: "
-        "neither equivalent nor significantly different; other protocol: not comparable; stopping rule: it decided the number of episodes, "
-        "so these tests do not hold."
+        "neither equivalent nor significantly different; other protocol: not comparable; stopping rule: it decided the "
+        "number of episodes, so these tests do not hold."
     ]
     for protocol, source in dict.fromkeys((one.published.protocol, one.published.source) for one in found):
         notes.append(f"Published: {source}; protocol: {protocol}.")
