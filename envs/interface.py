@@ -24,6 +24,10 @@ from simloop.envs.env_state import EnvState
 
 RenderProfile = Literal["official", "fast"]
 
+ActionKind = Literal["displacement", "target", "gripper"]
+"""`displacement`: relative to the present pose, zero is standing still. `target`: absolute, standing still is repeating
+the last one. `gripper`: opens or closes, standing still is repeating the last one."""
+
 
 @dataclass(frozen=True)
 class RenderSettings:
@@ -64,6 +68,9 @@ class TaskSpec:
     """Upper bounds of the entries of an action, inclusive."""
     privileged_size: int = 0
     """Length of `Env.privileged`; 0 if the suite has none."""
+    action_kinds: tuple[ActionKind, ...] | None = None
+    """What each entry of an action commands, which decides how the robot holds still and how actions are averaged. None
+    if unknown; protocols that need it are refused then."""
     initial_states: int | None = None
     """Number of recorded initial states: `Env.reset(i)` starts from state i modulo this number, and episode i of a
     run uses state i. None if initial states are drawn from the seed."""

@@ -53,6 +53,7 @@ TASKS = tuple(
         action_names=ACTION_NAMES,
         action_low=_ARM_LOW * 2,
         action_high=_ARM_HIGH * 2,
+        action_kinds=("target",) * 14,
         privileged_size=OBJECTS[name] * OBJECT_POSE_SIZE,
     )
     for name, instruction in INSTRUCTIONS.items()

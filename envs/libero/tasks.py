@@ -218,6 +218,7 @@ TASKS = tuple(
         action_names=ACTION_NAMES,
         action_low=(-1.0,) * 7,
         action_high=(1.0,) * 7,
+        action_kinds=("displacement",) * 6 + ("gripper",),
         privileged_size=PRIVILEGED_SIZE,
         initial_states=INITIAL_STATES,
     )

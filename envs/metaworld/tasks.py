@@ -171,6 +171,7 @@ TASKS = tuple(
         action_names=ACTION_NAMES,
         action_low=(-1.0,) * 4,
         action_high=(1.0,) * 4,
+        action_kinds=("displacement",) * 3 + ("gripper",),
         privileged_size=PRIVILEGED_SIZE,
     )
     for name, instruction in INSTRUCTIONS.items()

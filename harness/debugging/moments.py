@@ -33,6 +33,12 @@ def saved_moments(episode: PlannedEpisode, queries: Iterable[int]) -> dict[int, 
       EpisodeError: If the episode does not have one of the queries.
       StepRecordsError, StateError: If there are no step records, or this machine cannot use them.
     """
+    execution = episode.spec.execution or episode.experiment.protocol.execution
+    if not execution.frozen:
+        raise EpisodeError(
+            f"{episode.name} was played with execution {execution}, whose chunks under way are not recorded, so it cannot "
+            "be continued from a query. Play it from its beginning: simloop play."
+        )
     records = load_steps(episode.run, episode.spec.id)
     if differing := contradictions(episode, records):
         raise StepRecordsError(
@@ -78,7 +84,10 @@ def episode_state(records: StepRecords, index: int) -> EpisodeState:
         reward=reward,
         undecodable=sum(before.undecodable is not None for before in earlier),
         queries=tuple(before.latency or _unknown_latency(before) for before in earlier),
-        chunk=ScheduledChunk(np.zeros((0, size), np.float32), index - 1, query.step),
+        chunk=ScheduledChunk(np.zeros((0, size), np.float32), index - 1, query.step, query.step),
+        origins=tuple(
+            (step.chunk_index, max(step.step - records.queries[step.chunk_index].step, 0)) for step in steps
+        ),
     )
     return EpisodeState(EnvState.from_bytes(query.env_state), loop)
 

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from simloop.envs.interface import TaskSpec
 from simloop.envs.registry import resolve_tasks
 from simloop.harness.errors import SimloopError
+from simloop.harness.planning.execution import Execution
 from simloop.harness.planning.forks import Forks, plan_forks
 from simloop.harness.planning.plan import Plan, make_plan
 from simloop.harness.planning.policy_names import NamedPolicy, parse, takes_checkpoint
@@ -48,6 +49,8 @@ class Experiment:
     batch_size: int = 4
     """Rows of every call of a policy worker, padded if fewer queries wait. Fixed for a run, because programs compiled
     for other batch sizes round differently."""
+    executions: tuple[Execution, ...] = ()
+    """Play every episode under each of these executions instead of the protocol's own."""
     limit: int | None = None
     """Play only the first episodes of each policy, to try an experiment out."""
     stopping: StoppingRule | None = None
@@ -80,6 +83,8 @@ class Experiment:
             raise ExperimentError(
                 f"--until-decided compares two policies; got {len(self.policies)}: {', '.join(self.policies)}."
             )
+        if self.executions and (self.stopping or self.forks):
+            raise ExperimentError("Several executions cannot be combined with --until-decided or with forks.")
         if self.protocol.suite != self.suite:
             raise ExperimentError(
                 f"Protocol {self.protocol.label!r} is for suite {self.protocol.suite!r}, the experiment for "
@@ -126,6 +131,7 @@ class Experiment:
             self.protocol,
             self.episodes,
             self.seed,
+            executions=self.executions,
             interleaved_pairs=None if self.stopping is None else self.stopping.max_pairs,
             limit=self.limit,
         )
@@ -145,8 +151,9 @@ class Experiment:
         plain: dict[str, Any] = json.loads(
             json.dumps(dataclasses.asdict(self) | {"protocol": self.protocol.to_dict()})
         )
-        if self.forks is None:  # As written by versions without forks.
-            del plain["forks"]
+        for later in ("forks", "executions"):  # As written by versions without them.
+            if not plain[later]:
+                del plain[later]
         return plain
 
     def identity(self) -> dict[str, Any]:

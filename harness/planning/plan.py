@@ -12,6 +12,7 @@ from typing import Any
 
 from simloop.envs.interface import TaskSpec
 from simloop.harness.planning.changes import Changes
+from simloop.harness.planning.execution import Execution
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.planning.seeding import episode_key, episode_seed, order_in_round
 from simloop.results.records.records import EpisodeKey
@@ -41,6 +42,8 @@ class EpisodeSpec:
     """64-bit key of the policy's noise."""
     fork: Fork | None = None
     """Set if the episode continues a recorded one."""
+    execution: Execution | None = None
+    """Replaces the execution of the run's protocol, in runs that compare several."""
 
     @property
     def id(self) -> EpisodeKey:
@@ -70,11 +73,8 @@ class Plan:
 
 
 def _plain(spec: EpisodeSpec) -> dict[str, Any]:
-    """The spec as JSON values; equal to those of versions without forks, where it is none."""
-    plain = dataclasses.asdict(spec)
-    if spec.fork is None:
-        del plain["fork"]
-    return plain
+    """The spec as JSON values; equal to those of versions without the members that are None."""
+    return {name: value for name, value in dataclasses.asdict(spec).items() if value is not None}
 
 
 def make_plan(
@@ -84,6 +84,7 @@ def make_plan(
     episodes: int,
     seed: int,
     *,
+    executions: Sequence[Execution] = (),
     interleaved_pairs: int | None = None,
     limit: int | None = None,
 ) -> Plan:
@@ -93,28 +94,38 @@ def make_plan(
     the seed determines the noise alone.
 
     Args:
+      executions: Play every episode under each of these instead of the protocol's own.
       interleaved_pairs: For runs that may stop early. Plan at most this many (task, episode) pairs, each played by
         all policies in turn, in rounds over the tasks with an order drawn from the seed: a run that stops has not
         seen the first tasks alone. By default the order is by policy, then by task.
       limit: Plan only the first episodes of each policy.
     """
-    label = protocol.label
+    labels = {
+        execution: dataclasses.replace(protocol, execution=execution or protocol.execution).label
+        for execution in executions or (None,)
+    }
     limits = {task.name: protocol.max_steps or task.max_steps for task in tasks}
 
-    def spec(policy: str, task: TaskSpec, episode: int) -> EpisodeSpec:
+    def spec(policy: str, task: TaskSpec, episode: int, execution: Execution | None = None) -> EpisodeSpec:
         return EpisodeSpec(
             policy=policy,
             suite=task.suite,
-            protocol=label,
+            protocol=labels[execution],
             task=task.name,
             episode=episode,
             seed=episode if task.initial_states else episode_seed(seed, task.suite, task.name, episode),
             key=episode_key(seed, task.suite, task.name, episode),
+            execution=execution,
         )
 
     if interleaved_pairs is None:
         starts = [(task, episode) for task in tasks for episode in range(episodes)][:limit]
-        ordered = (spec(policy, task, episode) for policy in policies for task, episode in starts)
+        ordered = (
+            spec(policy, task, episode, execution)
+            for policy in policies
+            for execution in labels
+            for task, episode in starts
+        )
         return Plan(protocol, tuple(ordered), limits)
     pairs = [
         (task, episode)

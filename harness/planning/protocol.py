@@ -11,8 +11,10 @@ from typing import Any, Literal
 from simloop.envs.interface import RenderSettings
 from simloop.envs.plugins import Registry
 from simloop.harness.errors import SimloopError
+from simloop.harness.planning.execution import Execution
 from simloop.harness.planning.own_suites import own_suite_identity
 from simloop.harness.planning.perturbation import Perturbation
+from simloop.results.records.execution_labels import execution_label
 from simloop.results.records.perturbation_kinds import KINDS, perturbed_label
 
 
@@ -37,6 +39,8 @@ class Protocol:
     executes zero actions until the next query. Undecodable answers are counted either way."""
     perturbation: Perturbation | None = None
     """Perturbation of observations or actions; None for none."""
+    execution: Execution = field(default_factory=Execution)
+    """Delay of the policy's answers, and the actions that are executed meanwhile; by default the world stands still."""
     adapter: str = ""
     """Name and hash of the file whose adapter replaces the registered one; empty for none."""
     own_suite: str = ""
@@ -50,9 +54,11 @@ class Protocol:
             raise ProtocolError(f"max_steps must be at least 1; got {self.max_steps}.")
 
     def to_dict(self) -> dict[str, Any]:
-        """The rules as plain values, as earlier versions wrote them without adapter files and own suites."""
+        """The rules as plain values; those of later versions only where they are used."""
         rules = dataclasses.asdict(self)
-        return {name: rule for name, rule in rules.items() if rule or name not in ("adapter", "own_suite")}
+        unused = {name for name in ("adapter", "own_suite") if not rules[name]}
+        unused |= {"execution"} if self.execution.frozen else set()
+        return {name: rule for name, rule in rules.items() if name not in unused}
 
     @property
     def sha256(self) -> str:
@@ -67,7 +73,7 @@ class Protocol:
         """Name of the protocol in records and tables, e.g. `metaworld/default-v1`.
 
         Rules that differ from those of the named protocol add the start of their hash, a perturbation and an adapter
-        file their names: `metaworld/default-v1 with camera-noise-v2=0.1`.
+        file their names: `metaworld/default-v1, naive at 3 with camera-noise-v2=0.1`.
         """
         if self.perturbation is not None:
             unperturbed = dataclasses.replace(self, perturbation=None)
@@ -77,6 +83,9 @@ class Protocol:
         if self.own_suite:
             own = "" if self.own_suite == self.suite else f" with suite {self.own_suite}"
             return f"{dataclasses.replace(self, own_suite='').label}{own}"
+        if not self.execution.frozen:
+            frozen = dataclasses.replace(self, execution=Execution())
+            return execution_label(frozen.label, str(self.execution))
         key = f"{self.suite}/{self.name}"
         named = PROTOCOLS[key] if key in PROTOCOLS else Protocol(self.suite, self.name)
         return key if self == named else f"{key}+{self.sha256[:8]}"

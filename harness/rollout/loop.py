@@ -10,6 +10,7 @@ Axis letters: h image height, w image width.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -26,9 +27,11 @@ from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.planning.seeding import query_key
 from simloop.harness.rollout.camera_frames import CameraFrames, Clock
-from simloop.harness.rollout.chunking import ChunkExecutor, RecedingHorizon
+from simloop.harness.rollout.chunking import ChunkExecutor, ScheduledAction, hold_action, make_executor
+from simloop.harness.rollout.delays import EpisodeDelays
 from simloop.harness.rollout.latency import Reply, query_record, reply_from
 from simloop.harness.rollout.loop_state import EpisodeState, LoopState
+from simloop.harness.rollout.motion import motion
 from simloop.harness.rollout.observers import Observer, StepRecord
 from simloop.harness.rollout.phase_timer import PhaseTimer, PhaseTimers
 from simloop.harness.rollout.result import RolloutResult
@@ -105,13 +108,19 @@ class Episode:
     def __post_init__(self) -> None:
         changes = self.spec.fork.changes if self.spec.fork else Changes()
         self.protocol = changes.protocol(self.protocol)
+        if self.spec.execution is not None:
+            self.protocol = dataclasses.replace(self.protocol, execution=self.spec.execution)
         loop = self.start.loop if self.start else LoopState(np.zeros((0, self.env.spec.action_size), "<f4"))
         self._timer = self.timer or PhaseTimers().enter()
         self.max_steps = self.protocol.max_steps or self.env.spec.max_steps
         self.instruction = self.env.spec.instruction if changes.prompt is None else changes.prompt
-        self.executor: ChunkExecutor = RecedingHorizon(self.protocol.replan_steps, loop.chunk)
+        execution, replan_steps = self.protocol.execution, self.protocol.replan_steps
+        execution.require_possible(self.env.spec.control_hz, replan_steps, self.policy.chunk_steps)
+        self.executor: ChunkExecutor = make_executor(execution, replan_steps, self.env.spec, loop.chunk)
+        self.delays = EpisodeDelays(execution, self.env.spec.control_hz)
         self.frames = CameraFrames(self.env, self.protocol.render, self.clock, self._timer)
         self.executed = list(loop.executed)
+        self._origins = list(loop.origins)
         self.perturber = Perturber(
             self.protocol.perturbation, self.spec.key, self.executed[-1] if self.executed else None
         )
@@ -124,7 +133,12 @@ class Episode:
         result = self.result
         executed = np.array(self.executed, np.float32).reshape(-1, self.env.spec.action_size)
         loop = LoopState(
-            executed, result.reward, result.undecodable, tuple(result.queries), self.executor.chunk
+            executed,
+            result.reward,
+            result.undecodable,
+            tuple(result.queries),
+            self.executor.chunk,
+            tuple(self._origins),
         )
         return EpisodeState(self.env.save(), loop)
 
@@ -167,11 +181,21 @@ class Episode:
             result.ended_by = ended_by
             result.actions_sha256 = hashlib.sha256(np.array(self.executed, "<f4").tobytes()).hexdigest()
             result.final_state_sha256 = hashlib.sha256(state.tobytes()).hexdigest()
+            self._measure_motion()
             result.renders = self.frames.renders
             result.wall_s = self.clock() - started
             for observer in self.observers:
                 observer.on_end(result)
         return result
+
+    def _measure_motion(self) -> None:
+        """Add the ages of actions, and how smoothly they moved the robot, to the result."""
+        chunks = [chunk for chunk, _ in self._origins]
+        ages = [age for chunk, age in self._origins if chunk >= 0]
+        self.result.age_steps = float(np.mean(ages)) if ages else 0.0
+        self.result.jerk, self.result.seam_jump = motion(
+            np.array(self.executed, np.float32), chunks, self.env.spec
+        )
 
     def _begin(self) -> None:
         """Put the environment into the initial state, or into that of `start`."""
@@ -209,7 +233,7 @@ class Episode:
             )
         )
         result.undecodable += reply.chunk.undecodable is not None
-        self.executor.accept(actions, result.steps)
+        self.executor.accept(actions, result.steps, self.delays.of(query.key, result.queries[-1]))
         for observer in self.observers:
             observer.on_query(query, reply)
         return reply
@@ -229,7 +253,12 @@ class Episode:
     def _step(self) -> EndedBy | None:
         """Execute one action; returns how the episode ended, or None."""
         result = self.result
-        action, chunk_index, index_in_chunk = self.executor.action(result.steps)
+        scheduled = self.executor.action(result.steps)
+        if scheduled is None:
+            last = self.executed[-1] if self.executed else None
+            scheduled = ScheduledAction(hold_action(self.env.spec, last), -1, -1)
+            result.held += 1
+        action, chunk_index, index_in_chunk, age = scheduled
         if not np.isfinite(action).all():
             return "invalid_action"
         executed = self.perturber.action(self.env.spec, action, result.steps)
@@ -238,6 +267,7 @@ class Episode:
         check_step_result(self.env.spec, outcome)
         self.frames.clear()
         self.executed.append(executed)
+        self._origins.append((chunk_index, age))
         result.steps += 1
         result.reward += outcome.reward
         ended_by: EndedBy | None = None

@@ -33,6 +33,8 @@ class LoopState:
     """Latencies of the queries so far; their number is the index of the next query."""
     chunk: ScheduledChunk = field(default_factory=ScheduledChunk)
     """The chunk being executed; at a query it is used up."""
+    origins: tuple[tuple[int, int], ...] = ()
+    """Chunk and age of each executed action, as in `chunking.ScheduledAction`."""
 
     @property
     def steps(self) -> int:
@@ -60,6 +62,7 @@ class LoopState:
                 executed=_rows(content.pop("executed")),
                 queries=tuple(QueryRecord(**query) for query in content.pop("queries")),
                 chunk=ScheduledChunk(_rows(chunk.pop("actions")), **chunk),
+                origins=tuple((int(index), int(age)) for index, age in content.pop("origins")),
                 **content,
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:

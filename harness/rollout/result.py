@@ -26,6 +26,13 @@ class RolloutResult:
     """Hash of the executed actions as little-endian float32."""
     final_state_sha256: str = ""
     """Hash of `Env.snapshot` after the last step as little-endian float64."""
+    held: int = 0
+    """Control steps at which the robot held still because no chunk had an action."""
+    age_steps: float = 0.0
+    """Mean number of control steps between the observation and the execution of an action."""
+    jerk: float = 0.0
+    """As in `simloop.harness.rollout.motion.Motion`, as is `seam_jump`."""
+    seam_jump: float = 0.0
     renders: int = 0
     """Camera images rendered, for the policy and for observers."""
     wall_s: float = 0.0
@@ -55,4 +62,8 @@ class RolloutResult:
             wall_s=self.wall_s,
             video=video,
             max_steps=max_steps,
+            held=self.held,
+            age_steps=self.age_steps,
+            jerk=self.jerk,
+            seam_jump=self.seam_jump,
         )

@@ -70,7 +70,15 @@ class EpisodeRecord:
     video: str
     """Path of the video within the run folder; empty without a video."""
     max_steps: int = 0
-    """Step limit of the episode; 0 if unknown, in records of older versions."""
+    """Step limit of the episode; 0 if unknown, in records of older versions, which also lack what follows."""
+    held: int = 0
+    """Number of control steps at which the robot held still because no chunk had an action."""
+    age_steps: float = 0.0
+    """Mean age of the executed actions: control steps since the observation that they answer."""
+    jerk: float = 0.0
+    """Mean magnitude of the third difference of commanded positions, in half ranges of the actions."""
+    seam_jump: float = 0.0
+    """Mean change of the action from one chunk to the next, in half ranges of the actions."""
 
     @property
     def key(self) -> EpisodeKey:
@@ -89,7 +97,7 @@ class EpisodeRecord:
           LedgerError: If fields are missing, unknown or of another type; the text names all of them.
         """
         types = FIELD_TYPES[cls]
-        payload = {"max_steps": 0, **payload}  # Older versions did not record it.
+        payload = _LATER_FIELDS | payload
         _want_names(set(types), set(payload), where)
         values = {name: _from_json(payload[name], kind) for name, kind in types.items()}
         wrong = [
@@ -167,6 +175,9 @@ class QueryRecord:
     bucket: int
     """Batch size of the compiled program, padding included."""
 
+
+_LATER_FIELDS: dict[str, Any] = {"max_steps": 0, "held": 0, "age_steps": 0.0, "jerk": 0.0, "seam_jump": 0.0}
+"""Fields of `EpisodeRecord` that older ledgers lack, with the values that they are read with."""
 
 LATER_STAGES = frozenset({"retry_ms", "turn_ms"})
 """Fields of `QueryRecord` that older ledgers lack."""

@@ -37,6 +37,7 @@ def point_task(name: str = "point", max_steps: int = 40) -> TaskSpec:
         action_names=("dx", "dy"),
         action_low=(-1.0, -1.0),
         action_high=(1.0, 1.0),
+        action_kinds=("displacement", "gripper"),
         privileged_size=4,
     )
 
