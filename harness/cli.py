@@ -22,6 +22,7 @@ OUTPUT_CLOSED = 128 + 13
 
 COMMANDS = {
     "run": "Play episodes and write records, videos and tables into a run folder.",
+    "sweep": "Play an experiment under several delays of the policy and ways to execute its chunks.",
     "table": "Print the tables of one or several runs.",
     "status": "Show the progress of a run.",
     "merge": "Join run folders of several machines into one.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ from simloop.harness.recording.provenance import Provenance
 from simloop.harness.recording.run_folder import RunFolder
 from simloop.harness.recording.run_progress import RunProgress
 from simloop.harness.recording.run_status import RunStatus, State
+from simloop.harness.rollout.chunking import require_executable
 from simloop.harness.rollout.loop_state import EpisodeState
 from simloop.harness.rollout.observers import Recorder
 from simloop.harness.rollout.result import RolloutResult
@@ -154,6 +156,9 @@ def _prepare(experiment: Experiment, settings: RunSettings) -> _Prepared:
         _require_checkpoint(named)
     plan = experiment.plan()
     _check(settings, experiment, plan)
+    for execution in experiment.executions or (experiment.protocol.execution,):
+        for task, policy in itertools.product(tasks, policies.values()):
+            require_executable(execution, experiment.protocol.replan_steps, policy, task)
     early_stop = None
     if experiment.stopping is not None:
         a, b = experiment.policy_names
@@ -355,6 +360,11 @@ def _check(settings: RunSettings, experiment: Experiment, plan: Plan) -> None:
         raise ExperimentError(
             "--record-images stores images beside step records; add --record queries or steps."
         )
+    if experiment.executions and (settings.record != "none" or settings.video_every is not None):
+        raise ExperimentError(
+            "Several executions are played without step records and videos, whose file names do not tell them apart. "
+            "Play one execution to record it."
+        )
     for name in settings.dashboards:
         require_dashboard(name)
     if not settings.allow_training_seeds:
@@ -367,11 +377,12 @@ def _extent(experiment: Experiment, plan: Plan) -> str:
         variants = len(plan.episodes) // (queries * samples)
         return f"{variants} variants x {queries} queries x {samples} samples of {experiment.forks.source}"
     policies, tasks = len(experiment.policies), len(experiment.task_specs())
+    executions = f"{len(experiment.executions)} executions x " if experiment.executions else ""
     if experiment.limit is not None:
         return (
             f"{policies} policies, the first {experiment.limit} of {tasks} tasks x {experiment.episodes} each"
         )
-    return f"{policies} policies x {tasks} tasks x {experiment.episodes}"
+    return f"{policies} policies x {executions}{tasks} tasks x {experiment.episodes}"
 
 
 def _video_settings(

@@ -17,6 +17,7 @@ from simloop.terminal import Terminal
 if TYPE_CHECKING:
     import pandas
 
+    from simloop.harness.planning.execution import Execution
     from simloop.harness.planning.experiment import Experiment
     from simloop.harness.planning.protocol import Protocol
     from simloop.harness.run import RunResult, RunSettings
@@ -60,6 +61,13 @@ class RunOptions:
         Literal["end_episode", "hold"] | None, arg("{end_episode,hold}", "end_episode")
     ] = None
     """Effect of tokens that decode to no action: the episode fails, or the robot receives the zero action."""
+    execution: Annotated[tuple[str, ...], arg("MODE [...]", "that of the protocol: synchronous")] = ()
+    """Actions executed while the policy computes: synchronous (none, the robot holds still), naive (the rest of the
+    previous chunk), rtc, rtc-identity (real-time chunking), ensemble[:act|average|newest|exponential[:COEFFICIENT]].
+    Several modes and delays are all combined, and played without videos."""
+    delay: Annotated[tuple[str, ...], arg("N|Tms|measured:RUN|live [...]", "that of the protocol: 0")] = ()
+    """Delay of a policy's answers: control steps, milliseconds, latencies measured in a run (measured:RUN#POLICY) or
+    listed in a JSON file (measured:FILE), or those of this run (live, which no other run repeats)."""
     perturb: Annotated[str | None, arg("KIND=S", "no perturbation")] = None
     """Perturb observations or actions, such as camera-noise=0.1 (simloop list perturbations)."""
     adapter: Annotated[str | None, arg("FILE:NAME", "the registered one")] = None
@@ -93,13 +101,26 @@ class RunOptions:
     out: Annotated[Path | None, arg("DIR", "runs/EXPERIMENT")] = None
     """Run folder."""
 
+    def executions(self) -> tuple[Execution, ...]:
+        """Return the executions that the options name: every mode with every delay; none if they name neither.
+
+        Raises:
+          ExecutionError, DelayError: If one of them does not exist.
+        """
+        from simloop.harness.planning.execution import Execution
+
+        if not (self.execution or self.delay):
+            return ()
+        modes, delays = self.execution or ("synchronous",), self.delay or ("0",)
+        return tuple(dict.fromkeys(Execution.parse(mode, delay) for mode in modes for delay in delays))
+
     def settings(self, resources: Resources) -> RunSettings:
         """Return the part of the options that does not belong to the experiment."""
         from simloop.harness.run import RunSettings
 
         return RunSettings(
             resources,
-            video_every=self.video_every if self.video else None,
+            video_every=self.video_every if self.video and not self.executions()[1:] else None,
             record=self.record,
             record_images=self.record_images,
             allow_training_seeds=self.allow_training_seeds,
@@ -215,6 +236,7 @@ def build_experiment(options: RunOptions, given: Experiment | None = None) -> tu
         seed=options.seed,
         batch_size=options.batch_size,
         limit=options.limit,
+        executions=options.executions()[1:] and options.executions(),
     )
     chosen = dataclasses.replace(chosen, protocol=_protocol(options, chosen), **overrides)
     if options.checkpoint is not None:
@@ -245,6 +267,7 @@ def _protocol(options: RunOptions, experiment: Experiment) -> Protocol:
         undecodable=options.undecodable,
         perturbation=None if options.perturb is None else Perturbation.parse(options.perturb),
         adapter=use_adapter_file(options.adapter) or None,
+        execution=next(iter(options.executions()), None),
     )
     return dataclasses.replace(protocol, **overrides)
 

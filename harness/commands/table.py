@@ -15,8 +15,8 @@ def command(
     *,
     format: Literal["terminal", "md", "csv", "tex", "html"] = "terminal",
     only: Annotated[
-        Literal["success", "latency", "time", "published", "perturbations"] | None,
-        arg("{success,latency,time,published,perturbations}", "success and latency; as CSV success"),
+        Literal["success", "latency", "time", "published", "perturbations", "delays"] | None,
+        arg("{success,latency,time,published,perturbations,delays}", "success and latency; as CSV success"),
     ] = None,
     published: Annotated[Path | None, arg("FILE", "the rates that simloop knows")] = None,
 ) -> int:
@@ -25,7 +25,8 @@ def command(
     Args:
       runs: Run folders, such as runs/demo. NAME=FOLDER prefixes the policies of a run with NAME:.
       format: Markdown, CSV, LaTeX (booktabs) or HTML for a document, or the layout for a terminal.
-      only: One table: time has steps to success, perturbations success by strength, published rates of others.
+      only: One table: time has steps to success, perturbations success by strength, delays success by
+        delay, published rates of others.
       published: Published rates as CSV with the columns policy, tasks, rate, episodes, protocol, source.
     """
     from simloop.results.tables.published import PUBLISHED, read_published

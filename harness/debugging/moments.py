@@ -36,8 +36,8 @@ def saved_moments(episode: PlannedEpisode, queries: Iterable[int]) -> dict[int, 
     execution = episode.spec.execution or episode.experiment.protocol.execution
     if not execution.frozen:
         raise EpisodeError(
-            f"{episode.name} was played with execution {execution}, whose chunks under way are not recorded, so it cannot "
-            "be continued from a query. Play it from its beginning: simloop play."
+            f"{episode.name} was played with execution {execution}, whose chunks under way are not recorded, so it "
+            "cannot be continued from a query. Play it from its beginning: simloop play."
         )
     records = load_steps(episode.run, episode.spec.id)
     if differing := contradictions(episode, records):

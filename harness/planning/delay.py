@@ -44,7 +44,9 @@ class Delay:
         """Raise `DelayError` for negative, infinite or fractional values."""
         whole = self.kind != "steps" or self.value == int(self.value)
         if not (math.isfinite(self.value) and self.value >= 0 and whole):
-            raise DelayError(f"Wanted a delay of whole control steps or of milliseconds, 0 or more; got {self.value:g}.")
+            raise DelayError(
+                f"Wanted a delay of whole control steps or of milliseconds, 0 or more; got {self.value:g}."
+            )
 
     @classmethod
     def parse(cls, text: str) -> Delay:
@@ -64,8 +66,8 @@ class Delay:
             return cls("ms" if ms else "steps", float(number))
         except ValueError:
             raise DelayError(
-                "Wanted a delay as N (control steps), Tms (milliseconds), measured:RUN, measured:FILE.json or live; got "
-                f"{text!r}."
+                "Wanted a delay as N (control steps), Tms (milliseconds), measured:RUN, measured:FILE.json or live; "
+                f"got {text!r}."
             ) from None
 
     def __str__(self) -> str:
@@ -139,7 +141,9 @@ def measured(path: str) -> Delay:
     if Path(name).is_dir():
         latencies = _latencies_of_run(name, policy)
     else:
-        latencies = parse_json(read_bytes(Path(name), MAX_JSON_BYTES, error=DelayError), name, error=DelayError)
+        latencies = parse_json(
+            read_bytes(Path(name), MAX_JSON_BYTES, error=DelayError), name, error=DelayError
+        )
     if not (
         isinstance(latencies, list)
         and latencies
@@ -150,7 +154,9 @@ def measured(path: str) -> Delay:
             "such as [48.1, 50.3]."
         )
     quantiles = np.quantile(latencies, np.linspace(0, 1, PERCENTILES + 1))
-    return Delay("measured", source=policy or Path(name).stem, quantiles_ms=tuple(quantiles.round(3).tolist()))
+    return Delay(
+        "measured", source=policy or Path(name).stem, quantiles_ms=tuple(quantiles.round(3).tolist())
+    )
 
 
 def _latencies_of_run(folder: str, policy: str) -> list[float]:
@@ -158,10 +164,10 @@ def _latencies_of_run(folder: str, policy: str) -> list[float]:
 
     queries = load_runs(folder).queries
     policies = sorted(queries["policy"].unique())
-    if policy and policy not in policies or not policy and len(policies) > 1:
+    if (policy and policy not in policies) or (not policy and len(policies) > 1):
         raise DelayError(
-            f"{folder} has latencies of {', '.join(policies) or 'no policy'}; write measured:{folder}#POLICY with one of "
-            f"them; got {policy or 'none'!r}."
+            f"{folder} has latencies of {', '.join(policies) or 'no policy'}; write measured:{folder}#POLICY with one "
+            f"of them; got {policy or 'none'!r}."
         )
     chosen = queries[queries["policy"] == policy] if policy else queries
     return [float(ms) for ms in chosen[list(LATENCY_STAGES)].sum(axis=1)]

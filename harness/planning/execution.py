@@ -14,8 +14,8 @@ Mode = Literal["synchronous", "naive", "rtc", "rtc-identity", "ensemble"]
 MODES: dict[Mode, str] = {
     "synchronous": "the robot holds still while the policy computes",
     "naive": "the robot goes on with the previous chunk, then skips the overdue actions of the new one",
-    "rtc": "as naive; the new chunk is guided to agree with the actions that are executed meanwhile (real-time chunking "
-    "with the full vector-Jacobian product, arXiv:2506.07339)",
+    "rtc": "as naive; the new chunk is guided to agree with the actions that are executed meanwhile (real-time "
+    "chunking with the full vector-Jacobian product, arXiv:2506.07339)",
     "rtc-identity": "as rtc, without the Jacobian of the velocity, as LeRobot does",
     "ensemble": "every action is a weighted mean over all chunks that predict it (arXiv:2304.13705)",
 }
@@ -23,7 +23,12 @@ MODES: dict[Mode, str] = {
 
 EnsembleKind = Literal["act", "average", "newest", "exponential"]
 
-DEFAULT_COEFFICIENTS: dict[EnsembleKind, float] = {"act": 0.01, "average": 0.0, "newest": 0.0, "exponential": 0.5}
+DEFAULT_COEFFICIENTS: dict[EnsembleKind, float] = {
+    "act": 0.01,
+    "average": 0.0,
+    "newest": 0.0,
+    "exponential": 0.5,
+}
 
 
 class ExecutionError(SimloopError):
@@ -84,7 +89,10 @@ class Execution:
         known: Mode | None = next((known for known in MODES if known == name), None)
         if known is None or (colon and known != "ensemble"):
             raise ExecutionError(f"There is no execution {mode!r}; there are {', '.join(MODES)}.")
-        return cls(known, Delay.parse(delay), Ensemble.parse(weights) if known == "ensemble" else None)
+        after = Delay.parse(delay)
+        if known == "naive" and not after:
+            return cls()  # The same actions at the same steps.
+        return cls(known, after, Ensemble.parse(weights) if known == "ensemble" else None)
 
     def __str__(self) -> str:
         """`MODE at DELAY`, as labels of protocols state it."""
@@ -114,13 +122,15 @@ class Execution:
         if self.mode in ("synchronous", "ensemble") or not self.delay.constant:
             return
         interval, delay = min(replan_steps, chunk_steps), self.delay.longest(control_hz)
-        if delay > interval:
-            raise ExecutionError(
-                f"{self}: the delay is {delay} control steps and the policy is queried every {interval}, so a query would "
-                f"begin before the last one is answered. Choose --replan-steps {delay} or more, or a shorter delay."
-            )
-        if interval + delay > chunk_steps:
-            raise ExecutionError(
-                f"{self}: a chunk has {chunk_steps} actions; {interval} are executed until the next query and {delay} "
-                f"until its answer. Choose --replan-steps {max(chunk_steps - delay, 1)} or fewer, or a shorter delay."
-            )
+        if delay <= interval <= chunk_steps - delay:
+            return
+        remedy = (
+            f"Choose --replan-steps from {max(delay, 1)} to {chunk_steps - delay}, or a shorter delay."
+            if delay <= chunk_steps - delay
+            else f"Choose a delay of at most {chunk_steps // 2} control steps."
+        )
+        raise ExecutionError(
+            f"{self}: a chunk has {chunk_steps} actions, the next query comes after {interval} of them, and its answer "
+            f"{delay} control steps later. An answer must be there before the next query, and the previous chunk must "
+            f"last until then. {remedy}"
+        )

@@ -25,6 +25,7 @@ from jaxtyping import Bool, Float32, Float64
 
 from simloop.envs.interface import ActionKind, TaskSpec
 from simloop.harness.planning.execution import Ensemble, Execution, ExecutionError
+from simloop.policies.interface import PolicySpec
 
 
 class ScheduledAction(NamedTuple):
@@ -136,7 +137,9 @@ class Asynchronous:
 
     def discard(self, step: int) -> None:
         """Refuse: a chunk under way cannot be dropped in the middle."""
-        raise ExecutionError("Actions of a chunk can be dropped only where the world stands still during a query.")
+        raise ExecutionError(
+            "Actions of a chunk can be dropped only where the world stands still during a query."
+        )
 
     def action(self, step: int) -> ScheduledAction | None:
         """Return the row of the step in the newest chunk that has arrived."""
@@ -173,7 +176,9 @@ class TemporalEnsemble:
 
     def discard(self, step: int) -> None:
         """Refuse: the next action depends on several chunks."""
-        raise ExecutionError("Actions of a chunk can be dropped only where the world stands still during a query.")
+        raise ExecutionError(
+            "Actions of a chunk can be dropped only where the world stands still during a query."
+        )
 
     def action(self, step: int) -> ScheduledAction | None:
         """Return the mean of the rows of the step."""
@@ -243,6 +248,13 @@ def make_executor(
     return Asynchronous(replan_steps)
 
 
+def require_executable(execution: Execution, replan_steps: int, policy: PolicySpec, task: TaskSpec) -> None:
+    """Raise `ExecutionError` unless a policy can be evaluated on a task under an execution."""
+    execution.require_possible(task.control_hz, replan_steps, policy.chunk_steps)
+    if execution.may_hold or execution.ensemble:
+        action_kinds(task)
+
+
 def action_kinds(task: TaskSpec) -> tuple[ActionKind, ...]:
     """What the entries of a task's actions command.
 
@@ -251,8 +263,8 @@ def action_kinds(task: TaskSpec) -> tuple[ActionKind, ...]:
     """
     if task.action_kinds is None:
         raise ExecutionError(
-            f"{task.suite}/{task.name} does not tell what its actions command, so it is unknown how the robot holds still "
-            "and how actions are averaged. Set TaskSpec.action_kinds."
+            f"{task.suite}/{task.name} does not tell what its actions command, so it is unknown how the robot holds "
+            "still and how actions are averaged. Set TaskSpec.action_kinds."
         )
     return task.action_kinds
 

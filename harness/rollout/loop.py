@@ -27,7 +27,13 @@ from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.planning.seeding import query_key
 from simloop.harness.rollout.camera_frames import CameraFrames, Clock
-from simloop.harness.rollout.chunking import ChunkExecutor, ScheduledAction, hold_action, make_executor
+from simloop.harness.rollout.chunking import (
+    ChunkExecutor,
+    ScheduledAction,
+    hold_action,
+    make_executor,
+    require_executable,
+)
 from simloop.harness.rollout.delays import EpisodeDelays
 from simloop.harness.rollout.latency import Reply, query_record, reply_from
 from simloop.harness.rollout.loop_state import EpisodeState, LoopState
@@ -115,7 +121,7 @@ class Episode:
         self.max_steps = self.protocol.max_steps or self.env.spec.max_steps
         self.instruction = self.env.spec.instruction if changes.prompt is None else changes.prompt
         execution, replan_steps = self.protocol.execution, self.protocol.replan_steps
-        execution.require_possible(self.env.spec.control_hz, replan_steps, self.policy.chunk_steps)
+        require_executable(execution, replan_steps, self.policy, self.env.spec)
         self.executor: ChunkExecutor = make_executor(execution, replan_steps, self.env.spec, loop.chunk)
         self.delays = EpisodeDelays(execution, self.env.spec.control_hz)
         self.frames = CameraFrames(self.env, self.protocol.render, self.clock, self._timer)

@@ -27,6 +27,7 @@ class _Config(BaseModel):
     max_steps: dict[str, int] = {}
     plan_sha256: str = ""
     protocol: str = ""
+    protocols: list[str] = []
     pairs: list[list[Any]] = []
 
 

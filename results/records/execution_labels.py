@@ -1,7 +1,7 @@
 """Labels of protocols under which the simulation goes on while the policy computes.
 
-Such an episode is recorded under the protocol `BASE, MODE at DELAY`, so that no table mixes delays or modes. The base is
-the protocol in which the world stands still until the policy has answered.
+Such an episode is recorded under the protocol `BASE, MODE at DELAY`, so that no table mixes delays or modes. The base
+is the protocol in which the world stands still until the policy has answered.
 """
 
 from __future__ import annotations

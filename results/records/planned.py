@@ -28,7 +28,7 @@ class PlannedEpisodes:
         """Read the plan from the content of a `config.json`; None if it has none.
 
         Uses `suite`, `policies`, `episodes`, `stopping` and `limit` of the member `experiment`, and the members
-        `tasks` (full names) and `protocol`.
+        `tasks` (full names) and `protocol`. Of runs with several protocols, it is the plan of each of them.
         """
         experiment = config.get("experiment", {})
         if not {"suite", "policies", "episodes"} <= experiment.keys():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import warnings
 from collections.abc import Mapping, Sequence
@@ -149,7 +150,7 @@ def load_runs(runs: str | Path | RunSource | Sequence[str | Path | RunSource]) -
     plans = tuple(
         plan
         for config, frame, source in zip(configs, frames, sources, strict=True)
-        if (plan := _plan(config, frame, source)) is not None
+        for plan in _plans(config, frame, source)
     )
     return Runs(
         sources,
@@ -164,13 +165,16 @@ def _named(frame: pd.DataFrame, source: RunSource) -> pd.DataFrame:
     return frame.assign(policy=f"{source.name}:" + frame["policy"]) if source.name else frame
 
 
-def _plan(config: Mapping[str, Any], frame: pd.DataFrame, source: RunSource) -> PlannedEpisodes | None:
+def _plans(config: Mapping[str, Any], frame: pd.DataFrame, source: RunSource) -> list[PlannedEpisodes]:
+    """The plan of each protocol of a run; none if its configuration has none."""
     plan = PlannedEpisodes.from_config(config)
     if plan is None:
-        return None
-    protocol = plan.protocol or (frame["protocol"].iloc[0] if len(frame) else "")
-    policies = tuple(map(source.policy, plan.policies))
-    return PlannedEpisodes(plan.suite, policies, plan.episodes, plan.tasks, protocol, plan.stops_early)
+        return []
+    plan = dataclasses.replace(plan, policies=tuple(map(source.policy, plan.policies)))
+    protocols = config.get("protocols") or [
+        plan.protocol or (frame["protocol"].iloc[0] if len(frame) else "")
+    ]
+    return [dataclasses.replace(plan, protocol=protocol) for protocol in protocols]
 
 
 def _refuse_twice(episodes: pd.DataFrame, sources: Sequence[RunSource]) -> None:

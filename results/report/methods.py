@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from simloop.results.records.execution_labels import split_execution
 from simloop.results.records.perturbation_kinds import perturbation_kind, split_label
 from simloop.results.records.records import look_up
 from simloop.results.records.runs import Runs
@@ -170,6 +171,8 @@ def _evaluation(runs: Runs) -> Iterator[_Sentence]:
         )
         rules = _rules(config)
         yield sentence + (f" ({rules})" if rules else ""), ()
+        if delayed := _delays(episodes["protocol"].unique()):
+            yield delayed, ("black2025",) if "real-time" in delayed else ()
         _, name, strength = split_label(episodes["protocol"].iloc[0])
         if kind := perturbation_kind(name):
             cited = ("machado2018",) if name == "sticky-actions" else ()
@@ -184,6 +187,28 @@ def _evaluation(runs: Runs) -> Iterator[_Sentence]:
             yield f"The software was {', '.join(software)}", ()
         if errors:
             yield f"Rates exclude {errors} episodes that ended in a software error", ()
+
+
+def _delays(protocols: Iterable[str]) -> str:
+    """State the delays of answers and how chunks were executed; empty if the world stood still."""
+    labels = [label for protocol in protocols if (label := split_execution(protocol)).base != protocol]
+    if not labels:
+        return ""
+    modes = ", ".join(dict.fromkeys(_MODES.get(label.mode.partition(":")[0], label.mode) for label in labels))
+    delays = ", ".join(dict.fromkeys(label.delay for label in sorted(labels, key=lambda label: label.order)))
+    return (
+        f"The simulation went on while the policy computed, with delays of {delays} (control steps where no unit is given)"
+        f", and chunks were executed by {modes}"
+    )
+
+
+_MODES = {
+    "synchronous": "waiting for the answer",
+    "naive": "skipping overdue actions",
+    "rtc": "real-time chunking with the full vector-Jacobian product",
+    "rtc-identity": "real-time chunking without the Jacobian",
+    "ensemble": "temporal ensembling",
+}
 
 
 def _rules(config: Mapping[str, Any]) -> str:

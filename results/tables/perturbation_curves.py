@@ -76,7 +76,9 @@ def perturbation_curves(runs: Runs) -> list[PerturbationCurves]:
         for key, policies in sorted(found.items())
         for policy, by_strength in policies.items()
         for strength in by_strength
-        if strength and (change := _change(runs, policy, by_strength, strength, orders)) is not None
+        if strength
+        and 0.0 in by_strength
+        and (change := change_between(runs, by_strength[strength], by_strength[0.0], orders)) is not None
     }
     p_values = dict(zip(changes, adjusted(list(changes.values()), len(changes)), strict=True))
     return [
@@ -148,30 +150,27 @@ def perturbation_frame(curves: Sequence[PerturbationCurves], labels: Mapping[str
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _change(
-    runs: Runs,
-    policy: str,
-    by_strength: Mapping[float, MeanScore],
-    strength: float,
-    orders: Mapping[tuple[str, str], Sequence[Pair]],
+def change_between(
+    runs: Runs, changed: MeanScore, plain: MeanScore, orders: Mapping[tuple[str, str], Sequence[Pair]]
 ) -> Contrast | None:
-    """Compare a policy at a strength with itself unperturbed, as if these were two policies under one protocol.
+    """Compare a policy with itself under another protocol, as if these were two policies under one protocol.
 
     Args:
+      changed: The policy under the changed protocol.
+      plain: The same policy under the protocol that it is compared with.
       orders: Pairs in order, by the suite and protocol of runs with a stopping rule.
     """
-    if 0.0 not in by_strength:
-        return None
-    perturbed, plain = by_strength[strength], by_strength[0.0]
-    both = [perturbed.protocol, plain.protocol]
+    both = [changed.protocol, plain.protocol]
     episodes = runs.episodes
     own = episodes[
-        (episodes["policy"] == policy) & (episodes["suite"] == plain.suite) & episodes["protocol"].isin(both)
+        (episodes["policy"] == plain.policy)
+        & (episodes["suite"] == plain.suite)
+        & episodes["protocol"].isin(both)
     ]
     renamed = own.assign(policy=own["protocol"], protocol=plain.protocol)
     ruled = [(frozenset(both), order) for protocol in both if (order := orders.get((plain.suite, protocol)))]
     (outcomes,) = outcome_matrices(renamed, orders={(plain.suite, plain.protocol): ruled}).values()
-    return contrast(outcomes, perturbed.protocol, plain.protocol)
+    return contrast(outcomes, changed.protocol, plain.protocol)
 
 
 def _row(label: str, point: Point) -> Row:

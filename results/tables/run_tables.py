@@ -18,6 +18,7 @@ from simloop.results.records.records import run_folder
 from simloop.results.records.runs import Runs, RunSource, load_runs
 from simloop.results.statistics.early_stopping import matrices, sequential_decisions
 from simloop.results.statistics.scores import score_tasks
+from simloop.results.tables.delay_curves import delay_curves, delay_frame, delay_grids
 from simloop.results.tables.grid import DEFAULT_STYLE, Grid, TableStyle
 from simloop.results.tables.latency_table import (
     batch_grids,
@@ -42,7 +43,7 @@ from simloop.results.tables.time_table import time_frame, time_grids
 from simloop.results.tables.typesetting import to_csv, to_html, to_markdown, to_tex, to_text
 
 Format = Literal["terminal", "md", "csv", "tex", "html"]
-Table = Literal["success", "latency", "time", "published", "perturbations"]
+Table = Literal["success", "latency", "time", "published", "perturbations", "delays"]
 
 WRITTEN: tuple[Table, ...] = ("success", "latency")
 FILES: tuple[Format, ...] = ("md", "csv", "tex")
@@ -205,6 +206,13 @@ def _contents_of(table: Table, runs: Runs, published: Sequence[Published], style
                 lambda format: perturbation_grids(curves, runs.labels, style),
                 lambda: perturbation_frame(curves, runs.labels),
                 "These runs have no perturbed episodes; simloop run --perturb plays them.",
+            )
+        case "delays":
+            delayed = delay_curves(runs)
+            return _Contents(
+                lambda format: delay_grids(delayed, runs.labels, style),
+                lambda: delay_frame(delayed, runs.labels),
+                "These runs have no delayed answers; simloop sweep plays them.",
             )
 
 

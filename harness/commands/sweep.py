@@ -1,0 +1,35 @@
+"""`simloop sweep`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from simloop.harness.commands import run
+from simloop.harness.commands.options import FLAT, say
+from simloop.harness.engine.resources import Resources
+
+_DEFAULTS = run.RunOptions(execution=("synchronous", "naive"), delay=("0", "1", "2", "4", "8"))
+_RESOURCES = Resources()
+
+
+def command(
+    options: Annotated[run.RunOptions, FLAT] = _DEFAULTS, resources: Annotated[Resources, FLAT] = _RESOURCES
+) -> int:
+    """Play an experiment under every combination of delays and executions, as one run that can be resumed.
+
+    Examples:
+
+      simloop sweep mt10 --delay 0 1 2 4 8 --execution synchronous naive rtc
+
+      simloop sweep --tasks reach push --policies pi0-tiny --delay 0 50ms 100ms
+
+    The simulation goes on while the policy computes; the episodes are those of simloop run, so that differences to
+    delay 0 are paired. simloop table RUN --only delays prints the curves again.
+    """
+    from simloop.results.tables.run_tables import render
+
+    experiment, out = run.build_experiment(options)
+    status = run.command(options, resources)
+    if not status and experiment.executions:
+        say(render(out, "terminal", "delays"))
+    return status
