@@ -233,6 +233,7 @@ class _Session:
                 env=EnvMaker(own_suites_in_use()),
                 policy=PolicyLoader.of(self._prepared.experiment.policies),
                 adapter=AdapterFinder(adapter_file_in_use(), settings.tried_adapter),
+                guidance=self._prepared.plan.guidance,
                 start=self._prepared.settings.start,
                 recorder=_recorder(settings.record, images=settings.record_images),
             ),

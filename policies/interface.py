@@ -22,6 +22,10 @@ from simloop.policies.kernels import Kernels
 Weights = Literal["scripted", "untrained", "trained", "unknown"]
 """`unknown` for policies that another program serves."""
 
+GuidanceMethod = Literal["full", "identity"]
+"""How a chunk is guided: by the full vector-Jacobian product, or without the Jacobian of the velocity; see
+`simloop.policies.models.guidance`."""
+
 
 @dataclass(frozen=True)
 class PolicySpec:
@@ -46,6 +50,19 @@ class PolicySpec:
     """Whether a policy worker answers the queries, or the env actor itself."""
     uses_privileged: bool = False
     """Whether the policy reads the state of the simulator, as a scripted expert does."""
+    guidable: bool = False
+    """Whether the policy follows the guidance of queries."""
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Actions that are executed while the policy computes, with which its chunk is to agree (real-time chunking)."""
+
+    actions: Float32[np.ndarray, "t a"]
+    """What is left of the previous chunk, in robot units, from the control step of the query on; may be empty."""
+    delay: int
+    """Control steps that are expected to pass until the chunk takes effect."""
+    method: GuidanceMethod
 
 
 @dataclass(frozen=True)
@@ -71,6 +88,8 @@ class Query:
     """Stable id of the episode, equal for all its queries and attempts."""
     step: int = 0
     """Control steps that the episode has executed so far."""
+    guidance: Guidance | None = None
+    """For policies that are `guidable`."""
 
 
 @dataclass(frozen=True)

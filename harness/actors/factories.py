@@ -14,7 +14,7 @@ from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.planning.policy_names import PolicyLoader
 from simloop.harness.rollout.loop_state import EpisodeState
 from simloop.harness.rollout.observers import Recorder
-from simloop.policies.interface import BatchedPolicy, PolicySpec
+from simloop.policies.interface import BatchedPolicy, GuidanceMethod, PolicySpec
 
 
 def make_env(suite: str, task: str, render: RenderSettings) -> Env:
@@ -53,7 +53,8 @@ class Factories:
     """Finds the adapter of an episode and its policy."""
     recorder: Callable[[EpisodeSpec], Recorder] | None = None
     """Starts to record an episode; its files come back as `EpisodeResult.attachments`."""
-
+    guidance: tuple[GuidanceMethod | None, ...] = (None,)
+    """Methods by which queries of the run are guided; None if some are not. Policies compile a program for each."""
     start: Callable[[EpisodeSpec], EpisodeState | None] = no_start
     """Returns the saved moment from which an episode continues; None to play it from its beginning."""
 

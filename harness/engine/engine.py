@@ -348,7 +348,11 @@ class Engine:
             self._batch_sizes,
             self._gpus.gpus_reserved,
             self._factories,
-            InferencePlan(self._gpus.gpus_per_worker, self._resources.parsed_kernels()),
+            InferencePlan(
+                self._gpus.gpus_per_worker,
+                self._resources.parsed_kernels(),
+                guidance=self._factories.guidance,
+            ),
         )
 
     def _look_after(self, now: float, outbox: queue.Queue[tuple[Any, ...]]) -> None:

@@ -42,7 +42,7 @@ class Delay:
 
     def __post_init__(self) -> None:
         """Raise `DelayError` for negative, infinite or fractional values."""
-        whole = self.kind != "steps" or self.value == int(self.value)
+        whole = self.kind != "steps" or float(self.value).is_integer()
         if not (math.isfinite(self.value) and self.value >= 0 and whole):
             raise DelayError(
                 f"Wanted a delay of whole control steps or of milliseconds, 0 or more; got {self.value:g}."

@@ -7,6 +7,7 @@ from typing import Literal
 
 from simloop.harness.errors import SimloopError
 from simloop.harness.planning.delay import Delay
+from simloop.policies.interface import GuidanceMethod
 from simloop.results.records.execution_labels import FROZEN
 
 Mode = Literal["synchronous", "naive", "rtc", "rtc-identity", "ensemble"]
@@ -105,9 +106,10 @@ class Execution:
         return str(self) == FROZEN
 
     @property
-    def guided(self) -> bool:
-        """Whether queries carry the actions that are executed while the policy computes."""
-        return self.mode in ("rtc", "rtc-identity")
+    def guidance(self) -> GuidanceMethod | None:
+        """How queries are guided by the actions that are executed while the policy computes; None if they are not."""
+        methods: dict[Mode, GuidanceMethod] = {"rtc": "full", "rtc-identity": "identity"}
+        return methods.get(self.mode)
 
     @property
     def may_hold(self) -> bool:

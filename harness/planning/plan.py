@@ -15,6 +15,7 @@ from simloop.harness.planning.changes import Changes
 from simloop.harness.planning.execution import Execution
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.planning.seeding import episode_key, episode_seed, order_in_round
+from simloop.policies.interface import GuidanceMethod
 from simloop.results.records.records import EpisodeKey
 
 
@@ -65,6 +66,12 @@ class Plan:
         """Hash of the protocol and of all episodes in order."""
         content = [self.protocol.to_dict(), [_plain(spec) for spec in self.episodes]]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def guidance(self) -> tuple[GuidanceMethod | None, ...]:
+        """Methods by which queries are guided, None if some are not."""
+        executions = (spec.execution or self.protocol.execution for spec in self.episodes)
+        return tuple(dict.fromkeys(execution.guidance for execution in executions))
 
     @property
     def pairs(self) -> tuple[tuple[str, int], ...]:

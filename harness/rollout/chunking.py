@@ -253,6 +253,11 @@ def require_executable(execution: Execution, replan_steps: int, policy: PolicySp
     execution.require_possible(task.control_hz, replan_steps, policy.chunk_steps)
     if execution.may_hold or execution.ensemble:
         action_kinds(task)
+    if execution.guidance and not policy.guidable:
+        raise ExecutionError(
+            f"{policy.name} cannot be guided, which {execution} needs: only policies that denoise their actions can. "
+            "Choose the execution naive."
+        )
 
 
 def action_kinds(task: TaskSpec) -> tuple[ActionKind, ...]:

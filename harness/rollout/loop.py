@@ -44,6 +44,8 @@ from simloop.harness.rollout.result import RolloutResult
 from simloop.policies.interface import (
     BatchedPolicy,
     Chunk,
+    Guidance,
+    GuidanceMethod,
     Policy,
     PolicySpec,
     Query,
@@ -127,6 +129,7 @@ class Episode:
         self.frames = CameraFrames(self.env, self.protocol.render, self.clock, self._timer)
         self.executed = list(loop.executed)
         self._origins = list(loop.origins)
+        self._answer = (np.zeros((0, self.policy.action_size or self.env.spec.action_size), np.float32), 0)
         self.perturber = Perturber(
             self.protocol.perturbation, self.spec.key, self.executed[-1] if self.executed else None
         )
@@ -164,7 +167,14 @@ class Episode:
             episode="/".join(map(str, self.spec.id)),
             step=self.result.steps,
         )
+        if (method := self.protocol.execution.guidance) is not None:
+            query = dataclasses.replace(query, guidance=self._guidance(method))
         return self.perturber.query(query, self.result.steps)
+
+    def _guidance(self, method: GuidanceMethod) -> Guidance:
+        """What is left of the last chunk in robot units, and when the next one is expected to take effect."""
+        left, asked = self._answer
+        return Guidance(left[self.result.steps - asked :], self.delays.expected(), method)
 
     def moments(self) -> Moments:
         """Play the episode as `play` does, with a pause before every query and every step."""
@@ -228,6 +238,7 @@ class Episode:
             assert reply is not None, "A query is answered with a Reply."
         answered = clock()
         actions = self._executable(reply.chunk)
+        self._answer = (np.asarray(reply.chunk.actions, np.float32), result.steps)
         result.queries.append(
             query_record(
                 index,

@@ -36,6 +36,7 @@ from simloop.policies.interface import (
 )
 from simloop.policies.kernels import Kernels
 from simloop.policies.models.constrained_decoding import action_grammar
+from simloop.policies.models.guidance import GUIDANCE, Guidance
 from simloop.policies.models.inference_plan import InferencePlan
 from simloop.policies.models.model_input import AnyArray, ModelInput
 from simloop.policies.models.parameters import Model, flatten
@@ -56,6 +57,10 @@ JAX_SETTINGS = (
 """Settings of JAX that change answers."""
 
 
+Inputs = tuple[ModelInput, AnyArray] | tuple[ModelInput, AnyArray, Guidance]
+"""Arguments of a program: inputs, keys uint32 [b, 2], and the guidance of queries that have one."""
+
+
 @dataclass(frozen=True)
 class PolicyTokenizers:
     """The tokenizers of a policy."""
@@ -71,7 +76,7 @@ class DeviceBatch:
 
     indices: tuple[list[int], ...]
     """Indices of the queries in each of `inputs`."""
-    inputs: list[tuple[ModelInput, jax.Array | np.ndarray]]
+    inputs: list[Inputs]
     queries: list[Query]
 
 
@@ -120,9 +125,12 @@ class ModelPolicy(BatchedPolicy):
         self.stats = stats
         self.tokenizers = tokenizers
         self.encoder = QueryEncoder(
-            preset, tokenizers.text, Normalizer(preset.normalization, stats.get("state"))
+            preset,
+            tokenizers.text,
+            Normalizer(preset.normalization, stats.get("state")),
+            Normalizer(preset.normalization, stats.get("actions")),
         )
-        self._actions = Normalizer(preset.normalization, stats.get("actions"))
+        self._actions = self.encoder.actions
         grammar, answer, sizes = None, tokenizers.answer, preset.model
         if answer is not None and preset.decoding == "constrained":
             grammar = action_grammar(answer, sizes.action_horizon, sizes.action_dim, sizes.vocab_size)
@@ -161,7 +169,8 @@ class ModelPolicy(BatchedPolicy):
         """
         started = time.perf_counter()
         batches = [
-            self.placed([self.encoder.blank_row(shape)] * batch_size) for shape in self.encoder.usual_shapes()
+            self.placed([self.encoder.blank_row(shape)] * batch_size)
+            for shape in self.encoder.usual_shapes(self.plan.guidance)
         ]
         self.programs.prepare(batches, on_progress)
         for batch in batches:
@@ -260,7 +269,7 @@ class ModelPolicy(BatchedPolicy):
             return Chunk(np.zeros((0, self.preset.action_size), np.float32), undecodable=decoded.undecodable)
         return self._in_robot_units(query, decoded.actions)
 
-    def placed(self, rows: list[Row]) -> tuple[ModelInput, jax.Array | np.ndarray]:
+    def placed(self, rows: list[Row]) -> Inputs:
         """Stack rows of one shape to a batch on the devices. On CPUs, programs read it from host memory."""
         batch = batch_of(rows)
         return jax.device_put(batch, self.placement(len(rows))) if self._copies else batch
@@ -281,8 +290,8 @@ def filled_rows(rows: list[Row], batch_size: int) -> list[Row]:
     return rows + [rows[-1]] * (batch_size - len(rows))
 
 
-def batch_of(rows: list[Row]) -> tuple[ModelInput, UInt32[np.ndarray, "b 2"]]:
-    """Stack rows of one shape to a batch of inputs and keys."""
+def batch_of(rows: list[Row]) -> Inputs:
+    """Stack rows of one shape to a batch of inputs and keys, and their guidance if they have any."""
     cameras = rows[0].shape.cameras
     batch = ModelInput(
         images={camera: np.stack([row.images[camera] for row in rows]) for camera in cameras},
@@ -291,13 +300,20 @@ def batch_of(rows: list[Row]) -> tuple[ModelInput, UInt32[np.ndarray, "b 2"]]:
         tokens=np.stack([row.tokens for row in rows]),
         token_mask=np.stack([row.token_mask for row in rows]),
     )
-    return batch, np.stack([row.key for row in rows])
+    keys = np.stack([row.key for row in rows])
+    guided = [row.guidance for row in rows if row.guidance is not None]
+    method = rows[0].shape.guided
+    if method is None:
+        return batch, keys
+    targets, weights = (np.stack([getattr(row, name) for row in guided]) for name in ("target", "weights"))
+    return batch, keys, GUIDANCE[method](targets, weights)
 
 
-def program_text(batch: ModelInput, keys: UInt32[AnyArray, "b 2"]) -> str:
+def program_text(batch: ModelInput, keys: UInt32[AnyArray, "b 2"], guidance: Guidance | None = None) -> str:
     """Describe the program that answers a batch."""
     rows, length = batch.tokens.shape
-    return f"{rows} rows with {len(batch.images)} cameras and prompts of {length} tokens"
+    guided = "" if guidance is None else ", guided"
+    return f"{rows} rows with {len(batch.images)} cameras and prompts of {length} tokens{guided}"
 
 
 def weights_sha256(model: Model) -> str:

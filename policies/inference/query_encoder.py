@@ -6,19 +6,25 @@ Axis letters: h w image height and width, s state size, a padded state size, t p
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32, UInt8, UInt32
 
-from simloop.policies.interface import Query, QueryError
+from simloop.policies.guidance import GUIDANCE_SCHEDULES, prefix_weights
+from simloop.policies.interface import Guidance, GuidanceMethod, Query, QueryError
 from simloop.policies.presets import Preset
 from simloop.policies.tokenizers import fast, paligemma
 from simloop.policies.tokenizers.paligemma import filled, warn_if_cut
 from simloop.policies.tokenizers.sentencepiece_model import SentencePieceModel
 from simloop.policies.transforms.normalization import Normalizer
-from simloop.policies.transforms.preprocessing import resize_with_pad, uint8_image, zero_padded
+from simloop.policies.transforms.preprocessing import (
+    delta_actions,
+    resize_with_pad,
+    uint8_image,
+    zero_padded,
+)
 
 PROMPTS_KEPT = 4096  # Prompts whose token ids are cached; a benchmark has a few dozen.
 
@@ -30,6 +36,7 @@ class RowShape:
     cameras: tuple[str, ...]
     """In the model's order."""
     prompt_tokens: int
+    guided: GuidanceMethod | None = None
 
 
 @dataclass(frozen=True)
@@ -43,16 +50,28 @@ class Row:
     tokens: Int32[np.ndarray, "t"]
     token_mask: Bool[np.ndarray, "t"]
     key: UInt32[np.ndarray, "2"]
+    guidance: GuidedRow | None = None
+
+
+@dataclass(frozen=True)
+class GuidedRow:
+    """Actions that a chunk is to agree with, normalized and padded, and how much."""
+
+    target: Float32[np.ndarray, "c a"]
+    weights: Float32[np.ndarray, "c"]
 
 
 class QueryEncoder:
     """Encoder of the queries of one preset."""
 
-    def __init__(self, preset: Preset, text_model: SentencePieceModel, state: Normalizer):
-        """`state` normalizes the robot state."""
+    def __init__(
+        self, preset: Preset, text_model: SentencePieceModel, state: Normalizer, actions: Normalizer
+    ):
+        """`state` and `actions` normalize the robot state and the actions of guidance."""
         self._preset = preset
         self._text_model = text_model
         self._state = state
+        self.actions = actions
         self._takes_state = preset.spec().state_size is not None
         self._black = np.zeros((preset.model.image_size, preset.model.image_size, 3), np.uint8)
         self._instruction_ids = functools.lru_cache(PROMPTS_KEPT)(
@@ -73,18 +92,21 @@ class QueryEncoder:
         warn_if_cut(ids, length, query.instruction)
         return Row(
             query=query,
-            shape=RowShape(tuple(images), length),
+            shape=RowShape(tuple(images), length, None if query.guidance is None else query.guidance.method),
             images=images,
             state=zero_padded(state, self._preset.model.action_dim).astype(np.float32),
             tokens=filled(ids, length),
             token_mask=filled([True] * len(ids), length, bool),
             key=np.array([query.key >> 32 & 0xFFFFFFFF, query.key & 0xFFFFFFFF], np.uint32),
+            guidance=None if query.guidance is None else self._guided(query, query.guidance),
         )
 
-    def usual_shapes(self) -> list[RowShape]:
-        """Shapes of rows with exactly the cameras that the preset requires."""
+    def usual_shapes(self, guidance: Sequence[GuidanceMethod | None] = (None,)) -> list[RowShape]:
+        """Shapes of rows with exactly the cameras that the preset requires, for these methods of guidance."""
         cameras = self._seen(self._preset.cameras)
-        return [RowShape(cameras, length) for length in self._preset.prompt_lengths]
+        return [
+            RowShape(cameras, length, method) for method in guidance for length in self._preset.prompt_lengths
+        ]
 
     def blank_row(self, shape: RowShape) -> Row:
         """Return a row of black images, zeros and one token, to warm up with."""
@@ -96,6 +118,35 @@ class QueryEncoder:
             tokens=filled([0], shape.prompt_tokens),
             token_mask=filled([True], shape.prompt_tokens, bool),
             key=np.zeros(2, np.uint32),
+            guidance=None if shape.guided is None else self._unguided(),
+        )
+
+    def _guided(self, query: Query, guidance: Guidance) -> GuidedRow:
+        """Normalize the actions that are left, relative to the state of this query where the preset's actions are."""
+        left = guidance.actions.astype(np.float64)
+        if self._preset.model.action_expert is None:
+            raise QueryError(f"{self._preset.name} answers in tokens, which cannot be guided.")
+        if left.ndim != 2 or left.shape[1] != self._preset.action_size:
+            raise QueryError(
+                f"{self._preset.name} is guided by actions of {self._preset.action_size} numbers; got an array of "
+                f"shape {left.shape}."
+            )
+        row = self._unguided()
+        steps = min(len(left), len(row.weights))
+        if steps:
+            if any(self._preset.relative):
+                left = delta_actions(left, query.state.astype(np.float64), self._preset.relative)
+            row.target[:steps, : left.shape[1]] = self.actions.normalize(left[:steps])
+            row.weights[:] = prefix_weights(
+                guidance.delay, steps, len(row.weights), GUIDANCE_SCHEDULES[guidance.method]
+            )
+        return row
+
+    def _unguided(self) -> GuidedRow:
+        sizes = self._preset.model
+        return GuidedRow(
+            np.zeros((sizes.action_horizon, sizes.action_dim), np.float32),
+            np.zeros(sizes.action_horizon, np.float32),
         )
 
     def _seen(self, present: tuple[str, ...]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from simloop.policies.inference.flat_jit import compiled
 from simloop.policies.inference.weight_layout import laid_out
 from simloop.policies.models.constrained_decoding import ActionGrammar
 from simloop.policies.models.flow_matching import noise_from_keys
+from simloop.policies.models.guidance import Guidance
 from simloop.policies.models.inference_plan import InferencePlan
 from simloop.policies.models.model_input import ModelInput
 from simloop.policies.models.parameters import Model
@@ -65,12 +66,16 @@ def compiled_for_inference(
 
 
 def sample_actions(
-    model: Pi0, schedule: Schedule, batch: ModelInput, keys: UInt32[Array, "b 2"]
+    model: Pi0,
+    schedule: Schedule,
+    batch: ModelInput,
+    keys: UInt32[Array, "b 2"],
+    guidance: Guidance | None = None,
 ) -> Float32[Array, "b c a"]:
-    """Sample actions by flow matching, from noise that is drawn from the key of each row."""
+    """Sample actions by flow matching, from noise that is drawn from the key of each row, guided or not."""
     typed = jax.random.wrap_key_data(keys, impl="threefry2x32")
     noise = noise_from_keys(typed, model.config.action_horizon, model.config.action_dim)
-    return model.sample_actions(batch, noise, schedule)
+    return model.sample_actions(batch, noise, schedule, guidance)
 
 
 def sample_tokens(

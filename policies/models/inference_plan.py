@@ -10,6 +10,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from simloop.policies.interface import GuidanceMethod
 from simloop.policies.kernels import Kernels
 
 
@@ -43,6 +44,8 @@ class InferencePlan:
     forced_prefix: bool = True
     """Read the tokens that every answer of pi0-FAST starts with together with the prompt. Tokens that the model would
     not have generated are discarded."""
+    guidance: tuple[GuidanceMethod | None, ...] = (None,)
+    """Methods of guidance to compile programs for; None for queries without."""
 
     def without(self, *names: str) -> InferencePlan:
         """Return the plan without the named optimizations.

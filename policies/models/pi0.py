@@ -24,6 +24,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int32
 from simloop.policies.models.attention import block_mask
 from simloop.policies.models.configs import ModelConfig
 from simloop.policies.models.flow_matching import embed_time, flow_target
+from simloop.policies.models.guidance import Guidance, guided_velocity
 from simloop.policies.models.inference_plan import PLAIN, InferencePlan
 from simloop.policies.models.kv_cache import KVCache, empty_cache
 from simloop.policies.models.model_input import AnyArray, ModelInput
@@ -105,7 +106,11 @@ class Pi0(nnx.Module):
         self.action_out_proj = Linear(width, action_dim, rngs=rngs)
 
     def sample_actions(
-        self, batch: ModelInput, noise: Float32[AnyArray, "b c a"], steps: int | Schedule = 10
+        self,
+        batch: ModelInput,
+        noise: Float32[AnyArray, "b c a"],
+        steps: int | Schedule = 10,
+        guidance: Guidance | None = None,
     ) -> Float32[Array, "b c a"]:
         """Integrate the velocity field from noise to actions.
 
@@ -113,6 +118,7 @@ class Pi0(nnx.Module):
           batch: The queries.
           noise: Standard normal; see `noise_from_keys`. The actions of a row depend on its own noise only.
           steps: Number of Euler steps of equal length, or their schedule, which is the same for all queries.
+          guidance: Actions that those of the rows are to agree with.
 
         Returns:
           Actions, normalized and padded as in training.
@@ -121,7 +127,8 @@ class Pi0(nnx.Module):
 
         def step(carry: tuple, at: tuple) -> tuple[tuple, None]:
             (x, prefix), (time, features) = carry, at
-            return self.euler_step(prefix, batch.state, x, time, schedule.step_size, features), None
+            args = (prefix, batch.state, x, time, schedule.step_size, features, guidance)
+            return self.euler_step(*args), None
 
         start = (jnp.asarray(noise), self.read_prefix(batch))
         times = (schedule.time, schedule.features)
@@ -136,6 +143,7 @@ class Pi0(nnx.Module):
         time: Float32[Array, ""],
         step_size: Float32[Array, ""],
         features: Float32[Array, "1 d"] | Modulations | None = None,
+        guidance: Guidance | None = None,
     ) -> tuple[Float32[Array, "b c a"], ReadPrefix]:
         """Take one Euler step from noisy actions at a flow time. Pure.
 
@@ -146,12 +154,18 @@ class Pi0(nnx.Module):
           time: Flow time of all rows.
           step_size: Negative for sampling.
           features: `time_features` of `time`; computed if None.
+          guidance: As `sample_actions` takes it.
 
         Returns:
           Noisy actions at `time + step_size`, and the prefix for the next step.
         """
-        out, prefix = self.read_suffix(prefix, state, x, jnp.broadcast_to(time, x.shape[:1]), features)
-        return x + step_size * self.velocity_from(out).astype(jnp.float32), prefix
+
+        def velocity(x: Float32[Array, "b c a"]) -> tuple[Float32[Array, "b c a"], ReadPrefix]:
+            out, after = self.read_suffix(prefix, state, x, jnp.broadcast_to(time, x.shape[:1]), features)
+            return self.velocity_from(out).astype(jnp.float32), after
+
+        v, after = velocity(x) if guidance is None else guided_velocity(guidance, velocity, x, time)
+        return x + step_size * v, after
 
     def schedule(self, steps: int) -> Schedule:
         """Precompute what `steps` Euler steps need besides the queries."""

@@ -119,4 +119,5 @@ class Preset:
             state_size=self.state_size if state_is_used else None,
             action_size=self.action_size,
             chunk_steps=self.model.action_horizon,
+            guidable=self.model.action_expert is not None,
         )

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 
 from simloop.results.report.figure_style import (
-    LEGEND_ROW_IN,
     colour,
     legend_above,
     line,
@@ -28,7 +27,7 @@ def delay_figure(curves: Sequence[DelayCurve], labels: Mapping[str, str]) -> Fig
     numeric = len({delays[name][0] for name in names} - {0}) == 0
     at = {name: float(name) if numeric else float(i) for i, name in enumerate(names)}
     with styled():
-        figure, axes = one_panel(2.2 + LEGEND_ROW_IN * len(curves))
+        figure, axes = one_panel(2.2 + 0.2 * len(curves))
         for index, curve in enumerate(curves):
             known = [(point, ends) for point in curve.points if (ends := point.mean.interval()) is not None]
             rates = [100 * (point.mean.rate or 0.0) for point, _ in known]

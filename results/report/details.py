@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from simloop.results.errors import ResultsError
 from simloop.results.records.runs import Runs
+from simloop.results.report.delay_figure import delay_figure
 from simloop.results.report.figures import (
     evidence_figure,
     forest_figure,
@@ -28,12 +29,13 @@ from simloop.results.statistics.families import Finding, comparisons_of, finding
 from simloop.results.statistics.outcome_matrix import OutcomeMatrix
 from simloop.results.statistics.scores import MeanScore, score_means, score_tasks
 from simloop.results.tables.decisions import decision_sentence
+from simloop.results.tables.delay_curves import by_protocol, delay_curves
 from simloop.results.tables.perturbation_curves import perturbation_curves
 from simloop.results.tables.published import PUBLISHED, reproductions
 from simloop.results.tables.run_tables import Table, table_grids
 from simloop.results.tables.statements import comparison, headline
 
-TABLES: tuple[Table, ...] = ("success", "perturbations", "time", "published", "latency")
+TABLES: tuple[Table, ...] = ("success", "perturbations", "delays", "time", "published", "latency")
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class Details:
         """Tables with content."""
         lacking = {
             "perturbations": not perturbation_curves(self.runs),
+            "delays": not delay_curves(self.runs),
             "published": not reproductions(self.runs, PUBLISHED),
         }
         return tuple(table for table in TABLES if not lacking.get(table))
@@ -101,6 +104,9 @@ class Details:
         for number, curves in enumerate(perturbation_curves(self.runs)):
             caption = f"Success under {curves.kind}, with 95 % intervals, protocol {curves.protocol}."
             drawn.append(Drawn(f"perturbation-{number + 1}", caption, perturbation_figure(curves, labels)))
+        for number, (protocol, found) in enumerate(by_protocol(delay_curves(self.runs)).items()):
+            caption = f"Success against the delay of answers, with 95 % intervals, protocol {protocol}."
+            drawn.append(Drawn(f"delay-{number + 1}", caption, delay_figure(found, labels)))
         for number, decision in enumerate(self._decisions):
             end = f"-{number + 1}" if number else ""
             caption = f"Evidence that {decision.a} and {decision.b} differ, after every pair."

@@ -197,8 +197,8 @@ def _delays(protocols: Iterable[str]) -> str:
     modes = ", ".join(dict.fromkeys(_MODES.get(label.mode.partition(":")[0], label.mode) for label in labels))
     delays = ", ".join(dict.fromkeys(label.delay for label in sorted(labels, key=lambda label: label.order)))
     return (
-        f"The simulation went on while the policy computed, with delays of {delays} (control steps where no unit is given)"
-        f", and chunks were executed by {modes}"
+        f"The simulation went on while the policy computed, with delays of {delays} (control steps where no unit is "
+        f"given), and chunks were executed by {modes}"
     )
 
 

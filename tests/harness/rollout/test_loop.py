@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 
 from simloop.envs.interface import EnvError, RenderSettings
 from simloop.harness.adapters.base import Adapter
+from simloop.harness.planning.execution import Execution, ExecutionError
 from simloop.harness.planning.perturbation import Perturbation
 from simloop.harness.planning.plan import make_plan
 from simloop.harness.planning.protocol import Protocol
@@ -329,3 +331,65 @@ def test_observers_are_closed_when_no_reply_comes():
     next(episode)
     episode.close()
     assert log.events == ["reset", "close"]
+
+
+class CountingPolicy(PointPolicy):
+    """Answers query q at step k with the actions (k / 100, row / 10)."""
+
+    def _chunk(self, query):
+        self.asked.append(query)
+        rows = np.arange(self.spec.chunk_steps, dtype=np.float32) / 10
+        return Chunk(np.stack([np.full_like(rows, query.step / 100), rows], axis=1))
+
+
+def played_steps(mode: str, delay: str, **rules):
+    steps, policy = [], CountingPolicy(chunk_steps=8)
+    policy.spec = dataclasses.replace(policy.spec, guidable=True)
+    observer = Observer()
+    observer.on_step = lambda record: steps.append(record)
+    under = protocol(replan_steps=4, max_steps=12, execution=Execution.parse(mode, delay), **rules)
+    result = run_episode(point_env(), one_spec(), policy, ADAPTER, under, observers=[observer])
+    return result, steps, policy
+
+
+def test_a_delayed_chunk_is_executed_from_the_row_of_its_arrival_and_is_as_old_as_its_observation():
+    result, steps, policy = played_steps("naive", "2")
+    assert [query.step for query in policy.asked] == [0, 4, 8]
+    asked_at = [round(100 * float(step.action[0])) for step in steps]
+    rows = [round(10 * float(step.action[1])) for step in steps]
+    assert asked_at == [0, 0, 0, 0, 0, 0, 4, 4, 4, 4, 8, 8]
+    assert rows == [0, 1, 2, 3, 4, 5, 2, 3, 4, 5, 2, 3]
+    assert result.age_steps == np.mean(rows)
+    assert result.held == 0
+
+
+def test_a_robot_that_waits_for_the_answer_holds_still_with_its_last_gripper_command():
+    result, steps, policy = played_steps("synchronous", "2")
+    assert [query.step for query in policy.asked] == [0, 4, 10]
+    assert [step.chunk_index for step in steps] == [0, 0, 0, 0, -1, -1, 1, 1, 1, 1, -1, -1]
+    assert steps[4].action.tolist() == [0.0, pytest.approx(0.3)]
+    assert result.held == 4
+
+
+def test_queries_under_real_time_chunking_carry_what_is_left_of_the_chunk_and_the_expected_delay():
+    _, _, policy = played_steps("rtc", "2")
+    first, second, _ = (query.guidance for query in policy.asked)
+    assert first.actions.shape == (0, 2)
+    np.testing.assert_allclose(second.actions[:, 1], [0.4, 0.5, 0.6, 0.7], rtol=1e-6)
+    assert (second.delay, second.method) == (2, "full")
+
+
+def test_no_delay_gives_the_episode_of_a_world_that_stands_still_bit_for_bit():
+    plain, _, _ = played_steps("synchronous", "0")
+    guided, _, _ = played_steps("rtc", "0")
+    newest, _, _ = played_steps("ensemble:newest", "0")
+    assert plain.actions_sha256 == guided.actions_sha256 == newest.actions_sha256
+
+
+def test_an_impossible_execution_is_refused_before_the_episode():
+    with pytest.raises(ExecutionError, match="Choose"):
+        played_steps("naive", "5")
+    with pytest.raises(ExecutionError, match="cannot be guided"):
+        run_episode(
+            point_env(), one_spec(), PointPolicy(), ADAPTER, protocol(execution=Execution.parse("rtc", "0"))
+        )

@@ -7,7 +7,7 @@ import pytest
 
 from simloop.policies.inference.loading import load_tokenizers
 from simloop.policies.inference.model_policy import ModelPolicy
-from simloop.policies.interface import Query
+from simloop.policies.interface import Guidance, Query, QueryError
 from simloop.policies.models.inference_plan import InferencePlan
 from simloop.policies.models.parameters import flatten
 from simloop.policies.presets import PRESETS
@@ -286,3 +286,24 @@ def test_fingerprints_tell_weights_statistics_and_presets_apart(pi0):
 
 def test_the_device_is_named(pi0):
     assert pi0.device() == jax.devices()[0].device_kind
+
+
+@pytest.mark.parametrize("method", ["full", "identity"])
+def test_guidance_pulls_the_start_of_a_chunk_to_the_actions_that_are_left_and_nothing_else(pi0, method):
+    (query,) = queries(1)
+    left = pi0.infer([dataclasses.replace(query, key=9)], BUCKET).chunks[0].actions[4:]
+    guided = dataclasses.replace(query, guidance=Guidance(left, 2, method))
+    unguided = dataclasses.replace(query, guidance=Guidance(left[:0], 2, method))
+    first, second = pi0.infer([guided, unguided], BUCKET).chunks
+    plain = pi0.infer([query], BUCKET).chunks[0]
+    np.testing.assert_allclose(second.actions, plain.actions, rtol=0, atol=2e-6)
+    apart = [np.abs(chunk.actions[:2] - left[:2]).mean() for chunk in (first, plain)]
+    assert apart[0] < 0.7 * apart[1]
+
+
+def test_a_policy_that_answers_in_tokens_cannot_be_guided():
+    policy = small("pi0_fast-tiny")
+    (query,) = queries(1)
+    assert not policy.spec.guidable
+    with pytest.raises(QueryError, match="cannot be guided"):
+        policy.encode(dataclasses.replace(query, guidance=Guidance(np.zeros((3, 4), np.float32), 1, "full")))

@@ -17,7 +17,7 @@ STATE = np.array([0.0, 0.6, 0.2, 0.9], np.float32)
 def encoder_of(preset):
     stats = load_norm_stats(PRESETS["pi0-tiny"].untrained_stats)
     state = Normalizer(preset.normalization, stats["state"])
-    return QueryEncoder(preset, load_sentencepiece(PRESETS["pi0-tiny"].text_model), state)
+    return QueryEncoder(preset, load_sentencepiece(PRESETS["pi0-tiny"].text_model), state, state)
 
 
 @pytest.fixture

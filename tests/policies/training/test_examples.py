@@ -39,7 +39,7 @@ def test_examples_equal_encoded_queries(data, tmp_path, preset):
     frames = np.array([3, 30, 11, 30])
     batch = setup.examples.batch(frames).inputs
     state = Normalizer(chosen.normalization, setup.stats["state"])
-    encoder = QueryEncoder(chosen, setup.tokenizers.text, state)
+    encoder = QueryEncoder(chosen, setup.tokenizers.text, state, state)
     for i, frame in enumerate(frames):
         query = Query(
             task="",
