@@ -145,7 +145,7 @@ def _sampled(
     sample = compiled(
         policy.model, lambda model, batch, noise: model.sample_actions(batch, noise, flow_steps)
     )
-    batch, _ = batch_of([policy.encoder.encode(query)])
+    batch = batch_of([policy.encoder.encode(query)])[0]
     for noise, key in (
         (arrays["noise"][None], "actions"),
         (arrays["rng_noise_call1"], "actions_rng_call1"),

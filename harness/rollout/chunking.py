@@ -210,19 +210,21 @@ def ensemble_weights(chunks: int, ensemble: Ensemble) -> Float64[np.ndarray, "{c
         case "exponential":
             weights = ensemble.coefficient * (1 - ensemble.coefficient) ** newest_first
             weights[0] = (1 - ensemble.coefficient) ** (chunks - 1)
-    return weights / weights.sum()
+    normalized: np.ndarray = weights / weights.sum()
+    return normalized
 
 
 def averaged(
     rows: Float64[np.ndarray, "t a"], weights: Float64[np.ndarray, " t"], gripper: Bool[np.ndarray, "a"]
 ) -> Float64[np.ndarray, "a"]:
     """Average actions: means of displacements and targets, weighted medians of grippers, which are open or closed."""
-    mean = weights @ rows
+    mean: np.ndarray = weights @ rows
     order = np.argsort(rows, axis=0, kind="stable")
     reached = np.cumsum(weights[order], axis=0)
     median_row = np.take_along_axis(order, np.argmax(reached >= 0.5 - 1e-9, axis=0)[None], axis=0)
     median = np.take_along_axis(rows, median_row, axis=0)[0]
-    return np.where(gripper, median, mean)
+    mean[gripper] = median[gripper]
+    return mean
 
 
 def make_executor(

@@ -84,7 +84,7 @@ def measure(
     """
     queries = random_queries(policy.preset, policy.preset.model.cameras[: work.cameras], rows)
     prepare_s = policy.prepare(rows)
-    batch, keys = batch_of([policy.encoder.encode(query) for query in queries])
+    batch, keys = batch_of([policy.encoder.encode(query) for query in queries])[:2]
     where = policy.placement(rows)
     copy_s = median_seconds(
         lambda: jax.device_put((batch, keys), where), min_calls=MIN_CALLS, seconds=seconds / 4

@@ -97,7 +97,7 @@ class EpisodeRecord:
           LedgerError: If fields are missing, unknown or of another type; the text names all of them.
         """
         types = FIELD_TYPES[cls]
-        payload = _LATER_FIELDS | payload
+        payload = {**_LATER_FIELDS, **payload}
         _want_names(set(types), set(payload), where)
         values = {name: _from_json(payload[name], kind) for name, kind in types.items()}
         wrong = [

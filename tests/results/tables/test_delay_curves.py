@@ -36,7 +36,7 @@ def test_a_curve_begins_at_the_world_that_stands_still_and_pairs_every_delay_wit
     plain, short, long = curve.points
     assert plain.change is None
     assert (short.change.pairs, long.change.pairs) == (Pairs(19, 0, 1, 0), Pairs(5, 0, 15, 0))
-    assert long.change.p_value == mcnemar_mid_p(0, 15)
+    assert long.change.p_value == mcnemar_mid_p(Pairs(5, 0, 15, 0))
     assert long.motion["age_steps"] == 3.0
 
 
