@@ -1,0 +1,202 @@
+"""The pages in a browser, from disk and from the server: clicks, keys and what then shows."""
+
+import dataclasses
+import shutil
+import socket
+import threading
+import time
+
+import av
+import numpy as np
+import pytest
+import uvicorn
+
+from simloop.harness.viewing import shelf
+from simloop.harness.viewing.app import application
+from simloop.harness.viewing.shelf import Shelf
+from simloop.results.records.paths import step_records_path
+from simloop.results.report import figure_style
+from simloop.results.report.html_report import write_report
+from tests.helpers.run_folders import EPISODE, broken, failed, with_queries, write_run
+from tests.helpers.scripted_records import recorded
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+HOSTILE = "</script><img src=x onerror=document.title='broken'>"
+SCENES = "..tthhLL...t"
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to open pages with")]
+
+
+def film(file):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
+        for grey in range(0, 250, 20):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 64, 3), grey, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Two policies on two tasks, recorded with images and videos; an error of a policy with a hostile name."""
+    folder, records = tmp_path / "run", []
+    for policy in ("a", "b"):
+        for task in ("reach-v3", "push-v3"):
+            for number in range(3):
+                record = dataclasses.replace(
+                    EPISODE, policy=policy, task=task, episode=number, steps=len(SCENES), queries=6
+                )
+                if policy == "b" and number:
+                    record = dataclasses.replace(failed(record), steps=len(SCENES))
+                video = f"videos/{policy}/{task}-{number}.mp4"
+                film(folder / video)
+                records.append(dataclasses.replace(record, video=video))
+                dx = [0.1] * 4 + [0.1 if policy == "a" else 0.2] * 8
+                steps = recorded(SCENES, dx=dx, episode=record)
+                header = dataclasses.replace(steps.header, cameras=("top",))
+                file = folder / step_records_path(policy, task, number)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(dataclasses.replace(steps, header=header).to_bytes())
+    records.append(broken(dataclasses.replace(EPISODE, policy=HOSTILE), error=HOSTILE))
+    made = [with_queries(record, [20.0] * record.queries) for record in records]
+    return write_run(folder, [record for record, _ in made], made)
+
+
+def images(_, records):
+    return [{"top": np.full((16, 16, 3), 40 * i, np.uint8)} for i in range(len(records.queries))]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright to drive a browser with")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(params=[1200, 375])
+def page(browser, request):
+    opened = browser.new_page(viewport={"width": request.param, "height": 900})
+    opened.set_default_timeout(60_000)
+    errors = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.on(
+        "console",
+        lambda message: (
+            errors.append(f"{message.text} {message.location}") if message.type == "error" else None
+        ),
+    )
+    yield opened
+    assert errors == []
+    opened.close()
+
+
+@pytest.fixture
+def served(run, monkeypatch):
+    """Address of the list of runs, served."""
+    monkeypatch.setattr(shelf, "recorded_images", images)
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(
+        uvicorn.Config(application(Shelf([run.parent]), "token"), log_level="error", lifespan="off")
+    )
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}/token/"
+    server.should_exit = True
+    thread.join(20)
+
+
+def too_wide(page):
+    """Elements that reach beyond the screen, other than those that scroll."""
+    script = """[...document.querySelectorAll("body *")].filter((one) => !one.closest(".scroll, .lane")
+      && one.getBoundingClientRect().right > innerWidth + 1).map((one) => `${one.tagName}.${one.className}`)"""
+    return page.evaluate(script)
+
+
+def until(page, expression):
+    """Wait until an expression of JavaScript holds; the page itself may evaluate no text."""
+    deadline = time.monotonic() + 60
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, expression
+        time.sleep(0.1)
+
+
+def test_a_report_opens_from_disk_and_leads_from_the_matrix_to_steps(run, tmp_path, page, monkeypatch):
+    monkeypatch.setattr(figure_style, "FORMATS", ("svg",))
+    file = write_report([run], tmp_path / "report", read_images=images)
+    page.goto(file.as_uri(), wait_until="commit")
+    page.wait_for_selector("#losses video")
+    assert page.locator("#matrix a.cell").count() == 13
+    assert page.locator("#matrix a.cell.failure").count() == 4
+    assert page.title() == "run – simloop", "hostile names are texts"
+    page.check("#disagree")
+    assert page.locator("#count").text_content() == "8 of 13 episodes"
+    page.uncheck("#disagree")
+    assert too_wide(page) == []
+
+    page.locator("#matrix a.cell.failure").first.click()
+    page.wait_for_selector(".timeline")
+    assert "step limit" in page.locator(".side").text_content()
+    until(page, "document.querySelector('.inputs canvas').width === 16")
+    page.keyboard.press("ArrowRight")
+    assert "step 1 of 12" in page.locator("output").text_content()
+    page.keyboard.press("Shift+ArrowRight")
+    assert "query 1" in page.locator("output").text_content()
+    assert too_wide(page) == []
+    first = page.evaluate("location.hash")
+    page.keyboard.press("n")
+    until(page, f"location.hash !== {first!r}")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#matrix")
+
+
+def test_an_episode_plays_in_step_with_its_video(served, run, page):
+    page.goto(served, wait_until="commit")
+    page.click("#runs a")
+    page.wait_for_selector("#matrix a.cell.failure")
+    page.locator("#matrix a.cell.failure").first.click()
+    until(page, "document.querySelector('video')?.duration > 0")
+    page.locator("input[type=range]").evaluate(
+        "(slider) => { slider.value = 6; slider.dispatchEvent(new Event('input')); }"
+    )
+    until(
+        page,
+        "Math.abs(document.querySelector('video').currentTime - document.querySelector('video').duration / 2) < 0.1",
+    )
+    page.locator("body").press(" ")
+    until(page, "document.querySelector('output').textContent.includes('step 12')")
+
+
+def test_two_episodes_open_at_their_first_difference(served, page):
+    page.goto(served, wait_until="commit")
+    page.click("#runs a")
+    page.wait_for_selector("#matrix a.cell.failure")
+    page.locator("#matrix a.cell.failure").first.click()
+    page.click("text=side by side")
+    page.wait_for_selector(".side >> nth=1")
+    assert "up to step 4" in page.locator(".statement").first.text_content()
+    assert "step 4 of 12" in page.locator("output").text_content()
+
+
+def test_an_error_shows_its_message_as_text(served, page):
+    page.goto(served, wait_until="commit")
+    page.click("#runs a")
+    page.wait_for_selector("#matrix a.cell.error")
+    page.locator("#matrix a.cell.error").click()
+    page.wait_for_selector(".notice")
+    assert HOSTILE in page.locator("pre").first.text_content()
+    assert "broken" not in page.title().split(" – ")[-1]
+
+
+def test_runs_appear_in_the_list_by_themselves(served, run, page):
+    page.goto(served, wait_until="commit")
+    page.click("#runs a")
+    page.wait_for_selector("#matrix a.cell")
+    write_run(run.parent / "later", [EPISODE])
+    page.goto(served, wait_until="commit")
+    until(page, "document.querySelectorAll('#runs tbody tr').length === 2")
+    write_run(run.parent / "third", [EPISODE])
+    until(page, "document.querySelectorAll('#runs tbody tr').length === 3")
