@@ -40,6 +40,7 @@ COMMANDS = {
     "serve": "Serve a policy to robots and other programs over websockets.",
     "quantize": "Quantize the large matrix products of a policy to 8 bits.",
     "inspect": "Show what a checkpoint contains, and which preset fits.",
+    "import-results": "Import results of other programs as published rates.",
     "list": "List suites, tasks, protocols, policies, experiments or perturbations.",
     "check": "Check that a policy or a suite keeps its promises.",
     "doctor": "Check that everything simloop needs works on this machine.",
@@ -110,7 +111,7 @@ def _call(name: str, arguments: list[str]) -> Any:
     import tyro
     from tyro.extras import SubcommandApp
 
-    command = importlib.import_module(f"simloop.harness.commands.{name}").command
+    command = importlib.import_module(f"simloop.harness.commands.{name.replace('-', '_')}").command
     if isinstance(command, SubcommandApp):
         return command.cli(prog=f"simloop {name}", description=COMMANDS[name], args=arguments)
     return tyro.cli(command, prog=f"simloop {name}", description=_described(command), args=arguments)

@@ -25,7 +25,9 @@ from simloop.results.statistics.multiplicity import holm
 from simloop.results.statistics.scores import MeanScore, score_means, score_tasks
 from simloop.results.statistics.unpaired import margin_p_value, miettinen_nurminen, unpaired_p_value
 from simloop.results.tables.grid import DEFAULT_STYLE, NONE, Cell, Grid, TableStyle, percent_cell
+from simloop.results.tables.imported import read_counts, rows_to_csv
 from simloop.results.tables.statements import counted, p_text, signed, signed_interval
+from simloop.untrusted import MAX_JSON_BYTES, read_bytes
 
 Verdict = Literal["equivalent", "lower", "higher", "inconclusive", "other protocol", "stopping rule"]
 NO_VERDICT: tuple[Verdict, ...] = ("other protocol", "stopping rule")
@@ -123,20 +125,20 @@ class Reproduction:
 def read_published(path: str | Path) -> tuple[Published, ...]:
     """Read published rates from a CSV file with the columns policy, tasks, rate, episodes, protocol, source.
 
+    Result files of other programs are read as well, without the name of a policy (`import_published`).
+
     Raises:
       ResultsError: If the file cannot be read, or a row is invalid; names the line.
     """
+    text = read_bytes(Path(path), MAX_JSON_BYTES, error=ResultsError).decode(errors="replace")
     wanted = [field.name for field in fields(Published) if field.default is MISSING]
+    reader = csv.DictReader(text.splitlines())
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        reader = csv.DictReader(text.splitlines())
-        _ = reader.fieldnames  # Reads the first line.
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise ResultsError(f"Cannot read the published rates in {path}: {error}.") from error
-    if sorted(reader.fieldnames or ()) != sorted(wanted):
-        raise ResultsError(
-            f"{path}: wanted the columns {', '.join(wanted)}; got {', '.join(reader.fieldnames or ())}."
-        )
+        names = reader.fieldnames or ()
+    except csv.Error:
+        names = ()
+    if sorted(names) != sorted(wanted):
+        return _of_other_program(path, wanted, names)
     rows = []
     try:
         for row in reader:
@@ -147,6 +149,49 @@ def read_published(path: str | Path) -> tuple[Published, ...]:
     except (TypeError, ValueError, csv.Error) as error:
         raise ResultsError(f"{path}, line {reader.line_num}: {error}") from error
     return tuple(rows)
+
+
+def _of_other_program(path: str | Path, wanted: Sequence[str], got: Sequence[str]) -> tuple[Published, ...]:
+    try:
+        return import_published(path, "")
+    except ResultsError as error:
+        raise ResultsError(
+            f"{path}: wanted the columns {', '.join(wanted)}; got {', '.join(got)[:200]}. It is no result file of "
+            f"another program either: {error}"
+        ) from error
+
+
+def import_published(
+    path: str | Path, policy: str, *, tasks: str = "", protocol: str = "", source: str = ""
+) -> tuple[Published, ...]:
+    """Read the result file of another program as published rates.
+
+    Args:
+      path: A file that `imported.read_counts` reads.
+      policy: Policy that was evaluated.
+      tasks: Set of tasks where the file names none.
+      protocol: Rules in words; by default, the program that wrote the file.
+      source: By default, the name of the file.
+
+    Raises:
+      ResultsError: If the file cannot be read, or neither it nor `tasks` names the tasks.
+    """
+    rows = []
+    for counts in read_counts(Path(path)):
+        if not (named := counts.tasks or tasks):
+            raise ResultsError(
+                f"{path} does not name its tasks; wanted a suite or group. Give it with --tasks."
+            )
+        rate = counts.successes / counts.episodes
+        words, where = protocol or f"as run by {counts.program}", source or Path(path).name
+        rows.append(Published(policy, named, rate, counts.episodes, words, where))
+    return tuple(rows)
+
+
+def published_to_csv(rows: Iterable[Published]) -> str:
+    """Text of a CSV file that `read_published` reads."""
+    names = [field.name for field in fields(Published) if field.default is MISSING]
+    return rows_to_csv({name: getattr(row, name) for name in names} for row in rows)
 
 
 def reproductions(

@@ -101,5 +101,5 @@ def test_rejects_invalid_files_of_published_rates(tmp_path, text, message):
     (tmp_path / "published.csv").write_text(text)
     with pytest.raises(ResultsError, match=message):
         read_published(tmp_path / "published.csv")
-    with pytest.raises(ResultsError, match="Cannot read"):
+    with pytest.raises(ResultsError, match="cannot be read"):
         read_published(tmp_path / "absent.csv")
