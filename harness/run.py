@@ -352,10 +352,10 @@ def _check(settings: RunSettings, experiment: Experiment, plan: Plan) -> None:
             f"--shard I/N plays the I-th of N parts of a run that is played to its end; got {index}/{parts}"
             + (" with --until-decided." if experiment.stopping is not None else ".")
         )
-    if experiment.forks is not None and (settings.record != "none" or settings.video_every is not None):
+    if experiment.forks is not None and settings.video_every is not None:
         raise ExperimentError(
-            "Forks are played without step records and videos, whose file names do not tell their queries and changes "
-            "apart. Leave out record and video_every; simloop debug opens and films the moments of the episode."
+            "Forks are played without videos, whose file names do not tell their queries and changes apart. Leave out "
+            "video_every; simloop debug opens and films the moments of the episode."
         )
     if settings.record_images and settings.record == "none":
         raise ExperimentError(

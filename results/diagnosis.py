@@ -130,7 +130,7 @@ class EndingReader:
                 yield records
 
     def _read(self, record: EpisodeRecord) -> StepRecords | None:
-        if not (self._run / step_records_path(record.policy, record.task, record.episode)).is_file():
+        if not (self._run / step_records_path(record.key)).is_file():
             return None
         try:
             return load_steps(self._run, record.key)

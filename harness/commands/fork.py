@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
@@ -26,6 +26,7 @@ def command(
     move: Annotated[tuple[str, ...], arg("THING=dx,dy,dz [...]", "none")] = (),
     adapter: Annotated[tuple[str, ...], arg("FILE:NAME [...]", "the registered one")] = (),
     code: Annotated[tuple[str, ...], arg("P [P ...]", "none")] = (),
+    record: Annotated[Literal["none", "queries", "steps"], arg("{none,queries,steps}")] = "none",
     out: Annotated[Path | None, arg("DIR", "RUN/forks/EPISODE-...")] = None,
     resources: Annotated[Resources, FLAT],
 ) -> int:
@@ -58,6 +59,7 @@ def command(
       adapter: Adapters in Python files: the one with which the run was played, and another for the changed
         continuations, or registered.
       code: Policies and suites of one's own that the run was played with, written as in simloop run.
+      record: Step records of the forks to write; with steps, simloop diagnose tells how they end.
       out: Run folder of the forks.
     """
     from simloop.harness.adapters.adapter_file import use_adapter_files_of
@@ -85,7 +87,7 @@ def command(
     )
     experiment = fork_experiment(found, _queries(at, found.outcome.queries), samples, changes, policy)
     folder = out or run / "forks" / f"{found.name.replace('/', '-')}-{experiment.short_hash}"
-    result = play_forks(found, experiment, folder, resources, Terminal(), tried)
+    result = play_forks(found, experiment, folder, resources, Terminal(), tried, record)
     if result.episodes:
         points = fork_points(load(folder))
         for grid in fork_grids(points):

@@ -21,6 +21,9 @@ from simloop.results.records.step_records import StepRecords
 def try_adapter(episode: PlannedEpisode, records: StepRecords, env: Env, tried: AdapterFile) -> Finding:
     """Ask the policy at every saved state with another adapter, and compare with the record.
 
+    Inputs and answers are compared at the recorded states, and executed actions for the recorded answers, so that each
+    difference comes from the adapter.
+
     Raises:
       AdapterError: If the adapter does not fit the policy.
       UnknownPolicyError, EpisodeError, StateError: As `simloop.harness.debugging.replay.replay_policy`.
@@ -38,7 +41,7 @@ def try_adapter(episode: PlannedEpisode, records: StepRecords, env: Env, tried: 
             pairs["the answer of the policy"] = recorded.chunk, chunk.actions
             actions = zip(
                 own.actions(env.spec, recorded.chunk).T,
-                adapter.actions(env.spec, chunk.actions).T,
+                adapter.actions(env.spec, recorded.chunk).T,
                 strict=True,
             )
             pairs |= {

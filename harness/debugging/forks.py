@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from simloop.harness.engine.resources import Resources
-    from simloop.harness.run import RunResult
+    from simloop.harness.run import Record, RunResult
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,13 @@ def play_forks(
     resources: Resources,
     console: Console,
     tried: AdapterFile | None = None,
+    record: Record = "none",
 ) -> RunResult:
     """Play the forks that `out` does not hold yet.
 
     Args:
       tried: The adapter that the changed forks name.
+      record: Step records to write.
 
     Raises:
       AdapterError: If it does not fit the policy of the changed forks.
@@ -113,7 +115,9 @@ def play_forks(
     starts = ForkStarts(moments(episode, sorted(missing), say) if missing else {})
     if missing and experiment.forks:
         _check_moves(episode, experiment.forks.changes, starts.moments[min(missing)])
-    settings = RunSettings(resources, allow_training_seeds=True, start=starts, tried_adapter=tried)
+    settings = RunSettings(
+        resources, allow_training_seeds=True, start=starts, tried_adapter=tried, record=record
+    )
     return run(experiment, out, settings, console)
 
 

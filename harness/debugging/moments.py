@@ -162,10 +162,7 @@ def stored_images(run: Path, records: StepRecords) -> Iterator[dict[str, np.ndar
       EpisodeError: If a video is missing, damaged, of other images, or behind a link that leaves the run folder.
     """
     header = records.header
-    videos = [
-        _frames(inside(run, images_path(header.policy, header.task, header.episode, c), error=EpisodeError))
-        for c in header.cameras
-    ]
+    videos = [_frames(inside(run, images_path(header.key, c), error=EpisodeError)) for c in header.cameras]
     for query in records.queries:
         images = dict(zip(header.cameras, (next(video, None) for video in videos), strict=True))
         for (camera, image), sha256 in zip(images.items(), query.images_sha256, strict=True):

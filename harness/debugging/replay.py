@@ -62,7 +62,7 @@ def replay(
       LedgerError, ExperimentError, EpisodeError: As `find_episode`.
     """
     episode = find_episode(run, name)
-    if not (run / step_records_path(episode.spec.policy, episode.spec.task, episode.spec.episode)).is_file():
+    if not (run / step_records_path(episode.spec.id)).is_file():
         yield replay_ledger(episode)
         return
     try:

@@ -144,7 +144,7 @@ class StepRecorder(StepObserver, Recorder):
     """
 
     def __init__(self, spec: EpisodeSpec, level: Level, *, images: bool = False):
-        super().__init__(spec, level, images=images)
+        super().__init__(spec, level, spec.fork.query if spec.fork else 0, images=images)
         self._videos: dict[str, VideoEncoder] = {}
 
     def on_query(self, query: Query, reply: Reply) -> None:

@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from simloop.results.records.records import VIDEOS, EpisodeRecord
+from simloop.results.records.fork_labels import parse_fork_label
+from simloop.results.records.records import VIDEOS, EpisodeKey, EpisodeRecord
 
 STEPS = "steps"
 
@@ -28,30 +29,32 @@ def video_glob(task: str, episode: int) -> str:
     return f"{file_name(task)}-{episode:04d}-*.mp4"
 
 
-def step_records_path(policy: str, task: str, episode: int) -> str:
+def step_records_path(key: EpisodeKey) -> str:
     """Path of the step records of an episode."""
-    return f"{STEPS}/{file_name(policy)}/{file_name(task)}-{episode:04d}.parquet"
+    return f"{images_folder(key)}.parquet"
 
 
-def images_folder(policy: str, task: str, episode: int) -> str:
-    """Folder of the lossless videos of an episode's step records."""
+def images_folder(key: EpisodeKey) -> str:
+    """Folder of the lossless videos of an episode's step records. The name of a fork tells its query and changes."""
+    policy, _, protocol, task, episode = key
+    if fork := parse_fork_label(protocol):
+        task = "-".join(filter(None, (task, f"query-{fork.query}", fork.changes)))
     return f"{STEPS}/{file_name(policy)}/{file_name(task)}-{episode:04d}"
 
 
-def images_path(policy: str, task: str, episode: int, camera: str) -> str:
+def images_path(key: EpisodeKey, camera: str) -> str:
     """Path of the lossless video of a camera's images, one frame per query."""
-    return f"{images_folder(policy, task, episode)}/{file_name(camera)}.mp4"
+    return f"{images_folder(key)}/{file_name(camera)}.mp4"
 
 
 def attached_files(record: EpisodeRecord, attachments: Mapping[str, bytes]) -> dict[str, bytes]:
     """Files of an episode by path, from what its recorders attached, without a video that `record` does not name."""
-    of_episode = record.policy, record.task, record.episode
     files = {}
     for name, content in attachments.items():
         if name == STEP_RECORDS:
-            files[step_records_path(*of_episode)] = content
+            files[step_records_path(record.key)] = content
         elif name.startswith(IMAGES):
-            files[images_path(*of_episode, name.removeprefix(IMAGES))] = content
+            files[images_path(record.key, name.removeprefix(IMAGES))] = content
         elif record.video:
             files[record.video] = content
     return files
@@ -59,9 +62,8 @@ def attached_files(record: EpisodeRecord, attachments: Mapping[str, bytes]) -> d
 
 def step_files(run: Path, record: EpisodeRecord) -> list[str]:
     """Paths of the step records and images of an episode that a run folder holds."""
-    of_episode = record.policy, record.task, record.episode
-    records = step_records_path(*of_episode)
-    images = (run / images_folder(*of_episode)).glob("*.mp4")
+    records = step_records_path(record.key)
+    images = (run / images_folder(record.key)).glob("*.mp4")
     return [records] * (run / records).is_file() + [str(file.relative_to(run)) for file in images]
 
 

@@ -180,8 +180,7 @@ def load_steps(run: str | Path, key: EpisodeKey) -> StepRecords:
     Raises:
       StepRecordsError: If there are none, they cannot be read, or a link leads out of the run folder.
     """
-    policy, _, _, task, episode = key
-    path = inside(Path(run), step_records_path(policy, task, episode), error=StepRecordsError)
+    path = inside(Path(run), step_records_path(key), error=StepRecordsError)
     if not path.is_file():
         raise StepRecordsError(
             f"There are no step records of {episode_name(key)}: {path} does not exist. Runs write them with "

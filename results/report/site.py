@@ -157,7 +157,7 @@ class Site:
         """Step records of an episode; None if there are none, with the reason if they cannot be read."""
         record, folder = self._record(row), self._source(row).folder
         try:
-            path = inside(folder, step_records_path(record.policy, record.task, record.episode))
+            path = inside(folder, step_records_path(record.key))
             return (load_steps(folder, record.key), "") if path.is_file() else (None, "")
         except (StepRecordsError, UntrustedInputError) as error:
             return None, str(error)

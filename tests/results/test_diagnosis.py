@@ -16,7 +16,7 @@ from tests.helpers.scripted_records import recorded
 
 
 def write_steps(run, episode, scenes):
-    path = run / step_records_path(episode.policy, episode.task, episode.episode)
+    path = run / step_records_path(episode.key)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(recorded(scenes, episode=episode).to_bytes())
     return path

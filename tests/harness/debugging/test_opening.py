@@ -21,7 +21,7 @@ from simloop.harness.recording.run_folder import RunFolder
 from simloop.harness.run import RunSettings
 from simloop.harness.run import run as run_experiment
 from simloop.results.records.records import read_episodes
-from simloop.results.records.step_records import StepRecordsError
+from simloop.results.records.step_records import StepRecordsError, load_steps
 from tests.helpers.recorded_run import FILE, NAME
 
 
@@ -137,11 +137,10 @@ def test_changes_that_cannot_be_made_are_refused_before_anything_starts(episode,
     assert not (tmp_path / "forks").exists()
 
 
-@pytest.mark.parametrize("files", [{"record": "queries"}, {"video_every": 1}])
-def test_forks_whose_files_would_replace_each_other_are_refused(episode, tmp_path, files):
+def test_videos_of_forks_which_would_replace_each_other_are_refused(episode, tmp_path):
     experiment = fork_experiment(episode, [1, 2], 1, Changes(), None)
     with pytest.raises(ExperimentError, match="do not tell their queries and changes apart"):
-        run_experiment(experiment, tmp_path / "forks", RunSettings(**files), Console())
+        run_experiment(experiment, tmp_path / "forks", RunSettings(video_every=1), Console())
     assert not (tmp_path / "forks").exists()
 
 
@@ -154,7 +153,7 @@ def test_a_video_without_frames_is_refused_before_anything_is_played(episode):
 def test_the_first_fork_with_nothing_changed_equals_the_original_at_every_query(episode, tmp_path):
     queries = range(episode.outcome.queries)
     experiment, out = fork_experiment(episode, queries, 2, Changes(), None), tmp_path / "forks"
-    played = play_forks(episode, experiment, out, Resources(env_actors=1), Console())
+    played = play_forks(episode, experiment, out, Resources(env_actors=1), Console(), record="queries")
     assert played.episodes == 2 * len(queries)
     original = episode.outcome
     for fork in read_episodes(out):
@@ -164,6 +163,9 @@ def test_the_first_fork_with_nothing_changed_equals_the_original_at_every_query(
         )
         assert equal == (fork.episode == 0)
         assert fork.steps == original.steps
+        assert load_steps(out, fork.key).queries[0].query == fork.queries - len(
+            load_steps(out, fork.key).queries
+        )
     ledger = (out / "episodes.jsonl").read_bytes()
     (out / "episodes.jsonl").write_bytes(b"".join(ledger.splitlines(keepends=True)[:-3]))
     play_forks(episode, experiment, out, Resources(env_actors=1), Console())

@@ -60,8 +60,8 @@ def test_carries_step_records_and_images_along(tmp_path):
     folders = [write(tmp_path / name, PLAN.episodes[i::2]) for i, name in enumerate("ab")]
     spec = PLAN.episodes[1]
     names = [
-        step_records_path(spec.policy, spec.task, spec.episode),
-        images_path(spec.policy, spec.task, spec.episode, "top"),
+        step_records_path(spec.id),
+        images_path(spec.id, "top"),
     ]
     for name in names:
         (folders[1] / name).parent.mkdir(parents=True, exist_ok=True)

@@ -82,7 +82,7 @@ def test_step_records_become_curves_contacts_and_the_moment_of_the_loss(tmp_path
     failure = dataclasses.replace(failed(EPISODE), steps=8)
     records = recorded("..th..L.", dx=[0.5] * 8, episode=failure)
     run = write_run(tmp_path / "run", [failure])
-    file = run / step_records_path(failure.policy, failure.task, failure.episode)
+    file = run / step_records_path(failure.key)
     file.parent.mkdir(parents=True)
     file.write_bytes(records.to_bytes())
     found = episode_of(Site(load_runs(run)))
@@ -102,7 +102,7 @@ def with_images(tmp_path, stores_images):
     records = recorded("....", episode=episode)
     header = dataclasses.replace(records.header, cameras=("top",), stores_images=stores_images)
     run = write_run(tmp_path / "run", [episode])
-    file = run / step_records_path(episode.policy, episode.task, episode.episode)
+    file = run / step_records_path(episode.key)
     file.parent.mkdir(parents=True)
     file.write_bytes(dataclasses.replace(records, header=header).to_bytes())
     return load_runs(run)
@@ -140,7 +140,7 @@ def test_an_episode_whose_images_cannot_be_read_still_has_a_page(tmp_path):
 
 
 def test_step_records_that_cannot_be_read_are_named_and_the_rest_still_shows(run):
-    file = run / step_records_path("a", "reach-v3", 0)
+    file = run / step_records_path(("a", "metaworld", "metaworld/default-v1", "reach-v3", 0))
     file.parent.mkdir(parents=True)
     file.write_bytes(b"torn")
     found = episode_of(Site(load_runs(run)), 1)  # The first has the hostile name.
