@@ -104,7 +104,7 @@ class ArmControl:
         torque = turn * kp[3:] + -angular_velocity * kd[3:]
         _, inertia_linear, inertia_angular, nullspace = opspace_matrices(inertia, full, linear, angular)
         wrench = np.concatenate([np.dot(inertia_linear, force), np.dot(inertia_angular, torque)])
-        torques = np.dot(full.T, wrench) + self._gravity
+        torques: np.ndarray = np.dot(full.T, wrench) + self._gravity
         torques += nullspace_torques(
             inertia, nullspace, controller.initial_joint, self._joint_positions, self._joint_velocities
         )

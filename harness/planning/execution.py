@@ -116,12 +116,12 @@ class Execution:
         """Whether there may be control steps without an action of the policy."""
         return bool(self.delay) and (self.mode == "synchronous" or not self.delay.constant)
 
-    def require_possible(self, control_hz: float, replan_steps: int, chunk_steps: int) -> None:
+    def require_possible(self, control_hz: float, replan_steps: int, chunk_steps: int | None) -> None:
         """Raise `ExecutionError` if a delay is longer than the replan interval, or a chunk ends before the next one.
 
-        With measured and live delays, such steps hold the robot instead.
+        With measured and live delays, and chunks of unknown length, such steps hold the robot instead.
         """
-        if self.mode in ("synchronous", "ensemble") or not self.delay.constant:
+        if chunk_steps is None or self.mode in ("synchronous", "ensemble") or not self.delay.constant:
             return
         interval, delay = min(replan_steps, chunk_steps), self.delay.longest(control_hz)
         if delay <= interval <= chunk_steps - delay:

@@ -253,7 +253,7 @@ def make_executor(
 def require_executable(execution: Execution, replan_steps: int, policy: PolicySpec, task: TaskSpec) -> None:
     """Raise `ExecutionError` unless a policy can be evaluated on a task under an execution."""
     execution.require_possible(task.control_hz, replan_steps, policy.chunk_steps)
-    if execution.may_hold or execution.ensemble:
+    if execution.may_hold or execution.ensemble or (execution.delay and policy.chunk_steps is None):
         action_kinds(task)
     if execution.guidance and not policy.guidable:
         raise ExecutionError(
