@@ -53,7 +53,9 @@ class AdapterTable:
 
     def _actions(self, actions: np.ndarray) -> np.ndarray:
         ordered = actions if self.actions is None else actions[..., list(self.actions)]
-        converted: np.ndarray = np.add(ordered * np.asarray(self.action_scale), np.asarray(self.action_offset))
+        converted: np.ndarray = np.add(
+            ordered * np.asarray(self.action_scale), np.asarray(self.action_offset)
+        )
         return converted
 
 
