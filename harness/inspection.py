@@ -14,6 +14,7 @@ from rich.text import Text
 
 from simloop.policies.checkpoints import Checkpoint, CheckpointError, open_checkpoint
 from simloop.policies.checkpoints.shapes import fitting_names
+from simloop.policies.inference.adapters import stored_adapters
 from simloop.policies.inference.loading import checkpoint_stats
 from simloop.policies.models.parameters import shapes
 from simloop.policies.presets import PRESETS, Preset
@@ -55,7 +56,9 @@ def _obstacle(one: Preset, opened: Checkpoint) -> str | None:
         opened.require_preset(one.name)
         chosen = fitted(one, opened.options, str(opened.path))
         model = dataclasses.replace(chosen.model, action_horizon=1)  # Shapes do not depend on it.
-        expected = {name: jax.ShapeDtypeStruct(shape, model.dtype) for name, shape in shapes(model).items()}
+        of_model = shapes(model)
+        of_model |= stored_adapters(opened.source, of_model)
+        expected = {name: jax.ShapeDtypeStruct(shape, model.dtype) for name, shape in of_model.items()}
         fitting_names(opened.source, expected, where=str(opened.path), may_lack="", may_drop="")
         checkpoint_stats(chosen, opened, warn=False)
     except (CheckpointError, ValueError) as error:
@@ -69,6 +72,8 @@ def _content(opened: Checkpoint) -> Iterator[tuple[str, str]]:
     yield "folder", str(opened.path)
     yield "format", opened.format
     yield "weights", f"{len(opened.arrays)} arrays, {numbers / 1e6:,.1f} M numbers in {', '.join(dtypes)}"
+    if adapters := sum("lora_a" in array.name for array in opened.arrays):
+        yield "adapters", f"{adapters} (LoRA), merged when the weights are loaded"
     for asset_id in opened.statistics.asset_ids():
         stats = opened.statistics.read(asset_id)
         sizes = ", ".join(f"{key} of {len(entry.mean)}" for key, entry in stats.items())

@@ -91,7 +91,9 @@ def _mismatch(
     for kind, found in (("missing", missing), ("misshapen", misshapen), ("extra", extra)):
         lines += [f"  {kind:9} {line}" for line in found.values()]
     if any("lora" in name for name in extra):
-        lines.append("It contains LoRA adapters: load it as the LoRA variant of the model and merge them.")
+        lines.append(
+            "It contains LoRA adapters: those of this model would be merged; these have other shapes."
+        )
     else:
         lines.append("Load it with the preset that it was trained with.")
     return CheckpointMismatch("\n".join(lines), missing=missing, extra=extra, misshapen=misshapen)

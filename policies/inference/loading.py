@@ -7,12 +7,14 @@ import logging
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from simloop.policies.checkpoints import Checkpoint, CheckpointError, open_checkpoint
 from simloop.policies.files.cache_folder import simloop_home
 from simloop.policies.files.manifest import settings_of
 from simloop.policies.files.progress import progress_bar
+from simloop.policies.inference.adapters import merged, stored_adapters
 from simloop.policies.inference.model_policy import ModelPolicy, PolicyTokenizers
 from simloop.policies.inference.placement import made_on, weights_bytes
 from simloop.policies.inference.quantization import SETTING, Quantization, QuantizationError
@@ -185,10 +187,21 @@ def checkpoint_stats(chosen: Preset, opened: Checkpoint, *, warn: bool = True) -
 
 
 def _checkpoint_model(config: ModelConfig, opened: Checkpoint, mesh: Mesh | None) -> Model:
-    """Load the weights of a checkpoint in the dtype that the model computes in, as published inference does."""
-    expected = {name: jax.ShapeDtypeStruct(shape, config.dtype) for name, shape in shapes(config).items()}
+    """Load the weights of a checkpoint in the dtype that the model computes in, as published inference does.
+
+    Adapters that the model does not have are merged into the weights.
+    """
+    of_model = shapes(config)
+    adapters = stored_adapters(opened.source, of_model)
+    expected = {
+        name: jax.ShapeDtypeStruct(shape, config.dtype) for name, shape in {**of_model, **adapters}.items()
+    }
     with progress_bar(f"Loading {opened.path.name}", unit="bytes") as update:
-        where = None if mesh is None else state_sharding(expected, mesh)
+        where = None if mesh is None or adapters else state_sharding(expected, mesh)
         arrays = opened.load(expected, on_progress=update, sharding=where)
     logging.getLogger(__name__).info("Loaded %d arrays from %s.", len(arrays), opened.path)
-    return model_from(config, arrays)
+    if not adapters:
+        return model_from(config, arrays)
+    logging.getLogger(__name__).warning("Merged %d adapters (LoRA) of %s.", len(adapters) // 2, opened.path)
+    weights = merged(arrays, config)
+    return made_on(mesh, lambda: model_from(config, {name: jnp.asarray(x) for name, x in weights.items()}))

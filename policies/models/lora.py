@@ -78,16 +78,21 @@ def merge(flat: Mapping[str, np.ndarray | jax.Array], config: ModelConfig) -> di
         if match is None or match["half"] == "b":
             continue
         stem = match["stem"]
-        weight_name = stem + "w" if stem.endswith("/") else stem.removesuffix("_")
+        weight = weight_name(stem)
         delta = _adapter_as_weight(
             np.asarray(flat[name]).astype(np.float32),
             np.asarray(flat[f"{stem}lora_b"]).astype(np.float32),
             sums_heads="attn_vec_einsum" in stem,
         )
-        weight = merged[weight_name]
+        before = merged[weight]
         scaled = delta * np.float32(_scaling(stem, config))
-        merged[weight_name] = (weight.astype(np.float32) + scaled).astype(weight.dtype)
+        merged[weight] = (before.astype(np.float32) + scaled).astype(before.dtype)
     return merged
+
+
+def weight_name(stem: str) -> str:
+    """Name of the weight whose adapters begin with a stem, such as `.../q_einsum/` of `.../q_einsum/lora_a`."""
+    return stem + "w" if stem.endswith("/") else stem.removesuffix("_")
 
 
 def _adapter_as_weight(a: np.ndarray, b: np.ndarray, *, sums_heads: bool) -> np.ndarray:
