@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -23,8 +24,8 @@ class CheckFailed(Exception):
     """Raised by a failed check, with the remedy."""
 
 
-def main(console: Console, suites: Sequence[str] = ()) -> int:
-    """Run all checks, or compare suites with their golden recordings; return 0 if all pass, 1 otherwise."""
+def main(console: Console, suites: Sequence[str] = (), dataset: Path | None = None) -> int:
+    """Run all checks, compare suites with their golden recordings, or check a dataset; return 0 if all pass, else 1."""
     checks: Iterable[tuple[str, Callable[[], str]]] = [
         ("Python", _python),
         ("Ray", _ray),  # Before JAX: Ray forks, which is unsafe with the threads of JAX.
@@ -36,6 +37,8 @@ def main(console: Console, suites: Sequence[str] = ()) -> int:
     ]
     if suites:
         checks = (check for name in suites for check in _golden(registry.suite(name)))
+    if dataset is not None:
+        checks = _dataset(dataset)
     failed = done = 0
     for name, check in checks:
         done += 1
@@ -147,6 +150,41 @@ def _suites() -> list[tuple[str, Callable[[], str]]]:
         return run
 
     return [(f"suite {suite.name}", check(suite)) for suite in map(registry.suite, registry.suites())]
+
+
+def _dataset(folder: Path) -> list[tuple[str, Callable[[], str]]]:
+    """Checks of a dataset: its tables, and the statistics that it states."""
+    from simloop.policies.training import dataset_layout as layout
+    from simloop.policies.training.dataset_reader import open_dataset
+    from simloop.policies.training.quantile_check import outside_quantiles, stated_statistics
+
+    def tables() -> str:
+        data = open_dataset(folder)
+        cameras = ", ".join(f"{key} {height} x {width}" for key, (height, width) in data.cameras.items())
+        return (
+            f"{len(data.episodes)} episodes, {len(data.states)} frames at {data.fps:g} per second, state of "
+            f"{data.states.shape[1]}, actions of {data.actions.shape[1]}, {len(data.instructions)} instructions; "
+            f"{cameras or 'no cameras'}"
+        )
+
+    def statistics() -> str:
+        stated = stated_statistics(folder, {"state": layout.STATE_KEY, "actions": layout.ACTION_KEY})
+        if not stated:
+            return f"none in {layout.STATS}; training computes them"
+        data = open_dataset(folder)
+        columns = {"state": data.states, "actions": data.actions}
+        found = [
+            text for key, stats in stated.items() for text in outside_quantiles(key, columns[key], stats)
+        ]
+        if found:
+            raise CheckFailed(
+                " ".join(found)
+                + " simloop train takes them from the data (--statistics data); do not train elsewhere "
+                "with the stated ones."
+            )
+        return "the stated quantiles are those of the data, where they are stated"
+
+    return [("tables", tables), ("statistics", statistics)]
 
 
 def _golden(suite: Suite) -> Iterator[tuple[str, Callable[[], str]]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from simloop.policies.checkpoints import open_checkpoint
 from simloop.policies.inference.loading import checkpoint_stats, load_tokenizers
@@ -28,11 +29,12 @@ from simloop.policies.tokenizers.fast_actions import (
 )
 from simloop.policies.training.concatenation import concatenated
 from simloop.policies.training.config import TrainConfig, with_present_names
-from simloop.policies.training.dataset_statistics import data_stats, fit_action_tokens
+from simloop.policies.training.dataset_statistics import action_chunks, data_stats, fit_action_tokens
 from simloop.policies.training.errors import TrainingError
 from simloop.policies.training.examples import Examples
 from simloop.policies.training.optimizer import AdamW, CosineDecay
 from simloop.policies.training.prepared import PreparedData, prepare
+from simloop.policies.training.quantile_check import outside_quantiles
 from simloop.policies.training.state_prediction import (
     IMAGE_PARAMETERS,
     STATE_HEAD,
@@ -105,6 +107,8 @@ def set_up(config: TrainConfig, log: Callable[[str], None]) -> Setup:
     chosen = dataclasses.replace(chosen, model=_trained_model(config, chosen.model))
     _check_sizes(chosen, data)
     stats = _statistics(config, chosen, data)
+    for text in _outside(config, stats, chosen, data):
+        log(f"{text} Train with --statistics data.")
     action_tokens = _action_tokens(config, chosen, data, stats, log)
     tokenizers = load_tokenizers(dataclasses.replace(chosen, action_tokens=action_tokens))
     examples = Examples(data, chosen, stats, tokenizers, with_states=config.predicts_state)
@@ -230,6 +234,17 @@ def _statistics(config: TrainConfig, chosen: Preset, data: PreparedData) -> Norm
         stats = data_stats(data, chosen)
     save_norm_stats(file, stats)
     return stats
+
+
+def _outside(config: TrainConfig, stats: NormStats, chosen: Preset, data: PreparedData) -> list[str]:
+    """Sentences about data far outside the quantiles of statistics that were computed from other data."""
+    if config.statistics != "init" or chosen.normalization != "quantile":
+        return []
+    first = action_chunks(data, np.arange(data.size), 1, chosen.relative)[:, 0]
+    return [
+        *outside_quantiles("state", data.states, stats["state"]),
+        *outside_quantiles("actions", first, stats["actions"]),
+    ]
 
 
 def _action_tokens(
