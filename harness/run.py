@@ -41,6 +41,7 @@ from simloop.harness.rollout.chunking import require_executable
 from simloop.harness.rollout.loop_state import EpisodeState
 from simloop.harness.rollout.observers import Recorder
 from simloop.harness.rollout.result import RolloutResult
+from simloop.harness.rollout.video import size_problem
 from simloop.harness.serving.batch_sizes import THROUGHPUT
 from simloop.policies.interface import PolicySpec
 from simloop.policies.presets import preset
@@ -61,6 +62,8 @@ class RunSettings:
     resources: Resources = field(default_factory=Resources)
     video_every: int | None = None
     """Control steps between two frames of the videos; None for no videos."""
+    video_size: int | None = None
+    """Pixels to which the images in videos are scaled; None to leave them as they are rendered."""
     record: Record = "none"
     """Step records to write: of queries, or of queries and every step."""
     record_images: bool = False
@@ -163,7 +166,7 @@ def _prepare(experiment: Experiment, settings: RunSettings) -> _Prepared:
     if experiment.stopping is not None:
         a, b = experiment.policy_names
         early_stop = EarlyStop(experiment.stopping, plan, (a, b))
-    video = _video_settings(policies, tasks, settings.video_every)
+    video = _video_settings(policies, tasks, settings)
     return _Prepared(experiment, settings, policies, plan, early_stop, video, _renderer(policies, video))
 
 
@@ -387,20 +390,23 @@ def _extent(experiment: Experiment, plan: Plan) -> str:
 
 
 def _video_settings(
-    policies: dict[str, PolicySpec], tasks: list[TaskSpec], every: int | None
+    policies: dict[str, PolicySpec], tasks: list[TaskSpec], settings: RunSettings
 ) -> VideoSettings | None:
     """Film the cameras that the learned policies observe, which are rendered anyway."""
+    every, size = settings.video_every, settings.video_size
     if every is None:
         return None
     if every < 1:
         raise ExperimentError(f"--video-every must be at least 1; got {every}.")
+    if problem := size_problem(size):
+        raise ExperimentError(problem)
     observed = [
         adapter.cameras[camera]
         for policy in policies.values()
         for adapter in [checked_adapter(policy, tasks)]
         for camera in policy.cameras
     ]
-    return VideoSettings(tuple(dict.fromkeys(observed)) or tasks[0].cameras[:2], every)
+    return VideoSettings(tuple(dict.fromkeys(observed)) or tasks[0].cameras[:2], every, size)
 
 
 def _renderer(policies: dict[str, PolicySpec], video: VideoSettings | None) -> str:

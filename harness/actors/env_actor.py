@@ -40,6 +40,8 @@ class VideoSettings:
     """Camera names of the suite, left to right."""
     every: int
     """Control steps between two frames."""
+    height: int | None = None
+    """Pixels to which images are scaled; None to leave them as they are rendered."""
 
 
 @dataclass
@@ -183,8 +185,11 @@ class EnvActor:
     def _recorders(self, spec: EpisodeSpec, env: Env) -> list[Recorder]:
         """Start the video and the recording of an episode, where they are wanted."""
         recorders: list[Recorder] = []
-        if self._video is not None:
-            recorders.append(VideoRecorder(self._video.cameras, self._video.every, env.spec.control_hz))
+        if (video := self._video) is not None:
+            limit = self._protocol.max_steps or env.spec.max_steps
+            recorders.append(
+                VideoRecorder(spec, video.cameras, video.every, env.spec.control_hz, limit, video.height)
+            )
         if self._factories.recorder is not None:
             recorders.append(self._factories.recorder(spec))
         return recorders

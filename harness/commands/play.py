@@ -15,6 +15,7 @@ def command(
     episode: Annotated[Positional[str], arg("EPISODE")],
     *,
     video_every: Annotated[int, arg("N")] = 1,
+    video_size: Annotated[int | None, arg("PIXELS", "as rendered")] = None,
     video: bool = True,
     record: Annotated[Literal["none", "queries", "steps"], arg("{none,queries,steps}")] = "steps",
     record_images: bool = False,
@@ -34,6 +35,7 @@ def command(
       run: Run folder.
       episode: POLICY/TASK/NUMBER, finished or not.
       video_every: Control steps between two frames of the video.
+      video_size: Height to which the images of each camera are scaled.
       video: Write a video.
       record: Step records to write, for simloop replay, fork and debug.
       record_images: Store the images in step records too, which are drawn again from the saved states otherwise.
@@ -53,6 +55,7 @@ def command(
         found,
         out,
         video_every=video_every if video else None,
+        video_size=video_size,
         record=None if record == "none" else record,
         record_images=record_images,
     )

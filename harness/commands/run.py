@@ -90,6 +90,8 @@ class RunOptions:
     """Dashboards to report to: tensorboard, wandb, prometheus[:[HOST:]PORT]."""
     video_every: Annotated[int, arg("N")] = 10
     """Control steps between two frames of the videos."""
+    video_size: Annotated[int | None, arg("PIXELS", "as rendered")] = None
+    """Height to which the images of each camera in videos are scaled."""
     video: bool = True
     """Write a video of each episode."""
     record: Annotated[Literal["none", "queries", "steps"], arg("{none,queries,steps}")] = "none"
@@ -121,6 +123,7 @@ class RunOptions:
         return RunSettings(
             resources,
             video_every=self.video_every if self.video and not self.executions()[1:] else None,
+            video_size=self.video_size,
             record=self.record,
             record_images=self.record_images,
             allow_training_seeds=self.allow_training_seeds,

@@ -16,7 +16,7 @@ from simloop.harness.rollout.loop import run_episode
 from simloop.harness.rollout.observers import Observer, Recorder
 from simloop.harness.rollout.result import RolloutResult
 from simloop.harness.rollout.step_recorder import StepRecorder
-from simloop.harness.rollout.video import VideoRecorder
+from simloop.harness.rollout.video import VideoRecorder, size_problem
 from simloop.policies.interface import BatchedPolicy
 from simloop.results.records.paths import attached_files, file_name, video_path
 from simloop.results.records.records import EpisodeRecord
@@ -42,6 +42,7 @@ def play_again(
     out: Path | None = None,
     *,
     video_every: int | None = 1,
+    video_size: int | None = None,
     record: Level | None = "steps",
     record_images: bool = False,
 ) -> PlayedAgain:
@@ -50,6 +51,7 @@ def play_again(
     Args:
       out: New run folder; by default one beside the run that does not exist yet.
       video_every: Control steps between two frames of the video; None for no video.
+      video_size: Pixels to which its images are scaled; None to leave them as they are rendered.
       record: Step records to write; None for none.
       record_images: Whether they store the images of the queries.
 
@@ -59,11 +61,13 @@ def play_again(
     """
     if video_every is not None and video_every < 1:
         raise EpisodeError(f"--video-every must be at least 1; got {video_every}.")
+    if problem := size_problem(video_size):
+        raise EpisodeError(problem)
     folder = out or _new_folder(episode)
     if folder.exists():
         raise EpisodeError(f"{folder} exists already. Choose another --out folder.")
     env, policy = episode.make_env(), episode.load_policy()
-    recorders = _recorders(episode, env.spec, video_every)
+    recorders = _recorders(episode, env.spec, video_every, video_size)
     if record is not None:
         recorders.append(StepRecorder(episode.spec, record, images=record_images))
     try:
@@ -114,12 +118,15 @@ def differences(recorded: EpisodeRecord | None, again: EpisodeRecord) -> tuple[s
     )
 
 
-def _recorders(episode: PlannedEpisode, task: TaskSpec, video_every: int | None) -> list[Recorder]:
+def _recorders(
+    episode: PlannedEpisode, task: TaskSpec, video_every: int | None, video_size: int | None
+) -> list[Recorder]:
     if video_every is None:
         return []
     policy, adapter = episode.policy_spec, episode.adapter
     cameras = tuple(adapter.cameras[camera] for camera in policy.cameras) or task.cameras[:2]
-    return [VideoRecorder(cameras, video_every, task.control_hz)]
+    limit = episode.experiment.protocol.max_steps or task.max_steps
+    return [VideoRecorder(episode.spec, cameras, video_every, task.control_hz, limit, video_size)]
 
 
 def _new_folder(episode: PlannedEpisode) -> Path:

@@ -48,6 +48,8 @@ def application(shelf: Shelf, token: str) -> Starlette:
         run, slash, path = request.path_params["rest"].partition("/")
         if run and not slash:  # `/TOKEN/RUN`, from which links would lead astray.
             return RedirectResponse(f"/{token}/{run}/") if run in shelf.runs() else _not_found()
+        if slash and not run:
+            return _not_found()
         content = await run_in_threadpool(_content, shelf, run, path)
         return _response(content, path or PAGE)
 
