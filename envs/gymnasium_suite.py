@@ -6,6 +6,7 @@ default that is stated here, or is asked for in a sentence.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from importlib import metadata
 from typing import Any
 
 import gymnasium
+import mujoco
 import numpy as np
 from gymnasium import spaces
 from jaxtyping import Float32, Float64, UInt8
@@ -29,6 +31,7 @@ from simloop.envs.interface import (
     check_action,
     check_camera,
 )
+from simloop.envs.mujoco_env import POSITIONS
 from simloop.envs.rendering import GL_BACKEND as GL_BACKEND  # Sets MUJOCO_GL, which gymnasium reads.
 
 NAME = "gym"
@@ -254,7 +257,8 @@ class GymTask(Env):
     def render(self, camera: str) -> UInt8[np.ndarray, "h w 3"]:
         """The rendered scene, or an image of the observation, in the size of the render settings."""
         check_camera(self.spec, camera)
-        image = self._env.render() if camera == RENDER else self._observation[camera]
+        with _physics_kept(self._env.unwrapped):
+            image = self._env.render() if camera == RENDER else self._observation[camera]
         pixels = np.asarray(image)
         if pixels.shape[0] == 3 and pixels.shape[-1] != 3:
             pixels = np.moveaxis(pixels, 0, -1)
@@ -298,6 +302,23 @@ class GymTask(Env):
     def close(self) -> None:
         """Close the environment."""
         self._env.close()
+
+
+@contextlib.contextmanager
+def _physics_kept(env: Any) -> Iterator[None]:
+    """Put MuJoCo's data back as they were: some environments compute them anew when they draw a goal."""
+    model, data = getattr(env, "model", None), getattr(env, "data", None)
+    if not (isinstance(model, mujoco.MjModel) and isinstance(data, mujoco.MjData)):
+        yield
+        return
+    kind = mujoco.mjtState.mjSTATE_INTEGRATION
+    state = np.empty(mujoco.mj_stateSize(model, kind))
+    mujoco.mj_getState(model, data, state, kind)
+    positions = {name: getattr(data, name).copy() for name in POSITIONS}
+    yield
+    mujoco.mj_setState(model, data, state, kind)
+    for name, values in positions.items():
+        getattr(data, name)[:] = values
 
 
 def _registered(id: str) -> Any:

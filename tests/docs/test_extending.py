@@ -77,6 +77,7 @@ def test_the_experiment_has_two_suites_and_a_robot(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_every_command_and_block_of_the_page_runs_in_order(folder):
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for language, text in BLOCK.findall(PAGE.read_text()):

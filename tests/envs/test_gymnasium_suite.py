@@ -1,10 +1,13 @@
 """Environments of gymnasium as tasks: what is a camera, the state, success and the end of an episode."""
 
 import gymnasium
+import mujoco
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.envs.mujoco.reacher_v5 import ReacherEnv
 
+from simloop.envs.conformance import rendering_does_not_affect_the_physics
 from simloop.envs.env_state import EnvState, StateError
 from simloop.envs.gymnasium_suite import GymError, GymMapping, GymSuite
 from simloop.envs.interface import ActionError, RenderSettings
@@ -173,3 +176,21 @@ def test_asks_for_what_the_environment_does_not_say(mapping, complaint):
 def test_an_unknown_environment_is_named():
     with pytest.raises(GymError, match="no environment Nowhere-v0"):
         GymSuite(["Nowhere-v0"]).tasks()
+
+
+class Callback(ReacherEnv):
+    """Draws a goal as the environments of gymnasium-robotics do: MuJoCo's data are computed anew."""
+
+    def render(self):
+        mujoco.mj_forward(self.model, self.data)
+        return np.full((10, 10, 3), 99, np.uint8)
+
+
+def test_drawing_does_not_change_the_physics():
+    gymnasium.register("simloop-test/Callback-v0", Callback, max_episode_steps=4)
+    try:
+        task = "simloop-test/Callback-v0"
+        env = GymSuite([task], GymMapping(success="terminated")).make(task, RENDER)
+        rendering_does_not_affect_the_physics(env)
+    finally:
+        del gymnasium.registry["simloop-test/Callback-v0"]
