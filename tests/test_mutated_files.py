@@ -25,6 +25,7 @@ from simloop.policies.transforms.normalization import EntryStats, load_norm_stat
 from simloop.results.tables.published import read_published
 from tests.helpers.attacks import MUTATIONS, mutations
 from tests.helpers.demonstrations import demonstration, small_dataset
+from tests.helpers.lerobot_datasets import write_v3, write_v21
 from tests.policies.checkpoints.test_openpi_orbax import write_step
 
 FAST = 12
@@ -131,6 +132,16 @@ CHEAP = {
     "statistics": Reader(
         lambda folder: (folder / "s.json").write_text(norm_stats_to_json(STATS)),
         lambda folder: load_norm_stats(folder / "s.json"),
+    ),
+    "dataset metadata": Reader(
+        lambda folder: write_v3(folder / "d", lengths=(3, 2)),
+        lambda folder: open_dataset(folder / "d"),
+        "d/meta/**/*",
+    ),
+    "dataset metadata of version 2.1": Reader(
+        lambda folder: write_v21(folder / "d", lengths=(3, 2)),
+        lambda folder: open_dataset(folder / "d"),
+        "d/meta/*",
     ),
     "environment state": Reader(
         lambda folder: (folder / "s.npz").write_bytes(state()),

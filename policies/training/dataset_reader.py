@@ -220,26 +220,29 @@ def _check_episodes(folder: Path, index: DatasetIndex, joined: Mapping[str, np.n
         raise DatasetError(
             f"{folder}: the episodes end at frame {end}, the data have {total} frames. Copy the dataset again."
         )
-    lengths = np.array([episode.end - episode.begin for episode in episodes])
-    begins = np.repeat([episode.begin for episode in episodes], lengths)
-    frames = np.arange(total)
-    expected = {
-        "index": frames,
-        "episode_index": np.repeat([episode.index for episode in episodes], lengths),
-        "frame_index": frames - begins,
-        "timestamp": (frames - begins) / index.fps,
-    }
-    for key, wanted in expected.items():
+    for key, wanted in _keys_by_metadata(index, total):
         if key not in joined:
             continue
         tolerance = TIME_TOLERANCE / index.fps if key == "timestamp" else 0
         wrong = np.abs(joined[key] - wanted) > tolerance
         if wrong.any():
             row = int(np.argmax(wrong))
+            number = next(episode.index for episode in episodes if row < episode.end)
             raise DatasetError(
                 f"{folder}: frame {row} has {key} {joined[key][row]:g}; by the metadata it is {wanted[row]:g} (episode "
-                f"{expected['episode_index'][row]}). Data and metadata contradict each other; write them again."
+                f"{number}). Data and metadata contradict each other; write them again."
             )
+
+
+def _keys_by_metadata(index: DatasetIndex, total: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Values that the key columns must have by the bounds of the episodes, one column at a time."""
+    lengths = np.array([episode.end - episode.begin for episode in index.episodes])
+    yield "index", np.arange(total)
+    yield "episode_index", np.repeat([episode.index for episode in index.episodes], lengths)
+    frames = np.arange(total)
+    frames -= np.repeat([episode.begin for episode in index.episodes], lengths)
+    yield "frame_index", frames
+    yield "timestamp", frames / index.fps
 
 
 @contextlib.contextmanager

@@ -109,7 +109,7 @@ def _group(node: Mapping[str, Any], tasks: str) -> str:
     config = node.get("config")
     params = config.get("params") if isinstance(config, dict) else None
     if isinstance(params, dict) and isinstance(params.get("suite"), str):
-        return params["suite"]
+        return str(params["suite"])
     named = next((node[key] for key in GROUPS if isinstance(node.get(key), str) and node[key]), "")
     return tasks or named
 
