@@ -1,35 +1,26 @@
-"""Tables of `simloop list`."""
+"""Tables of `simloop list`. Each imports what it shows when it is shown, so that the command answers at once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from simloop.envs import registry
-from simloop.envs.interface import Suite
 from simloop.envs.plugins import UnknownNameError
-from simloop.harness import experiments
-from simloop.harness.adapters.base import AdapterError
-from simloop.harness.adapters.registry import find_adapter
-from simloop.harness.planning.policy_names import parse, policy_names
-from simloop.harness.planning.protocol import PROTOCOLS
-from simloop.policies.interface import PolicySpec
-from simloop.policies.presets import PRESETS
-from simloop.results.records.perturbation_kinds import KINDS
+
+if TYPE_CHECKING:
+    from simloop.envs.interface import Suite
+    from simloop.policies.interface import PolicySpec
 
 Kind = Literal["suites", "tasks", "protocols", "policies", "experiments", "perturbations"]
 Row = tuple[str, ...]
 
-WIDTH = 100
-"""Columns of a table, unless names need more: a name that is cut or wrapped cannot be copied."""
-
 
 def show(kind: Kind, console: Console, only: str = "") -> None:
-    """Print the names of a kind with what is needed to choose among them.
+    """Print the names of a kind with what is needed to choose among them, a line each, which nothing cuts or wraps.
 
     Args:
       only: Print the rows whose name begins with this text or that belong to the suite, group or robot of that name.
@@ -38,20 +29,18 @@ def show(kind: Kind, console: Console, only: str = "") -> None:
       UnknownNameError: If no row matches.
     """
     columns, rows = _TABLES[kind]
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in columns:
-        # The last column is prose and may wrap.
-        table.add_column(column, no_wrap=column != columns[-1], overflow="fold")
     matching = [row for row in rows() if _matches(row, columns, only)]
     if not matching:
         noun = "policy" if kind == "policies" else kind.removesuffix("s")
         known = [row[columns.index(noun)] for row in rows()]
         raise UnknownNameError(f"{noun}, suite or group", only, (*registry.suites(), *known))
-    for row in matching:
-        table.add_row(*map(Text, row))
-    needed = console.measure(table, options=console.options.update(width=1000)).minimum
-    console.width = max(min(console.width, WIDTH), needed)
-    console.print(table)
+    widths = [max(map(len, cells)) for cells in zip(columns, *matching, strict=True)]
+    head, *lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (columns, *matching)
+    )
+    console.print(Text(head, "dim"), soft_wrap=True)
+    console.print("\n".join(lines), soft_wrap=True)
 
 
 def _matches(row: Row, columns: tuple[str, ...], only: str) -> bool:
@@ -73,12 +62,15 @@ def _suites() -> Iterator[Row]:
 
 def _tasks() -> Iterator[Row]:
     for suite in registry.SUITES.values():
+        members = {name: frozenset(tasks) for name, tasks in suite.groups().items()}
         for task in suite.tasks():
-            groups = ", ".join(name for name, tasks in suite.groups().items() if task.name in tasks)
+            groups = ", ".join(name for name, tasks in members.items() if task.name in tasks)
             yield suite.name, task.name, str(task.max_steps), groups, task.instruction
 
 
 def _protocols() -> Iterator[Row]:
+    from simloop.harness.planning.protocol import PROTOCOLS
+
     for protocol in PROTOCOLS.values():
         render = protocol.render
         steps = "the task's" if protocol.max_steps is None else str(protocol.max_steps)
@@ -89,6 +81,8 @@ def _protocols() -> Iterator[Row]:
 
 
 def _policies() -> Iterator[Row]:
+    from simloop.harness.planning.policy_names import parse, policy_names
+
     for name in policy_names():
         spec = parse(name).spec()
         suites = [suite.name for suite in registry.SUITES.values() if _plays(spec, suite)]
@@ -101,11 +95,16 @@ def _policies() -> Iterator[Row]:
 
 
 def _needs_checkpoint(name: str) -> bool:
+    from simloop.policies.presets import PRESETS
+
     return name in PRESETS and PRESETS[name].needs_checkpoint
 
 
 def _plays(spec: PolicySpec, suite: Suite) -> bool:
     """Whether an adapter joins the policy to a task of the suite."""
+    from simloop.harness.adapters.base import AdapterError
+    from simloop.harness.adapters.registry import find_adapter
+
     try:
         find_adapter(suite.name, spec).check(spec, suite.tasks()[0])
     except AdapterError:
@@ -114,11 +113,15 @@ def _plays(spec: PolicySpec, suite: Suite) -> bool:
 
 
 def _experiments() -> Iterator[Row]:
+    from simloop.harness import experiments
+
     for name in experiments.EXPERIMENTS:
         yield name, experiments.summary(name)
 
 
 def _perturbations() -> Iterator[Row]:
+    from simloop.results.records.perturbation_kinds import KINDS
+
     for name, kind in KINDS.items():
         yield name, kind.unit, kind.says.format(s="S")
 

@@ -148,6 +148,13 @@ def test_everything_that_can_be_named_is_listed(simloop, what, wanted):
     assert all(text in printed for text in wanted), printed
 
 
+def test_a_name_that_is_listed_has_a_line_of_its_own_however_narrow_the_output(simloop, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    _, printed = simloop("list", "tasks", "libero")
+    assert len(printed.splitlines()) == 131
+    assert all(len(line.split()) > 4 for line in printed.splitlines())
+
+
 @pytest.mark.usefixtures("shared_ray")
 def test_a_run_stops_when_it_is_decided_and_says_what_that_saved(simloop, tmp_path):
     folder = tmp_path / "run"
