@@ -16,13 +16,14 @@ from simloop.envs.interface import RenderProfile, RenderSettings
 from simloop.envs.rendering import render_test_frame
 from simloop.harness.adapters.registry import checked_adapter
 from simloop.harness.engine.resources import Resources
+from simloop.harness.machine import default_batch_size
 from simloop.harness.planning.code_policy import policy_of
 from simloop.harness.planning.experiment import Experiment
 from simloop.harness.planning.own_suites import use_suite
 from simloop.harness.planning.policy_names import load_policy
 from simloop.harness.planning.protocol import DEFAULT, Protocol, named_protocol
 from simloop.harness.recording.provenance import Provenance
-from simloop.harness.recording.run_folder import RunFolder
+from simloop.harness.recording.run_folder import RunFolder, with_batch_size
 from simloop.policies.interface import BatchedPolicy, Policy
 from simloop.results.records import runs as records
 from simloop.results.statistics.intervals import wilson
@@ -88,7 +89,7 @@ def evaluate(
     protocol: str | Protocol = DEFAULT,
     seed: int = 0,
     out: str | Path | None = None,
-    batch_size: int = 4,
+    batch_size: int | None = None,
     resources: Resources | None = None,
     video_every: int | None = None,
 ) -> Evaluation:
@@ -107,7 +108,8 @@ def evaluate(
       seed: Root of initial states and policy noise, equal for all policies: episodes are paired.
       out: Run folder. An existing one is resumed: only its missing episodes are played. By default a new temporary
         folder, which is not deleted.
-      batch_size: Rows of each call of a policy worker; not used in this process.
+      batch_size: Rows of each call of a policy worker: by default one on a CPU and four on accelerators, or as before
+        if the run is resumed; not used in this process.
       resources: Processes and devices to use; not used in this process.
       video_every: Control steps between two frames of videos, None for no videos; not used in this process.
 
@@ -133,6 +135,7 @@ def evaluate(
         batch_size=batch_size,
     )
     folder = Path(tempfile.mkdtemp(prefix="simloop-")) if out is None else Path(out)
+    experiment = with_batch_size(experiment, folder, default_batch_size())
     if not here:
         from simloop.harness.run import RunSettings, run  # Imports Ray.
 

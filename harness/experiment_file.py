@@ -48,7 +48,7 @@ class _Fields:
     tasks: tuple[str, ...] = ()
     episodes: int = 10
     seed: int = 0
-    batch_size: int = 4
+    batch_size: int | None = None
     protocol: str = DEFAULT
     adapter: str | None = None
 

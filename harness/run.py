@@ -25,6 +25,7 @@ from simloop.harness.engine.engine import Engine, EngineCallbacks
 from simloop.harness.engine.episode_queue import Attempt
 from simloop.harness.engine.resources import Resources
 from simloop.harness.interrupts import sigterm_as_interrupt
+from simloop.harness.machine import CPU_BATCH_SIZE, default_batch_size
 from simloop.harness.planning.early_stop import EarlyStop
 from simloop.harness.planning.experiment import Experiment, ExperimentError
 from simloop.harness.planning.own_suites import EnvMaker, own_suites_in_use
@@ -34,7 +35,7 @@ from simloop.harness.planning.seed_overlap import refuse_training_seeds
 from simloop.harness.recording.dashboards import make_dashboard, require_dashboard
 from simloop.harness.recording.engine_metrics import EngineMetrics
 from simloop.harness.recording.provenance import Provenance
-from simloop.harness.recording.run_folder import RunFolder
+from simloop.harness.recording.run_folder import RunFolder, with_batch_size
 from simloop.harness.recording.run_progress import RunProgress
 from simloop.harness.recording.run_status import RunStatus, State
 from simloop.harness.rollout.chunking import require_executable
@@ -104,6 +105,8 @@ def run(experiment: Experiment, out: Path, settings: RunSettings, console: Conso
       RunFolderError, LedgerError: If `out` cannot be used.
       EngineError: If a policy cannot be loaded; finished episodes are kept.
     """
+    cluster = settings.resources.ray_address is not None
+    experiment = with_batch_size(experiment, out, default_batch_size(cluster=cluster))
     prepared = _prepare(experiment, settings)
     with RunFolder(out, experiment, prepared.plan) as folder:
         folder.require_shard([spec.id for spec in prepared.shard])
@@ -179,7 +182,7 @@ class _Session:
         self._todo = todo
         self._console = console
         experiment, settings = prepared.experiment, prepared.settings
-        self._batch_sizes = THROUGHPUT if settings.throughput else (experiment.batch_size,)
+        self._batch_sizes = THROUGHPUT if settings.throughput else (experiment.batch_size or CPU_BATCH_SIZE,)
         self._provenance = Provenance(
             folder.path,
             experiment.suite,

@@ -72,7 +72,9 @@ class RunOptions:
     """Perturb observations or actions, such as camera-noise=0.1 (simloop list perturbations)."""
     adapter: Annotated[str | None, arg("FILE:NAME", "the registered one")] = None
     """Adapter in a Python file, in place of the registered one of its suite and robot. Tables name it."""
-    batch_size: Annotated[int | None, arg("N", "4")] = None
+    batch_size: Annotated[int | None, arg("N", "1 on a CPU, 4 on accelerators; resumed runs keep theirs")] = (
+        None
+    )
     """Batch size of all calls of a policy; unused rows are padded."""
     until_decided: bool = False
     """Compare two policies pair by pair and stop as soon as they are found to differ or to be equivalent."""

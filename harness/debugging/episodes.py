@@ -17,6 +17,7 @@ from simloop.envs.interface import Env
 from simloop.harness.adapters.base import Adapter
 from simloop.harness.adapters.registry import checked_adapter
 from simloop.harness.errors import SimloopError
+from simloop.harness.machine import CPU_BATCH_SIZE
 from simloop.harness.planning.code_of_runs import policy_here, use_own_suite_of
 from simloop.harness.planning.experiment import Experiment, experiment_from_json
 from simloop.harness.planning.plan import EpisodeSpec, Plan
@@ -123,7 +124,7 @@ class PlannedEpisode:
         """Rows of every call of a policy of the run; with `--throughput`, those of the experiment."""
         starts = self.provenance.get("starts") or [{}]
         recorded = starts[-1].get("buckets", [])
-        return int(recorded[0]) if len(recorded) == 1 else self.experiment.batch_size
+        return int(recorded[0]) if len(recorded) == 1 else self.experiment.batch_size or CPU_BATCH_SIZE
 
     def rows(self, query: RecordedQuery) -> int:
         """Rows of the call of the policy that answered a recorded query."""

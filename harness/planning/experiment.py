@@ -14,6 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from simloop.envs.interface import TaskSpec
 from simloop.envs.registry import resolve_tasks
 from simloop.harness.errors import SimloopError
+from simloop.harness.machine import ACCELERATOR_BATCH_SIZE
 from simloop.harness.planning.execution import Execution
 from simloop.harness.planning.forks import Forks, plan_forks
 from simloop.harness.planning.plan import Plan, make_plan
@@ -46,9 +47,9 @@ class Experiment:
     seed: int = 0
     """Root seed of all initial states and all noise."""
     protocol: Protocol = field(default_factory=lambda: named_protocol("metaworld"))
-    batch_size: int = 4
+    batch_size: int | None = None
     """Rows of every call of a policy worker, padded if fewer queries wait. Fixed for a run, because programs compiled
-    for other batch sizes round differently."""
+    for other batch sizes round differently. None until the run begins, which chooses by its device."""
     executions: tuple[Execution, ...] = ()
     """Play every episode under each of these executions instead of the protocol's own."""
     limit: int | None = None
@@ -68,7 +69,7 @@ class Experiment:
             raise ExperimentError(f"--limit must be at least 1; got {self.limit}.")
         if self.limit is not None and self.stopping is not None:
             raise ExperimentError("--limit and --until-decided cannot be combined; give --max-episodes.")
-        if self.batch_size < 1:
+        if self.batch_size is not None and self.batch_size < 1:
             raise ExperimentError(f"--batch-size must be at least 1; got {self.batch_size}.")
         if not self.policies:
             raise ExperimentError("--policies names no policy; simloop list policies shows them.")
@@ -159,9 +160,14 @@ class Experiment:
     def identity(self) -> dict[str, Any]:
         """`to_dict` with checkpoints named but not located: equal for two runs of one experiment on two machines.
 
+        Without a batch size it is that of versions that had one by default, so that their run folders are found.
         That the checkpoints have the same content is for the fingerprints in the provenance to show.
         """
-        return self.to_dict() | {"policies": list(map(policy_identity, self.policies))}
+        batch_size = self.batch_size or ACCELERATOR_BATCH_SIZE
+        return self.to_dict() | {
+            "policies": list(map(policy_identity, self.policies)),
+            "batch_size": batch_size,
+        }
 
     @property
     def short_hash(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -34,6 +35,20 @@ from simloop.untrusted import inside, require_links_inside
 
 class RunFolderError(SimloopError):
     """A run folder cannot be used for the requested run."""
+
+
+def with_batch_size(experiment: Experiment, folder: Path, default: int) -> Experiment:
+    """Fill in a batch size that is left open: that of the run in the folder, or the default of a new one.
+
+    Raises:
+      LedgerError, ExperimentError: If the `config.json` of the folder cannot be read.
+    """
+    if experiment.batch_size is not None:
+        return experiment
+    config = folder / CONFIG
+    found = load_json(folder, CONFIG).get("experiment") if config.exists() else None
+    theirs = experiment_from_json(json.dumps(found), str(config)).batch_size if found else None
+    return dataclasses.replace(experiment, batch_size=theirs or default)
 
 
 class RunFolder:

@@ -112,3 +112,17 @@ def test_reads_the_limits_of_this_machine():
     found = machine.memory()
     assert 0 <= found.free <= found.total <= HOST[0]
     assert machine.usable_cores() >= 1
+
+
+def test_a_cpu_computes_the_rows_that_are_asked_for_and_an_accelerator_four(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    (tmp_path / "dev").mkdir()
+    assert not machine.has_accelerator(tmp_path)
+    (tmp_path / "dev" / "nvidia0").touch()
+    assert machine.has_accelerator(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert not machine.has_accelerator(tmp_path)
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert machine.default_batch_size() == 1
+    assert machine.default_batch_size(cluster=True) == 4

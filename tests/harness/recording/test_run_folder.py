@@ -10,7 +10,7 @@ import pytest
 from simloop.harness.planning.experiment import Experiment, ExperimentError, experiment_from_json
 from simloop.harness.planning.plan import Plan
 from simloop.harness.planning.protocol import Protocol
-from simloop.harness.recording.run_folder import RunFolder, RunFolderError
+from simloop.harness.recording.run_folder import RunFolder, RunFolderError, with_batch_size
 from simloop.results.records import frames
 from simloop.results.records.ledger import LedgerError
 from simloop.results.records.paths import video_path
@@ -247,3 +247,15 @@ def test_an_unreadable_config_is_said_in_a_sentence(tmp_path, text):
     (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
     with pytest.raises((LedgerError, ExperimentError), match=r"config\.json"):
         open_folder(tmp_path)
+
+
+def test_a_batch_size_that_is_left_open_is_that_of_the_run_to_resume(tmp_path):
+    assert with_batch_size(EXPERIMENT, tmp_path, 1).batch_size == 1
+    (tmp_path / "config.json").write_text(
+        json.dumps({"experiment": EXPERIMENT.to_dict() | {"batch_size": 4}})
+    )
+    assert with_batch_size(EXPERIMENT, tmp_path, 1).batch_size == 4
+    chosen = dataclasses.replace(EXPERIMENT, batch_size=2)
+    assert with_batch_size(chosen, tmp_path, 1) == chosen
+    as_before = dataclasses.replace(EXPERIMENT, batch_size=4)
+    assert EXPERIMENT.short_hash == as_before.short_hash, "the same default folder"
