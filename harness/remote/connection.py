@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ OPEN_S = 10.0
 """Seconds for one try of the handshake."""
 BETWEEN_TRIES_S = 0.25
 REPORT_S = 5.0
+REMEMBERED = 1024
+"""Answers of a connection with which a new one is compared."""
 
 
 class ConnectionLost(ConnectionError):
@@ -39,7 +42,8 @@ class Connection:
     def __init__(self, socket: ClientConnection, address: str):
         self._socket = socket
         self.address = address
-        self._answer: Frame | None = None
+        self._answers: deque[int] = deque(maxlen=REMEMBERED)
+        """Hashes of the latest answers."""
 
     def exchange(
         self,
@@ -52,7 +56,7 @@ class Connection:
         """Send a request and return the answer to it.
 
         Args:
-          may_repeat: Take an answer that equals the previous one to the last byte. It may be the previous one, sent
+          may_repeat: Take an answer that equals an earlier one to the last byte. It may be the earlier one, sent
             twice; another connection tells.
           on_wait: Called every `REPORT_S` seconds with those waited so far.
 
@@ -63,10 +67,10 @@ class Connection:
         self._require_silence()
         self.send(request)
         answer = self.receive(timeout_s, on_wait)
-        if answer == self._answer and not may_repeat:
+        if hash(answer) in self._answers and not may_repeat:
             self.abort()
-            raise ConnectionLost(f"{self.address} sent the same answer twice.")
-        self._answer = answer
+            raise ConnectionLost(f"{self.address} sent an earlier answer again.")
+        self._answers.append(hash(answer))
         return answer
 
     def receive(self, timeout_s: float, on_wait: Callable[[float], None] | None = None) -> Frame:

@@ -53,6 +53,8 @@ class _Session:
     connection: Connection
     server: Server
     episode: str | None = None
+    opened_s: float = 0.0
+    """Seconds that it took to open, until the first query on it."""
 
 
 class RemotePolicy(BatchedPolicy):
@@ -159,18 +161,21 @@ class RemotePolicy(BatchedPolicy):
             session.connection.close()
 
     def _ask(self, query: Query) -> InferenceResult:
-        began = time.perf_counter()
+        lost_s = 0.0
         for tries_left in reversed(range(TRIES)):
+            began = time.perf_counter()
             try:
                 with self._session(query) as session:
                     sent = time.perf_counter()
+                    opened_s, session.opened_s = session.opened_s, 0.0
                     answer = self._protocol.ask(
                         session.connection, session.server, query, self._deadlines.answer_s
                     )
                     arrived = time.perf_counter()
                     self._require_same_steps(answer)
-                return _result(answer, sent - began, arrived - sent)
+                return _result(answer, lost_s + opened_s, arrived - sent)
             except ConnectionLost:
+                lost_s += time.perf_counter() - began
                 if not tries_left or self._loses_state(query) or self._ended():
                     raise
         raise AssertionError("unreachable")
@@ -208,6 +213,7 @@ class RemotePolicy(BatchedPolicy):
         return None
 
     def _open(self, wait_s: float, on_wait: OnWait = None) -> _Session:
+        began = time.perf_counter()
         connection = connect(self.address, wait_s, os.environ.get(API_KEY), on_wait, self._ended)
         try:
             server = self._protocol.greet(connection, self._deadlines.answer_s)
@@ -220,7 +226,7 @@ class RemotePolicy(BatchedPolicy):
                 f"The server at {self.address} has changed: it now describes itself otherwise than at the start of the "
                 "run. Evaluate it in a run of its own."
             )
-        return _Session(connection, server)
+        return _Session(connection, server, opened_s=time.perf_counter() - began)
 
     def _loses_state(self, query: Query) -> bool:
         """Whether the query cannot be sent again because the server has seen the episode up to it."""
@@ -242,7 +248,7 @@ class RemotePolicy(BatchedPolicy):
         return Query("warm-up", "do nothing", 0, state, images, episode="warm-up")
 
 
-def _result(answer: Answer, before_s: float, call_s: float) -> InferenceResult:
+def _result(answer: Answer, retry_s: float, call_s: float) -> InferenceResult:
     """Divide the time of a query: what the server reports is its, the rest was spent on the way."""
     infer_s = min(answer.infer_s if answer.infer_s is not None else call_s, call_s)
     queue_s = min(answer.queue_s, call_s - infer_s)
@@ -255,5 +261,5 @@ def _result(answer: Answer, before_s: float, call_s: float) -> InferenceResult:
         device_s=infer_s,
         queue_s=queue_s,
         transport_s=call_s - infer_s - queue_s,
-        retry_s=before_s,
+        retry_s=retry_s,
     )

@@ -5,19 +5,21 @@ Standard library alone: it is executed as a file, `python watched.py COMMAND ...
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
 import threading
 
+PR_SET_PDEATHSIG = 1
 END_S = 10.0
 """Seconds between asking the command to end and killing it."""
 
 
 def main(command: list[str]) -> None:
     """Run the command; this process ends with its status."""
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_end_with_parent)
     signal.signal(signal.SIGTERM, lambda *_: child.terminate())
 
     def end_with_input() -> None:
@@ -32,6 +34,12 @@ def main(command: list[str]) -> None:
     threading.Thread(target=end_with_input, daemon=True).start()
     status = child.wait()
     os._exit(status if status >= 0 else 128 - status)
+
+
+def _end_with_parent() -> None:
+    """Let the kernel end the command if this process is killed, as Ray does with the children of its workers."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 if __name__ == "__main__":

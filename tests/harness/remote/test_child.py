@@ -105,3 +105,16 @@ def test_a_server_ends_with_the_process_that_started_it_even_if_that_is_killed(t
     _, alive = psutil.wait_procs([watcher, child], timeout=15)
 
     assert not alive
+
+
+def test_a_server_ends_if_the_process_beside_it_is_killed(tmp_path):
+    policy = started(tmp_path)
+    try:
+        policy.prepare(1)
+        watcher = psutil.Process(policy._child._process.pid)
+        (server,) = watcher.children()
+        watcher.kill()
+
+        assert not psutil.wait_procs([server], timeout=15)[1]
+    finally:
+        policy.close()
