@@ -8,6 +8,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
+from simloop.harness.bench.serving_bench import ServingBench
 from simloop.harness.bench.workload import Workload
 from simloop.policies.bench.bench_config import BenchConfig
 from simloop.terminal import Terminal
@@ -44,6 +45,17 @@ def query(work: Annotated[Workload, arg(name="")], *, seconds: Seconds = 20.0) -
     from simloop.harness.bench.query_latency import ENVIRONMENTS, run
 
     return run(work, ENVIRONMENTS, seconds, Terminal())
+
+
+@command.command(name="serve")
+def serve(bench: Annotated[ServingBench, arg(name="")]) -> int:
+    """Measure what openpi's protocol adds to a query, and what batching gives to several clients of simloop serve.
+
+    The comparison is a server of the same policy that answers one query at a time. The two take turns.
+    """
+    from simloop.harness.bench.serving import run
+
+    return run(bench, Terminal())
 
 
 @command.command(name="driver")

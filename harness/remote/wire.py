@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgpack
@@ -54,7 +54,7 @@ def pack(message: object, keys: Keys = "binary") -> bytes:
             if not _DTYPE.fullmatch(value.dtype.str):
                 raise WireError(f"Arrays hold numbers or text; got {value.dtype}.")
             tag = "__ndarray__" if isinstance(value, np.ndarray) else "__npgeneric__"
-            data: Any = value.tobytes() if isinstance(value, np.ndarray) else value.item()
+            data: Any = _bytes_of(value) if isinstance(value, np.ndarray) else value.item()
             shape = {name("shape"): value.shape} if isinstance(value, np.ndarray) else {}
             return {name(tag): True, name("data"): data, name("dtype"): value.dtype.str} | shape
         raise WireError(f"Messages hold maps, lists, text, numbers and arrays; got a {type(value).__name__}.")
@@ -65,6 +65,11 @@ def pack(message: object, keys: Keys = "binary") -> bytes:
         raise
     except (ValueError, OverflowError, TypeError, RecursionError) as error:
         raise WireError(f"The message cannot be encoded: {error}.") from error
+
+
+def _bytes_of(array: np.ndarray) -> memoryview | bytes:
+    """The bytes of an array in C order, without a copy where it has them."""
+    return array.reshape(-1).view(np.uint8).data if array.flags.c_contiguous else array.tobytes()
 
 
 def unpack(data: bytes) -> Any:
@@ -141,37 +146,22 @@ def _decoded(found: dict[Any, Any]) -> Any:
     """Return the array, scalar or image that a map encodes; another map unchanged."""
     if _TAGS.isdisjoint(found):
         return found
-    for keys in (bytes, str):
-        entries = _Entries(found, keys)
-        if entries.marked("__ndarray__"):
-            return _array(entries)
-        if entries.marked("__npgeneric__"):
-            return _scalar(entries)
-        if entries.marked("__image__"):
-            return _image(entries)
-    return found
+    entries = _Entries(
+        {key.decode("ascii", "replace") if type(key) is bytes else key: found[key] for key in found}
+    )
+    if "__ndarray__" in entries:
+        return _array(entries)
+    return _scalar(entries) if "__npgeneric__" in entries else _image(entries)
 
 
-class _Entries:
-    """Entries of a map whose keys are all binary or all text."""
+class _Entries(dict[str, Any]):
+    """Entries of a map that encodes an array, with text keys."""
 
-    def __init__(self, found: Mapping[Any, Any], keys: type[bytes] | type[str]):
-        self._found = found
-        self._binary = keys is bytes
-
-    def _key(self, name: str) -> str | bytes:
-        return name.encode() if self._binary else name
-
-    def marked(self, name: str) -> bool:
-        return self._key(name) in self._found
-
-    def get(self, name: str) -> Any:
-        if self._key(name) not in self._found:
-            raise WireError(f"An encoded array lacks its entry {name!r}.")
-        return self._found[self._key(name)]
+    def __missing__(self, name: str) -> Any:
+        raise WireError(f"An encoded array lacks its entry {name!r}.")
 
     def dtype(self) -> np.dtype[Any]:
-        written = self.get("dtype")
+        written = self["dtype"]
         written = written.decode("ascii", "replace") if isinstance(written, bytes) else written
         if not isinstance(written, str) or not _DTYPE.fullmatch(written):
             raise WireError(
@@ -180,7 +170,7 @@ class _Entries:
         return np.dtype(written)
 
     def shape(self) -> tuple[int, ...]:
-        shape = self.get("shape")
+        shape = self["shape"]
         whole = isinstance(shape, list | tuple) and all(type(size) is int and size >= 0 for size in shape)
         if not whole or len(shape) > 8:
             raise WireError(f"The shape of an array is a list of at most 8 sizes; got {shape!r:.60}.")
@@ -188,7 +178,7 @@ class _Entries:
 
 
 def _array(entries: _Entries) -> np.ndarray:
-    data, dtype, shape = entries.get("data"), entries.dtype(), entries.shape()
+    data, dtype, shape = entries["data"], entries.dtype(), entries.shape()
     if not isinstance(data, bytes) or len(data) != math.prod(shape) * dtype.itemsize:
         got = f"{len(data)} bytes" if isinstance(data, bytes) else described(data)
         raise WireError(
@@ -202,7 +192,7 @@ def _array(entries: _Entries) -> np.ndarray:
 
 
 def _scalar(entries: _Entries) -> np.generic:
-    data, dtype = entries.get("data"), entries.dtype()
+    data, dtype = entries["data"], entries.dtype()
     if not isinstance(data, bool | int | float | str | bytes):
         raise WireError(f"A NumPy scalar holds one number or text; got {described(data)}.")
     try:
@@ -215,7 +205,7 @@ def _scalar(entries: _Entries) -> np.generic:
 
 def _image(entries: _Entries) -> np.ndarray:
     """Decode an image of vla-evaluation-harness to uint8 [h, w, channels]."""
-    form, data = entries.get("format"), entries.get("data")
+    form, data = entries["format"], entries["data"]
     if form == "raw":
         shape = entries.shape()
         if not isinstance(data, bytes) or len(data) != math.prod(shape):

@@ -38,7 +38,7 @@ class EpisodeRecord:
 
     policy: str
     weights: str
-    """`scripted`, `untrained` or `trained`; tables mark untrained policies."""
+    """`scripted`, `untrained`, `trained` or `unknown` (behind a server); tables mark untrained and unknown ones."""
     suite: str
     protocol: str
     task: str
@@ -293,8 +293,9 @@ def run_folder(run: str | Path) -> Path:
 
 
 def policy_label(policy: str, weights: str) -> str:
-    """Return the label of a policy in tables, which marks untrained ones."""
-    return f"{policy} (untrained)" if weights == "untrained" else policy
+    """Return the label of a policy in tables, which marks untrained ones and those of policy servers."""
+    marks = {"untrained": "untrained", "unknown": "served"}
+    return f"{policy} ({marks[weights]})" if weights in marks else policy
 
 
 def episode_name(key: EpisodeKey) -> str:

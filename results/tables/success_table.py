@@ -263,6 +263,11 @@ def _run_notes(means: Sequence[MeanScore], plans: Sequence[PlannedEpisodes]) -> 
         yield f"Policies without a finished episode: {_listed(absent)}."
     if any(mean.weights == "untrained" for mean in means):
         yield "(untrained): random weights, so the rates do not characterise the model."
+    if any(mean.weights == "unknown" for mean in means):
+        yield (
+            "(served): another program answered the queries. Its weights are not known, and its episodes need not "
+            "repeat (provenance.json has what it told)."
+        )
 
 
 def _undecidable(plans: Sequence[PlannedEpisodes], ruled: Sequence[SequentialDecision]) -> Iterator[str]:

@@ -140,3 +140,12 @@ def test_runs_that_may_stop_early_miss_no_episodes(tmp_path, early, said):
     text = render(write_run(tmp_path, episodes(3), (), config, {}), "md", "success")
     assert said in text
     assert "have not finished" not in text
+
+
+def test_marks_policies_of_servers_whose_weights_are_not_known(tmp_path):
+    text = render(
+        write_run(tmp_path / "run", episodes(3, 1, policy="mine", weights="unknown")), "md", "success"
+    )
+
+    assert "mine (served)" in text
+    assert "Its weights are not known" in text
