@@ -31,6 +31,7 @@ from simloop.envs.interface import (
 )
 from simloop.envs.rendering import Renderer
 from simloop.envs.scene import SceneReader
+from simloop.envs.shared_model import ModelUse
 
 # MuJoCo replaces a state that it cannot integrate with the initial one and continues; only these warnings show it.
 UNSTABLE = (
@@ -51,8 +52,10 @@ POSITIONS = (
 class MujocoEnv(Env):
     """A task on one MuJoCo model. Suites implement the methods that begin with an underscore."""
 
-    _changed_in_model: ClassVar[tuple[str, ...]] = ()
-    """Arrays of the compiled model that episodes change."""
+    _upside_down_cameras: ClassVar[frozenset[str]] = frozenset()
+    """Cameras that the model mounts upside down."""
+    _hidden_geom_groups: ClassVar[tuple[int, ...]] = ()
+    """Groups of geoms that are not rendered, such as collision shapes."""
 
     def __init__(self, spec: TaskSpec, render: RenderSettings) -> None:
         """Prepare an environment without a scene. The first image creates the GL context."""
@@ -63,6 +66,11 @@ class MujocoEnv(Env):
         self._steps = 0
         self._ready = False
         self._closed = False
+
+    @property
+    @abc.abstractmethod
+    def _model_use(self) -> ModelUse:
+        """The use of the compiled model, with the arrays of it that episodes change."""
 
     @property
     @abc.abstractmethod
@@ -92,9 +100,6 @@ class MujocoEnv(Env):
     @abc.abstractmethod
     def _restore(self, values: Mapping[str, Value]) -> None:
         """Set what `_save` returned, in a simulation that has been reset with any seed."""
-
-    def _new_renderer(self, model: mujoco.MjModel, settings: RenderSettings) -> Renderer:
-        return Renderer(model, settings)
 
     def _render(self, renderer: Renderer, camera: str) -> UInt8[np.ndarray, "h w 3"]:
         return renderer.render(self._physics[1], camera)
@@ -142,7 +147,9 @@ class MujocoEnv(Env):
         check_camera(self.spec, camera)
         self._require_reset("render")
         if self._renderer is None:
-            self._renderer = self._new_renderer(self._physics[0], self._render_settings)
+            self._renderer = self._model_use.renderer(
+                self._render_settings, self._upside_down_cameras, self._hidden_geom_groups
+            )
         return self._render(self._renderer, camera)
 
     def scenes(self, snapshots: Sequence[Float64[np.ndarray, "_"]]) -> list[Scene]:
@@ -160,8 +167,10 @@ class MujocoEnv(Env):
         return state
 
     def save(self) -> EnvState:
-        physics, (model, data) = self.snapshot(), self._physics
-        values = {f"model.{name}": getattr(model, name).copy() for name in self._changed_in_model}
+        physics, (_, data) = self.snapshot(), self._physics
+        values: dict[str, Value] = {
+            f"model.{name}": array.copy() for name, array in self._model_use.changed.items()
+        }
         values |= {f"data.{name}": getattr(data, name).copy() for name in POSITIONS}
         values |= {f"suite.{name}": value for name, value in self._save().items()}
         return EnvState(self.spec.suite, self.spec.name, self._version, self._steps, physics, values)
@@ -173,8 +182,8 @@ class MujocoEnv(Env):
             self.reset(0)
         self._restore({name[6:]: value for name, value in state.values.items() if name.startswith("suite.")})
         model, data = self._physics
-        for name in self._changed_in_model:
-            getattr(model, name)[:] = state.values[f"model.{name}"]
+        for name, array in self._model_use.changed.items():
+            array[:] = state.values[f"model.{name}"]
         mujoco.mj_resetData(model, data)
         self._set_integration_state(state.physics)
         mujoco.mj_forward(model, data)
@@ -222,10 +231,9 @@ class MujocoEnv(Env):
         if self._closed:
             return
         self._closed, self._ready = True, False
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        self._renderer = None
         self._free()
+        self._model_use.close()
 
     @property
     def _name(self) -> str:
@@ -241,12 +249,16 @@ class MujocoEnv(Env):
             raise self._unstable(when, "NaN, infinite or huge state")
 
     def _require_open(self) -> None:
+        """Check that the environment is open, and put its values into the model."""
         if self._closed:
             raise RuntimeError(f"{self._name} has been closed; make a new one.")
+        self._model_use.enter()
 
     def _require_reset(self, call: str) -> None:
+        """Check that there is a scene, and put the environment's values into the model."""
         if not self._ready:
             reason = (
                 "has been closed; make a new one" if self._closed else "has no scene; call reset(seed) first"
             )
             raise RuntimeError(f"{call}: {self._name} {reason}.")
+        self._model_use.enter()

@@ -16,7 +16,7 @@ import functools
 import importlib
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
@@ -134,6 +134,21 @@ def _gl_context(height: int, width: int) -> Any:
     return context
 
 
+@contextlib.contextmanager
+def _quality(model: mujoco.MjModel, settings: RenderSettings) -> Iterator[None]:
+    """Set size and quality in the model while a renderer of it is made."""
+    size, quality = model.vis.global_, model.vis.quality
+    before = size.offheight, size.offwidth, quality.offsamples, quality.shadowsize
+    size.offheight, size.offwidth = settings.height, settings.width
+    if settings.profile == "fast":
+        quality.offsamples = 0
+        quality.shadowsize = 0  # Saves the shadow map as well as the pass that fills it.
+    try:
+        yield
+    finally:
+        size.offheight, size.offwidth, quality.offsamples, quality.shadowsize = before
+
+
 _OPEN: weakref.WeakSet[Renderer] = weakref.WeakSet()
 
 
@@ -157,8 +172,7 @@ class Renderer:
     """Render the cameras of one model into arrays.
 
     Unlike `mujoco.Renderer`, it does not depend on the first import of mujoco for its GL library, and frees buffers
-    before the GL context that owns them. It changes the visual quality and the offscreen size in `model`, which only
-    rendering reads. Use it in the thread that constructs it.
+    before the GL context that owns them. Any data of the model can be rendered. Use it in the thread that constructs it.
     """
 
     def __init__(
@@ -188,15 +202,12 @@ class Renderer:
         self._option = mujoco.MjvOption()
         self._option.geomgroup[list(hidden_geom_groups)] = 0
 
-        model.vis.global_.offheight, model.vis.global_.offwidth = settings.height, settings.width
-        if settings.profile == "fast":
-            model.vis.quality.offsamples = 0
-            model.vis.quality.shadowsize = 0  # Saves the shadow map as well as the pass that fills it.
         self._gl = _gl_context(settings.height, settings.width)
         self._scene = mujoco.MjvScene(model, maxgeom=10_000)
         if settings.profile == "fast":
             self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
-        self._buffers = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        with _quality(model, settings):
+            self._buffers = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._buffers)
         self._closed = False
         _OPEN.add(self)

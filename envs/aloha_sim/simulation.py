@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import mujoco
 import numpy as np
 from dm_control import mujoco as dm_mujoco
+from dm_control.mujoco import wrapper
 from dm_control.rl import control
 from gym_aloha.constants import ASSETS_DIR, DT, START_ARM_POSE
 from gym_aloha.tasks.sim import BimanualViperXTask, InsertionTask, TransferCubeTask
@@ -22,6 +23,7 @@ from simloop.envs.env_state import Value, set_attributes
 from simloop.envs.interface import RenderSettings, StepResult, TaskSpec
 from simloop.envs.mujoco_env import MujocoEnv
 from simloop.envs.scene import Gripper, SceneReader, movable, subtree
+from simloop.envs.shared_model import ModelUse, share_model
 
 SOLVED_REWARD = 4  # The last of gym-aloha's stages: the cube handed over, the peg in the socket.
 ARM_POSITIONS = len(START_ARM_POSE)  # Joint positions of both arms, before those of the objects.
@@ -74,8 +76,14 @@ class AlohaEnv(MujocoEnv):
         super().__init__(spec, render)
         model, task, self._object_poses = TASK_PARTS[spec.name]
         self._task = task(random=0)  # Unused, but None would draw a seed from the operating system.
-        physics = dm_mujoco.Physics.from_xml_path(str(ASSETS_DIR / model))
+        path = str(ASSETS_DIR / model)
+        self._use = share_model(path, (), lambda: mujoco.MjModel.from_xml_path(path))
+        physics = dm_mujoco.Physics.from_model(wrapper.MjModel(self._use.model))
         self._sim = control.Environment(physics, self._task, time_limit=float("inf"), control_timestep=DT)
+
+    @property
+    def _model_use(self) -> ModelUse:
+        return self._use
 
     @property
     def _physics(self) -> tuple[mujoco.MjModel, mujoco.MjData]:

@@ -21,6 +21,7 @@ os.environ["LIBERO_CONFIG_PATH"] = str(Path(__file__).parent)  # A folder withou
 
 import libero.libero.envs as libero_envs  # noqa: E402
 import robosuite  # noqa: E402
+from robosuite.utils.binding_utils import MjSim  # noqa: E402
 from robosuite.utils.control_utils import (  # noqa: E402
     nullspace_torques,
     opspace_matrices,
@@ -39,6 +40,7 @@ problem_info = libero_envs.env_wrapper.BDDLUtils.get_problem_info
 __all__ = [
     "BDDL_FILES",
     "PROBLEMS",
+    "MjSim",
     "Observable",
     "RandomizationError",
     "load_controller_config",

@@ -1,7 +1,7 @@
 """LIBERO's environment of a task, faster and repeatable, with the same physics.
 
-LIBERO compiles the model for every episode and renders every camera at every step. Here the model is compiled once,
-every episode starts from the compiled values, and nothing is rendered. The numbers are the same, bit for bit
+LIBERO compiles the model for every episode and renders every camera at every step. Here the model is compiled once and
+shared, every episode starts from the compiled values, and nothing is rendered. The numbers are the same, bit for bit
 (tests/envs/libero).
 """
 
@@ -18,11 +18,22 @@ import mujoco
 import numpy as np
 from jaxtyping import Float64
 
+from simloop.envs import registry
 from simloop.envs.env_state import Value
 from simloop.envs.libero.control import ArmControl
-from simloop.envs.libero.package import PROBLEMS, Observable, load_controller_config, problem_info, sensor
+from simloop.envs.libero.package import (
+    PROBLEMS,
+    MjSim,
+    Observable,
+    load_controller_config,
+    problem_info,
+    sensor,
+)
+from simloop.envs.libero.tasks import SUITE
+from simloop.envs.model_cache import compiled_model
 from simloop.envs.mujoco_env import POSITIONS
 from simloop.envs.scene import Gripper, subtree
+from simloop.envs.shared_model import ModelUse, share_model
 
 # What LIBERO changes in a compiled model: poses of fixtures, and the visibility of sites.
 CHANGED_IN_MODEL = ("body_pos", "body_quat", "site_rgba")
@@ -36,6 +47,7 @@ OBSERVED = (
 class Problem:
     """Mixin for LIBERO's environment classes; `make_problem` combines the two."""
 
+    model_use: ModelUse
     sim: Any
     robots: Any
     control_freq: float
@@ -168,9 +180,13 @@ class Problem:
         """Skip LIBERO's check of the class name, which `make_problem` changes."""
 
     def _initialize_sim(self, xml_string: str | None = None) -> None:
-        super()._initialize_sim(xml_string)  # type: ignore[misc]
-        model = self.mujoco_model
-        self._compiled = {name: getattr(model, name).copy() for name in CHANGED_IN_MODEL}
+        xml = self.model.get_xml()  # type: ignore[attr-defined]
+        self.model_use = share_model(xml, CHANGED_IN_MODEL, lambda: compiled_model(xml, registry.suite(SUITE).source))
+        self.model_use.enter()
+        model = self.model_use.model
+        self.sim = MjSim(model)
+        self.sim.forward()
+        self.initialize_time(self.control_freq)  # type: ignore[attr-defined]
         self._observed = mujoco.MjData(model)
         self._observed_site_rgba = model.site_rgba.copy()
         self._hand_body = self.sim.model.body_name2id(self.robots[0].robot_model.eef_name)
@@ -183,8 +199,7 @@ class Problem:
 
     def _reset_internal(self) -> None:
         """Reset as if the model had just been compiled."""
-        for name, compiled in self._compiled.items():
-            getattr(self.mujoco_model, name)[:] = compiled
+        self.model_use.reset()
         for name, properties in self._properties.items():
             item = self.objects_dict.get(name) or self.fixtures_dict[name]
             item.object_properties = copy.deepcopy(properties)

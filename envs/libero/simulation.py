@@ -17,11 +17,12 @@ from simloop.envs.env_state import Value
 from simloop.envs.interface import RenderSettings, SimulationError, StepResult, TaskSpec
 from simloop.envs.libero.initial_states import initial_states
 from simloop.envs.libero.package import BDDL_FILES, RandomizationError
-from simloop.envs.libero.problem import CHANGED_IN_MODEL, make_problem
+from simloop.envs.libero.problem import make_problem
 from simloop.envs.libero.tasks import GROUP_OF_TASK
 from simloop.envs.mujoco_env import MujocoEnv
 from simloop.envs.rendering import Renderer
 from simloop.envs.scene import SceneReader
+from simloop.envs.shared_model import ModelUse
 
 # Recorded initial states exclude fixtures such as stoves and cabinets: LIBERO draws their poses from NumPy's global
 # generator, which published evaluations seed with this number.
@@ -30,8 +31,6 @@ MAX_DRAWS = 100  # Attempts to place all objects without overlap. LIBERO's own r
 
 SETTLE_STEPS = 10  # Objects start slightly above the table and have landed after this many steps.
 SETTLE_ACTION = np.array([0.0] * 6 + [-1.0])  # Hold still and open the fingers.
-
-COLLISION_GROUP = 0  # Group of the collision geoms, which are not rendered.
 
 
 class LiberoEnv(MujocoEnv):
@@ -42,13 +41,18 @@ class LiberoEnv(MujocoEnv):
     behind the end of a control step.
     """
 
-    _changed_in_model = CHANGED_IN_MODEL
+    _hidden_geom_groups = (0,)  # Collision shapes.
 
     def __init__(self, spec: TaskSpec, render: RenderSettings) -> None:
         super().__init__(spec, render)
         self._initial_states = initial_states(spec.name)
         with _numpy_seeded(FIXTURE_SEED):
             self._sim = make_problem(BDDL_FILES / GROUP_OF_TASK[spec.name] / f"{spec.name}.bddl")
+
+    @property
+    def _model_use(self) -> ModelUse:
+        use: ModelUse = self._sim.model_use
+        return use
 
     @property
     def _physics(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
@@ -90,9 +94,6 @@ class LiberoEnv(MujocoEnv):
     def _scene_reader(self) -> SceneReader:
         sim = self._sim
         return SceneReader(sim.mujoco_model, sim.things(), [sim.hand()], sim.regions)
-
-    def _new_renderer(self, model: mujoco.MjModel, settings: RenderSettings) -> Renderer:
-        return Renderer(model, settings, hidden_geom_groups=(COLLISION_GROUP,))
 
     def _render(self, renderer: Renderer, camera: str) -> UInt8[np.ndarray, "h w 3"]:
         with self._sim.as_observed() as observed:

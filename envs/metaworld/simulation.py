@@ -6,6 +6,7 @@ Axis letters: s state size, a action size, p privileged size.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import metaworld.env_dict
 import mujoco
@@ -16,8 +17,26 @@ from simloop.envs.env_state import Value, attributes, set_attributes
 from simloop.envs.interface import RenderSettings, StepResult, TaskSpec
 from simloop.envs.metaworld.tasks import UPSIDE_DOWN_CAMERAS
 from simloop.envs.mujoco_env import MujocoEnv
-from simloop.envs.rendering import Renderer
 from simloop.envs.scene import Gripper, SceneReader, movable, subtree
+from simloop.envs.shared_model import ModelUse, share_model
+
+
+CHANGED_IN_MODEL = ("body_pos", "site_pos")  # Where a reset puts fixtures and goals.
+
+
+class Sharing:
+    """Mixin for Meta-World's environment classes: environments of a task share its compiled model."""
+
+    fullpath: str
+    model_use: ModelUse
+
+    def _initialize_simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        path = self.fullpath
+        self.model_use = share_model(
+            path, CHANGED_IN_MODEL, lambda: mujoco.MjModel.from_xml_path(path)
+        )
+        self.model_use.enter()
+        return self.model_use.model, mujoco.MjData(self.model_use.model)
 
 
 class MetaWorldEnv(MujocoEnv):
@@ -26,19 +45,24 @@ class MetaWorldEnv(MujocoEnv):
     Only the choice of the initial state, which depends on the seed alone, and rendering differ.
     """
 
-    _changed_in_model = ("body_pos", "site_pos")  # Where a reset puts fixtures and goals.
+    _upside_down_cameras = UPSIDE_DOWN_CAMERAS
 
     def __init__(self, spec: TaskSpec, render: RenderSettings) -> None:
         super().__init__(spec, render)
-        self._sim = metaworld.env_dict.ALL_V3_ENVIRONMENTS[spec.name]()
+        task = metaworld.env_dict.ALL_V3_ENVIRONMENTS[spec.name]
+        self._sim: Any = type(task.__name__, (Sharing, task), {})()
         # The expert needs the goal in the observation, as in the multi-task benchmarks. The constructor has cached
         # bounds of the observation without it.
         self._sim._partially_observable = False
         del self._sim.sawyer_observation_space
         self._sim._set_task_called = True  # `_reset` replaces Meta-World's `set_task`, which takes a pickle.
-        self._compiled = {name: getattr(self._sim.model, name).copy() for name in self._changed_in_model}
         self._observation = np.zeros(0)
         """The latest observation of Meta-World, of `PRIVILEGED_SIZE` numbers."""
+
+    @property
+    def _model_use(self) -> ModelUse:
+        use: ModelUse = self._sim.model_use
+        return use
 
     @property
     def _physics(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
@@ -53,8 +77,7 @@ class MetaWorldEnv(MujocoEnv):
         vector, the result equals that of Meta-World's `set_task` and `reset` in a new simulation.
         """
         sim = self._sim
-        for name, compiled in self._compiled.items():
-            getattr(sim.model, name)[:] = compiled
+        self._model_use.reset()
         mujoco.mj_resetData(sim.model, sim.data)
         sim.np_random = np.random.Generator(np.random.PCG64(seed))
         sim.seeded_rand_vec, sim._freeze_rand_vec = True, False  # Draw from np_random ...
@@ -95,9 +118,6 @@ class MetaWorldEnv(MujocoEnv):
     def _moved(self) -> None:
         now = self._sim._get_curr_obs_combined_no_goal()
         self._observation[: len(now)] = now
-
-    def _new_renderer(self, model: mujoco.MjModel, settings: RenderSettings) -> Renderer:
-        return Renderer(model, settings, upside_down=UPSIDE_DOWN_CAMERAS)
 
     def _scene_reader(self) -> SceneReader:
         model = self._sim.model

@@ -13,7 +13,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from simloop.policies.files.cache_folder import simloop_home
+from simloop.cache_folder import simloop_home
 
 TIMEOUT_S = 60.0  # Without a byte received.
 _BLOCK_BYTES = 1 << 20

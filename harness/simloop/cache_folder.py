@@ -1,4 +1,4 @@
-"""Cache folder for downloads and compiled programs."""
+"""Cache folder for downloads, compiled programs and compiled models."""
 
 from __future__ import annotations
 
