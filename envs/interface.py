@@ -127,7 +127,10 @@ class Scene:
 
 
 class Env(abc.ABC):
-    """One live simulation of one task. Not thread-safe; rendering stays in the thread of the first call."""
+    """One live simulation of one task. Not thread-safe: it stays in the thread that made it.
+
+    Environments of a thread may share what does not change, such as meshes and textures; none affects another.
+    """
 
     spec: TaskSpec
 
@@ -212,7 +215,10 @@ class Env(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Free the simulation and its GL context. Closing twice is allowed."""
+        """Free the simulation. Closing twice is allowed.
+
+        What it shared, such as a GL context, is freed at the latest when an environment of another task is made.
+        """
 
 
 class ActionError(ValueError):

@@ -1,7 +1,7 @@
 """Compiled models on disk: the second start of a task loads its model instead of compiling it.
 
-A model is a file in `models` of the cache folder, named after everything that it depends on and a checksum of its content. Deleting
-files is safe at any time.
+A model is a file in `models` of the cache folder, named after a hash of everything that it depends on and a checksum
+of its content. Deleting files is safe at any time.
 """
 
 from __future__ import annotations
@@ -32,16 +32,30 @@ def compiled_model(xml: str, packages: str) -> mujoco.MjModel:
       packages: Packages and versions that the document and its assets come from.
     """
     folder, key = simloop_home() / "models", _key(xml, packages)
-    for file in folder.glob(f"{key}-*.mjb"):
-        if file.stem == f"{key}-{_checksum(file)}":
-            with contextlib.suppress(ValueError):  # MuJoCo refuses it.
-                return mujoco.MjModel.from_binary_path(str(file))
-        file.unlink(missing_ok=True)
-    model = mujoco.MjModel.from_xml_string(xml)
-    mujoco.MjModel.from_xml_string("<mujoco/>")  # MuJoCo keeps the sources of the model that it compiled last.
+    if (stored := _load(folder, key)) is not None:
+        return stored
+    model = _compile(xml)
     with contextlib.suppress(OSError):  # A full or read-only disk: the model is compiled again next time.
         _store(model, folder, key)
     return model
+
+
+def _compile(xml: str) -> mujoco.MjModel:
+    model = mujoco.MjModel.from_xml_string(xml)
+    mujoco.MjModel.from_xml_string(
+        "<mujoco/>"
+    )  # MuJoCo keeps the sources of the model that it compiled last.
+    return model
+
+
+def _load(folder: Path, key: str) -> mujoco.MjModel | None:
+    """Load a stored model; files that are damaged are deleted."""
+    for file in folder.glob(f"{key}-*.mjb"):
+        with contextlib.suppress(OSError, ValueError):  # Deleted by another process; refused by MuJoCo.
+            if file.stem == f"{key}-{_checksum(file)}":
+                return mujoco.MjModel.from_binary_path(str(file))
+        file.unlink(missing_ok=True)
+    return None
 
 
 def _key(xml: str, packages: str) -> str:

@@ -29,7 +29,7 @@ from simloop.envs.interface import (
     check_action,
     check_camera,
 )
-from simloop.envs.rendering import Renderer
+from simloop.envs.rendering import Renderer, close_renderers_first_at_exit
 from simloop.envs.scene import SceneReader
 from simloop.envs.shared_model import ModelUse
 
@@ -66,6 +66,7 @@ class MujocoEnv(Env):
         self._steps = 0
         self._ready = False
         self._closed = False
+        close_renderers_first_at_exit()  # The packages of the suite have been imported.
 
     @property
     @abc.abstractmethod

@@ -152,27 +152,27 @@ def _quality(model: mujoco.MjModel, settings: RenderSettings) -> Iterator[None]:
 _OPEN: weakref.WeakSet[Renderer] = weakref.WeakSet()
 
 
-@functools.cache
-def _close_all_at_exit() -> None:
-    """Close open renderers at exit before MuJoCo terminates EGL; otherwise each would print an error.
+def _close_all() -> None:
+    for renderer in tuple(_OPEN):
+        with contextlib.suppress(Exception):  # Contexts of other threads cannot be closed here.
+            renderer.close()
 
-    Exit functions run in reverse order of registration, and MuJoCo registers its own with the first GL context, so
-    this is called after a context exists.
+
+def close_renderers_first_at_exit() -> None:
+    """Close open renderers at exit before anything that is registered up to now; otherwise each would print an error.
+
+    Exit functions run in reverse order of registration. MuJoCo registers the end of EGL with the first GL context, and
+    dm_control when it is imported.
     """
-
-    def close_all() -> None:
-        for renderer in tuple(_OPEN):
-            with contextlib.suppress(Exception):  # Contexts of other threads cannot be closed here.
-                renderer.close()
-
-    atexit.register(close_all)
+    atexit.unregister(_close_all)
+    atexit.register(_close_all)
 
 
 class Renderer:
     """Render the cameras of one model into arrays.
 
     Unlike `mujoco.Renderer`, it does not depend on the first import of mujoco for its GL library, and frees buffers
-    before the GL context that owns them. Any data of the model can be rendered. Use it in the thread that constructs it.
+    before the GL context that owns them. It renders any data of the model, in the thread that constructs it.
     """
 
     def __init__(
@@ -211,7 +211,7 @@ class Renderer:
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._buffers)
         self._closed = False
         _OPEN.add(self)
-        _close_all_at_exit()
+        close_renderers_first_at_exit()
 
     def render(self, data: mujoco.MjData, camera: str) -> UInt8[np.ndarray, "h w 3"]:
         """Image of a camera, upright and freshly allocated.

@@ -4,8 +4,7 @@ A compiled model and the textures and meshes in a GL context take most of the me
 for all environments of a task. Each environment has MuJoCo's data for itself, and values of its own for those arrays
 of the model that episodes change, such as the poses of fixtures. They are in the model while it computes.
 
-What has lost its last environment is freed when another model is made, so that environments of one task that follow each other
-share as well.
+A model without environments is freed when another one is made, so that environments that follow each other share it.
 """
 
 from __future__ import annotations

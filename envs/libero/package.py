@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import simloop.envs.rendering  # isort: skip  # noqa: F401  (Selects OpenGL before robosuite does.)
 
+import contextlib
 import os
 import sys
 import types
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 _settings = types.ModuleType("robosuite.macros_private")
@@ -19,7 +22,33 @@ _settings.FILE_LOGGING_LEVEL = None  # type: ignore[attr-defined]
 sys.modules.setdefault(_settings.__name__, _settings)
 os.environ["LIBERO_CONFIG_PATH"] = str(Path(__file__).parent)  # A folder without that file.
 
-import libero.libero.envs as libero_envs  # noqa: E402
+
+OTHER_LIBEROS = ("libero", "libero-pro", "libero-ood")
+
+
+@contextlib.contextmanager
+def _quick_import() -> Iterator[None]:
+    """Leave out two thirds of a second of LIBERO's import.
+
+    LIBERO reads the metadata of all installed distributions in search of another LIBERO, where those of that name
+    suffice, and imports matplotlib for the colours of a segmentation.
+    """
+    every = metadata.distributions
+    found = [each for name in OTHER_LIBEROS for each in every(name=name)]
+    unused = () if "matplotlib" in sys.modules else ("matplotlib", "matplotlib.cm")
+    sys.modules.update({name: types.ModuleType(name) for name in unused})
+    metadata.distributions = lambda: found  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        metadata.distributions = every
+        for name in unused:
+            del sys.modules[name]
+
+
+with _quick_import():
+    import libero.libero.envs as libero_envs
+
 import robosuite  # noqa: E402
 from robosuite.utils.binding_utils import MjSim  # noqa: E402
 from robosuite.utils.control_utils import (  # noqa: E402

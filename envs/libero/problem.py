@@ -181,7 +181,9 @@ class Problem:
 
     def _initialize_sim(self, xml_string: str | None = None) -> None:
         xml = self.model.get_xml()  # type: ignore[attr-defined]
-        self.model_use = share_model(xml, CHANGED_IN_MODEL, lambda: compiled_model(xml, registry.suite(SUITE).source))
+        self.model_use = share_model(
+            xml, CHANGED_IN_MODEL, lambda: compiled_model(xml, registry.suite(SUITE).source)
+        )
         self.model_use.enter()
         model = self.model_use.model
         self.sim = MjSim(model)

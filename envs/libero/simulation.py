@@ -5,6 +5,8 @@ Axis letters: h image height, w image width, s state size, a action size, p priv
 
 from __future__ import annotations
 
+import simloop.envs.rendering  # noqa: F401  # isort: skip  (Selects OpenGL before MuJoCo imports another one.)
+
 import contextlib
 import random
 from collections.abc import Iterator, Mapping

@@ -5,6 +5,8 @@ Axis letters: s state size, a action size, p privileged size.
 
 from __future__ import annotations
 
+import simloop.envs.rendering  # noqa: F401  # isort: skip  (Selects OpenGL before MuJoCo imports another one.)
+
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +22,6 @@ from simloop.envs.mujoco_env import MujocoEnv
 from simloop.envs.scene import Gripper, SceneReader, movable, subtree
 from simloop.envs.shared_model import ModelUse, share_model
 
-
 CHANGED_IN_MODEL = ("body_pos", "site_pos")  # Where a reset puts fixtures and goals.
 
 
@@ -32,9 +33,7 @@ class Sharing:
 
     def _initialize_simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
         path = self.fullpath
-        self.model_use = share_model(
-            path, CHANGED_IN_MODEL, lambda: mujoco.MjModel.from_xml_path(path)
-        )
+        self.model_use = share_model(path, CHANGED_IN_MODEL, lambda: mujoco.MjModel.from_xml_path(path))
         self.model_use.enter()
         return self.model_use.model, mujoco.MjData(self.model_use.model)
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
 import ray
 
 from simloop.envs.interface import Env, RenderSettings
@@ -71,6 +72,8 @@ class EnvCache:
         self._render = render
         self._idle: list[Env] = []
         self.alive = 0
+        self.first_bytes = 0
+        """See `EnvActorHeartbeat`."""
 
     def take(self, suite: str, task: str, timer: PhaseTimer) -> Env:
         """Return an idle environment of the task, or make one in place of another idle one."""
@@ -80,6 +83,8 @@ class EnvCache:
                 return env
         if self._idle:
             self.close(self._idle.pop(0))
+        if self.alive == 1:
+            self.first_bytes = psutil.Process().memory_info().rss
         with timer.span("make"):
             env = self._factories.env(suite, task, self._render)
         self.alive += 1
@@ -208,6 +213,7 @@ class EnvActor:
             self._timers.read(),
             self._timers.idle_s(),
             self._envs.alive,
+            self._envs.first_bytes,
             sum(client.bytes_sent for client in list(self._workers.values())),
         )
 

@@ -55,6 +55,8 @@ class EnvActorHeartbeat:
     """Time in which every environment waited for a policy, or there was none."""
     environments: int = 0
     """Environments that are alive."""
+    first_bytes: int = 0
+    """Memory of the process when it last had one environment and was about to make another; 0 before."""
     bytes_sent: int = 0
     """Bytes of images and states sent to policy workers of the same node."""
 

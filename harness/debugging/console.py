@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simloop.cache_folder import simloop_home
 from simloop.harness.adapters.adapter_file import AdapterFile
 from simloop.harness.debugging.events import SessionError
 from simloop.harness.debugging.inputs import described_inputs

@@ -31,8 +31,10 @@ SPARE = 0.8
 """Utilization of the policy workers above which another one is started: at full load, queries queue up."""
 HEADROOM = 0.12
 """Fraction of the memory that stays free."""
-ASSUMED_BYTES = 2 * 2**30
-"""Memory of an env actor before it is measured; a LIBERO scene takes 1.6 GiB while it is rendered."""
+ASSUMED_BYTES = 5 * 2**28
+"""Memory of an env actor before it is measured; a LIBERO scene takes 1.1 GiB when it is compiled and rendered."""
+SMALLEST_BYTES = 2**24
+"""Memory that a further environment counts at least; one that shares everything may add nothing measurable."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,9 @@ class Autoscaler:
             return self._reduce()
         if not metrics.waiting:  # There are no episodes for more environments.
             return ""
-        room = self._room(metrics)
-        if self.env_actors < self._limits.env_actors and room >= self.envs_per_actor:
-            self.env_actors = min(self._limits.env_actors, self.env_actors + room // self.envs_per_actor)
+        actors, room = self._room(metrics)
+        if self.env_actors < self._limits.env_actors and actors:
+            self.env_actors = min(self._limits.env_actors, self.env_actors + actors)
             return "there is memory for more env actors"
         if metrics.sim_ms is None or metrics.call_ms is None:
             return ""
@@ -114,11 +116,13 @@ class Autoscaler:
             return ""
         return "a node is short of memory"
 
-    def _room(self, metrics: EngineMetrics) -> int:
-        """Return how many more environments fit into memory."""
-        if metrics.free_bytes is None or metrics.total_bytes is None or not metrics.env_bytes:
-            return 0
-        return max(0, int((metrics.free_bytes - HEADROOM * metrics.total_bytes) / metrics.env_bytes))
+    def _room(self, metrics: EngineMetrics) -> tuple[int, int]:
+        """Return how many more env actors, or else how many more environments of the present ones, fit into memory."""
+        if metrics.free_bytes is None or metrics.total_bytes is None or not metrics.actor_bytes:
+            return 0, 0
+        free = max(0, int(metrics.free_bytes - HEADROOM * metrics.total_bytes))
+        further = max(metrics.env_bytes or 0, SMALLEST_BYTES)
+        return free // (metrics.actor_bytes + (self.envs_per_actor - 1) * further), free // further
 
     def _add_workers(self, sim_ms: float, batch_ms: float, batch_size: float) -> str:
         if self._limits.workers_fixed or batch_ms <= 0:

@@ -21,10 +21,10 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from simloop.cache_folder import simloop_home
 from simloop.harness.actors.factories import Factories
 from simloop.harness.errors import SimloopError
 from simloop.harness.planning.policy_names import PolicyLoader
-from simloop.cache_folder import simloop_home
 from simloop.policies.interface import BatchedPolicy
 from simloop.policies.models.inference_plan import InferencePlan
 

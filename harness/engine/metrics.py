@@ -34,6 +34,7 @@ def env_actor_metrics(pairs: EnvActorPairs) -> EnvActorMetrics:
         steps_per_s=totals["step"].count / per_process,
         phase_ms={p: round(1e3 * t.wall_s / t.count, 3) for p, t in totals.items() if t.count},
         sim_ms=round(1e3 * max(0.0, wall - idle) / queries, 3) if queries else None,
+        actor_bytes=_actor_bytes([now for _, now in pairs]),
         env_bytes=_env_bytes([now for _, now in pairs]),
         free_bytes=fullest.free_bytes,
         total_bytes=fullest.total_bytes,
@@ -64,7 +65,19 @@ def _busy_s(heartbeat: WorkerHeartbeat) -> float:
     return heartbeat.load.busy_s + heartbeat.load.running_for_s
 
 
-def _env_bytes(heartbeats: Sequence[EnvActorHeartbeat]) -> int | None:
-    """An upper bound of an environment's memory: the process's memory divided by its environments."""
-    sizes = [h.process.rss_bytes // h.environments for h in heartbeats if h.environments]
+def _actor_bytes(heartbeats: Sequence[EnvActorHeartbeat]) -> int | None:
+    """Return the memory of an env actor with one environment; with more and no measurement, an upper bound."""
+    sizes = [h.first_bytes or h.process.rss_bytes for h in heartbeats if h.environments]
     return max(sizes, default=None)
+
+
+def _env_bytes(heartbeats: Sequence[EnvActorHeartbeat]) -> int | None:
+    """Return the memory of a further environment; where none was added, an upper bound."""
+    return max((_further_bytes(h) for h in heartbeats if h.environments), default=None)
+
+
+def _further_bytes(heartbeat: EnvActorHeartbeat) -> int:
+    size, count = heartbeat.process.rss_bytes, heartbeat.environments
+    if count == 1 or not heartbeat.first_bytes:
+        return size // count
+    return max(0, size - heartbeat.first_bytes) // (count - 1)

@@ -17,8 +17,10 @@ class EnvActorMetrics:
     """Mean duration of each phase, in milliseconds."""
     sim_ms: float | None = None
     """Simulation per query, in milliseconds: steps, frames, and a share of resets and starts."""
+    actor_bytes: int | None = None
+    """Memory of an env actor with its first environment, where it is largest."""
     env_bytes: int | None = None
-    """Memory of one environment, in the env actor where it is largest."""
+    """Memory of a further environment, which shares the compiled model of others of its task, where it is largest."""
     free_bytes: int | None = None
     """Free memory of the node that has least."""
     total_bytes: int | None = None

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from simloop.policies.checkpoints import Checkpoint, CheckpointError, open_checkpoint
 from simloop.cache_folder import simloop_home
+from simloop.policies.checkpoints import Checkpoint, CheckpointError, open_checkpoint
 from simloop.policies.files.manifest import settings_of
 from simloop.policies.files.progress import progress_bar
 from simloop.policies.inference.adapters import merged, stored_adapters

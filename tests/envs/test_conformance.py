@@ -42,6 +42,32 @@ def test_every_task(env: Env, check: Callable[[Env], None]):
     check(env)
 
 
+def test_environments_of_a_task_do_not_affect_each_other(env: Env):
+    """They share the compiled model and the renderer; each moves things and is drawn in turns with the other."""
+    spec = env.spec
+    actions = np.random.default_rng(0).uniform(spec.action_low, spec.action_high, (2, spec.action_size))
+
+    def moments(neighbour: Env | None) -> list[np.ndarray]:
+        env.reset(1)
+        seen = []
+        for i, action in enumerate(actions):
+            if neighbour is not None:
+                neighbour.reset(2 + i)
+                neighbour.step(action)
+                neighbour.render(spec.cameras[-1])
+            env.step(action)
+            seen += [env.snapshot(), env.privileged(), *map(env.render, spec.cameras[:2])]
+        return [*seen, np.frombuffer(env.save().to_bytes(), np.uint8)]
+
+    alone = moments(None)
+    neighbour = registry.suite(spec.suite).make(spec.name, RENDER)
+    together = moments(neighbour)
+    neighbour.close()
+    after = moments(None)
+    assert all(map(np.array_equal, alone, together))
+    assert all(map(np.array_equal, alone, after))
+
+
 def problems(env: type[Env]) -> dict[str, str]:
     return {found.check: found.problem for found in check_suite(PointSuite(env)) if found.problem}
 

@@ -165,6 +165,19 @@ kept = rendering.Renderer(model, RenderSettings("fast", 24, 40))
     assert finished.stderr == ""
 
 
+def test_packages_that_end_egl_at_exit_do_not_disturb_it_either():
+    program = """
+from simloop.envs import registry
+from simloop.envs.interface import RenderSettings
+env = registry.suite("metaworld").make("reach-v3", RenderSettings("fast", 24, 40))
+env.reset(0)
+env.render("corner2")
+registry.suite("aloha_sim").make("insertion", RenderSettings("fast", 24, 40))
+"""
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert finished.stderr == ""
+
+
 @pytest.mark.skipif(rendering.available("osmesa"), reason="needs a machine without OSMesa")
 def test_explains_a_requested_backend_that_is_missing():
     finished = subprocess.run(

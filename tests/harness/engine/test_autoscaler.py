@@ -11,7 +11,7 @@ GIB = 2**30
 LIMITS = Limits(env_actors=2, workers=1)
 MEASURED = EngineMetrics(
     simulators=2, waiting=100, simulator_share=0.6, device_share=0.5, batch_fill=0.5, queries_per_s=30.0,
-    sim_ms=40.0, call_ms=20.0, call_rows=4.0, env_bytes=GIB // 4, free_bytes=64 * GIB,
+    sim_ms=40.0, call_ms=20.0, call_rows=4.0, actor_bytes=GIB, env_bytes=GIB // 4, free_bytes=64 * GIB,
     total_bytes=100 * GIB,
 )  # fmt: skip
 """Two env actors, neither of which is busy all the time."""
@@ -168,6 +168,9 @@ def test_adds_env_actors_when_memory_has_room():
         "there is memory for more env actors"
     )
     assert chosen.env_actors == 5 + 15, "two environments each in 30 GiB"
+    shared = Autoscaler(replace(LIMITS, env_actors=64), room=5)
+    shared.judge(replace(MEASURED, free_bytes=42 * GIB, env_bytes=0))
+    assert shared.env_actors == 5 + 29, "the second environment of each shares the model of the first"
     assert Autoscaler(LIMITS, room=0).env_actors == 1
 
 

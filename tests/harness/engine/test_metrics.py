@@ -1,5 +1,7 @@
 """Engine metrics from pairs of heartbeats."""
 
+from dataclasses import replace
+
 import pytest
 
 from simloop.harness.actors.heartbeat import EnvActorHeartbeat, ProcessHeartbeat, WorkerHeartbeat
@@ -36,6 +38,18 @@ def test_env_actor_metrics_cover_the_time_between_two_heartbeats():
     assert metrics.sim_ms == pytest.approx(1e3 * 16 / 300, abs=0.001)
     assert metrics.phase_ms["step"] == pytest.approx(2.0)
     assert metrics.env_bytes == 3 * GIB // 2
+
+
+def test_further_environments_of_an_env_actor_count_with_what_they_add():
+    def now(first_bytes: int) -> EnvActorHeartbeat:
+        return replace(env_actor(10.0, 4.0, 0), first_bytes=first_bytes)
+
+    before, environments = env_actor(0.0, 0.0, 0), env_actor(0.0, 0.0, 0).environments
+    measured = env_actor_metrics([(before, now(2 * GIB))])
+    assert measured.actor_bytes == 2 * GIB
+    assert measured.env_bytes == (3 * GIB - 2 * GIB) // (environments - 1)
+    assert env_actor_metrics([(before, now(4 * GIB))]).env_bytes == 0, "the first scene was larger"
+    assert env_actor_metrics([(before, now(0))]).actor_bytes == 3 * GIB
 
 
 def test_env_actor_metrics_are_none_without_queries():
