@@ -31,7 +31,7 @@ from simloop.envs.interface import (
 )
 from simloop.envs.rendering import Renderer, close_renderers_first_at_exit
 from simloop.envs.scene import SceneReader
-from simloop.envs.shared_model import ModelUse
+from simloop.envs.shared_model import ModelUse, SharedModel
 
 # MuJoCo replaces a state that it cannot integrate with the initial one and continues; only these warnings show it.
 UNSTABLE = (
@@ -62,6 +62,7 @@ class MujocoEnv(Env):
         self.spec = spec
         self._render_settings = render
         self._renderer: Renderer | None = None
+        self._own_use: ModelUse | None = None
         self._scenes: SceneReader | None = None
         self._steps = 0
         self._ready = False
@@ -69,9 +70,14 @@ class MujocoEnv(Env):
         close_renderers_first_at_exit()  # The packages of the suite have been imported.
 
     @property
-    @abc.abstractmethod
     def _model_use(self) -> ModelUse:
-        """The use of the compiled model, with the arrays of it that episodes change."""
+        """The use of the compiled model: by default one for this environment alone.
+
+        A suite that shares the models of its tasks returns what it got from `share_model`.
+        """
+        if self._own_use is None:
+            self._own_use = ModelUse(SharedModel(self._physics[0], ()))
+        return self._own_use
 
     @property
     @abc.abstractmethod

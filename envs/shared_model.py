@@ -27,9 +27,14 @@ Values = dict[str, np.ndarray]
 class SharedModel:
     """A compiled model, its renderers, and who uses them."""
 
-    def __init__(self, model: mujoco.MjModel, changed: tuple[str, ...]) -> None:
-        """Remember the compiled values of the arrays that episodes change."""
+    def __init__(self, model: mujoco.MjModel, changed: tuple[str, ...], *, kept: bool = False) -> None:
+        """Remember the compiled values of the arrays that episodes change.
+
+        Args:
+          kept: Whether the renderers outlive the last use.
+        """
         self.model = model
+        self._kept = kept
         self.arrays: Values = {name: getattr(model, name) for name in changed}
         self.compiled: Values = {name: array.copy() for name, array in self.arrays.items()}
         self.uses: weakref.WeakSet[ModelUse] = weakref.WeakSet()
@@ -71,6 +76,8 @@ class SharedModel:
         self.uses.discard(use)
         for _, uses in self._renderers.values():
             uses.discard(use)
+        if not self.uses and not self._kept:
+            self.close()
 
     def close(self) -> None:
         """Free the renderers."""
@@ -138,7 +145,7 @@ def share_model(key: Hashable, changed: tuple[str, ...], make: Callable[[], mujo
     if (*here, key) not in _MODELS:
         for other in [other for other, shared in _MODELS.items() if other[:2] == here and not shared.uses]:
             _MODELS.pop(other).close()
-        _MODELS[*here, key] = SharedModel(make(), changed)
+        _MODELS[*here, key] = SharedModel(make(), changed, kept=True)
     return ModelUse(_MODELS[*here, key])
 
 

@@ -84,6 +84,32 @@ def tables(*, policies: int = 30, tasks: int = 100, episodes: int = 10) -> int:
     return run(policies, tasks, episodes, Terminal())
 
 
+@command.command(name="suite")
+def suite(
+    name: Annotated[Positional[str], arg(metavar="SUITE")] = "metaworld",
+    *,
+    tasks: Annotated[tuple[str, ...], arg(metavar="T [...]", help_behavior_hint="")] = (),
+    steps: Annotated[int, arg(metavar="N")] = 60,
+    rounds: Annotated[int, arg(metavar="N")] = 2,
+    against: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None,
+) -> int:
+    """Measure start, memory and control steps of environments, each in a fresh process.
+
+    With --against, the same is measured in another checkout of simloop in turns, and the states are compared; the exit
+    status is 1 if they differ.
+
+    Args:
+      name: Suite, such as libero.
+      tasks: Exact names of tasks; by default ten tasks of five scenes of LIBERO, or the golden tasks of another suite.
+      steps: Control steps per task.
+      rounds: Repetitions, of which the mean is printed.
+      against: Folder of the other checkout, set up with its own .venv.
+    """
+    from simloop.harness.bench.suite_cost import run
+
+    return run(name, tasks, steps, rounds, against, Terminal())
+
+
 @command.command(name="debug")
 def debug(*, task: str = "pick-place-v3", policy: str = "pi0-tiny") -> int:
     """Measure the CPU time until the first answer of a policy, at the prompt of simloop debug and in a run.

@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any
 
 from simloop.harness.errors import SpecificationError
-from simloop.policies.files.cache_folder import simloop_home
+from simloop.cache_folder import simloop_home
 from simloop.untrusted import read_bytes
 
 MAX_BYTES = 16 << 20

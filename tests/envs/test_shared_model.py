@@ -10,7 +10,7 @@ import pytest
 
 from simloop.envs import shared_model
 from simloop.envs.interface import RenderSettings
-from simloop.envs.shared_model import ModelUse, share_model
+from simloop.envs.shared_model import ModelUse, SharedModel, share_model
 
 BALL = """
 <mujoco>
@@ -76,6 +76,14 @@ def test_one_unused_model_is_kept_for_the_next_environment(key: str):
     assert use(key).model is model
     use(f"{key} other")
     assert use(key).model is not model
+
+
+def test_a_model_that_is_not_shared_frees_its_renderer_with_its_environment():
+    alone = ModelUse(SharedModel(mujoco.MjModel.from_xml_string(BALL), ()))
+    renderer = alone.renderer(SMALL)
+    alone.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        renderer.render(mujoco.MjData(alone.model), "front")
 
 
 def test_threads_do_not_share(key: str):
