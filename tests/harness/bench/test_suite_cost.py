@@ -45,6 +45,7 @@ def test_a_folder_that_was_not_set_up_is_refused(tmp_path: Path):
         run("metaworld", [], 1, 1, tmp_path, Terminal())
 
 
+@pytest.mark.slow
 def test_measures_in_a_process_of_its_own(capsys: pytest.CaptureFixture):
     assert run("metaworld", ["reach-v3"], 2, 1, None, Terminal()) == 0
     assert "| unique memory with 4 of one task, MiB |" in capsys.readouterr().out
