@@ -20,7 +20,6 @@ from simloop.harness.debugging.inputs import described_inputs
 from simloop.harness.debugging.session import Session
 from simloop.harness.planning.changes import Changes, Move
 from simloop.harness.planning.perturbation import Perturbation
-from simloop.cache_folder import simloop_home
 from simloop.policies.interface import Chunk
 
 if TYPE_CHECKING:

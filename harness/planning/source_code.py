@@ -22,8 +22,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from simloop.harness.errors import SpecificationError
 from simloop.cache_folder import simloop_home
+from simloop.harness.errors import SpecificationError
 from simloop.untrusted import read_bytes
 
 MAX_BYTES = 16 << 20
