@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 import psutil
@@ -64,4 +65,5 @@ def _drawn(suite: str, task: str) -> Env:
 
 if __name__ == "__main__":
     measure, arguments = json.loads(sys.argv[1])
-    print(json.dumps({"start": start, "steps": steps, "memory": memory}[measure](*arguments)))
+    measures: dict[str, Callable[..., object]] = {"start": start, "steps": steps, "memory": memory}
+    print(json.dumps(measures[measure](*arguments)))
