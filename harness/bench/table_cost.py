@@ -33,21 +33,21 @@ def run(policies: int, tasks: int, episodes: int, console: Terminal) -> int:
         console.print(
             f"{policies} policies x {tasks} tasks x {episodes} episodes: {policies * tasks * episodes}"
         )
-        for arguments in (
-            ["--help"],
-            ["list", "tasks"],
-            ["table", name, "--only", "success"],
-            ["table", name],
-        ):
-            seconds, mebibytes = cost(arguments)
-            shown = " ".join(arguments).replace(name, "RUN")
-            console.print(f"simloop {shown}: {seconds:.2f} s of processor time, {mebibytes:.0f} MiB")
+        simloop = [sys.executable, "-m", "simloop.harness.cli"]
+        for shown, command in {
+            "python -c 'import pandas', for comparison": [sys.executable, "-c", "import pandas"],
+            "simloop --help": [*simloop, "--help"],
+            "simloop list tasks": [*simloop, "list", "tasks"],
+            "simloop table RUN --only success": [*simloop, "table", name, "--only", "success"],
+            "simloop table RUN": [*simloop, "table", name],
+        }.items():
+            seconds, mebibytes = cost(command)
+            console.print(f"{shown}: {seconds:.2f} s of processor time, {mebibytes:.0f} MiB")
     return 0
 
 
-def cost(arguments: list[str]) -> tuple[float, float]:
-    """Processor time in s and peak memory in MiB of a command of simloop, from the start of its process to its end."""
-    command = [sys.executable, "-m", "simloop.harness.cli", *arguments]
+def cost(command: list[str]) -> tuple[float, float]:
+    """Processor time in s and peak memory in MiB of a command, from the start of its process to its end."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
