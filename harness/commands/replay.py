@@ -41,10 +41,16 @@ def command(
       policy: Also ask the policy every recorded query again, and compare its chunks.
     """
     from simloop.harness.adapters.adapter_file import use_adapter_files_of
+    from simloop.harness.adapters.base import AdapterError
     from simloop.harness.debugging.replay import finished_episodes, replay
     from simloop.harness.planning.code_of_runs import vouch_for
 
-    tried = use_adapter_files_of(run, adapter, another=policy)
+    tried = use_adapter_files_of(run, adapter, another=True)
+    if tried is not None and not policy:
+        raise AdapterError(
+            f"{run} was played with another adapter than {tried.name}. Add --policy to see what it changes, or leave "
+            "it out."
+        )
     vouch_for(code)
     equal, count = 0, 0
     for name in episodes or finished_episodes(run):
