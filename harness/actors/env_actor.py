@@ -207,6 +207,7 @@ class EnvActor:
             Activity(attempt_id, timer.phase, max(0.0, process.clock_s - timer.since))
             for attempt_id, timer in list(self._slots.items())
         )
+        clients = list(self._workers.values())
         return EnvActorHeartbeat(
             process,
             doing,
@@ -214,7 +215,8 @@ class EnvActor:
             self._timers.idle_s(),
             self._envs.alive,
             self._envs.first_bytes,
-            sum(client.bytes_sent for client in list(self._workers.values())),
+            sum(client.bytes_sent for client in clients),
+            next((why for client in clients if (why := client.without_shared_memory)), ""),
         )
 
 

@@ -59,6 +59,8 @@ class EnvActorHeartbeat:
     """Memory of the process when it last had one environment and was about to make another; 0 before."""
     bytes_sent: int = 0
     """Bytes of images and states sent to policy workers of the same node."""
+    without_shared_memory: str = ""
+    """Why queries to a worker of the same node go through Ray instead of shared memory; empty if none do."""
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,8 @@ class WorkerClient(PolicyClient):
         self._transport: PolicyClient | None = None
         self._connecting = asyncio.Lock()
         self._bytes_sent_before = 0
+        self.without_shared_memory = ""
+        """Why queries to a worker of the same node go through Ray; empty if they do not."""
 
     @property
     def bytes_sent(self) -> int:
@@ -109,8 +111,8 @@ class WorkerClient(PolicyClient):
                 return await ShmChannel.open(address.shm_server, query)
             except ConnectionError as error:  # It has died since.
                 raise PolicyDisconnected(str(error)) from error
-            except OSError:  # Shared memory cannot be used here; Ray is slower and always works.
-                pass
+            except OSError as error:  # Ray is slower and always works.
+                self.without_shared_memory = str(error) or type(error).__name__
         return RayClient(self._worker)
 
     async def _address(self) -> Address:

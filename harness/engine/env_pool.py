@@ -115,6 +115,8 @@ class EnvPool:
         self._actors: dict[int, EnvActorHandle] = {}
         self._attempt_ids = itertools.count()
         self._stillborn = 0
+        self._without_shared_memory = False
+        self._notes: list[str] = []
         self._wanted = 0
         self.all: list[EnvActorHandle] = []
 
@@ -184,7 +186,18 @@ class EnvPool:
         self._stillborn = 0
         actor.take(heartbeat, time.monotonic())
         self._timeouts.learn(heartbeat.totals)
+        if (why := heartbeat.without_shared_memory) and not self._without_shared_memory:
+            self._without_shared_memory = True
+            self._notes.append(
+                f"Queries go through Ray, which is slower: shared memory cannot be used here ({why}). In a container, "
+                "give /dev/shm more room (--shm-size)."
+            )
         return None
+
+    def take_notes(self) -> list[str]:
+        """Return notes for the user that have not been returned before."""
+        notes, self._notes = self._notes, []
+        return notes
 
     def judge(self, now: float, oldest_query_s: Callable[[str], float]) -> list[Death]:
         """End actors that hang.

@@ -87,6 +87,7 @@ class Supervisor:
         deaths = self._env_pool.judge(now, self._worker_pool.oldest_query_s)
         notes = self._worker_pool.judge(now)
         self.replaced += len(notes)
+        notes += self._env_pool.take_notes()
         self.metrics = self._measure(waiting)
         self._rescale(now, notes)
         if death := self._replace_largest():

@@ -85,6 +85,19 @@ def test_an_actor_learns_the_workers_of_a_policy_once(killed):
     assert actor.handle.met == [("stub", spec, ("a",)), ("stub", spec, ("a", "b"))]
 
 
+def test_queries_that_go_through_ray_for_lack_of_shared_memory_are_noted_once(killed):
+    made = env_pool(2)
+    for actor in made.all:
+        report: Future = Future()
+        why = dataclasses.replace(heartbeat(), without_shared_memory="No space left on device")
+        report.set_result(why)
+        made.on_heartbeat(actor, report)
+    (note,) = made.take_notes()
+    assert note.startswith("Queries go through Ray, which is slower")
+    assert "No space left on device" in note
+    assert made.take_notes() == []
+
+
 def test_charges_the_only_attempt_of_a_dying_actor(killed):
     made = env_pool()
     death = made.died(play(made, 1), "died")
