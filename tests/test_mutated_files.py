@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
 
 import numpy as np
@@ -12,13 +13,13 @@ from safetensors.numpy import save_file
 
 from simloop.envs.env_state import EnvState
 from simloop.harness.planning.experiment import Experiment, experiment_from_json
-from simloop.policies.checkpoints import open_checkpoint
+from simloop.policies.checkpoints import CheckpointError, open_checkpoint
 from simloop.policies.checkpoints.native_writer import save_checkpoint
 from simloop.policies.checkpoints.safetensors_files import SafetensorsFiles
 from simloop.policies.presets import preset
 from simloop.policies.presets.recorded import fitted
 from simloop.policies.tokenizers.fast_actions import load_fast_actions
-from simloop.policies.tokenizers.sentencepiece_model import SentencePieceModel
+from simloop.policies.tokenizers.sentencepiece_model import SentencePieceModel, TokenizerFileError
 from simloop.policies.training.dataset_reader import open_dataset
 from simloop.policies.training.demonstration import demonstration_from
 from simloop.policies.transforms.normalization import EntryStats, load_norm_stats, norm_stats_to_json
@@ -209,3 +210,31 @@ def test_some_mutated_files_are_read_or_refused_by_a_sentence(kind, tmp_path):
 @pytest.mark.parametrize("kind", [*CHEAP, *COSTLY])
 def test_mutated_files_are_read_or_refused_by_a_sentence(kind, tmp_path):
     check((CHEAP | COSTLY)[kind], tmp_path, MUTATIONS)
+
+
+def test_a_checkpoint_that_lists_a_name_that_no_file_can_have_is_refused(tmp_path):
+    lerobot_policy(tmp_path)
+    file = tmp_path / "policy_postprocessor.json"
+    file.write_text(file.read_text().replace("postprocessor.safetensors", "a" * 300))
+    with pytest.raises(CheckpointError, match="a file that cannot exist"):
+        lerobot_statistics(tmp_path)
+
+
+def test_an_action_tokenizer_whose_reader_panics_is_refused(tmp_path, monkeypatch):
+    class Panic(BaseException):
+        pass
+
+    def panic(text):
+        raise Panic("range end index 126 out of range")
+
+    COSTLY["action tokenizer"].write(tmp_path)
+    monkeypatch.setattr("tokenizers.Tokenizer", SimpleNamespace(from_str=panic))
+    with pytest.raises(TokenizerFileError, match="damaged FAST action tokenizer"):
+        load_fast_actions(tmp_path)
+
+
+def test_a_text_tokenizer_with_a_damaged_piece_is_refused(tmp_path):
+    file = tmp_path / "paligemma_tokenizer.model"
+    file.write_bytes((STANDIN / file.name).read_bytes().replace(b"<seg000>", b"<seg\x9400>"))
+    with pytest.raises(TokenizerFileError):
+        SentencePieceModel(file)

@@ -50,6 +50,7 @@ from simloop.policies.scripted import scripted_policy
 from simloop.policies.training.dataset_writer import DatasetHeader, write_dataset
 from simloop.policies.training.demonstration import Demonstration, demonstration_from
 from simloop.results.records.compatibility import nested_differences
+from simloop.untrusted import read_json_object
 
 CONFIG = "collection.json"
 MOST_ATTEMPTS = 4
@@ -272,7 +273,7 @@ class _Parts:
         config = folder / CONFIG
         ours = collection.described()
         if config.exists():
-            if differing := nested_differences(json.loads(config.read_text()), ours):
+            if differing := nested_differences(read_json_object(config, error=CollectError), ours):
                 raise CollectError(
                     f"{folder} belongs to another collection: {'; '.join(differing)}. Give the same options "
                     "to go on with it, remove it, or choose another --out folder."

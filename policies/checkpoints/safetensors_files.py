@@ -198,12 +198,18 @@ def file_beside(listing: Path, name: str) -> Path:
     """The file of that name in the folder of the file that lists it.
 
     Raises:
-      CheckpointError: If the name is a path, which could lead outside the folder.
+      CheckpointError: If the name is a path, which could lead outside the folder, or no file can have it.
     """
     if Path(name).name != name or name == "..":
         raise CheckpointError(
             f"{listing} lists {name!r}, which is not a plain file name. Do not trust this folder."
         )
+    try:
+        listing.with_name(name).exists()
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{listing} lists a file that cannot exist: {error}. Do not trust this folder."
+        ) from error
     return listing.with_name(name)
 
 

@@ -151,7 +151,11 @@ def load_fast_actions(folder: Path) -> FastActionTokenizer:
         config = parse_json(config_text, _CONFIG_FILE)
         bpe = tokenizers.Tokenizer.from_str(bpe_text)
         return FastActionTokenizer(bpe, float(config["scale"]), int(config["min_token"]))
-    except Exception as error:  # `tokenizers` raises `Exception` itself.
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except (
+        BaseException
+    ) as error:  # `tokenizers` raises `Exception` itself, and its panics are no `Exception`.
         raise TokenizerFileError(
             f"{folder} holds a damaged FAST action tokenizer ({_CONFIG_FILE}, {_BPE_FILE}): {error!r}."
         ) from error
