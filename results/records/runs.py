@@ -23,6 +23,7 @@ from simloop.results.records.records import (
     load_json,
     policy_label,
 )
+from simloop.results.records.written_policies import code_without_folder, split_name
 
 KEY = ["policy", "suite", "protocol", "task", "episode"]
 
@@ -92,6 +93,19 @@ class Runs:
             here = str(source.folder), replace(identity, policies=shown)
             by_suite.setdefault(suite, []).append(here)
         return tuple(dict.fromkeys(note for here in by_suite.values() for note in mixture(here)))
+
+    @cached_property
+    def own_code(self) -> tuple[str, ...]:
+        """Which policies are code of the user, with the start of its hash, in a sentence for every table."""
+        found: dict[str, None] = {}
+        for source, config, provenance in zip(self.sources, self.configs, self.provenance, strict=True):
+            for written in config.get("experiment", {}).get("policies", ()):
+                name, policy = split_name(written)
+                if code := code_without_folder(policy):
+                    loaded = provenance.get("policies", {}).get(name, {})
+                    sha256 = str(loaded.get("fingerprint", {}).get(code.partition(":")[0], "not known"))
+                    found[f"{source.policy(name)} is {code} (SHA-256 {sha256[:12]})"] = None
+        return (f"{'; '.join(found)}.",) if found else ()
 
     @property
     def compile_s(self) -> dict[str, float]:

@@ -32,6 +32,14 @@ def policy_name(written: str) -> str:
     return split_name(written)[0]
 
 
+def code_without_folder(policy: str) -> str:
+    """Code without the folder of its file, for a policy written without `NAME=`; empty for other policies."""
+    code = CODE.fullmatch(policy)
+    if code is None:
+        return ""
+    return f"{code['module'].rpartition('/')[2]}:{code['attribute']}{code['arguments'] or ''}"
+
+
 def policy_identity(written: str) -> str:
     """A written policy without the place of its checkpoint or file.
 
@@ -39,9 +47,8 @@ def policy_identity(written: str) -> str:
     checkpoint or a file is identified by its content, wherever it lies.
     """
     name, policy = split_name(written)
-    if code := CODE.fullmatch(policy):
-        file = code["module"].rpartition("/")[2]
-        return f"{name}={file}:{code['attribute']}{code['arguments'] or ''}"
+    if code := code_without_folder(policy):
+        return f"{name}={code}"
     base, _, folder = policy.partition("@")
     if name == written or not base or ":" in base:
         return written

@@ -162,7 +162,7 @@ class _Contents:
 
 
 def _contents(table: Table, runs: Runs, published: Sequence[Published], style: TableStyle) -> _Contents:
-    return replace(_contents_of(table, runs, published, style), notes=runs.notes)
+    return replace(_contents_of(table, runs, published, style), notes=(*runs.notes, *runs.own_code))
 
 
 def _contents_of(table: Table, runs: Runs, published: Sequence[Published], style: TableStyle) -> _Contents:
