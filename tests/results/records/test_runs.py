@@ -109,7 +109,9 @@ def test_clocks_that_go_backwards_change_no_result(tmp_path):
 
 
 def test_policies_that_are_code_are_told_with_their_hashes(tmp_path):
-    config = {"experiment": {"suite": "metaworld", "policies": ["expert", "/a/my.py:mine?h=1"], "episodes": 3}}
+    config = {
+        "experiment": {"suite": "metaworld", "policies": ["expert", "/a/my.py:mine?h=1"], "episodes": 3}
+    }
     provenance = {"policies": {"mine?h=1": {"fingerprint": {"my.py": "0123456789abcdef"}}}}
     run = write_run(tmp_path / "run", episodes(3), config=config, provenance=provenance)
     assert load_runs([f"new={run}"]).own_code == ("new:mine?h=1 is my.py:mine?h=1 (SHA-256 0123456789ab).",)
