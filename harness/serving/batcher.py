@@ -123,9 +123,15 @@ class Batcher(Answering):
       policy: Runs in threads of the batcher.
       batch_sizes: Rows of a call; the smallest that holds the waiting queries is used, and padded. A single batch size
         makes answers independent of the other queries.
+      patience: Share of the duration of the last call for which the next one may wait for as many queries as that
+        answered or left waiting. Clients that query again at once then share calls, instead of one of them going
+        ahead each time.
     """
 
-    def __init__(self, policy: BatchedPolicy, batch_sizes: Sequence[int]):
+    def __init__(self, policy: BatchedPolicy, batch_sizes: Sequence[int], patience: float = 0.0):
+        self._patience = patience
+        self._last = (0, 0.0)
+        """Queries to expect, those of the last call and those that waited at its end, and its seconds."""
         self._policy = policy
         self._batch_sizes = tuple(sorted(batch_sizes))
         self._lock = threading.Lock()
@@ -259,6 +265,7 @@ class Batcher(Answering):
             with self._lock:
                 while not (self._closed or self._assembled or (self._encoded and not self._assembling)):
                     self._device.wait()
+                self._gather()
                 if self._closed:
                     return
                 batch, self._assembled = self._assembled, None
@@ -272,6 +279,15 @@ class Batcher(Answering):
                 self._note_end(began)
             else:
                 self._run(batch, began)
+
+    def _gather(self) -> None:
+        """Wait, within bounds, until as many queries have arrived as are to be expected."""
+        rows, seconds = self._last
+        until = time.perf_counter() + self._patience * seconds
+        while not (self._closed or self._assembled) and len(self._encoded) < rows:
+            left_s = until - time.perf_counter()
+            if left_s <= 0 or not self._device.wait(left_s):
+                return
 
     def _ending_nothing(self) -> AbstractContextManager[None]:
         return ending_nothing(self._policy.spec.name)
@@ -298,6 +314,8 @@ class Batcher(Answering):
             return
         self._note_end(began)
         with self._lock:
+            expected = len(batch.waiting) + len(self._encoded) + len(self._arrived)
+            self._last = (min(expected, self._batch_sizes[-1]), ended - started)
             self._load.batches += 1
             self._load.rows += len(batch.waiting)
             self._load.places += batch.batch_size

@@ -117,6 +117,10 @@ class ConcurrentCalls(Answering):
         return reply_from(result.chunks[0], result, time.perf_counter() - call.began, waited_s=waited_s)
 
 
-def answering(policy: BatchedPolicy, batch_sizes: Sequence[int]) -> Answering:
-    """Return what answers queries with a policy that is prepared: in batches, or by concurrent calls."""
-    return ConcurrentCalls(policy) if policy.concurrent_calls else Batcher(policy, batch_sizes)
+def answering(policy: BatchedPolicy, batch_sizes: Sequence[int], patience: float = 0.0) -> Answering:
+    """Return what answers queries with a policy that is prepared: in batches, or by concurrent calls.
+
+    Args:
+      patience: As for `Batcher`.
+    """
+    return ConcurrentCalls(policy) if policy.concurrent_calls else Batcher(policy, batch_sizes, patience)

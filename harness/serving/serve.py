@@ -18,6 +18,8 @@ from simloop.harness.serving.websocket_server import Listening, WebsocketServer
 from simloop.policies.interface import BatchedPolicy
 
 ServedProtocol = Literal["openpi", "vla-eval"]
+PATIENCE = 0.25
+"""Clients that were answered together query again within a fraction of a call, or do something else."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def make_ready(policy: BatchedPolicy, serving: Serving) -> Ready:
     """
     convention_of(policy.spec)
     batch_sizes, _ = choose(policy, serving.batch_sizes)
-    queries = answering(policy, batch_sizes)
+    queries = answering(policy, batch_sizes, PATIENCE)
     if serving.protocol == "vla-eval":
         steps = serving.replan_steps
         return Ready(

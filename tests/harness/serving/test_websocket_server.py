@@ -15,6 +15,7 @@ from simloop.harness.remote.policy import RemotePolicy
 from simloop.harness.remote.protocols import OpenpiProtocol, VlaEvalProtocol, vla_eval_message
 from simloop.harness.remote.robots import ROBOTS
 from simloop.harness.remote.wire import MAX_BYTES, pack, unpack
+from simloop.harness.serving.batcher import Batcher
 from simloop.harness.serving.policy_service import ClientSession, ServiceError
 from simloop.harness.serving.serve import Serving, make_ready, served_in_background
 from simloop.harness.serving.stub_policy import Stub, StubPolicy
@@ -126,6 +127,29 @@ def test_a_wrong_message_gets_an_error_that_says_what_was_wanted_and_the_next_on
             raise RuntimeError(text)
 
         assert ask(connection, OBSERVATION)["actions"].shape == (10, 4)
+
+
+def test_clients_that_query_again_at_once_share_the_calls_of_a_patient_batcher():
+    policy, sizes = stub(service_s=0.2), []
+    infer = policy.infer
+    policy.infer = lambda queries, batch_size: sizes.append(len(queries)) or infer(queries, batch_size)
+
+    async def main(batcher):
+        async def ask_again_and_again(number):
+            for _ in range(4):
+                await batcher.ask(query(key=number))
+                await asyncio.sleep(0.005 * number)
+
+        await asyncio.gather(*map(ask_again_and_again, range(4)))
+
+    batcher = Batcher(policy, (4,), patience=0.5)
+    try:
+        asyncio.run(main(batcher))
+    finally:
+        batcher.close()
+
+    assert sum(sizes) == 16
+    assert sizes.count(4) >= 3, sizes
 
 
 def test_an_error_of_the_policy_is_that_of_its_query_alone():
