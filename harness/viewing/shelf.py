@@ -66,9 +66,9 @@ class Shelf:
         return entry[1]
 
     def warm(self, folder: Path) -> None:
-        """Load a run before it is asked for; what is wrong with it is said when it is."""
+        """Prepare the first screen of a run before it is asked for; what is wrong with it is said when it is."""
         with contextlib.suppress(LedgerError):
-            self.site(folder)
+            self.site(folder).content("data/overview.js")
 
     def live(self, folder: Path) -> dict[str, Any]:
         """Progress of a run, and a stamp that changes when an episode has finished."""

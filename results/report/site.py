@@ -118,12 +118,16 @@ class Site:
         for asset in PAGE_ASSETS:
             files[asset] = (ASSETS / asset.removeprefix("assets/")).resolve
         return files | {
-            "data/overview.js": lambda: script("overview", overview(self.runs)),
+            "data/overview.js": lambda: self._overview,
             "data/losses.js": lambda: script("losses", self._losses()),
             "data/details.js": self._details,
             "methods.tex": lambda: self.details.methods.tex(escape_tex).encode(),
             "references.bib": lambda: self.details.methods.bibtex.encode(),
         }
+
+    @cached_property
+    def _overview(self) -> bytes:
+        return script("overview", overview(self.runs))
 
     def _details(self) -> bytes:
         with self._slow:

@@ -174,4 +174,4 @@ def test_fuzzed_addresses_and_queries_never_leave_the_pages(runs, first):
     anyio.run(fuzz)
 
 
-SHOWN = ("", "index.html", "data/overview.js")
+SHOWN = ("", "index.html", "data/overview.js", "tables/success.md")

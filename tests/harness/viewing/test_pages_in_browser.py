@@ -17,7 +17,8 @@ from simloop.harness.viewing.shelf import Shelf
 from simloop.results.records.paths import step_records_path
 from simloop.results.report import figure_style
 from simloop.results.report.html_report import write_report
-from tests.helpers.run_folders import EPISODE, broken, failed, with_queries, write_run
+from simloop.results.report.site import PAGE_ASSETS
+from tests.helpers.run_folders import EPISODE, broken, episodes, failed, with_queries, write_run
 from tests.helpers.scripted_records import recorded
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -200,3 +201,25 @@ def test_runs_appear_in_the_list_by_themselves(served, run, page):
     until(page, "document.querySelectorAll('#runs tbody tr').length === 2")
     write_run(run.parent / "third", [EPISODE])
     until(page, "document.querySelectorAll('#runs tbody tr').length === 3")
+
+
+def test_2000_episodes_of_five_policies_are_drawn_within_two_seconds_of_processor_time(tmp_path, browser):
+    counts = ((1960, 40), (1200, 800), (1300, 700), (1000, 1000), (50, 1950))
+    records = [record for i, count in enumerate(counts) for record in episodes(*count, policy=f"p{i}")]
+    runs = shelf.Shelf([write_run(tmp_path / "run", records)])
+    (folder,) = runs.runs().values()
+    for path in ("index.html", "data/overview.js", *PAGE_ASSETS):
+        content, file = runs.site(folder).content(path), tmp_path / "site" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+    page = browser.new_page(viewport={"width": 1300, "height": 950})
+    page.set_default_timeout(120_000)
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    page.goto((tmp_path / "site" / "index.html").as_uri(), wait_until="commit")
+    page.wait_for_selector("a.cell")
+    spent = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
+    assert page.locator("a.cell").count() == 10_000
+    print(f"main thread: {spent['TaskDuration']:.2f} s")
+    assert spent["TaskDuration"] < 2
+    page.close()
