@@ -127,3 +127,10 @@ def test_reads_configurations_of_runs_on_checkpoints_that_are_gone():
         "pi0-tiny@/gone",
         "expert",
     )
+
+
+def test_a_horizon_follows_the_name_of_a_preset_and_precedes_its_folder(tmp_path):
+    named = parse(f"mine=pi0-tiny@h50@{tmp_path}")
+    assert (named.name, named.base, named.checkpoint) == ("mine", "pi0-tiny@h50", tmp_path)
+    assert parse("pi0-tiny@h50").spec().chunk_steps == 50
+    assert parse("pi0-tiny@h50@random").random
