@@ -10,6 +10,7 @@ from typing import Literal
 from simloop.policies.bench.roofline import QueryWorkload
 from simloop.policies.bench.sizes import Size, resized
 from simloop.policies.inference.quantization import Kind
+from simloop.policies.interface import GuidanceMethod
 from simloop.policies.kernels import Kernels
 from simloop.policies.models.inference_plan import InferencePlan
 from simloop.policies.presets import Preset
@@ -64,6 +65,9 @@ class BenchConfig:
     and counts realistic bytes."""
     reference: bool = False
     """Also time a straightforward implementation of the reference computation, alternating with ours."""
+    guidance: GuidanceMethod | None = None
+    """Also time calls whose rows are guided by a previous chunk (real-time chunking), alternating with those that are
+    not: full or identity."""
     stages: bool = True
     """Measure the stages of a batch too; without, whole batches (or the reference comparison) alone, in a third
     of the time."""
@@ -136,6 +140,8 @@ def _check(config: BenchConfig) -> None:
             f"--devices and --devices-per-copy take numbers from 1; got {config.devices} and "
             f"{config.devices_per_copy}."
         )
+    if config.guidance and config.reference:
+        raise BenchError("--reference compares queries that are not guided; leave out --guidance.")
     if config.reference and config.quantized:
         raise BenchError("--reference compares with the same weights; leave out --quantized.")
     if config.reference and config.devices > 1:

@@ -75,6 +75,7 @@ def _benchmark(name: str, config: BenchConfig) -> int:
                         seconds=config.seconds,
                         count=config.count,
                         by_stage=config.stages,
+                        guidance=config.guidance,
                     )
                 )
                 _log(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
+import numpy as np
 
 from simloop.policies.bench import stages
 from simloop.policies.bench.counts import Count, counts
@@ -15,6 +17,7 @@ from simloop.policies.bench.random_weights import random_queries
 from simloop.policies.bench.roofline import Ceilings, QueryWorkload, roofline_stages
 from simloop.policies.inference.model_policy import ModelPolicy, batch_of
 from simloop.policies.inference.sampling import compiled_for_inference
+from simloop.policies.interface import Guidance, GuidanceMethod, Query
 from simloop.policies.models.model_input import ModelInput
 
 
@@ -53,6 +56,8 @@ class BatchTime:
     """Time beside the program: median of the differences between alternating calls of both."""
     roofline_s: float
     """Least time on the device."""
+    guided: float | None = None
+    """Time of the program with guided rows, as a multiple of that without: median of alternating calls."""
     stages: tuple[StageTime, ...] = ()
     """Empty if stages are not measured."""
 
@@ -69,6 +74,7 @@ def measure(
     seconds: float,
     count: str,
     by_stage: bool = True,
+    guidance: GuidanceMethod | None = None,
 ) -> BatchTime:
     """Time whole batches of queries, then the stages on the device one by one.
 
@@ -81,6 +87,7 @@ def measure(
       seconds: Duration of each measurement; at least `MIN_CALLS` calls are made.
       count: Program in which XLA counts FLOPs: `lowered`, `compiled` or `no`.
       by_stage: Whether to time the stages, which compiles each of them.
+      guidance: Also time guided rows.
     """
     queries = random_queries(policy.preset, policy.preset.model.cameras[: work.cameras], rows)
     prepare_s = policy.prepare(rows)
@@ -110,6 +117,9 @@ def measure(
         statistics.median(whole - program for whole, program in zip(whole_s, program_s, strict=True)),
         sum(stage.times * stage.seconds(ceilings) for stage in roofline_stages(work, share)),
     )
+    if guidance is not None:
+        ratio = _guided_ratio(policy, queries, guidance, seconds=seconds)
+        whole = dataclasses.replace(whole, guided=ratio)
     if not by_stage:
         return whole
     on_host = {
@@ -120,6 +130,27 @@ def measure(
     before, copy, after = (StageTime(name, 1, spent) for name, spent in on_host.items())
     on_device = _device_stages(policy, work, batch, whole, ceilings, share, seconds=seconds, count=count)
     return dataclasses.replace(whole, stages=(before, copy, *on_device, after))
+
+
+def _guided_ratio(
+    policy: ModelPolicy, queries: Sequence[Query], method: GuidanceMethod, *, seconds: float
+) -> float:
+    """Time of guided rows with different delays, as a multiple of that of the same rows without guidance."""
+    steps, size = policy.preset.model.action_horizon, policy.preset.action_size
+    left = np.zeros((steps // 2, size), np.float32)
+    rows = [policy.encoder.encode(query) for query in queries]
+    guided = [
+        policy.encoder.encode(dataclasses.replace(query, guidance=Guidance(left, i % (steps // 2), method)))
+        for i, query in enumerate(queries)
+    ]
+    plain_inputs, guided_inputs = policy.placed(rows), policy.placed(guided)
+    plain_s, guided_s = alternating_seconds(
+        lambda: policy.programs(*plain_inputs),
+        lambda: policy.programs(*guided_inputs),
+        min_calls=MIN_CALLS,
+        seconds=2 * seconds,
+    )
+    return statistics.median(after / before for before, after in zip(plain_s, guided_s, strict=True))
 
 
 def _device_stages(

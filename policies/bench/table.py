@@ -21,6 +21,7 @@ def times_table(times: Sequence[BatchTime]) -> str:
         "outside ms": [_ms(one.outside_s) for one in times],
         "roofline ms": [_ms(one.roofline_s) for one in times],
         "of roofline": [f"{one.roofline_s / one.device_s:.0%}" for one in times],
+        **({"guided": [f"{one.guided:.2f} x" for one in times if one.guided]} if times[0].guided else {}),
         "start s": [f"{one.prepare_s:.1f}" for one in times],
     }
     columns = ["batch", "stage", "runs", "ms", "roofline ms", "of roofline", "GFLOP", "XLA GFLOP", "XLA GB"]
