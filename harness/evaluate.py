@@ -137,7 +137,8 @@ def evaluate(
     folder = Path(tempfile.mkdtemp(prefix="simloop-")) if out is None else Path(out)
     experiment = with_batch_size(experiment, folder, default_batch_size())
     if not here:
-        from simloop.harness.run import RunSettings, run  # Imports Ray.
+        from simloop.harness.preparation import RunSettings
+        from simloop.harness.run import run  # Imports Ray.
 
         settings = RunSettings(resources or Resources(), video_every=video_every)
         run(experiment, folder, settings, Terminal(stderr=True))

@@ -61,7 +61,8 @@ def evaluate(
     console: Console,
 ) -> dict[str, float]:
     """Success rates of a checkpoint, over all tasks and by task, and the number of episodes with errors."""
-    from simloop.harness.run import RunSettings, run  # Training without evaluations needs no Ray.
+    from simloop.harness.preparation import RunSettings
+    from simloop.harness.run import run  # Training without evaluations needs no Ray.
 
     experiment = Experiment(
         name=f"step-{step:07d}",

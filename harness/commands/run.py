@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from simloop.harness.planning.execution import Execution
     from simloop.harness.planning.experiment import Experiment
     from simloop.harness.planning.protocol import Protocol
-    from simloop.harness.run import RunResult, RunSettings
+    from simloop.harness.preparation import RunSettings
+    from simloop.harness.run import RunResult
 
 NOTHING_COMPLETED = 1
 """Exit status of a run in which every episode ended with an error."""
@@ -120,7 +121,7 @@ class RunOptions:
 
     def settings(self, resources: Resources) -> RunSettings:
         """Return the part of the options that does not belong to the experiment."""
-        from simloop.harness.run import RunSettings
+        from simloop.harness.preparation import RunSettings
 
         return RunSettings(
             resources,

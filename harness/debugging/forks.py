@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from simloop.harness.engine.resources import Resources
-    from simloop.harness.run import Record, RunResult
+    from simloop.harness.preparation import Record
+    from simloop.harness.run import RunResult
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def play_forks(
       UnknownThingError: If a thing to move does not exist.
       Exception: As `simloop.harness.run.run`.
     """
-    from simloop.harness.run import RunSettings, run
+    from simloop.harness.preparation import RunSettings
+    from simloop.harness.run import run
 
     *_, changed = (
         experiment.policy_specs().values()

@@ -72,7 +72,9 @@ class NamedPolicy:
             spec = self.source.spec()
         elif self.is_preset:
             chosen = preset(self.base)
-            spec = (chosen if self.checkpoint in (None, chosen.bundled) else self._fitted(chosen)).spec()
+            # Recorded episodes are opened without the weights, which `parse` asks for otherwise.
+            fits = self.checkpoint not in (None, chosen.bundled) and self.checkpoint.exists()
+            spec = (self._fitted(chosen) if fits else chosen).spec()
             if self.checkpoint is not None:
                 spec = dataclasses.replace(spec, weights="trained")
         else:

@@ -8,7 +8,8 @@ from rich.console import Console
 
 from simloop.harness.experiments import mt10
 from simloop.harness.planning.seed_overlap import refuse_training_seeds, training_seeds
-from simloop.harness.run import RunSettings, run
+from simloop.harness.preparation import RunSettings
+from simloop.harness.run import run
 from simloop.policies.presets import PRESETS
 from simloop.policies.training.demonstration import DEMONSTRATIONS
 from simloop.results.records.records import read_episodes

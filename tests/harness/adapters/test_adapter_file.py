@@ -21,7 +21,8 @@ from simloop.harness.engine.resources import Resources
 from simloop.harness.planning.experiment import Experiment, ExperimentError, experiment_from_json
 from simloop.harness.planning.policy_names import parse
 from simloop.harness.planning.protocol import Protocol, named_protocol
-from simloop.harness.run import RunSettings, run
+from simloop.harness.preparation import RunSettings
+from simloop.harness.run import run
 from simloop.results.records.runs import load_runs
 from simloop.terminal import Terminal
 from tests.helpers.fresh_python import run_python

@@ -17,8 +17,8 @@ from simloop.harness.planning.changes import Changes, Move
 from simloop.harness.planning.experiment import ExperimentError
 from simloop.harness.planning.policy_names import UnknownPolicyError
 from simloop.harness.planning.protocol import ProtocolError
+from simloop.harness.preparation import RunSettings
 from simloop.harness.recording.run_folder import RunFolder
-from simloop.harness.run import RunSettings
 from simloop.harness.run import run as run_experiment
 from simloop.results.records.records import read_episodes
 from simloop.results.records.step_records import StepRecordsError, load_steps

@@ -11,7 +11,8 @@ from simloop.harness.adapters.registry import checked_adapter
 from simloop.harness.engine.resources import Resources
 from simloop.harness.planning.experiment import ExperimentError, with_checkpoint
 from simloop.harness.planning.protocol import PROTOCOLS, Protocol, ProtocolError, named_protocol
-from simloop.harness.run import RunSettings, run
+from simloop.harness.preparation import RunSettings
+from simloop.harness.run import run
 from simloop.results.records.records import read_episodes
 from simloop.results.statistics.intervals import wilson
 from simloop.results.tables.published import PUBLISHED
