@@ -8,7 +8,9 @@ from simloop.harness.commands import run
 from simloop.harness.commands.options import FLAT, say
 from simloop.harness.engine.resources import Resources
 
-_DEFAULTS = run.RunOptions(execution=("synchronous", "naive"), delay=("0", "1", "2", "4", "8"))
+_DEFAULTS = run.RunOptions(
+    execution=("synchronous", "naive"), delay=("0", "1", "2", "4"), replan_steps=5
+)
 _RESOURCES = Resources()
 
 
@@ -19,12 +21,13 @@ def command(
 
     Examples:
 
-      simloop sweep mt10 --delay 0 1 2 4 8 --execution synchronous naive rtc
+      simloop sweep pi0-tiny pi05-tiny --delay 0 1 2 4 --execution synchronous naive rtc
 
-      simloop sweep --tasks reach push --policies pi0-tiny --delay 0 50ms 100ms
+      simloop sweep --tasks reach push --policies pi0-tiny --delay 0 25ms 50ms
 
-    The simulation goes on while the policy computes; the episodes are those of simloop run, so that differences to
-    delay 0 are paired. simloop table RUN --only delays prints the curves again.
+    The simulation goes on while the policy computes. A chunk must last until the next query is answered, so replan
+    interval and delay together are at most its length; the default replan interval is 5 therefore. The episodes are those
+    of simloop run: differences to delay 0 are paired. simloop table RUN --only delays prints the curves again.
     """
     from simloop.results.tables.run_tables import render
 
