@@ -8,9 +8,7 @@ from simloop.harness.commands import run
 from simloop.harness.commands.options import FLAT, say
 from simloop.harness.engine.resources import Resources
 
-_DEFAULTS = run.RunOptions(
-    execution=("synchronous", "naive"), delay=("0", "1", "2", "4"), replan_steps=5
-)
+_DEFAULTS = run.RunOptions(execution=("synchronous", "naive"), delay=("0", "1", "2", "4"), replan_steps=5)
 _RESOURCES = Resources()
 
 
@@ -26,8 +24,8 @@ def command(
       simloop sweep --tasks reach push --policies pi0-tiny --delay 0 25ms 50ms
 
     The simulation goes on while the policy computes. A chunk must last until the next query is answered, so replan
-    interval and delay together are at most its length; the default replan interval is 5 therefore. The episodes are those
-    of simloop run: differences to delay 0 are paired. simloop table RUN --only delays prints the curves again.
+    interval and delay together are at most its length, and the default replan interval is 5. The episodes are those of
+    simloop run: differences to delay 0 are paired. simloop table RUN --only delays prints the curves again.
     """
     from simloop.results.tables.run_tables import render
 
