@@ -161,7 +161,11 @@ def test_arrays_cannot_be_written_to_and_do_not_exceed_the_message():
     assert array.tolist() == [0, 0]
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, np.array([object()]), np.array([1j]), 2**70], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [object(), {1, 2}, np.array([object()]), np.array([1j]), 2**70],
+    ids=["object", "set", "array of objects", "complex array", "huge integer"],
+)
 def test_refuses_to_encode_what_has_no_place_in_a_message(value):
     with pytest.raises(WireError):
         pack({"a": value})
