@@ -160,11 +160,12 @@ def equivalence(pairs: Pairs, margin: float = 0.02, *, alpha: float = 0.05) -> E
     if not 0 < margin < 1:
         raise ValueError(f"Wanted a margin of equivalence in (0, 1); got {margin}.")
     confidence, normal = 1 - 2 * alpha, NormalDist()
+    interval = tango(pairs, confidence=confidence)
     p_value = max(
         normal.cdf(-_tango_statistic(pairs, -margin)),  # Null hypothesis: a is worse by the margin or more.
         normal.cdf(_tango_statistic(pairs, margin)),  # Null hypothesis: a is better by the margin or more.
     )
-    return Equivalence(margin, tango(pairs, confidence=confidence), confidence, p_value, p_value < alpha)
+    return Equivalence(margin, interval, confidence, p_value, p_value < alpha)
 
 
 def _fewer_by_chance(pairs: Pairs, *, strictly: bool = False) -> float:

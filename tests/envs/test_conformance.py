@@ -37,11 +37,6 @@ def test_the_scene_tells_where_things_are(env: Env):
     assert scenes[0].poses
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_every_task(env: Env, check: Callable[[Env], None]):
-    check(env)
-
-
 def test_environments_of_a_task_do_not_affect_each_other(env: Env):
     """They share the compiled model and the renderer; each moves things and is drawn in turns with the other."""
     spec = env.spec
@@ -66,6 +61,11 @@ def test_environments_of_a_task_do_not_affect_each_other(env: Env):
     after = moments(None)
     assert all(map(np.array_equal, alone, together))
     assert all(map(np.array_equal, alone, after))
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_every_task(env: Env, check: Callable[[Env], None]):
+    check(env)
 
 
 def problems(env: type[Env]) -> dict[str, str]:

@@ -29,7 +29,7 @@ def record(spec):
 def write(folder, specs, change=lambda record: record, experiment=EXPERIMENT, **provenance):
     plan = experiment.plan()
     with RunFolder(folder, experiment, plan) as open_folder:
-        written = Provenance(folder, "metaworld", plan.sha256, experiment.protocol.sha256, "none", (4,))
+        written = Provenance(folder, "metaworld", plan.sha256, experiment.protocol.sha256, "llvmpipe", (4,))
         written.add_policy("expert", device="cpu", fingerprint={"weights": "a"})
         for spec in specs:
             changed = change(record(spec))
@@ -100,7 +100,7 @@ def test_refuses_folders_that_disagree_about_an_episode(tmp_path):
     ("change", "said"),
     [
         ({"packages": {"mujoco": "9.9"}}, r"packages\.mujoco: 3\.3\.0 -> 9\.9"),
-        ({"renderer": "another"}, "renderer: none -> another"),
+        ({"renderer": "another"}, "renderer: llvmpipe -> another"),
         ({"settings": {"MUJOCO_GL": "osmesa"}}, r'MUJOCO_GL: ".*" -> "osmesa"'),
         ({"edited": {"metaworld": {"a.py": "1"}}}, "edited files of metaworld: null -> "),
         ({"commit": "0" * 40}, "commit: "),

@@ -110,7 +110,7 @@ def test_queries_of_many_connections_share_a_batch():
         ([1], "must be a map; got a list"),
         ({"a": 1}, "has no 'observation/image'; it has a"),
         (OBSERVATION | {"observation/state": np.zeros(3)}, "must be 4 floating-point numbers"),
-        (OBSERVATION | {"observation/image": np.zeros((32, 32), np.uint8)}, r"must be \[h, w, 3\]"),
+        (OBSERVATION | {"observation/image": np.zeros((32, 32, 5), np.uint8)}, r"must be \[h, w, 3\]"),
         (OBSERVATION | {"observation/image": np.zeros((5000, 2, 3), np.uint8)}, "1 to 4096 pixels a side"),
         (OBSERVATION | {"observation/image": np.zeros((0, 2, 3), np.uint8)}, "1 to 4096 pixels a side"),
         ({key: value for key, value in OBSERVATION.items() if key != "prompt"}, "needs an instruction"),
