@@ -205,6 +205,15 @@ def test_what_interrupts_a_step_leaves_the_moment_before_it(error):
         assert len(session._history.steps) == 3
 
 
+@pytest.fixture
+def interruptible():
+    """Python's own reaction to Ctrl-C, which background processes of a shell ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_a_typed_command_and_not_the_prompt(session, capsys):
     session.interrupt = lambda: signal.raise_signal(signal.SIGINT)
     Console(session, stop_on_error=False).run(["! session.interrupt()", "step 2"])
