@@ -221,8 +221,8 @@ class Session:
         """Open another session at the present moment, with something changed; this one stays where it is.
 
         Args:
-          adapter: Another adapter; by default that of this session, or the registered one for a policy of another
-            robot.
+          adapter: Another adapter. By default `self.adapter` is kept, but a policy of another robot gets the
+            registered one.
 
         Raises:
           UnknownPolicyError, AdapterError, UnknownThingError: If there is no such policy, adapter or thing.

@@ -20,7 +20,7 @@ def recorded_images(run: Path, records: StepRecords) -> list[dict[str, np.ndarra
     """Images of every query of an episode by camera; those that are not stored are drawn again from saved states.
 
     Raises:
-      EpisodeError, StateError, SimloopError: If they cannot be read, or are not drawn alike on this machine.
+      EpisodeError, StateError, SimloopError: If they cannot be read, or this machine renders other pixels.
     """
     if records.header.stores_images:
         return list(stored_images(run, records))

@@ -39,8 +39,8 @@ def serve(shelf: Shelf, host: str, port: int, say: Callable[[str], None]) -> Non
         if not _is_loopback(host):
             folders = ", ".join(map(str, shelf.folders))
             say(
-                f"Exposed: whoever reaches port {bound} of this machine and knows the address can read the records and "
-                f"videos in {folders}. The connection is not encrypted."
+                f"Warning: port {bound} is open to other machines. Anyone with the URL can read the records and videos "
+                f"in {folders}. The connection is not encrypted."
             )
         say(f"Open http://{shown}:{bound}/{token}/{alone} in a browser. Ctrl-C ends.")
         config = uvicorn.Config(

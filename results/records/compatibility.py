@@ -125,7 +125,7 @@ def mixture(runs: Sequence[tuple[str, RunIdentity]]) -> list[str]:
             if len(texts) > MAX_SHOWN:
                 texts[MAX_SHOWN:] = [f"{len(texts) - MAX_SHOWN} more"]
             sentences.append(
-                f"Not computed alike, {reference} -> {', '.join(folders)}: {'; '.join(texts)} "
+                f"Runs differ, {reference} -> {', '.join(folders)}: {'; '.join(texts)} "
                 f"({' and '.join(reasons)})."
             )
     policies = {name: policy for _, run in runs for name, policy in run.policies.items()}

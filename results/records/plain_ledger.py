@@ -27,7 +27,7 @@ _KEY = ["policy", "suite", "protocol", "task", "episode"]
 def plain_ledger(path: Path) -> pd.DataFrame | None:
     """Read `episodes.jsonl` into a frame with a row per line; None if it is empty or anything in it is unusual.
 
-    The frame equals that of `read_episodes`: checksums, types and contradictions are checked alike.
+    The frame equals that of `read_episodes`; checksums, types and contradictions are checked by the same rules.
 
     Raises:
       LedgerError: If the file is no regular file or cannot be read.

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from simloop.results.records.execution_labels import ExecutionLabel, split_execution
+from simloop.results.records.execution_labels import FROZEN, ExecutionLabel, split_execution
 from simloop.results.records.runs import Runs
 from simloop.results.statistics.contrasts import Contrast
 from simloop.results.statistics.early_stopping import sequential_decisions
 from simloop.results.statistics.families import adjusted
 from simloop.results.statistics.scores import MeanScore, score_means, score_tasks
 from simloop.results.tables.grid import DEFAULT_STYLE, NONE, Grid, Row, TableStyle, percent_cell
-from simloop.results.tables.perturbation_curves import change_between
+from simloop.results.tables.perturbation_curves import change_between, rate_and_change
 from simloop.results.tables.statements import counted, p_text
 from simloop.results.tables.success_table import counts_text
 
@@ -149,26 +149,14 @@ def delay_frame(curves: Sequence[DelayCurve], labels: Mapping[str, str]) -> pd.D
     rows = []
     for curve in curves:
         for point in curve.points:
-            mean, change, interval = point.mean, point.change, point.mean.interval()
             rows.append(
                 {
                     "suite": curve.suite,
                     "protocol": curve.protocol,
                     "policy": labels[curve.policy],
                     "execution": curve.mode,
-                    "delay": point.label.delay,
-                    "completed": mean.completed,
-                    "successes": mean.successes,
-                    "errors": mean.errors,
-                    "rate": mean.rate,
-                    "low": interval.low if interval else None,
-                    "high": interval.high if interval else None,
-                    "change": change.difference if change else None,
-                    "change_low": change.interval.low if change else None,
-                    "change_high": change.interval.high if change else None,
-                    "p_value": change.p_value if change else None,
-                    "p_holm": point.p_holm,
-                    "paired": change.pairs is not None if change else None,
+                    "delay": _delay_text(point.label),
+                    **rate_and_change(point.mean, point.change, point.p_holm),
                     **point.motion,
                 }
             )
@@ -219,12 +207,17 @@ def _motion(episodes: pd.DataFrame, mean: MeanScore) -> dict[str, float]:
     }
 
 
+def _delay_text(label: ExecutionLabel) -> str:
+    """Delay of a point; `none` in a world that stands still, which other executions without delay are not."""
+    return "none" if f"{label.mode} at {label.delay}" == FROZEN else label.delay
+
+
 def _row(label: str, mode: str, point: Point) -> Row:
     mean, change, motion = point.mean, point.change, point.motion
     return (
         label,
         mode,
-        point.label.delay,
+        _delay_text(point.label),
         percent_cell(mean.rate, mean.interval(), counts_text(mean)),
         NONE if change is None else percent_cell(change.difference, change.interval, signed=True),
         NONE if point.p_holm is None else p_text(point.p_holm),
@@ -238,9 +231,10 @@ def _row(label: str, mode: str, point: Point) -> Row:
 def _notes(curves: Sequence[DelayCurve], here: Sequence[DelayCurve], style: TableStyle) -> Iterator[str]:
     legend = style.legend("95 % interval", "successes / completed episodes")
     yield (
-        "delay: time from an observation to the first action that answers it, in control steps where no unit is given; "
+        "delay: time from an observation to the first action that answers it, in control steps where no unit is given, "
+        "none in a world that stands still; "
         "success: mean over these tasks; change: in points, less the episodes of the same policy in a world that "
-        f"stands still while it computes. {legend}".rstrip()
+        f"stands still. {legend}".rstrip()
     )
     yield (
         "held: share of control steps without an action of the policy; age: mean number of control steps since the "

@@ -125,7 +125,6 @@ def perturbation_frame(curves: Sequence[PerturbationCurves], labels: Mapping[str
     for one in curves:
         for policy, points in one.of.items():
             for point in points:
-                mean, change, interval = point.mean, point.change, point.mean.interval()
                 rows.append(
                     {
                         "suite": one.suite,
@@ -133,21 +132,29 @@ def perturbation_frame(curves: Sequence[PerturbationCurves], labels: Mapping[str
                         "perturbation": one.kind,
                         "policy": labels[policy],
                         "strength": point.strength,
-                        "completed": mean.completed,
-                        "successes": mean.successes,
-                        "errors": mean.errors,
-                        "rate": mean.rate,
-                        "low": interval.low if interval else None,
-                        "high": interval.high if interval else None,
-                        "change": change.difference if change else None,
-                        "change_low": change.interval.low if change else None,
-                        "change_high": change.interval.high if change else None,
-                        "p_value": change.p_value if change else None,
-                        "p_holm": point.p_holm,
-                        "paired": change.pairs is not None if change else None,
+                        **rate_and_change(point.mean, point.change, point.p_holm),
                     }
                 )
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def rate_and_change(mean: MeanScore, change: Contrast | None, p_holm: float | None) -> dict[str, object]:
+    """Columns of one point of a curve: its rate, and its change against the reference of the curve, as fractions."""
+    interval = mean.interval()
+    return {
+        "completed": mean.completed,
+        "successes": mean.successes,
+        "errors": mean.errors,
+        "rate": mean.rate,
+        "low": interval.low if interval else None,
+        "high": interval.high if interval else None,
+        "change": change.difference if change else None,
+        "change_low": change.interval.low if change else None,
+        "change_high": change.interval.high if change else None,
+        "p_value": change.p_value if change else None,
+        "p_holm": p_holm,
+        "paired": change.pairs is not None if change else None,
+    }
 
 
 def change_between(

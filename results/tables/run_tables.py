@@ -136,7 +136,8 @@ def _replace(file: Path, text: str) -> None:
 
 
 class MixedRuns(UserWarning):
-    """Policies of a table were not computed alike; says in what."""
+    """Runs of different policies in one table differ in software, settings or hardware; the message names the
+    differences."""
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def test_refuses_an_option_with_file_key_and_value(tmp_path, config, named):
         ([step("relative_actions_processor", enabled=True)], [], "only one of"),
         ([], [step("absolute_actions_processor", enabled=True)], "use_relative_actions is False"),
         ([step("normalizer_processor", **NORM)], [], "occurs twice"),
-        ([{"class": "somebody.Step"}], [], "somebody.Step"),
+        ([{"class": "my_robot.Step"}], [], "my_robot.Step"),
     ],
 )
 def test_refuses_a_step_that_may_change_answers(tmp_path, before, after, named):
