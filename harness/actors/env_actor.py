@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import psutil
 import ray
 
 from simloop.envs.interface import Env, RenderSettings
+from simloop.envs.served.process import usage
 from simloop.harness.actors.factories import Factories
 from simloop.harness.actors.heartbeat import Activity, EnvActorHeartbeat, process_heartbeat
 from simloop.harness.actors.worker_client import WorkerClient, this_node
@@ -84,7 +84,7 @@ class EnvCache:
         if self._idle:
             self.close(self._idle.pop(0))
         if self.alive == 1:
-            self.first_bytes = psutil.Process().memory_info().rss
+            self.first_bytes = usage().rss_bytes
         with timer.span("make"):
             env = self._factories.env(suite, task, self._render)
         self.alive += 1

@@ -7,8 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import psutil
-
+from simloop.envs.served.process import usage
 from simloop.harness import machine
 from simloop.harness.rollout.phase_timer import Phase, PhaseTotals
 from simloop.harness.serving.batcher import WorkerLoad
@@ -22,8 +21,9 @@ class ProcessHeartbeat:
     node: str
     """Ray's id of the node."""
     rss_bytes: int
+    """Memory of the process and of the simulators that it started."""
     cpu_s: float
-    """User and system time of the process since its start."""
+    """User and system time of these processes since their start."""
     clock_s: float
     """`time.perf_counter` of the node at the time of the report."""
     free_bytes: int
@@ -79,13 +79,12 @@ class WorkerHeartbeat:
 
 def process_heartbeat(node: str) -> ProcessHeartbeat:
     """Return the heartbeat of the calling process."""
-    process = psutil.Process(os.getpid())
-    times, memory = process.cpu_times(), machine.memory()
+    used, memory = usage(), machine.memory()
     return ProcessHeartbeat(
         os.getpid(),
         node,
-        process.memory_info().rss,
-        times.user + times.system,
+        used.rss_bytes,
+        used.cpu_s,
         time.perf_counter(),
         memory.free,
         memory.total,

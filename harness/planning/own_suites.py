@@ -2,6 +2,7 @@
 
     ./my_suite.py:MySuite[?KEY=VALUE...]        a class, function or object that is or makes a Suite
     gym:ENV_ID[,ENV_ID...][?KEY=VALUE...]       environments that are registered with gymnasium
+    process:./my_suite.py?python=PATH           a suite in an interpreter of its own, which a child process runs
 
 `SUITE_SCHEMES` is the table of forms. A suite is loaded in every process that simulates; what it is, is part of the
 protocol's label, so that episodes of different versions or mappings never share a table.
@@ -17,6 +18,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from simloop.envs import registry
@@ -24,7 +26,7 @@ from simloop.envs.interface import Env, RenderSettings, Suite
 from simloop.envs.plugins import Registry
 from simloop.harness.errors import SpecificationError
 from simloop.harness.planning.arguments import typed_arguments
-from simloop.harness.planning.policy_sources import Specification, parse_specification
+from simloop.harness.planning.policy_sources import Specification, named_interpreter, parse_specification
 from simloop.harness.planning.source_code import SourceCode
 from simloop.results.records.written_policies import CODE
 
@@ -107,8 +109,28 @@ class GymSource(SuiteSource):
         return GymSuite(self.ids, GymMapping(**typed, make=made))
 
 
+@dataclass(frozen=True)
+class ServedSource(SuiteSource):
+    """A suite in an interpreter of its own."""
+
+    code: SourceCode
+    interpreter: str
+    arguments: tuple[tuple[str, str], ...]
+
+    @property
+    def identity(self) -> str:
+        return f"{self.code.identity}{_written(self.arguments)}"
+
+    def load(self) -> Suite:
+        from simloop.envs.served.connection import Program
+        from simloop.envs.served.suite import DescribedSuite
+
+        arguments = {key: _literal(value) for key, value in self.arguments}
+        return DescribedSuite(Program(self.interpreter, self.code.path(), arguments), self.identity)
+
+
 def _literal(text: str) -> object:
-    """An argument of `gymnasium.make`: a Python literal, else text."""
+    """An argument of a function that is not known here: a Python literal, else text."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -136,10 +158,25 @@ def _gym_suite(specification: Specification) -> SuiteSource:
     return GymSource(ids, tuple(arguments.items()), "" if code else module, code)
 
 
+def _served_suite(specification: Specification) -> SuiteSource:
+    file = Path(specification.target).expanduser().resolve()
+    if file.suffix != ".py":
+        raise SpecificationError(
+            f"process: takes a Python file, process:FILE.py; got {specification.text!r}."
+        )
+    interpreter = named_interpreter(specification, file.parent)
+    arguments = tuple((key, value) for key, value in specification.arguments.items() if key != "python")
+    return ServedSource(SourceCode.read(str(file)), interpreter, arguments)
+
+
 SUITE_SCHEMES: Registry[SuiteScheme] = Registry(
     "simloop.suite_schemes",
     SuiteScheme,
-    {"code": SuiteScheme("code", _code_suite), "gym": SuiteScheme("gym", _gym_suite)},
+    {
+        "code": SuiteScheme("code", _code_suite),
+        "gym": SuiteScheme("gym", _gym_suite),
+        "process": SuiteScheme("process", _served_suite),
+    },
     name_of=lambda scheme: scheme.name,
 )
 """Forms of suites by what stands before the first colon; code needs no scheme."""

@@ -12,8 +12,10 @@ which is imported when the scheme is first used. Distributions add theirs by the
 from __future__ import annotations
 
 import abc
+import os
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import unquote
 
 from simloop.envs.plugins import Registry
@@ -111,3 +113,20 @@ def parse_specification(text: str, schemes: Container[str] = SCHEMES) -> Specifi
     if scheme not in schemes and CODE.fullmatch(body):
         return Specification(text, "code", body, arguments)
     return Specification(text, scheme, target.removeprefix("//"), arguments)
+
+
+def named_interpreter(specification: Specification, folder: Path) -> str:
+    """The interpreter that `?python=PATH` names, else that of the virtual environment `.venv` in a folder.
+
+    Raises:
+      SpecificationError: If it cannot be executed.
+    """
+    given = specification.arguments.get("python", str(folder / ".venv" / "bin" / "python"))
+    # Not resolved: the interpreter of a virtual environment is a link, and its own place is what makes it one.
+    interpreter = os.path.abspath(Path(given).expanduser())
+    if not os.access(interpreter, os.X_OK):
+        raise SpecificationError(
+            f"There is no interpreter {interpreter}. Make the virtual environment, or name another one: "
+            f"{specification.scheme}:{specification.target}?python=PATH."
+        )
+    return interpreter

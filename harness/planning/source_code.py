@@ -85,6 +85,10 @@ class SourceCode:
         """
         return _execute(self)
 
+    def path(self) -> Path:
+        """The file itself, on this machine."""
+        return _materialized(self) / self.files[0][0]
+
     def load(self) -> Any:
         """The attribute of the executed source.
 

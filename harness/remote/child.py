@@ -12,34 +12,24 @@ The server listens on 127.0.0.1 at the port that replaces `{port}`, which the en
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import os
-import shutil
-import signal
 import socket
-import subprocess
-import sys
-import tempfile
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from simloop.envs.served.process import ChildProcess
 from simloop.harness.errors import SimloopError
-from simloop.harness.remote import watched
 from simloop.harness.remote.connection import ConnectionLost, ServerError
 from simloop.harness.remote.policy import Deadlines, RemotePolicy
 from simloop.harness.remote.protocols import PROTOCOLS
 from simloop.harness.remote.robots import ROBOTS
 from simloop.policies.interface import CompilationProgress
-from simloop.untrusted import printable, read_bytes
+from simloop.untrusted import read_bytes
 
 MANIFEST = "simloop-policy.toml"
 MAX_MANIFEST_BYTES = 1 << 16
-LOG_LINES = 20
-"""Last lines of the server's output that errors show."""
 
 
 class ManifestError(SimloopError):
@@ -101,8 +91,8 @@ def _one_of(found: dict[str, Any], key: str, known: tuple[str, ...], path: Path)
     return str(value)
 
 
-class ChildServer:
-    """A running policy server. It ends with this process, however that ends."""
+class ChildServer(ChildProcess):
+    """A running policy server."""
 
     def __init__(self, manifest: Manifest, interpreter: tuple[str, ...]):
         """Start the server.
@@ -111,58 +101,13 @@ class ChildServer:
           interpreter: Command of the Python interpreter.
 
         Raises:
-          ManifestError: If the interpreter cannot be started.
+          InterpreterError: If the interpreter cannot be started.
         """
         port = _free_port()
         self.address = f"127.0.0.1:{port}"
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the server)
-        command = [*interpreter, *(part.replace("{port}", str(port)) for part in manifest.command)]
-        if shutil.which(interpreter[0]) is None:
-            raise ManifestError(
-                f"{interpreter[0]} cannot be executed. Make the environment of {manifest.folder} first."
-            )
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", watched.__file__, *command],
-            cwd=manifest.folder,
-            env={**_own_environment(), "PORT": str(port)},
-            stdin=subprocess.PIPE,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        self._closed = False
-        """Whether it was ended from here."""
-        atexit.register(self.close)
-
-    def ended(self) -> bool:
-        """Whether the server has ended by itself."""
-        return self._process.poll() is not None
-
-    def report(self) -> str:
-        """Say whether the server has ended, and what it wrote last."""
-        status = self._process.poll()
-        state = "was running" if status is None or self._closed else f"had ended with status {status}"
-        return f"The server {state}. Its last output:\n{self.log()}"
-
-    def log(self) -> str:
-        """Return the last lines of the server's output."""
-        size = os.fstat(self._log.fileno()).st_size
-        tail = os.pread(self._log.fileno(), 1 << 16, max(0, size - (1 << 16)))
-        return printable("\n".join(tail.decode(errors="replace").splitlines()[-LOG_LINES:])) or "(no output)"
-
-    def close(self) -> None:
-        """End the server and everything that it started."""
-        atexit.unregister(self.close)
-        self._closed = not self.ended()
-        if self._process.poll() is None:
-            assert self._process.stdin is not None
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(2 * watched.END_S)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        arguments = (part.replace("{port}", str(port)) for part in manifest.command)
+        variables = {"PORT": str(port)}
+        super().__init__([*interpreter, *arguments], manifest.folder, name="server", variables=variables)
 
 
 class ChildPolicy(RemotePolicy):
@@ -200,9 +145,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _own_environment() -> dict[str, str]:
-    """The environment without what selects the interpreter and the packages of simloop, or holds its token."""
-    others = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "SIMLOOP_API_KEY")
-    return {name: value for name, value in os.environ.items() if name not in others}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from simloop.harness.errors import SpecificationError
-from simloop.harness.planning.policy_sources import PolicySource, Scheme, Specification
+from simloop.harness.planning.policy_sources import PolicySource, Scheme, Specification, named_interpreter
 from simloop.harness.remote.child import MANIFEST, ChildPolicy, Manifest, read_manifest
 from simloop.harness.remote.policy import Deadlines, RemotePolicy
 from simloop.harness.remote.protocols import PROTOCOLS
@@ -105,14 +104,7 @@ def _started(specification: Specification) -> PolicySource:
             )
         interpreter: tuple[str, ...] = (uv, "run", "--project", str(folder), "python")
     else:
-        python = specification.arguments.get("python", str(folder / ".venv" / "bin" / "python"))
-        # Not resolved: the interpreter of a virtual environment is a link, and its own place is what makes it one.
-        interpreter = (os.path.abspath(Path(python).expanduser()),)
-        if not os.access(interpreter[0], os.X_OK):
-            raise SpecificationError(
-                f"There is no interpreter {interpreter[0]}. Make the virtual environment, or name another one: "
-                f"process:{specification.target}?python=PATH."
-            )
+        interpreter = (named_interpreter(specification, folder),)
     return StartedPolicy(manifest, interpreter, _connections(specification))
 
 

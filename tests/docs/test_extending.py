@@ -48,6 +48,12 @@ def test_the_suite_keeps_the_contract():
 
 
 @pytest.mark.usefixtures("folder")
+def test_the_suite_of_another_interpreter_keeps_the_contract():
+    suite = registry.suite(use_suite(f"process:./served_table.py?python={sys.executable}&speed=0.5"))
+    assert {found.problem for found in check_suite(suite)} == {""}
+
+
+@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("policy", ["my_policy.py:push", "my_network.py:Network?weights=weights.npz"])
 def test_the_policies_keep_the_contract(policy):
     suite = use_suite("./my_suite.py:Table")

@@ -1,6 +1,8 @@
 """Suites of one's own: named on the command line, sent to env actors, and part of the protocol."""
 
 import pickle
+import re
+import sys
 
 import pytest
 
@@ -12,6 +14,7 @@ from simloop.harness.planning import own_suites
 from simloop.harness.planning.code_of_runs import use_own_suite_of, vouch_for
 from simloop.harness.planning.own_suites import EnvMaker, own_suites_in_use, resolve_suite, use_suite
 from simloop.harness.planning.protocol import Protocol
+from tests.helpers import served_points
 
 CARTPOLE = "gym:CartPole-v1?success=return>=475"
 SUITE = """
@@ -105,3 +108,27 @@ def test_the_suite_of_a_run_is_used_only_where_it_is_named_and_unchanged():
     vouch_for([CARTPOLE])
     use_own_suite_of(played, "runs/a")
     assert registry.suite("gym").tasks()[0].name == "CartPole-v1"
+
+
+def test_a_suite_in_another_interpreter_is_known_by_its_file_and_arguments():
+    written = f"process:{served_points.__file__}?python={sys.executable}&speed=0.5"
+    assert use_suite(written) == "served-points"
+    (source,) = own_suites_in_use()
+    assert re.fullmatch(r"served_points\.py@[0-9a-f]{12}\?speed=0\.5", source.identity)
+    env = pickle.loads(pickle.dumps(EnvMaker((source,))))("served-points", "point", RenderSettings())
+    try:
+        assert env.spec in registry.suite("served-points").tasks()
+    finally:
+        env.close()
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("process:./folder", "takes a Python file, process:FILE.py"),
+        ("process:./suite.py?python=/no/python", "no interpreter /no/python"),
+    ],
+)
+def test_a_suite_in_another_interpreter_needs_a_file_and_the_interpreter(written, said):
+    with pytest.raises(SpecificationError, match=said):
+        resolve_suite(written)

@@ -10,7 +10,8 @@ import numpy as np
 import psutil
 import pytest
 
-from simloop.harness.remote.child import MANIFEST, ChildPolicy, Manifest, ManifestError
+from simloop.envs.served.process import InterpreterError
+from simloop.harness.remote.child import MANIFEST, ChildPolicy, Manifest
 from simloop.harness.remote.connection import ConnectionLost
 from tests.harness.remote.test_policy import query
 
@@ -48,7 +49,7 @@ def started(folder: Path, server: str = SERVER, **options: float) -> ChildPolicy
 
 def test_a_server_of_another_interpreter_is_started_asked_and_ended(tmp_path):
     policy = started(tmp_path)
-    watcher = psutil.Process(policy._child._process.pid)
+    watcher = psutil.Process(policy._child.pid)
     try:
         policy.prepare(1)
         (chunk,) = policy.infer([query(1)], 1).chunks
@@ -81,7 +82,7 @@ def test_a_server_that_does_not_listen_in_time_is_given_up_with_its_output(tmp_p
 
 
 def test_an_interpreter_that_cannot_be_executed_is_named(tmp_path):
-    with pytest.raises(ManifestError, match=r"/no/python cannot be executed"):
+    with pytest.raises(InterpreterError, match=r"/no/python cannot be executed"):
         ChildPolicy(manifest(tmp_path, SERVER), ("/no/python",))
 
 
@@ -92,7 +93,7 @@ def test_a_server_ends_with_the_process_that_started_it_even_if_that_is_killed(t
         from simloop.harness.remote.child import ChildServer, Manifest
         command = ("-c", "import time; time.sleep(60)")
         server = ChildServer(Manifest(Path({str(tmp_path)!r}), command, "openpi", "metaworld"), (sys.executable,))
-        print(server._process.pid, flush=True)
+        print(server.pid, flush=True)
         time.sleep(60)
     """)
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
@@ -111,7 +112,7 @@ def test_a_server_ends_if_the_process_beside_it_is_killed(tmp_path):
     policy = started(tmp_path)
     try:
         policy.prepare(1)
-        watcher = psutil.Process(policy._child._process.pid)
+        watcher = psutil.Process(policy._child.pid)
         (server,) = watcher.children()
         watcher.kill()
 

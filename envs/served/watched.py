@@ -1,6 +1,7 @@
 """Run a command until it ends, or until standard input closes, which the death of the process that started this does.
 
-Standard library alone: it is executed as a file, `python watched.py COMMAND ...`.
+Standard library alone: it is executed as a file, `python watched.py COMMAND ...`. The command inherits the file
+descriptors that this process was given.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ END_S = 10.0
 
 def main(command: list[str]) -> None:
     """Run the command; this process ends with its status."""
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_end_with_parent)
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, close_fds=False, preexec_fn=_end_with_parent)
     signal.signal(signal.SIGTERM, lambda *_: child.terminate())
 
     def end_with_input() -> None:

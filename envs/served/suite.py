@@ -1,0 +1,148 @@
+"""Suites that run in an interpreter of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from simloop.envs.interface import Env, RenderSettings, Suite, SuiteNotInstalledError, TaskSpec
+from simloop.envs.served.connection import START_S, Connection, Program
+from simloop.envs.served.environment import ServedEnv
+
+SOURCE_TREE = Path(__file__).resolve().parents[2]
+VERSIONS = (
+    "import importlib.metadata as m, json, sys; print(json.dumps([m.version(name) for name in sys.argv[1:]]))"
+)
+
+
+class DescriptionError(ValueError):
+    """Tasks of a served suite that are not complete."""
+
+    user_facing = True
+
+
+def task_specs(suite: str, tasks: Mapping[str, Mapping[str, Any]]) -> tuple[TaskSpec, ...]:
+    """Return the specs of the table `TASKS` of a suite's file.
+
+    Raises:
+      DescriptionError: If an entry lacks a value, or has one that no task has.
+    """
+    fields = [field for field in dataclasses.fields(TaskSpec) if field.name not in ("suite", "name")]
+    needed = [field.name for field in fields if field.default is dataclasses.MISSING]
+    allowed = [field.name for field in fields if field.name not in needed]
+    specs = []
+    for name, values in tasks.items():
+        if wrong := sorted((set(needed) - values.keys()) | (values.keys() - {*needed, *allowed})):
+            raise DescriptionError(
+                f"TASKS of suite {suite!r} must give {', '.join(needed)} for {name!r}, and may give "
+                f"{', '.join(allowed)}; correct {', '.join(wrong)}."
+            )
+        given = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        specs.append(TaskSpec(suite, name, **given))
+    return tuple(specs)
+
+
+class DescribedSuite(Suite):
+    """The suite of a file that its own interpreter describes."""
+
+    def __init__(self, program: Program, identity: str) -> None:
+        """Start the interpreter once to learn the tasks.
+
+        Args:
+          identity: Name and hash of the file.
+
+        Raises:
+          InterpreterError, ServedSuiteError, ServedSuiteLost: If it does not tell them.
+          DescriptionError: If they are not complete.
+        """
+        connection = Connection(program)
+        try:
+            found = connection.ask("describe", within_s=START_S)
+        finally:
+            connection.close()
+        self.name = found["name"]
+        self._program = program
+        self._source = ", ".join([identity, *found["versions"]])
+        self._tasks = task_specs(self.name, found["tasks"])
+        self._groups = {name: tuple(members) for name, members in found["groups"].items()}
+        self.default_group = next(iter(self._groups))
+
+    @property
+    def source(self) -> str:
+        return self._source
+
+    def tasks(self) -> Sequence[TaskSpec]:
+        return self._tasks
+
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        return dict(self._groups)
+
+    def make(self, task: str, render: RenderSettings) -> Env:
+        """Start a process that simulates the task."""
+        spec = {spec.name: spec for spec in self._tasks}[task]
+        return ServedEnv(spec, self._program, render, self._source)
+
+
+class ServedSuite(Suite):
+    """A suite of simloop in the environment that `scripts/setup NAME` makes.
+
+    Subclasses name the file, which both interpreters import: this one for its tables, the other to simulate.
+    """
+
+    file: ClassVar[str]
+    """Path of the suite's file."""
+    table: ClassVar[Mapping[str, Mapping[str, Any]]]
+    """Its `TASKS`."""
+
+    @property
+    def interpreter(self) -> str:
+        """Interpreter of the suite: the environment variable `SIMLOOP_<NAME>_PYTHON`, else that of the source tree."""
+        own = SOURCE_TREE / f".venv-{self.name}" / "bin" / "python"
+        return os.environ.get(f"SIMLOOP_{self.name.upper()}_PYTHON", str(own))
+
+    @property
+    def source(self) -> str:
+        return _source(self.interpreter, self.packages)
+
+    def is_installed(self) -> bool:
+        return os.access(self.interpreter, os.X_OK) and bool(self.source)
+
+    def require_installed(self) -> None:
+        if not self.is_installed():
+            raise SuiteNotInstalledError(
+                f"Suite {self.name!r} runs in an interpreter of its own, which needs {', '.join(self.packages)}; "
+                f"{self.interpreter} does not have them. Run scripts/setup {self.name} in the source tree, or name "
+                f"another interpreter in SIMLOOP_{self.name.upper()}_PYTHON."
+            )
+
+    @functools.cached_property
+    def _tasks(self) -> dict[str, TaskSpec]:
+        return {spec.name: spec for spec in task_specs(self.name, self.table)}
+
+    def tasks(self) -> Sequence[TaskSpec]:
+        return tuple(self._tasks.values())
+
+    def make(self, task: str, render: RenderSettings) -> Env:
+        self.require_installed()
+        return ServedEnv(self._tasks[task], Program(self.interpreter, Path(self.file)), render, self.source)
+
+
+@functools.cache
+def _source(interpreter: str, packages: tuple[str, ...]) -> str:
+    """Packages with their versions in an interpreter; empty if it lacks one."""
+    command = [interpreter, "-I", "-c", VERSIONS, *packages]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError:
+        return ""
+    if done.returncode:
+        return ""
+    return ", ".join(
+        f"{name} {version}" for name, version in zip(packages, json.loads(done.stdout), strict=True)
+    )
