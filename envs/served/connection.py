@@ -19,6 +19,8 @@ from simloop.envs.served.process import ChildProcess
 
 START_S = 300.0
 """Seconds until the interpreter has to have imported the suite and made the environment."""
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Environment variables that keep an environment to one core, as its neighbours have the others."""
 END_S = 2.0
 """Seconds in which the process may end by itself."""
 
@@ -73,6 +75,7 @@ class Connection:
                 ],
                 program.file.parent,
                 name="process of the suite",
+                variables={name: os.environ.get(name, "1") for name in THREADS},
                 descriptors=(there.fileno(), memory),
             )
         finally:
