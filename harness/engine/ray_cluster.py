@@ -26,6 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from simloop.harness.engine.private_ray import demands_token, private_settings, public_settings
 from simloop.harness.engine.processes import KILL_TIMEOUT_S, first_line
+from simloop.harness.engine.ray_services import PIPE_TO_AGENTS, without_services
 from simloop.harness.engine.resources import EngineError, Resources
 from simloop.harness.machine import usable_cores
 
@@ -36,7 +37,12 @@ SUB_PACKAGES = ("harness", "policies", "envs", "results")
 CHECKED_PACKAGES = ("mujoco", "numpy", "jax", "ray")
 """Packages whose versions must be the driver's on every node, or records would differ."""
 START_WAIT = "RAY_raylet_start_wait_time_s"
-OWN_INSTANCE = {"RAY_enable_metrics_collection": "0", "RAY_event_stats": "0", START_WAIT: "300"}
+OWN_INSTANCE = {
+    "RAY_enable_metrics_collection": "0",
+    "RAY_event_stats": "0",
+    PIPE_TO_AGENTS: "1",
+    START_WAIT: "300",
+}
 """Settings of an own instance: nothing reads its statistics, which are a tenth of its cost when idle, and half a minute
 is too short for a start on a busy machine."""
 INTERRUPTED_S = 10.0
@@ -116,13 +122,13 @@ class RayConnection:
         return tuple(int(node["Resources"].get("GPU", 0)) for node in ray.nodes() if node["Alive"])
 
 
-def start_ray(**options: Any) -> None:
+def start_ray(num_cpus: int) -> None:
     """Start a private Ray instance on this machine, even if a cluster of another run is running here.
 
     Waits as long as a busy machine needs; a start that fails or is interrupted leaves no process behind.
 
     Args:
-      options: Further arguments of `ray.init`.
+      num_cpus: Actors of one CPU that the instance places at most.
 
     Raises:
       EngineError: If Ray does not start.
@@ -130,12 +136,12 @@ def start_ray(**options: Any) -> None:
     _set_environment()
     for name, value in OWN_INSTANCE.items():
         os.environ.setdefault(name, value)
-    own = {"address": "local", "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+    own = {"address": "local", "num_cpus": num_cpus, "object_store_memory": OBJECT_STORE_BYTES}
     wait_s = float(os.environ[START_WAIT])
     before = set(psutil.Process().children(recursive=True))
     try:
-        with private_settings() as private:
-            _init(timeout_s=wait_s + MARGIN_S, **{**own, **private, **options})
+        with private_settings() as private, without_services():
+            _init(timeout_s=wait_s + MARGIN_S, include_dashboard=False, **own, **private)
     except BaseException as error:
         ray.shutdown()
         _kill_children(before)

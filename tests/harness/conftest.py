@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import ray
@@ -23,7 +24,8 @@ def shared_ray(fault_folder, tmp_path_factory):
             faults.RATE: os.environ.get(faults.RATE, "0.3"),
             point_suite.FOLDER_VARIABLE: str(tmp_path_factory.mktemp("point_suite")),
         }
-        start_ray(num_cpus=4, runtime_env={"env_vars": variables})
+        with patch.dict(os.environ, variables):  # Ray's processes inherit them.
+            start_ray(num_cpus=4)
 
 
 @pytest.fixture

@@ -19,8 +19,9 @@ STAGES = ("render", "adapt", "retry", "transport", "queue", "host", "device", "p
 @pytest.mark.usefixtures("no_ray")
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_a_delay_in_a_busy_run_is_found_in_its_stage_and_in_no_other(tmp_path, transport):
-    start_ray(num_cpus=2, runtime_env={"env_vars": {FOLDER_VARIABLE: str(tmp_path)}})
+def test_a_delay_in_a_busy_run_is_found_in_its_stage_and_in_no_other(tmp_path, transport, monkeypatch):
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))  # Ray's processes inherit it.
+    start_ray(num_cpus=2)
     watched = make_plan([WATCHED.name], [point_task("left")], PROTOCOL, 1, 0).episodes
     others = make_plan([NEIGHBOUR.name], [point_task("right")], PROTOCOL, 80, 0).episodes
     specs = {
