@@ -37,7 +37,9 @@ def without_services() -> Iterator[None]:
         yield
         return
     popen = services.ConsolePopen
-    methods = {name: getattr(Node, name) for name in ("start_monitor", "start_log_monitor", "start_api_server")}
+    methods = {
+        name: getattr(Node, name) for name in ("start_monitor", "start_log_monitor", "start_api_server")
+    }
     services.ConsolePopen = partial(_start, popen)
     for name in methods:
         setattr(Node, name, _start_nothing)

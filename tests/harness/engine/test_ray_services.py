@@ -33,7 +33,12 @@ def test_stand_ins_of_agents_last_until_their_input_is_closed():
 def test_the_raylet_finds_the_ports_of_agents_that_do_not_listen(tmp_path, monkeypatch):
     started, node = [], "ab" * 28
     monkeypatch.setattr(services, "ConsolePopen", lambda command, **options: started.append(command))
-    command = ["raylet", f"--session_dir={tmp_path}", f"--node_id={node}", *(f"{agent}=python a=b" for agent in AGENTS)]
+    command = [
+        "raylet",
+        f"--session_dir={tmp_path}",
+        f"--node_id={node}",
+        *(f"{agent}=python a=b" for agent in AGENTS),
+    ]
     with without_services():
         services.ConsolePopen(command)
         services.ConsolePopen(["gcs_server", "--session_dir=other"])
