@@ -27,7 +27,7 @@ from simloop.harness.recording.run_folder import RunFolder, with_batch_size
 from simloop.policies.interface import BatchedPolicy, Policy
 from simloop.results.records import runs as records
 from simloop.results.statistics.intervals import wilson
-from simloop.results.tables.run_tables import render
+from simloop.results.tables.run_tables import WRITTEN, render, table
 from simloop.terminal import Terminal
 
 
@@ -73,7 +73,7 @@ class Evaluation:
         return render(self.runs, "terminal")
 
     def _repr_html_(self) -> str:
-        return render(self.runs, "html")
+        return "\n".join(table(self.runs, only=name).to_html() for name in WRITTEN)
 
 
 OwnPolicy: TypeAlias = "str | Policy | BatchedPolicy | type | Callable[..., Any]"

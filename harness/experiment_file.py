@@ -2,7 +2,8 @@
 
 A TOML file has the fields of an experiment. `[[parts]]` splits it by suite: each part has the fields of the file,
 except those that it sets itself, and is a run of its own. `[adapters.NAME]` are tables of
-`simloop.harness.adapters.adapter_table`, which parts refer to by `adapter = "NAME"`.
+`simloop.harness.adapters.adapter_table`, which parts refer to by `adapter = "NAME"`, and `[table]` has the options of
+`simloop.results.tables.options`.
 """
 
 from __future__ import annotations
@@ -101,7 +102,8 @@ def _of_toml(file: Path) -> list[Part]:
         content = tomllib.loads(read_bytes(file, MAX_BYTES, error=ExperimentError).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ExperimentError(f"{file} is no TOML: {error}.") from error
-    content.pop("adapters", None)  # Read by the adapter that refers to one.
+    for read_elsewhere in ("adapters", "table"):
+        content.pop(read_elsewhere, None)
     parts: Any = content.pop("parts", [{}])
     if not isinstance(parts, list) or not all(isinstance(part, Mapping) for part in parts):
         raise ExperimentError(f"{file}: parts are written [[parts]], one table each.")

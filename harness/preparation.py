@@ -27,6 +27,7 @@ from simloop.harness.rollout.loop_state import EpisodeState
 from simloop.harness.rollout.video import size_problem
 from simloop.policies.interface import PolicySpec
 from simloop.policies.presets import preset
+from simloop.results.tables.options import DEFAULT_OPTIONS, TableOptions
 
 Record = Literal["none", "queries", "steps"]
 
@@ -54,6 +55,8 @@ class RunSettings:
     """(i, n) plays every n-th episode of the plan from the i-th on; `simloop.harness.recording.merge` joins them."""
     start: Callable[[EpisodeSpec], EpisodeState | None] = no_start
     """Moments from which the episodes of forks continue."""
+    table: TableOptions = DEFAULT_OPTIONS
+    """How the tables in the run folder are made."""
     tried_adapter: AdapterFile | None = None
     """Adapter of forks whose changes name another one than the run's."""
 

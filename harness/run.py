@@ -74,7 +74,7 @@ def run(experiment: Experiment, out: Path, settings: RunSettings, console: Conso
         if todo := prepared.missing(folder):
             state = _Session(prepared, folder, todo, console).play()
         if folder.done:
-            write_tables(out)
+            write_tables(out, settings.table)
         return RunResult(out, len(folder.done), len(prepared.plan.episodes), state == "interrupted")
 
 

@@ -12,6 +12,7 @@ from tyro.conf import Positional
 
 from simloop.harness.commands.options import FLAT, arg, interrupted, say
 from simloop.harness.engine.resources import Resources
+from simloop.results.tables.options import DEFAULT_OPTIONS, TableOptions
 from simloop.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -172,9 +173,11 @@ def _run_file(file: Path, options: RunOptions, resources: Resources, console: Co
     from simloop.harness.planning.experiment import ExperimentError
     from simloop.harness.run import run
     from simloop.results.records.runs import load_runs
+    from simloop.results.tables.options import read_table_options
     from simloop.results.tables.run_tables import render
 
     parts, folders = read_experiments(file), []
+    table = read_table_options(file) if file.suffix == ".toml" else DEFAULT_OPTIONS
     if len(parts) > 1 and (options.suite or options.tasks):
         raise ExperimentError(
             f"{file} has {len(parts)} parts, each with its suite; leave out --suite and --tasks."
@@ -186,13 +189,14 @@ def _run_file(file: Path, options: RunOptions, resources: Resources, console: Co
         if len(parts) > 1:
             base = base or out
             out = base / f"{number}-{experiment.suite}"
-        result = run(experiment, out, chosen.settings(resources), console)
+        settings = dataclasses.replace(chosen.settings(resources), table=table)
+        result = run(experiment, out, settings, console)
         folders.append(result.folder)
         if len(parts) == 1:
-            return _print_result(result, console)
+            return _print_result(result, console, table)
         if result.interrupted:
             return interrupted(result.episodes, result.planned, out, console)
-    say(render(load_runs(folders), "terminal"), console)
+    say(render(load_runs(folders), "terminal", table), console)
     say(f"To print the tables again: simloop table {' '.join(map(str, folders))}", console)
     return 0
 
@@ -335,7 +339,7 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _print_result(result: RunResult, console: Console) -> int:
+def _print_result(result: RunResult, console: Console, table: TableOptions = DEFAULT_OPTIONS) -> int:
     """Print the tables of a run and where its files are; returns the exit status."""
     from simloop.results.records.paths import STEPS
     from simloop.results.records.records import VIDEOS
@@ -347,13 +351,13 @@ def _print_result(result: RunResult, console: Console) -> int:
 
     folder = result.folder
     runs = load_runs(folder)
-    say(render(runs, "terminal"), console)
+    say(render(runs, "terminal", table), console)
     if result.interrupted:
         return interrupted(result.episodes, result.planned, folder, console)
     for decision in sequential_decisions(runs):
         console.print(decision_sentence(decision), highlight=False, markup=False)
     if reproductions(runs):
-        say(render(runs, "terminal", "published"), console)
+        say(render(runs, "terminal", TableOptions(only="published")), console)
     videos = "".join(f"{name}/, " for name in (VIDEOS, STEPS) if (folder / name).is_dir())
     say(
         f"{result.episodes} episodes are in {folder}: episodes.jsonl, queries.jsonl, {videos}success.md, "

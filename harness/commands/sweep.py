@@ -27,10 +27,11 @@ def command(
     interval and delay together are at most its length, and the default replan interval is 5. The episodes are those of
     simloop run: differences to delay 0 are paired. simloop table RUN --only delays prints the curves again.
     """
+    from simloop.results.tables.options import TableOptions
     from simloop.results.tables.run_tables import render
 
     experiment, out = run.build_experiment(options)
     status = run.command(options, resources)
     if not status and experiment.executions:
-        say(render(out, "terminal", "delays"))
+        say(render(out, "terminal", TableOptions(only="delays")))
     return status

@@ -16,14 +16,26 @@ if TYPE_CHECKING:
     from simloop.harness.debugging.session import Session
     from simloop.harness.evaluate import Evaluation, evaluate, load_policy, load_runs, make
     from simloop.policies.function_policy import policy
+    from simloop.results.tables.run_tables import table
 
     __version__: str
 
-__all__ = ["Evaluation", "Session", "__version__", "evaluate", "load_policy", "load_runs", "make", "policy"]
+__all__ = [
+    "Evaluation",
+    "Session",
+    "__version__",
+    "evaluate",
+    "load_policy",
+    "load_runs",
+    "make",
+    "policy",
+    "table",
+]
 
 _MODULES = {
     "Session": "simloop.harness.debugging.session",
     "policy": "simloop.policies.function_policy",
+    "table": "simloop.results.tables.run_tables",
 }
 
 

@@ -30,12 +30,13 @@ from simloop.results.statistics.outcome_matrix import OutcomeMatrix
 from simloop.results.statistics.scores import MeanScore, score_means, score_tasks
 from simloop.results.tables.decisions import decision_sentence
 from simloop.results.tables.delay_curves import by_protocol, delay_curves
+from simloop.results.tables.options import TableName
 from simloop.results.tables.perturbation_curves import perturbation_curves
 from simloop.results.tables.published import PUBLISHED, reproductions
-from simloop.results.tables.run_tables import Table, table_grids
+from simloop.results.tables.run_tables import table
 from simloop.results.tables.statements import comparison, headline
 
-TABLES: tuple[Table, ...] = ("success", "perturbations", "delays", "time", "published", "latency")
+TABLES: tuple[TableName, ...] = ("success", "perturbations", "delays", "time", "published", "latency")
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,14 @@ class Details:
         return methods(self.runs, self._means, found, self._decisions, comparisons_of(self._together))
 
     @cached_property
-    def tables(self) -> tuple[Table, ...]:
+    def tables(self) -> tuple[TableName, ...]:
         """Tables with content."""
         lacking = {
             "perturbations": not perturbation_curves(self.runs),
             "delays": not delay_curves(self.runs),
             "published": not reproductions(self.runs, PUBLISHED),
         }
-        return tuple(table for table in TABLES if not lacking.get(table))
+        return tuple(name for name in TABLES if not lacking.get(name))
 
     @cached_property
     def figures(self) -> dict[str, Drawn]:
@@ -148,7 +149,10 @@ class Details:
             "decisions": [text(decision_sentence(one, len(self._decisions))) for one in self._decisions],
             "comparisons": self._comparisons(),
             "tables": [
-                {"name": name, "grids": [grid_data(grid) for grid in table_grids(self.runs, name)]}
+                {
+                    "name": name,
+                    "grids": [grid_data(grid) for grid in table(self.runs, only=name).grids(short=True)],
+                }
                 for name in self.tables
             ],
             "figures": [{"name": one.name, "caption": text(one.caption)} for one in self.figures.values()],

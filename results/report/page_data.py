@@ -54,13 +54,13 @@ def grid_data(grid: Grid) -> dict[str, Any]:
     def entry(cell: Cell | str) -> list[Any]:
         if isinstance(cell, str):
             return [text(cell), "", False]
-        main, below = cell.texts(grid.style)
-        return [text(main), text(below), cell.bold]
+        texts = cell.texts(grid.options)
+        return [text(texts.main), text(texts.details), cell.bold]
 
     return {
         "title": text(grid.title),
-        "columns": [text(grid.columns[i]) for i in grid.shown],
+        "columns": [text(name) for name in grid.columns],
         "labels": grid.labels,
-        "groups": [[[entry(row[i]) for i in grid.shown] for row in group] for group in grid.groups],
+        "groups": [[[entry(cell) for cell in row] for row in group] for group in grid.groups],
         "notes": [text(note) for note in grid.notes],
     }

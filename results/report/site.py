@@ -36,8 +36,8 @@ from simloop.results.report.page_data import episode_id, script
 from simloop.results.report.sprites import sheet
 from simloop.results.statistics.contrasts import MARGIN
 from simloop.results.tables.fork_table import ForkPoint, fork_points
-from simloop.results.tables.run_tables import render
-from simloop.results.tables.typesetting import escape_tex
+from simloop.results.tables.latex import escape_tex
+from simloop.results.tables.run_tables import table
 from simloop.untrusted import UntrustedInputError, inside
 
 ASSETS = Path(__file__).parent / "assets"
@@ -96,7 +96,7 @@ class Site:
                 return figure_bytes(drawn.figure, match["format"]) if drawn else None
         if (match := _TABLE.fullmatch(path)) and match["name"] in self.details.tables:
             with self._slow:
-                return render(self.runs, match["format"], match["name"]).encode()  # type: ignore[arg-type]
+                return table(self.runs, only=match["name"]).text(match["format"]).encode()  # type: ignore[arg-type]
         return None
 
     def paths(self) -> Iterator[str]:

@@ -14,10 +14,11 @@ from simloop.results.statistics.contrasts import Contrast
 from simloop.results.statistics.early_stopping import sequential_decisions
 from simloop.results.statistics.families import adjusted
 from simloop.results.statistics.scores import MeanScore, score_means, score_tasks
-from simloop.results.tables.grid import DEFAULT_STYLE, NONE, Grid, Row, TableStyle, percent_cell
+from simloop.results.tables.grid import NONE, Grid, Row, legend, percent_cell
+from simloop.results.tables.options import DEFAULT_OPTIONS, TableOptions
 from simloop.results.tables.perturbation_curves import change_between, rate_and_change
 from simloop.results.tables.statements import counted, p_text
-from simloop.results.tables.success_table import counts_text
+from simloop.results.tables.success_frame import counts_text
 
 LOST = 0.05
 """Loss of success whose delay is reported."""
@@ -126,7 +127,7 @@ def by_protocol(curves: Sequence[DelayCurve]) -> dict[str, list[DelayCurve]]:
 
 
 def delay_grids(
-    curves: Sequence[DelayCurve], labels: Mapping[str, str], style: TableStyle = DEFAULT_STYLE
+    curves: Sequence[DelayCurve], labels: Mapping[str, str], options: TableOptions = DEFAULT_OPTIONS
 ) -> list[Grid]:
     """A grid for each protocol: a group of rows per policy and execution, a row per delay."""
     return [
@@ -137,8 +138,8 @@ def delay_grids(
                 tuple(_row(labels[curve.policy], curve.mode, point) for point in curve.points)
                 for curve in here
             ),
-            tuple(_notes(curves, here, style)),
-            style=style,
+            tuple(_notes(curves, here, options)),
+            options=options,
         )
         for protocol, here in by_protocol(curves).items()
     ]
@@ -228,13 +229,13 @@ def _row(label: str, mode: str, point: Point) -> Row:
     )
 
 
-def _notes(curves: Sequence[DelayCurve], here: Sequence[DelayCurve], style: TableStyle) -> Iterator[str]:
-    legend = style.legend("95 % interval", "successes / completed episodes")
+def _notes(curves: Sequence[DelayCurve], here: Sequence[DelayCurve], options: TableOptions) -> Iterator[str]:
+    read = legend(options, "95 % interval", "successes / completed episodes")
     yield (
         "delay: time from an observation to the first action that answers it, in control steps where no unit is given, "
         "none in a world that stands still; "
         "success: mean over these tasks; change: in points, less the episodes of the same policy in a world that "
-        f"stands still. {legend}".rstrip()
+        f"stands still. {read}".rstrip()
     )
     yield (
         "held: share of control steps without an action of the policy; age: mean number of control steps since the "

@@ -1,45 +1,33 @@
-"""Tables before typesetting: rows of text and measured values, and the style in which to show them."""
+"""Tables before typesetting: rows of text and measured values."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Literal
 
-from simloop.results.errors import ResultsError
 from simloop.results.statistics.intervals import Interval
+from simloop.results.tables.options import DEFAULT_OPTIONS, TableOptions
 
 NONE = "–"
 """Stands for a missing value."""
 
 
 @dataclass(frozen=True)
-class TableStyle:
-    """Which parts of a measured value to show, and how. The default shows all of them."""
+class CellTexts:
+    """The texts of a cell, before they are escaped."""
 
-    columns: tuple[str, ...] = ()
-    """Headings of the value columns to show, in this order; all if empty."""
-    interval: Literal["brackets", "plus-minus", "none"] = "brackets"
-    """`70.0 [48.1, 85.5]`, `70.0 ± 21.9` with the longer arm of the interval, or `70.0`."""
-    counts: bool = True
-    """Show successes and completed episodes beside a rate."""
-    letters: bool = True
-    """Show the compact letter display, which marks policies that do not differ significantly."""
-    decimals: int | None = None
-    """Digits after the decimal point; None for the default of each table."""
+    number: str
+    after: str = ""
+    """What stands beside the number, such as `± 2.1` or `(14/20)`."""
+    letters: str = ""
+    details: str = ""
+    """What may stand below the number in smaller type, such as `[48.1, 85.5] 14/20`."""
 
-    def legend(self, interval: str, counts: str = "") -> str:
-        """Explain in a sentence what stands beside a value; empty if nothing does."""
-        shown = {
-            "brackets": f"in brackets the {interval}",
-            "plus-minus": f"after ± the longer arm of the {interval}",
-            "none": "",
-        }[self.interval]
-        beside = ("then " if self.interval == "brackets" else "in parentheses ") + counts
-        text = "; ".join(filter(None, (shown, beside if counts and self.counts else "")))
-        return text[:1].upper() + text[1:] + "." if text else ""
-
-
-DEFAULT_STYLE = TableStyle()
+    @property
+    def main(self) -> str:
+        """The number and what stands beside it."""
+        plus_minus, brackets = (self.after, "") if self.after.startswith("±") else ("", self.after)
+        return " ".join(filter(None, (self.number, plus_minus, self.letters, brackets)))
 
 
 @dataclass(frozen=True)
@@ -53,33 +41,57 @@ class Cell:
     """What the value was computed from, such as `14/20`."""
     letters: str = ""
     bold: bool = False
+    underlined: bool = False
     decimals: int = 1
-    """Digits after the decimal point, unless the style sets them."""
+    """Digits after the decimal point, unless the options set them."""
     signed: bool = False
     """Show a plus before positive numbers."""
+    percent: bool = False
+    """Whether the value is in percent, which the options may turn into a fraction."""
+    rank: str = ""
+    """Interval of the rank among the policies."""
+    difference: Cell | None = None
+    """Difference to the baseline."""
 
-    def texts(self, style: TableStyle) -> tuple[str, str]:
-        """The value, and the details that may stand below it in smaller type; either may be empty."""
-        counts = self.counts if style.counts else ""
-        letters = self.letters if style.letters else ""
+    def texts(self, options: TableOptions) -> CellTexts:
+        """What the options show of the cell."""
+        parts = options.parts
+        counts = self.counts if "counts" in parts else ""
+        letters = self.letters if "letters" in parts else ""
+        difference = self.difference if "difference" in parts else None
+        rank = self.rank if "rank" in parts else ""
+        if "rate" not in parts:
+            if difference is not None:
+                kept = dataclasses.replace(difference, counts=counts, letters=letters, bold=self.bold)
+                return kept.texts(
+                    dataclasses.replace(options, cells=("rate", "interval", "counts", "letters"))
+                )
+            if rank or (counts and not self.signed):
+                number, *more = filter(None, (rank, counts))
+                return CellTexts(number, "", letters, " ".join(more))
         if self.value is None:
-            return " ".join(filter(None, (NONE, letters))), counts
-        value, brackets = self._number(self.value, style), ""
-        if self.interval is not None and style.interval == "brackets":
-            ends = (self._number(end, style) for end in (self.interval.low, self.interval.high))
-            brackets = f"[{', '.join(ends)}]"
-        elif self.interval is not None and style.interval == "plus-minus":
+            return CellTexts(NONE, "", letters, counts)
+        number, after, brackets = self._number(self.value, options), "", ""
+        if self.interval is not None and "half-width" in parts:
             arm = max(self.value - self.interval.low, self.interval.high - self.value)
-            value += f" ± {number_text(arm, self._decimals(style))}"
-        if brackets:
-            return " ".join(filter(None, (value, letters))), " ".join(filter(None, (brackets, counts)))
-        return " ".join(filter(None, (value, letters, counts and f"({counts})"))), ""
+            after = "± " + self._number(arm, options).lstrip("+")
+        if self.interval is not None and "interval" in parts:
+            ends = (self._number(end, options) for end in (self.interval.low, self.interval.high))
+            brackets = f"[{', '.join(ends)}]"
+        more = [brackets, counts, rank and f"rank {rank}"]
+        if difference is not None:
+            texts = difference.texts(dataclasses.replace(options, cells=("rate", "interval")))
+            more.append(" ".join(filter(None, ("Δ", texts.main, texts.details))))
+        details = " ".join(filter(None, more))
+        if details == counts and not after:
+            return CellTexts(number, counts and f"({counts})", letters)
+        return CellTexts(number, after, letters, details)
 
-    def _decimals(self, style: TableStyle) -> int:
-        return self.decimals if style.decimals is None else style.decimals
-
-    def _number(self, value: float, style: TableStyle) -> str:
-        return number_text(value, self._decimals(style), signed=self.signed)
+    def _number(self, value: float, options: TableOptions) -> str:
+        decimals = self.decimals if options.decimals is None else options.decimals
+        if self.percent and options.unit == "fraction":
+            return number_text(value / 100, max(decimals, self.decimals + 2), signed=self.signed)
+        return number_text(value, decimals, signed=self.signed)
 
 
 Row = tuple[Cell | str, ...]
@@ -91,7 +103,6 @@ class Grid:
 
     Raises:
       ValueError: If a row has more or fewer cells than there are columns.
-      ResultsError: If the style selects columns and the table has none of them.
     """
 
     title: str
@@ -101,32 +112,37 @@ class Grid:
     notes: tuple[str, ...] = ()
     labels: int = 1
     """Number of leading columns that hold names; the others hold values."""
-    style: TableStyle = DEFAULT_STYLE
+    options: TableOptions = DEFAULT_OPTIONS
+    caption: str = ""
+    """A sentence on what the table shows, for documents; default: the title."""
+    column_groups: tuple[int, ...] = ()
+    """Numbers of value columns that belong together, where a table that is too wide may be split."""
 
     def __post_init__(self) -> None:
-        """Check the rows and the selected columns."""
+        """Check the rows."""
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise ValueError(f"Wanted a cell for each column of {self.columns}; got {row}.")
-        values = self.columns[self.labels :]
-        if self.style.columns and not set(self.style.columns) & set(values):
-            raise ResultsError(
-                f"{self.title}: wanted some of the columns {', '.join(values)}; got {', '.join(self.style.columns)}."
-            )
 
     @property
     def rows(self) -> list[Row]:
         """The rows of all groups."""
         return [row for group in self.groups for row in group]
 
-    @property
-    def shown(self) -> list[int]:
-        """Indices of the columns that the style shows."""
-        if not self.style.columns:
-            return list(range(len(self.columns)))
-        values = self.columns[self.labels :]
-        chosen = [self.labels + values.index(name) for name in self.style.columns if name in values]
-        return [*range(self.labels), *chosen]
+    def transposed(self, corner: str) -> Grid:
+        """The table with rows and columns exchanged, its groups of rows as groups of columns.
+
+        Args:
+          corner: Heading of the names in the new first column.
+        """
+        rows = self.rows
+        made = tuple((self.columns[i], *(row[i] for row in rows)) for i in range(1, len(self.columns)))
+        return dataclasses.replace(
+            self,
+            columns=(corner, *(str(row[0]) for row in rows)),
+            groups=(made,),
+            column_groups=tuple(map(len, self.groups)),
+        )
 
 
 def percent_cell(
@@ -146,7 +162,24 @@ def percent_cell(
         letters,
         bold,
         signed=signed,
+        percent=True,
     )
+
+
+def legend(options: TableOptions, interval: str, counts: str = "") -> str:
+    """Explain in a sentence what stands beside a value; empty if nothing does."""
+    parts = options.parts
+    said = [f"after ± the longer arm of the {interval}"] if "half-width" in parts else []
+    said += [f"in brackets the {interval}"] if "interval" in parts else []
+    if counts and "counts" in parts:
+        said.append(f"then {counts}" if said else f"in parentheses {counts}")
+    text = "; ".join(said)
+    return text[:1].upper() + text[1:] + "." if text else ""
+
+
+def shows_intervals(options: TableOptions) -> bool:
+    """Whether values stand with intervals."""
+    return bool({"interval", "half-width"} & set(options.parts))
 
 
 def number_text(value: float, decimals: int = 1, *, signed: bool = False) -> str:

@@ -13,7 +13,8 @@ from jaxtyping import Float
 
 from simloop.results.records.records import QueryRecord, policy_label
 from simloop.results.statistics.intervals import Interval, clustered_quantile_intervals, quantile
-from simloop.results.tables.grid import DEFAULT_STYLE, NONE, Cell, Grid, Row, TableStyle
+from simloop.results.tables.grid import NONE, Cell, Grid, Row
+from simloop.results.tables.options import DEFAULT_OPTIONS, TableOptions
 
 STAGES = tuple(
     field.name.removesuffix("_ms") for field in dataclasses.fields(QueryRecord) if field.name.endswith("_ms")
@@ -33,7 +34,7 @@ MIN_QUERIES_FOR_P99 = 500  # Then five values lie above it; with fewer it rests 
 
 
 def latency_grids(
-    queries: pd.DataFrame, compile_s: Mapping[str, float], style: TableStyle = DEFAULT_STYLE
+    queries: pd.DataFrame, compile_s: Mapping[str, float], options: TableOptions = DEFAULT_OPTIONS
 ) -> list[Grid]:
     """A grid for each suite and protocol: a group of rows per policy, a row per stage.
 
@@ -48,14 +49,14 @@ def latency_grids(
             groups=tuple(tuple(_stage_rows(*policy)) for policy in _policies(group)),
             notes=tuple(_notes(group, compile_s)),
             labels=2,
-            style=style,
+            options=options,
         )
         for protocol, group in _protocols(queries)
     ]
 
 
 def compact_latency_grids(
-    queries: pd.DataFrame, compile_s: Mapping[str, float], style: TableStyle = DEFAULT_STYLE
+    queries: pd.DataFrame, compile_s: Mapping[str, float], options: TableOptions = DEFAULT_OPTIONS
 ) -> list[Grid]:
     """A grid for each suite and protocol, with a row per policy: the median of every stage, quantiles of the total.
 
@@ -67,13 +68,13 @@ def compact_latency_grids(
             columns=("policy", "queries", "batch", "fill", *COMPACT_STAGES, *QUANTILES),
             groups=(tuple(_compact_row(*policy) for policy in _policies(group)),),
             notes=("Medians of the stages, quantiles of the total.", *_notes(group, compile_s)),
-            style=style,
+            options=options,
         )
         for protocol, group in _protocols(queries)
     ]
 
 
-def batch_grids(queries: pd.DataFrame, style: TableStyle = DEFAULT_STYLE) -> list[Grid]:
+def batch_grids(queries: pd.DataFrame, options: TableOptions = DEFAULT_OPTIONS) -> list[Grid]:
     """A grid of latencies by batch size, for each suite and protocol in which the size varied."""
     grids = []
     for protocol, group in _protocols(queries):
@@ -98,7 +99,7 @@ def batch_grids(queries: pd.DataFrame, style: TableStyle = DEFAULT_STYLE) -> lis
                         "batch: queries that shared a call; rows: batch rows that the call computed; per query: median "
                         "device time over the batch.",
                     ),
-                    style=dataclasses.replace(style, columns=()),
+                    options=options,
                 )
             )
     return grids

@@ -14,9 +14,10 @@ from simloop.results.statistics.early_stopping import sequential_decisions
 from simloop.results.statistics.families import adjusted
 from simloop.results.statistics.outcome_matrix import Pair, outcome_matrices
 from simloop.results.statistics.scores import MeanScore, score_means, score_tasks
-from simloop.results.tables.grid import DEFAULT_STYLE, NONE, Grid, Row, TableStyle, percent_cell
+from simloop.results.tables.grid import NONE, Grid, Row, legend, percent_cell
+from simloop.results.tables.options import DEFAULT_OPTIONS, TableOptions
 from simloop.results.tables.statements import counted, p_text
-from simloop.results.tables.success_table import counts_text
+from simloop.results.tables.success_frame import counts_text
 
 COLUMNS = (
     "suite", "protocol", "perturbation", "policy", "strength", "completed", "successes", "errors", "rate",
@@ -97,10 +98,10 @@ def perturbation_curves(runs: Runs) -> list[PerturbationCurves]:
 
 
 def perturbation_grids(
-    curves: Sequence[PerturbationCurves], labels: Mapping[str, str], style: TableStyle = DEFAULT_STYLE
+    curves: Sequence[PerturbationCurves], labels: Mapping[str, str], options: TableOptions = DEFAULT_OPTIONS
 ) -> list[Grid]:
     """A grid for each kind of perturbation: a group of rows per policy, a row per strength."""
-    legend = style.legend("95 % interval", "successes / completed episodes")
+    read = legend(options, "95 % interval", "successes / completed episodes")
     return [
         Grid(
             f"Success in % under {one.kind}, protocol {one.protocol}",
@@ -110,10 +111,10 @@ def perturbation_grids(
             ),
             (
                 f"strength: {one.unit}; success: mean over these tasks; change: in points, perturbed less unperturbed "
-                f"episodes of the same policy, {_tests(one)}. {legend}".rstrip(),
+                f"episodes of the same policy, {_tests(one)}. {read}".rstrip(),
                 *_family_notes(curves),
             ),
-            style=style,
+            options=options,
         )
         for one in curves
     ]

@@ -24,8 +24,9 @@ from simloop.results.statistics.intervals import Interval
 from simloop.results.statistics.multiplicity import holm
 from simloop.results.statistics.scores import MeanScore, score_means, score_tasks
 from simloop.results.statistics.unpaired import margin_p_value, miettinen_nurminen, unpaired_p_value
-from simloop.results.tables.grid import DEFAULT_STYLE, NONE, Cell, Grid, TableStyle, percent_cell
+from simloop.results.tables.grid import NONE, Cell, Grid, percent_cell
 from simloop.results.tables.imported import read_counts, rows_to_csv
+from simloop.results.tables.options import DEFAULT_OPTIONS, TableOptions
 from simloop.results.tables.statements import counted, p_text, signed, signed_interval
 from simloop.untrusted import MAX_JSON_BYTES, read_bytes
 
@@ -226,7 +227,7 @@ def reproduction_grid(
     found: Sequence[Reproduction],
     labels: Mapping[str, str],
     margin: float = MARGIN,
-    style: TableStyle = DEFAULT_STYLE,
+    options: TableOptions = DEFAULT_OPTIONS,
 ) -> Grid:
     """A row per pair of a measured and a published rate, with the verdict on the two."""
     rows = tuple(
@@ -269,7 +270,7 @@ def reproduction_grid(
         "p (Holm)",
         "verdict",
     )
-    return Grid("Measured and published success", columns, (rows,), tuple(notes), labels=2, style=style)
+    return Grid("Measured and published success", columns, (rows,), tuple(notes), labels=2, options=options)
 
 
 def reproduction_frame(found: Sequence[Reproduction], labels: Mapping[str, str]) -> pd.DataFrame:

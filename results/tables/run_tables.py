@@ -1,4 +1,4 @@
-"""The tables of one run or several, as text or as files in the run folder."""
+"""The tables of one run or several: as an object, as text, or as files in the run folder."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -16,16 +17,18 @@ from simloop.results.errors import ResultsError
 from simloop.results.records.ledger import LedgerError
 from simloop.results.records.records import run_folder
 from simloop.results.records.runs import Runs, RunSource, load_runs
-from simloop.results.statistics.early_stopping import matrices, sequential_decisions
 from simloop.results.statistics.scores import score_tasks
+from simloop.results.tables.choice import chosen_policies, matching, printed_names, selected
 from simloop.results.tables.delay_curves import delay_curves, delay_frame, delay_grids
-from simloop.results.tables.grid import DEFAULT_STYLE, Grid, TableStyle
+from simloop.results.tables.grid import Grid
 from simloop.results.tables.latency_table import (
     batch_grids,
     compact_latency_grids,
     latency_frame,
     latency_grids,
 )
+from simloop.results.tables.latex import to_latex
+from simloop.results.tables.options import DEFAULT_OPTIONS, TableName, TableOptions, table_options
 from simloop.results.tables.perturbation_curves import (
     perturbation_curves,
     perturbation_frame,
@@ -34,73 +37,166 @@ from simloop.results.tables.perturbation_curves import (
 from simloop.results.tables.published import (
     PUBLISHED,
     Published,
+    read_published,
     reproduction_frame,
     reproduction_grid,
     reproductions,
 )
-from simloop.results.tables.success_table import success_frame, success_grids
+from simloop.results.tables.success_frame import success_frame
+from simloop.results.tables.success_table import success_grids
 from simloop.results.tables.time_table import time_frame, time_grids
-from simloop.results.tables.typesetting import to_csv, to_html, to_markdown, to_tex, to_text
+from simloop.results.tables.typesetting import to_csv, to_html, to_markdown, to_text
 
 Format = Literal["terminal", "md", "csv", "tex", "html"]
-Table = Literal["success", "latency", "time", "published", "perturbations", "delays"]
+RunsLike = str | Path | RunSource | Sequence[str | Path | RunSource] | Runs
 
-WRITTEN: tuple[Table, ...] = ("success", "latency")
+WRITTEN: tuple[TableName, ...] = ("success", "latency")
 FILES: tuple[Format, ...] = ("md", "csv", "tex")
-TYPESET: Mapping[str, Callable[[Grid], str]] = {
-    "terminal": to_text,
-    "md": to_markdown,
-    "tex": to_tex,
-    "html": to_html,
-}
 
 
-def render(
-    runs: str | Path | RunSource | Sequence[str | Path | RunSource] | Runs,
-    format: Format,
-    table: Table | None = None,
-    published: Sequence[Published] = PUBLISHED,
-    style: TableStyle = DEFAULT_STYLE,
-) -> str:
-    """Render tables of runs, finished or not: success and latency, unless one is named.
+class MixedRuns(UserWarning):
+    """Runs of different policies in one table differ in software, settings or hardware; the message names the
+    differences."""
 
-    What differs between the runs of different policies is a note below every table, and a warning with `csv`.
 
-    `csv` has a tidy row per score or stage with intervals; since two tables are no CSV file, it is the success
-    table by default. Lost queries leave out the latency table unless it is named. `terminal` and `html` have the
-    short form of the latency table: a row per policy rather than per stage.
+@dataclass(frozen=True)
+class Table:
+    """A table of runs, to typeset in any format. A notebook shows it as HTML."""
+
+    runs: Runs
+    options: TableOptions
+    published: tuple[Published, ...] = PUBLISHED
+
+    @property
+    def name(self) -> TableName:
+        """Which table it is."""
+        return self.options.only or "success"
+
+    def grids(self, *, short: bool = False) -> list[Grid]:
+        """The table before typesetting, a grid for each suite and protocol; empty if it has no content.
+
+        Args:
+          short: Latencies with a row per policy rather than per stage.
+        """
+        grids = self._contents.grids(short)
+        if self.name != "success":
+            labels = self._labels
+            grids = [selected(grid, labels, self.options) for grid in grids]
+        notes = (*self.runs.notes, *self.runs.own_code)
+        return [replace(grid, notes=(*grid.notes, *notes)) for grid in grids]
+
+    def to_text(self) -> str:
+        """The layout for a terminal."""
+        return self._typeset(to_text, short=True)
+
+    def to_markdown(self) -> str:
+        """Tables of GitHub-flavoured Markdown, their notes as lists."""
+        return self._typeset(to_markdown)
+
+    def to_html(self) -> str:
+        """A `<table>` for each grid, which spreadsheets and word processors take by copying."""
+        return self._typeset(to_html, "<p>", "</p>", short=True)
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def __str__(self) -> str:
+        """The layout for a terminal."""
+        return self.to_text()
+
+    def to_latex(self) -> str:
+        """Tables that compile in the document class of the options, with what they need in a comment."""
+        grids = self.grids()
+        return to_latex(grids, self.options, self.name) if grids else f"% {self._contents.if_empty}\n"
+
+    def to_csv(self) -> str:
+        """A tidy row per score or stage, with intervals; warns of what differs between the runs."""
+        for note in self.runs.notes:
+            warnings.warn(note, MixedRuns, stacklevel=2)
+        return to_csv(self.to_frame())
+
+    def to_frame(self) -> pd.DataFrame:
+        """A tidy row per score or stage, with the chosen policies and tasks; rates are in [0, 1]."""
+        frame = self._contents.frame()
+        if "policy" in frame:
+            frame = frame[frame["policy"].isin(list(self._labels))]
+        if self.options.tasks and "task" in frame:
+            tasks = matching(self.options.tasks, [name for name in frame["task"].unique() if name], "task")
+            frame = frame[frame["task"].isin([*tasks, ""])]
+        return frame.reset_index(drop=True)
+
+    def text(self, format: Format) -> str:
+        """The table in a format."""
+        if format == "csv":
+            return self.to_csv()
+        made: Mapping[str, Callable[[], str]] = {
+            "terminal": self.to_text,
+            "md": self.to_markdown,
+            "html": self.to_html,
+            "tex": self.to_latex,
+        }
+        return made[format]()
+
+    def _typeset(
+        self, typeset: Callable[[Grid], str], before: str = "", after: str = "", *, short: bool = False
+    ) -> str:
+        grids = self.grids(short=short)
+        return "\n".join(map(typeset, grids)) if grids else f"{before}{self._contents.if_empty}{after}\n"
+
+    @cached_property
+    def _labels(self) -> dict[str, str]:
+        """Printed names of the chosen policies by label."""
+        labels = [self.runs.labels[policy] for policy in chosen_policies(self.runs, self.options)]
+        return printed_names(labels, self.options)
+
+    @cached_property
+    def _contents(self) -> _Contents:
+        return _contents_of(self.name, self.runs, self.published, self.options)
+
+
+def table(runs: RunsLike, options: TableOptions = DEFAULT_OPTIONS, **choices: Any) -> Table:
+    """The table of one run or of several side by side, finished or not.
 
     Args:
-      runs: Folders, each as `FOLDER` or `NAME=FOLDER`; several become columns of one table.
-      published: Rates to compare with in the table `published`.
-      style: Which parts of a measured value to show; has no effect on `csv`.
+      runs: Folders, each as `FOLDER` or `NAME=FOLDER`, or runs that were loaded.
+      options: What to show and how.
+      choices: Fields of `TableOptions` that replace those of `options`, such as `rows="policies"`.
 
     Raises:
       LedgerError: If a folder is not that of a run, its records were altered, or runs cannot be joined.
-      ResultsError: If the style selects columns and a table has none of them.
+      ResultsError: If an option is unknown, or names something that the runs do not have.
     """
     loaded = runs if isinstance(runs, Runs) else load_runs(runs)
-    if format == "csv":
-        for note in loaded.notes:
-            warnings.warn(note, MixedRuns, stacklevel=2)
-        return _contents(table or "success", loaded, published, style).text("csv")
-    if table:
-        return _contents(table, loaded, published, style).text(format)
+    one_of_several = {name: (choices[name],) for name in _SEVERAL if isinstance(choices.get(name), str)}
+    chosen = table_options(choices | one_of_several).over(options)
+    published = PUBLISHED if chosen.published is None else read_published(chosen.published)
+    return Table(loaded, chosen, published)
+
+
+_SEVERAL = ("policies", "tasks", "cells", "emphasis")
+
+
+def render(runs: RunsLike, format: Format, options: TableOptions = DEFAULT_OPTIONS) -> str:
+    """A table as text, or in a terminal the tables of success and latency unless the options name one.
+
+    Lost queries leave out the latency table unless it is named.
+
+    Raises:
+      LedgerError, ResultsError: As `table`.
+    """
+    loaded = runs if isinstance(runs, Runs) else load_runs(runs)
+    if options.only or format != "terminal":
+        return table(loaded, options).text(format)
     texts = []
     for name in WRITTEN:
         try:
-            texts.append(_contents(name, loaded, published, style).text(format))
+            texts.append(table(loaded, replace(options, only=name)).text(format))
         except LedgerError as error:  # Of lost queries: the success table does not need them.
             texts.append(f"No {name} table: {error}\n")
     return "\n".join(texts)
 
 
-def table_grids(runs: Runs, table: Table) -> list[Grid]:
-    """A table as a page shows it, before typesetting; empty if it has no content."""
-    return _contents(table, runs, PUBLISHED, DEFAULT_STYLE).grids("html")
-
-
-def write_tables(run: str | Path, style: TableStyle = DEFAULT_STYLE) -> list[Path]:
+def write_tables(run: str | Path, options: TableOptions = DEFAULT_OPTIONS) -> list[Path]:
     """Write the tables `success` and `latency` as .md, .csv and .tex into the run folder; returns the files.
 
     Raises:
@@ -109,11 +205,11 @@ def write_tables(run: str | Path, style: TableStyle = DEFAULT_STYLE) -> list[Pat
     folder, loaded = run_folder(run), load_runs(run)
     written = []
     for name in WRITTEN:
-        contents = _contents(name, loaded, PUBLISHED, style)
+        made = table(loaded, replace(options, only=name))
         for format in FILES:
             file = folder / f"{name}.{format}"
             try:
-                text = contents.text(format)
+                text = made.text(format)
             except LedgerError:  # Of lost queries, which the run folder reported when it was opened.
                 file.unlink(missing_ok=True)
                 continue
@@ -135,91 +231,64 @@ def _replace(file: Path, text: str) -> None:
         ) from None
 
 
-class MixedRuns(UserWarning):
-    """Runs of different policies in one table differ in software, settings or hardware; the message names the
-    differences."""
-
-
 @dataclass(frozen=True)
 class _Contents:
-    """A table before it has a format."""
+    """A table before policies are chosen and it has a format."""
 
-    grids: Callable[[Format], list[Grid]]
+    grids: Callable[[bool], list[Grid]]
+    """Takes whether latencies are to be short."""
     frame: Callable[[], pd.DataFrame]
     """Computed on demand, since intervals take a while."""
     if_empty: str
-    notes: tuple[str, ...] = ()
-    """Added to every grid."""
-
-    def text(self, format: Format) -> str:
-        if format == "csv":
-            return to_csv(self.frame())
-        grids = self.grids(format)
-        if not grids:
-            before, after = {"tex": ("% ", ""), "html": ("<p>", "</p>")}.get(format, ("", ""))
-            return f"{before}{self.if_empty}{after}\n"
-        noted = [replace(grid, notes=(*grid.notes, *self.notes)) for grid in grids]
-        return "\n".join(TYPESET[format](grid) for grid in noted)
 
 
-def _contents(table: Table, runs: Runs, published: Sequence[Published], style: TableStyle) -> _Contents:
-    return replace(_contents_of(table, runs, published, style), notes=(*runs.notes, *runs.own_code))
-
-
-def _contents_of(table: Table, runs: Runs, published: Sequence[Published], style: TableStyle) -> _Contents:
-    match table:
+def _contents_of(
+    name: TableName, runs: Runs, published: Sequence[Published], options: TableOptions
+) -> _Contents:
+    match name:
         case "success":
-            scores = score_tasks(runs.episodes, runs.plans)
             return _Contents(
-                lambda format: success_grids(
-                    scores,
-                    runs.plans,
-                    matrices(runs),
-                    sequential_decisions(runs),
-                    style,
-                ),
-                lambda: success_frame(scores),
+                lambda short: success_grids(runs, options, published),
+                lambda: success_frame(score_tasks(runs.episodes, runs.plans)),
                 "No success rates yet: no episode has finished.",
             )
         case "latency":
             return _Contents(
-                lambda format: _latency_grids(runs, format, style),
+                lambda short: _latency_grids(runs, short, options),
                 lambda: latency_frame(runs.queries),
                 "No latencies yet: no finished episode has queried a policy.",
             )
         case "time":
             tasks = [task for plan in runs.plans for task in plan.tasks]
             return _Contents(
-                lambda format: time_grids(runs.episodes, runs.labels, tasks, style, runs.stopped_policies),
+                lambda short: time_grids(runs.episodes, runs.labels, tasks, options, runs.stopped_policies),
                 lambda: time_frame(runs.episodes, runs.labels, runs.stopped_policies),
                 "No times yet: no episode has been completed.",
             )
         case "published":
             found = reproductions(runs, published)
             return _Contents(
-                lambda format: [reproduction_grid(found, runs.labels, style=style)] if found else [],
+                lambda short: [reproduction_grid(found, runs.labels, options=options)] if found else [],
                 lambda: reproduction_frame(found, runs.labels),
                 "No published rates are known for these policies and tasks.",
             )
         case "perturbations":
             curves = perturbation_curves(runs)
             return _Contents(
-                lambda format: perturbation_grids(curves, runs.labels, style),
+                lambda short: perturbation_grids(curves, runs.labels, options),
                 lambda: perturbation_frame(curves, runs.labels),
                 "These runs have no perturbed episodes; simloop run --perturb plays them.",
             )
         case "delays":
             delayed = delay_curves(runs)
             return _Contents(
-                lambda format: delay_grids(delayed, runs.labels, style),
+                lambda short: delay_grids(delayed, runs.labels, options),
                 lambda: delay_frame(delayed, runs.labels),
                 "These runs have no delayed answers; simloop sweep plays them.",
             )
 
 
-def _latency_grids(runs: Runs, format: Format, style: TableStyle) -> list[Grid]:
+def _latency_grids(runs: Runs, short: bool, options: TableOptions) -> list[Grid]:
     queries, compile_s = runs.queries, runs.compile_s
-    if format == "terminal":
-        return compact_latency_grids(queries, compile_s, style)
-    grids = (compact_latency_grids if format == "html" else latency_grids)(queries, compile_s, style)
-    return grids + batch_grids(queries, style)
+    rows = compact_latency_grids if short else latency_grids
+    return rows(queries, compile_s, options) + batch_grids(queries, options)

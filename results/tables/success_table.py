@@ -1,280 +1,330 @@
-"""Success rates: a grid of tasks by policies to read, and a frame with a row per score to compute with."""
+"""Success rates: tables of tasks, groups of tasks or suites by policies."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import pandas as pd
+import numpy as np
 
-from simloop.results.records.planned import PlannedEpisodes
-from simloop.results.records.records import policy_label
-from simloop.results.statistics.early_stopping import SequentialDecision
-from simloop.results.statistics.families import (
-    NO_STANDING,
-    Standing,
-    comparisons_of,
-    standings,
-)
-from simloop.results.statistics.intervals import clopper_pearson, jeffreys
+from simloop.results.errors import ResultsError
+from simloop.results.records.runs import Runs
+from simloop.results.statistics.contrasts import contrast
+from simloop.results.statistics.early_stopping import matrices
+from simloop.results.statistics.families import NO_STANDING, Standing, comparisons_of, standings
 from simloop.results.statistics.outcome_matrix import OutcomeMatrix
-from simloop.results.statistics.scores import MeanScore, Score, score_means
-from simloop.results.tables.decisions import decision_sentence
-from simloop.results.tables.grid import DEFAULT_STYLE, Cell, Grid, Row, TableStyle, percent_cell
+from simloop.results.statistics.ranks import rank_intervals
+from simloop.results.statistics.scores import MeanScore, Score, score_means, score_tasks
+from simloop.results.tables.choice import (
+    chosen_policies,
+    chosen_tasks,
+    groups_of,
+    printed_names,
+    require_tasks,
+)
+from simloop.results.tables.grid import NONE, Cell, Grid, Row, percent_cell
+from simloop.results.tables.options import DEFAULT_OPTIONS, TableOptions
+from simloop.results.tables.published import Published
 from simloop.results.tables.statements import counted
+from simloop.results.tables.success_frame import counts_text
+from simloop.results.tables.success_notes import Shown, notes_of
 
-COLUMNS = (
-    "suite", "protocol", "policy", "weights", "level", "task", "episodes", "completed", "successes",
-    "failures", "errors", "undecodable", "invalid_actions", "missing", "rate", "low", "high", "interval",
-    "rate_if_errors_fail", "rate_if_errors_succeed", "clopper_pearson_low", "clopper_pearson_high", "jeffreys_low",
-    "jeffreys_high", "new_tasks_low", "new_tasks_high",
-)  # fmt: skip
-
-
-def success_grids(
-    scores: Sequence[Score],
-    plans: Sequence[PlannedEpisodes] = (),
-    outcomes: Mapping[tuple[str, str], OutcomeMatrix] | None = None,
-    decisions: Sequence[SequentialDecision] = (),
-    style: TableStyle = DEFAULT_STYLE,
-) -> list[Grid]:
-    """A grid for each suite and protocol, so that no column mixes protocols: a row per task, then the mean.
-
-    Args:
-      outcomes: Outcomes of the same episodes by (suite, protocol). With them, every row with a significant
-        difference has a compact letter display, and a policy that is significantly better than all others
-        is bold. The means of all grids are one family of comparisons, and the tasks of all grids are another.
-      decisions: Decisions of the runs with a stopping rule.
-    """
-    means = score_means(scores)
-    places = _places(list((outcomes or {}).values()))
-    return [
-        _grid([m for m in means if (m.suite, m.protocol) == key], plans, places, decisions, style)
-        for key in dict.fromkeys((mean.suite, mean.protocol) for mean in means)
-    ]
+RANK_SEED = 0  # The same records give the same ranks.
 
 
 @dataclass(frozen=True)
-class _Places:
-    """Letters and best policies of all rows of all grids."""
+class Line:
+    """One line of a table: a task, or the mean of several."""
 
-    of: Mapping[tuple[str, str, str], Standing]
-    """By suite, protocol and task; the mean has the task ``""``."""
-    families: str
-    """The sizes of the two families of comparisons, as part of a sentence; empty if nothing is compared."""
-
-
-def _places(together: Sequence[OutcomeMatrix]) -> _Places:
-    by_task = [one.of_tasks([task]) for one in together for task in one.tasks]
-    keys = [(one.suite, one.protocol, "") for one in together]
-    keys += [(one.suite, one.protocol, one.tasks[0]) for one in by_task]
-    found = [*standings(together), *standings(by_task)]
-    families = (
-        f"Holm correction over the {counted(comparisons_of(together), 'comparison')} of means in these tables and, "
-        f"with an error rate of its own, over the {comparisons_of(by_task)} of tasks"
-    )
-    return _Places(
-        dict(zip(keys, found, strict=True)),
-        families if comparisons_of(together) else "",
-    )
+    name: str
+    tasks: tuple[str, ...]
+    quoted: frozenset[str]
+    """Names under which rates of these tasks are published."""
+    overall: bool = False
+    """Whether it is the mean over all tasks of the suite."""
 
 
-def success_frame(scores: Sequence[Score]) -> pd.DataFrame:
-    """A row per policy and task and a row per mean; the column `level` is `task` or `mean`. Rates are in [0, 1]."""
-    rows = [_row(score, "task", score.task) for score in scores]
-    rows += [_row(mean, "mean", "") for mean in score_means(scores)]
-    return pd.DataFrame(rows, columns=COLUMNS).astype({"missing": "Int64"})
+@dataclass(frozen=True)
+class _Section:
+    """What one suite and protocol contribute to a table."""
+
+    suite: str
+    protocol: str
+    means: Mapping[str, MeanScore]
+    """By policy; of the policies that are shown."""
+    outcomes: OutcomeMatrix
+    blocks: tuple[tuple[Line, ...], ...]
+    tasks: tuple[str, ...]
+
+    @property
+    def lines(self) -> list[Line]:
+        return [line for block in self.blocks for line in block]
+
+    def score(self, policy: str, line: Line) -> Score | MeanScore:
+        mean = self.means[policy]
+        if line.overall:
+            return mean
+        here = tuple(score for score in mean.tasks if score.task in line.tasks)
+        if len(here) == 1 and line.tasks == (line.name,):
+            return here[0]
+        return dataclasses.replace(mean, tasks=here)
+
+    def matrix(self, line: Line) -> OutcomeMatrix:
+        return self.outcomes if line.overall else self.outcomes.of_tasks(line.tasks)
 
 
-def counts_text(score: Score | MeanScore) -> str:
-    """Successes / completed episodes, and the number of errors if there are any: `27/38 +2 err`."""
-    return f"{score.successes}/{score.completed}" + (f" +{score.errors} err" if score.errors else "")
+def success_grids(
+    runs: Runs, options: TableOptions = DEFAULT_OPTIONS, published: Sequence[Published] = ()
+) -> list[Grid]:
+    """A grid for each suite and protocol, so that no column mixes protocols, or one grid of all their means.
+
+    Every line with a significant difference has a compact letter display, and a policy that is significantly better
+    than all others is bold. The means of all grids are one family of comparisons, and the tasks and groups of all
+    grids are another.
+
+    Args:
+      published: Rates to set beside the measured ones, marked as quoted.
+
+    Raises:
+      ResultsError: If the options name a policy, a task or a baseline that the runs do not have.
+    """
+    require_tasks(runs, options)
+    sections = _sections(runs, options)
+    if not sections:
+        return []
+    places, families = _places(sections)
+    together = [sections] if options.per == "suite" else [[section] for section in sections]
+    return [_grid(here, runs, places, families, options, published) for here in together]
 
 
-def _row(score: Score | MeanScore, level: str, task: str) -> dict[str, Any]:
-    interval, bounds = score.interval(), score.bounds
-    counts = (score.successes, score.completed)
-    fixed = isinstance(score, Score) and score.completed > 0 and not score.anytime
-    other = {
-        "clopper_pearson": clopper_pearson(*counts) if fixed else None,
-        "jeffreys": jeffreys(*counts) if fixed else None,
-        "new_tasks": score.interval_for_new_tasks() if isinstance(score, MeanScore) else None,
-    }
-    return {
-        "suite": score.suite,
-        "protocol": score.protocol,
-        "policy": policy_label(score.policy, score.weights),
-        "weights": score.weights,
-        "level": level,
-        "task": task,
-        "episodes": score.episodes,
-        "completed": score.completed,
-        "successes": score.successes,
-        "failures": score.failures,
-        "errors": score.errors,
-        "undecodable": score.undecodable,
-        "invalid_actions": score.invalid_actions,
-        "missing": score.missing,
-        "rate": score.rate,
-        "low": interval.low if interval else None,
-        "high": interval.high if interval else None,
-        "interval": score.method,
-        "rate_if_errors_fail": bounds.low if bounds else None,
-        "rate_if_errors_succeed": bounds.high if bounds else None,
-        **{f"{name}_low": ends.low if ends else None for name, ends in other.items()},
-        **{f"{name}_high": ends.high if ends else None for name, ends in other.items()},
-    }
+def _sections(runs: Runs, options: TableOptions) -> list[_Section]:
+    chosen = chosen_policies(runs, options)
+    means: dict[tuple[str, str], dict[str, MeanScore]] = {}
+    for mean in score_means(score_tasks(runs.episodes, runs.plans)):
+        if mean.policy in chosen:
+            means.setdefault((mean.suite, mean.protocol), {})[mean.policy] = mean
+    outcomes = matrices(runs, chosen, looked_at=options.looked_at)
+    made = []
+    for (suite, protocol), here in means.items():
+        order = [policy for policy in chosen if policy in here]
+        if options.order == "rate" and not options.policies:
+            order.sort(key=lambda policy: -(-1.0 if (rate := here[policy].rate) is None else rate))
+        elif not options.policies and options.order is None:
+            order = list(here)
+        tasks = tuple(score.task for score in here[order[0]].tasks)
+        blocks = _blocks(suite, protocol, tasks, runs, options)
+        ordered = {policy: here[policy] for policy in order}
+        made.append(_Section(suite, protocol, ordered, outcomes[suite, protocol], blocks, tasks))
+    if options.per == "suite":
+        names = [section.suite for section in made]
+        made = [
+            dataclasses.replace(
+                section,
+                blocks=((_named_suite(section, names.count(section.suite) == 1),),),
+            )
+            for section in made
+        ]
+    return made
+
+
+def _named_suite(section: _Section, alone: bool) -> Line:
+    ((line,),) = section.blocks
+    return dataclasses.replace(line, name=section.suite if alone else section.protocol)
+
+
+def _blocks(
+    suite: str, protocol: str, tasks: tuple[str, ...], runs: Runs, options: TableOptions
+) -> tuple[tuple[Line, ...], ...]:
+    groups = groups_of(suite, tasks, runs, options)
+    whole = frozenset({suite, *(name for name, here in groups.items() if set(here) == set(tasks))})
+    overall = Line(f"mean of {len(tasks)}", tasks, whole, overall=True)
+    if options.per == "suite":
+        return ((overall,),)
+    if options.per == "group":
+        if not groups:
+            raise ResultsError(
+                f"The runs of {suite} have no groups of tasks. Name some, such as --groups easy 'reach* push*'."
+            )
+        lines = tuple(Line(name, here, frozenset({name})) for name, here in groups.items() if here)
+        return (lines, (overall,))
+    shown = chosen_tasks(tasks, options)
+    if not options.groups:
+        return (tuple(Line(task, (task,), frozenset({task})) for task in shown), (overall,))
+    blocks = []
+    for name, here in groups.items():
+        lines = [Line(task, (task,), frozenset({task})) for task in shown if task in here]
+        if lines:
+            blocks.append((*lines, Line(f"mean of {name}", here, frozenset({name}))))
+    rest = [task for task in shown if not any(task in here for here in groups.values())]
+    if rest:
+        blocks.append(tuple(Line(task, (task,), frozenset({task})) for task in rest))
+    return (*blocks, (overall,))
+
+
+def _places(sections: Sequence[_Section]) -> tuple[dict[tuple[str, str, str], Standing], str]:
+    """Letters and best policies by suite, protocol and name of a line, and the sizes of the two families in words."""
+    overall = [(one, line) for one in sections for line in one.lines if line.overall]
+    others = [(one, line) for one in sections for line in one.lines if not line.overall]
+    made: dict[tuple[str, str, str], Standing] = {}
+    sizes = []
+    for family in (overall, others):
+        together = [section.matrix(line) for section, line in family]
+        sizes.append(comparisons_of(together))
+        for (section, line), place in zip(family, standings(together), strict=True):
+            made[section.suite, section.protocol, line.name] = place
+    if not sizes[0]:
+        return made, ""
+    families = f"Holm correction over the {counted(sizes[0], 'comparison')} of means in these tables"
+    if sizes[1]:
+        grouped = any(len(line.tasks) > 1 for _, line in others)
+        families += f" and, with an error rate of its own, over the {sizes[1]} of tasks"
+        families += " and groups" if grouped else ""
+    return made, families
 
 
 def _grid(
-    means: Sequence[MeanScore],
-    plans: Sequence[PlannedEpisodes],
-    places: _Places,
-    decisions: Sequence[SequentialDecision],
-    style: TableStyle,
+    sections: Sequence[_Section],
+    runs: Runs,
+    places: Mapping[tuple[str, str, str], Standing],
+    families: str,
+    options: TableOptions,
+    published: Sequence[Published],
 ) -> Grid:
-    first = means[0]
-    tasks = [score.task for score in first.tasks]
-    standings = [places.of.get((first.suite, first.protocol, task), NO_STANDING) for task in (*tasks, "")]
-    columns: list[tuple[Score | MeanScore, ...]] = [(*mean.tasks, mean) for mean in means]
-    names = [*tasks, f"mean of {len(tasks)}"]
-    rows: list[Row] = [
-        (name, *(_cell(score, row) for score in of_row))
-        for name, of_row, row in zip(names, zip(*columns, strict=True), standings, strict=True)
-    ]
-    here = [p for p in plans if p.suite == first.suite and p.protocol in ("", first.protocol)]
-    ruled = [one for one in decisions if (one.suite, one.protocol) == (first.suite, first.protocol)]
-    notes = [
-        *_reading_notes(means, standings, places.families, style),
-        *(note for mean in means for note in _policy_notes(mean)),
-        *_run_notes(means, here),
-        *(f"Stopping rule: {decision_sentence(one, len(decisions))}" for one in ruled),
-        *_undecidable(here, ruled),
-    ]
-    return Grid(
-        title=f"Success in %, protocol {first.protocol}",
-        columns=("task", *(policy_label(mean.policy, mean.weights) for mean in means)),
-        groups=(tuple(rows[:-1]), (rows[-1],)),
-        notes=tuple(notes),
-        style=style,
+    policies = list(dict.fromkeys(policy for section in sections for policy in section.means))
+    labels = {policy: runs.labels[policy] for policy in policies}
+    names = printed_names(labels.values(), options)
+    quoted = _quoted(sections, published, options)
+    blocks: list[tuple[Row, ...]] = []
+    shown_places = []
+    for section in sections:
+        for block in section.blocks:
+            rows: list[Row] = []
+            for line in block:
+                place = places.get((section.suite, section.protocol, line.name), NO_STANDING)
+                shown_places.append(place)
+                cells = _line_cells(section, line, policies, place, options)
+                rows.append((options.names.get(line.name, line.name), *cells, *_quoted_cells(line, quoted)))
+            blocks.append(tuple(rows))
+    if options.per == "suite":
+        blocks = [tuple(row for block in blocks for row in block)]
+    shown = Shown(
+        tuple((section.suite, section.protocol) for section in sections),
+        [mean for section in sections for mean in section.means.values()],
+        names,
+        shown_places,
+        families,
+        {task for section in sections for line in section.lines for task in line.tasks if not line.overall},
+        () if options.per == "suite" else sections[0].tasks,
+        [one for rates in quoted.values() for one in rates],
     )
-
-
-def _cell(score: Score | MeanScore, row: Standing) -> Cell:
-    letters = row.letters.get(score.policy, "") if row.differ else ""
-    return percent_cell(
-        score.rate, score.interval(), counts_text(score), letters=letters, bold=score.policy == row.best
+    first = {"suite": "suite", "group": "tasks"}.get(options.per or "", "task")
+    grid = Grid(
+        title=_title(sections, options),
+        columns=(first, *(names[labels[policy]] for policy in policies), *quoted),
+        groups=tuple(blocks),
+        notes=tuple(notes_of(shown, runs, options)),
+        options=options,
+        caption=_caption(sections, options),
     )
+    return grid.transposed("policy") if options.rows == "policies" else grid
 
 
-def _reading_notes(
-    means: Sequence[MeanScore], standings: Sequence[Standing], families: str, style: TableStyle
-) -> Iterator[str]:
-    """Explain the intervals, the counts and the letters."""
-    methods = " or ".join(sorted({mean.method for mean in means if not mean.lacking}))
-    weighing = "The mean weighs all tasks equally"
-    if style.interval != "none":
-        weighing += f"; its interval ({methods}) holds for these tasks"
-    kinds = dict.fromkeys(
-        "confidence sequence" if mean.anytime else "Wilson interval"
-        for mean in sorted(means, key=lambda mean: mean.anytime)
-    )
-    legend = style.legend(f"95 % {' or '.join(kinds)}", "successes / completed episodes")
-    if note := " ".join(filter(None, (legend, f"{weighing}." if methods else ""))):
-        yield note
-    if any(mean.anytime for mean in means) and style.interval != "none":
-        yield (
-            "Where a stopping rule decides the number of episodes, intervals are confidence sequences: they hold at "
-            "every look."
+def _line_cells(
+    section: _Section, line: Line, policies: Sequence[str], place: Standing, options: TableOptions
+) -> Iterator[Cell | str]:
+    matrix = section.matrix(line) if {"rank", "difference"} & set(options.parts) else None
+    ranks = _ranks(matrix) if matrix is not None and "rank" in options.parts else {}
+    for policy in policies:
+        if policy not in section.means:
+            yield NONE
+            continue
+        score = section.score(policy, line)
+        cell = _cell(score, place, options)
+        if matrix is not None and "difference" in options.parts:
+            cell = dataclasses.replace(cell, difference=_difference(matrix, policy, options))
+        yield dataclasses.replace(cell, rank=ranks.get(policy, ""))
+
+
+def _cell(score: Score | MeanScore, place: Standing, options: TableOptions) -> Cell:
+    letters = place.letters.get(score.policy, "") if place.differ else ""
+    stressed = score.policy == place.best and "bold" in options.stresses
+    cell = percent_cell(score.rate, score.interval(), counts_text(score), letters=letters, bold=stressed)
+    underlined = "underline" in options.stresses and score.policy in _not_below_the_top(place)
+    return dataclasses.replace(cell, underlined=underlined and not stressed)
+
+
+def _not_below_the_top(place: Standing) -> set[str]:
+    """Policies that were not found to differ from the one with the highest rate; none if no two policies differ."""
+    if not place.differ:
+        return set()
+    top = set(next(iter(place.letters.values())))
+    return {policy for policy, letters in place.letters.items() if top & set(letters)}
+
+
+def _ranks(matrix: OutcomeMatrix) -> dict[str, str]:
+    if matrix.stopped:
+        return {}
+    found, _ = rank_intervals(matrix, np.random.default_rng(RANK_SEED))
+    return {one.policy: f"{one.low}" if one.low == one.high else f"{one.low}–{one.high}" for one in found}
+
+
+def _difference(matrix: OutcomeMatrix, policy: str, options: TableOptions) -> Cell | None:
+    baselines = [one for one in matrix.policies if one == options.baseline]
+    if not baselines:
+        wanted = f"{options.baseline!r}" if options.baseline else "none"
+        raise ResultsError(
+            f"Differences are counted from a baseline: wanted one of {', '.join(matrix.policies)}; got {wanted}."
         )
-    yield from _letter_notes(means, standings, families, style)
-    new = {policy_label(mean.policy, mean.weights): mean.interval_for_new_tasks() for mean in means}
-    known = [f"{name} [{100 * ends.low:.1f}, {100 * ends.high:.1f}]" for name, ends in new.items() if ends]
-    if known and style.interval != "none":
-        yield (
-            "Mean for new tasks of the same kind (95 % bootstrap interval over tasks; too narrow for fewer than "
-            f"about 15 tasks): {', '.join(known)}."
+    if policy == options.baseline:
+        return None
+    found = contrast(matrix, policy, options.baseline)
+    return None if found is None else percent_cell(found.difference, found.interval, signed=True)
+
+
+def _quoted(
+    sections: Sequence[_Section], published: Sequence[Published], options: TableOptions
+) -> dict[str, list[Published]]:
+    """Published rates that have a line in the table, by heading: one for each policy, source and protocol."""
+    known = {name for section in sections for line in section.lines for name in line.quoted}
+    found: dict[tuple[str, str, str], list[Published]] = {}
+    for one in published if options.quote else ():
+        if one.tasks in known:
+            found.setdefault((one.policy, one.source, one.protocol), []).append(one)
+    wanted = [name for name in options.policies if name.endswith("(quoted)")]
+    headed: dict[str, list[Published]] = {}
+    for (policy, _, _), rates in found.items():
+        name = f"{options.names.get(policy, policy)} (quoted)"
+        while name in headed:
+            name = name.replace(" (quoted)", "' (quoted)")
+        if not wanted or f"{policy} (quoted)" in wanted:
+            headed[name] = rates
+    return headed
+
+
+def _quoted_cells(line: Line, quoted: Mapping[str, Sequence[Published]]) -> Iterator[Cell | str]:
+    for rates in quoted.values():
+        here = [one for one in rates if one.tasks in line.quoted]
+        yield percent_cell(here[0].rate, counts=f"{here[0].successes}/{here[0].episodes}") if here else NONE
+
+
+def _title(sections: Sequence[_Section], options: TableOptions) -> str:
+    what = "Success rate" if options.unit == "fraction" else "Success in %"
+    if set(options.parts) <= {"difference", "interval", "letters"}:
+        what = (
+            "Difference of success rates" if options.unit == "fraction" else "Difference of success in points"
         )
+    if len(sections) > 1:
+        return f"{what}, means over the tasks of a suite"
+    return f"{what}, protocol {sections[0].protocol}"
 
 
-def _letter_notes(
-    means: Sequence[MeanScore], standings: Sequence[Standing], families: str, style: TableStyle
-) -> Iterator[str]:
-    *_, of_means = standings
-    if of_means.apart:
-        labels = {mean.policy: policy_label(mean.policy, mean.weights) for mean in means}
-        yield f"Not compared with every other policy: {_listed([labels[name] for name in of_means.apart])}."
-    if not any(row.letters for row in standings):
-        return
-    level = f"at the 5 % level ({families})"
-    if any(mean.errors for mean in means):
-        level += ", with errors counted against the better policy"
-    if not any(row.differ for row in standings):
-        yield f"No two policies of a row differ significantly {level}."
-        return
-    if style.letters:
-        others = "" if all(row.differ for row in standings) else ", nor do those of a row without letters"
-        yield f"Policies of a row that share a letter do not differ significantly {level}{others}."
-    if any(row.best for row in standings):
-        better = "Bold, where typeset: significantly better than every other policy"
-        yield f"{better}." if style.letters else f"{better} {level}."
-
-
-def _policy_notes(mean: MeanScore) -> Iterator[str]:
-    """What is missing from the rates of a policy."""
-    name = policy_label(mean.policy, mean.weights)
-    if mean.lacking:
-        yield f"{name} has no mean: no completed episode of {_listed(mean.lacking)}."
-    if mean.errors:
-        tasks = [f"{score.task}: {score.errors}" for score in mean.tasks if score.errors]
-        note = (
-            f"Excluded from the rates of {name}: {mean.errors} of {mean.episodes} episodes, which ended in an "
-            f"error ({_listed(tasks)})"
-        )
-        if bounds := mean.bounds:
-            note += (
-                f"; the mean would be {100 * bounds.low:.1f} if all of them were failures, {100 * bounds.high:.1f} "
-                "if all were successes"
-            )
-        yield f"{note}."
-    if mean.missing:
-        yield f"Not yet finished: {mean.missing} of {mean.episodes + mean.missing} planned episodes of {name}."
-    if mean.invalid_actions:
-        tasks = [f"{score.task}: {score.invalid_actions}" for score in mean.tasks if score.invalid_actions]
-        yield (
-            f"{name}: {mean.invalid_actions} of {mean.completed} completed episodes are failures because an action was "
-            f"nan or infinite ({_listed(tasks)})."
-        )
-    if mean.undecodable:
-        yield (
-            f"{name}: in {mean.undecodable} of {mean.completed} completed episodes, the tokens of a query could not "
-            "be decoded to actions."
-        )
-
-
-def _run_notes(means: Sequence[MeanScore], plans: Sequence[PlannedEpisodes]) -> Iterator[str]:
-    """What the plans of the runs left out."""
-    if any(plan.stops_early == "limit" for plan in plans):
-        yield "The run was limited to the first episodes of its plan."
-    played = {mean.policy for mean in means}
-    wanted = dict.fromkeys(policy for plan in plans for policy in plan.policies)
-    if absent := [policy for policy in wanted if policy not in played]:
-        yield f"Policies without a finished episode: {_listed(absent)}."
-    if any(mean.weights == "untrained" for mean in means):
-        yield "(untrained): random weights, so the rates do not characterise the model."
-    if any(mean.weights == "unknown" for mean in means):
-        yield (
-            "(served): another program answered the queries. Its weights are not known, and its episodes need not "
-            "repeat (provenance.json has what it told)."
-        )
-
-
-def _undecidable(plans: Sequence[PlannedEpisodes], ruled: Sequence[SequentialDecision]) -> Iterator[str]:
-    if any(plan.stops_early == "rule" for plan in plans) and not ruled:
-        yield "The run had a stopping rule without a recorded order of pairs, so its policies are not compared."
-
-
-def _listed(names: Sequence[str], limit: int = 5) -> str:
-    more = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
+def _caption(sections: Sequence[_Section], options: TableOptions) -> str:
+    title, _, _ = _title(sections, options).partition(",")
+    what = title.replace("Success in %", "Success rate in %")
+    if len(sections) > 1:
+        return f"{what}, mean over the tasks of each suite."
+    section = sections[0]
+    suite = options.names.get(section.suite, section.suite)
+    protocol = options.names.get(section.protocol, section.protocol)
+    return f"{what} on {counted(len(section.tasks), 'task')} of {suite} (protocol {protocol})."

@@ -9,7 +9,8 @@ import pandas as pd
 
 from simloop.results.statistics.intervals import Interval, quantile
 from simloop.results.statistics.time_to_success import restricted_mean
-from simloop.results.tables.grid import DEFAULT_STYLE, NONE, Cell, Grid, TableStyle
+from simloop.results.tables.grid import NONE, Cell, Grid, legend
+from simloop.results.tables.options import DEFAULT_OPTIONS, TableOptions
 
 COLUMNS = (
     "suite", "protocol", "policy", "task", "completed", "successes", "limit_steps",
@@ -57,7 +58,7 @@ def time_grids(
     episodes: pd.DataFrame,
     labels: Mapping[str, str],
     tasks: Sequence[str] = (),
-    style: TableStyle = DEFAULT_STYLE,
+    options: TableOptions = DEFAULT_OPTIONS,
     anytime: Collection[str] = (),
 ) -> list[Grid]:
     """A grid for each suite and protocol: a row per task, a column per policy in the order of `labels`.
@@ -86,7 +87,7 @@ def time_grids(
             for task, limit in sorted(limits.items(), key=lambda one: (order.get(one[0], len(order)), one[0]))
         )
         notes = [
-            f"Failures are censored at the step limit; errors are excluded. {style.legend('95 % interval')}".rstrip()
+            f"Failures are censored at the step limit; errors are excluded. {legend(options, '95 % interval')}".rstrip()
         ]
         if unknown := [task for task, limit in limits.items() if pd.isna(limit)]:
             notes.append(f"No mean where the records do not hold the step limit: {', '.join(unknown)}.")
@@ -98,7 +99,7 @@ def time_grids(
                 columns=("task", "limit", *policies),
                 groups=(rows,),
                 notes=tuple(notes),
-                style=style,
+                options=options,
             )
         )
     return grids

@@ -14,9 +14,9 @@ import sys, time
 start = time.process_time()
 from simloop.results.records.runs import load_runs
 from simloop.results.tables.statements import comparison
-from simloop.results.tables.run_tables import render
+from simloop.results.tables.run_tables import table
 runs = load_runs(sys.argv[1])
-render(runs, "terminal", "success")
+table(runs).to_text()
 comparison(runs)
 print(len(runs.episodes), time.process_time() - start)
 """

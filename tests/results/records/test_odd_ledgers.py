@@ -8,7 +8,7 @@ from simloop.results.errors import ResultsError
 from simloop.results.records.ledger import LedgerError
 from simloop.results.records.runs import load_runs
 from simloop.results.report.html_report import write_report
-from simloop.results.tables.run_tables import render
+from simloop.results.tables.run_tables import table
 from simloop.results.tables.statements import comparison
 from tests.helpers.run_folders import EPISODE, episodes, with_queries, write_run
 
@@ -52,11 +52,11 @@ def test_odd_runs_have_every_table_and_a_report(kind, tmp_path):
     made = [asked(record, 20.0, 30.0) for record in records]
     run = write_run(tmp_path / "run", [record for record, _ in made], made)
     runs = load_runs(run)
-    assert cell in render(runs, "md", "success")
-    for table in ("success", "latency", "time", "published", "perturbations", "delays"):
+    assert cell in table(runs).to_markdown()
+    for name in ("success", "latency", "time", "published", "perturbations", "delays"):
         for format in ("terminal", "md", "csv", "tex", "html"):
-            text = render(runs, format, table)
-            assert "nan" not in text.lower(), (table, format)
+            text = table(runs, only=name).text(format)
+            assert "nan" not in text.lower(), (name, format)
     if len(runs.policies) > 1:
         assert comparison(runs)
     else:
@@ -73,9 +73,9 @@ def test_a_clock_that_goes_backwards_spoils_latencies_alone(tmp_path):
     run = write_run(tmp_path / "run", [record for record, _ in made], made)
     straight = [asked(record, 20.0, 30.0) for record in records]
     other = write_run(tmp_path / "other", [record for record, _ in straight], straight)
-    assert render(run, "md", "success") == render(other, "md", "success")
+    assert table(run).to_markdown() == table(other).to_markdown()
     assert comparison(load_runs(run)) == comparison(load_runs(other))
-    assert "−3599980.00" in render(run, "md", "latency"), "nothing is hidden"
+    assert "−3599980.00" in table(run, only="latency").to_markdown(), "nothing is hidden"
     write_report([run], tmp_path / "report")
 
 
@@ -83,7 +83,7 @@ def test_an_episode_that_is_there_twice_is_refused_everywhere(tmp_path):
     run = write_run(tmp_path / "run", [EPISODE, EPISODE])
     for read in (
         load_runs,
-        lambda run: render(run, "md"),
+        lambda run: table(run).to_markdown(),
         lambda run: write_report([run], tmp_path / "report"),
     ):
         with pytest.raises(LedgerError, match="lines 1 and 2 both record episode 0"):

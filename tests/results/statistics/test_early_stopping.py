@@ -12,7 +12,7 @@ from simloop.results.statistics.intervals import wilson
 from simloop.results.statistics.sequential import rate_sequence
 from simloop.results.tables.decisions import decision_sentence
 from simloop.results.tables.grid import NONE
-from simloop.results.tables.run_tables import render
+from simloop.results.tables.run_tables import table
 from simloop.results.tables.statements import comparison, headline
 from tests.helpers.run_folders import EPISODE, broken, failed, write_run
 
@@ -88,11 +88,11 @@ def test_everything_printed_of_an_undecided_run_is_undecided(tmp_path):
     assert sentence.startswith("a and b: undecided, neither different nor equivalent: 100.0 % against 40.0 %")
     assert "confidence sequence), p = 0.069 (e-process, valid at every look)" in sentence
     assert [row[5:] for row in grid.rows] == [("a", NONE, NONE)] * 2
-    table = render(runs, "md", "success")
-    assert "**100.0" not in table
-    assert "undecided so far, after 10 of at most 60 pairs" in table
+    text = table(runs).to_markdown()
+    assert "**100.0" not in text
+    assert "undecided so far, after 10 of at most 60 pairs" in text
     wide = rate_sequence(10, 10)
-    assert f"100.0 [{100 * wide.low:.1f}, 100.0] 10/10" in table
+    assert f"100.0 [{100 * wide.low:.1f}, 100.0] 10/10" in text
     assert wide.low < wilson(10, 10).low
     (outcomes,) = matrices(runs).values()
     sentence = headline(outcomes, findings([outcomes])[0], runs.labels)

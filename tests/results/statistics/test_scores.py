@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from simloop.results.records.planned import PlannedEpisodes
 from simloop.results.statistics.intervals import Interval, mover_wilson, pooled_wilson, wilson
 from simloop.results.statistics.scores import score_means, score_tasks
-from simloop.results.tables.success_table import success_frame, success_grids
+from simloop.results.tables.success_frame import success_frame
 from tests.helpers.run_folders import episodes
 
 
@@ -138,9 +138,5 @@ def test_interval_for_new_tasks_is_wider_if_tasks_differ():
     assert new.width > 2 * mean.interval().width
     (few,) = score_means(score_tasks(table[table["task"] < "t4"]))
     assert few.interval_for_new_tasks() is None
-    (note,) = [
-        note for note in success_grids(score_tasks(table))[0].notes if "new tasks of the same kind" in note
-    ]
-    assert f"expert [{100 * new.low:.1f}, {100 * new.high:.1f}]" in note
     row = success_frame(score_tasks(table)).iloc[-1]
     assert (row["level"], row["new_tasks_low"]) == ("mean", pytest.approx(new.low))

@@ -8,7 +8,7 @@ from simloop.results.records.runs import load_runs
 from simloop.results.report.delay_figure import delay_figure
 from simloop.results.statistics.paired import Pairs, mcnemar_mid_p
 from simloop.results.tables.delay_curves import delay_curves, loss_sentence
-from simloop.results.tables.run_tables import render
+from simloop.results.tables.run_tables import table
 from tests.helpers.run_folders import episodes, write_run
 
 BASE = "metaworld/default-v1"
@@ -49,10 +49,10 @@ def test_states_the_delay_that_costs_five_points_with_its_interval(runs):
 
 
 def test_the_table_shows_every_delay_and_can_be_read_as_csv(runs):
-    text = render(runs, "terminal", "delays")
+    text = table(runs, only="delays").to_text()
     assert "naive" in text
     assert "held: share of control steps" in text
-    rows = render(runs, "csv", "delays").splitlines()
+    rows = table(runs, only="delays").to_csv().splitlines()
     assert [row.split(",")[4] for row in rows] == ["delay", "none", "2", "8"]
 
 

@@ -14,7 +14,7 @@ from simloop.results.records.runs import load_runs
 from simloop.results.statistics.early_stopping import matrices
 from simloop.results.statistics.families import findings
 from simloop.results.tables import statements
-from simloop.results.tables.run_tables import render
+from simloop.results.tables.run_tables import table
 from simloop.results.tables.statements import comparable, comparison, headline, task_grids
 from tests.helpers.run_folders import EPISODE, broken, failed, write_run
 
@@ -45,8 +45,8 @@ def states_a_difference(runs):
     together = list(matrices(runs).values())
     sentences += [headline(*one, runs.labels) for one in zip(together, findings(together), strict=True)]
     said = re.search("succeeds more often|differ on these tasks|has the highest", " ".join(sentences))
-    table = render(runs, "md", "success")
-    marked = re.search(r"\| (\*\*)?[0-9.]+ [a-z]+ \[", table)
+    text = table(runs).to_markdown()
+    marked = re.search(r"\| (\*\*)?[0-9.]+ [a-z]+ \[", text)
     return said is not None or marked is not None
 
 

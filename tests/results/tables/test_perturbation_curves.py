@@ -8,7 +8,7 @@ from simloop.results.records.runs import load_runs
 from simloop.results.report.figures import perturbation_figure
 from simloop.results.statistics.paired import Pairs, mcnemar_mid_p, tango
 from simloop.results.tables.perturbation_curves import perturbation_curves
-from simloop.results.tables.run_tables import render
+from simloop.results.tables.run_tables import table
 from tests.helpers.run_folders import episodes, write_run
 
 BASE = "metaworld/default-v1"
@@ -63,7 +63,7 @@ def test_pairs_changes_by_episode_and_adjusts_them_together(runs):
 
 
 def test_table_and_figure_agree(runs):
-    text = render(runs, "terminal", "perturbations")
+    text = table(runs, only="perturbations").to_text()
     assert "Success in % under camera-noise, protocol metaworld/default-v1" in text
     (row,) = [line for line in text.splitlines() if line.startswith("pi0 ") and " 0.2 " in line]
     assert "4/20" in row
@@ -72,8 +72,8 @@ def test_table_and_figure_agree(runs):
     (axes,) = perturbation_figure(perturbation_curves(runs)[0], runs.labels).axes
     drawn = {c.get_label(): list(c.lines[0].get_ydata()) for c in axes.containers}
     assert drawn == {"pi0": pytest.approx([100, 90, 20]), "pi05": pytest.approx([100, 100, 80])}
-    table = render(runs, "csv", "perturbations").splitlines()
-    assert len(table) == 1 + 6
+    rows = table(runs, only="perturbations").to_csv().splitlines()
+    assert len(rows) == 1 + 6
 
 
 def test_separates_kinds_and_protocols(tmp_path):
@@ -87,7 +87,7 @@ def test_separates_kinds_and_protocols(tmp_path):
     found = [(curves.protocol, curves.kind) for curves in perturbation_curves(runs)]
     assert found == [(BASE, "action-noise"), (BASE, "camera-noise"), (f"{BASE}+0123abcd", "action-noise")]
     assert all(p.change is None for curves in perturbation_curves(runs) for p in curves.of["pi0"])
-    assert "not available without unperturbed episodes" in render(runs, "md", "perturbations")
+    assert "not available without unperturbed episodes" in table(runs, only="perturbations").to_markdown()
 
 
 def test_pairs_no_episodes_with_other_initial_states(tmp_path):
@@ -107,4 +107,4 @@ def test_pairs_no_episodes_with_other_initial_states(tmp_path):
 def test_runs_without_perturbations_have_no_curves(tmp_path):
     runs = load_runs(run(tmp_path / "plain", BASE, [(10, 0), (10, 0)]))
     assert perturbation_curves(runs) == []
-    assert "These runs have no perturbed episodes" in render(runs, "md", "perturbations")
+    assert "These runs have no perturbed episodes" in table(runs, only="perturbations").to_markdown()

@@ -9,7 +9,7 @@ from simloop.results.errors import ResultsError
 from simloop.results.records.runs import load_runs
 from simloop.results.statistics.unpaired import miettinen_nurminen
 from simloop.results.tables.published import OPENPI_RULES, PUBLISHED, Published, read_published, reproductions
-from simloop.results.tables.run_tables import render
+from simloop.results.tables.run_tables import table
 from tests.helpers.run_folders import episodes, write_run
 
 
@@ -50,17 +50,17 @@ def test_ignores_other_policies_and_other_tasks(tmp_path):
     assert reproductions(load_runs(ours(tmp_path / "a", 9, 1, policy="pi0-tiny"))) == []
     assert reproductions(load_runs(ours(tmp_path / "b", 9, 1, tasks=("libero_goal", "libero_10")))) == []
     run = write_run(tmp_path / "c", episodes(9, 1))
-    assert "No published rates are known" in render(run, "md", "published")
+    assert "No published rates are known" in table(run, only="published").to_markdown()
 
 
 def test_table_shows_source_protocol_and_verdict(tmp_path):
     run = ours(tmp_path, 479, 21)
-    for format in ("md", "tex", "html", "terminal"):
-        text = " ".join(render(run, format, "published").split())
+    for format in ("md", "html", "terminal"):
+        text = " ".join(table(run, only="published").text(format).split())
         assert "95.8 (479/500)" in text
         assert "openpi, examples/libero/README.md" in text
         assert "inconclusive" in text
-    frame = pd.read_csv(io.StringIO(render(run, "csv", "published")))
+    frame = pd.read_csv(io.StringIO(table(run, only="published").to_csv()))
     assert frame.loc[0, ["published_rate", "published_episodes", "verdict"]].tolist() == [
         0.958,
         500,
@@ -83,7 +83,7 @@ def test_reads_published_rates_from_a_file(tmp_path):
     (one,) = read_published(file)
     assert one == Published("expert", "metaworld", 0.9, 10, "theirs", "a paper")
     run = write_run(tmp_path / "run", episodes(9, 1))
-    assert "90.0 (9/10)" in render(run, "md", "published", (one,))
+    assert "90.0 (9/10)" in table(run, only="published", published=file).to_markdown()
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,17 @@
 """The table of success rates."""
 
 import dataclasses
-import io
 
-import pandas as pd
 import pytest
 
 from simloop.results.statistics.intervals import wilson
-from simloop.results.tables.run_tables import render
+from simloop.results.tables.run_tables import table
 from tests.helpers.run_folders import EPISODE, broken, episodes, failed, write_run
 from tests.results.tables.conftest import CONFIG
 
 
 def test_prints_rates_intervals_letters_and_counts(run):
-    assert render(run, "terminal", "success").splitlines()[:8] == [
+    assert table(run).to_text().splitlines()[:8] == [
         "Success in %, protocol metaworld/default-v1",
         "",
         "task                            expert           pi0-tiny (untrained)",
@@ -31,16 +29,16 @@ def test_stresses_only_a_policy_that_is_significantly_better_than_all_others(tmp
 
     run = write_run(tmp_path / "clear", [*policy("good", 19, 1), *policy("bad", 2, 18)])
     assert "| **95.0 a [76.4, 99.1] 19/20** | 10.0 b [2.8, 30.1] 2/20 |" in swapped_columns(
-        render(run, "md", "success")
+        table(run).to_markdown()
     )
-    assert render(run, "tex", "success").count(r"\textbf{") == 2, "the task and the mean"
-    assert render(run, "html", "success").count("<strong>") == 2
+    assert table(run).to_latex().count(r"\textbf{") == 2, "the task and the mean"
+    assert table(run).to_html().count("<strong>") == 2
     # The two highest rates do not differ significantly: neither policy is best.
     run = write_run(
         tmp_path / "unclear", [*policy("good", 19, 1), *policy("fine", 17, 3), *policy("bad", 2, 18)]
     )
-    assert "**" not in render(run, "md", "success").split("\n", 1)[1]
-    assert "<strong>" not in render(run, "html", "success")
+    assert "**" not in table(run).to_markdown().split("\n", 1)[1]
+    assert "<strong>" not in table(run).to_html()
 
 
 def swapped_columns(markdown):
@@ -53,15 +51,15 @@ def swapped_columns(markdown):
 
 def test_notes_name_errors_missing_episodes_and_absent_policies(run):
     for format in ("terminal", "md", "tex"):
-        text = " ".join(render(run, format, "success").split())
+        text = " ".join(table(run).text(format).split())
         assert "3 of 20 episodes, which ended in an error (push-v3: 3); the mean would be 5.0 if" in text
         assert "Not yet finished: 1 of 20 planned episodes of expert." in text
         assert "Policies without a finished episode: late." in text
 
 
 def test_csv_holds_every_score(run):
-    table = pd.read_csv(io.StringIO(render(run, "csv")))
-    tasks = table[table["level"] == "task"].set_index(["policy", "task"])
+    frame = table(run).to_frame()
+    tasks = frame[frame["level"] == "task"].set_index(["policy", "task"])
     assert len(tasks) == 4
     row = tasks.loc[("pi0-tiny (untrained)", "push-v3")]
     assert row[["episodes", "completed", "successes", "failures", "errors", "missing"]].tolist() == [
@@ -74,13 +72,13 @@ def test_csv_holds_every_score(run):
     ]
     assert (row["low"], row["high"]) == pytest.approx((0.0, wilson(0, 7).high))
     assert (row["rate_if_errors_fail"], row["rate_if_errors_succeed"]) == (0.0, 0.3)
-    mean = table[table["level"] == "mean"].set_index("policy").loc["expert"]
+    mean = frame[frame["level"] == "mean"].set_index("policy").loc["expert"]
     assert mean["rate"] == pytest.approx((1 + 8 / 9) / 2)
     assert mean["missing"] == 1
 
 
 def test_shows_policies_without_a_completed_episode(tmp_path):
-    text = render(write_run(tmp_path, [broken(EPISODE)]), "md", "success")
+    text = table(write_run(tmp_path, [broken(EPISODE)])).to_markdown()
     assert "| reach-v3 | – 0/0 +1 err |" in text
     assert "expert has no mean: no completed episode of reach-v3." in text
 
@@ -88,7 +86,7 @@ def test_shows_policies_without_a_completed_episode(tmp_path):
 def test_notes_name_undecodable_tokens(tmp_path):
     record = failed(EPISODE)
     record = type(record)(**(record.to_dict() | {"queries": 2, "undecodable": 2, "ended_by": "undecodable"}))
-    text = render(write_run(tmp_path, [record]), "terminal", "success")
+    text = table(write_run(tmp_path, [record])).to_text()
     assert (
         "expert: in 1 of 1 completed episodes, the tokens of a query could not be decoded to actions." in text
     )
@@ -97,19 +95,19 @@ def test_notes_name_undecodable_tokens(tmp_path):
 def test_counts_invalid_actions_as_failures_and_names_them(tmp_path):
     records = [dataclasses.replace(r, ended_by="invalid_action") for r in episodes(0, 2)]
     run = write_run(tmp_path, [*episodes(4)[2:], *records])
-    text = render(run, "md", "success")
+    text = table(run).to_markdown()
     assert "| reach-v3 | 50.0 [15.0, 85.0] 2/4 |" in text
     assert (
         "expert: 2 of 4 completed episodes are failures because an action was nan or infinite (reach-v3: 2)"
         in text
     )
-    table = pd.read_csv(io.StringIO(render(run, "csv")))
-    assert table["invalid_actions"].tolist() == [2, 2]
+    frame = table(run).to_frame()
+    assert frame["invalid_actions"].tolist() == [2, 2]
 
 
 def test_policies_without_a_common_task_have_no_letters(tmp_path):
     records = [*episodes(10), *episodes(0, 10, policy="b", weights="trained", task="push-v3")]
-    text = render(write_run(tmp_path, records), "md", "success")
+    text = table(write_run(tmp_path, records)).to_markdown()
     assert "100.0 [72.2, 100.0] 10/10" in text
     assert "Not compared with every other policy: b, expert." in text
     assert "do not differ" not in text
@@ -121,11 +119,11 @@ def test_letters_of_all_protocols_are_one_family(tmp_path):
         fields = {"weights": "trained", "protocol": protocol}
         return [*episodes(8, 2, policy="a", **fields), *episodes(2, 8, policy="b", **fields)]
 
-    one = render(write_run(tmp_path / "one", records("metaworld/p0")), "md", "success")
+    one = table(write_run(tmp_path / "one", records("metaworld/p0"))).to_markdown()
     assert "**80.0 a" in one
     assert "over the 1 comparison of means in these tables" in one
     many = [record for i in range(4) for record in records(f"metaworld/p{i}")]
-    text = render(write_run(tmp_path / "many", many), "md", "success")
+    text = table(write_run(tmp_path / "many", many)).to_markdown()
     assert "**80.0" not in text
     assert "over the 4 comparisons of means in these tables and, with an error rate" in text
     assert "of its own, over the 4 of tasks" in text
@@ -137,15 +135,13 @@ def test_letters_of_all_protocols_are_one_family(tmp_path):
 )
 def test_runs_that_may_stop_early_miss_no_episodes(tmp_path, early, said):
     config = {"experiment": {**CONFIG["experiment"], "policies": ["expert"], **early}}
-    text = render(write_run(tmp_path, episodes(3), (), config, {}), "md", "success")
+    text = table(write_run(tmp_path, episodes(3), (), config, {})).to_markdown()
     assert said in text
     assert "have not finished" not in text
 
 
 def test_marks_policies_of_servers_whose_weights_are_not_known(tmp_path):
-    text = render(
-        write_run(tmp_path / "run", episodes(3, 1, policy="mine", weights="unknown")), "md", "success"
-    )
+    text = table(write_run(tmp_path / "run", episodes(3, 1, policy="mine", weights="unknown"))).to_markdown()
 
     assert "mine (served)" in text
     assert "Its weights are not known" in text

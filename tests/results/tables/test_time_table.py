@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from simloop.results.records.runs import load_runs
-from simloop.results.tables.run_tables import render
+from simloop.results.tables.run_tables import table
 from simloop.results.tables.time_table import time_frame
 from tests.helpers.run_folders import broken, episodes, write_run
 
@@ -18,10 +18,10 @@ def test_censors_failures_at_the_limit_and_leaves_errors_out(tmp_path):
     assert (row.completed, row.successes, row.limit_steps) == (4, 3, 500)
     assert row.mean_steps == pytest.approx((3 * 42 + 500) / 4)
     assert row.median_success_steps == 42
-    line = render(tmp_path, "terminal", "time").splitlines()[4]
+    line = table(tmp_path, only="time").to_text().splitlines()[4]
     assert line.split()[:3] == ["reach-v3", "500", "156"]
-    assert "limit_steps" in render(tmp_path, "csv", "time")
-    assert "No times yet" in render(write_run(tmp_path / "none", []), "md", "time")
+    assert "limit_steps" in table(tmp_path, only="time").to_csv()
+    assert "No times yet" in table(write_run(tmp_path / "none", []), only="time").to_markdown()
     assert isinstance(time_frame(runs.episodes.head(0), runs.labels), pd.DataFrame)
 
 
@@ -42,7 +42,7 @@ def test_takes_a_limit_that_the_ledger_lacks_from_the_configuration_or_says_that
     runs = load_runs(run)
     (row,) = time_frame(runs.episodes, runs.labels).itertuples()
     assert (row.limit_steps, row.mean_steps) == (300, (42 + 300) / 2)
-    text = render(write_run(tmp_path / "older", records), "md", "time")
+    text = table(write_run(tmp_path / "older", records), only="time").to_markdown()
     assert "| reach-v3 | – | – |" in text
     assert "No mean where the records do not hold the step limit: reach-v3." in text
 
@@ -50,4 +50,4 @@ def test_takes_a_limit_that_the_ledger_lacks_from_the_configuration_or_says_that
 def test_shows_no_interval_where_a_stopping_rule_decides_the_number_of_episodes(tmp_path):
     experiment = {"suite": "metaworld", "policies": ["expert"], "episodes": 9, "stopping": {"alpha": 0.05}}
     run = write_run(tmp_path, episodes(3, 1, max_steps=500), config={"experiment": experiment})
-    assert "| reach-v3 | 500 | 156 |" in render(run, "md", "time")
+    assert "| reach-v3 | 500 | 156 |" in table(run, only="time").to_markdown()
