@@ -43,6 +43,14 @@ class RenderSettings:
     width: int = 224
 
 
+class Instruction(NamedTuple):
+    """An instruction of a task, and where it is written."""
+
+    source: str
+    """`suite` where the suite has one sentence for the task; else `filename`, `bddl` or another name of the suite's."""
+    text: str
+
+
 @dataclass(frozen=True)
 class TaskSpec:
     """The properties of a task that all of its episodes share."""
@@ -51,7 +59,7 @@ class TaskSpec:
     name: str
     """The suite's own name of the task, unique within the suite."""
     instruction: str
-    """Instruction for language-conditioned policies."""
+    """Instruction for language-conditioned policies, the suite's choice where it has several."""
     max_steps: int
     """Control steps after which an episode ends without success."""
     control_hz: float
@@ -74,6 +82,8 @@ class TaskSpec:
     initial_states: int | None = None
     """Number of recorded initial states: `Env.reset(i)` starts from state i modulo this number, and episode i of a
     run uses state i. None if initial states are drawn from the seed."""
+    instructions: tuple[Instruction, ...] = ()
+    """Instructions by source where the suite has several that may differ, `instruction` first."""
 
     @property
     def state_size(self) -> int:
@@ -84,6 +94,20 @@ class TaskSpec:
     def action_size(self) -> int:
         """Length of an action."""
         return len(self.action_names)
+
+    def instruction_from(self, source: str = "suite") -> Instruction:
+        """Return the instruction of a source; that of `suite` is the suite's choice, with its own source.
+
+        Raises:
+          InstructionError: If the task has none from there.
+        """
+        choices = self.instructions or (Instruction("suite", self.instruction),)
+        found = {"suite": choices[0]} | {one.source: one for one in choices}
+        if source not in found:
+            raise InstructionError(
+                f"{self.suite}/{self.name} has instructions from {', '.join(found)}; got {source!r}."
+            )
+        return found[source]
 
 
 @dataclass(frozen=True)
@@ -219,6 +243,12 @@ class Env(abc.ABC):
 
         What it shared, such as a GL context, is freed at the latest when an environment of another task is made.
         """
+
+
+class InstructionError(ValueError):
+    """A source from which the task has no instruction."""
+
+    user_facing = True
 
 
 class ActionError(ValueError):

@@ -14,6 +14,7 @@ SUITES: Registry[Suite] = Registry(
     {
         "metaworld": "simloop.envs.metaworld:MetaWorld",
         "libero": "simloop.envs.libero:Libero",
+        "libero_pro": "simloop.envs.libero:LiberoPro",
         "aloha_sim": "simloop.envs.aloha_sim:AlohaSim",
     },
     name_of=lambda suite: suite.name,

@@ -150,10 +150,10 @@ def _check(settings: RunSettings, experiment: Experiment, plan: Plan) -> None:
         raise ExperimentError(
             "--record-images stores images beside step records; add --record queries or steps."
         )
-    if experiment.executions and (settings.record != "none" or settings.video_every is not None):
+    if experiment.variants and (settings.record != "none" or settings.video_every is not None):
         raise ExperimentError(
-            "Several executions are played without step records and videos, whose file names do not tell them apart. "
-            "Play one execution to record it."
+            "Several executions or prompt sources are played without step records and videos, whose file names do not "
+            "tell them apart. Play one of them to record it."
         )
     for name in settings.dashboards:
         require_dashboard(name)

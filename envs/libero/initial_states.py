@@ -1,4 +1,4 @@
-"""Read the recorded initial states of LIBERO's tasks and verify their hashes.
+"""Read the recorded initial states of the tasks of LIBERO and LIBERO-PRO and verify their hashes.
 
 LIBERO publishes them as pickles, which execute code when they are opened. The installed package has the same numbers
 as plain arrays, which are read with pickling disabled.
@@ -13,7 +13,7 @@ from importlib import resources
 import numpy as np
 from jaxtyping import Float64
 
-from simloop.envs.libero.tasks import GROUP_OF_TASK, INITIAL_STATES
+from simloop.envs.libero.tasks import INITIAL_STATES, task_files
 
 
 class InitialStatesError(RuntimeError):
@@ -26,19 +26,20 @@ def initial_states(task: str) -> Float64[np.ndarray, "50 _"]:
     Raises:
       InitialStatesError: If they are missing or differ from the published ones.
     """
-    file = resources.files("libero.libero") / "init_files" / GROUP_OF_TASK[task] / f"{task}.pruned_init.npz"
+    folder, name = task_files(task)
+    file = resources.files("libero.libero") / "init_files" / folder / f"{name}.pruned_init.npz"
     try:
         with resources.as_file(file) as path, np.load(path, allow_pickle=False) as arrays:
             states = np.ascontiguousarray(arrays["states"], "<f8")
     except (OSError, ValueError, KeyError) as error:
         raise InitialStatesError(
-            f"The initial states of libero/{task} cannot be read from {file}: {error}. Install the suite again with: "
+            f"The initial states of {task} cannot be read from {file}: {error}. Install the suite again with: "
             "scripts/setup libero"
         ) from error
     found, wanted = hashlib.sha256(states.tobytes()).hexdigest(), _published_hashes()[task]
     if found != wanted or len(states) != INITIAL_STATES:
         raise InitialStatesError(
-            f"The {len(states)} initial states of libero/{task} in {file} have the SHA-256 {found[:16]}; those of the "
+            f"The {len(states)} initial states of {task} in {file} have the SHA-256 {found[:16]}; those of the "
             f"benchmark have {wanted[:16]}. Another LIBERO is installed, or the file has been changed. Install the "
             "suite again with: scripts/setup libero"
         )

@@ -20,7 +20,7 @@ from simloop.envs.interface import RenderSettings, SimulationError, StepResult, 
 from simloop.envs.libero.initial_states import initial_states
 from simloop.envs.libero.package import BDDL_FILES, RandomizationError
 from simloop.envs.libero.problem import make_problem
-from simloop.envs.libero.tasks import GROUP_OF_TASK
+from simloop.envs.libero.tasks import task_files
 from simloop.envs.mujoco_env import MujocoEnv
 from simloop.envs.rendering import Renderer
 from simloop.envs.scene import SceneReader
@@ -48,8 +48,9 @@ class LiberoEnv(MujocoEnv):
     def __init__(self, spec: TaskSpec, render: RenderSettings) -> None:
         super().__init__(spec, render)
         self._initial_states = initial_states(spec.name)
+        folder, name = task_files(spec.name)
         with _numpy_seeded(FIXTURE_SEED):
-            self._sim = make_problem(BDDL_FILES / GROUP_OF_TASK[spec.name] / f"{spec.name}.bddl")
+            self._sim = make_problem(BDDL_FILES / folder / f"{name}.bddl")
 
     @property
     def _model_use(self) -> ModelUse:

@@ -1,18 +1,24 @@
-"""Tables of the 130 tasks of LIBERO: names, instructions, step limits and conventions.
+"""Tables of the 130 tasks of LIBERO and the 160 of LIBERO-PRO: names, instructions, step limits and conventions.
 
 Importing this module needs neither LIBERO nor MuJoCo.
 
 Reference: B. Liu et al., LIBERO: Benchmarking Knowledge Transfer for Lifelong Robot Learning (2023),
-arXiv:2306.03310. Names and their order are the official ones.
+arXiv:2306.03310. X. Zhou et al., LIBERO-PRO: Towards Robust and Fair Evaluation of Vision-Language-Action Models Beyond
+Memorization (2025), arXiv:2510.03827. Names and their order are the official ones.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from functools import cache
+from importlib import resources
+from typing import NamedTuple
 
-from simloop.envs.interface import TaskSpec
+from simloop.envs.interface import Instruction, TaskSpec
 
 SUITE = "libero"
+PRO = "libero_pro"
 
 LIBERO_SPATIAL = (
     "pick_up_the_black_bowl_between_the_plate_and_the_ramekin_and_place_it_on_the_plate",
@@ -201,16 +207,57 @@ PRIVILEGED_SIZE = 4 + 2 * OBJECT_POSE_SIZE
 task's objects of interest, which may be the same."""
 
 
-def instruction(task: str) -> str:
-    """Instruction of a task: its name without the scene."""
-    return re.sub(r"^[A-Z_]+SCENE\d+_", "", task).replace("_", " ")
+class TaskFiles(NamedTuple):
+    """Where LIBERO keeps a task: the folder of its group, and the name of its files without suffix."""
+
+    folder: str
+    name: str
 
 
-TASKS = tuple(
-    TaskSpec(
-        suite=SUITE,
+LIBERO_PRO_CHANGES = {"object": "filename", "swap": "filename", "lan": "bddl", "task": "bddl"}
+"""What LIBERO-PRO changes in the tasks of a group (looks of objects, places, wording, goal), and the source of the
+instructions that the suite chooses. File names are those of the original tasks and state neither another wording nor
+another goal. Where these did not change, BDDL files spell 25 of 40 instructions otherwise than the training data."""
+
+PRO_GROUPS = {
+    f"{group}_{change}": tuple(f"{group}_{change}-{task}" for task in GROUPS[group])
+    for group in ("libero_spatial", "libero_object", "libero_goal", "libero_10")
+    for change in LIBERO_PRO_CHANGES
+}
+
+
+def task_files(task: str) -> TaskFiles:
+    """The files of a task of either suite."""
+    folder, separator, name = task.partition("-")
+    return TaskFiles(folder, name) if separator else TaskFiles(GROUP_OF_TASK[task], task)
+
+
+def filename_instruction(task: str) -> str:
+    """Instruction of a task by the name of its files, without the scene, as openpi and LeRobot read it."""
+    return re.sub(r"^[A-Z_]+SCENE\d+_", "", task_files(task).name).replace("_", " ")
+
+
+@cache
+def _bddl_instructions() -> dict[str, str]:
+    """Instruction in the BDDL file of each task, in lower case as LIBERO's parser returns it."""
+    text = resources.files("simloop.envs.libero").joinpath("bddl_instructions.json").read_text()
+    return dict(json.loads(text))
+
+
+def _instructions(task: str, first: str) -> tuple[Instruction, ...]:
+    texts = {"filename": filename_instruction(task), "bddl": _bddl_instructions()[task]}
+    return tuple(
+        Instruction(source, texts[source]) for source in sorted(texts, key=lambda each: each != first)
+    )
+
+
+def _task(suite: str, task: str, group: str, source: str) -> TaskSpec:
+    """Spec of a task whose step limit is that of a group of LIBERO."""
+    instructions = _instructions(task, source)
+    return TaskSpec(
+        suite=suite,
         name=task,
-        instruction=instruction(task),
+        instruction=instructions[0].text,
         max_steps=MAX_STEPS[group],
         control_hz=CONTROL_HZ,
         cameras=CAMERAS,
@@ -221,6 +268,14 @@ TASKS = tuple(
         action_kinds=("displacement",) * 6 + ("gripper",),
         privileged_size=PRIVILEGED_SIZE,
         initial_states=INITIAL_STATES,
+        instructions=instructions,
     )
-    for task, group in GROUP_OF_TASK.items()
+
+
+TASKS = tuple(_task(SUITE, task, group, "filename") for task, group in GROUP_OF_TASK.items())
+
+PRO_TASKS = tuple(
+    _task(PRO, task, group.rpartition("_")[0], LIBERO_PRO_CHANGES[group.rpartition("_")[2]])
+    for group, tasks in PRO_GROUPS.items()
+    for task in tasks
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from jaxtyping import Float, Float64, UInt8
 
@@ -65,3 +67,5 @@ LIBERO = Adapter(
     image=_mirrored,
     state=_panda_state,
 )
+
+LIBERO_PRO = dataclasses.replace(LIBERO, suite="libero_pro")

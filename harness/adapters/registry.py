@@ -7,7 +7,7 @@ from simloop.envs.plugins import Registry
 from simloop.harness.adapters.adapter_file import REGISTERED, AdapterFile, adapter_file_in_use
 from simloop.harness.adapters.aloha import ALOHA_SIM, RAW_ALOHA_SIM
 from simloop.harness.adapters.base import ANY_ROBOT, Adapter, AdapterError
-from simloop.harness.adapters.libero import LIBERO
+from simloop.harness.adapters.libero import LIBERO, LIBERO_PRO
 from simloop.harness.adapters.metaworld import METAWORLD, METAWORLD_HAND
 from simloop.policies.interface import PolicySpec
 
@@ -19,7 +19,10 @@ def _key(adapter: Adapter) -> str:
 ADAPTERS: Registry[Adapter] = Registry(
     "simloop.adapters",
     Adapter,
-    {_key(adapter): adapter for adapter in (METAWORLD, METAWORLD_HAND, LIBERO, ALOHA_SIM, RAW_ALOHA_SIM)},
+    {
+        _key(adapter): adapter
+        for adapter in (METAWORLD, METAWORLD_HAND, LIBERO, LIBERO_PRO, ALOHA_SIM, RAW_ALOHA_SIM)
+    },
     name_of=_key,
 )
 """Adapters by `SUITE/ROBOT`."""

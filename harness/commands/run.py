@@ -52,7 +52,7 @@ class RunOptions:
     seed: Annotated[int | None, arg("S", "0")] = None
     """Root of the seeds of initial states and noise; equal for all policies, so that episodes are paired."""
     protocol: Annotated[str | None, arg("NAME", "default-v1")] = None
-    """Named rules (simloop list protocols), parts of which the next six options override."""
+    """Named rules (simloop list protocols), parts of which the next options override."""
     replan_steps: Annotated[int | None, arg("N", "10")] = None
     """Actions of a chunk that are executed before the next query."""
     max_steps: Annotated[int | None, arg("N", "the limit of the task")] = None
@@ -72,6 +72,9 @@ class RunOptions:
     listed in a JSON file (measured:FILE), or those of this run (live, which no other run repeats)."""
     perturb: Annotated[str | None, arg("KIND=S", "no perturbation")] = None
     """Perturb observations or actions, such as camera-noise=0.1 (simloop list perturbations)."""
+    prompt_source: Annotated[tuple[str, ...], arg("SOURCE [...]", "that of the protocol: suite")] = ()
+    """Which of a task's instructions the policy receives, where a suite has several: suite (its choice), filename or
+    bddl. Several are played one after the other, without videos; simloop table RUN --only prompts compares them."""
     adapter: Annotated[str | None, arg("FILE:NAME", "the registered one")] = None
     """Adapter in a Python file, in place of the registered one of its suite and robot. Tables name it."""
     batch_size: Annotated[int | None, arg("N", "1 on a CPU, 4 on accelerators; resumed runs keep theirs")] = (
@@ -120,13 +123,13 @@ class RunOptions:
         modes, delays = self.execution or ("synchronous",), self.delay or ("0",)
         return tuple(dict.fromkeys(Execution.parse(mode, delay) for mode in modes for delay in delays))
 
-    def settings(self, resources: Resources) -> RunSettings:
-        """Return the part of the options that does not belong to the experiment."""
+    def settings(self, resources: Resources, experiment: Experiment) -> RunSettings:
+        """Return the part of the options that does not belong to the experiment, whose variants are not filmed."""
         from simloop.harness.preparation import RunSettings
 
         return RunSettings(
             resources,
-            video_every=self.video_every if self.video and not self.executions()[1:] else None,
+            video_every=self.video_every if self.video and not experiment.variants else None,
             video_size=self.video_size,
             record=self.record,
             record_images=self.record_images,
@@ -163,7 +166,7 @@ def command(options: Annotated[RunOptions, FLAT], resources: Annotated[Resources
     if len(options.names) == 1 and is_experiment_file(options.names[0]):
         return _run_file(Path(options.names[0]), options, resources, console)
     experiment, out = build_experiment(options)
-    result = run(experiment, out, options.settings(resources), console)
+    result = run(experiment, out, options.settings(resources, experiment), console)
     return _print_result(result, console)
 
 
@@ -189,7 +192,7 @@ def _run_file(file: Path, options: RunOptions, resources: Resources, console: Co
         if len(parts) > 1:
             base = base or out
             out = base / f"{number}-{experiment.suite}"
-        settings = dataclasses.replace(chosen.settings(resources), table=table)
+        settings = dataclasses.replace(chosen.settings(resources, experiment), table=table)
         result = run(experiment, out, settings, console)
         folders.append(result.folder)
         if len(parts) == 1:
@@ -246,7 +249,8 @@ def build_experiment(options: RunOptions, given: Experiment | None = None) -> tu
         seed=options.seed,
         batch_size=options.batch_size,
         limit=options.limit,
-        executions=options.executions()[1:] and options.executions(),
+        executions=_several(options.executions()),
+        prompt_sources=_several(options.prompt_source),
     )
     chosen = dataclasses.replace(chosen, protocol=_protocol(options, chosen), **overrides)
     if options.checkpoint is not None:
@@ -278,6 +282,7 @@ def _protocol(options: RunOptions, experiment: Experiment) -> Protocol:
         perturbation=None if options.perturb is None else Perturbation.parse(options.perturb),
         adapter=use_adapter_file(options.adapter) or None,
         execution=next(iter(options.executions()), None),
+        prompt_source=next(iter(options.prompt_source), None),
     )
     return dataclasses.replace(protocol, **overrides)
 
@@ -332,6 +337,11 @@ def _shard(text: str) -> tuple[int, int]:
     if not (slash and part.isdigit() and parts.isdigit()):
         raise ExperimentError(f"--shard takes I/N, such as 1/3 for the first of three parts; got {text!r}.")
     return int(part), int(parts)
+
+
+def _several(values: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """What replaces the variants of an experiment: None, which keeps them, if no value is given."""
+    return (values if len(values) > 1 else ()) if values else None
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ class Experiment:
     for other batch sizes round differently. None until the run begins, which chooses by its device."""
     executions: tuple[Execution, ...] = ()
     """Play every episode under each of these executions instead of the protocol's own."""
+    prompt_sources: tuple[str, ...] = ()
+    """Play every episode with the instruction from each of these sources instead of the protocol's own."""
     limit: int | None = None
     """Play only the first episodes of each policy, to try an experiment out."""
     stopping: StoppingRule | None = None
@@ -84,8 +87,12 @@ class Experiment:
             raise ExperimentError(
                 f"--until-decided compares two policies; got {len(self.policies)}: {', '.join(self.policies)}."
             )
-        if self.executions and (self.stopping or self.forks):
-            raise ExperimentError("Several executions cannot be combined with --until-decided or with forks.")
+        if self.variants and (self.stopping or self.forks):
+            raise ExperimentError(
+                "Several executions or prompt sources cannot be combined with --until-decided or with forks."
+            )
+        if self.executions and self.prompt_sources:
+            raise ExperimentError("Several executions cannot be combined with several prompt sources.")
         if self.protocol.suite != self.suite:
             raise ExperimentError(
                 f"Protocol {self.protocol.label!r} is for suite {self.protocol.suite!r}, the experiment for "
@@ -117,10 +124,20 @@ class Experiment:
         """Interfaces of the policies by name, known before any weights are read."""
         return {name: policy.spec() for name, policy in self.named_policies().items()}
 
+    @property
+    def variants(self) -> tuple[Mapping[str, Any], ...]:
+        """Rules of the protocol that are replaced, by name, for each way in which every episode is played; none if the
+        protocol's own hold for all."""
+        return (
+            *({"execution": execution} for execution in self.executions),
+            *({"prompt_source": source} for source in self.prompt_sources),
+        )
+
     def plan(self) -> Plan:
         """The ordered episodes.
 
         Raises:
+          simloop.envs.interface.InstructionError: If a task has no instruction from a source.
           ExperimentError: If there are more episodes of a task than initial states that were recorded for it.
         """
         tasks = self.task_specs()
@@ -132,10 +149,13 @@ class Experiment:
             self.protocol,
             self.episodes,
             self.seed,
-            executions=self.executions,
+            variants=self.variants,
             interleaved_pairs=None if self.stopping is None else self.stopping.max_pairs,
             limit=self.limit,
         )
+        for rules in self.variants or ({"prompt_source": self.protocol.prompt_source},):
+            for task in tasks:
+                task.instruction_from(rules.get("prompt_source", self.protocol.prompt_source))
         states = {task.name: task.initial_states for task in tasks if task.initial_states is not None}
         repeated = [spec for spec in plan.episodes if spec.episode >= states.get(spec.task, spec.episode + 1)]
         if repeated:
@@ -152,7 +172,7 @@ class Experiment:
         plain: dict[str, Any] = json.loads(
             json.dumps(dataclasses.asdict(self) | {"protocol": self.protocol.to_dict()})
         )
-        for later in ("forks", "executions"):  # As written by versions without them.
+        for later in ("forks", "executions", "prompt_sources"):  # As written by versions without them.
             if not plain[later]:
                 del plain[later]
         return plain

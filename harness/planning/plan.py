@@ -45,11 +45,18 @@ class EpisodeSpec:
     """Set if the episode continues a recorded one."""
     execution: Execution | None = None
     """Replaces the execution of the run's protocol, in runs that compare several."""
+    prompt_source: str | None = None
+    """Replaces the source of the run's instructions, in runs that compare several."""
 
     @property
     def id(self) -> EpisodeKey:
         """Key of the episode in the ledger."""
         return (self.policy, self.suite, self.protocol, self.task, self.episode)
+
+    def protocol_of(self, run: Protocol) -> Protocol:
+        """The rules of this episode in a run of that protocol."""
+        own = {"execution": self.execution, "prompt_source": self.prompt_source}
+        return dataclasses.replace(run, **{name: rule for name, rule in own.items() if rule is not None})
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ class Plan:
     @property
     def guidance(self) -> tuple[GuidanceMethod | None, ...]:
         """Methods by which queries are guided, None if some are not."""
-        executions = (spec.execution or self.protocol.execution for spec in self.episodes)
+        executions = (spec.protocol_of(self.protocol).execution for spec in self.episodes)
         return tuple(dict.fromkeys(execution.guidance for execution in executions))
 
     @property
@@ -91,7 +98,7 @@ def make_plan(
     episodes: int,
     seed: int,
     *,
-    executions: Sequence[Execution] = (),
+    variants: Sequence[Mapping[str, Any]] = (),
     interleaved_pairs: int | None = None,
     limit: int | None = None,
 ) -> Plan:
@@ -101,36 +108,34 @@ def make_plan(
     the seed determines the noise alone.
 
     Args:
-      executions: Play every episode under each of these instead of the protocol's own.
+      variants: Rules of the protocol to replace, by name; every episode is played under each of these. One variant
+        without rules by default.
       interleaved_pairs: For runs that may stop early. Plan at most this many (task, episode) pairs, each played by
         all policies in turn, in rounds over the tasks with an order drawn from the seed: a run that stops has not
         seen the first tasks alone. By default the order is by policy, then by task.
       limit: Plan only the first episodes of each policy.
     """
-    labels = {
-        execution: dataclasses.replace(protocol, execution=execution or protocol.execution).label
-        for execution in executions or (None,)
-    }
+    ruled = [(rules, dataclasses.replace(protocol, **rules).label) for rules in variants or ({},)]
     limits = {task.name: protocol.max_steps or task.max_steps for task in tasks}
 
-    def spec(policy: str, task: TaskSpec, episode: int, execution: Execution | None = None) -> EpisodeSpec:
+    def spec(policy: str, task: TaskSpec, episode: int, rules: Mapping[str, Any], label: str) -> EpisodeSpec:
         return EpisodeSpec(
             policy=policy,
             suite=task.suite,
-            protocol=labels[execution],
+            protocol=label,
             task=task.name,
             episode=episode,
             seed=episode if task.initial_states else episode_seed(seed, task.suite, task.name, episode),
             key=episode_key(seed, task.suite, task.name, episode),
-            execution=execution,
+            **rules,
         )
 
     if interleaved_pairs is None:
         starts = [(task, episode) for task in tasks for episode in range(episodes)][:limit]
         ordered = (
-            spec(policy, task, episode, execution)
+            spec(policy, task, episode, rules, label)
             for policy in policies
-            for execution in labels
+            for rules, label in ruled
             for task, episode in starts
         )
         return Plan(protocol, tuple(ordered), limits)
@@ -140,6 +145,8 @@ def make_plan(
         for task in sorted(tasks, key=lambda task: order_in_round(seed, task.suite, task.name, episode))
     ]
     mixed = (
-        spec(policy, task, episode) for task, episode in pairs[:interleaved_pairs] for policy in policies
+        spec(policy, task, episode, *ruled[0])
+        for task, episode in pairs[:interleaved_pairs]
+        for policy in policies
     )
     return Plan(protocol, tuple(mixed), limits)

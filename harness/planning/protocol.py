@@ -16,6 +16,7 @@ from simloop.harness.planning.own_suites import own_suite_identity
 from simloop.harness.planning.perturbation import Perturbation
 from simloop.results.records.execution_labels import execution_label
 from simloop.results.records.perturbation_kinds import KINDS, perturbed_label
+from simloop.results.records.prompt_labels import prompted_label
 
 
 class ProtocolError(SimloopError):
@@ -41,6 +42,8 @@ class Protocol:
     """Perturbation of observations or actions; None for none."""
     execution: Execution = field(default_factory=Execution)
     """Delay of the policy's answers, and the actions that are executed meanwhile; by default the world stands still."""
+    prompt_source: str = "suite"
+    """Which of a task's instructions the policy receives, by source; `suite` leaves the choice to the suite."""
     adapter: str = ""
     """Name and hash of the file whose adapter replaces the registered one; empty for none."""
     own_suite: str = ""
@@ -58,6 +61,7 @@ class Protocol:
         rules = dataclasses.asdict(self)
         unused = {name for name in ("adapter", "own_suite") if not rules[name]}
         unused |= {"execution"} if self.execution.frozen else set()
+        unused |= {"prompt_source"} if self.prompt_source == "suite" else set()
         return {name: rule for name, rule in rules.items() if name not in unused}
 
     @property
@@ -86,6 +90,8 @@ class Protocol:
         if not self.execution.frozen:
             frozen = dataclasses.replace(self, execution=Execution())
             return execution_label(frozen.label, str(self.execution))
+        if self.prompt_source != "suite":
+            return prompted_label(dataclasses.replace(self, prompt_source="suite").label, self.prompt_source)
         key = f"{self.suite}/{self.name}"
         named = PROTOCOLS[key] if key in PROTOCOLS else Protocol(self.suite, self.name)
         return key if self == named else f"{key}+{self.sha256[:8]}"
@@ -106,6 +112,9 @@ _PROTOCOLS = (
     # openpi, examples/libero/main.py. The suite takes the initial states, settling steps, step limits and the seed of
     # the fixtures from there, the adapter the orientation of images and gripper.
     Protocol("libero", "openpi-v1", RenderSettings("official", 256, 256), replan_steps=5),
+    # LIBERO-PRO, with the rules of its evaluation, which are those of openpi.
+    Protocol("libero_pro", render=RenderSettings("fast", 256, 256)),
+    Protocol("libero_pro", "libero-pro-v1", RenderSettings("official", 256, 256), replan_steps=5),
     # openpi, examples/aloha_sim: gymnasium truncates gym-aloha's episodes after 300 steps.
     Protocol("aloha_sim", "openpi-v1", RenderSettings("official", 480, 640), replan_steps=10, max_steps=300),
     # LeRobot, src/lerobot/envs/metaworld.py: one camera, which this suite calls `corner4` and renders upright. LeRobot

@@ -130,7 +130,7 @@ class RunFolder:
             "max_steps": {task: plan.max_steps[task] for task in tasks if task in plan.max_steps},
             "plan_sha256": plan.sha256,
         }
-        if experiment.executions:
+        if experiment.variants:
             ours["protocols"] = list(dict.fromkeys(spec.protocol for spec in plan.episodes))
         if experiment.stopping is not None:
             ours["pairs"] = [list(pair) for pair in plan.pairs]

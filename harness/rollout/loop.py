@@ -116,12 +116,12 @@ class Episode:
     def __post_init__(self) -> None:
         changes = self.spec.fork.changes if self.spec.fork else Changes()
         self.protocol = changes.protocol(self.protocol)
-        if self.spec.execution is not None:
-            self.protocol = dataclasses.replace(self.protocol, execution=self.spec.execution)
+        self.protocol = self.spec.protocol_of(self.protocol)
         loop = self.start.loop if self.start else LoopState(np.zeros((0, self.env.spec.action_size), "<f4"))
         self._timer = self.timer or PhaseTimers().enter()
         self.max_steps = self.protocol.max_steps or self.env.spec.max_steps
-        self.instruction = self.env.spec.instruction if changes.prompt is None else changes.prompt
+        prompt = self.env.spec.instruction_from(self.protocol.prompt_source)
+        self.instruction = prompt.text if changes.prompt is None else changes.prompt
         execution, replan_steps = self.protocol.execution, self.protocol.replan_steps
         require_executable(execution, replan_steps, self.policy, self.env.spec)
         self.executor: ChunkExecutor = make_executor(execution, replan_steps, self.env.spec, loop.chunk)
@@ -134,7 +134,11 @@ class Episode:
             self.protocol.perturbation, self.spec.key, self.executed[-1] if self.executed else None
         )
         self.result = RolloutResult(
-            steps=loop.steps, reward=loop.reward, undecodable=loop.undecodable, queries=list(loop.queries)
+            prompt_source=prompt.source if changes.prompt is None else "changed",
+            steps=loop.steps,
+            reward=loop.reward,
+            undecodable=loop.undecodable,
+            queries=list(loop.queries),
         )
 
     def save(self) -> EpisodeState:

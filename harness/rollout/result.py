@@ -14,6 +14,8 @@ class RolloutResult:
     """What one completed rollout yields; the number of attempts is added by `record`."""
 
     ended_by: EndedBy = "step_limit"
+    prompt_source: str = ""
+    """Where the instruction of the episode is written."""
     steps: int = 0
     """Control steps executed."""
     undecodable: int = 0
@@ -66,4 +68,5 @@ class RolloutResult:
             age_steps=self.age_steps,
             jerk=self.jerk,
             seam_jump=self.seam_jump,
+            prompt_source=self.prompt_source,
         )

@@ -79,6 +79,9 @@ class EpisodeRecord:
     """Mean magnitude of the third difference of commanded positions, in half ranges of the actions."""
     seam_jump: float = 0.0
     """Mean change of the action from one chunk to the next, in half ranges of the actions."""
+    prompt_source: str = ""
+    """Where the instruction is written that the policy received: `suite` where the suite has one sentence for the task,
+    `filename` or `bddl` where it has several, `changed` in forks with another; empty for errors."""
 
     @property
     def key(self) -> EpisodeKey:
@@ -176,7 +179,14 @@ class QueryRecord:
     """Batch size of the compiled program, padding included."""
 
 
-_LATER_FIELDS: dict[str, Any] = {"max_steps": 0, "held": 0, "age_steps": 0.0, "jerk": 0.0, "seam_jump": 0.0}
+_LATER_FIELDS: dict[str, Any] = {
+    "max_steps": 0,
+    "held": 0,
+    "age_steps": 0.0,
+    "jerk": 0.0,
+    "seam_jump": 0.0,
+    "prompt_source": "",
+}
 """Fields of `EpisodeRecord` that older ledgers lack, with the values that they are read with."""
 
 LATER_STAGES = frozenset({"retry_ms", "turn_ms"})

@@ -32,11 +32,12 @@ from simloop.results.tables.decisions import decision_sentence
 from simloop.results.tables.delay_curves import by_protocol, delay_curves
 from simloop.results.tables.options import TableName
 from simloop.results.tables.perturbation_curves import perturbation_curves
+from simloop.results.tables.prompt_table import prompt_scores
 from simloop.results.tables.published import PUBLISHED, reproductions
 from simloop.results.tables.run_tables import table
 from simloop.results.tables.statements import comparison, headline
 
-TABLES: tuple[TableName, ...] = ("success", "perturbations", "delays", "time", "published", "latency")
+TABLES: tuple[TableName, ...] = ("success", "perturbations", "delays", "prompts", "time", "published", "latency")
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class Details:
         lacking = {
             "perturbations": not perturbation_curves(self.runs),
             "delays": not delay_curves(self.runs),
+            "prompts": not prompt_scores(self.runs),
             "published": not reproductions(self.runs, PUBLISHED),
         }
         return tuple(name for name in TABLES if not lacking.get(name))

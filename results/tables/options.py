@@ -18,7 +18,7 @@ from tyro.conf import arg
 from simloop.results.errors import ResultsError
 from simloop.untrusted import read_bytes
 
-TableName = Literal["success", "latency", "time", "published", "perturbations", "delays"]
+TableName = Literal["success", "latency", "time", "published", "perturbations", "delays", "prompts"]
 Part = Literal["rate", "half-width", "interval", "counts", "letters", "rank", "difference"]
 Emphasis = Literal["bold", "underline", "none"]
 DocumentName = Literal["article", "ieeetran", "corl", "neurips", "iclr"]

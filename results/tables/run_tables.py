@@ -34,6 +34,7 @@ from simloop.results.tables.perturbation_curves import (
     perturbation_frame,
     perturbation_grids,
 )
+from simloop.results.tables.prompt_table import prompt_frame, prompt_grids, prompt_scores
 from simloop.results.tables.published import (
     PUBLISHED,
     Published,
@@ -285,6 +286,13 @@ def _contents_of(
                 lambda short: delay_grids(delayed, runs.labels, options),
                 lambda: delay_frame(delayed, runs.labels),
                 "These runs have no delayed answers; simloop sweep plays them.",
+            )
+        case "prompts":
+            prompted = prompt_scores(runs)
+            return _Contents(
+                lambda short: prompt_grids(prompted, runs.labels, options),
+                lambda: prompt_frame(prompted, runs.labels),
+                "These runs have the instructions of one source; simloop run --prompt-source plays others.",
             )
 
 

@@ -8,11 +8,11 @@ import pytest
 
 from simloop.envs.libero import initial_states as module
 from simloop.envs.libero.initial_states import InitialStatesError, initial_states
-from simloop.envs.libero.tasks import LIBERO_GOAL, TASKS
+from simloop.envs.libero.tasks import LIBERO_GOAL, PRO_TASKS, TASKS
 
 
 def test_every_task_has_fifty_states_with_the_published_hash():
-    for task in TASKS:
+    for task in (*TASKS, *PRO_TASKS):
         states = initial_states(task.name)
         assert states.shape[0] == task.initial_states == 50
         assert np.all(np.isfinite(states))

@@ -3,8 +3,9 @@ import json
 
 import pytest
 
+from simloop.envs.interface import InstructionError
 from simloop.harness.planning.execution import Execution, ExecutionError
-from simloop.harness.planning.experiment import Experiment, experiment_from_json
+from simloop.harness.planning.experiment import Experiment, ExperimentError, experiment_from_json
 from simloop.harness.planning.perturbation import Perturbation
 from simloop.harness.planning.protocol import Protocol, named_protocol
 from simloop.results.records.execution_labels import split_execution
@@ -77,3 +78,25 @@ def test_an_experiment_with_several_executions_plays_the_same_episodes_under_eac
     assert len({(spec.seed, spec.key) for spec in plan.episodes}) == 2
 
     assert experiment_from_json(json.dumps(experiment.to_dict()), "file") == experiment
+
+
+def test_an_experiment_with_several_prompt_sources_plays_the_same_episodes_with_each_instruction():
+    experiment = Experiment(
+        "",
+        "libero_pro",
+        ("libero_goal_task-turn_on_the_stove",),
+        ("random",),
+        2,
+        protocol=named_protocol("libero_pro"),
+        prompt_sources=("suite", "filename", "bddl"),
+    )
+    plan = experiment.plan()
+    assert [spec.protocol for spec in plan.episodes[::2]] == [
+        f"libero_pro/default-v1{label}" for label in ("", ", filename-prompt", ", bddl-prompt")
+    ]
+    assert len({(spec.seed, spec.key) for spec in plan.episodes}) == 2
+    assert experiment_from_json(json.dumps(experiment.to_dict()), "file") == experiment
+    with pytest.raises(InstructionError, match="got 'card'"):
+        dataclasses.replace(experiment, prompt_sources=("suite", "card")).plan()
+    with pytest.raises(ExperimentError, match="cannot be combined with several prompt sources"):
+        dataclasses.replace(experiment, executions=(Execution.parse("naive", "1"),))

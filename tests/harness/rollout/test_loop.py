@@ -4,7 +4,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from simloop.envs.interface import EnvError, RenderSettings
+from simloop.envs.interface import EnvError, Instruction, RenderSettings
 from simloop.harness.adapters.base import Adapter
 from simloop.harness.planning.execution import Execution, ExecutionError
 from simloop.harness.planning.perturbation import Perturbation
@@ -314,6 +314,27 @@ def test_step_records_tell_perturbed_actions_from_requested_ones():
     rules = protocol(max_steps=3, perturbation=Perturbation("action-noise", 0.5))
     run_episode(point_env(), one_spec(), PointPolicy(), ADAPTER, rules, [log])
     assert any((step.action != step.executed).any() for step in log.steps)
+
+
+@pytest.mark.parametrize(
+    ("source", "instruction", "recorded"),
+    [
+        ("suite", "go to the goal", "bddl"),
+        ("bddl", "go to the goal", "bddl"),
+        ("filename", "move", "filename"),
+    ],
+)
+def test_the_instruction_comes_from_the_source_that_the_protocol_names_and_the_record_says_so(
+    source, instruction, recorded
+):
+    instructions = (Instruction("bddl", "go to the goal"), Instruction("filename", "move"))
+    task = dataclasses.replace(point_task(), instruction="go to the goal", instructions=instructions)
+    env, rules = PointEnv(task, RenderSettings("fast", 16, 16)), protocol(max_steps=1, prompt_source=source)
+    episode = play(env, one_spec(), PointPolicy().spec, ADAPTER, rules)
+    assert next(episode).instruction == instruction
+    episode.close()
+    played = run_episode(env, one_spec(), PointPolicy(), ADAPTER, rules)
+    assert played.record(one_spec(), PointPolicy().spec, attempts=1, video="").prompt_source == recorded
 
 
 def test_observers_are_closed_when_the_environment_raises():
