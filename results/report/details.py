@@ -37,7 +37,15 @@ from simloop.results.tables.published import PUBLISHED, reproductions
 from simloop.results.tables.run_tables import table
 from simloop.results.tables.statements import comparison, headline
 
-TABLES: tuple[TableName, ...] = ("success", "perturbations", "delays", "prompts", "time", "published", "latency")
+TABLES: tuple[TableName, ...] = (
+    "success",
+    "perturbations",
+    "delays",
+    "prompts",
+    "time",
+    "published",
+    "latency",
+)
 
 
 @dataclass(frozen=True)
