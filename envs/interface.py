@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
+from simloop.envs.camera_view import CameraView
 from simloop.envs.env_state import EnvState
+from simloop.envs.scene_types import Scene
 
 RenderProfile = Literal["official", "fast"]
 
@@ -119,37 +121,6 @@ class StepResult:
     """Whether the suite counts the task as solved at this step."""
 
 
-class Pose(NamedTuple):
-    """Position and orientation of a body in the world frame."""
-
-    position_m: Float64[np.ndarray, "3"]
-    quaternion: Float64[np.ndarray, "4"]
-    """Scalar part first."""
-
-
-class Contact(NamedTuple):
-    """A body of a gripper that touches something else."""
-
-    gripper: str
-    other: str
-    force_n: float
-    """Normal force in newtons, summed over the contact points of the pair."""
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What a scene contains at a moment."""
-
-    time_s: float
-    """Simulated time in seconds."""
-    poses: Mapping[str, Pose]
-    """Poses of the things of interest, by name."""
-    contacts: tuple[Contact, ...]
-    """Contacts of the grippers with anything but themselves."""
-    held: tuple[str, ...]
-    """Names of the movable things that press against both fingers of a gripper."""
-
-
 class Env(abc.ABC):
     """One live simulation of one task. Not thread-safe: it stays in the thread that made it.
 
@@ -192,6 +163,17 @@ class Env(abc.ABC):
         Raises:
           CameraError: If the task has no such camera.
         """
+
+    def view(self, camera: str) -> CameraView | None:
+        """Where a camera is at the present moment, and how it projects; None where the suite does not tell.
+
+        The view is that of the image of `render`: a point of the scene appears at the pixel to which it is projected.
+
+        Raises:
+          CameraError: If the task has no such camera.
+        """
+        check_camera(self.spec, camera)
+        return None
 
     @abc.abstractmethod
     def snapshot(self) -> Float64[np.ndarray, "_"]:

@@ -8,8 +8,9 @@ Axis letters: h image height, w image width, s state size, a action size, p priv
 from __future__ import annotations
 
 import abc
+import contextlib
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import mujoco
@@ -17,11 +18,11 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
 from simloop.envs import registry
+from simloop.envs.camera_view import CameraView
 from simloop.envs.env_state import EnvState, Value
 from simloop.envs.interface import (
     Env,
     RenderSettings,
-    Scene,
     SimulationError,
     StepResult,
     TaskSpec,
@@ -29,8 +30,9 @@ from simloop.envs.interface import (
     check_action,
     check_camera,
 )
-from simloop.envs.rendering import Renderer, close_renderers_first_at_exit
+from simloop.envs.rendering import Renderer, camera_view, close_renderers_first_at_exit
 from simloop.envs.scene import SceneReader
+from simloop.envs.scene_types import Scene
 from simloop.envs.shared_model import ModelUse, SharedModel
 
 # MuJoCo replaces a state that it cannot integrate with the initial one and continues; only these warnings show it.
@@ -108,8 +110,10 @@ class MujocoEnv(Env):
     def _restore(self, values: Mapping[str, Value]) -> None:
         """Set what `_save` returned, in a simulation that has been reset with any seed."""
 
-    def _render(self, renderer: Renderer, camera: str) -> UInt8[np.ndarray, "h w 3"]:
-        return renderer.render(self._physics[1], camera)
+    @contextlib.contextmanager
+    def _observed(self) -> Iterator[mujoco.MjData]:
+        """The data that images show: by default those that MuJoCo integrates."""
+        yield self._physics[1]
 
     @abc.abstractmethod
     def _scene_reader(self) -> SceneReader:
@@ -157,7 +161,15 @@ class MujocoEnv(Env):
             self._renderer = self._model_use.renderer(
                 self._render_settings, self._upside_down_cameras, self._hidden_geom_groups
             )
-        return self._render(self._renderer, camera)
+        with self._observed() as data:
+            return self._renderer.render(data, camera)
+
+    def view(self, camera: str) -> CameraView:
+        check_camera(self.spec, camera)
+        self._require_reset("view")
+        settings, model = self._render_settings, self._physics[0]
+        with self._observed() as data:
+            return camera_view(model, data, camera, settings, camera in self._upside_down_cameras)
 
     def scenes(self, snapshots: Sequence[Float64[np.ndarray, "_"]]) -> list[Scene]:
         self._require_open()

@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import mujoco
 import numpy as np
 from jaxtyping import Float64
 
-from simloop.envs.interface import Contact, Pose, Scene
+from simloop.envs.scene_types import Contact, GripperPose, Pose, Scene
 
 Finger = frozenset[int]
 """Bodies that move with one finger."""
+
+
+class Tip(NamedTuple):
+    """A point of a finger."""
+
+    body: int
+    offset_m: tuple[float, float, float]
+    """In the frame of the body."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,8 @@ class Gripper:
     bodies: frozenset[int]
     """All bodies of the hand and its fingers."""
     fingers: tuple[Finger, Finger]
+    tips: tuple[Tip, Tip]
+    """Inner sides of the ends of the fingers, which meet where the gripper closes."""
 
 
 class SceneReader:
@@ -67,7 +78,8 @@ class SceneReader:
             Contact(self._names[gripper], self._names[other], force)
             for (gripper, other), force in sorted(touching.items())
         )
-        return Scene(float(data.time), poses, contacts, self._held(touching))
+        grippers = tuple(_gripper_pose(data, *gripper.tips) for gripper in self._grippers)
+        return Scene(float(data.time), poses, contacts, self._held(touching), grippers)
 
     def _touching(self, data: mujoco.MjData) -> dict[tuple[int, int], float]:
         """Normal force in newtons by (body of a gripper, other body), summed over their contact points."""
@@ -95,6 +107,13 @@ class SceneReader:
             )
             held |= left & right
         return tuple(sorted(held))
+
+
+def _gripper_pose(data: mujoco.MjData, *tips: Tip) -> GripperPose:
+    left, right = (
+        data.xpos[tip.body] + data.xmat[tip.body].reshape(3, 3) @ np.array(tip.offset_m) for tip in tips
+    )
+    return GripperPose((left + right) / 2, float(np.linalg.norm(left - right)))
 
 
 def movable(model: mujoco.MjModel, robots: Iterable[str]) -> dict[str, int]:

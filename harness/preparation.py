@@ -13,7 +13,7 @@ from simloop.envs.rendering import render_test_frame
 from simloop.harness.actors.env_actor import VideoSettings
 from simloop.harness.actors.factories import no_start
 from simloop.harness.adapters.adapter_file import AdapterFile, adapter_file_in_use
-from simloop.harness.adapters.registry import checked_adapter
+from simloop.harness.adapters.registry import checked_adapter, filmed_cameras
 from simloop.harness.engine.resources import Resources
 from simloop.harness.planning.early_stop import EarlyStop
 from simloop.harness.planning.experiment import Experiment, ExperimentError
@@ -172,13 +172,7 @@ def _video_settings(
         raise ExperimentError(f"--video-every must be at least 1; got {every}.")
     if problem := size_problem(size):
         raise ExperimentError(problem)
-    observed = [
-        adapter.cameras[camera]
-        for policy in policies.values()
-        for adapter in [checked_adapter(policy, tasks)]
-        for camera in policy.cameras
-    ]
-    return VideoSettings(tuple(dict.fromkeys(observed)) or tasks[0].cameras[:2], every, size)
+    return VideoSettings(filmed_cameras(policies.values(), tasks), every, size)
 
 
 def _renderer(policies: dict[str, PolicySpec], video: VideoSettings | None) -> str:

@@ -22,9 +22,13 @@ from jaxtyping import Float32, Float64
 from simloop.envs.env_state import Value, set_attributes
 from simloop.envs.interface import RenderSettings, StepResult, TaskSpec
 from simloop.envs.mujoco_env import MujocoEnv
-from simloop.envs.scene import Gripper, SceneReader, movable, subtree
+from simloop.envs.scene import Gripper, SceneReader, Tip, movable, subtree
 from simloop.envs.shared_model import ModelUse, share_model
 
+FINGER_M, CLOSED_M = (
+    0.08,
+    0.021,
+)  # Length of a finger, and its distance from the middle when the gripper is closed.
 SOLVED_REWARD = 4  # The last of gym-aloha's stages: the cube handed over, the peg in the socket.
 ARM_POSITIONS = len(START_ARM_POSE)  # Joint positions of both arms, before those of the objects.
 
@@ -120,10 +124,15 @@ class AlohaEnv(MujocoEnv):
         grippers = []
         for arm in arms:
             hand, left, right = (
-                subtree(model, model.body(f"{arm}/{part}_link").id)
-                for part in ("gripper", "left_finger", "right_finger")
+                model.body(f"{arm}/{part}_link").id for part in ("gripper", "left_finger", "right_finger")
             )
-            grippers.append(Gripper(hand, (left, right)))
+            grippers.append(
+                Gripper(
+                    subtree(model, hand),
+                    (subtree(model, left), subtree(model, right)),
+                    (Tip(left, (FINGER_M, -CLOSED_M, 0)), Tip(right, (FINGER_M, CLOSED_M, 0))),
+                )
+            )
         return SceneReader(model, movable(model, arms), grippers)
 
     def _free(self) -> None:

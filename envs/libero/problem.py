@@ -32,7 +32,7 @@ from simloop.envs.libero.package import (
 from simloop.envs.libero.tasks import SUITE
 from simloop.envs.model_cache import compiled_model
 from simloop.envs.mujoco_env import POSITIONS
-from simloop.envs.scene import Gripper, subtree
+from simloop.envs.scene import Gripper, Tip, subtree
 from simloop.envs.shared_model import ModelUse, share_model
 
 # What LIBERO changes in a compiled model: poses of fixtures, and the visibility of sites.
@@ -42,6 +42,8 @@ OBSERVED = (
     "qpos",
     *POSITIONS,
 )  # Inputs of rendering and of robosuite's observations.
+
+FINGER_TIP_M = (0.0, 0.0, 0.0446)  # From the joint of a finger to the height of robosuite's grip site.
 
 
 class Problem:
@@ -151,7 +153,11 @@ class Problem:
             frozenset(int(model.geom_bodyid[model.geom(geom).id]) for geom in gripper.important_geoms[side])
             for side in ("left_finger", "right_finger")
         )
-        return Gripper(subtree(model, self._hand_body), (left, right))
+        tips = (
+            Tip(model.body(gripper.naming_prefix + finger).id, FINGER_TIP_M)
+            for finger in ("leftfinger", "rightfinger")
+        )
+        return Gripper(subtree(model, self._hand_body), (left, right), (next(tips), next(tips)))
 
     @contextlib.contextmanager
     def as_observed(self) -> Iterator[mujoco.MjData]:

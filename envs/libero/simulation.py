@@ -1,6 +1,6 @@
 """Environment of a LIBERO task.
 
-Axis letters: h image height, w image width, s state size, a action size, p privileged size.
+Axis letters: s state size, a action size, p privileged size.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 
 import mujoco
 import numpy as np
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Float32, Float64
 
 from simloop.envs.env_state import Value
 from simloop.envs.interface import RenderSettings, SimulationError, StepResult, TaskSpec
@@ -22,7 +22,6 @@ from simloop.envs.libero.package import BDDL_FILES, RandomizationError
 from simloop.envs.libero.problem import make_problem
 from simloop.envs.libero.tasks import task_files
 from simloop.envs.mujoco_env import MujocoEnv
-from simloop.envs.rendering import Renderer
 from simloop.envs.scene import SceneReader
 from simloop.envs.shared_model import ModelUse
 
@@ -98,9 +97,10 @@ class LiberoEnv(MujocoEnv):
         sim = self._sim
         return SceneReader(sim.mujoco_model, sim.things(), [sim.hand()], sim.regions)
 
-    def _render(self, renderer: Renderer, camera: str) -> UInt8[np.ndarray, "h w 3"]:
+    @contextlib.contextmanager
+    def _observed(self) -> Iterator[mujoco.MjData]:
         with self._sim.as_observed() as observed:
-            return renderer.render(observed, camera)
+            yield observed
 
     def _free(self) -> None:
         self._sim.close()

@@ -19,9 +19,10 @@ from simloop.envs.env_state import Value, attributes, set_attributes
 from simloop.envs.interface import RenderSettings, StepResult, TaskSpec
 from simloop.envs.metaworld.tasks import UPSIDE_DOWN_CAMERAS
 from simloop.envs.mujoco_env import MujocoEnv
-from simloop.envs.scene import Gripper, SceneReader, movable, subtree
+from simloop.envs.scene import Gripper, SceneReader, Tip, movable, subtree
 from simloop.envs.shared_model import ModelUse, share_model
 
+FINGER_M, PAD_M = 0.045, 0.006  # From the middle of a claw to its end, and to the inner side of its pad.
 CHANGED_IN_MODEL = ("body_pos", "site_pos")  # Where a reset puts fixtures and goals.
 
 
@@ -120,8 +121,12 @@ class MetaWorldEnv(MujocoEnv):
 
     def _scene_reader(self) -> SceneReader:
         model = self._sim.model
-        hand, *fingers = (subtree(model, model.body(name).id) for name in ("hand", "leftclaw", "rightclaw"))
-        gripper = Gripper(hand, (fingers[0], fingers[1]))
+        hand, left, right = (model.body(name).id for name in ("hand", "leftclaw", "rightclaw"))
+        gripper = Gripper(
+            subtree(model, hand),
+            (subtree(model, left), subtree(model, right)),
+            (Tip(left, (FINGER_M, -PAD_M, 0)), Tip(right, (FINGER_M, PAD_M, 0))),
+        )
         return SceneReader(
             model, movable(model, ["base"]), [gripper], lambda _: {"goal": self._sim._target_pos}
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from simloop.envs.interface import TaskSpec
 from simloop.envs.plugins import Registry
 from simloop.harness.adapters.adapter_file import REGISTERED, AdapterFile, adapter_file_in_use
@@ -51,6 +53,21 @@ def find_adapter(suite: str, policy: PolicySpec, file: AdapterFile | None = None
         f"{', '.join(map(repr, known)) or 'none'}. Choose a policy made for this robot (simloop list policies) or "
         f"add an adapter {suite}/{policy.robot} (entry-point group simloop.adapters)."
     )
+
+
+def filmed_cameras(policies: Iterable[PolicySpec], tasks: list[TaskSpec]) -> tuple[str, ...]:
+    """Cameras of the suite that a video shows: those that the policies observe, which are rendered anyway.
+
+    Raises:
+      AdapterError: If a policy does not fit the tasks.
+    """
+    observed = [
+        adapter.cameras[camera]
+        for policy in policies
+        for adapter in [checked_adapter(policy, tasks)]
+        for camera in policy.cameras
+    ]
+    return tuple(dict.fromkeys(observed)) or tasks[0].cameras[:2]
 
 
 def checked_adapter(policy: PolicySpec, tasks: list[TaskSpec], file: AdapterFile | None = None) -> Adapter:

@@ -58,10 +58,9 @@ def contradictions(episode: PlannedEpisode, records: StepRecords) -> list[str]:
     record = episode.record
     if record is None or record.outcome == "error" or not records.steps:
         return []
-    actions = np.array([step.executed for step in records.steps], "<f4")
     of_records = {
         "steps": len(records.steps),
-        "actions_sha256": hashlib.sha256(actions.tobytes()).hexdigest(),
+        "actions_sha256": records.actions_sha256,
         "final_state_sha256": records.steps[-1].state_sha256,
     }
     return [name for name, value in of_records.items() if value != getattr(record, name)]

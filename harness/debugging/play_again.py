@@ -9,6 +9,7 @@ from pathlib import Path
 
 from simloop.envs.interface import Env, TaskSpec
 from simloop.envs.rendering import renderer_name
+from simloop.harness.adapters.registry import filmed_cameras
 from simloop.harness.debugging.episodes import EpisodeError, PlannedEpisode
 from simloop.harness.recording.provenance import Provenance
 from simloop.harness.recording.run_folder import RunFolder
@@ -123,8 +124,7 @@ def _recorders(
 ) -> list[Recorder]:
     if video_every is None:
         return []
-    policy, adapter = episode.policy_spec, episode.adapter
-    cameras = tuple(adapter.cameras[camera] for camera in policy.cameras) or task.cameras[:2]
+    cameras = filmed_cameras([episode.policy_spec], [task])
     limit = episode.experiment.protocol.max_steps or task.max_steps
     return [VideoRecorder(episode.spec, cameras, video_every, task.control_hz, limit, video_size)]
 

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from simloop.envs.interface import Env, Scene
+from simloop.envs.interface import Env
 from simloop.envs.rendering import renderer_name
+from simloop.envs.scene_types import Scene
 from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.rollout.camera_frames import CameraFrames
 from simloop.harness.rollout.latency import Reply

@@ -12,7 +12,7 @@ from typing import Any
 
 from simloop.harness.errors import SimloopError
 from simloop.harness.recording.run_status import Status, is_stale, read_status
-from simloop.harness.viewing.images import recorded_images
+from simloop.harness.viewing.images import recorded_images, recorded_trajectories
 from simloop.results.records.ledger import LedgerError
 from simloop.results.records.paths import file_name
 from simloop.results.records.records import EPISODES, run_folder
@@ -55,15 +55,15 @@ class Shelf:
         """
         stamp = _stamp(folder)
         known = self._sites.pop(folder, None)
-        entry = (
-            known
-            if known and known[0] == stamp
-            else (stamp, Site(load_runs([folder]), recorded_images, draw_images=True))
-        )
+        entry = known if known and known[0] == stamp else (stamp, self._new_site(folder))
         self._sites[folder] = entry
         while len(self._sites) > LOADED:
             self._sites.popitem(last=False)
         return entry[1]
+
+    def _new_site(self, folder: Path) -> Site:
+        runs = load_runs([folder])
+        return Site(runs, recorded_images, draw_images=True, read_trajectories=recorded_trajectories)
 
     def warm(self, folder: Path) -> None:
         """Prepare the first screen of a run before it is asked for; what is wrong with it is said when it is."""

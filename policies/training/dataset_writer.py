@@ -87,6 +87,7 @@ def _write(folder: Path, header: DatasetHeader, demonstrations: Iterable[Demonst
                     "suite_task": demonstration.task,
                     "seed": demonstration.seed,
                     "success": demonstration.success,
+                    **demonstration.labels,
                     "data/chunk_index": 0,
                     "data/file_index": 0,
                     "dataset_from_index": begin,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,8 @@ class Demonstration:
     """mp4 file of t frames by camera."""
     image_stats: Mapping[str, FeatureStats]
     """Statistics of each camera's colours in [0, 1]."""
+    labels: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    """Further columns of the episode's metadata, such as the policy that played it."""
 
     @property
     def length(self) -> int:
@@ -63,6 +65,7 @@ class Demonstration:
             "instruction": self.instruction,
             "success": self.success,
             "image_stats": dict(self.image_stats),
+            "labels": dict(self.labels),
         }
         arrays: dict[str, Any] = {
             "words": np.frombuffer(json.dumps(metadata).encode(), np.uint8),

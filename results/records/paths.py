@@ -34,6 +34,11 @@ def step_records_path(key: EpisodeKey) -> str:
     return f"{images_folder(key)}.parquet"
 
 
+def trajectories_path(key: EpisodeKey) -> str:
+    """Path of the trajectories of an episode, which are computed from its step records."""
+    return f"{images_folder(key)}.trajectories.json"
+
+
 def images_folder(key: EpisodeKey) -> str:
     """Folder of the lossless videos of an episode's step records. The name of a fork tells its query and changes."""
     policy, _, protocol, task, episode = key

@@ -10,6 +10,7 @@ Axis letters: s state size, p privileged size, t actions of a chunk, a action si
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -149,6 +150,12 @@ class StepRecords:
     def steps(self) -> tuple[RecordedStep, ...]:
         """All steps in order."""
         return tuple(step for query in self.queries for step in query.steps)
+
+    @property
+    def actions_sha256(self) -> str:
+        """Hash of the executed actions, as in the ledger."""
+        actions = np.array([step.executed for step in self.steps], "<f4")
+        return hashlib.sha256(actions.tobytes()).hexdigest()
 
     def frame(self) -> pd.DataFrame:
         """One row per step, with the fields of `RecordedStep` and the number of the query."""

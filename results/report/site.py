@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import threading
 from collections import OrderedDict
@@ -17,10 +18,11 @@ from simloop.results.endings import by_ledger
 from simloop.results.errors import ResultsError
 from simloop.results.records.frames import load
 from simloop.results.records.ledger import LedgerError
-from simloop.results.records.paths import step_records_path
+from simloop.results.records.paths import step_records_path, trajectories_path
 from simloop.results.records.records import FIELD_TYPES, EpisodeRecord, QueryRecord, video_of
 from simloop.results.records.runs import Runs, RunSource
 from simloop.results.records.step_records import StepRecords, StepRecordsError, load_steps
+from simloop.results.records.trajectories import Trajectories, read_trajectories
 from simloop.results.report.details import Details
 from simloop.results.report.episode_data import (
     failure_data,
@@ -32,7 +34,7 @@ from simloop.results.report.episode_data import (
 from simloop.results.report.figure_style import FORMATS, figure_bytes
 from simloop.results.report.losses import losses
 from simloop.results.report.overview import overview
-from simloop.results.report.page_data import episode_id, script
+from simloop.results.report.page_data import episode_id, script, text
 from simloop.results.report.sprites import sheet
 from simloop.results.statistics.contrasts import MARGIN
 from simloop.results.tables.fork_table import ForkPoint, fork_points
@@ -51,6 +53,8 @@ Content = bytes | Path
 """Bytes, or a file that holds them."""
 ReadImages = Callable[[Path, StepRecords], Iterable[dict[str, np.ndarray]]]
 """Images of every query of an episode by camera, from a run folder and the step records of the episode."""
+ReadTrajectories = Callable[[Path, StepRecords], Trajectories | None]
+"""Trajectories of an episode, from a run folder and the step records of the episode; None if there are none."""
 SHEETS = 8
 """Episodes whose images are kept in memory: the page loads one camera after the other."""
 
@@ -61,6 +65,7 @@ class Site:
     Args:
       read_images: Reader of the images that the policy was given; None to leave them out.
       draw_images: Also show images that the records do not store, for which the reader draws them again.
+      read_trajectories: Reader of trajectories; by default of those that lie beside the step records.
       margin, alpha, looked_at: As of `Details`.
     """
 
@@ -70,6 +75,7 @@ class Site:
         read_images: ReadImages | None = None,
         *,
         draw_images: bool = False,
+        read_trajectories: ReadTrajectories = read_trajectories,
         margin: float = MARGIN,
         alpha: float = 0.05,
         looked_at: int | None = None,
@@ -78,6 +84,7 @@ class Site:
         self.details = Details(runs, margin, alpha, looked_at)
         self._read_images = read_images
         self._draw_images = draw_images
+        self._read_trajectories = read_trajectories
         self._sheets: OrderedDict[tuple[Any, ...], list[bytes]] = OrderedDict()
         self._drawing = threading.Lock()
         self._slow = (
@@ -109,6 +116,8 @@ class Site:
             if self._video(row) is not None:
                 yield f"episodes/{name}/video.mp4"
             records, _ = self._records(row)
+            if records is not None and self._has_trajectories(row):
+                yield f"episodes/{name}/trajectories.js"
             if records is not None and self._shows_images(records):
                 yield from (f"episodes/{name}/{i}.webp" for i in range(len(records.header.cameras)))
 
@@ -207,6 +216,8 @@ class Site:
             return self._video(row)
         if file == "data.js":
             return script(f"episodes/{name}/data", self._episode(row))
+        if file == "trajectories.js":
+            return script(f"episodes/{name}/trajectories", self._trajectories(row))
         return self._sheet(row, int(file.removesuffix(".webp")))
 
     def _episode(self, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,6 +228,7 @@ class Site:
             "command_name": source,
             "video": self._video(row) is not None,
             "images": records is not None and self._shows_images(records),
+            "trajectories": records is not None and self._has_trajectories(row),
             "unreadable": problem,
             "ending": None,
             "forks": fork_data([point for point in self._forks[row["run"]] if point.source == source]),
@@ -226,6 +238,25 @@ class Site:
         if record.outcome == "failure" or by_ledger(record):
             data["ending"] = failure_data(self._readers[row["run"]].failure(record, source))
         return data
+
+    def _has_trajectories(self, row: Mapping[str, Any]) -> bool:
+        """Whether they have been computed, or are when they are asked for."""
+        computed = self._source(row).folder / trajectories_path(self._record(row).key)
+        return self._read_trajectories is not read_trajectories or computed.is_file()
+
+    def _trajectories(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        records, problem = self._records(row)
+        try:
+            found = records and self._read_trajectories(self._source(row).folder, records)
+        except Exception as error:
+            if not isinstance(error, ValueError) and not getattr(error, "user_facing", False):
+                raise
+            found, problem = None, str(error)
+        return (
+            dataclasses.asdict(found)
+            if found
+            else {"problem": text(problem or "they have not been computed")}
+        )
 
     def _queries(self, row: Mapping[str, Any]) -> Sequence[QueryRecord]:
         """Latencies from the ledger of queries, which may be lost."""
@@ -272,6 +303,8 @@ def page(kind: str) -> bytes:
     return template.replace("PAGE_KIND", kind).encode()
 
 
-_EPISODE = re.compile(r"episodes/(?P<id>[0-9a-f]{12})/(?P<file>data\.js|video\.mp4|[0-9]{1,2}\.webp)")
+_EPISODE = re.compile(
+    r"episodes/(?P<id>[0-9a-f]{12})/(?P<file>(?:data|trajectories)\.js|video\.mp4|[0-9]{1,2}\.webp)"
+)
 _FIGURE = re.compile(rf"figures/(?P<name>[a-z0-9-]+)\.(?P<format>{'|'.join(('svg', 'pdf', 'png'))})")
 _TABLE = re.compile(rf"tables/(?P<name>[a-z]+)\.(?P<format>{'|'.join(TABLE_FORMATS)})")

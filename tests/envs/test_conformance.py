@@ -3,8 +3,10 @@
 A simulation of each task is made once; few steps and small images keep a task well under a second.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 
+import mujoco
 import numpy as np
 import pytest
 
@@ -32,9 +34,44 @@ def test_every_task_spec_is_complete(suite: str):
 
 def test_the_scene_tells_where_things_are(env: Env):
     env.reset(0)
+    env.step(0.9 * np.asarray(env.spec.action_high))
     scenes = env.scenes([env.snapshot()])
     assert scenes is not None
     assert scenes[0].poses
+    assert all(0 < gripper.opening_m < 0.1 for gripper in scenes[0].grippers)
+    check_views(env)
+
+
+def check_views(env: Env) -> None:
+    """Recolour a finger: the pixels that change are within the bounds to which its shape is projected."""
+    model, _ = env._physics
+    finger = env._scene_reader()._grippers[0].fingers[0]
+    geoms = [geom for geom in range(model.ngeom) if model.geom_bodyid[geom] in finger]
+    compared = 0
+    for camera in env.spec.cameras:
+        before, colours, materials = env.render(camera), model.geom_rgba.copy(), model.geom_matid.copy()
+        model.geom_rgba[geoms], model.geom_matid[geoms] = (1, 0, 1, 1), -1
+        rows, columns = np.nonzero((env.render(camera) != before).any(axis=-1))
+        model.geom_rgba[:], model.geom_matid[:] = colours, materials
+        with env._observed() as data:
+            pixels, depth = env.view(camera).project(
+                np.concatenate([corners(model, data, geom) for geom in geoms])
+            )
+        if len(rows) >= 3 and depth.min() > 0.05:
+            compared += 1
+            assert (pixels.min(axis=0) - 1 <= [columns.min(), rows.min()]).all(), camera
+            assert (pixels.max(axis=0) + 1 >= [columns.max() + 1, rows.max() + 1]).all(), camera
+            within = np.clip(pixels, 0, [before.shape[1], before.shape[0]])
+            reach = 0.3 * np.ptp(within, axis=0) + 1
+            assert (abs(np.mean([columns, rows], axis=1) + 0.5 - within.mean(axis=0)) < reach).all(), camera
+    assert compared
+
+
+def corners(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> np.ndarray:
+    """Corners of the bounding box of a geom, in the world frame."""
+    centre, half = model.geom_aabb[geom].reshape(2, 3)
+    signs = np.array(list(itertools.product([-1, 1], repeat=3)))
+    return data.geom_xpos[geom] + (centre + signs * half) @ data.geom_xmat[geom].reshape(3, 3).T
 
 
 def test_environments_of_a_task_do_not_affect_each_other(env: Env):

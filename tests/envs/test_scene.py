@@ -4,7 +4,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from simloop.envs.scene import Gripper, SceneReader, movable, subtree
+from simloop.envs.scene import Gripper, SceneReader, Tip, movable, subtree
 
 MODEL = """
 <mujoco>
@@ -32,9 +32,9 @@ def simulation() -> tuple[mujoco.MjModel, mujoco.MjData, SceneReader]:
     model = mujoco.MjModel.from_xml_string(MODEL)
     data = mujoco.MjData(model)
     hand, left, right = (subtree(model, model.body(name).id) for name in ("base", "left", "right"))
-    reader = SceneReader(
-        model, movable(model, ["base"]), [Gripper(hand, (left, right))], lambda _: {"goal": GOAL}
-    )
+    tips = (Tip(model.body("left").id, (0.01, 0, 0.05)), Tip(model.body("right").id, (-0.01, 0, 0.05)))
+    gripper = Gripper(hand, (left, right), tips)
+    reader = SceneReader(model, movable(model, ["base"]), [gripper], lambda _: {"goal": GOAL})
     return model, data, reader
 
 
@@ -85,3 +85,13 @@ def test_poses_are_in_the_world_frame_and_keep_their_values(simulation):
     advance(model, data, (5.0, 0.0))
     reader.read(state(model, data))
     np.testing.assert_array_equal(scene.poses["mug"].position_m, [0, 0, 0])
+
+
+def test_a_gripper_is_between_the_tips_of_its_fingers(simulation):
+    model, data, reader = simulation
+    (opened,) = reader.read(state(model, data)).grippers
+    np.testing.assert_allclose(opened.position_m, [0, 0, 0.05], atol=1e-12)
+    assert opened.opening_m == pytest.approx(0.08)
+    advance(model, data, (5.0, 5.0))
+    (closed,) = reader.read(state(model, data)).grippers
+    assert closed.opening_m == pytest.approx(0.06, abs=2e-3), "the mug is 6 cm wide"

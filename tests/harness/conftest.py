@@ -7,6 +7,7 @@ import ray
 
 from simloop.harness.engine.ray_cluster import start_ray
 from tests.helpers import faults, point_suite
+from tests.helpers.recorded_run import record_run
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +35,11 @@ def no_ray():
     ray.shutdown()
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory) -> Path:
+    """A run with one episode of `random`, recorded step by step."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    record_run(run)
+    return run

@@ -64,17 +64,19 @@ function side(player, data, id, paired) {
   if (data.error) parts.push(h("pre", {}, data.error));
   if (data.unreadable) parts.push(h("p.notice", {}, data.unreadable));
   const views = h("div.views");
-  if (data.video) views.append(h("figure", {}, videoView(player, data, id), h("figcaption.small", {}, "cameras of the suite")));
-  if (data.images && records.cameras.length) views.append(h("div.inputs", {"aria-label": "What the policy saw"}, inputViews(player, data, id, overlays)));
+  const film = data.video ? h("canvas", {"aria-hidden": "true"}) : null;
+  const inputs = data.images ? inputViews(player, data, id, overlays) : [];
+  if (film) views.append(h("figure", {}, videoView(player, data, id, film), h("figcaption.small", {}, "cameras of the suite")));
+  if (inputs.length) views.append(h("div.inputs", {"aria-label": "What the policy saw"}, inputs));
   if (!data.video && !views.children.length) {
     parts.push(h("p.notice", {}, "This episode has neither a video nor step records. This plays it again, with both: ", h("code", {}, `simloop play ${data.run} ${data.command_name} --record steps`)));
   } else if (!records) {
     parts.push(h("p.notice", {}, "There are no step records of this episode: chunks, actions and contacts are unknown. This plays it again, with them: ", h("code", {}, `simloop play ${data.run} ${data.command_name} --record steps`)));
   }
-  parts.push(views);
+  parts.push(views, ...overlaySwitches(player, data, id, overlays, film, inputs));
   const timeline = episodeTimeline(player, data);
   if (timeline) parts.push(timeline, stageLegend(player, data));
-  return h("section.side", {}, parts);
+  return h("section.side", {}, parts.filter(Boolean));
 }
 
 // Legend of the stages of latency, with the milliseconds of the latest query.

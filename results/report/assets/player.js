@@ -31,8 +31,8 @@ class Player {
   close() { this.closed = true; this.playing = false; }
 }
 
-// The video of an episode, which follows the player.
-function videoView(player, data, id) {
+// The video of an episode, which follows the player, below a canvas of the same shape for overlays.
+function videoView(player, data, id, canvas) {
   const video = h("video", {playsinline: true, preload: "auto", "aria-label": "All cameras of the suite"});
   video.muted = true;
   let wanted = 0;
@@ -42,11 +42,16 @@ function videoView(player, data, id) {
     if (Math.abs(video.currentTime - time) > 0.02) video.currentTime = time;
   };
   video.addEventListener("seeked", follow);
-  video.addEventListener("loadedmetadata", follow);
+  video.addEventListener("loadedmetadata", () => {
+    const scale = Math.ceil(1000 / video.videoWidth);
+    Object.assign(canvas, {width: video.videoWidth * scale, height: video.videoHeight * scale});
+    follow();
+    player.seek(player.step);
+  });
   video.addEventListener("error", () => video.replaceWith(h("p.blank", {}, "The video cannot be read.")));
   video.src = `episodes/${id}/video.mp4`;
   player.onStep((step) => { wanted = step; follow(); });
-  return video;
+  return h("div.film", {}, video, canvas);
 }
 
 // Images of the latest query, cut out of the sheet of each camera; overlays draw onto them.
