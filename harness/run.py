@@ -24,7 +24,7 @@ from simloop.harness.planning.own_suites import EnvMaker, own_suites_in_use
 from simloop.harness.planning.plan import EpisodeSpec, Plan
 from simloop.harness.planning.policy_names import PolicyLoader
 from simloop.harness.preparation import Prepared, Record, RunSettings, prepare
-from simloop.harness.recording.dashboards import make_dashboard
+from simloop.harness.recording.dashboards import live_views, make_dashboard
 from simloop.harness.recording.engine_metrics import EngineMetrics
 from simloop.harness.recording.provenance import Provenance
 from simloop.harness.recording.run_folder import RunFolder, with_batch_size
@@ -147,6 +147,7 @@ class _Session:
                 guidance=self._prepared.plan.guidance,
                 start=self._prepared.settings.start,
                 recorder=_recorder(settings.record, images=settings.record_images),
+                live_view=live_views(settings.dashboards, self._folder.path.name),
             ),
         )
 

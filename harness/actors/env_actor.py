@@ -197,6 +197,8 @@ class EnvActor:
             )
         if self._factories.recorder is not None:
             recorders.append(self._factories.recorder(spec))
+        if self._factories.live_view is not None:
+            recorders.append(self._factories.live_view(spec))
         return recorders
 
     @ray.method(concurrency_group="health")

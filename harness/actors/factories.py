@@ -53,6 +53,8 @@ class Factories:
     """Finds the adapter of an episode and its policy."""
     recorder: Callable[[EpisodeSpec], Recorder] | None = None
     """Starts to record an episode; its files come back as `EpisodeResult.attachments`."""
+    live_view: Callable[[EpisodeSpec], Recorder] | None = None
+    """Starts to show an episode while it is played."""
     guidance: tuple[GuidanceMethod | None, ...] = (None,)
     """Methods by which queries of the run are guided; None if some are not. Policies compile a program for each."""
     start: Callable[[EpisodeSpec], EpisodeState | None] = no_start

@@ -94,7 +94,8 @@ class RunOptions:
     throughput: bool = False
     """Let batch sizes follow the number of waiting queries. Faster, but no other run gives equal records."""
     watch: Annotated[tuple[str, ...], arg("DASHBOARD [...]", "none")] = ()
-    """Dashboards to report to: tensorboard, wandb, prometheus[:[HOST:]PORT]."""
+    """Dashboards to report to: tensorboard, wandb, prometheus[:[HOST:]PORT], or a running viewer of Rerun,
+    rerun[:[HOST:]PORT], which also shows the episodes while they are played."""
     video_every: Annotated[int, arg("N")] = 10
     """Control steps between two frames of the videos."""
     video_size: Annotated[int | None, arg("PIXELS", "as rendered")] = None

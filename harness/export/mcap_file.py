@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from foxglove_schemas_protobuf.CameraCalibration_pb2 import CameraCalibration
-from foxglove_schemas_protobuf.CompressedImage_pb2 import CompressedImage
-from foxglove_schemas_protobuf.FrameTransform_pb2 import FrameTransform
-from foxglove_schemas_protobuf.FrameTransforms_pb2 import FrameTransforms
-from foxglove_schemas_protobuf.JointState_pb2 import JointState
-from foxglove_schemas_protobuf.JointStates_pb2 import JointStates
-from foxglove_schemas_protobuf.Log_pb2 import Log
-from foxglove_schemas_protobuf.Quaternion_pb2 import Quaternion
-from foxglove_schemas_protobuf.Vector3_pb2 import Vector3
-from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
-from mcap.well_known import MessageEncoding, SchemaEncoding
-from mcap.writer import Writer
-from mcap_protobuf.schema import register_schema
 from scipy.spatial.transform import Rotation
 
 from simloop.envs.camera_view import CameraView
-from simloop.harness.export.compression import jpeg
 from simloop.harness.export.exported_episode import ExportedEpisode, Moment
+from simloop.policies.files.images import jpeg
 from simloop.results.records.step_records import RecordedQuery
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+    from google.protobuf.timestamp_pb2 import Timestamp
+    from mcap.writer import Writer
 
 WORLD = "world"
 NUMBER, NUMBERS = {"type": "number"}, {"type": "array", "items": {"type": "number"}}
@@ -63,12 +56,20 @@ QUERY_SCHEMA = {
 }
 
 
+@functools.cache
+def foxglove(name: str) -> Any:
+    """The message class of one of Foxglove's schemas."""
+    return getattr(importlib.import_module(f"foxglove_schemas_protobuf.{name}_pb2"), name)
+
+
 def write_mcap(episode: ExportedEpisode, path: Path) -> None:
     """Write an episode as an MCAP file. Its times begin at 0.
 
     Raises:
       EpisodeError, StateError: As `ExportedEpisode.moments`.
     """
+    from mcap.writer import Writer
+
     with path.open("wb") as file:
         log = _Log(Writer(file))
         log.writer.add_metadata("episode", {name: str(value) for name, value in episode.metadata.items()})
@@ -81,9 +82,7 @@ def write_mcap(episode: ExportedEpisode, path: Path) -> None:
                 log.write_json("/step", STEP_SCHEMA, _step(moment))
             if moment.steps in asked:
                 query = asked[moment.steps]
-                log.write(
-                    "/log", Log(timestamp=log.stamp, level=Log.INFO, name="query", message=query.instruction)
-                )
+                log.write("/log", _said(log.stamp, query))
                 log.write_json("/query", QUERY_SCHEMA, _query(query))
         log.writer.finish()
 
@@ -98,16 +97,23 @@ class _Log:
         self._ns = 0
 
     def at(self, moment: Moment) -> None:
+        from google.protobuf.timestamp_pb2 import Timestamp
+
         self._ns = round(moment.time_s * 1e9)
         self.stamp = Timestamp(seconds=self._ns // 10**9, nanos=self._ns % 10**9)
 
     def write(self, topic: str, message: Message) -> None:
+        from mcap.well_known import MessageEncoding
+        from mcap_protobuf.schema import register_schema
+
         if topic not in self._channels:
             schema = register_schema(self.writer, type(message))
             self._channels[topic] = self.writer.register_channel(topic, MessageEncoding.Protobuf, schema)
         self._add(topic, message.SerializeToString())
 
     def write_json(self, topic: str, schema: Mapping[str, Any], value: Mapping[str, Any]) -> None:
+        from mcap.well_known import MessageEncoding, SchemaEncoding
+
         if topic not in self._channels:
             content = json.dumps(schema).encode()
             number = self.writer.register_schema(str(schema["title"]), SchemaEncoding.JSONSchema, content)
@@ -122,19 +128,21 @@ def _messages(episode: ExportedEpisode, moment: Moment, stamp: Timestamp) -> Ite
     """Messages of a moment by topic."""
     header = episode.records.header
     for camera, image in moment.images.items():
-        picture = CompressedImage(timestamp=stamp, frame_id=camera, data=jpeg(image), format="jpeg")
+        picture = foxglove("CompressedImage")(
+            timestamp=stamp, frame_id=camera, data=jpeg(image), format="jpeg"
+        )
         yield f"/cameras/{camera}/image", picture
     for camera, view in moment.views.items():
         yield f"/cameras/{camera}/calibration", _calibration(camera, view, stamp)
-    yield "/tf", FrameTransforms(transforms=_transforms(moment, stamp))
+    yield "/tf", foxglove("FrameTransforms")(transforms=_transforms(moment, stamp))
     yield "/state", _values(stamp, header.state_names, moment.state)
     if moment.step is not None:
         yield "/action", _values(stamp, header.action_names, moment.step.action)
         yield "/executed", _values(stamp, header.action_names, moment.step.executed)
 
 
-def _calibration(camera: str, view: CameraView, stamp: Timestamp) -> CameraCalibration:
-    return CameraCalibration(
+def _calibration(camera: str, view: CameraView, stamp: Timestamp) -> Message:
+    return foxglove("CameraCalibration")(
         timestamp=stamp,
         frame_id=camera,
         width=view.width,
@@ -145,7 +153,7 @@ def _calibration(camera: str, view: CameraView, stamp: Timestamp) -> CameraCalib
     )
 
 
-def _transforms(moment: Moment, stamp: Timestamp) -> Iterator[FrameTransform]:
+def _transforms(moment: Moment, stamp: Timestamp) -> Iterator[Message]:
     """Cameras, things and grippers in the world frame."""
     for camera, view in moment.views.items():
         rotation = view.extrinsics[:, :3].T
@@ -157,14 +165,14 @@ def _transforms(moment: Moment, stamp: Timestamp) -> Iterator[FrameTransform]:
             yield _transform(f"gripper {index}", stamp, gripper.position_m, np.array([1.0, 0.0, 0.0, 0.0]))
 
 
-def _transform(child: str, stamp: Timestamp, position: np.ndarray, quaternion: np.ndarray) -> FrameTransform:
+def _transform(child: str, stamp: Timestamp, position: np.ndarray, quaternion: np.ndarray) -> Message:
     (x, y, z), (w, i, j, k) = position, quaternion
-    return FrameTransform(
+    return foxglove("FrameTransform")(
         timestamp=stamp,
         parent_frame_id=WORLD,
         child_frame_id=child,
-        translation=Vector3(x=x, y=y, z=z),
-        rotation=Quaternion(x=i, y=j, z=k, w=w),
+        translation=foxglove("Vector3")(x=x, y=y, z=z),
+        rotation=foxglove("Quaternion")(x=i, y=j, z=k, w=w),
     )
 
 
@@ -173,9 +181,12 @@ def _quaternion(rotation: np.ndarray) -> np.ndarray:
     return np.roll(Rotation.from_matrix(rotation).as_quat(), 1)
 
 
-def _values(stamp: Timestamp, names: Iterable[str], values: np.ndarray) -> JointStates:
-    joints = [JointState(name=name, position=float(value)) for name, value in zip(names, values, strict=True)]
-    return JointStates(timestamp=stamp, joints=joints)
+def _values(stamp: Timestamp, names: Iterable[str], values: np.ndarray) -> Message:
+    joints = [
+        foxglove("JointState")(name=name, position=float(value))
+        for name, value in zip(names, values, strict=True)
+    ]
+    return foxglove("JointStates")(timestamp=stamp, joints=joints)
 
 
 def _step(moment: Moment) -> dict[str, Any]:
@@ -189,6 +200,11 @@ def _step(moment: Moment) -> dict[str, Any]:
         "held": list(scene.held) if scene else [],
         "contacts": [contact._asdict() for contact in scene.contacts] if scene else [],
     }
+
+
+def _said(stamp: Timestamp, query: RecordedQuery) -> Message:
+    log = foxglove("Log")
+    return log(timestamp=stamp, level=log.INFO, name=f"query {query.query}", message=query.instruction)
 
 
 def _query(query: RecordedQuery) -> dict[str, Any]:

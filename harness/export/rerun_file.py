@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import rerun as rr
-import rerun.blueprint as rrb
 
-from simloop.harness.export.compression import jpeg
 from simloop.harness.export.exported_episode import ExportedEpisode, Moment
+from simloop.policies.files.images import jpeg
+
+if TYPE_CHECKING:
+    import rerun as rr
+    import rerun.blueprint as rrb
 
 APPLICATION = "simloop"
 STEP, TIME = "step", "time"
@@ -27,6 +30,8 @@ def write_rerun(episode: ExportedEpisode, path: Path) -> None:
     Raises:
       EpisodeError, StateError: As `ExportedEpisode.moments`.
     """
+    import rerun as rr
+
     moments = list(episode.moments())
     with rr.RecordingStream(APPLICATION, recording_id=episode.name) as recording:
         recording.save(path, default_blueprint=blueprint(tuple(moments[0].images)))
@@ -45,6 +50,8 @@ def write_rerun(episode: ExportedEpisode, path: Path) -> None:
 
 def blueprint(cameras: Sequence[str]) -> rrb.Blueprint:
     """What an episode opens with: cameras and scene above, curves below, what happened beside them."""
+    import rerun.blueprint as rrb
+
     views = [rrb.Spatial2DView(origin=f"world/cameras/{camera}", name=camera) for camera in cameras]
     curves = [
         rrb.TimeSeriesView(origin=origin, name=origin)
@@ -75,6 +82,8 @@ class _Writer:
         self._moments = moments
 
     def _send(self, entity: str, moments: Sequence[Moment], columns: rr.ComponentColumnList) -> None:
+        import rerun as rr
+
         indexes = [
             rr.TimeColumn(STEP, sequence=[moment.steps for moment in moments]),
             rr.TimeColumn(TIME, duration=[moment.time_s for moment in moments]),
@@ -83,6 +92,8 @@ class _Writer:
 
     def camera(self, camera: str) -> None:
         """Images, and where the camera is."""
+        import rerun as rr
+
         entity, moments = f"world/cameras/{camera}", self._moments
         images = [jpeg(moment.images[camera]) for moment in moments]
         self._send(
@@ -108,6 +119,8 @@ class _Writer:
 
     def scene(self) -> None:
         """Poses of things, and the grippers with their openings."""
+        import rerun as rr
+
         told = [(moment, moment.scene) for moment in self._moments if moment.scene is not None]
         if not told:
             return
@@ -135,6 +148,8 @@ class _Writer:
 
     def steps(self, episode: ExportedEpisode) -> None:
         """State at every moment; action, reward and success of every step, at the moment after it."""
+        import rerun as rr
+
         header = episode.records.header
         for i, name in enumerate(header.state_names):
             states = [moment.state[i] for moment in self._moments]
@@ -151,6 +166,8 @@ class _Writer:
 
     def queries(self, episode: ExportedEpisode) -> None:
         """The whole chunk and the latency of every query, at its moment."""
+        import rerun as rr
+
         queries = episode.records.queries
         moments = [self._moments[query.step] for query in queries]
         for query, moment in zip(queries, moments, strict=True):

@@ -156,10 +156,18 @@ def test_prometheus_reads_every_number(tmp_path, clock):
 
 
 def test_dashboards_that_do_not_exist_are_refused(tmp_path):
-    with pytest.raises(DashboardError, match="takes tensorboard, wandb or prometheus"):
+    with pytest.raises(DashboardError, match="takes tensorboard, wandb, prometheus"):
         make_dashboard("grafana", tmp_path)
     with pytest.raises(DashboardError, match="takes a number"):
         make_dashboard("prometheus:http", tmp_path)
+
+
+def test_a_viewer_that_does_not_answer_is_said_before_the_run():
+    pytest.importorskip("rerun", reason="no rerun-sdk to stream with: scripts/setup rerun")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(DashboardError, match=f"No viewer of Rerun answers at 127.0.0.1:{port}"):
+        require_dashboard(f"rerun:{port}")
 
 
 def test_a_port_that_is_taken_is_refused_before_the_run(tmp_path):

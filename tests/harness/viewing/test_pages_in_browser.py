@@ -15,6 +15,7 @@ from simloop.harness.viewing import shelf
 from simloop.harness.viewing.app import application
 from simloop.harness.viewing.shelf import Shelf
 from simloop.results.records.paths import step_records_path
+from simloop.results.records.trajectories import Trajectories
 from simloop.results.report import figure_style
 from simloop.results.report.html_report import write_report
 from simloop.results.report.site import PAGE_ASSETS
@@ -57,7 +58,7 @@ def run(tmp_path):
                 dx = [0.1] * 4 + [0.1 if policy == "a" else 0.2] * 8
                 steps = recorded(SCENES, dx=dx, episode=record)
                 header = dataclasses.replace(steps.header, cameras=("top",))
-                file = folder / step_records_path(policy, task, number)
+                file = folder / step_records_path(record.key)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(dataclasses.replace(steps, header=header).to_bytes())
     records.append(broken(dataclasses.replace(EPISODE, policy=HOSTILE), error=HOSTILE))
@@ -67,6 +68,24 @@ def run(tmp_path):
 
 def images(_, records):
     return [{"top": np.full((16, 16, 3), 40 * i, np.uint8)} for i in range(len(records.queries))]
+
+
+def gripper_crosses_the_image(_, records):
+    """Trajectories from left to right through the middle of the only camera, and twice as far as was executed."""
+    moments = len(records.steps) + 1
+    path = [[((i + 0.5) / moments, 0.5, 1.0, 0.1)] for i in range(2 * moments)]
+    plain = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0))
+    predicted = [path[query.step : query.step + 4] for query in records.queries]
+    as_it_is = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
+    return Trajectories(
+        records.actions_sha256,
+        path[:moments],
+        predicted,
+        {"top": [plain]},
+        {"top": ("top", as_it_is)},
+        ["top"],
+        0.5,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +118,7 @@ def page(browser, request):
 def served(run, monkeypatch):
     """Address of the list of runs, served."""
     monkeypatch.setattr(shelf, "recorded_images", images)
+    monkeypatch.setattr(shelf, "recorded_trajectories", gripper_crosses_the_image)
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
         uvicorn.Config(application(Shelf([run.parent]), "token"), log_level="error", lifespan="off")
@@ -169,6 +189,34 @@ def test_an_episode_plays_in_step_with_its_video(served, run, page):
     )
     page.locator("body").press(" ")
     until(page, "document.querySelector('output').textContent.includes('step 12')")
+
+
+DRAWN = """(canvas, [u, v]) => {
+  const {width, height} = canvas;
+  const near = canvas.getContext("2d").getImageData(u * width - 2, v * height - 2, 5, 5).data;
+  return [...near].some((value, i) => i % 4 < 3 && Math.abs(value - near[i - (i % 4) + 1]) > 40);
+}"""
+"""Whether a canvas has colours other than greys near a point."""
+
+
+def test_trajectories_are_drawn_where_the_gripper_is_projected(served, page):
+    page.goto(served, wait_until="commit")
+    page.click("#runs a")
+    page.locator("#matrix a.cell.failure").first.click()
+    until(page, "document.querySelector('.inputs canvas')?.width === 16")
+    until(page, "document.querySelector('video')?.duration > 0")
+    film, shown = page.locator(".film canvas"), page.locator(".inputs canvas")
+    assert not film.evaluate(DRAWN, [0.15, 0.5])
+    page.check("text=trajectories of the gripper")
+    until(page, "document.querySelector('.overlays').textContent.includes('predicted')")
+    assert film.evaluate(DRAWN, [0.15, 0.5])
+    assert shown.evaluate(DRAWN, [0.15, 0.5])
+    assert not film.evaluate(DRAWN, [0.9, 0.5])
+    page.keyboard.press("End")
+    assert film.evaluate(DRAWN, [0.95, 0.5])
+    page.uncheck("text=trajectories of the gripper")
+    assert not film.evaluate(DRAWN, [0.95, 0.5])
+    assert too_wide(page) == []
 
 
 def test_two_episodes_open_at_their_first_difference(served, page):

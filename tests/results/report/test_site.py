@@ -7,14 +7,17 @@ import re
 import numpy as np
 import pytest
 
-from simloop.results.records.paths import step_records_path
+from simloop.results.records.paths import step_records_path, trajectories_path
 from simloop.results.records.runs import load_runs
+from simloop.results.records.step_records import load_steps
+from simloop.results.records.trajectories import Trajectories
 from simloop.results.report.page_data import number, script
 from simloop.results.report.site import Site
 from simloop.results.report.sprites import columns_of, sheet
 from tests.helpers.run_folders import EPISODE, broken, episodes, failed, with_queries, write_run
 from tests.helpers.scripted_records import recorded
 
+KEY = ("policy", "suite", "protocol", "task", "episode")
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
 
@@ -137,6 +140,28 @@ def test_an_episode_whose_images_cannot_be_read_still_has_a_page(tmp_path):
     site = Site(with_images(tmp_path, stores_images=True), read)
     assert episode_of(site)["records"]
     assert [site.content(path) for path in site.paths() if path.endswith(".webp")] == [None]
+
+
+STILL = ((1.0, 0.0, 0.0, 0.5), (0.0, 1.0, 0.0, 0.5), (0.0, 0.0, 0.0, 1.0))
+
+
+def test_trajectories_are_those_beside_the_records_or_of_a_reader(tmp_path):
+    runs = with_images(tmp_path, stores_images=True)
+    (row,) = runs.episodes.to_dict("records")
+    records = load_steps(runs.sources[0].folder, tuple(row[name] for name in KEY))
+    found = Trajectories(records.actions_sha256, [[(0.0,) * 4]] * 5, [], {"top": [STILL]}, {}, ["top"], 1.0)
+    assert not episode_of(Site(runs))["trajectories"]
+    computing = Site(runs, read_trajectories=lambda *_: found)
+    assert episode_of(computing)["trajectories"]
+    (path,) = [path for path in computing.paths() if path.endswith("trajectories.js")]
+    assert value(computing.content(path))["video"] == ["top"]
+    assert value(Site(runs).content(path)) == {"problem": "they have not been computed"}
+
+    (runs.sources[0].folder / trajectories_path(records.header.key)).write_bytes(found.to_bytes())
+    assert path in Site(runs).paths()
+    assert value(Site(runs).content(path)) == value(computing.content(path))
+    (runs.sources[0].folder / trajectories_path(records.header.key)).write_bytes(b"torn")
+    assert "torn" not in value(Site(runs).content(path))["problem"]
 
 
 def test_step_records_that_cannot_be_read_are_named_and_the_rest_still_shows(run):
