@@ -139,7 +139,7 @@ function overlaySwitches(player, data, id, overlays, film, inputs) {
       if (event.target.checked) shown.add(make.made);
       else shown.delete(make.made);
       note.replaceChildren(...(event.target.checked ? legend.map((part) => (Array.isArray(part) ? h(...part) : part)) : []));
-      for (const view of inputs) view.dispatchEvent(new Event("redraw"));
+      for (const view of inputs) view.redraw();
       draw(player.step);
     } catch (error) {
       event.target.checked = false;

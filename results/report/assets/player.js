@@ -78,7 +78,8 @@ function inputViews(player, data, id, overlays) {
     sheet.onerror = () => canvas.replaceWith(h("p.blank", {}, "The images of the policy are neither stored nor drawn alike on this machine."));
     sheet.src = `episodes/${id}/${c}.webp`;
     player.onStep((step) => draw(queryAt(records, step)));
-    return h("figure.input", {redraw: () => draw(queryAt(records, player.step), true)}, canvas, caption);
+    const redraw = () => draw(queryAt(records, player.step), true); // After an overlay has changed.
+    return Object.assign(h("figure.input", {}, canvas, caption), {redraw});
   });
 }
 
