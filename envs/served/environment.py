@@ -17,17 +17,15 @@ from jaxtyping import Float32, Float64, UInt8
 
 from simloop.envs.env_state import EnvState, StateError
 from simloop.envs.interface import (
-    Contact,
     Env,
-    Pose,
     RenderSettings,
-    Scene,
     StepResult,
     TaskSpec,
     UnknownThingError,
     check_action,
     check_camera,
 )
+from simloop.envs.scene_types import Contact, GripperPose, Pose, Scene
 from simloop.envs.served.connection import START_S, Connection, Program, ServedSuiteError, ServedSuiteLost
 
 T = TypeVar("T")
@@ -207,4 +205,7 @@ def _scene(found: dict[str, Any]) -> Scene:
         {name: Pose(*map(np.array, pose)) for name, pose in found["poses"].items()},
         tuple(Contact(*contact) for contact in found["contacts"]),
         tuple(found["held"]),
+        tuple(
+            GripperPose(np.array(position), float(opening)) for position, opening in found.get("grippers", ())
+        ),
     )
