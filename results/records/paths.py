@@ -66,10 +66,10 @@ def attached_files(record: EpisodeRecord, attachments: Mapping[str, bytes]) -> d
 
 
 def step_files(run: Path, record: EpisodeRecord) -> list[str]:
-    """Paths of the step records and images of an episode that a run folder holds."""
-    records = step_records_path(record.key)
+    """Paths of the step records, trajectories and images of an episode that a run folder holds."""
+    tables = [step_records_path(record.key), trajectories_path(record.key)]
     images = (run / images_folder(record.key)).glob("*.mp4")
-    return [records] * (run / records).is_file() + [str(file.relative_to(run)) for file in images]
+    return [path for path in tables if (run / path).is_file()] + [str(file.relative_to(run)) for file in images]
 
 
 def file_name(name: str) -> str:
