@@ -69,7 +69,9 @@ def step_files(run: Path, record: EpisodeRecord) -> list[str]:
     """Paths of the step records, trajectories and images of an episode that a run folder holds."""
     tables = [step_records_path(record.key), trajectories_path(record.key)]
     images = (run / images_folder(record.key)).glob("*.mp4")
-    return [path for path in tables if (run / path).is_file()] + [str(file.relative_to(run)) for file in images]
+    return [path for path in tables if (run / path).is_file()] + [
+        str(file.relative_to(run)) for file in images
+    ]
 
 
 def file_name(name: str) -> str:
