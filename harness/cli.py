@@ -41,6 +41,7 @@ COMMANDS = {
     "train": "Train a policy on demonstrations.",
     "serve": "Serve a policy to robots and other programs over websockets.",
     "quantize": "Quantize the large matrix products of a policy to 8 bits.",
+    "merge-lora": "Merge adapters of PEFT into the policy that they were trained on.",
     "inspect": "Show what a checkpoint contains, and which preset fits.",
     "import-results": "Import results of other programs as published rates.",
     "list": "List suites, tasks, protocols, policies, experiments or perturbations.",

@@ -1,5 +1,6 @@
 """The guards of everything that comes from elsewhere."""
 
+import ast
 import io
 import os
 import re
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from rich.table import Table
 
+import simloop
 from simloop.harness import commands
 from simloop.terminal import Terminal
 from simloop.untrusted import (
@@ -111,13 +113,88 @@ def archive(save=np.savez, **arrays) -> bytes:
 
 def test_archives_grow_not_beyond_their_size_and_hold_no_pickles():
     assert arrays_from_npz(archive(a=np.arange(3)))["a"].tolist() == [0, 1, 2]
+    grown = archive(np.savez_compressed, a=np.zeros(10**6))
+    assert len(arrays_from_npz(grown, limit=9 * 10**6)["a"]) == 10**6
+    with pytest.raises(ValueError, match="more than 1000000 bytes"):
+        arrays_from_npz(grown, limit=10**6)
     for content, said in (
-        (archive(np.savez_compressed, a=np.zeros(10**6)), "compressed"),
+        (grown, "compressed"),
         (archive(a=np.array([{}], dtype=object)), "pickle"),
         (b"PK", "not an uncompressed NumPy archive"),
     ):
         with pytest.raises(ValueError, match=said):
             arrays_from_npz(content)
+
+
+READERS = {
+    "json.load",
+    "json.loads",
+    "tomllib.load",
+    "tomllib.loads",
+    "pickle.load",
+    "pickle.loads",
+    "np.load",
+    "open",
+}
+OWN = {
+    "harness/adapters/adapter_table.py": "text that was read with the guard",
+    "harness/bench": "output of its own processes",
+    "harness/commands/debug.py": "a script of the user, which may be a pipe",
+    "harness/demonstrations/collect.py": "its own settings",
+    "harness/engine/checkpoint_transfer.py": "streams files of any size",
+    "harness/engine/private_ray.py": "writes",
+    "harness/experiment_file.py": "text that was read with the guard",
+    "harness/machine.py": "files of the kernel",
+    "harness/parity/comparison.py": "recordings of any size, without pickles",
+    "harness/planning/experiment.py": "its own settings",
+    "harness/planning/source_code.py": "its own copies",
+    "harness/recording/edited_files.py": "installed packages",
+    "harness/recording/provenance.py": "the checkout of simloop",
+    "harness/remote/child.py": "text that was read with the guard",
+    "harness/serving/shm_channel.py": "messages of the same user's processes",
+    "harness/serving/shm_server.py": "messages of the same user's processes",
+    "harness/simloop/untrusted.py": "the guard",
+    "policies/training/config.py": "its own settings",
+    "policies/training/prepared.py": "arrays of any size, without pickles",
+    "envs/golden.py": "files of the package",
+    "envs/libero/initial_states.py": "files of a package",
+    "envs/model_cache.py": "its own cache",
+    "results/records/ledger.py": "cuts the end of its own file",
+    "results/report": "files of the package",
+}
+"""Modules and packages that read without the guards, with what they read."""
+
+
+def unguarded(module: Path) -> list[str]:
+    """Calls that read or parse a file without a size limit."""
+    found, text = [], module.read_text()
+    if not re.search(r"\.read_(text|bytes)\(|(json|tomllib|pickle|np)\.load|\bopen\(", text):
+        return []
+    for call in (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)):
+        name = ast.unparse(call.func)
+        method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+        modes = [str(a.value) for a in call.args if isinstance(a, ast.Constant)]
+        if (
+            name in READERS
+            or method in ("read_text", "read_bytes")
+            or (method == "open" and any(mode.startswith("r") for mode in modes))
+        ):
+            found.append(f"line {call.lineno}: {name}")
+    return found
+
+
+def test_files_are_read_through_the_guards():
+    root = Path(simloop.__file__).parents[2]
+    modules = {
+        file.relative_to(root).as_posix(): found
+        for package in ("envs", "harness", "policies", "results")
+        for file in sorted((root / package).rglob("*.py"))
+        if (found := unguarded(file))
+    }
+    exempt = {name for name in modules if {name, str(Path(name).parent)} & OWN.keys()}
+    assert {name: modules[name] for name in modules.keys() - exempt} == {}
+    used = {own for own in OWN if any(own in (name, str(Path(name).parent)) for name in exempt)}
+    assert used == OWN.keys(), "exempt modules that read nothing unguarded any more"
 
 
 def test_control_characters_are_shown_as_codes():

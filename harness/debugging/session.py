@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from simloop.envs import registry
+from simloop.envs.env_state import StateError
 from simloop.harness.adapters.adapter_file import AdapterFile
 from simloop.harness.adapters.base import Adapter
 from simloop.harness.adapters.registry import checked_adapter
@@ -28,9 +29,10 @@ from simloop.harness.planning.plan import EpisodeSpec, make_plan
 from simloop.harness.planning.protocol import DEFAULT, Protocol, named_protocol
 from simloop.harness.rollout.latency import Reply
 from simloop.harness.rollout.loop import Episode, Moments
-from simloop.harness.rollout.loop_state import EpisodeState
+from simloop.harness.rollout.loop_state import MAX_BYTES, EpisodeState
 from simloop.harness.rollout.result import RolloutResult
 from simloop.policies.interface import BatchedPolicy, Chunk, Policy, PolicySpec, Query
+from simloop.untrusted import read_bytes
 
 
 class Session:
@@ -207,7 +209,7 @@ class Session:
           StateError: If the moment belongs to another task or version.
         """
         if not isinstance(moment, EpisodeState):
-            moment = EpisodeState.from_bytes(Path(moment).read_bytes())
+            moment = EpisodeState.from_bytes(read_bytes(Path(moment), MAX_BYTES, error=StateError))
         moment.env.require(self.spec.suite, self.spec.task, registry.suite(self.spec.suite).source)
         return self._begin(moment)
 

@@ -6,7 +6,6 @@ attempts under way. When there are enough, they become the dataset `<out>` in on
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import json
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from simloop.envs.interface import RenderSettings, TaskSpec
 from simloop.envs.registry import resolve_tasks
@@ -44,15 +42,18 @@ from simloop.harness.planning.protocol import Protocol, named_protocol
 from simloop.harness.planning.seeding import demonstration_key, demonstration_seed
 from simloop.harness.recording.run_folder import write_atomically
 from simloop.harness.recording.run_progress import PLAIN_EVERY_S
+from simloop.policies.files.progress import progress_bar
 from simloop.policies.files.video import CRF
 from simloop.policies.interface import BatchedPolicy, PolicySpec, batched
 from simloop.policies.scripted import scripted_policy
 from simloop.policies.training.dataset_writer import DatasetHeader, write_dataset
 from simloop.policies.training.demonstration import Demonstration, demonstration_from
 from simloop.results.records.compatibility import nested_differences
-from simloop.untrusted import read_json_object
+from simloop.untrusted import read_bytes, read_json_object
 
 CONFIG = "collection.json"
+MAX_BYTES = 1 << 30
+"""Most that is read of a demonstration."""
 MOST_ATTEMPTS = 4
 """Maximum attempts per wanted demonstration; an expert that fails more often has nothing to teach."""
 
@@ -208,21 +209,21 @@ def collect(
         policy=functools.partial(_demonstrator, policy, collection.noise),
         recorder=functools.partial(DemonstrationRecorder, settings=settings),
     )
-    with sigterm_as_interrupt(), _progress(console) as bar:
-        goal = len(tasks) * collection.episodes
+    goal = len(tasks) * collection.episodes
+    with sigterm_as_interrupt(), progress_bar("demonstrations", goal, console=console) as update:
+        update(parts.useful())
         last_line = time.monotonic()
-        shown = bar.add_task("demonstrations", total=goal, completed=parts.useful())
         with Engine(collection.protocol(), {EXPERT: policy}, 1, resources, None, factories=sources) as engine:
             while todo := _next_round(collection, tasks, parts):
                 for attempt, result in engine.results(todo):
                     parts.add(attempt.spec, result)
                     if result.played is None:
-                        bar.console.print(
+                        console.print(
                             f"{attempt.spec.task}, attempt {attempt.spec.episode} broke: {result.error}",
                             highlight=False,
                             markup=False,
                         )
-                    bar.update(shown, completed=min(parts.useful(), goal))
+                    update(min(parts.useful(), goal))
                     if not console.is_terminal and time.monotonic() - last_line >= PLAIN_EVERY_S:
                         last_line = time.monotonic()
                         console.print(f"{parts.useful()}/{goal} demonstrations", highlight=False)
@@ -305,7 +306,9 @@ class _Parts:
         for task in tasks:
             for number, useful in sorted(self.outcomes(task).items()):
                 if useful:
-                    yield demonstration_from(self._file(task, number).read_bytes())
+                    yield demonstration_from(
+                        read_bytes(self._file(task, number), MAX_BYTES, error=CollectError)
+                    )
 
     def remove(self) -> None:
         """Delete the files."""
@@ -318,16 +321,3 @@ class _Parts:
 def _demonstrator(spec: PolicySpec, noise: float, name: str) -> BatchedPolicy:
     assert name == EXPERT
     return batched(Demonstrator(spec, noise))
-
-
-@contextlib.contextmanager
-def _progress(console: Console) -> Iterator[Progress]:
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=False,
-    ) as bar:
-        yield bar

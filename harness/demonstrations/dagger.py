@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -32,6 +31,7 @@ from simloop.harness.rollout.loop import run_episode
 from simloop.harness.rollout.result import RolloutResult
 from simloop.policies.files.manifest import MANIFEST
 from simloop.policies.interface import BatchedPolicy
+from simloop.untrusted import file_sha256
 
 Make: TypeAlias = Callable[[str, str, RenderSettings], Env]
 
@@ -51,7 +51,7 @@ class RollIn:
         """Return the hash of the checkpoint's manifest, which has the hashes of all arrays; "" without a manifest."""
         checkpoint = parse(self.policy).checkpoint
         manifest = None if checkpoint is None else checkpoint / MANIFEST
-        return hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest and manifest.is_file() else ""
+        return file_sha256(manifest) if manifest and manifest.is_file() else ""
 
     def steps(self, seed: int) -> int:
         """Return the number of control steps that the policy plays in the episode of this seed."""

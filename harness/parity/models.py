@@ -17,7 +17,6 @@ case's other inputs, as one array.
 from __future__ import annotations
 
 import dataclasses
-import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from simloop.harness.parity.comparison import ONE_PASS, ArrayComparison, Arrays,
 from simloop.policies.models.configs import ModelConfig
 from simloop.policies.models.model_input import ModelInput
 from simloop.policies.models.parameters import model_from, named_leaves
+from simloop.untrusted import read_json_object
 
 Precision = Literal["f32", "bf16train", "bf16infer"]
 PRECISIONS: tuple[Precision, ...] = ("f32", "bf16train", "bf16infer")
@@ -51,7 +51,7 @@ relative to the gradient of the query bias beside it."""
 def case_names(golden: Path) -> list[str]:
     """Return the cases of a folder whose parameters are present."""
     cases = golden / "cases.json"
-    names = json.loads(cases.read_text())["cases"] if cases.exists() else {}
+    names = read_json_object(cases)["cases"] if cases.exists() else {}
     return [name for name in names if (golden / f"params_{name}.npz").exists()]
 
 
@@ -66,7 +66,7 @@ class Case:
     @cached_property
     def config(self) -> ModelConfig:
         """Configuration of the model."""
-        case = json.loads((self.golden / "cases.json").read_text())["cases"][self.name]
+        case = read_json_object(self.golden / "cases.json")["cases"][self.name]
         return ModelConfig.from_case(case, dtype="float32" if self.precision == "f32" else "bfloat16")
 
     @cached_property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ from simloop.policies.tokenizers.fast import FastTokenizer
 from simloop.policies.tokenizers.fast_actions import load_fast_actions
 from simloop.policies.tokenizers.sentencepiece_model import load_sentencepiece
 from simloop.policies.transforms.normalization import load_norm_stats
+from simloop.untrusted import read_json_object
 
 EXACT = 1e-6
 BFLOAT16 = 0.01
@@ -183,7 +183,7 @@ def _load(golden: Path, name: str, recorded: Recorded) -> ModelPolicy:
 
 def _small_preset(golden: Path, name: str, recorded: Recorded) -> Preset:
     """Return the preset with the small model of the recording."""
-    case = json.loads((golden / "cases.json").read_text())["cases"][recorded.case]
+    case = read_json_object(golden / "cases.json")["cases"][recorded.case]
     model = ModelConfig.from_case(case, dtype="bfloat16")
     full = preset(PRESET_OF.get(name, name))
     return dataclasses.replace(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from simloop.harness.remote.policy import Deadlines, RemotePolicy
 from simloop.harness.remote.protocols import PROTOCOLS
 from simloop.harness.remote.robots import ROBOTS
 from simloop.policies.interface import BatchedPolicy, PolicySpec
+from simloop.untrusted import file_sha256
 
 MAX_CONNECTIONS = 256
 
@@ -64,10 +64,7 @@ class StartedPolicy(PolicySource):
     def fingerprint(self) -> dict[str, str]:
         """Hashes of the manifest and of the files in its folder that its command names."""
         named = [part for part in self.manifest.command if (self.manifest.folder / part).is_file()]
-        return {
-            name: hashlib.sha256((self.manifest.folder / name).read_bytes()).hexdigest()
-            for name in (MANIFEST, *named)
-        }
+        return {name: file_sha256(self.manifest.folder / name) for name in (MANIFEST, *named)}
 
 
 def _served(specification: Specification) -> PolicySource:

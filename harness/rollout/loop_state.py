@@ -17,6 +17,7 @@ from jaxtyping import Float32
 from simloop.envs.env_state import EnvState, StateError
 from simloop.harness.rollout.chunking import ScheduledChunk
 from simloop.results.records.records import QueryRecord
+from simloop.untrusted import arrays_from_npz, parse_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,7 @@ class LoopState:
           StateError: If the text is something else.
         """
         try:
-            content: dict[str, Any] = json.loads(text)
+            content: dict[str, Any] = parse_json(text, "the state of the loop")
             chunk = content.pop("chunk")
             return LoopState(
                 executed=_rows(content.pop("executed")),
@@ -70,6 +71,10 @@ class LoopState:
                 f"Expected the text of LoopState.to_json; got {len(text)} characters that cannot be read "
                 f"({type(error).__name__}: {error}). Save the episode again."
             ) from error
+
+
+MAX_BYTES = 1 << 28
+"""Most that is read of a moment, and that it may grow to when it is unpacked."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +103,9 @@ class EpisodeState:
           StateError: If the bytes are damaged or something else.
         """
         try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-                env, loop = archive["env"].tobytes(), archive["loop"].tobytes().decode()
-        except Exception as error:  # zipfile and NumPy fail in many ways on damaged bytes.
+            arrays = arrays_from_npz(content, limit=MAX_BYTES)
+            env, loop = arrays["env"].tobytes(), arrays["loop"].tobytes().decode()
+        except (ValueError, KeyError) as error:
             raise StateError(
                 f"Expected the bytes of EpisodeState.to_bytes; got {len(content)} bytes that cannot be read "
                 f"({type(error).__name__}: {error}). Save the moment again."

@@ -6,6 +6,7 @@ through this module before it is opened, parsed or printed.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -128,6 +129,16 @@ def read_bytes(path: Path, limit: int, *, error: type[Exception] = UntrustedInpu
     return content
 
 
+def file_sha256(path: Path, *, error: type[Exception] = UntrustedInputError) -> str:
+    """Hash of a regular file of any size.
+
+    Raises:
+      UntrustedInputError: As `open_regular`.
+    """
+    with open_regular(path, error=error) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # Opening a pipe would wait for its writer.
 
@@ -186,8 +197,12 @@ def read_json_object(
     return content
 
 
-def arrays_from_npz(content: bytes) -> dict[str, np.ndarray]:
-    """Read an uncompressed NumPy archive without pickles, which cannot grow beyond its own size.
+def arrays_from_npz(content: bytes, *, limit: int | None = None) -> dict[str, np.ndarray]:
+    """Read a NumPy archive without pickles.
+
+    Args:
+      limit: Most bytes of its arrays together; None if they are not compressed, so that they have the size of the
+        archive.
 
     Raises:
       ValueError: If it is anything else.
@@ -197,15 +212,16 @@ def arrays_from_npz(content: bytes) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entries = archive.infolist()
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        if limit is None and any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise ValueError("an entry is compressed")
-        if sum(entry.file_size for entry in entries) > len(content):
-            raise ValueError("its entries are larger than the archive")
+        most = len(content) if limit is None else limit
+        if sum(entry.file_size for entry in entries) > most:
+            raise ValueError(f"its entries have more than {most} bytes")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except Exception as problem:  # zipfile and NumPy fail in many ways on damaged bytes.
         raise ValueError(
-            f"not an uncompressed NumPy archive ({type(problem).__name__}: {problem})"
+            f"not {'an uncompressed' if limit is None else 'a'} NumPy archive ({type(problem).__name__}: {problem})"
         ) from problem
 
 

@@ -22,6 +22,7 @@ from simloop.policies.checkpoints.norm_stats_files import Statistics, usable_sta
 from simloop.policies.checkpoints.recorded_options import RecordedOptions
 from simloop.policies.checkpoints.streaming import load_arrays
 from simloop.policies.transforms.normalization import NormalizationKind, NormStats
+from simloop.untrusted import file_sha256
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,6 @@ class Checkpoint:
             return self.recorded_sha256
         digest = hashlib.sha256()
         for file in self.source.files():
-            with file.open("rb") as stream:
-                content = hashlib.file_digest(stream, "sha256").hexdigest()
+            content = file_sha256(file, error=CheckpointError)
             digest.update(f"{file.relative_to(self.path).as_posix()} {content}\n".encode())
         return digest.hexdigest()

@@ -9,6 +9,7 @@ from simloop.policies.checkpoints.checkpoint import Checkpoint
 from simloop.policies.checkpoints.lerobot import open_lerobot, read_config
 from simloop.policies.checkpoints.native import open_own
 from simloop.policies.checkpoints.openpi import is_openpi_orbax, open_openpi_orbax, open_openpi_pytorch
+from simloop.policies.checkpoints.peft import ADAPTER_WEIGHTS
 from simloop.policies.files.manifest import MANIFEST
 from simloop.untrusted import require_links_inside
 
@@ -53,8 +54,11 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
 
 def _reason(folder: Path) -> str:
     """Why a folder is not a checkpoint, and what to do."""
-    if (folder / "adapter_model.safetensors").is_file():
-        return "contains a PEFT adapter without its model. Merge the adapter into the policy first."
+    if (folder / ADAPTER_WEIGHTS).is_file():
+        return (
+            "contains adapters of PEFT without their policy. Merge them: simloop merge-lora FOLDER --base POLICY --out "
+            "FOLDER."
+        )
     if any(next(folder.glob(pattern), None) for pattern in PICKLED):
         return (
             "contains pickled weights, which could execute code when loaded and are never opened. Convert them "

@@ -216,7 +216,7 @@ def file_beside(listing: Path, name: str) -> Path:
 def _blocks(entry: Entry, into: np.ndarray | None = None) -> Iterator[np.ndarray]:
     """The bytes of an array as consecutive blocks, read into `into` or else into one shared buffer."""
     buffer = np.empty(min(BLOCK_BYTES, entry.nbytes), np.uint8)
-    with entry.file.open("rb") as stream:
+    with open_regular(entry.file, error=CheckpointError) as stream:
         stream.seek(entry.begin)
         for begin in range(0, entry.nbytes, BLOCK_BYTES):
             raw = buffer[: entry.nbytes - begin] if into is None else into[begin : begin + BLOCK_BYTES]

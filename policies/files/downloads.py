@@ -1,11 +1,7 @@
-"""Published files: fetched once, kept in the cache folder, and checked for changes.
-
-Their publishers state no hashes, so the hash at the first use is recorded and compared at every later use.
-"""
+"""Published files: fetched once, kept in the cache folder, and compared with their known hash at every use."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 import urllib.error
@@ -14,23 +10,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simloop.cache_folder import simloop_home
+from simloop.untrusted import file_sha256
 
 TIMEOUT_S = 60.0  # Without a byte received.
-_BLOCK_BYTES = 1 << 20
 
 
 class DownloadError(RuntimeError):
-    """A published file that cannot be fetched or has changed since its first use."""
+    """A published file that cannot be fetched, or has another content than the known one."""
 
     user_facing = True
 
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """Address of a published file, and its path below the cache folder."""
+    """A published file and its place below the cache folder."""
 
     url: str
     cache_path: str
+    sha256: str
+    size: int
+    """Bytes."""
 
     @property
     def path(self) -> Path:
@@ -38,14 +37,14 @@ class PublishedFile:
         return simloop_home() / self.cache_path
 
     def fetch(self) -> Path:
-        """Download the file if it is absent, and compare its hash with that of its first use.
+        """Download the file if it is absent, and check its content.
 
         Raises:
-          DownloadError: If the file is absent and cannot be fetched, or has changed.
+          DownloadError: If the file is absent and cannot be fetched, or has another content than the known one.
         """
         if not self.path.exists():
             self._download()
-        self._compare_with_first_use()
+        self._require_known(self.path)
         return self.path
 
     def _download(self) -> None:
@@ -57,8 +56,8 @@ class PublishedFile:
                 os.fdopen(descriptor, "wb") as file,
                 urllib.request.urlopen(self.url, timeout=TIMEOUT_S) as response,
             ):
-                while block := response.read(_BLOCK_BYTES):
-                    file.write(block)
+                file.write(response.read(self.size + 1))
+            self._require_known(Path(part))
             os.replace(part, self.path)
         except (urllib.error.URLError, OSError) as error:
             raise DownloadError(
@@ -68,16 +67,11 @@ class PublishedFile:
         finally:
             Path(part).unlink(missing_ok=True)
 
-    def _compare_with_first_use(self) -> None:
-        record = self.path.with_name(self.path.name + ".sha256")
-        found = hashlib.sha256(self.path.read_bytes()).hexdigest()
-        try:
-            first = record.read_text().strip()
-        except FileNotFoundError:
-            record.write_text(found + "\n")
-            return
-        if first != found:
+    def _require_known(self, file: Path) -> None:
+        size, sha256 = file.stat().st_size, file_sha256(file, error=DownloadError)
+        if (size, sha256) != (self.size, self.sha256):
+            found = file if file == self.path else self.url
             raise DownloadError(
-                f"{self.path} has changed: its sha256 was {first} at its first use and is {found} now. "
-                f"Delete it and {record.name} to fetch it again; results from before and after may differ."
+                f"Wanted the published {self.path.name} of {self.size} bytes with sha256 {self.sha256}; got {size} "
+                f"bytes with {sha256} from {found}. Delete {self.path} to fetch it again."
             )

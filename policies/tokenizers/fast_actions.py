@@ -33,7 +33,9 @@ FOLDER_IN_CHECKPOINT = "action_tokens"
 
 _CONFIG_FILE = "processor_config.json"
 _BPE_FILE = "tokenizer.json"
-_PUBLISHED_FAST_URL = "https://huggingface.co/physical-intelligence/fast/resolve/main/"
+_PUBLISHED_FAST_URL = (
+    "https://huggingface.co/physical-intelligence/fast/resolve/ec4d7aa71691cac0b8bed6942be45684db2110f4/"
+)
 
 
 class ActionRangeError(ValueError):
@@ -170,8 +172,18 @@ class FastActionsSource:
 
 
 PUBLISHED_FAST = FastActionsSource(
-    PublishedFile(_PUBLISHED_FAST_URL + _CONFIG_FILE, "tokenizers/fast/" + _CONFIG_FILE),
-    PublishedFile(_PUBLISHED_FAST_URL + _BPE_FILE, "tokenizers/fast/" + _BPE_FILE),
+    PublishedFile(
+        _PUBLISHED_FAST_URL + _CONFIG_FILE,
+        "tokenizers/fast/" + _CONFIG_FILE,
+        "f40cfbb1020858fe1d48c0f946b0c1315a90d6e84aa82710036f24f4c167706a",
+        253,
+    ),
+    PublishedFile(
+        _PUBLISHED_FAST_URL + _BPE_FILE,
+        "tokenizers/fast/" + _BPE_FILE,
+        "6507dd709287fd018882120c0071787f1f62bad9f180f1e8c5235bda1b71fa78",
+        686_974,
+    ),
 )
 
 
@@ -254,4 +266,7 @@ def folder_contents(folder: Path) -> dict[str, bytes]:
     """Files of a tokenizer by their paths in a checkpoint; empty if there is no such folder."""
     if not folder.is_dir():
         return {}
-    return {f"{FOLDER_IN_CHECKPOINT}/{file.name}": file.read_bytes() for file in sorted(folder.iterdir())}
+    return {
+        f"{FOLDER_IN_CHECKPOINT}/{file.name}": read_bytes(file, MAX_JSON_BYTES, error=TokenizerFileError)
+        for file in sorted(folder.iterdir())
+    }

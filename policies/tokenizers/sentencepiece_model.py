@@ -40,6 +40,8 @@ PALIGEMMA = SentencePieceSource(
     PublishedFile(
         "https://storage.googleapis.com/big_vision/paligemma_tokenizer.model",
         "tokenizers/paligemma_tokenizer.model",
+        "8986bb4f423f07f8c7f70d0dbe3526fb2316056c17bae71b1ea975e77a168fc6",
+        4_264_023,
     ),
     pieces=257_152,
 )

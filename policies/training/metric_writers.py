@@ -10,7 +10,9 @@ from typing import Any
 from tensorboardX import SummaryWriter
 
 from simloop.policies.training.errors import TrainingError
+from simloop.untrusted import parse_json, read_bytes
 
+MAX_BYTES = 1 << 30
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 
@@ -31,7 +33,7 @@ class MetricWriters:
           TrainingError: If a project is named and the package wandb is not installed.
         """
         file = folder / METRICS
-        kept = [line for line in _complete_lines(file) if json.loads(line)["step"] <= first_step]
+        kept = [line for line in _complete_lines(file) if _step(line, file) <= first_step]
         file.write_text("".join(kept))
         self._file = file.open("a", encoding="utf-8")
         self._tensorboard = SummaryWriter(str(folder / TENSORBOARD), purge_step=first_step + 1)
@@ -55,11 +57,16 @@ class MetricWriters:
             self._wandb.finish()
 
 
+def _step(line: str, file: Path) -> int:
+    return int(parse_json(line, str(file), error=TrainingError)["step"])
+
+
 def _complete_lines(file: Path) -> list[str]:
     """Lines of a file that may be absent, or cut off within its last line by a kill."""
     if not file.exists():
         return []
-    return [line for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    text = read_bytes(file, MAX_BYTES, error=TrainingError).decode(errors="replace")
+    return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def _wandb(project: str, folder: Path, config: Any) -> Any:

@@ -27,6 +27,7 @@ from simloop.policies.training import dataset_layout as layout
 from simloop.policies.training.dataset_layout import DatasetError
 from simloop.policies.training.dataset_reader import Dataset, open_dataset
 from simloop.policies.transforms.preprocessing import Resizing, resize_with_pad
+from simloop.untrusted import MAX_JSON_BYTES, file_sha256, parse_json, read_bytes
 
 PREPARED = "prepared.json"
 NUMBERS = "numbers.npz"
@@ -167,24 +168,30 @@ def _make(folder: Path, dataset: Dataset, options: Mapping[str, Any], source: st
 
 
 def _open(folder: Path, options: Mapping[str, Any]) -> PreparedData:
-    text = (folder / PREPARED).read_text()
-    metadata = json.loads(text)
+    text = read_bytes(folder / PREPARED, MAX_JSON_BYTES, error=DatasetError)
+    metadata = parse_json(text, str(folder / PREPARED), error=DatasetError)
     for key, value in {"format": FORMAT, **options}.items():
         if metadata.get(key) != value:
             raise DatasetError(
                 f"{folder} was prepared with {key} {metadata.get(key)!r}; this run needs {value!r}. Name the "
                 "dataset itself, which is then prepared again."
             )
-    with np.load(folder / NUMBERS) as file:
-        numbers = dict(file)
-    digest = hashlib.sha256(text.encode())
+    try:
+        with np.load(folder / NUMBERS) as file:
+            numbers = dict(file)
+        frames = {
+            camera: np.load(folder / f"frames-{camera}.npy", mmap_mode="r") for camera in metadata["cameras"]
+        }
+    except Exception as error:  # zipfile and NumPy fail in many ways on damaged files.
+        raise DatasetError(
+            f"{folder} is damaged ({type(error).__name__}: {error}). Delete it, and name the dataset itself."
+        ) from error
+    digest = hashlib.sha256(text)
     for name in sorted(numbers):
         digest.update(np.ascontiguousarray(numbers[name]).tobytes())
     return PreparedData(
         folder=folder,
-        frames={
-            camera: np.load(folder / f"frames-{camera}.npy", mmap_mode="r") for camera in metadata["cameras"]
-        },
+        frames=frames,
         instructions=tuple(metadata["instructions"]),
         seeds={task: tuple(seeds) for task, seeds in metadata["seeds"].items()},
         episodes=metadata["episodes"],
@@ -196,7 +203,7 @@ def _open(folder: Path, options: Mapping[str, Any]) -> PreparedData:
 
 def _source_sha256(dataset: Dataset) -> str:
     """Hash of everything that was read of a dataset: the arrays, the instructions, and all files with images."""
-    digest = hashlib.sha256((dataset.folder / layout.INFO).read_bytes())
+    digest = hashlib.sha256(read_bytes(dataset.folder / layout.INFO, MAX_JSON_BYTES, error=DatasetError))
     for array in (dataset.states, dataset.actions, dataset.environment_states, dataset.task_of_frame):
         digest.update(repr(array.shape).encode())
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
@@ -206,8 +213,7 @@ def _source_sha256(dataset: Dataset) -> str:
     if len(dataset.episodes[0].videos) < len(dataset.cameras):
         images |= dict.fromkeys([*dataset.data_files, *sorted((dataset.folder / "images").rglob("*.*"))], 0.0)
     for file in images:
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+        digest.update(bytes.fromhex(file_sha256(file, error=DatasetError)))
     for episode in dataset.episodes:
         digest.update(repr(sorted((key, at) for key, (_, at) in episode.videos.items())).encode())
     return digest.hexdigest()

@@ -44,6 +44,7 @@ from simloop.policies.training.state_prediction import (
 from simloop.policies.training.step import Parameters, StepRules
 from simloop.policies.transforms.augmentation import PUBLISHED
 from simloop.policies.transforms.normalization import Normalizer, NormStats, load_norm_stats, save_norm_stats
+from simloop.untrusted import read_json_object
 
 CONFIG = "config.json"
 NORM_STATS = "norm_stats.json"
@@ -167,7 +168,7 @@ def _claim_folder(config: TrainConfig, data: PreparedData) -> None:
     file = config.out / CONFIG
     ours = {**config.decisive(), "data_sha256": data.sha256}
     if file.exists():
-        theirs = with_present_names(json.loads(file.read_text()))
+        theirs = with_present_names(read_json_object(file, error=TrainingError))
         differing = [
             f"{key}: {theirs.get(key)!r} -> {ours.get(key)!r}"
             for key in sorted(theirs.keys() | ours.keys())

@@ -161,6 +161,7 @@ def load_runs(runs: str | Path | RunSource | Sequence[str | Path | RunSource]) -
     configs = tuple(load_json(source.folder, CONFIG) for source in sources)
     provenance = tuple(load_json(source.folder, PROVENANCE) for source in sources)
     _refuse_incompatible(episodes, sources, tuple(map(RunIdentity.of, configs, provenance)))
+    _refuse_two_kinds_of_weights(episodes, sources)
     plans = tuple(
         plan
         for config, frame, source in zip(configs, frames, sources, strict=True)
@@ -218,3 +219,21 @@ def _refuse_incompatible(
                     f"column: {found}. To set the runs side by side, name them: one={sources[first].folder} "
                     f"two={sources[other].folder}."
                 )
+
+
+def _refuse_two_kinds_of_weights(episodes: pd.DataFrame, sources: Sequence[RunSource]) -> None:
+    """Raise `LedgerError` if episodes of one policy have, for example, trained and untrained weights."""
+    kinds = episodes[["policy", "weights", "run"]].drop_duplicates(["policy", "weights"])
+    twice = kinds[kinds.duplicated("policy", keep=False)].sort_values("policy", kind="stable")
+    if len(twice):
+        policy = twice["policy"].iloc[0]
+        found = [
+            f"{weights!r} in {sources[run].folder}"
+            for weights, run in twice.loc[twice["policy"] == policy, ["weights", "run"]].itertuples(
+                index=False
+            )
+        ]
+        raise LedgerError(
+            f"Wanted one kind of weights for policy {policy!r}; got {' and '.join(found)}. Tabulate them separately, "
+            "or name the runs: one=FOLDER two=FOLDER."
+        )

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 MUTATIONS = int(os.environ.get("SIMLOOP_MUTATIONS", "100000"))
 """Mutated inputs of each slow test."""
+FIRST_MUTATION = int(os.environ.get("SIMLOOP_FIRST_MUTATION", "0"))
+"""Number of the first one, so that a campaign can be split."""
 
 NAMES = (
     "[bold]a[/bold]", "[/]", "[red", ":smile:", "=1+1", "+a", "-a", "@a", "\tb", "\rb", "a\nb", "a|b", "`a`", "*a*",

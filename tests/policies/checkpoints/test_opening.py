@@ -88,7 +88,7 @@ def test_explains_why_a_folder_is_not_a_checkpoint(tmp_path):
     assert "statistics (assets/) but no weights" in complaint(tmp_path / "run" / "100")
     (tmp_path / "peft").mkdir()
     save_file(ARRAYS, tmp_path / "peft" / "adapter_model.safetensors")
-    assert "PEFT adapter" in complaint(tmp_path / "peft")
+    assert "simloop merge-lora" in complaint(tmp_path / "peft")
     save_file(ARRAYS, tmp_path / "peft" / "model.safetensors")
     (tmp_path / "peft" / "config.json").write_text("{")
     assert "config.json is not JSON" in complaint(tmp_path / "peft")

@@ -10,6 +10,7 @@ from simloop.policies.tokenizers.sentencepiece_model import (
     TokenizerFileError,
     load_sentencepiece,
 )
+from simloop.untrusted import file_sha256
 
 TINY = PRESETS["pi0-tiny"].text_model
 
@@ -21,7 +22,8 @@ def home(tmp_path, monkeypatch):
 
 
 def published(pieces):
-    return SentencePieceSource(PublishedFile(TINY.as_uri(), "tokenizers/tiny.model"), pieces)
+    file = PublishedFile(TINY.as_uri(), "tokenizers/tiny.model", file_sha256(TINY), TINY.stat().st_size)
+    return SentencePieceSource(file, pieces)
 
 
 def test_layout_equals_that_of_paligemma(text_model):

@@ -117,3 +117,12 @@ def test_policies_that_are_code_are_told_with_their_hashes(tmp_path):
     assert load_runs([f"new={run}"]).own_code == ("new:mine?h=1 is my.py:mine?h=1 (SHA-256 0123456789ab).",)
     plain = write_run(tmp_path / "plain", episodes(3))
     assert load_runs([plain]).own_code == ()
+
+
+def test_a_policy_with_two_kinds_of_weights_is_refused(tmp_path):
+    trained, other = episodes(2, weights="trained"), episodes(1, task="push-v3", weights="untrained")
+    run = write_run(tmp_path / "run", [*trained, *other])
+    with pytest.raises(
+        LedgerError, match=r"policy 'expert'; got 'untrained' in .*run and 'trained' in .*run\."
+    ):
+        load_runs(run)
