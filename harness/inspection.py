@@ -23,7 +23,7 @@ from simloop.policies.presets.recorded import fitted, taken_over
 from simloop.policies.transforms.normalization import nearly_constant
 
 SHOWN = ("family", "chunk_steps", "flow_steps", "relative", "cameras", "image_hw", "state_size", "action_size",
-         "padded_size", "prompt_length", "normalization", "resizing")  # fmt: skip
+         "padded_size", "prompt_length", "normalization", "resizing", "config_name", "asset_id")  # fmt: skip
 
 
 def show(folder: Path, name: str, console: Console) -> int:
@@ -44,8 +44,9 @@ def show(folder: Path, name: str, console: Console) -> int:
 
 def _candidates(opened: Checkpoint) -> list[Preset]:
     """Presets to try: that of the checkpoint if it names one, else those of its family."""
-    if opened.preset is not None and opened.preset in PRESETS:
-        return [PRESETS[opened.preset]]
+    named = opened.preset or opened.options.config_name
+    if named in PRESETS:
+        return [PRESETS[named]]
     family = opened.options.family
     return [one for one in PRESETS.values() if family in (None, one.model.family)]
 

@@ -10,6 +10,7 @@ from simloop.policies.checkpoints.lerobot import open_lerobot, read_config
 from simloop.policies.checkpoints.native import open_own
 from simloop.policies.checkpoints.openpi import is_openpi_orbax, open_openpi_orbax, open_openpi_pytorch
 from simloop.policies.checkpoints.peft import ADAPTER_WEIGHTS
+from simloop.policies.checkpoints.preset_file import with_preset_file
 from simloop.policies.files.manifest import MANIFEST
 from simloop.untrusted import require_links_inside
 
@@ -25,7 +26,8 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
     """Open a folder with weights; reads names, shapes and settings, but no array.
 
     The format is detected from the files: simloop's manifest, then openpi's `params`, then safetensors, which are
-    LeRobot's if `config.json` has a type and openpi's otherwise. Pickled files are never opened.
+    LeRobot's if `config.json` has a type and openpi's otherwise. Pickled files are never opened. A file `preset.toml`
+    in the folder adds what its owner states.
 
     Raises:
       CheckpointError: If the format is unknown or the folder is damaged.
@@ -44,12 +46,14 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
     if is_own or is_orbax or has_weights:
         require_links_inside(folder, error=CheckpointError)
     if is_own:
-        return open_own(folder)
-    if is_orbax:
-        return open_openpi_orbax(folder)
-    if has_weights:
-        return open_lerobot(folder) if "type" in read_config(folder) else open_openpi_pytorch(folder)
-    raise CheckpointError(f"{path} {_reason(folder)} Known formats are {KNOWN}.")
+        opened = open_own(folder)
+    elif is_orbax:
+        opened = open_openpi_orbax(folder)
+    elif has_weights:
+        opened = open_lerobot(folder) if "type" in read_config(folder) else open_openpi_pytorch(folder)
+    else:
+        raise CheckpointError(f"{path} {_reason(folder)} Known formats are {KNOWN}.")
+    return with_preset_file(opened)
 
 
 def _reason(folder: Path) -> str:

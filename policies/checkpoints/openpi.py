@@ -8,6 +8,7 @@ Neither records the normalization of states and actions.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from simloop.policies.checkpoints.checkpoint import Checkpoint
@@ -47,6 +48,7 @@ def open_openpi_orbax(folder: Path) -> Checkpoint:
         source=OrbaxSource(params),
         statistics=AssetsFolder(params.parent),
         settings={},
+        options=RecordedOptions(config_name=_config_name(params.parent)),
     )
 
 
@@ -63,8 +65,15 @@ def open_openpi_pytorch(folder: Path) -> Checkpoint:
         source=TorchSource(SafetensorsFiles.in_folder(folder)),
         statistics=AssetsFolder(folder),
         settings=config,
-        options=_options(JsonFile(folder / CONFIG, config)),
+        options=dataclasses.replace(
+            _options(JsonFile(folder / CONFIG, config)), config_name=_config_name(folder)
+        ),
     )
+
+
+def _config_name(step: Path) -> str | None:
+    """Name of the config that openpi trained: of `<config>/<experiment>/<step>`."""
+    return step.parents[1].name if step.name.isdecimal() and len(step.parents) > 1 else None
 
 
 def _options(file: JsonFile) -> RecordedOptions:

@@ -42,8 +42,12 @@ class RecordedOptions:
     normalization: NormalizationKind | None = None
     resizing: Resizing | None = None
     absent_cameras: Literal["masked"] | None = None
+    config_name: str | None = None
+    """Name of openpi's training config, which its folders bear."""
+    asset_id: str | None = None
+    """Which statistics to use."""
     fields: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the preset that simloop recorded when it wrote the checkpoint."""
+    """Fields of the preset that simloop recorded when it wrote the checkpoint, or that the owner states."""
     places: Mapping[str, str] = field(default_factory=dict)
     """File and key of each option, for messages."""
     unused: Mapping[str, Any] = field(default_factory=dict)

@@ -175,7 +175,9 @@ def checkpoint_stats(chosen: Preset, opened: Checkpoint, *, warn: bool = True) -
     """
     ids = opened.statistics.asset_ids()
     published = chosen.published.asset_id if chosen.published is not None else None
-    asset_id = published if any(f"/{one}".endswith(f"/{published}") for one in ids) else None
+    asset_id = opened.options.asset_id
+    if asset_id is None and any(f"/{one}".endswith(f"/{published}") for one in ids):
+        asset_id = published
     sizes = {"actions": chosen.action_size}
     if chosen.spec().state_size is not None:
         sizes["state"] = chosen.state_size

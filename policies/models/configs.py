@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Family = Literal["pi0", "pi05", "pi0_fast"]
+StateAs = Literal["token", "prompt", "unused"]
 Dtype = Literal["float32", "bfloat16"]
 
 PALIGEMMA_VOCAB_SIZE = 257_152
@@ -98,7 +99,7 @@ class ModelConfig:
     """Length that prompts are padded to (with the action tokens, for pi0-FAST in training)."""
     cameras: tuple[str, ...]
     """Model camera names in the order of their tokens."""
-    state_as: Literal["token", "prompt", "unused"]
+    state_as: StateAs
     """How the robot state enters: as a token, as digits in the prompt, or not at all."""
     time_conditioning: Literal["concatenate", "adaptive_norm"] | None
     """How flow time enters: beside each action token, or through the norms of the action expert."""

@@ -81,6 +81,11 @@ class Preset:
 
     def __post_init__(self) -> None:
         """Reject presets that contradict their model."""
+        longest = max(self.state_size, self.action_size) if self.model.action_expert else self.action_size
+        if longest > self.model.action_dim:
+            raise ValueError(
+                f"{self.name}: vectors of {longest} entries do not fit into the {self.model.action_dim} of the model."
+            )
         unknown = set(self.cameras) - set(self.model.cameras)
         if unknown:
             raise ValueError(f"{self.name}: the model has no camera {', '.join(sorted(unknown))}.")

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
 
 from simloop.policies.checkpoints.array_source import CheckpointError
 from simloop.policies.checkpoints.recorded_options import RecordedOptions
-from simloop.policies.presets import preset
-from simloop.policies.presets.base import Preset
+from simloop.policies.models.configs import StateAs
+from simloop.policies.presets import PRESETS, preset
+from simloop.policies.presets.base import AbsentCamera, Preset, PromptFormat
+from simloop.policies.transforms.normalization import NormalizationKind
 from simloop.policies.transforms.preprocessing import RESIZINGS
 
 OF_PRESET = (
     "cameras", "relative", "flow_steps", "answer_tokens", "prompt", "prompt_lengths", "absent_cameras", "resizing",
-    "normalization",
+    "normalization", "robot", "state_size", "action_size", "replan_steps",
 )  # fmt: skip
-OF_MODEL = ("action_horizon", "cameras", "max_token_len", "state_as")
+OF_MODEL = ("action_dim", "action_horizon", "cameras", "max_token_len", "state_as")
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "normalization": get_args(NormalizationKind),
+    "prompt": get_args(PromptFormat),
+    "absent_cameras": get_args(AbsentCamera),
+    "resizing": RESIZINGS,
+    "state_as": get_args(StateAs),
+}
+"""Values of fields that have few."""
 MODEL = "model."
 """Begins the names of fields of the model."""
 CAMERAS: Mapping[str, tuple[str, ...]] = {
@@ -44,6 +54,7 @@ def fitted(chosen: Preset, options: RecordedOptions, where: str, *, as_start: bo
     Raises:
       CheckpointError: If the preset contradicts the checkpoint; names file, key and both values.
     """
+    chosen = with_fields(chosen, options.fields, where)
     _refuse_contradictions(chosen, options, as_start=as_start)
     changes: dict[str, Any] = {
         name: value
@@ -72,7 +83,10 @@ def fitted(chosen: Preset, options: RecordedOptions, where: str, *, as_start: bo
         if chosen.action_tokens is None:
             of_model["max_token_len"] = length
     changed = _replaced(chosen, changes, of_model)
-    return with_fields(changed, options.fields, where)
+    for name in options.fields:
+        if (stated := _field(chosen, name)) != (found := _field(changed, name)):
+            raise CheckpointError(f"{where} states {name} {stated!r}; its other files say {found!r}.")
+    return changed
 
 
 def taken_over(one: Preset) -> dict[str, Any]:
@@ -87,6 +101,10 @@ def taken_over(one: Preset) -> dict[str, Any]:
         for name, value, original in pairs
         if value != original
     }
+
+
+def _field(one: Preset, name: str) -> Any:
+    return getattr(one.model if name.startswith(MODEL) else one, name.removeprefix(MODEL))
 
 
 def with_fields(chosen: Preset, fields: Mapping[str, Any], where: str) -> Preset:
@@ -105,9 +123,9 @@ def with_fields(chosen: Preset, fields: Mapping[str, Any], where: str) -> Preset
         )
         known = OF_MODEL if into is of_model else OF_PRESET
         value = tuple(value) if isinstance(value, list) else value
-        if key not in known or not _is_like(value, getattr(holder, key)):
+        if key not in known or not _is_like(value, getattr(holder, key), CHOICES.get(key)):
             raise CheckpointError(
-                f"{where} records the option {name!r} = {value!r}, which this version cannot use."
+                f"{where} states {name} = {value!r}, which is no field of presets, or not of its type."
             )
         into[key] = value
     recorded = of_model.get("action_horizon")
@@ -118,6 +136,12 @@ def with_fields(chosen: Preset, fields: Mapping[str, Any], where: str) -> Preset
 
 def _refuse_contradictions(chosen: Preset, options: RecordedOptions, *, as_start: bool) -> None:
     model, size = chosen.model, (chosen.model.image_size, chosen.model.image_size)
+    base = chosen.name.partition("@")[0]
+    if options.config_name in PRESETS and options.config_name != base and not as_start:
+        raise CheckpointError(
+            f"The folders name openpi's config {options.config_name!r}; got preset {base!r}. Choose the preset of that "
+            "name, or move the checkpoint out of folders of that name."
+        )
     compared = [
         ("family", options.family, model.family),
         ("image_hw", options.image_hw, size),
@@ -158,8 +182,10 @@ def _camera(names: tuple[str, ...], chosen: Preset, options: RecordedOptions) ->
     )
 
 
-def _is_like(value: Any, present: Any) -> bool:
-    """Whether a recorded value has the type of the present one; entries of sequences are plain."""
+def _is_like(value: Any, present: Any, choices: Sequence[str] | None) -> bool:
+    """Whether a recorded value has the type of the present one, or is a choice; entries of sequences are plain."""
+    if choices is not None:
+        return value in choices
     if isinstance(present, tuple):
         return isinstance(value, tuple) and all(isinstance(entry, str | int | bool) for entry in value)
     return type(value) is type(present) and (not isinstance(value, int) or 0 < value < 2**20)
