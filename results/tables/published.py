@@ -19,6 +19,7 @@ import pandas as pd
 
 from simloop.results.errors import ResultsError
 from simloop.results.records.runs import Runs
+from simloop.results.records.written_policies import split_name
 from simloop.results.statistics.contrasts import MARGIN
 from simloop.results.statistics.intervals import Interval
 from simloop.results.statistics.multiplicity import holm
@@ -207,11 +208,11 @@ def reproductions(
     published name. Policies without a completed episode of some task are skipped, since they have no mean.
     """
     found = []
-    groups = _groups(runs)
+    groups, presets = _groups(runs), _presets(runs)
     for mean in score_means(score_tasks(runs.episodes, runs.plans)):
         if mean.lacking:
             continue
-        preset = mean.policy.partition("@")[0].rpartition(":")[2]
+        preset = presets.get(mean.policy, mean.policy.partition("@")[0].rpartition(":")[2])
         for one in published:
             if one.policy == preset and one.tasks in groups.get((mean.policy, mean.suite), ()):
                 found.append(_reproduction(one, mean, margin))
@@ -306,6 +307,15 @@ def reproduction_frame(found: Sequence[Reproduction], labels: Mapping[str, str])
 
 def _rate(rate: float, successes: int, episodes: int) -> Cell:
     return percent_cell(rate, counts=f"{successes}/{episodes}")
+
+
+def _presets(runs: Runs) -> dict[str, str]:
+    """The preset of every policy, whatever the name that it was given: of `mine=pi05_libero@FOLDER`, `pi05_libero`."""
+    return {
+        source.policy(name): policy.partition("@")[0]
+        for source, config in zip(runs.sources, runs.configs, strict=True)
+        for name, policy in map(split_name, config.get("experiment", {}).get("policies", ()))
+    }
 
 
 def _groups(runs: Runs) -> dict[tuple[str, str], set[str]]:

@@ -9,8 +9,8 @@ import pytest
 
 Run = Callable[..., None]
 INSTALL = (
-    "python3.12 -m venv DIR && DIR/bin/pip install 'lerobot[dataset,pi]==0.6.1' peft==0.21.2 numpydantic==2.0.0, and set "
-    "SIMLOOP_LEROBOT_PYTHON=DIR/bin/python"
+    "python3.12 -m venv DIR && DIR/bin/pip install 'lerobot[dataset,pi]==0.6.1' peft==0.21.2 numpydantic==2.0.0, "
+    "and set SIMLOOP_LEROBOT_PYTHON=DIR/bin/python"
 )
 
 

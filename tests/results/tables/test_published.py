@@ -14,9 +14,16 @@ from tests.helpers.run_folders import episodes, write_run
 
 
 def ours(
-    folder, successes, failures, policy="pi0_libero@/ckpt", tasks=("libero_goal",), protocol=OPENPI_RULES
+    folder,
+    successes,
+    failures,
+    policy="pi0_libero@/ckpt",
+    tasks=("libero_goal",),
+    protocol=OPENPI_RULES,
+    written="",
 ):
-    config = {"experiment": {"suite": "libero", "policies": [policy], "episodes": 500, "tasks": list(tasks)}}
+    experiment = {"suite": "libero", "policies": [written or policy], "episodes": 500, "tasks": list(tasks)}
+    config = {"experiment": experiment}
     fields = {"policy": policy, "weights": "trained", "suite": "libero", "protocol": protocol}
     return write_run(folder, episodes(successes, failures, **fields), config=config)
 
@@ -38,6 +45,12 @@ def test_verdicts_use_the_margin_and_the_uncertainty_of_both_rates(tmp_path, suc
     )
     assert found.verdict == verdict
     assert found.interval == miettinen_nurminen(successes, episodes_, 479, 500)
+
+
+def test_a_preset_under_another_name_is_compared_with_its_published_rates(tmp_path):
+    run = ours(tmp_path, 400, 100, policy="mine", written="mine=pi0_libero@/ckpt")
+    (found,) = reproductions(load_runs([f"first={run}"]))
+    assert (found.policy, found.published.policy, found.verdict) == ("first:mine", "pi0_libero", "lower")
 
 
 @pytest.mark.parametrize("protocol", ["libero/default-v1", "libero/openpi-v1+0badcafe"])
