@@ -19,6 +19,8 @@ KNOWN = (
     "LeRobot's (config.json with a type, model.safetensors)"
 )
 PICKLED = ("*.pt", "*.pth", "*.bin", "*.ckpt", "*.pkl")
+LEROBOT_KEYS = {"type", "input_features"}
+"""Keys of `config.json` that openpi's conversion does not write; the first versions of LeRobot wrote no type."""
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
@@ -26,8 +28,8 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
     """Open a folder with weights; reads names, shapes and settings, but no array.
 
     The format is detected from the files: simloop's manifest, then openpi's `params`, then safetensors, which are
-    LeRobot's if `config.json` has a type and openpi's otherwise. Pickled files are never opened. A file `preset.toml`
-    in the folder adds what its owner states.
+    LeRobot's if `config.json` has a type or features, and openpi's otherwise. Pickled files are never opened. A file
+    `preset.toml` in the folder adds what its owner states.
 
     Raises:
       CheckpointError: If the format is unknown or the folder is damaged.
@@ -50,7 +52,8 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
     elif is_orbax:
         opened = open_openpi_orbax(folder)
     elif has_weights:
-        opened = open_lerobot(folder) if "type" in read_config(folder) else open_openpi_pytorch(folder)
+        of_lerobot = not LEROBOT_KEYS.isdisjoint(read_config(folder))
+        opened = open_lerobot(folder) if of_lerobot else open_openpi_pytorch(folder)
     else:
         raise CheckpointError(f"{path} {_reason(folder)} Known formats are {KNOWN}.")
     return with_preset_file(opened)

@@ -164,5 +164,5 @@ def test_what_was_taken_over_is_read_back_from_simloops_own_checkpoints(tmp_path
     first = fitted(preset("pi0-tiny"), options(tmp_path, {"chunk_size": 50, "num_inference_steps": 4}), "p")
     assert with_fields(preset("pi0-tiny"), json.loads(json.dumps(taken_over(first))), "p") == first
     for wrong in ({"robots": "x"}, {"flow_steps": "4"}, {"model.cameras": [None]}, {"resizing": 1}):
-        with pytest.raises(CheckpointError, match="states .*which is no field"):
+        with pytest.raises(CheckpointError, match=r"states .*which is no field"):
             with_fields(preset("pi0-tiny"), wrong, "p")

@@ -150,3 +150,10 @@ def test_takes_over_the_horizon_of_openpis_conversion_to_pytorch(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config | {"discrete_state": True}))
     with pytest.raises(CheckpointError, match=r"config\.json: discrete_state is True"):
         open_checkpoint(tmp_path)
+
+
+def test_a_config_of_lerobot_without_a_type_is_refused_for_that(tmp_path):
+    save_file(ARRAYS, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"device": "cuda", "input_features": {}}')
+    with pytest.raises(CheckpointError, match="type is None; supported policies of LeRobot are pi0"):
+        open_checkpoint(tmp_path)
