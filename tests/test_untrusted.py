@@ -154,13 +154,17 @@ OWN = {
     "harness/serving/shm_channel.py": "messages of the same user's processes",
     "harness/serving/shm_server.py": "messages of the same user's processes",
     "harness/simloop/untrusted.py": "the guard",
+    "policies/checkpoints/peft.py": "writes into its own copy",
+    "policies/checkpoints/preset_file.py": "text that was read with the guard",
     "policies/training/config.py": "its own settings",
     "policies/training/prepared.py": "arrays of any size, without pickles",
+    "envs/served": "messages of its own processes",
     "envs/golden.py": "files of the package",
     "envs/libero/initial_states.py": "files of a package",
     "envs/model_cache.py": "its own cache",
     "results/records/ledger.py": "cuts the end of its own file",
     "results/report": "files of the package",
+    "results/tables/options.py": "text that was read with the guard",
 }
 """Modules and packages that read without the guards, with what they read."""
 
