@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from simloop.harness.adapters.adapter_file import AdapterFile, adapter_file_in_u
 from simloop.harness.adapters.registry import checked_adapter, filmed_cameras
 from simloop.harness.engine.resources import Resources
 from simloop.harness.planning.early_stop import EarlyStop
+from simloop.harness.planning.execution import Execution, ExecutionError
 from simloop.harness.planning.experiment import Experiment, ExperimentError
 from simloop.harness.planning.plan import EpisodeSpec, Plan
 from simloop.harness.planning.policy_names import NamedPolicy
@@ -119,6 +121,38 @@ def prepare(experiment: Experiment, settings: RunSettings) -> Prepared:
         early_stop = EarlyStop(experiment.stopping, plan, (a, b))
     video = _video_settings(policies, tasks, settings)
     return Prepared(experiment, settings, policies, plan, early_stop, video, _renderer(policies, video))
+
+
+def possible_executions(experiment: Experiment) -> tuple[Experiment, list[str]]:
+    """Leave out the executions that none of the policies can be evaluated under.
+
+    Returns:
+      The experiment with the others, and a sentence on each that was left out.
+
+    Raises:
+      ExecutionError: If none is left.
+    """
+    tasks, policies = experiment.task_specs(), experiment.policy_specs().values()
+    refusals: dict[Execution, ExecutionError] = {}
+    for execution in experiment.executions:
+        found = [_refusal(execution, experiment, policy, tasks) for policy in policies]
+        if found and found[0] is not None and all(found):
+            refusals[execution] = found[0]
+    if refusals and len(refusals) == len(experiment.executions):
+        raise next(iter(refusals.values()))
+    kept = tuple(execution for execution in experiment.executions if execution not in refusals)
+    return dataclasses.replace(experiment, executions=kept), [str(error) for error in refusals.values()]
+
+
+def _refusal(
+    execution: Execution, experiment: Experiment, policy: PolicySpec, tasks: Sequence[TaskSpec]
+) -> ExecutionError | None:
+    try:
+        for task in tasks:
+            require_executable(execution, experiment.protocol.replan_steps, policy, task)
+    except ExecutionError as error:
+        return error
+    return None
 
 
 def _require_checkpoint(policy: NamedPolicy) -> None:

@@ -12,8 +12,15 @@ from simloop.policies.interface import GuidanceMethod
 
 Schedule = Literal["zeros", "ones", "linear", "exp"]
 
-GUIDANCE_SCHEDULES: Mapping[GuidanceMethod, Schedule] = {"full": "exp", "identity": "linear"}
-"""Schedules of the paper (arXiv:2506.07339) and of LeRobot."""
+DelayDistribution = Literal["uniform", "exponential"]
+"""Distributions of the delays that a policy is trained for (arXiv:2512.05964)."""
+
+GUIDANCE_SCHEDULES: Mapping[GuidanceMethod, Schedule] = {
+    "full": "exp",
+    "identity": "linear",
+    "trained": "zeros",
+}
+"""Schedules of the paper (arXiv:2506.07339), of LeRobot, and of trained conditioning (arXiv:2512.05964)."""
 
 
 def prefix_weights(delay: int, end: int, steps: int, schedule: Schedule) -> Float32[np.ndarray, "{steps}"]:

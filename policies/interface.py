@@ -22,9 +22,9 @@ from simloop.policies.kernels import Kernels
 Weights = Literal["scripted", "untrained", "trained", "unknown"]
 """`unknown` for policies that another program serves."""
 
-GuidanceMethod = Literal["full", "identity"]
-"""How a chunk is guided: by the full vector-Jacobian product, or without the Jacobian of the velocity; see
-`simloop.policies.models.guidance`."""
+GuidanceMethod = Literal["full", "identity", "trained"]
+"""How a chunk is made to agree with actions: guided by the full vector-Jacobian product, or without the Jacobian of the
+velocity; or by a model that was trained to continue them. See `simloop.policies.models.guidance`."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,10 @@ class PolicySpec:
     """Whether a policy worker answers the queries, or the env actor itself."""
     uses_privileged: bool = False
     """Whether the policy reads the state of the simulator, as a scripted expert does."""
-    guidable: bool = False
-    """Whether the policy follows the guidance of queries."""
+    guidance: tuple[GuidanceMethod, ...] = ()
+    """Methods by which the policy follows the guidance of queries."""
+    max_delay: int = 0
+    """Longest delay in control steps that the policy was trained for (method `trained`); 0 if it is not known."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Query:
     step: int = 0
     """Control steps that the episode has executed so far."""
     guidance: Guidance | None = None
-    """For policies that are `guidable`."""
+    """For policies that follow its method."""
 
 
 @dataclass(frozen=True)

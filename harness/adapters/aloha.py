@@ -44,10 +44,7 @@ def robot_actions(actions: Float[np.ndarray, "*n 14"]) -> Float[np.ndarray, "*n 
 
 
 def pi_actions(actions: Float[np.ndarray, "*n 14"]) -> Float[np.ndarray, "*n 14"]:
-    """Convert recorded ALOHA actions to the convention of the pi0 models: the inverse of `robot_actions`.
-
-    Kept for parity with the reference, which trains on such actions.
-    """
+    """Convert ALOHA actions to the convention of the pi0 models: the inverse of `robot_actions`."""
     return _converted(actions, pi_command_from_servo_fraction)
 
 
@@ -91,6 +88,7 @@ ALOHA = RobotConvention(
     action_size=SIZE,
     model_state=pi_state,
     from_model_actions=robot_actions,
+    to_model_actions=pi_actions,
 )
 RAW_ALOHA = RobotConvention(ALOHA.cameras, ALOHA.optional_cameras, ALOHA.state, SIZE)
 """For models that were trained on ALOHA data without conversion."""

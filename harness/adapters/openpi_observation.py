@@ -48,6 +48,8 @@ class RobotConvention:
     """Converts states [s] of the robot to the convention of the model."""
     from_model_actions: Callable[[np.ndarray], np.ndarray] = _unchanged
     """Converts actions [t, a] of the model, without padding, to the convention of the robot."""
+    to_model_actions: Callable[[np.ndarray], np.ndarray] = _unchanged
+    """The inverse."""
 
     @property
     def state_size(self) -> int | None:

@@ -65,11 +65,14 @@ class RunOptions:
     """Effect of tokens that decode to no action: the episode fails, or the robot receives the zero action."""
     execution: Annotated[tuple[str, ...], arg("MODE [...]", "that of the protocol: synchronous")] = ()
     """Actions executed while the policy computes: synchronous (none, the robot holds still), naive (the rest of the
-    previous chunk), rtc, rtc-identity (real-time chunking), ensemble[:act|average|newest|exponential[:COEFFICIENT]].
-    Several modes and delays are all combined, and played without videos."""
-    delay: Annotated[tuple[str, ...], arg("N|Tms|measured:RUN|live [...]", "that of the protocol: 0")] = ()
-    """Delay of a policy's answers: control steps, milliseconds, latencies measured in a run (measured:RUN#POLICY) or
-    listed in a JSON file (measured:FILE), or those of this run (live, which no other run repeats)."""
+    previous chunk), rtc, rtc-identity, rtc-trained (real-time chunking),
+    ensemble[:act|average|newest|exponential[:COEFFICIENT]]. All modes and delays are combined, without videos."""
+    delay: Annotated[tuple[str, ...], arg("N|Tms|live [...]", "that of the protocol: 0")] = ()
+    """Delay of a policy's answers: control steps, milliseconds, or what they take in this run (live, which no other run
+    repeats)."""
+    latency_of: Annotated[tuple[str, ...], arg("RUN[#POLICY]|FILE [...]", "none")] = ()
+    """Further delays: the latencies that a run measured, such as one on the GPU of a robot, or a JSON file with a list
+    of milliseconds. Success is then that of the policy on that device."""
     perturb: Annotated[str | None, arg("KIND=S", "no perturbation")] = None
     """Perturb observations or actions, such as camera-noise=0.1 (simloop list perturbations)."""
     prompt_source: Annotated[tuple[str, ...], arg("SOURCE [...]", "that of the protocol: suite")] = ()
@@ -119,9 +122,10 @@ class RunOptions:
         """
         from simloop.harness.planning.execution import Execution
 
-        if not (self.execution or self.delay):
+        delays = (*self.delay, *(f"measured:{path}" for path in self.latency_of))
+        if not (self.execution or delays):
             return ()
-        modes, delays = self.execution or ("synchronous",), self.delay or ("0",)
+        modes, delays = self.execution or ("synchronous",), delays or ("0",)
         return tuple(dict.fromkeys(Execution.parse(mode, delay) for mode in modes for delay in delays))
 
     def settings(self, resources: Resources, experiment: Experiment) -> RunSettings:
@@ -161,12 +165,18 @@ def command(options: Annotated[RunOptions, FLAT], resources: Annotated[Resources
     Ctrl-C keeps finished episodes; the same command resumes the run.
     """
     from simloop.harness.experiment_file import is_experiment_file
+
+    if len(options.names) == 1 and is_experiment_file(options.names[0]):
+        return _run_file(Path(options.names[0]), options, resources, Terminal())
+    experiment, out = build_experiment(options)
+    return play(experiment, out, options, resources)
+
+
+def play(experiment: Experiment, out: Path, options: RunOptions, resources: Resources) -> int:
+    """Play an experiment into a folder, print its tables, and return the exit status."""
     from simloop.harness.run import run
 
     console = Terminal()
-    if len(options.names) == 1 and is_experiment_file(options.names[0]):
-        return _run_file(Path(options.names[0]), options, resources, console)
-    experiment, out = build_experiment(options)
     result = run(experiment, out, options.settings(resources, experiment), console)
     return _print_result(result, console)
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional
 
 from simloop.harness.commands.options import FLAT, arg, say
+from simloop.policies.interface import GuidanceMethod
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,9 @@ class ServeOptions:
     """Choose batch sizes by measurement, and let them follow the number of waiting queries."""
     replan_steps: Annotated[int | None, arg("N", "those of the preset")] = None
     """With vla-eval, whose clients take single actions: actions of a chunk before the policy is asked again."""
+    guidance: Annotated[tuple[GuidanceMethod, ...], arg("{full,identity,trained} [...]", "none")] = ()
+    """Methods of real-time chunking that clients may ask for: those of the executions rtc (full), rtc-identity and
+    rtc-trained. Each is compiled."""
     seed: Annotated[int, arg("S")] = 0
     """Root of the noise in answers to clients that send no keys."""
     max_connections: Annotated[int, arg("N")] = 256
@@ -54,11 +58,12 @@ def command(
     Args:
       policy: Policy (simloop list policies), or PRESET@DIR for the weights of a checkpoint.
     """
-    from simloop.harness.planning.policy_names import load_policy, parse
+    from simloop.harness.planning.policy_names import parse
     from simloop.harness.serving.batch_sizes import THROUGHPUT
     from simloop.harness.serving.policy_service import convention_of
     from simloop.harness.serving.serve import Serving, make_ready, serve
     from simloop.harness.serving.websocket_server import Listening, require_protected
+    from simloop.policies.models.inference_plan import InferencePlan
     from simloop.policies.presets import PRESETS
 
     token = None if options.no_token else os.environ.get("SIMLOOP_API_KEY") or None
@@ -67,12 +72,14 @@ def command(
     named = parse(policy)
     convention_of(named.spec())
     say(f"Loading and compiling {policy} ...")
-    loaded = load_policy(policy)
+    named.require_weights()
+    loaded = named.load(InferencePlan(guidance=(None, *options.guidance)))
     replan_steps = options.replan_steps or (
         PRESETS[named.base].replan_steps if named.base in PRESETS else None
     )
     batch_sizes = THROUGHPUT if options.throughput else (options.batch_size,)
-    ready = make_ready(loaded, Serving(options.protocol, batch_sizes, options.seed, replan_steps))
+    serving = Serving(options.protocol, batch_sizes, options.seed, options.guidance, replan_steps)
+    ready = make_ready(loaded, serving)
 
     def announce(address: str) -> None:
         access = "clients need the token" if token else "without a token"

@@ -24,14 +24,19 @@ def command(
       simloop sweep --tasks reach push --policies pi0-tiny --delay 0 25ms 50ms
 
     The simulation goes on while the policy computes. A chunk must last until the next query is answered, so replan
-    interval and delay together are at most its length, and the default replan interval is 5. The episodes are those of
-    simloop run: differences to delay 0 are paired. simloop table RUN --only delays prints the curves again.
+    interval and delay together are at most its length; combinations beyond that are left out. The default replan
+    interval is 5. The episodes are those of simloop run: differences to delay 0 are paired. simloop table RUN --only
+    delays prints the curves again.
     """
+    from simloop.harness.preparation import possible_executions
     from simloop.results.tables.options import TableOptions
     from simloop.results.tables.run_tables import render
 
     experiment, out = run.build_experiment(options)
-    status = run.command(options, resources)
+    experiment, left_out = possible_executions(experiment)
+    for sentence in left_out:
+        say(f"Left out: {sentence}")
+    status = run.play(experiment, out, options, resources)
     if not status and experiment.executions:
         say(render(out, "terminal", TableOptions(only="delays")))
     return status

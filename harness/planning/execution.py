@@ -10,7 +10,7 @@ from simloop.harness.planning.delay import Delay
 from simloop.policies.interface import GuidanceMethod
 from simloop.results.records.execution_labels import FROZEN
 
-Mode = Literal["synchronous", "naive", "rtc", "rtc-identity", "ensemble"]
+Mode = Literal["synchronous", "naive", "rtc", "rtc-identity", "rtc-trained", "ensemble"]
 
 MODES: dict[Mode, str] = {
     "synchronous": "the robot holds still while the policy computes",
@@ -18,6 +18,8 @@ MODES: dict[Mode, str] = {
     "rtc": "as naive; the new chunk is guided to agree with the actions that are executed meanwhile (real-time "
     "chunking with the full vector-Jacobian product, arXiv:2506.07339)",
     "rtc-identity": "as rtc, without the Jacobian of the velocity, as LeRobot does",
+    "rtc-trained": "as naive; the new chunk continues the actions that are executed meanwhile, by a policy that was "
+    "trained to (simloop train --max-delay, arXiv:2512.05964)",
     "ensemble": "every action is a weighted mean over all chunks that predict it (arXiv:2304.13705)",
 }
 """Modes, each with a clause that describes it."""
@@ -108,7 +110,11 @@ class Execution:
     @property
     def guidance(self) -> GuidanceMethod | None:
         """How queries are guided by the actions that are executed while the policy computes; None if they are not."""
-        methods: dict[Mode, GuidanceMethod] = {"rtc": "full", "rtc-identity": "identity"}
+        methods: dict[Mode, GuidanceMethod] = {
+            "rtc": "full",
+            "rtc-identity": "identity",
+            "rtc-trained": "trained",
+        }
         return methods.get(self.mode)
 
     @property

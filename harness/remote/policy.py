@@ -105,6 +105,7 @@ class RemotePolicy(BatchedPolicy):
 
         session = self._open(self._deadlines.start_s, report(f"waiting for a server at {self.address}"))
         self._server = session.server
+        self._require_guidance(session.server)
         if self._connections is None:
             self.concurrent_calls = session.server.parallel
         query, first_s = self._blank_query(), self._deadlines.first_s
@@ -231,6 +232,15 @@ class RemotePolicy(BatchedPolicy):
     def _loses_state(self, query: Query) -> bool:
         """Whether the query cannot be sent again because the server has seen the episode up to it."""
         return self._server is not None and self._protocol.keeps_state(self._server) and query.step > 0
+
+    def _require_guidance(self, server: Server) -> None:
+        """Raise `ServerError` if the policy was named with guidance that the server does not follow."""
+        if missing := [method for method in self.spec.guidance if method not in server.guidance]:
+            raise ServerError(
+                f"{self.address} was named with guidance={','.join(self.spec.guidance)}, and does not follow "
+                f"{', '.join(missing)}. openpi's servers follow none; simloop serve does with --guidance "
+                f"{' '.join(self.spec.guidance)}."
+            )
 
     def _require_same_steps(self, answer: Answer) -> None:
         """Raise `ServerError` if the chunk has another length than that of the first answer."""

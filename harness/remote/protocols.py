@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 import hashlib
 import itertools
 import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Float32
@@ -17,7 +18,7 @@ from jaxtyping import Float32
 from simloop.harness.remote.connection import Connection, Frame, ServerError
 from simloop.harness.remote.robots import IMAGE_HW, ServedRobot
 from simloop.harness.remote.wire import Keys, WireError, described, pack, unpack, unpack_map
-from simloop.policies.interface import Query
+from simloop.policies.interface import GuidanceMethod, Query
 
 TRACEBACK_CHARS = 2_000
 """Characters of a server's traceback that are kept, from its end."""
@@ -54,6 +55,12 @@ class Server:
         """Queries that the server answers at once; 1 unless it says more."""
         told = self.own.get("batch_size")
         return told if isinstance(told, int) and 1 <= told <= 256 else 1
+
+    @property
+    def guidance(self) -> tuple[GuidanceMethod, ...]:
+        """Methods of guidance that it follows."""
+        told = self.own.get("guidance")
+        return tuple(one for one in get_args(GuidanceMethod) if isinstance(told, list) and one in told)
 
     @property
     def sha256(self) -> str:
@@ -165,6 +172,8 @@ class OpenpiProtocol(ServerProtocol):
                 request["session_id"] = query.episode
         if server.own:
             request["simloop"] = {"id": number, "key": query.key}
+            if query.guidance is not None:
+                request["simloop"]["guidance"] = dataclasses.asdict(query.guidance)
         return request
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from simloop.harness.errors import SpecificationError
 from simloop.harness.planning.policy_sources import PolicySource, Scheme, Specification, named_interpreter
@@ -13,7 +15,7 @@ from simloop.harness.remote.child import MANIFEST, ChildPolicy, Manifest, read_m
 from simloop.harness.remote.policy import Deadlines, RemotePolicy
 from simloop.harness.remote.protocols import PROTOCOLS
 from simloop.harness.remote.robots import ROBOTS
-from simloop.policies.interface import BatchedPolicy, PolicySpec
+from simloop.policies.interface import BatchedPolicy, GuidanceMethod, PolicySpec
 from simloop.untrusted import file_sha256
 
 MAX_CONNECTIONS = 256
@@ -28,10 +30,12 @@ class ServedPolicy(PolicySource):
     robot: str
     connections: int | None = None
     deadlines: Deadlines = Deadlines()  # noqa: RUF009 (frozen)
+    guidance: tuple[GuidanceMethod, ...] = ()
 
     def spec(self) -> PolicySpec:
         """Interface of a policy of the robot; the server is not asked."""
-        return ROBOTS[self.robot].spec(f"{self.protocol}://{self.address}")
+        spec = ROBOTS[self.robot].spec(f"{self.protocol}://{self.address}")
+        return dataclasses.replace(spec, guidance=self.guidance)
 
     def load(self) -> BatchedPolicy:
         """Return the client, which connects when it is prepared."""
@@ -68,7 +72,8 @@ class StartedPolicy(PolicySource):
 
 
 def _served(specification: Specification) -> PolicySource:
-    _refuse_others(specification, ("robot", "connections", "start", "first", "timeout"))
+    guided = ["guidance"] if specification.scheme == "openpi" else []
+    _refuse_others(specification, ("robot", "connections", "start", "first", "timeout", *guided))
     host, colon, port = specification.target.rstrip("/").rpartition(":")
     if not (colon and host and port.isdecimal() and port.isascii() and 0 < int(port) < 2**16):
         raise SpecificationError(
@@ -86,7 +91,14 @@ def _served(specification: Specification) -> PolicySource:
             f"Which observations a server takes is not told by it. Add ?robot= with one of {', '.join(ROBOTS)}; "
             f"got {specification.text!r}."
         )
-    return ServedPolicy(specification.scheme, f"{host}:{port}", robot, _connections(specification), deadlines)
+    return ServedPolicy(
+        specification.scheme,
+        f"{host}:{port}",
+        robot,
+        _connections(specification),
+        deadlines,
+        _guidance(specification),
+    )
 
 
 def _started(specification: Specification) -> PolicySource:
@@ -120,6 +132,18 @@ def _connections(specification: Specification) -> int | None:
     if not (text.isdecimal() and text.isascii() and 1 <= int(text) <= MAX_CONNECTIONS):
         raise SpecificationError(f"connections= takes a number from 1 to {MAX_CONNECTIONS}; got {text!r}.")
     return int(text)
+
+
+def _guidance(specification: Specification) -> tuple[GuidanceMethod, ...]:
+    text = specification.arguments.get("guidance")
+    if text is None:
+        return ()
+    known = {method: method for method in get_args(GuidanceMethod)}
+    if unknown := [method for method in text.split(",") if method not in known]:
+        raise SpecificationError(
+            f"guidance= takes {', '.join(known)}, separated by commas; got {unknown[0]!r}."
+        )
+    return tuple(known[method] for method in text.split(","))
 
 
 def _seconds(specification: Specification, key: str, default: float) -> float:

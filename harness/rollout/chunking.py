@@ -3,7 +3,7 @@
     control step       0   1   2   3   4   5   6   7   8   9
     world stands still A0  A1  A2  A3  B0  B1  B2  B3  C0  C1     replan interval 4
     synchronous        A0  A1  A2  A3  -   -   B0  B1  B2  B3     delay 2: the robot holds still
-    naive, rtc         A0  A1  A2  A3  A4  A5  B2  B3  C..        delay 2: B asked at 4, C at 8, executed from 10
+    naive, rtc*        A0  A1  A2  A3  A4  A5  B2  B3  C..        delay 2: B asked at 4, C at 8, executed from 10
     ensemble           every action is a mean over the chunks that predict the step and have arrived
 
 The delay of the first chunk does not count: an episode begins when the first answer is there.
@@ -255,10 +255,31 @@ def require_executable(execution: Execution, replan_steps: int, policy: PolicySp
     execution.require_possible(task.control_hz, replan_steps, policy.chunk_steps)
     if execution.may_hold or execution.ensemble or (execution.delay and policy.chunk_steps is None):
         action_kinds(task)
-    if execution.guidance and not policy.guidable:
+    _require_guidance(execution, policy, task)
+
+
+def _require_guidance(execution: Execution, policy: PolicySpec, task: TaskSpec) -> None:
+    method = execution.guidance
+    if method is None:
+        return
+    if not policy.guidance:
         raise ExecutionError(
             f"{policy.name} cannot be guided, which {execution} needs: only policies that denoise their actions can. "
             "Choose the execution naive."
+        )
+    if method not in policy.guidance:
+        trained = (
+            "was not trained to continue given actions" if method == "trained" else "cannot be guided so"
+        )
+        raise ExecutionError(
+            f"{policy.name} {trained}, which {execution} needs. Choose another execution, or train a policy with "
+            "simloop train --max-delay."
+        )
+    longest = execution.delay.longest(task.control_hz)
+    if method == "trained" and execution.delay.constant and 0 < policy.max_delay < longest:
+        raise ExecutionError(
+            f"{execution}: {policy.name} was trained for delays of at most {policy.max_delay} control steps; got "
+            f"{longest}. Choose a shorter delay or the execution rtc."
         )
 
 

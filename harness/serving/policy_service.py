@@ -22,12 +22,14 @@ from simloop.harness.remote.protocols import vla_eval_message
 from simloop.harness.remote.robots import VLA_EVAL_CAMERAS
 from simloop.harness.remote.wire import WireError, pack, unpack_map
 from simloop.harness.rollout.latency import Reply
-from simloop.policies.interface import PolicySpec, Query
+from simloop.policies.interface import Guidance, PolicySpec, Query
 
 MAX_PROMPT = 4_096
 """Characters of an instruction."""
 MAX_SIDE = 4_096
 """Pixels of a side of an image."""
+MAX_LEFT = 1_000
+"""Actions that are left of a client's chunk."""
 Ask = Callable[[Query], "Any"]
 """Awaits the reply to a query."""
 
@@ -65,7 +67,7 @@ class PolicyService(abc.ABC):
     """One protocol in front of a policy. Its methods run in the event loop of the server."""
 
     def __init__(self, spec: PolicySpec, ask: Ask, *, seed: int = 0):
-        """Serve a policy that is loaded.
+        """Serve a policy that is loaded; `spec` states the guidance that it is served with.
 
         Args:
           ask: Answers a query, with others in a batch.
@@ -95,7 +97,13 @@ class PolicyService(abc.ABC):
     def error(self, frame: bytes | str, text: str) -> bytes | str:
         """Return the frame that reports an error to the client whose message caused it."""
 
-    async def chunk(self, view: ModelView, session: ClientSession, key: int | None = None) -> ServedChunk:
+    async def chunk(
+        self,
+        view: ModelView,
+        session: ClientSession,
+        key: int | None = None,
+        guidance: Guidance | None = None,
+    ) -> ServedChunk:
         """Ask the policy about an observation."""
         instruction = view.instruction
         if not instruction or len(instruction) > MAX_PROMPT:
@@ -118,6 +126,7 @@ class PolicyService(abc.ABC):
             state=view.state.astype(np.float32),
             images=view.images,
             episode=f"client-{session.number}-{session.episode}",
+            guidance=guidance,
         )
         reply: Reply = await self._ask(query)
         actions = reply.chunk.actions
@@ -146,7 +155,8 @@ class OpenpiService(PolicyService):
         observation = unpack_map(frame)
         own = observation.pop("simloop", None)
         number, key = _own_fields(own)
-        served = await self.chunk(self._view(observation), session, key)
+        guidance = self._guidance(own["guidance"]) if own is not None and "guidance" in own else None
+        served = await self.chunk(self._view(observation), session, key, guidance)
         reply = served.reply
         timing = {
             "infer_ms": 1e3 * (reply.host_s + reply.device_s + reply.post_s),
@@ -170,6 +180,37 @@ class OpenpiService(PolicyService):
     def error(self, frame: bytes | str, text: str) -> bytes | str:
         """Errors are text frames."""
         return text
+
+    def _guidance(self, sent: object) -> Guidance:
+        """Read the actions that are left of a client's chunk."""
+        actions, delay, method = (
+            (sent.get(name) for name in ("actions", "delay", "method"))
+            if isinstance(sent, dict)
+            else (None,) * 3
+        )
+        size = self.spec.action_size or 0
+        if not (
+            isinstance(actions, np.ndarray)
+            and actions.dtype.kind == "f"
+            and actions.ndim == 2
+            and actions.shape[1] == size
+            and len(actions) <= MAX_LEFT
+            and np.isfinite(actions).all()
+            and type(delay) is int
+            and 0 <= delay <= MAX_LEFT
+        ):
+            raise RequestError(
+                f"Guidance has finite 'actions' [t, {size}] that are left of the previous chunk, t at most {MAX_LEFT}, "
+                f"and a 'delay' of 0 to {MAX_LEFT} control steps."
+            )
+        known = next((one for one in self.spec.guidance if one == method), None)
+        if known is None:
+            raise RequestError(
+                f"The server follows guidance by {', '.join(self.spec.guidance) or 'no method'}; got {method!r:.40}. "
+                "simloop serve --guidance chooses the methods."
+            )
+        left = self.convention.to_model_actions(actions.astype(np.float64)).astype(np.float32)
+        return Guidance(left, delay, known)
 
     def _view(self, observation: Mapping[str, Any]) -> ModelView:
         if self.convention in (aloha.ALOHA, aloha.RAW_ALOHA):

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from simloop.harness.serving.batch_sizes import choose
 from simloop.harness.serving.batcher import Answering
 from simloop.harness.serving.concurrent_calls import answering
-from simloop.harness.serving.policy_service import OpenpiService, PolicyService, VlaEvalService, convention_of
+from simloop.harness.serving.policy_service import (
+    OpenpiService,
+    PolicyService,
+    ServiceError,
+    VlaEvalService,
+    convention_of,
+)
 from simloop.harness.serving.websocket_server import Listening, WebsocketServer
-from simloop.policies.interface import BatchedPolicy
+from simloop.policies.interface import BatchedPolicy, GuidanceMethod, PolicySpec
 
 ServedProtocol = Literal["openpi", "vla-eval"]
 PATIENCE = 0.25
@@ -31,6 +38,8 @@ class Serving:
     """Rows of a call. Several are measured, and follow the number of queries that wait."""
     seed: int = 0
     """Root of the noise of clients that send no keys."""
+    guidance: tuple[GuidanceMethod, ...] = ()
+    """Methods of guidance that clients of openpi's protocol may ask for."""
     replan_steps: int | None = None
     """For vla-eval, whose clients take one action at a time: actions of a chunk before the next query."""
 
@@ -48,9 +57,10 @@ def make_ready(policy: BatchedPolicy, serving: Serving) -> Ready:
     """Compile a policy for its batch sizes, so that no client waits for that.
 
     Raises:
-      ServiceError: If no client speaks the robot convention of the policy.
+      ServiceError: If no client speaks the robot convention of the policy, or it does not follow the guidance.
     """
     convention_of(policy.spec)
+    _require_guidance(policy.spec, serving)
     batch_sizes, _ = choose(policy, serving.batch_sizes)
     queries = answering(policy, batch_sizes, PATIENCE)
     if serving.protocol == "vla-eval":
@@ -60,7 +70,9 @@ def make_ready(policy: BatchedPolicy, serving: Serving) -> Ready:
             queries,
             batch_sizes,
         )
-    service = OpenpiService(policy.spec, queries.ask, seed=serving.seed, about=_about(policy, batch_sizes))
+    spec = dataclasses.replace(policy.spec, guidance=serving.guidance)
+    about = _about(spec, policy.identity(), batch_sizes)
+    service = OpenpiService(spec, queries.ask, seed=serving.seed, about=about)
     return Ready(service, queries, batch_sizes)
 
 
@@ -123,9 +135,19 @@ def served_in_background(ready: Ready, listening: Listening) -> Iterator[str]:
         ready.answering.close()
 
 
-def _about(policy: BatchedPolicy, batch_sizes: Sequence[int]) -> dict[str, Any]:
+def _require_guidance(spec: PolicySpec, serving: Serving) -> None:
+    """Raise `ServiceError` if clients could ask for guidance that the policy does not follow."""
+    if serving.guidance and serving.protocol != "openpi":
+        raise ServiceError(f"Clients of {serving.protocol} send no guidance; leave out --guidance.")
+    if missing := [method for method in serving.guidance if method not in spec.guidance]:
+        raise ServiceError(
+            f"{spec.name} follows guidance by {', '.join(spec.guidance) or 'no method'}; got --guidance "
+            f"{' '.join(missing)}."
+        )
+
+
+def _about(spec: PolicySpec, fingerprint: Mapping[str, str], batch_sizes: Sequence[int]) -> dict[str, Any]:
     """What simloop's own client is told about the policy."""
-    spec = policy.spec
     return {
         "policy": spec.name,
         "weights": spec.weights,
@@ -133,5 +155,7 @@ def _about(policy: BatchedPolicy, batch_sizes: Sequence[int]) -> dict[str, Any]:
         "batch_size": max(batch_sizes),
         "chunk_steps": spec.chunk_steps,
         "action_size": spec.action_size,
-        "fingerprint": policy.identity(),
+        "guidance": list(spec.guidance),
+        "max_delay": spec.max_delay,
+        "fingerprint": dict(fingerprint),
     }

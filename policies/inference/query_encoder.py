@@ -137,8 +137,11 @@ class QueryEncoder:
             if any(self._preset.relative):
                 left = delta_actions(left, query.state.astype(np.float64), self._preset.relative)
             row.target[:steps, : left.shape[1]] = self.actions.normalize(left[:steps])
+            delay = guidance.delay
+            if guidance.method == "trained":
+                delay = min(delay, self._preset.max_delay)
             row.weights[:] = prefix_weights(
-                guidance.delay, steps, len(row.weights), GUIDANCE_SCHEDULES[guidance.method]
+                delay, steps, len(row.weights), GUIDANCE_SCHEDULES[guidance.method]
             )
         return row
 

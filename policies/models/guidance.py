@@ -1,8 +1,9 @@
-"""Real-time chunking: guide a new chunk to agree with the actions that are executed while it is computed.
+"""Real-time chunking: a new chunk agrees with the actions that are executed while it is computed.
 
 Every flow step estimates the actions that it leads to and corrects the velocity by their weighted difference to the
 target (K. Black et al. (2025), arXiv:2506.07339, in the flow time of this package: 1 noise, 0 actions). The paper
-multiplies the difference by the Jacobian of the estimate; LeRobot leaves that of the velocity out.
+multiplies the difference by the Jacobian of the estimate; LeRobot leaves that of the velocity out. A model that was
+trained to continue given actions needs no correction (K. Black et al. (2025), arXiv:2512.05964).
 
 Axis letters: b batch, c chunk steps, a padded action size.
 """
@@ -10,15 +11,17 @@ Axis letters: b batch, c chunk steps, a padded action size.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float32
+from jaxtyping import Array, Bool, Float32
 
 from simloop.policies.interface import GuidanceMethod
 from simloop.policies.models.model_input import AnyArray
 from simloop.policies.models.pytrees import pytree
+
+Leaves = TypeVar("Leaves")
 
 
 @pytree
@@ -41,7 +44,49 @@ class IdentityGuidance(Guidance):
     """Guidance without the Jacobian of the velocity, as in LeRobot."""
 
 
-GUIDANCE: Mapping[GuidanceMethod, type[Guidance]] = {"full": FullGuidance, "identity": IdentityGuidance}
+@pytree
+class CommittedPrefix(Guidance):
+    """Steps that a model was trained to continue: where the weight is not 0, the target is given at flow time 0."""
+
+    @property
+    def given(self) -> Bool[Array, "b c"]:
+        """Whether each step is given."""
+        return jnp.asarray(self.weights) > 0
+
+    def times(self, time: Float32[Array, " b"]) -> Float32[Array, "b c"]:
+        """Return the flow time of each step: 0 where it is given, else that of the row."""
+        return jnp.where(self.given, 0.0, time[:, None])
+
+    def selected(self, of_given: Leaves, of_others: Leaves) -> Leaves:
+        """Select arrays (trees of them) that end in axes of rows, steps and features, by whether a step is given."""
+
+        def select(a: AnyArray, b: AnyArray) -> Array:
+            given = jnp.expand_dims(self.given[..., None], range(b.ndim - 3))
+            return jnp.where(given, a, b)
+
+        chosen: Leaves = jax.tree.map(select, of_given, of_others)
+        return chosen
+
+    def step(
+        self,
+        velocity: Callable[[Float32[Array, "b c a"]], tuple[Float32[Array, "b c a"], Any]],
+        x: Float32[Array, "b c a"],
+        step_size: Float32[Array, ""],
+    ) -> tuple[Float32[Array, "b c a"], Any]:
+        """Take an Euler step that leaves given steps as they are; also returns what `velocity` returns beside it.
+
+        Args:
+          velocity: Function of noisy actions, at the flow times of `times`.
+        """
+        v, beside = velocity(self.selected(self.target, x))
+        return self.selected(self.target, x + step_size * v), beside
+
+
+GUIDANCE: Mapping[GuidanceMethod, type[Guidance]] = {
+    "full": FullGuidance,
+    "identity": IdentityGuidance,
+    "trained": CommittedPrefix,
+}
 CAPS: Mapping[type[Guidance], float] = {FullGuidance: 5.0, IdentityGuidance: 10.0}
 """Upper bounds of the correction of a step: those of the paper and of LeRobot."""
 

@@ -1,6 +1,7 @@
 """Norms of the transformers: RMS norm, plain and adaptive, and layer norm.
 
-Statistics are float32 for all inputs. Axis letters: b batch, t tokens, d width, c condition.
+Statistics are float32 for all inputs. Axis letters: b batch, t tokens, d width, c condition, l layers, e three times
+the width.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class RMSNorm(nnx.Module):
         self.scale = nnx.Param(jnp.zeros((width,), jnp.float32))
 
     def __call__(
-        self, x: Float[Array, "b t d"], condition: Float[Array, "b c"] | None = None
+        self, x: Float[Array, "b t d"], condition: Float[Array, "b _t c"] | None = None
     ) -> tuple[Float[Array, "b t d"], None]:
         """Normalize; returns no gate and ignores the condition.
 
@@ -38,8 +39,8 @@ class RMSNorm(nnx.Module):
 class Modulation:
     """Precomputed output of an adaptive norm's modulation for a condition: scale, shift, gate."""
 
-    values: Float[Array, "*l b e"]
-    """Side by side, e = 3 d; b is 1 if all rows have the same condition."""
+    values: Float[Array, "*l _b _t e"]
+    """Side by side; the axes of rows and tokens have length 1 where all have the same condition."""
 
 
 class AdaptiveRMSNorm(nnx.Module):
@@ -53,15 +54,15 @@ class AdaptiveRMSNorm(nnx.Module):
         self.modulation = Linear(width, 3 * width, rngs=rngs, kernel_init=zeros)
 
     def __call__(
-        self, x: Float[Array, "b t d"], condition: Float[Array, "b d"] | Modulation
-    ) -> tuple[Float[Array, "b t d"], Float[Array, "_b 1 d"]]:
+        self, x: Float[Array, "b t d"], condition: Float[Array, "_b _t d"] | Modulation
+    ) -> tuple[Float[Array, "b t d"], Float[Array, "_b _t d"]]:
         """Normalize and return the gate for the residual; the modulation has the dtype of `x`."""
         known = condition if isinstance(condition, Modulation) else self.modulated(condition, x.dtype)
-        scale, shift, gate = jnp.split(known.values[:, None], 3, axis=-1)
+        scale, shift, gate = jnp.split(known.values, 3, axis=-1)
         factor, shift = (1.0 + scale).astype(jnp.float32), shift.astype(jnp.float32)
         return (_unit_rms(x) * factor + shift).astype(x.dtype), gate
 
-    def modulated(self, condition: Float[Array, "b d"], dtype: DTypeLike) -> Modulation:
+    def modulated(self, condition: Float[Array, "_b _t d"], dtype: DTypeLike) -> Modulation:
         """Precompute the modulation for a condition in `dtype`."""
         return Modulation(self.modulation(condition, dtype=dtype))
 

@@ -7,7 +7,7 @@ actions (time 0) by following a velocity field that it predicts, in a few Euler 
     expert         language                    action
 
 Axis letters: b batch, p prefix tokens, t suffix tokens, d width, c chunk steps, a action size, m flow
-times at once.
+times at once, s flow times of a row: one, or one per chunk step.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from jaxtyping import Array, Bool, Float, Float32, Int32
 
 from simloop.policies.models.attention import block_mask
 from simloop.policies.models.configs import ModelConfig
-from simloop.policies.models.flow_matching import embed_time, flow_target
-from simloop.policies.models.guidance import Guidance, guided_velocity
+from simloop.policies.models.flow_matching import embed_time, flow_target, per_step
+from simloop.policies.models.guidance import CommittedPrefix, Guidance, guided_velocity
 from simloop.policies.models.inference_plan import PLAIN, InferencePlan
 from simloop.policies.models.kv_cache import KVCache, empty_cache
 from simloop.policies.models.model_input import AnyArray, ModelInput
@@ -52,7 +52,7 @@ class Suffix(NamedTuple):
     tokens: Float32[Array, "b t d"]
     starts_block: Bool[np.ndarray, " t"]
     """As `attention.block_mask` takes it; all suffix tokens are valid."""
-    condition: Float32[Array, "b d"] | Modulations | None
+    condition: Float32[Array, "b _s d"] | Modulations | None
     """Flow time for the adaptive norms of the action expert, if the model has them."""
 
 
@@ -62,8 +62,10 @@ class Schedule:
 
     time: Float32[Array, " m"]
     step_size: Float32[Array, ""]
-    features: Float32[Array, "m 1 d"] | Modulations
+    features: Float32[Array, "m 1 1 d"] | Modulations
     """As `Pi0.time_features` returns them, one row per step."""
+    features_of_actions: Float32[Array, "1 1 d"] | Modulations
+    """Those of time 0."""
 
 
 class Pi0(nnx.Module):
@@ -118,7 +120,7 @@ class Pi0(nnx.Module):
           batch: The queries.
           noise: Standard normal; see `noise_from_keys`. The actions of a row depend on its own noise only.
           steps: Number of Euler steps of equal length, or their schedule, which is the same for all queries.
-          guidance: Actions that those of the rows are to agree with.
+          guidance: Actions that those of the rows are to agree with, or to continue.
 
         Returns:
           Actions, normalized and padded as in training.
@@ -127,6 +129,8 @@ class Pi0(nnx.Module):
 
         def step(carry: tuple, at: tuple) -> tuple[tuple, None]:
             (x, prefix), (time, features) = carry, at
+            if isinstance(guidance, CommittedPrefix):
+                features = guidance.selected(schedule.features_of_actions, features)
             args = (prefix, batch.state, x, time, schedule.step_size, features, guidance)
             return self.euler_step(*args), None
 
@@ -142,7 +146,7 @@ class Pi0(nnx.Module):
         x: Float32[Array, "b c a"],
         time: Float32[Array, ""],
         step_size: Float32[Array, ""],
-        features: Float32[Array, "1 d"] | Modulations | None = None,
+        features: Float32[Array, "_b _s d"] | Modulations | None = None,
         guidance: Guidance | None = None,
     ) -> tuple[Float32[Array, "b c a"], ReadPrefix]:
         """Take one Euler step from noisy actions at a flow time. Pure.
@@ -153,17 +157,22 @@ class Pi0(nnx.Module):
           x: Noisy actions at `time`.
           time: Flow time of all rows.
           step_size: Negative for sampling.
-          features: `time_features` of `time`; computed if None.
+          features: `time_features` of the flow times; computed if None.
           guidance: As `sample_actions` takes it.
 
         Returns:
           Noisy actions at `time + step_size`, and the prefix for the next step.
         """
 
+        of_rows = jnp.broadcast_to(time, x.shape[:1])
+        times = guidance.times(of_rows) if isinstance(guidance, CommittedPrefix) else of_rows
+
         def velocity(x: Float32[Array, "b c a"]) -> tuple[Float32[Array, "b c a"], ReadPrefix]:
-            out, after = self.read_suffix(prefix, state, x, jnp.broadcast_to(time, x.shape[:1]), features)
+            out, after = self.read_suffix(prefix, state, x, times, features)
             return self.velocity_from(out).astype(jnp.float32), after
 
+        if isinstance(guidance, CommittedPrefix):
+            return guidance.step(velocity, x, step_size)
         v, after = velocity(x) if guidance is None else guided_velocity(guidance, velocity, x, time)
         return x + step_size * v, after
 
@@ -176,11 +185,11 @@ class Pi0(nnx.Module):
         time = jnp.asarray(np.array(times))
         # Steps are rows, after the layers if there are any; they move to the front, one row each.
         features = jax.tree.map(
-            lambda leaf: jnp.moveaxis(leaf, -2, 0)[..., None, :], self.time_features(time)
+            lambda leaf: jnp.moveaxis(leaf, -3, 0)[..., None, :], self.time_features(time)
         )
-        return Schedule(time, jnp.asarray(step_size), features)
+        return Schedule(time, jnp.asarray(step_size), features, self.time_features(jnp.zeros(1)))
 
-    def time_features(self, time: Float32[Array, " b"]) -> Float32[Array, "b d"] | Modulations:
+    def time_features(self, time: Float32[Array, "b *s"]) -> Float32[Array, "b _s d"] | Modulations:
         """Compute everything that depends on flow time alone: a bias on the hidden layer of the action tokens (pi0), or
         the modulations of the action expert's norms (pi0.5)."""
         condition = self._embedded_time(time)
@@ -189,7 +198,7 @@ class Pi0(nnx.Module):
         kernel, bias = self.action_time_mlp_in.kernel[...], self.action_time_mlp_in.bias[...]
         return (
             jnp.matmul(condition, kernel[condition.shape[-1] :].astype(jnp.float32))
-            + bias.astype(jnp.float32)[None]
+            + bias.astype(jnp.float32)[None, None]
         )
 
     def read_prefix(self, batch: ModelInput) -> ReadPrefix:
@@ -228,8 +237,8 @@ class Pi0(nnx.Module):
         prefix: ReadPrefix,
         state: Float32[AnyArray, "b a"],
         x: Float32[Array, "b c a"],
-        time: Float32[Array, " b"],
-        features: Float32[Array, "1 d"] | Modulations | None = None,
+        time: Float32[Array, "b *s"],
+        features: Float32[Array, "_b _s d"] | Modulations | None = None,
     ) -> Float[Array, "b c a"]:
         """Predict the direction from actions to noise, at noisy actions `x` and flow time `time`."""
         return self.velocity_from(self.read_suffix(prefix, state, x, time, features)[0])
@@ -239,8 +248,8 @@ class Pi0(nnx.Module):
         prefix: ReadPrefix,
         state: Float32[AnyArray, "b a"],
         x: Float32[Array, "b c a"],
-        time: Float32[Array, " b"],
-        features: Float32[Array, "1 d"] | Modulations | None = None,
+        time: Float32[Array, "b *s"],
+        features: Float32[Array, "_b _s d"] | Modulations | None = None,
     ) -> tuple[Float[Array, "b t d"], ReadPrefix]:
         """Run the action expert over state and noisy actions; returns its output, and the prefix for the next step.
 
@@ -280,7 +289,7 @@ class Pi0(nnx.Module):
         batch: ModelInput,
         actions: Float32[AnyArray, "b c a"],
         noise: Float32[AnyArray, "b c a"],
-        time: Float32[AnyArray, " b"],
+        time: Float32[AnyArray, "b *s"],
     ) -> Float32[Array, "b c"]:
         """Compute the mean squared error of the velocity over the action dimensions, for each step of the chunk.
 
@@ -298,7 +307,7 @@ class Pi0(nnx.Module):
         batch: ModelInput,
         actions: Float32[AnyArray, "b c a"],
         noise: Float32[AnyArray, "b m c a"],
-        time: Float32[AnyArray, "b m"],
+        time: Float32[AnyArray, "b m *s"],
     ) -> Float32[Array, "b m c"]:
         """Compute `loss` at m noises and flow times of every row; cameras and prompt are read once."""
         return self.loss_and_outputs(batch, actions, noise, time)[0]
@@ -308,12 +317,12 @@ class Pi0(nnx.Module):
         batch: ModelInput,
         actions: Float32[AnyArray, "b c a"],
         noise: Float32[AnyArray, "b m c a"],
-        time: Float32[AnyArray, "b m"],
+        time: Float32[AnyArray, "b m *s"],
     ) -> tuple[Float32[Array, "b m c"], Float32[Array, "b m d"]]:
         """Compute `loss_of_many`, and the mean output that each chunk's velocity is projected from."""
         prefix = self.read(self.embed_prefix(batch), keys_only=False)
 
-        def loss(noise: Float32[Array, "b c a"], time: Float32[Array, " b"]) -> tuple[Array, Array]:
+        def loss(noise: Float32[Array, "b c a"], time: Float32[Array, "b *s"]) -> tuple[Array, Array]:
             x, target = flow_target(jnp.asarray(actions), noise, time)
             out, _ = self.read_suffix(prefix, batch.state, x, time)
             of_actions = out[:, -self.config.action_horizon :].astype(jnp.float32)
@@ -335,8 +344,8 @@ class Pi0(nnx.Module):
         self,
         state: Float32[AnyArray, "b a"],
         x: Float32[Array, "b c a"],
-        time: Float32[Array, " b"],
-        features: Float32[Array, "1 d"] | Modulations | None = None,
+        time: Float32[Array, "b *s"],
+        features: Float32[Array, "_b _s d"] | Modulations | None = None,
     ) -> Suffix:
         """Embed state and noisy actions, in float32 whatever the transformer computes in.
 
@@ -346,12 +355,12 @@ class Pi0(nnx.Module):
         condition = None
         if self.config.time_conditioning == "concatenate":
             if features is None:
-                beside = jnp.broadcast_to(self._embedded_time(time)[:, None], actions.shape)
+                beside = jnp.broadcast_to(self._embedded_time(time), actions.shape)
                 hidden = self.action_time_mlp_in(jnp.concatenate([actions, beside], axis=-1))
             else:
                 assert not isinstance(features, Modulations)
                 kernel = self.action_time_mlp_in.kernel[...][: actions.shape[-1]]
-                hidden = jnp.matmul(actions, kernel.astype(actions.dtype)) + features[:, None]
+                hidden = jnp.matmul(actions, kernel.astype(actions.dtype)) + features
             actions = self.action_time_mlp_out(jax.nn.silu(hidden))
         else:
             condition = self._embedded_time(time) if features is None else features
@@ -360,9 +369,9 @@ class Pi0(nnx.Module):
             tokens = jnp.concatenate([self.state_proj(jnp.asarray(state))[:, None], actions], axis=1)
         return Suffix(tokens, self._suffix_starts(), condition)
 
-    def _embedded_time(self, time: Float32[Array, " b"]) -> Float32[Array, "b d"]:
+    def _embedded_time(self, time: Float32[Array, "b *s"]) -> Float32[Array, "b _s d"]:
         """Embed flow time for the action tokens (pi0), or for the adaptive norms (pi0.5)."""
-        waves = embed_time(time, self.config.experts[1].width)
+        waves = embed_time(per_step(time), self.config.experts[1].width)
         if self.config.time_conditioning == "concatenate":
             return waves
         return jax.nn.silu(self.time_mlp_out(jax.nn.silu(self.time_mlp_in(waves))))

@@ -51,8 +51,8 @@ class Modulations:
     final: Modulation
 
 
-Conditioning: TypeAlias = Sequence[Float[Array, "b _d"] | Modulations | None]
-"""Conditions of the adaptive norms of each expert: one vector per row, or precomputed modulations."""
+Conditioning: TypeAlias = Sequence[Float[Array, "b _t _d"] | Modulations | None]
+"""Conditions of the adaptive norms of each expert: one vector per row or per token, or precomputed modulations."""
 
 
 class _Layers(NamedTuple):
@@ -235,7 +235,7 @@ class Transformer(nnx.Module):
         k, v = written
         return out, KVCache(k=k, v=v, end=cache.end + positions.shape[1])
 
-    def modulations(self, expert: int, condition: Float[Array, "b d"]) -> Modulations:
+    def modulations(self, expert: int, condition: Float[Array, "b _t d"]) -> Modulations:
         """Precompute the modulations of all adaptive norms of an expert, to be passed in place of the condition."""
         graph, states = nnx.split(self.experts[expert].layers)
 
@@ -385,6 +385,6 @@ def _appended(layers: Any, last: tuple) -> tuple:
 
 
 def _add_gated(
-    x: Float[Array, "b t d"], y: Float[Array, "b t d"], gate: Float[Array, "_b 1 d"] | None
+    x: Float[Array, "b t d"], y: Float[Array, "b t d"], gate: Float[Array, "_b _t d"] | None
 ) -> Float[Array, "b t d"]:
     return x + y if gate is None else x + y * gate

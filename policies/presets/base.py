@@ -6,11 +6,11 @@ relative to the state, how prompts are written: none of it is guessed from the k
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from simloop.policies.interface import PolicySpec
+from simloop.policies.interface import GuidanceMethod, PolicySpec
 from simloop.policies.models.configs import ModelConfig
 from simloop.policies.tokenizers.decoded import OnFailure
 from simloop.policies.tokenizers.fast_actions import FastActionsSource
@@ -69,6 +69,8 @@ class Preset:
     on_failure: OnFailure = "undecodable"
     """Answer for tokens that encode no actions."""
     flow_steps: int = 10
+    max_delay: int = field(default=0, repr=False)
+    """Longest delay in control steps that the weights were trained for. Changes no answer, so hashes leave it out."""
     resizing: Resizing = "antialiased"
     """How the trainer of the weights resized images."""
     unroll_on_cpu: bool = False
@@ -124,5 +126,11 @@ class Preset:
             state_size=self.state_size if state_is_used else None,
             action_size=self.action_size,
             chunk_steps=self.model.action_horizon,
-            guidable=self.model.action_expert is not None,
+            guidance=self._guidance(),
+            max_delay=self.max_delay,
         )
+
+    def _guidance(self) -> tuple[GuidanceMethod, ...]:
+        if self.model.action_expert is None:  # Tokens depend on all steps of a chunk.
+            return ()
+        return ("full", "identity", "trained") if self.max_delay else ("full", "identity")

@@ -16,7 +16,7 @@ from simloop.policies.transforms.preprocessing import RESIZINGS
 
 OF_PRESET = (
     "cameras", "relative", "flow_steps", "answer_tokens", "prompt", "prompt_lengths", "absent_cameras", "resizing",
-    "normalization", "robot", "state_size", "action_size", "replan_steps",
+    "normalization", "robot", "state_size", "action_size", "replan_steps", "max_delay",
 )  # fmt: skip
 OF_MODEL = ("action_dim", "action_horizon", "cameras", "max_token_len", "state_as")
 CHOICES: Mapping[str, tuple[str, ...]] = {

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from simloop.policies.guidance import DelayDistribution
 from simloop.policies.training.errors import TrainingError
 
 MAX_ACTION_VOCABULARY = 1024  # Pieces that stand for actions in the text vocabulary.
@@ -61,6 +62,12 @@ class TrainConfig:
     flow_samples: int = 1
     """pi0, pi0.5: noises and flow times per chunk. Cameras are encoded once for all of them, so four cost small
     models a quarter more than one; published training uses one."""
+    max_delay: int = 0
+    """pi0, pi0.5: longest delay in control steps that the policy can be executed at by rtc-trained: training gives it
+    the actions of the steps before a delay, and it learns the rest (arXiv:2512.05964)."""
+    delay_distribution: DelayDistribution = "uniform"
+    """Delays of 0 to `max_delay` are equally likely, as published for robots, or each e times as likely as the next
+    longer one, as published for simulations."""
     augment: bool = False
     """Crop, rotate and recolour images as published training does."""
     lora_rank: int = 0
@@ -121,6 +128,10 @@ class TrainConfig:
             raise TrainingError(
                 "state_loss_weight needs objective=actions; objective=state has no other loss."
             )
+        if self.max_delay < 0:
+            raise TrainingError(f"max_delay must be at least 0; got {self.max_delay}.")
+        if self.objective == "state" and self.max_delay:
+            raise TrainingError("max_delay needs objective=actions; objective=state learns no actions.")
         if self.action_scale <= 0:
             raise TrainingError(f"action_scale must be positive; got {self.action_scale}.")
         if not 0 <= self.action_vocabulary <= MAX_ACTION_VOCABULARY:

@@ -105,7 +105,10 @@ def set_up(config: TrainConfig, log: Callable[[str], None]) -> Setup:
         ]
     )
     _claim_folder(config, data)
-    chosen = dataclasses.replace(chosen, model=_trained_model(config, chosen.model))
+    _check_delay(config, chosen)
+    chosen = dataclasses.replace(
+        chosen, model=_trained_model(config, chosen.model), max_delay=config.max_delay
+    )
     _check_sizes(chosen, data)
     stats = _statistics(config, chosen, data)
     for text in _outside(config, stats, chosen, data):
@@ -134,6 +137,8 @@ def step_rules(config: TrainConfig) -> StepRules:
         micro_batches=config.micro_batches,
         augmentation=PUBLISHED if config.augment else None,
         flow_samples=config.flow_samples,
+        max_delay=config.max_delay,
+        delay_distribution=config.delay_distribution,
         state_loss_weight=config.state_loss_weight,
         images_only=config.objective == "state",
     )
@@ -208,6 +213,20 @@ def _trained_model(config: TrainConfig, model: ModelConfig) -> ModelConfig:
         if model.action_expert is not None:
             changes["action_expert"] = dataclasses.replace(model.action_expert, lora=lora)
     return dataclasses.replace(model, **changes)
+
+
+def _check_delay(config: TrainConfig, chosen: Preset) -> None:
+    steps = chosen.model.action_horizon
+    if config.max_delay and chosen.model.action_expert is None:
+        raise TrainingError(
+            f"max_delay needs a model that denoises its actions; {chosen.name} answers in tokens, each of which "
+            "depends on all steps of a chunk, so that the first steps cannot be given."
+        )
+    if config.max_delay > steps // 2:
+        raise TrainingError(
+            f"max_delay must be at most {steps // 2}, half a chunk of {chosen.name}, because the previous chunk must "
+            f"last until the answer is there; got {config.max_delay}."
+        )
 
 
 def _check_sizes(chosen: Preset, data: PreparedData) -> None:

@@ -1,7 +1,8 @@
 """One training step as a pure function: loss, gradients, update, moving average.
 
 Parameters are flat mappings by published name, split into trained and frozen ones. Axis letters: b batch,
-c chunk steps, a padded action size, e entries of the environment's state, r rows of auxiliary losses.
+c chunk steps, a padded action size, e entries of the environment's state, r rows of auxiliary losses, m flow times of
+a row.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +19,13 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float32, Int32
 
+from simloop.policies.guidance import DelayDistribution
 from simloop.policies.models.configs import ModelConfig
-from simloop.policies.models.flow_matching import training_noise_and_time
+from simloop.policies.models.flow_matching import (
+    committed_times,
+    training_delays,
+    training_noise_and_time,
+)
 from simloop.policies.models.model_input import AnyArray, ModelInput, image_as_float
 from simloop.policies.models.parameters import Model, abstract_model, assigned
 from simloop.policies.models.pi0_fast import Pi0Fast
@@ -85,10 +91,23 @@ class StepRules:
     augmentation: Augmentation | None = None
     flow_samples: int = 1
     """Noises and flow times per chunk, for flow models."""
+    max_delay: int = 0
+    """Longest delay in control steps that flow models are trained for; the steps of a chunk before it are given."""
+    delay_distribution: DelayDistribution = "uniform"
     state_loss_weight: float = 0.0
     """Weight of the auxiliary loss of state prediction."""
     images_only: bool = False
     """Whether only the image encoder is trained, by state prediction."""
+
+
+class FlowDraws(NamedTuple):
+    """Random values of the flow loss of a step."""
+
+    noise: Float32[Array, "b *m c a"]
+    time: Float32[Array, "b *m"] | Float32[Array, "b *m c"]
+    """Flow times of rows; of every step of a chunk where some are given."""
+    weights: Float32[Array, "b *m c"] | None
+    """Weights of the losses of steps, of mean 1: 0 where actions are given. None if all weigh the same."""
 
 
 def initial_state(trained: Parameters, frozen: Parameters, rules: StepRules) -> TrainState:
@@ -149,12 +168,26 @@ def _draws(config: ModelConfig, batch: TrainingBatch, key: Array, rules: StepRul
     keys = augment_key[None] if parts == 1 else jax.random.split(augment_key, parts)
     if config.action_expert is None or rules.images_only:
         return keys, None
-    rows, samples = batch.inputs.batch, rules.flow_samples
-    size = (config.action_horizon, config.action_dim)
+    return keys, flow_draws(config, batch.inputs.batch, key, rules)
+
+
+def flow_draws(config: ModelConfig, rows: int, key: Array, rules: StepRules) -> FlowDraws:
+    """Draw noise, flow times and delays of a step of `rows` chunks; one flow time per chunk has no axis of its own."""
+    samples, size = rules.flow_samples, (config.action_horizon, config.action_dim)
     noise, time = training_noise_and_time(key, rows * samples, *size)
+    weights = None
+    if rules.max_delay:
+        # The published keys are the first three that `key` is split into.
+        delay_key = jax.random.fold_in(key, 3)
+        delays = training_delays(delay_key, time.shape, rules.max_delay, rules.delay_distribution)
+        time = committed_times(time, delays, config.action_horizon)
+        learnt = (time > 0).astype(jnp.float32)
+        weights = learnt / learnt.mean()
+    draws = FlowDraws(noise, time, weights)
     if samples == 1 and not rules.state_loss_weight:
-        return keys, (noise, time)
-    return keys, (noise.reshape(rows, samples, *size), time.reshape(rows, samples))
+        return draws
+    split: FlowDraws = jax.tree.map(lambda x: x.reshape(rows, samples, *x.shape[1:]), draws)
+    return split
 
 
 def _losses(
@@ -176,13 +209,17 @@ def _losses(
     if isinstance(model, Pi0Fast):
         losses, outputs = model.loss_and_outputs(inputs)
         return losses, zero if targets is None else output_losses(head, outputs, targets)
-    noise, time = flow
+    noise, time, weights = flow
     if batch.actions is None:
         raise ValueError("Flow models are trained on actions; the batch has none.")
-    if time.ndim == 1:
-        return model.loss(inputs, batch.actions, noise, time), zero
-    losses, outputs = model.loss_and_outputs(inputs, batch.actions, noise, time)
-    return losses, zero if targets is None else output_losses(head, outputs, targets)
+    outputs = None
+    if noise.ndim == 3:
+        losses = model.loss(inputs, batch.actions, noise, time)
+    else:
+        losses, outputs = model.loss_and_outputs(inputs, batch.actions, noise, time)
+    if weights is not None:
+        losses = losses * weights
+    return losses, zero if targets is None or outputs is None else output_losses(head, outputs, targets)
 
 
 def _loss_and_gradients(

@@ -21,7 +21,7 @@ class ExecutionLabel(NamedTuple):
     base: str
     """Protocol without delay; perturbations and adapters are part of it."""
     mode: str
-    """`synchronous`, `naive`, `rtc`, `rtc-identity` or `ensemble:KIND:COEFFICIENT`."""
+    """`synchronous`, `naive`, `rtc`, `rtc-identity`, `rtc-trained` or `ensemble:KIND:COEFFICIENT`."""
     delay: str
     """`3` (control steps), `150ms`, `measured-SOURCE-HASH` or `live`."""
 

@@ -249,4 +249,11 @@ def _notes(curves: Sequence[DelayCurve], here: Sequence[DelayCurve], options: Ta
         )
     if any(point.label.delay == "live" for curve in here for point in curve.points):
         yield "live: delays were those of the machine that played the episodes, so these rows cannot be repeated."
+    delays = {point.label.delay for curve in here for point in curve.points}
+    for delay in sorted(delay for delay in delays if delay.startswith("measured-")):
+        source = delay.removeprefix("measured-").rpartition("-")[0]
+        yield (
+            f"{delay}: delays were drawn from the latencies measured in {source}, so these rows are the success on its "
+            "device."
+        )
     yield from filter(None, (loss_sentence(curve, curve.policy) for curve in here))

@@ -1,6 +1,7 @@
 """Expected rows were written down by hand from the definitions of the modes; `recorded_ensembles.npz` holds what the
 ensembles of LeRobot 0.6.1, inspect-robots 0.60.0 and vla-eval e1ee9ad gave for the same chunks."""
 
+import contextlib
 import dataclasses
 import itertools
 from pathlib import Path
@@ -17,7 +18,9 @@ from simloop.harness.rollout.chunking import (
     ensemble_weights,
     hold_action,
     make_executor,
+    require_executable,
 )
+from simloop.policies.interface import PolicySpec
 from tests.helpers.point_suite import point_task
 
 
@@ -59,6 +62,8 @@ EXPECTED = {
     ("naive", 4): "A0 A1 A2 A3 A4 A5 A6 A7 B4 B5 B6 B7 C4 C5",
     ("rtc", 2): "A0 A1 A2 A3 A4 A5 B2 B3 B4 B5 C2 C3 C4 C5",
     ("rtc-identity", 2): "A0 A1 A2 A3 A4 A5 B2 B3 B4 B5 C2 C3 C4 C5",
+    ("rtc-trained", 2): "A0 A1 A2 A3 A4 A5 B2 B3 B4 B5 C2 C3 C4 C5",
+    ("synchronous", 8): "A0 A1 A2 A3 - - - - - - - - B0 B1",
     ("ensemble:newest", 2): "A0 A1 A2 A3 A4 A5 B2 B3 B4 B5 C2 C3 C4 C5",
 }
 
@@ -141,3 +146,32 @@ def test_a_task_that_does_not_tell_what_its_actions_are_cannot_be_held_still():
     task = dataclasses.replace(point_task(), action_kinds=None)
     with pytest.raises(ExecutionError, match=r"TaskSpec\.action_kinds"):
         hold_action(task, None)
+
+
+@pytest.mark.parametrize(
+    ("max_delay", "delay", "refusal"),
+    [
+        (0, "2", "was not trained to continue given actions"),
+        (0, "0", "was not trained to continue given actions"),
+        (2, "3", "at most 2 control steps; got 3"),
+        (2, "400ms", "at most 2 control steps; got 4"),
+        (2, "2", None),
+        (2, "live", None),
+    ],
+)
+def test_only_a_policy_that_was_trained_for_the_delay_is_executed_by_trained_conditioning(
+    max_delay, delay, refusal
+):
+    guidance = ("full", "trained") if max_delay else ("full",)
+    policy = PolicySpec("mine", chunk_steps=8, guidance=guidance, max_delay=max_delay)
+    task = dataclasses.replace(point_task(), control_hz=10.0)
+    with pytest.raises(ExecutionError, match=refusal) if refusal else contextlib.nullcontext():
+        require_executable(Execution.parse("rtc-trained", delay), 4, policy, task)
+
+
+def test_a_policy_that_answers_in_tokens_can_be_executed_naively_only():
+    policy = PolicySpec("tokens", chunk_steps=8)
+    for mode in ("rtc", "rtc-identity", "rtc-trained"):
+        with pytest.raises(ExecutionError, match="tokens cannot be guided"):
+            require_executable(Execution.parse(mode, "2"), 4, policy, point_task())
+    require_executable(Execution.parse("naive", "2"), 4, policy, point_task())

@@ -365,7 +365,7 @@ class CountingPolicy(PointPolicy):
 
 def played_steps(mode: str, delay: str, **rules):
     steps, policy = [], CountingPolicy(chunk_steps=8)
-    policy.spec = dataclasses.replace(policy.spec, guidable=True)
+    policy.spec = dataclasses.replace(policy.spec, guidance=("full", "trained"))
     observer = Observer()
     observer.on_step = lambda record: steps.append(record)
     under = protocol(replan_steps=4, max_steps=12, execution=Execution.parse(mode, delay), **rules)

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import dataclasses
 import random
 import threading
 import time
@@ -11,6 +12,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from simloop.harness.remote.connection import ServerError
 from simloop.harness.remote.policy import RemotePolicy
 from simloop.harness.remote.protocols import OpenpiProtocol, VlaEvalProtocol, vla_eval_message
 from simloop.harness.remote.robots import ROBOTS
@@ -20,7 +22,7 @@ from simloop.harness.serving.policy_service import ClientSession, ServiceError
 from simloop.harness.serving.serve import Serving, make_ready, served_in_background
 from simloop.harness.serving.stub_policy import Stub, StubPolicy
 from simloop.harness.serving.websocket_server import Listening, ServeError, require_protected
-from simloop.policies.interface import Query
+from simloop.policies.interface import Guidance, Query
 from tests.harness.remote.test_wire import FUZZED, mutated
 
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb")
@@ -31,6 +33,14 @@ OBSERVATION = {
     "observation/state": np.zeros(4),
     "prompt": "reach",
 }
+
+
+LEFT = np.arange(12, dtype=np.float32).reshape(3, 4)
+
+
+def guided(left):
+    guidance = {"actions": left, "delay": 1, "method": "full"}
+    return OBSERVATION | {"simloop": {"id": 1, "key": 2, "guidance": guidance}}
 
 
 def stub(**fields) -> StubPolicy:
@@ -116,6 +126,9 @@ def test_queries_of_many_connections_share_a_batch():
         ({key: value for key, value in OBSERVATION.items() if key != "prompt"}, "needs an instruction"),
         (OBSERVATION | {"prompt": "x" * 5000}, "needs an instruction of 1 to 4096 characters.*got 5000"),
         (OBSERVATION | {"simloop": {"id": 1, "key": -1}}, "a whole number 'id' and a 64-bit 'key'"),
+        (guided(LEFT[:, :3]), r"finite 'actions' \[t, 4\]"),
+        (guided(LEFT * np.nan), r"finite 'actions'"),
+        (guided(LEFT), "follows guidance by no method; got 'full'"),
     ],
 )
 def test_a_wrong_message_gets_an_error_that_says_what_was_wanted_and_the_next_one_is_answered(message, error):
@@ -258,9 +271,10 @@ def test_a_policy_of_a_robot_without_clients_is_refused():
         make_ready(stub(robot="point"), Serving())
 
 
-def remote(address, protocol=OpenpiProtocol):
+def remote(address, protocol=OpenpiProtocol, guidance=()):
     robot = ROBOTS["metaworld"]
-    policy = RemotePolicy(robot.spec("remote"), address, protocol(robot))
+    spec = dataclasses.replace(robot.spec("remote"), guidance=guidance)
+    policy = RemotePolicy(spec, address, protocol(robot))
     policy.prepare(1)
     return policy
 
@@ -278,6 +292,43 @@ def test_simloops_own_client_sends_keys_and_gets_the_chunks_of_a_policy_in_its_p
     assert policy.concurrent_calls == 8
     assert policy.settings()["repeatable"].startswith("yes")
     assert np.array_equal(first.actions, second.actions)
+
+
+class GuidedStub(StubPolicy):
+    """A stub that keeps the guidance of its queries."""
+
+    def __init__(self):
+        super().__init__(Stub(cameras=CAMERAS))
+        self.spec = dataclasses.replace(self.spec, guidance=("full", "identity"))
+        self.seen = []
+
+    def infer(self, queries, batch_size):
+        self.seen += [query.guidance for query in queries]
+        return super().infer(queries, batch_size)
+
+
+def test_guidance_reaches_a_served_policy_that_follows_it():
+    policy = GuidedStub()
+    with served(policy, Serving(guidance=("full",))) as address:
+        client = remote(address, guidance=("full",))
+        client.infer([dataclasses.replace(query(), guidance=Guidance(LEFT, 2, "full"))], 1)
+        client.infer([query()], 1)
+
+    *_, guided, plain = policy.seen
+    np.testing.assert_array_equal(guided.actions, LEFT)
+    assert (guided.delay, guided.method, plain) == (2, "full", None)
+
+
+def test_guidance_that_a_server_does_not_follow_is_refused_before_the_first_episode():
+    with (
+        served() as address,
+        pytest.raises(ServerError, match=r"does not follow trained.*simloop serve does"),
+    ):
+        remote(address, guidance=("trained",))
+    with pytest.raises(ServiceError, match="stub follows guidance by no method; got --guidance full"):
+        make_ready(stub(), Serving(guidance=("full",)))
+    with pytest.raises(ServiceError, match="Clients of vla-eval send no guidance"):
+        make_ready(GuidedStub(), Serving("vla-eval", guidance=("full",)))
 
 
 def test_a_client_of_vla_evaluation_harness_gets_one_action_for_each_observation():

@@ -90,4 +90,4 @@ def test_a_checkpoint_and_random_weights_contradict_each_other(tmp_path):
 
 def test_presets_of_one_robot_share_its_interface():
     specs = [PRESETS[name].spec() for name in ("pi0-tiny", "pi05-tiny", "pi0_fast-tiny")]
-    assert len({dataclasses.replace(spec, name="", guidable=True) for spec in specs}) == 1
+    assert len({dataclasses.replace(spec, name="", guidance=()) for spec in specs}) == 1

@@ -304,6 +304,6 @@ def test_guidance_pulls_the_start_of_a_chunk_to_the_actions_that_are_left_and_no
 def test_a_policy_that_answers_in_tokens_cannot_be_guided():
     policy = small("pi0_fast-tiny")
     (query,) = queries(1)
-    assert not policy.spec.guidable
+    assert policy.spec.guidance == ()
     with pytest.raises(QueryError, match="cannot be guided"):
         policy.encode(dataclasses.replace(query, guidance=Guidance(np.zeros((3, 4), np.float32), 1, "full")))

@@ -1,5 +1,5 @@
-"""`recorded_guidance.npz` holds what LeRobot 0.6.1 and the authors' own code of real-time chunking (Kinetix, cc6c5f5)
-gave for two analytic velocity fields."""
+"""`recorded_guidance.npz` holds what LeRobot 0.6.1 (for trained conditioning 7427f31) and the authors' own code of
+real-time chunking (Kinetix, cc6c5f5) gave for two analytic velocity fields."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from simloop.policies.guidance import prefix_weights
+from simloop.policies.models.flow_matching import committed_times, flow_target, training_delays
 from simloop.policies.models.guidance import (
+    CommittedPrefix,
     FullGuidance,
     IdentityGuidance,
     guidance_scale,
@@ -23,10 +25,12 @@ FIELD = {name.removeprefix("field/"): RECORDED[name] for name in RECORDED.files 
 
 
 def linear(x, time):
+    """Every step has its own flow time, if `time` is [b, c, 1]."""
     return x @ FIELD["linear/A"] + time * FIELD["linear/b"]
 
 
 def mlp(x, time):
+    """The flow time is a number, or [b, 1]."""
     hidden = jnp.tanh(x.reshape(len(x), -1) @ FIELD["mlp/W1"].T + FIELD["mlp/wt"] * time + FIELD["mlp/c1"])
     return (hidden @ FIELD["mlp/W2"].T + FIELD["mlp/c2"]).reshape(x.shape)
 
@@ -61,6 +65,49 @@ def test_guides_as_the_recorded_program_does(program):
         found[case["name"]] = np.sqrt(np.mean((actions - recorded) ** 2) / np.mean(recorded**2))
     assert len(found) > 40
     assert max(found.values()) < 1e-5, max(found, key=found.get)
+
+
+def test_continues_given_actions_as_the_recorded_program_does():
+    found = {}
+    for case in CASES:
+        if not case["name"].startswith("trained"):
+            continue
+        weights = prefix_weights(case["delay"], case["leftover"], FIELD["prev"].shape[1], "zeros")
+        prefix = CommittedPrefix(
+            jnp.asarray(FIELD["prev"]), jnp.broadcast_to(weights, FIELD["prev"].shape[:2])
+        )
+        x = jnp.asarray(FIELD["noise"])
+        for step in range(case["steps"]):
+            times = prefix.times(jnp.full(len(x), 1 - step / case["steps"]))
+            fields = {
+                "linear": lambda x, t=times: (linear(x, t[..., None]), None),
+                "mlp": lambda x, t=times: (mlp(x, t.mean(axis=1, keepdims=True)), None),
+            }
+            x, _ = prefix.step(fields[case["velocity"]], x, jnp.float32(-1 / case["steps"]))
+        assert (x[:, : case["delay"]] == FIELD["prev"][:, : case["delay"]]).all()
+        recorded = RECORDED[case["name"]]
+        found[case["name"]] = np.sqrt(np.mean((x - recorded) ** 2) / np.mean(recorded**2))
+    assert len(found) == 16
+    assert max(found.values()) < 1e-5, max(found, key=found.get)
+
+
+def test_trains_on_the_steps_behind_a_given_prefix_as_the_recorded_program_does():
+    recorded = {name: RECORDED[f"train/{name}"] for name in ("time", "model_time", "x_t", "prefix_mask")}
+    delays = recorded["prefix_mask"].sum(axis=1)
+    times = committed_times(jnp.asarray(recorded["time"]), jnp.asarray(delays), 10)
+    np.testing.assert_array_equal(times, recorded["model_time"])
+    x, _ = flow_target(jnp.asarray(FIELD["prev"]), jnp.asarray(FIELD["noise"]), times)
+    np.testing.assert_allclose(x, recorded["x_t"], atol=1e-6)
+
+
+def test_delays_to_train_for_follow_their_distribution():
+    shares = {
+        distribution: np.bincount(training_delays(jax.random.key(0), (20_000,), 4, distribution)) / 20_000
+        for distribution in ("uniform", "exponential")
+    }
+    np.testing.assert_allclose(shares["uniform"], np.full(5, 0.2), atol=0.01)
+    # As in the authors' simulations with `simulated_delay=5`.
+    np.testing.assert_allclose(shares["exponential"], [0.636, 0.234, 0.086, 0.032, 0.012], atol=0.01)
 
 
 @pytest.mark.parametrize("total", [8, 10, 50])

@@ -14,6 +14,7 @@ from simloop.policies.inference.flat_jit import compiled
 from simloop.policies.inference.sampling import compiled_for_inference, sampler
 from simloop.policies.inference.weight_layout import laid_out, lay_out
 from simloop.policies.models.experts import AttentionProjections
+from simloop.policies.models.guidance import CommittedPrefix
 from simloop.policies.models.inference_plan import PLAIN, InferencePlan
 from simloop.policies.models.parameters import flatten
 from simloop.policies.models.pi0 import Pi0
@@ -93,6 +94,31 @@ def test_precomputed_time_features_change_only_rounding(family):
 
     known, computed = run(small_model(config), both, random_batch(config, ROWS), random_noise(config, ROWS))
     assert relative(known, computed) < 2e-6
+
+
+@pytest.mark.parametrize("family", [pytest.param("pi0", marks=pytest.mark.slow), "pi05"])
+def test_given_actions_are_kept_and_change_the_others_and_no_row_without_any(family):
+    config = small_config(family)
+    target = random_noise(config, ROWS, seed=3)
+    weights = np.zeros(target.shape[:2], np.float32)
+    weights[0, :2] = 1
+
+    def all_three(model, batch, noise):
+        prefix = CommittedPrefix(target, weights)
+        step = (model.read_prefix(batch), batch.state, noise, jnp.float32(1), jnp.float32(-1))
+        return [
+            model.sample_actions(batch, noise, 1, prefix),
+            model.euler_step(*step, guidance=prefix)[0],
+            model.sample_actions(batch, noise, 1),
+        ]
+
+    sampled, stepped, plain = run(
+        small_model(config), all_three, random_batch(config, ROWS), random_noise(config, ROWS)
+    )
+    np.testing.assert_array_equal(sampled[0, :2], target[0, :2])
+    assert relative(sampled, stepped) < 2e-6
+    assert relative(sampled[1:], plain[1:]) < 2e-6
+    assert relative(sampled[0, 2:], plain[0, 2:]) > 1e-3
 
 
 def test_schedules_sum_up_steps_in_float32():

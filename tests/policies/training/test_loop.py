@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from simloop.harness.planning.policy_names import parse
 from simloop.policies.checkpoints import CheckpointError, open_checkpoint
 from simloop.policies.inference.loading import load_policy
-from simloop.policies.interface import Query
+from simloop.policies.interface import Guidance, Query
 from simloop.policies.models.parameters import flatten
 from simloop.policies.presets import PRESETS
 from simloop.policies.training import loop, setup
@@ -115,11 +116,14 @@ def test_resumes_a_killed_run_with_the_same_losses_and_weights(run, trained, dat
 
 @pytest.mark.parametrize("preset", [pytest.param("pi05-tiny", marks=pytest.mark.slow), "pi0_fast-tiny"])
 def test_exports_a_policy_with_its_own_statistics_and_tokenizer(data, tmp_path, preset):
-    folder = train(config(data, tmp_path / "run", preset, steps=3, ema_decay=0.0, action_vocabulary=400))
+    delay = 3 if preset == "pi05-tiny" else 0
+    options = {"steps": 3, "ema_decay": 0.0, "action_vocabulary": 400, "max_delay": delay}
+    folder = train(config(data, tmp_path / "run", preset, **options))
     opened = open_checkpoint(folder)
     assert opened.preset == preset
     assert opened.settings["demonstrations"] == {"points/task-0": [1000], "points/task-1": [1001]}
     policy = load_policy(preset, folder)
+    assert policy.spec.max_delay == parse(f"{preset}@{folder}").spec().max_delay == delay
     np.testing.assert_allclose(policy.stats["actions"].mean, opened.norm_stats()["actions"].mean)
     if preset == "pi0_fast-tiny":
         fitted = setup.load_fast_actions(tmp_path / "run" / "action_tokens")
@@ -134,6 +138,12 @@ def test_exports_a_policy_with_its_own_statistics_and_tokenizer(data, tmp_path, 
     )
     (chunk,) = policy.infer([query], 1).chunks
     assert chunk.actions.shape == (policy.spec.chunk_steps, 4)
+    if delay:
+        left = chunk.actions + np.float32(0.1)
+        committed = dataclasses.replace(query, guidance=Guidance(left, 5, "trained"))
+        (continued,) = policy.infer([committed], 1).chunks
+        np.testing.assert_allclose(continued.actions[:delay], left[:delay], atol=1e-5)
+        assert np.abs(continued.actions[delay] - left[delay]).max() > 1e-3
 
 
 @pytest.mark.slow
@@ -170,6 +180,12 @@ def test_rejects_options_and_data_that_do_not_fit(data, tmp_path):
         config(data, tmp_path / "a", lora_rank=4)
     with pytest.raises(TrainingError, match="cameras lacks left_wrist_0_rgb"):
         train(config(data, tmp_path / "a", cameras=("base_0_rgb=observation.images.base_0_rgb",)))
+    with pytest.raises(TrainingError, match="answers in tokens, each of which depends on all steps"):
+        train(config(data, tmp_path / "a", "pi0_fast-tiny", max_delay=2))
+    with pytest.raises(
+        TrainingError, match=r"max_delay must be at most 5, half a chunk of pi0-tiny.*; got 6"
+    ):
+        train(config(data, tmp_path / "d", max_delay=6))
     wide = tmp_path / "wide"
     write_dataset(wide, header(state_size=5), [demonstration(0, state_size=5)])
     with pytest.raises(TrainingError, match=r"has state of 4 numbers .*; the dataset has 5"):

@@ -14,7 +14,7 @@ from simloop.policies.models.lora import is_frozen
 from simloop.policies.models.model_input import ModelInput
 from simloop.policies.models.parameters import model_from
 from simloop.policies.training.optimizer import AdamW, CosineDecay
-from simloop.policies.training.step import StepRules, TrainingBatch, initial_state, make_step
+from simloop.policies.training.step import StepRules, TrainingBatch, flow_draws, initial_state, make_step
 from simloop.policies.transforms.augmentation import PUBLISHED
 from tests.helpers.small_models import random_batch, random_flat, random_noise, small_config, with_lora
 
@@ -101,10 +101,13 @@ def test_three_steps_equal_those_of_the_reference():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("family", "samples"), [("pi0", 1), ("pi0", 3), ("pi0_fast", 1)])
-def test_micro_batches_give_the_gradients_of_the_batch(family, samples):
-    whole, of_whole = run_steps(family, 2, flow_samples=samples)
-    split, of_split = run_steps(family, 2, flow_samples=samples, micro_batches=2)
+@pytest.mark.parametrize(
+    ("family", "samples", "delay"), [("pi0", 1, 0), ("pi0", 3, 0), ("pi05", 3, 2), ("pi0_fast", 1, 0)]
+)
+def test_micro_batches_give_the_gradients_of_the_batch(family, samples, delay):
+    chosen = {"flow_samples": samples, "max_delay": delay}
+    whole, of_whole = run_steps(family, 2, **chosen)
+    split, of_split = run_steps(family, 2, **chosen, micro_batches=2)
     for one, other in zip(of_whole, of_split, strict=True):
         np.testing.assert_allclose(one.loss, other.loss, rtol=1e-5)
         np.testing.assert_allclose(one.gradient_norm, other.gradient_norm, rtol=1e-4)
@@ -126,6 +129,18 @@ def test_draws_several_flow_times_independently_and_averages_their_losses():
         losses.append(model.loss(batch.inputs, batch.actions, noise[own], times[own]).mean())
     _, metrics = compiled_step("pi0", False, flow_samples=3)(state, batch, jax.random.key(1))
     np.testing.assert_allclose(metrics.loss, np.mean(losses), rtol=1e-5)
+
+
+def test_steps_before_a_delay_have_flow_time_zero_and_no_loss():
+    config, key = small_config("pi0"), jax.random.key(1)
+    _, plain_times = training_noise_and_time(key, 6, config.action_horizon, config.action_dim)
+    draws = flow_draws(config, 3, key, rules(flow_samples=2, max_delay=2))
+    given = np.asarray(draws.time) == 0
+    assert draws.noise.shape[:3] == given.shape == (3, 2, config.action_horizon)
+    assert set(given.sum(axis=-1).flat) == {0, 1, 2}
+    np.testing.assert_array_equal(draws.time[..., -1].ravel(), plain_times)
+    np.testing.assert_array_equal(np.asarray(draws.weights) == 0, given)
+    np.testing.assert_allclose(draws.weights.mean(), 1, rtol=1e-6)
 
 
 def test_trains_adapters_and_freezes_adapted_weights():
