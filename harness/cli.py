@@ -33,6 +33,7 @@ COMMANDS = {
     "debug": "Step through an episode at a prompt, in one process.",
     "fork": "Continue a recorded episode from its queries, with something changed.",
     "trajectories": "Compute where the chunks of recorded episodes lead, for the pages of a run.",
+    "explain": "Show what pi0, pi0.5 or pi0-FAST looked at in a recorded query, and how sure it was.",
     "view": "Serve pages of runs: outcomes, lost moments, and every episode step by step.",
     "export": "Write recorded episodes for Rerun, LeRobot, Foxglove, or as plain tables.",
     "report": "Write the same pages to disk, with tables, figures and methods for papers.",

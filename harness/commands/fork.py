@@ -65,7 +65,7 @@ def command(
     from simloop.harness.adapters.adapter_file import use_adapter_files_of
     from simloop.harness.debugging.episodes import find_episode
     from simloop.harness.debugging.forks import fork_experiment, play_forks
-    from simloop.harness.planning.changes import Changes, Move
+    from simloop.harness.planning.changes import Changes, Move, query_numbers
     from simloop.harness.planning.code_of_runs import vouch_for
     from simloop.harness.planning.perturbation import Perturbation
     from simloop.results.records.frames import load
@@ -85,7 +85,7 @@ def command(
         tuple(map(Move.parse, move)),
         None if tried is None else tried.identity,
     )
-    experiment = fork_experiment(found, _queries(at, found.outcome.queries), samples, changes, policy)
+    experiment = fork_experiment(found, query_numbers(at, found.outcome.queries), samples, changes, policy)
     folder = out or run / "forks" / f"{found.name.replace('/', '-')}-{experiment.short_hash}"
     result = play_forks(found, experiment, folder, resources, Terminal(), tried, record)
     if result.episodes:
@@ -95,18 +95,3 @@ def command(
         if len({point.query for point in points}) > 1:
             say(f"Figure: {save(fork_figure(points), folder, 'forks')[-1]}")
     return interrupted(result.episodes, result.planned, folder) if result.interrupted else 0
-
-
-def _queries(at: tuple[str, ...], count: int) -> list[int]:
-    """Parse --at.
-
-    Raises:
-      ChangeError: If it is neither numbers nor `all`.
-    """
-    from simloop.harness.planning.changes import ChangeError
-
-    if at == ("all",):
-        return list(range(count))
-    if not at or not all(text.isdecimal() for text in at):
-        raise ChangeError(f"--at takes numbers of queries or all; got {' '.join(at) or 'nothing'}.")
-    return [int(text) for text in at]

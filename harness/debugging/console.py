@@ -140,6 +140,21 @@ class Console(cmd.Cmd):
         for line in described_inputs(self.session):
             print(line)
 
+    def do_explain(self, folder: str) -> None:
+        """explain [FOLDER]: explain what the policy would answer now: attention, spread, sensitivity and distance from
+        the training data; FOLDER takes the pictures."""
+        from simloop.harness.debugging.explanation_files import write_pictures
+        from simloop.harness.debugging.explanation_tables import explanation_grids
+        from simloop.results.tables.typesetting import to_text
+
+        explanation = self.session.explain()
+        for grid in explanation_grids(explanation):
+            print(to_text(grid))
+        if folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            files = write_pictures(explanation, Path(folder) / f"step-{self.session.steps:04d}")
+            print(f"wrote {', '.join(file.name for file in files)} to {folder}")
+
     def do_state(self, _: str) -> None:
         """state: print the proprioceptive state, and the things that `move` can move."""
         for name, value in zip(self.session.env.spec.state_names, self.session.state, strict=True):

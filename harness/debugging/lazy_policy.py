@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from simloop.harness.planning.policy_names import load_policy, parse
 from simloop.harness.rollout.latency import Reply
 from simloop.harness.rollout.loop import ask_here
 from simloop.policies.interface import BatchedPolicy, Policy, PolicySpec, Query, batched
 from simloop.policies.transforms.normalization import NormStats
+
+if TYPE_CHECKING:
+    from simloop.policies.explaining.base import Explainer
 
 
 class LazyPolicy:
@@ -24,6 +28,7 @@ class LazyPolicy:
         self._given = policy
         self._spec = spec
         self.batch_size = batch_size
+        self._explainers: dict[int, Explainer] = {}
 
     @cached_property
     def spec(self) -> PolicySpec:
@@ -37,6 +42,20 @@ class LazyPolicy:
         if not isinstance(self._given, str):
             return batched(self._given)
         return load_policy(self._given)
+
+    def explainer(self, draws: int) -> Explainer:
+        """Explainer of the policy; a named one is loaded a second time, with its weights in the published layout.
+
+        Raises:
+          ExplanationError: If it is none of the pi0 family.
+        """
+        if draws not in self._explainers:
+            from simloop.harness.debugging.explaining import explainer_of  # Episodes import policies.
+
+            self._explainers[draws] = explainer_of(
+                parse(self._given) if isinstance(self._given, str) else self._given, draws
+            )
+        return self._explainers[draws]
 
     @property
     def stats(self) -> NormStats:

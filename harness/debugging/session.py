@@ -10,6 +10,7 @@ import dataclasses
 import html
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float32
@@ -20,6 +21,7 @@ from simloop.harness.adapters.adapter_file import AdapterFile
 from simloop.harness.adapters.base import Adapter
 from simloop.harness.adapters.registry import checked_adapter
 from simloop.harness.debugging.events import Event, SessionError, condition
+from simloop.harness.debugging.explaining import DRAWS, other_prompts
 from simloop.harness.debugging.history import History
 from simloop.harness.debugging.lazy_policy import LazyPolicy
 from simloop.harness.debugging.picture import Picture, film
@@ -33,6 +35,9 @@ from simloop.harness.rollout.loop_state import MAX_BYTES, EpisodeState
 from simloop.harness.rollout.result import RolloutResult
 from simloop.policies.interface import BatchedPolicy, Chunk, Policy, PolicySpec, Query
 from simloop.untrusted import read_bytes
+
+if TYPE_CHECKING:
+    from simloop.policies.explaining.explanation import Explanation
 
 
 class Session:
@@ -270,6 +275,19 @@ class Session:
         if not cameras and self.policy.spec.cameras:
             return Picture.beside([*self.next_query().images.values()])
         return Picture.beside([self._episode.frames[name] for name in cameras or self.env.spec.cameras])
+
+    def explain(self, draws: int = DRAWS, *, prompt: str | None = None) -> Explanation:
+        """Explain what the policy would answer at the present moment: attention, spread, sensitivity, distances.
+
+        Args:
+          draws: Chunks from which the spread is computed.
+          prompt: Another instruction to try; by default that of another task.
+
+        Raises:
+          ExplanationError: If the policy is none of the pi0 family.
+        """
+        prompts = other_prompts(self.spec.suite, self.spec.task, prompt)
+        return self.policy.explainer(draws).explain(self.next_query(), prompts)
 
     def plot(self) -> Picture:
         """Plot actions, states and rewards since the session was last reset or restored."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from simloop.harness.errors import SimloopError
@@ -89,3 +90,16 @@ class Changes:
         }
         written = [f"{name}={value}" for name, value in options.items() if value is not None]
         return ", ".join([*written, *(f"move {move}" for move in self.moves)])
+
+
+def query_numbers(at: Sequence[str], count: int) -> list[int]:
+    """Parse the queries of an episode on the command line: numbers, or `all` of the `count` that it has.
+
+    Raises:
+      ChangeError: If the texts are neither.
+    """
+    if tuple(at) == ("all",):
+        return list(range(count))
+    if not at or not all(text.isdecimal() for text in at):
+        raise ChangeError(f"--at takes numbers of queries or all; got {' '.join(at) or 'nothing'}.")
+    return [int(text) for text in at]

@@ -105,8 +105,13 @@ class NamedPolicy:
                 f"Policy {self.base!r} needs trained weights and none are named. Write {self.base}@FOLDER."
             )
 
-    def load(self, plan: InferencePlan | None = None) -> BatchedPolicy:
-        """Load the policy with its weights. Learned policies import JAX."""
+    def load(self, plan: InferencePlan | None = None, *, keep_model: bool = False) -> BatchedPolicy:
+        """Load the policy with its weights. Learned policies import JAX.
+
+        Args:
+          plan: How a learned policy is executed.
+          keep_model: As for `simloop.policies.inference.loading.load_policy`.
+        """
         policy: BatchedPolicy
         if self.source is not None:
             policy = batched(self.source.load())
@@ -115,7 +120,7 @@ class NamedPolicy:
             from simloop.policies.inference.loading import load_policy
 
             policy = load_policy(
-                self.base, self.checkpoint, random_weights=self.random, plan=plan, keep_model=False
+                self.base, self.checkpoint, random_weights=self.random, plan=plan, keep_model=keep_model
             )
         else:
             policy = batched(POLICIES[self.base].load(self.checkpoint))

@@ -258,7 +258,7 @@ class ModelPolicy(BatchedPolicy):
           output: Normalized actions, float [c, a], or generated tokens, int [m].
         """
         if self.tokenizers.answer is None:
-            return self._in_robot_units(query, output)
+            return self.in_robot_units(query, output)
         decoded = self.tokenizers.answer.decode(
             _until_end(output),
             steps=self.preset.model.action_horizon,
@@ -267,7 +267,7 @@ class ModelPolicy(BatchedPolicy):
         )
         if decoded.undecodable is not None:
             return Chunk(np.zeros((0, self.preset.action_size), np.float32), undecodable=decoded.undecodable)
-        return self._in_robot_units(query, decoded.actions)
+        return self.in_robot_units(query, decoded.actions)
 
     def placed(self, rows: list[Row]) -> Inputs:
         """Stack rows of one shape to a batch on the devices. On CPUs, programs read it from host memory."""
@@ -278,7 +278,8 @@ class ModelPolicy(BatchedPolicy):
         """Sharding of a batch of `rows` rows; None for the default device."""
         return None if self.mesh is None else rows_sharding(self.mesh, rows)
 
-    def _in_robot_units(self, query: Query, actions: Float[np.ndarray, "c a"]) -> Chunk:
+    def in_robot_units(self, query: Query, actions: Float[np.ndarray, "c a"]) -> Chunk:
+        """Undo the normalization of a chunk, and add the state of the query to relative actions."""
         actions = self._actions.unnormalize(actions.astype(np.float64))
         if any(self.preset.relative):
             actions = absolute_actions(actions, query.state.astype(np.float64), self.preset.relative)

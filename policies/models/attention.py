@@ -81,13 +81,24 @@ def attend(
     `q` is scaled already and may be wider than keys and values. Logits and softmax are float32; the
     weights are rounded to the dtype of the values, which is that of the result.
     """
+    return attend_keeping_weights(q, k, v, mask)[0]
+
+
+def attend_keeping_weights(
+    q: Float[Array, "b t n h"],
+    k: Float[Array, "b s k h"],
+    v: Float[Array, "b s k h"],
+    mask: Bool[Array, "b t s"],
+) -> tuple[Float[Array, "b t n h"], Float32[Array, "b n t s"]]:
+    """Compute `attend`, and return its weights beside the result, before they are rounded; their rows sum to one."""
     batch, queries, heads, width = q.shape
     kv_heads = k.shape[2]
     grouped = q.reshape(batch, queries, kv_heads, heads // kv_heads, width)
     logits = jnp.einsum("btkgh,bskh->bkgts", grouped, k.astype(q.dtype), preferred_element_type=jnp.float32)
     logits = jnp.where(mask[:, None, None], logits, MASKED_LOGIT)
-    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-    return jnp.einsum("bkgts,bskh->btkgh", weights, v).reshape(batch, queries, heads, width)
+    weights = jax.nn.softmax(logits, axis=-1)
+    out = jnp.einsum("bkgts,bskh->btkgh", weights.astype(v.dtype), v).reshape(batch, queries, heads, width)
+    return out, weights.reshape(batch, heads, *weights.shape[3:])
 
 
 def attend_in_place(

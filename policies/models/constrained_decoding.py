@@ -27,7 +27,7 @@ class ActionGrammar:
     total: Int32[AnyArray, ""]
     """Coefficients of a chunk."""
     begin: Int32[AnyArray, " k"]
-    """Tokens before the actions."""
+    """Tokens before the actions; below zero where any action token may stand."""
     end: Int32[AnyArray, " e"]
     """Tokens after the actions, the end token last."""
 
@@ -75,11 +75,11 @@ class ActionGrammar:
         """
         total = jnp.asarray(self.total)
         begin, end = jnp.asarray(self.begin), jnp.asarray(self.end)
-        before, after = step < len(begin), encoded >= total
+        opening = begin[jnp.clip(step, 0, len(begin) - 1)]
+        before, after = (step < len(begin)) & (opening >= 0), encoded >= total
         closing = end[jnp.clip(encoded - total, 0, len(end) - 1)]
         token = jnp.where(after, closing, chosen)
         added = jnp.where(after, 1, jnp.asarray(self.coefficients)[token])
-        opening = begin[jnp.clip(step, 0, len(begin) - 1)]
         return jnp.where(before, opening, token), encoded + jnp.where(before, 0, added)
 
 

@@ -44,6 +44,8 @@ class InferencePlan:
     forced_prefix: bool = True
     """Read the tokens that every answer of pi0-FAST starts with together with the prompt. Tokens that the model would
     not have generated are discarded."""
+    keep_attention: bool = False
+    """Keep the weights of attention of the last pass in the cache (`KVCache.attention`), for explanations."""
     guidance: tuple[GuidanceMethod | None, ...] = (None,)
     """Methods of guidance to compile programs for; None for queries without."""
 

@@ -1,6 +1,6 @@
 """Cache of keys and values with a fixed number of slots.
 
-Axis letters: l layers, b batch, s slots, t new tokens, k key heads, h head width.
+Axis letters: l layers, b batch, s slots, t new tokens, n query heads, k key heads, h head width.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TypeAlias
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int32
+from jaxtyping import Array, Float, Float32, Int32
 
 from simloop.policies.models.configs import GemmaConfig
 from simloop.policies.models.projections import aligned_length
@@ -33,6 +33,9 @@ class KVCache:
     v: Slots
     end: Int32[Array, ""]
     """Next slot to write, equal in all rows."""
+    attention: Float32[Array, "l b n t _s"] | tuple[Float32[Array, "b n t _s"], ...] | None = None
+    """Weights with which the tokens written last attended to slots, or to each other; None unless the plan of the
+    model keeps them. A loop that carries a cache must not carry them."""
 
     @property
     def slots(self) -> int:

@@ -254,7 +254,7 @@ class Pi0(nnx.Module):
         """Run the action expert over state and noisy actions; returns its output, and the prefix for the next step.
 
         With unrolled layers, the suffix stays in the cache until the next one overwrites it, so that a loop that
-        carries the prefix never copies it.
+        carries the prefix never copies it. With a plan that keeps attention, that of the suffix is in the cache.
         """
         suffix = self.embed_suffix(state, x, time, features)
         own = block_mask(jnp.ones(suffix.tokens.shape[:2], jnp.bool_), suffix.starts_block)
@@ -275,8 +275,8 @@ class Pi0(nnx.Module):
             [None, suffix.condition],
             lengths=None if prefix.lengths is None or not one_block else length + prefix.lengths,
         )
-        if self.plan.unroll_layers:
-            kept = KVCache(cache.k, cache.v, prefix.cache.end)
+        if self.plan.unroll_layers or self.plan.keep_attention:
+            kept = KVCache(cache.k, cache.v, prefix.cache.end, cache.attention)
             prefix = ReadPrefix(kept, prefix.valid, prefix.lengths)
         return out, prefix
 

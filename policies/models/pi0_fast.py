@@ -27,7 +27,7 @@ from simloop.policies.models.configs import ModelConfig
 from simloop.policies.models.constrained_decoding import ActionGrammar
 from simloop.policies.models.inference_plan import PLAIN, InferencePlan
 from simloop.policies.models.kv_cache import KVCache, empty_cache
-from simloop.policies.models.model_input import ModelInput
+from simloop.policies.models.model_input import AnyArray, ModelInput
 from simloop.policies.models.prefix import Prefix, embed_prefix, positions_of_valid
 from simloop.policies.models.pytrees import pytree
 from simloop.policies.models.siglip import ImageEncoder
@@ -247,7 +247,7 @@ class Pi0Fast(nnx.Module):
         return self.transformer.logits(out[:, -1]), prompt
 
     def read_with_forced_prefix(
-        self, prefix: Prefix, max_tokens: int, forced: Int32[np.ndarray, " _k"]
+        self, prefix: Prefix, max_tokens: int, forced: Int32[AnyArray, " _k"]
     ) -> tuple[Float[Array, "b _n v"], ReadPrompt]:
         """Read the prompt and k tokens that the answer may start with.
 
@@ -258,7 +258,7 @@ class Pi0Fast(nnx.Module):
         return self.transformer.logits(out[:, -1 - len(forced) :]), prompt
 
     def _read(
-        self, prefix: Prefix, max_tokens: int, forced: Int32[np.ndarray, " _k"]
+        self, prefix: Prefix, max_tokens: int, forced: Int32[AnyArray, " _k"]
     ) -> tuple[Float[Array, "b _t d"], ReadPrompt]:
         mask = block_mask(prefix.valid, prefix.starts_block)
         tokens, valid, mask = align_right(prefix.tokens, prefix.valid, mask)

@@ -26,6 +26,7 @@ from simloop.policies.models.attention import (
     attend,
     attend_by_library,
     attend_in_place,
+    attend_keeping_weights,
     rotate,
     rotation,
 )
@@ -189,10 +190,14 @@ class Transformer(nnx.Module):
           The streams after their final norms (None with `keys_only`), and the cache with the new tokens.
 
         Raises:
-          ValueError: If the mask is not as wide as what is attended to, or `keys_only` comes without a cache.
+          ValueError: If the mask is not as wide as what is attended to, or `keys_only` comes without a cache, or with a
+            plan that keeps the attention of all layers.
         """
-        if keys_only and cache is None:
-            raise ValueError("keys_only computes nothing but the cache; got no cache.")
+        if keys_only and (cache is None or self.plan.keep_attention):
+            raise ValueError(
+                "keys_only computes nothing but the keys and values of the last layer; got no cache for them, or a "
+                "plan that keeps the attention of all layers."
+            )
         over_cache = cache is not None and attend_to == "cache"
         seen = cache.slots if cache is not None and over_cache else positions.shape[1]
         if mask.shape[-1] != seen:
@@ -232,8 +237,8 @@ class Transformer(nnx.Module):
                 out[i], _ = self.experts[i].final_norm(x, final)
         if cache is None or written is None:
             return out, None
-        k, v = written
-        return out, KVCache(k=k, v=v, end=cache.end + positions.shape[1])
+        k, v, *attention = written
+        return out, KVCache(k, v, cache.end + positions.shape[1], *attention)
 
     def modulations(self, expert: int, condition: Float[Array, "b _t d"]) -> Modulations:
         """Precompute the modulations of all adaptive norms of an expert, to be passed in place of the condition."""
@@ -263,7 +268,10 @@ class Transformer(nnx.Module):
         layers: _Layers,
         count: int,
     ) -> tuple[list, tuple | None]:
-        """Run the first `count` layers; returns tokens, and the slots that they wrote in the form of `layers.slots`."""
+        """Run the first `count` layers; returns tokens, and what they wrote in the form of `layers.slots`.
+
+        They write keys, values and, if the plan keeps them, weights of attention.
+        """
         if self.recompute_layers:  # In the backward pass; forward it is free.
             layer = jax.checkpoint(layer, prevent_cse=False)
         if layers.slots is not None and isinstance(layers.slots[0], tuple):
@@ -272,7 +280,7 @@ class Transformer(nnx.Module):
                 tokens, new = layer(tokens, _of_layer(layers, i))
                 assert new is not None
                 written.append(new)
-            return tokens, (tuple(k for k, _ in written), tuple(v for _, v in written))
+            return tokens, tuple(zip(*written, strict=True))
         if count == self.depth:
             return jax.lax.scan(layer, tokens, layers, unroll=bool(self.plan.unroll_layers))
 
@@ -316,7 +324,11 @@ class Transformer(nnx.Module):
         if shared.over_cache:
             assert written is not None
             k, v = written
-        attended = self._attend(q, k, v, shared)
+        if written is not None and self.plan.keep_attention:
+            attended, weights = attend_keeping_weights(q, k, v, shared.mask)
+            written = (*written, weights)
+        else:
+            attended = self._attend(q, k, v, shared)
 
         out, start = [], 0
         for (block, _, condition), x, (_, gate) in zip(blocks, streams, normed, strict=True):

@@ -97,12 +97,16 @@ class FastActionTokenizer:
         return scipy.fft.idct(coefficients / self.scale, axis=0, norm="ortho")
 
     def coefficients_by_token(self) -> list[int]:
-        """Number of coefficients that each token encodes; 0 for tokens with only a part of one.
+        """Number of coefficients that each token encodes; 0 for tokens with only a part of one."""
+        return [len(self.coefficients_of(token)) for token in range(self.vocab_size)]
+
+    def coefficients_of(self, token: int) -> tuple[int, ...]:
+        """The rounded coefficients that a token encodes; none for tokens with only a part of one.
 
         Characters beyond the 128th take two bytes, and tokens may begin or end between them.
         """
-        texts = (self.bpe.decode([token], skip_special_tokens=False) for token in range(self.vocab_size))
-        return [0 if REPLACEMENT in text else len(text) for text in texts]
+        text = self.bpe.decode([token], skip_special_tokens=False)
+        return () if REPLACEMENT in text else tuple(ord(c) + self.min_coefficient for c in text)
 
     def save(self, folder: Path) -> None:
         """Write a folder for `load_fast_actions` and Hugging Face's `AutoProcessor`.

@@ -106,14 +106,19 @@ class SentencePieceModel:
             self.pieces - 1: f"<seg{SEGMENT_PIECES - 1:03d}>",
         }
         for token, piece in expected.items():
-            name = self._piece(token) if 0 <= token < self.pieces else "nothing"
+            name = self.piece(token) if 0 <= token < self.pieces else "nothing"
             if name != piece:
                 raise TokenizerFileError(
                     f"{self.path} has {name!r} at id {token}, where PaliGemma's layout has {piece!r}: "
                     f"its last {LOCATION_PIECES} + {SEGMENT_PIECES} pieces must be <locNNNN> and <segNNN>."
                 )
 
-    def _piece(self, token: int) -> str:
+    def piece(self, token: int) -> str:
+        """The piece of a token id; `▁` stands for a space.
+
+        Raises:
+          TokenizerFileError: If the file is damaged there.
+        """
         try:
             return self._processor.IdToPiece(token)
         except UnicodeDecodeError as error:

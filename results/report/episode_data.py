@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from simloop.results.diagnosis import Failure
+from simloop.results.records.explanations import StoredExplanation
 from simloop.results.records.records import EpisodeRecord, QueryRecord
 from simloop.results.records.step_records import RecordedQuery, RecordedStep, StepRecords
 from simloop.results.report.page_data import number, numbers, text
@@ -75,6 +76,23 @@ def fork_data(points: Sequence[ForkPoint]) -> list[dict[str, Any]]:
         }
         for variant in dict.fromkeys(point.variant for point in points)
     ]
+
+
+def explanation_data(explanations: Mapping[int, StoredExplanation]) -> dict[str, Any]:
+    """By number of the query, what is drawn of its explanation: attention, spread and sensitivity."""
+    return {
+        str(query): {
+            "cameras": {
+                text(camera.camera): {"side": camera.side, "weights": numbers(camera.weights)}
+                for camera in one.cameras
+            },
+            "shares": {text(name): number(share) for name, share in one.shares.items()},
+            "words": [[text(word), number(share)] for word, share in one.words],
+            "draws": one.draws,
+            "spread": [numbers(step) for step in one.spread],
+        }
+        for query, one in explanations.items()
+    }
 
 
 def step_data(records: StepRecords) -> dict[str, Any]:

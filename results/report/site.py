@@ -16,6 +16,7 @@ import numpy as np
 from simloop.results.diagnosis import EndingReader
 from simloop.results.endings import by_ledger
 from simloop.results.errors import ResultsError
+from simloop.results.records.explanations import explanations_of
 from simloop.results.records.frames import load
 from simloop.results.records.ledger import LedgerError
 from simloop.results.records.paths import step_records_path, trajectories_path
@@ -25,6 +26,7 @@ from simloop.results.records.step_records import StepRecords, StepRecordsError, 
 from simloop.results.records.trajectories import Trajectories, read_trajectories
 from simloop.results.report.details import Details
 from simloop.results.report.episode_data import (
+    explanation_data,
     failure_data,
     fork_data,
     latency_data,
@@ -233,6 +235,8 @@ class Site:
             "ending": None,
             "forks": fork_data([point for point in self._forks[row["run"]] if point.source == source]),
             "records": records and step_data(records),
+            "explained": records
+            and explanation_data(explanations_of(self._source(row).folder, record.key, records.queries)),
             "latency": latency_data(self._queries(row)) if records is None else None,
         }
         if record.outcome == "failure" or by_ledger(record):

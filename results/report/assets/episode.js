@@ -73,7 +73,7 @@ function side(player, data, id, paired) {
   } else if (!records) {
     parts.push(h("p.notice", {}, "There are no step records of this episode: chunks, actions and contacts are unknown. This plays it again, with them: ", h("code", {}, `simloop play ${data.run} ${data.command_name} --record steps`)));
   }
-  parts.push(views, ...overlaySwitches(player, data, id, overlays, film, inputs));
+  parts.push(views, attentionSwitch(player, data, overlays, inputs), ...overlaySwitches(player, data, id, overlays, film, inputs));
   const timeline = episodeTimeline(player, data);
   if (timeline) parts.push(timeline, stageLegend(player, data));
   return h("section.side", {}, parts.filter(Boolean));
@@ -97,7 +97,7 @@ function stageLegend(player, data) {
 function curves(player, data, other) {
   const legend = other
     ? [h("i.sample.executed"), `${data.policy} `, h("i.sample.other"), other.policy]
-    : [h("i.sample.executed"), "executed ", h("i.sample.chunk"), "chunks ", h("i.sample.current"), "chunk of this query"];
+    : [h("i.sample.executed"), "executed ", h("i.sample.chunk"), "chunks ", h("i.sample.current"), "chunk of this query", hasExplanations(data) ? " (band: ± 1 standard deviation over its noise)" : ""];
   return h("section", {}, h("h2", {}, "Actions"), h("p.small.legend", {}, legend), actionCurves(player, data, other),
     data.records.states && !other ? h("details", {}, h("summary", {}, "States"), stateCurves(player, data)) : null);
 }
@@ -126,6 +126,7 @@ function facts(player, data) {
     ["steps", `${data.steps} of at most ${data.max_steps || "?"}`], ["queries", data.queries], ["undecodable answers", data.undecodable], ["reward", short(data.reward)], ["attempts", data.attempts],
     ["duration", `${short(data.wall_s)} s`], ["records", records ? `${records.level}, ${records.source}, ${records.renderer || "no images"}` : "none"]];
   made.push(h("details", {}, h("summary", {}, "Record"), h("div.scroll", {}, h("table.record", {}, h("tbody", {}, rows.map(([name, value]) => h("tr", {}, h("th", {scope: "row"}, name), h("td", {}, String(value)))))))));
-  if (records) made.push(h("p.small", {}, "In a terminal: ", h("code", {}, `simloop debug --from ${data.run} ${data.command_name} --at 0`)));
+  if (records) made.push(h("p.small", {}, "In a terminal: ", h("code", {}, `simloop debug --from ${data.run} ${data.command_name} --at 0`), " steps through it, and ",
+    h("code", {}, `simloop explain ${data.run} ${data.command_name} --at 0`), " shows what a model of the pi0 family looked at."));
   return made;
 }

@@ -126,6 +126,10 @@ function actionCurves(player, data, other) {
     if (other) series.push(["other", (other.records.executed ?? other.records.actions).map((action) => action[dimension] ?? null)]);
     const chunks = chunked ? records.queries.map((query) => ({at: query.step, values: query.chunk.map((action) => action[dimension])})) : [];
     const {svg, scale} = lineRow(timeline, words(name), series, chunks);
+    if (chunked && hasExplanations(data)) {
+      const band = svg.appendChild(s("path", {class: "band"}));
+      updates.push((query) => band.setAttribute("d", spreadBand(data.explained[query], chunks[query], dimension, scale)));
+    }
     if (chunked) {
       const current = svg.appendChild(s("path", {class: "current"}));
       updates.push((query) => current.setAttribute("d", linePath(chunks[query].values, ...scale, chunks[query].at)));

@@ -14,11 +14,14 @@ import uvicorn
 from simloop.harness.viewing import shelf
 from simloop.harness.viewing.app import application
 from simloop.harness.viewing.shelf import Shelf
+from simloop.results.records.explanations import explanation_path
 from simloop.results.records.paths import step_records_path
 from simloop.results.records.trajectories import Trajectories
 from simloop.results.report import figure_style
 from simloop.results.report.html_report import write_report
+from simloop.results.report.page_data import episode_id
 from simloop.results.report.site import PAGE_ASSETS
+from tests.helpers.explanations import STORED
 from tests.helpers.run_folders import EPISODE, broken, episodes, failed, with_queries, write_run
 from tests.helpers.scripted_records import recorded
 
@@ -216,6 +219,31 @@ def test_trajectories_are_drawn_where_the_gripper_is_projected(served, page):
     assert film.evaluate(DRAWN, [0.95, 0.5])
     page.uncheck("text=trajectories of the gripper")
     assert not film.evaluate(DRAWN, [0.95, 0.5])
+
+
+def test_attention_is_drawn_onto_the_images_and_switched_off_and_spread_around_the_chunk(served, run, page):
+    record = dataclasses.replace(EPISODE, policy="b", task="push-v3", episode=1)
+    file = run / explanation_path(record.key, STORED.query)
+    file.parent.mkdir(parents=True)
+    file.write_text(STORED.to_json())
+    page.goto(served, wait_until="commit")
+    page.click("#runs a")
+    page.wait_for_selector("#matrix a.cell")
+    page.evaluate(f"location.hash = '#episode={episode_id(record.key)}'")
+    until(page, "document.querySelector('.inputs canvas')?.width === 16")
+    assert "query 0 is not explained; explained: 1" in page.locator(".attention").text_content()
+    page.keyboard.press("Shift+ArrowRight")
+    assert "top 75.0 %" in page.locator(".attention").text_content()
+    corner = (
+        "document.querySelector('.inputs canvas').getContext('2d').getImageData({0}, {0}, 1, 1).data.join()"
+    )
+    first, last = (page.evaluate(corner.format(at)) for at in (1, 14))
+    assert first != last, "patches differ in their weight"
+    assert page.locator("path.band").first.get_attribute("d").endswith("Z")
+    page.uncheck(".attention input")
+    assert page.evaluate(corner.format(1)) == page.evaluate(corner.format(14))
+    page.check(".attention input")
+    assert page.evaluate(corner.format(1)) == first
     assert too_wide(page) == []
 
 

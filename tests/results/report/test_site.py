@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from simloop.results.records.explanations import explanation_path
 from simloop.results.records.paths import step_records_path, trajectories_path
 from simloop.results.records.runs import load_runs
 from simloop.results.records.step_records import load_steps
@@ -14,6 +15,7 @@ from simloop.results.records.trajectories import Trajectories
 from simloop.results.report.page_data import number, script
 from simloop.results.report.site import Site
 from simloop.results.report.sprites import columns_of, sheet
+from tests.helpers.explanations import STORED
 from tests.helpers.run_folders import EPISODE, broken, episodes, failed, with_queries, write_run
 from tests.helpers.scripted_records import recorded
 
@@ -97,6 +99,19 @@ def test_step_records_become_curves_contacts_and_the_moment_of_the_loss(tmp_path
     assert steps["held"] == {"cup": [[3, 3], [6, 6]]}
     assert steps["heights"]["cup"][6] == 0.05
     assert [query["step"] for query in steps["queries"]] == [0, 2, 4, 6]
+
+
+def test_an_episode_shows_attention_and_spread_of_its_explained_queries(tmp_path):
+    run = write_run(tmp_path / "run", [dataclasses.replace(EPISODE, steps=4)])
+    records, explanation = run / step_records_path(EPISODE.key), run / explanation_path(EPISODE.key, 1)
+    explanation.parent.mkdir(parents=True)
+    records.write_bytes(recorded("....").to_bytes())
+    assert episode_of(Site(load_runs(run)))["explained"] == {}
+    explanation.write_text(STORED.to_json())
+    found = episode_of(Site(load_runs(run)))["explained"]
+    assert found["1"]["cameras"] == {"top": {"side": 2, "weights": [0.1, 0.2, 0.3, 0.4]}}
+    assert (found["1"]["spread"], found["1"]["draws"]) == ([[0.1, 0.2], [0.3, 0.4]], 4)
+    assert found["1"]["shares"]["prompt"] == 0.25
 
 
 def with_images(tmp_path, stores_images):
