@@ -2,11 +2,13 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from simloop.policies.checkpoints import open_checkpoint
+from simloop.policies.checkpoints.native_writer import save_checkpoint
 from simloop.policies.checkpoints.peft import merge_adapters
 from simloop.policies.training.dataset_reader import open_dataset
 from tests.helpers.demonstrations import CAMERAS, INSTRUCTIONS, small_dataset
@@ -216,6 +218,30 @@ def test_adapters_are_merged_as_peft_merges_them(lerobot, tmp_path, options):
     assert ours.keys() == theirs.keys()
     for name, array in theirs.items():
         np.testing.assert_allclose(ours[name], array, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+TORCH = """
+import sys
+import numpy as np
+from safetensors.torch import load_file
+
+arrays = load_file(sys.argv[1])
+np.savez(sys.argv[2], **{name: array.float().numpy() for name, array in arrays.items()})
+"""
+
+
+def test_torch_reads_the_weights_of_simloop(lerobot, tmp_path):
+    draw = np.random.default_rng(0)
+    arrays = {
+        "a": draw.normal(size=(3, 4)).astype(np.float32),
+        "b": np.asarray(draw.normal(size=(4, 5)).T, jnp.bfloat16),
+    }
+    save_checkpoint(tmp_path / "c", arrays, preset=None, normalization=None, config={}, norm_stats={})
+    (file,) = (tmp_path / "c").glob("*.safetensors")
+    lerobot(TORCH, file, tmp_path / "read.npz")
+    with np.load(tmp_path / "read.npz") as theirs:
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(theirs[name], array.astype(np.float32))
 
 
 LOAD = """
