@@ -8,7 +8,6 @@ except those that it sets itself, and is a run of its own. `[adapters.NAME]` are
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +22,7 @@ from simloop.harness.planning.own_suites import use_suite
 from simloop.harness.planning.protocol import DEFAULT, named_protocol
 from simloop.harness.planning.source_code import SourceCode
 from simloop.results.records.written_policies import CODE, policy_name, split_name
-from simloop.untrusted import read_bytes
-
-MAX_BYTES = 1 << 20
+from simloop.untrusted import read_toml
 
 
 @dataclass(frozen=True)
@@ -98,10 +95,7 @@ def _of_python(file: Path) -> list[Part]:
 
 
 def _of_toml(file: Path) -> list[Part]:
-    try:
-        content = tomllib.loads(read_bytes(file, MAX_BYTES, error=ExperimentError).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ExperimentError(f"{file} is no TOML: {error}.") from error
+    content = read_toml(file, error=ExperimentError)
     for read_elsewhere in ("adapters", "table"):
         content.pop(read_elsewhere, None)
     parts: Any = content.pop("parts", [{}])

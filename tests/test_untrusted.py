@@ -22,6 +22,7 @@ from simloop.untrusted import (
     printable,
     read_bytes,
     read_json_object,
+    read_toml,
     require_links_inside,
 )
 
@@ -105,6 +106,13 @@ def test_a_json_object_is_one(tmp_path):
         read_json_object(tmp_path / "a.json")
 
 
+@pytest.mark.parametrize("content", [b"a = ", b"a = " + b"[" * 5000, b"\xff", b"a = 1\na = 2"])
+def test_text_that_is_no_toml_is_refused(tmp_path, content):
+    (tmp_path / "a.toml").write_bytes(content)
+    with pytest.raises(UntrustedInputError, match=r"a\.toml is no TOML"):
+        read_toml(tmp_path / "a.toml")
+
+
 def archive(save=np.savez, **arrays) -> bytes:
     file = io.BytesIO()
     save(file, **arrays)
@@ -137,25 +145,21 @@ READERS = {
     "open",
 }
 OWN = {
-    "harness/adapters/adapter_table.py": "text that was read with the guard",
     "harness/bench": "output of its own processes",
     "harness/commands/debug.py": "a script of the user, which may be a pipe",
     "harness/demonstrations/collect.py": "its own settings",
     "harness/engine/checkpoint_transfer.py": "streams files of any size",
     "harness/engine/private_ray.py": "writes",
-    "harness/experiment_file.py": "text that was read with the guard",
     "harness/machine.py": "files of the kernel",
     "harness/parity/comparison.py": "recordings of any size, without pickles",
     "harness/planning/experiment.py": "its own settings",
     "harness/planning/source_code.py": "its own copies",
     "harness/recording/edited_files.py": "installed packages",
     "harness/recording/provenance.py": "the checkout of simloop",
-    "harness/remote/child.py": "text that was read with the guard",
     "harness/serving/shm_channel.py": "messages of the same user's processes",
     "harness/serving/shm_server.py": "messages of the same user's processes",
     "harness/simloop/untrusted.py": "the guard",
     "policies/checkpoints/peft.py": "writes into its own copy",
-    "policies/checkpoints/preset_file.py": "text that was read with the guard",
     "policies/training/config.py": "its own settings",
     "policies/training/prepared.py": "arrays of any size, without pickles",
     "envs/served": "messages of its own processes",
@@ -164,7 +168,6 @@ OWN = {
     "envs/model_cache.py": "its own cache",
     "results/records/ledger.py": "cuts the end of its own file",
     "results/report": "files of the package",
-    "results/tables/options.py": "text that was read with the guard",
 }
 """Modules and packages that read without the guards, with what they read."""
 

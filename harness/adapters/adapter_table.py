@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -14,6 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from simloop.envs.interface import Env
 from simloop.harness.adapters.base import Adapter, AdapterError
 from simloop.harness.adapters.openpi_observation import RobotConvention
+from simloop.untrusted import parse_toml
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,7 @@ def read_table(text: str, name: str, where: str) -> str:
       AdapterError: If the text is no TOML, or has no such table, or the table has other keys.
     """
     try:
-        tables = _TABLES.validate_python(tomllib.loads(text).get("adapters", {}))
-    except tomllib.TOMLDecodeError as error:
-        raise AdapterError(f"{where} is no TOML: {error}.") from error
+        tables = _TABLES.validate_python(parse_toml(text, where, error=AdapterError).get("adapters", {}))
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
         raise AdapterError(f"The adapters of {where} cannot be read: {problems}.") from error

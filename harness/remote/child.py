@@ -13,7 +13,6 @@ The server listens on 127.0.0.1 at the port that replaces `{port}`, which the en
 from __future__ import annotations
 
 import socket
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +25,9 @@ from simloop.harness.remote.policy import Deadlines, RemotePolicy
 from simloop.harness.remote.protocols import PROTOCOLS
 from simloop.harness.remote.robots import ROBOTS
 from simloop.policies.interface import CompilationProgress
-from simloop.untrusted import read_bytes
+from simloop.untrusted import read_toml
 
 MANIFEST = "simloop-policy.toml"
-MAX_MANIFEST_BYTES = 1 << 16
 
 
 class ManifestError(SimloopError):
@@ -60,10 +58,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise ManifestError(
             f"{folder} has no {MANIFEST}, which says how to start its server. See docs/serving.md."
         )
-    try:
-        found = tomllib.loads(read_bytes(path, MAX_MANIFEST_BYTES, error=ManifestError).decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ManifestError(f"{path} is not TOML: {error}.") from error
+    found = read_toml(path, error=ManifestError)
     if unknown := found.keys() - {"command", "protocol", "robot", "start_s"}:
         raise ManifestError(
             f"{path} has command, protocol, robot and start_s; got {', '.join(sorted(unknown))}."

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import stat
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 MAX_JSON_BYTES = 64 << 20
+MAX_TOML_BYTES = 1 << 20
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """Beginning of the text that Git keeps in place of a large file."""
 MAX_JSON_DEPTH = 100
@@ -195,6 +197,32 @@ def read_json_object(
     if not isinstance(content, dict):
         raise error(f"{path}: wanted a JSON object; got a {type(content).__name__}. {remedy}".rstrip())
     return content
+
+
+def parse_toml(text: str, where: str, *, error: type[Exception] = UntrustedInputError) -> dict[str, Any]:
+    """Parse TOML. `where` names the text in errors.
+
+    Raises:
+      UntrustedInputError: If it is anything else, or nested too deeply.
+    """
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as problem:
+        raise error(f"{where} is no TOML: {problem}.") from problem
+
+
+def read_toml(path: Path, *, error: type[Exception] = UntrustedInputError) -> dict[str, Any]:
+    """Read a TOML file of at most `MAX_TOML_BYTES`.
+
+    Raises:
+      UntrustedInputError: As `read_bytes` and `parse_toml`.
+    """
+    content = read_bytes(path, MAX_TOML_BYTES, error=error)
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as problem:
+        raise error(f"{path} is no TOML: {problem}.") from problem
+    return parse_toml(text, str(path), error=error)
 
 
 def arrays_from_npz(content: bytes, *, limit: int | None = None) -> dict[str, np.ndarray]:

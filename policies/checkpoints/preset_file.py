@@ -10,16 +10,14 @@ model.action_dim = 64
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from simloop.policies.checkpoints.array_source import CheckpointError
 from simloop.policies.checkpoints.checkpoint import Checkpoint
-from simloop.untrusted import read_bytes
+from simloop.untrusted import read_toml
 
 PRESET_FILE = "preset.toml"
-MAX_BYTES = 1 << 16
 
 
 def with_preset_file(opened: Checkpoint) -> Checkpoint:
@@ -31,10 +29,7 @@ def with_preset_file(opened: Checkpoint) -> Checkpoint:
     file = opened.path / PRESET_FILE
     if not file.exists():
         return opened
-    try:
-        content = tomllib.loads(read_bytes(file, MAX_BYTES, error=CheckpointError).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CheckpointError(f"{file} is no TOML: {error}.") from error
+    content = read_toml(file, error=CheckpointError)
     named = {key: content.pop(key, None) for key in ("preset", "asset_id")}
     for key, value in named.items():
         if value is not None and not isinstance(value, str):

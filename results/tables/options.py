@@ -6,7 +6,6 @@ An option that is None or empty has not been given and takes the default of the 
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from tyro.conf import arg
 
 from simloop.results.errors import ResultsError
-from simloop.untrusted import read_bytes
+from simloop.untrusted import read_toml
 
 TableName = Literal["success", "latency", "time", "published", "perturbations", "delays", "prompts"]
 Part = Literal["rate", "half-width", "interval", "counts", "letters", "rank", "difference"]
@@ -25,7 +24,6 @@ DocumentName = Literal["article", "ieeetran", "corl", "neurips", "iclr"]
 FloatName = Literal["table", "table*", "none"]
 
 DEFAULT_PARTS: tuple[Part, ...] = ("rate", "interval", "counts", "letters")
-MAX_BYTES = 1 << 20
 
 
 def _arg(metavar: str, default: str = "") -> Any:
@@ -139,10 +137,7 @@ def read_table_options(file: Path) -> TableOptions:
     Raises:
       ResultsError: If the file is no TOML, or an option is wrong.
     """
-    try:
-        content = tomllib.loads(read_bytes(file, MAX_BYTES, error=ResultsError).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ResultsError(f"{file} is no TOML: {error}.") from error
+    content = read_toml(file, error=ResultsError)
     found = table_options(content.get("table", {}), f"[table] in {file}")
     if found.published is None:
         return found

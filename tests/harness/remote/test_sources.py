@@ -57,7 +57,7 @@ def test_an_interpreter_that_does_not_exist_is_named(tmp_path: Path):
     ("text", "message"),
     [
         (None, "has no simloop-policy.toml"),
-        ("command = [", "is not TOML"),
+        ("command = [", "is no TOML"),
         (MANIFEST_TEXT + "port = 1\n", "got port"),
         (MANIFEST_TEXT.replace('["server.py", "--port", "{port}"]', '"server.py"'), "command must be a list"),
         (MANIFEST_TEXT.replace("openpi", "grpc"), "protocol must be one of openpi, vla-eval; got 'grpc'"),
