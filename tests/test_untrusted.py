@@ -164,7 +164,7 @@ OWN = {
     "policies/training/prepared.py": "arrays of any size, without pickles",
     "envs/served": "messages of its own processes",
     "envs/golden.py": "files of the package",
-    "envs/libero/initial_states.py": "files of a package",
+    "envs/libero": "files of packages",
     "envs/model_cache.py": "its own cache",
     "results/records/ledger.py": "cuts the end of its own file",
     "results/report": "files of the package",
