@@ -174,7 +174,7 @@ class TokenExplainer(Explainer):
         config = self.policy.preset.model
         chunks = [
             self._answer.decode(
-                [t for t in answers.without_end(one) if t != answers.END_TOKEN],
+                [int(token) for token in answers.without_end(one) if token != answers.END_TOKEN],
                 steps=config.action_horizon,
                 size=config.action_dim,
             )

@@ -280,7 +280,7 @@ class Transformer(nnx.Module):
                 tokens, new = layer(tokens, _of_layer(layers, i))
                 assert new is not None
                 written.append(new)
-            return tokens, tuple(zip(*written, strict=True))
+            return tokens, tuple(zip(*written, strict=True)) or ((), ())
         if count == self.depth:
             return jax.lax.scan(layer, tokens, layers, unroll=bool(self.plan.unroll_layers))
 
