@@ -386,7 +386,11 @@ class Suite(abc.ABC):
     @property
     def source(self) -> str:
         """Packages and versions that the suite consists of, for the provenance."""
-        return ", ".join(f"{package} {_version(package)}" for package in self.packages)
+        return ", ".join(f"{package} {version}" for package, version in self.versions().items())
+
+    def versions(self) -> dict[str, str]:
+        """Versions of the packages that the suite consists of, in the interpreter that simulates."""
+        return {package: _version(package) for package in self.packages}
 
     def is_installed(self) -> bool:
         """Whether the packages of the suite are installed."""

@@ -16,6 +16,8 @@ SUITES: Registry[Suite] = Registry(
         "libero": "simloop.envs.libero:Libero",
         "libero_pro": "simloop.envs.libero:LiberoPro",
         "aloha_sim": "simloop.envs.aloha_sim:AlohaSim",
+        "robosuite": "simloop.envs.robosuite:Robosuite",
+        "maniskill": "simloop.envs.maniskill:ManiSkill",
     },
     name_of=lambda suite: suite.name,
 )

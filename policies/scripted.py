@@ -56,10 +56,11 @@ class ScriptedPolicy(abc.ABC):
 
 
 class ExpertPolicy(ScriptedPolicy):
-    """Meta-World's own scripted expert of each task, which reads the state of the simulator.
+    """The expert of a suite, which reads the state of the simulator.
 
-    Experts return actions outside the task's bounds and rely on the simulator to saturate them; here they
-    are clipped. They solve 97 to 99 % of MT50.
+    Served suites bring their own: their simulator state is its next action. For Meta-World it is that of the scripted
+    expert of each task. Its experts return actions outside the task's bounds and rely on the simulator to saturate
+    them; here they are clipped. They solve 97 to 99 % of MT50.
     """
 
     def __init__(self) -> None:
@@ -72,9 +73,9 @@ class ExpertPolicy(ScriptedPolicy):
                 f"Policy 'expert' reads the state of the simulator; the query for task {query.task!r} has "
                 "none. Fill privileged from the environment."
             )
-        return np.clip(_metaworld_expert(query.task).get_action(query.privileged), low, high).astype(
-            np.float32
-        )
+        of_suite = query.privileged.shape == low.shape
+        action = query.privileged if of_suite else _metaworld_expert(query.task).get_action(query.privileged)
+        return np.clip(action, low, high).astype(np.float32)
 
 
 @functools.cache

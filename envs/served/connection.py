@@ -105,9 +105,9 @@ class Connection:
             self._socket.sendall(server.packed([name, list(arguments)]))
             reply = server.receive(self._socket)
         except TimeoutError as error:
-            raise self._lost(f"did not answer {name!r} within {within_s:g} s") from error
+            raise self._lost(f"did not answer {name!r} within {within_s:g} s", 0.0) from error
         except (EOFError, OSError) as error:
-            raise self._lost(f"ended during {name!r}") from error
+            raise self._lost(f"ended during {name!r}", END_S) from error
         if "error" not in reply:
             return reply["value"]
         kind, text, trace = reply["error"]
@@ -122,8 +122,8 @@ class Connection:
         self.ask("render", camera)
         return np.frombuffer(self._memory, np.uint8).reshape(self._shape).copy()
 
-    def _lost(self, what: str) -> ServedSuiteLost:
-        self.close(0.0)
+    def _lost(self, what: str, grace_s: float) -> ServedSuiteLost:
+        self.close(grace_s)
         return ServedSuiteLost(
             f"The process of {self._program.file.name} in {self._program.interpreter} {what}. {self._child.report()}"
         )

@@ -125,7 +125,7 @@ class Server:
             "name": getattr(self._suite, "NAME", os.path.basename(str(self._suite.__file__))[:-3]),
             "tasks": tasks,
             "groups": getattr(self._suite, "GROUPS", {"all": list(tasks)}),
-            "versions": [f"{name} {importlib.metadata.version(name)}" for name in packages],
+            "versions": {name: importlib.metadata.version(name) for name in packages},
         }
 
     def make(self, task: str, height: int, width: int, profile: str, arguments: dict[str, Any]) -> list[str]:

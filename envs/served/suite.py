@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -11,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from simloop.envs.interface import Env, RenderSettings, Suite, SuiteNotInstalledError, TaskSpec
+from simloop.envs.interface import NOT_INSTALLED, Env, RenderSettings, Suite, SuiteNotInstalledError, TaskSpec
 from simloop.envs.served.connection import START_S, Connection, Program
 from simloop.envs.served.environment import ServedEnv
 
@@ -68,14 +69,17 @@ class DescribedSuite(Suite):
             connection.close()
         self.name = found["name"]
         self._program = program
-        self._source = ", ".join([identity, *found["versions"]])
+        self._identity, self._versions = identity, dict(found["versions"])
         self._tasks = task_specs(self.name, found["tasks"])
         self._groups = {name: tuple(members) for name, members in found["groups"].items()}
         self.default_group = next(iter(self._groups))
 
     @property
     def source(self) -> str:
-        return self._source
+        return ", ".join(filter(None, (self._identity, super().source)))
+
+    def versions(self) -> dict[str, str]:
+        return dict(self._versions)
 
     def tasks(self) -> Sequence[TaskSpec]:
         return self._tasks
@@ -86,7 +90,7 @@ class DescribedSuite(Suite):
     def make(self, task: str, render: RenderSettings) -> Env:
         """Start a process that simulates the task."""
         spec = {spec.name: spec for spec in self._tasks}[task]
-        return ServedEnv(spec, self._program, render, self._source)
+        return ServedEnv(spec, self._program, render, self.source)
 
 
 class ServedSuite(Suite):
@@ -99,6 +103,8 @@ class ServedSuite(Suite):
     """Path of the suite's file."""
     table: ClassVar[Mapping[str, Mapping[str, Any]]]
     """Its `TASKS`."""
+    needed: ClassVar[tuple[str, ...]]
+    """Distributions that the interpreter of the suite needs."""
 
     @property
     def interpreter(self) -> str:
@@ -106,17 +112,16 @@ class ServedSuite(Suite):
         own = SOURCE_TREE / f".venv-{self.name}" / "bin" / "python"
         return os.environ.get(f"SIMLOOP_{self.name.upper()}_PYTHON", str(own))
 
-    @property
-    def source(self) -> str:
-        return _source(self.interpreter, self.packages)
+    def versions(self) -> dict[str, str]:
+        return dict(zip(self.needed, _versions(self.interpreter, self.needed), strict=True))
 
     def is_installed(self) -> bool:
-        return os.access(self.interpreter, os.X_OK) and bool(self.source)
+        return NOT_INSTALLED not in self.versions().values()
 
     def require_installed(self) -> None:
         if not self.is_installed():
             raise SuiteNotInstalledError(
-                f"Suite {self.name!r} runs in an interpreter of its own, which needs {', '.join(self.packages)}; "
+                f"Suite {self.name!r} runs in an interpreter of its own, which needs {', '.join(self.needed)}; "
                 f"{self.interpreter} does not have them. Run scripts/setup {self.name} in the source tree, or name "
                 f"another interpreter in SIMLOOP_{self.name.upper()}_PYTHON."
             )
@@ -134,15 +139,11 @@ class ServedSuite(Suite):
 
 
 @functools.cache
-def _source(interpreter: str, packages: tuple[str, ...]) -> str:
-    """Packages with their versions in an interpreter; empty if it lacks one."""
+def _versions(interpreter: str, packages: tuple[str, ...]) -> tuple[str, ...]:
+    """Versions of packages in an interpreter; all `NOT_INSTALLED` if it lacks one."""
     command = [interpreter, "-I", "-c", VERSIONS, *packages]
-    try:
+    with contextlib.suppress(OSError):
         done = subprocess.run(command, capture_output=True, text=True)
-    except OSError:
-        return ""
-    if done.returncode:
-        return ""
-    return ", ".join(
-        f"{name} {version}" for name, version in zip(packages, json.loads(done.stdout), strict=True)
-    )
+        if done.returncode == 0:
+            return tuple(json.loads(done.stdout))
+    return (NOT_INSTALLED,) * len(packages)

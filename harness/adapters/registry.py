@@ -11,6 +11,7 @@ from simloop.harness.adapters.aloha import ALOHA_SIM, RAW_ALOHA_SIM
 from simloop.harness.adapters.base import ANY_ROBOT, Adapter, AdapterError
 from simloop.harness.adapters.libero import LIBERO, LIBERO_PRO
 from simloop.harness.adapters.metaworld import METAWORLD, METAWORLD_HAND
+from simloop.harness.adapters.served import SERVED, SUITE_EXPERT
 from simloop.policies.interface import PolicySpec
 
 
@@ -18,13 +19,12 @@ def _key(adapter: Adapter) -> str:
     return f"{adapter.suite}/{adapter.robot}"
 
 
+_ADAPTERS = (METAWORLD, METAWORLD_HAND, LIBERO, LIBERO_PRO, ALOHA_SIM, RAW_ALOHA_SIM, *SERVED)
+
 ADAPTERS: Registry[Adapter] = Registry(
     "simloop.adapters",
     Adapter,
-    {
-        _key(adapter): adapter
-        for adapter in (METAWORLD, METAWORLD_HAND, LIBERO, LIBERO_PRO, ALOHA_SIM, RAW_ALOHA_SIM)
-    },
+    {_key(adapter): adapter for adapter in _ADAPTERS},
     name_of=_key,
 )
 """Adapters by `SUITE/ROBOT`."""
@@ -47,6 +47,8 @@ def find_adapter(suite: str, policy: PolicySpec, file: AdapterFile | None = None
         return file.load()
     if f"{suite}/{policy.robot}" in ADAPTERS:
         return ADAPTERS[f"{suite}/{policy.robot}"]
+    if policy.uses_privileged and f"{suite}/{SUITE_EXPERT}" in ADAPTERS:
+        return ADAPTERS[f"{suite}/{SUITE_EXPERT}"]
     known = [name.removeprefix(f"{suite}/") for name in ADAPTERS if name.startswith(f"{suite}/")]
     raise AdapterError(
         f"Policy {policy.name!r} uses the robot convention {policy.robot!r}; suite {suite!r} has adapters for "

@@ -110,6 +110,19 @@ def suite(
     return run(name, tasks, steps, rounds, against, Terminal())
 
 
+@command.command(name="served")
+def served(task: Annotated[Positional[str], arg(metavar="TASK")] = "reach-v3", *, steps: int = 300) -> int:
+    """Measure what a step costs more when a child process simulates, with an environment that can be both.
+
+    Args:
+      task: Task of Meta-World, which the child simulates under the same interpreter.
+      steps: Steps of each measurement.
+    """
+    from simloop.harness.bench.served_cost import run
+
+    return run(task, steps, Terminal())
+
+
 @command.command(name="debug")
 def debug(*, task: str = "pick-place-v3", policy: str = "pi0-tiny") -> int:
     """Measure the CPU time until the first answer of a policy, at the prompt of simloop debug and in a run.

@@ -109,6 +109,8 @@ _PROTOCOLS = (
     Protocol("metaworld"),
     Protocol("libero", render=RenderSettings("fast", 256, 256)),
     Protocol("aloha_sim", render=RenderSettings("fast", 240, 320)),
+    Protocol("robosuite"),
+    Protocol("maniskill"),
     # openpi, examples/libero/main.py. The suite takes the initial states, settling steps, step limits and the seed of
     # the fixtures from there, the adapter the orientation of images and gripper.
     Protocol("libero", "openpi-v1", RenderSettings("official", 256, 256), replan_steps=5),

@@ -61,7 +61,7 @@ class Provenance:
         batch_sizes: Sequence[int] = (),
     ):
         self._file = folder / PROVENANCE
-        commit, suite_packages = _commit(), registry.suite(suite).packages
+        commit, simulator = _commit(), registry.suite(suite)
         self._start: dict[str, Any] = {
             "started": _now(),
             "command": sys.argv,
@@ -73,9 +73,9 @@ class Provenance:
                 "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
                 "platform": platform.platform(),
             },
-            "packages": {name: _version(name) for name in PACKAGES},
-            "suite_packages": list(suite_packages),
-            "edited": edited_files([*suite_packages, *([] if commit else ["simloop"])]),
+            "packages": {name: _version(name) for name in PACKAGES} | simulator.versions(),
+            "suite_packages": list(simulator.versions()),
+            "edited": edited_files([*simulator.packages, *([] if commit else ["simloop"])]),
             "settings": {"MUJOCO_GL": str(GL_BACKEND)}
             | {name: os.environ[name] for name in SETTINGS if name in os.environ},
             "renderer": renderer,

@@ -65,10 +65,10 @@ def test_records_the_version_of_everything_that_decides_results(tmp_path, suite)
         "flax",
         "numpy",
         "tokamax",
-        *registry.suite(suite).packages,
+        *registry.suite(suite).versions(),
     }
     assert wanted <= entry["packages"].keys()
-    assert entry["suite_packages"] == list(registry.suite(suite).packages)
+    assert entry["suite_packages"] == list(registry.suite(suite).versions())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,79 @@
+"""`simloop bench served`: what a step costs more when a child process simulates."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from simloop.envs import registry
+from simloop.envs.interface import Env, RenderSettings
+from simloop.envs.served.connection import Program
+from simloop.envs.served.environment import ServedEnv
+from simloop.harness.bench import metaworld_served
+from simloop.terminal import Terminal
+
+RENDER = RenderSettings("fast", 224, 224)
+WARM_UP = 10
+"""Steps that are not counted."""
+
+
+def run(task: str, steps: int, terminal: Terminal) -> int:
+    """Print a Markdown table; returns 1 if the two environments differ."""
+    suite = registry.suite("metaworld")
+    here = suite.make(task, RENDER)
+    served = ServedEnv(
+        here.spec, Program(sys.executable, Path(metaworld_served.__file__)), RENDER, suite.source
+    )
+    try:
+        cameras = here.spec.cameras[:2]
+        rows = [
+            _row("step, state and two images of 224 x 224", _paired(here, served, steps, cameras)),
+            _row("step and state", _paired(here, served, steps, ())),
+        ]
+        equal = all(np.array_equal(here.render(camera), served.render(camera)) for camera in cameras)
+        equal &= np.array_equal(here.snapshot(), served.snapshot())
+    finally:
+        here.close()
+        served.close()
+    terminal.print(
+        f"| {task}, median ms of {steps} | in this process | in a child | more |\n|---|---:|---:|---:|"
+    )
+    terminal.print("\n".join(rows), soft_wrap=True)
+    terminal.print(f"State and images at the end are {'equal' if equal else 'DIFFERENT'}.")
+    return 0 if equal else 1
+
+
+def _paired(here: Env, served: Env, steps: int, cameras: Sequence[str]) -> list[tuple[float, float]]:
+    """Milliseconds of each step in both environments, which take turns at being first."""
+    spec = here.spec
+    actions = np.random.default_rng(0).uniform(spec.action_low, spec.action_high, (steps, spec.action_size))
+    for env in (here, served):
+        env.reset(0)
+        for camera in cameras:
+            env.render(camera)
+    pairs = []
+    for i, action in enumerate(actions):
+        order = (here, served) if i % 2 else (served, here)
+        took = {env: _step_ms(env, action, cameras) for env in order}
+        pairs.append((took[here], took[served]))
+    return pairs[WARM_UP:]
+
+
+def _step_ms(env: Env, action: np.ndarray, cameras: Sequence[str]) -> float:
+    began = time.perf_counter()
+    env.step(action)
+    env.state()
+    for camera in cameras:
+        env.render(camera)
+    return 1e3 * (time.perf_counter() - began)
+
+
+def _row(name: str, pairs: list[tuple[float, float]]) -> str:
+    here, served = (statistics.median(column) for column in zip(*pairs, strict=True))
+    more = statistics.median(served - here for here, served in pairs)
+    return f"| {name} | {here:.2f} | {served:.2f} | {more:.2f} |"
