@@ -81,7 +81,7 @@ class Connection:
         finally:
             there.close()
             os.close(memory)
-        self._socket = here
+        self._channel = server.Channel(here)
 
     @property
     def pid(self) -> int:
@@ -101,9 +101,9 @@ class Connection:
           ServedSuiteLost: If the process ended or exceeded the deadline; it is closed then.
         """
         try:
-            self._socket.settimeout(within_s)
-            self._socket.sendall(server.packed([name, list(arguments)]))
-            reply = server.receive(self._socket)
+            self._channel.socket.settimeout(within_s)
+            self._channel.send([name, arguments])
+            reply = self._channel.receive()
         except TimeoutError as error:
             raise self._lost(f"did not answer {name!r} within {within_s:g} s", 0.0) from error
         except (EOFError, OSError) as error:
@@ -131,5 +131,5 @@ class Connection:
     def close(self, grace_s: float = END_S) -> None:
         """End the process. Closing twice is allowed."""
         with contextlib.suppress(OSError):
-            self._socket.close()
+            self._channel.socket.close()
         self._child.close(grace_s)

@@ -13,6 +13,7 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import json
+import math
 import mmap
 import os
 import socket
@@ -35,63 +36,68 @@ RETURNED = ("step", "state", "snapshot", "privileged", "save", "movable", "scene
 """Methods whose results are part of the reply."""
 
 
-def packed(message: object) -> bytes:
-    """Return a message of plain values and arrays as bytes.
+class Channel:
+    """One end of the connection."""
 
-    Raises:
-      TypeError: If it holds anything else.
-    """
-    arrays: list[bytes] = []
+    def __init__(self, connection: socket.socket):
+        self.socket = connection
+        self._encoder = json.JSONEncoder(default=self._set_aside)
+        self._decoder = json.JSONDecoder(object_hook=self._inserted)
+        self._arrays: list[bytes] = []
+        self._body = memoryview(b"")
 
-    def set_aside(value: object) -> object:
+    def send(self, message: object) -> None:
+        """Send a message of plain values and arrays.
+
+        Raises:
+          TypeError: If it holds anything else; nothing is sent then.
+        """
+        self._arrays = []
+        text = self._encoder.encode(message).encode()
+        body = b"".join(self._arrays)
+        self.socket.sendall(SIZES.pack(len(text), len(body)) + text + body)
+
+    def receive(self) -> Any:
+        """Receive a message, with arrays of its own.
+
+        Raises:
+          EOFError: At the end of the connection.
+        """
+        text_size, body_size = SIZES.unpack(self._exactly(SIZES.size))
+        if text_size + body_size > MAX_BYTES:
+            raise ValueError(f"A message has at most {MAX_BYTES} bytes; got {text_size + body_size}.")
+        received = memoryview(self._exactly(text_size + body_size))
+        self._body = received[text_size:]
+        return self._decoder.decode(str(received[:text_size], "utf-8"))
+
+    def _set_aside(self, value: object) -> object:
         if isinstance(value, np.generic):
             return value.item()
         if not isinstance(value, np.ndarray) or value.dtype.kind not in KINDS:
             raise TypeError(f"Numbers, text, lists, dicts and arrays of numbers can be sent; got {value!r}.")
-        arrays.append(value.tobytes())
+        self._arrays.append(value.tobytes())
         return {"__array__": [value.dtype.str, value.shape]}
 
-    text = json.dumps(message, default=set_aside).encode()
-    body = b"".join(arrays)
-    return SIZES.pack(len(text), len(body)) + text + body
-
-
-def receive(connection: socket.socket) -> Any:
-    """Receive a message, with arrays of its own.
-
-    Raises:
-      EOFError: At the end of the connection.
-    """
-    text_size, body_size = SIZES.unpack(_exactly(connection, SIZES.size))
-    if text_size + body_size > MAX_BYTES:
-        raise ValueError(f"A message has at most {MAX_BYTES} bytes; got {text_size + body_size}.")
-    received = memoryview(_exactly(connection, text_size + body_size))
-    body = received[text_size:]
-
-    def inserted(value: dict[str, Any]) -> Any:
-        nonlocal body
+    def _inserted(self, value: dict[str, Any]) -> Any:
         if "__array__" not in value:
             return value
         dtype, shape = np.dtype(value["__array__"][0]), value["__array__"][1]
         if dtype.kind not in KINDS:
             raise ValueError(f"Arrays hold numbers; got {dtype}.")
-        count = int(np.prod(shape, dtype=np.int64))
-        array = np.frombuffer(body[: count * dtype.itemsize], dtype).reshape(shape).copy()
-        body = body[count * dtype.itemsize :]
+        size = math.prod(shape) * dtype.itemsize
+        array = np.frombuffer(self._body[:size], dtype).reshape(shape).copy()
+        self._body = self._body[size:]
         return array
 
-    return json.loads(bytes(received[:text_size]), object_hook=inserted)
-
-
-def _exactly(connection: socket.socket, size: int) -> bytearray:
-    received = bytearray(size)
-    rest = memoryview(received)
-    while rest:
-        count = connection.recv_into(rest)
-        if not count:
-            raise EOFError("end of the connection")
-        rest = rest[count:]
-    return received
+    def _exactly(self, size: int) -> bytearray:
+        received = bytearray(size)
+        rest = memoryview(received)
+        while rest:
+            count = self.socket.recv_into(rest)
+            if not count:
+                raise EOFError("end of the connection")
+            rest = rest[count:]
+        return received
 
 
 class Server:
@@ -163,15 +169,15 @@ def _executed(path: str) -> ModuleType:
 def main(connection: socket.socket, memory: int, path: str) -> None:
     """Answer requests until the connection ends."""
     server: Server | None = None
+    channel = Channel(connection)
     with contextlib.suppress(EOFError, OSError):
         while True:
-            name, arguments = receive(connection)
+            name, arguments = channel.receive()
             try:
                 server = server or Server(path, memory)
-                reply = packed({"value": server.answer(name, arguments)})
+                channel.send({"value": server.answer(name, arguments)})
             except (Exception, SystemExit) as error:
-                reply = packed({"error": [type(error).__name__, str(error), traceback.format_exc()]})
-            connection.sendall(reply)
+                channel.send({"error": [type(error).__name__, str(error), traceback.format_exc()]})
     if server is not None:
         server.close()
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,16 +41,23 @@ def run(task: str, steps: int, terminal: Terminal) -> int:
     finally:
         here.close()
         served.close()
-    terminal.print(
-        f"| {task}, median ms of {steps} | in this process | in a child | more |\n|---|---:|---:|---:|"
-    )
+    head = f"| {task}, median ms of {steps} steps | in this process | in a child | more | processor ms more |"
+    terminal.print(f"{head}\n|---|---:|---:|---:|---:|", soft_wrap=True)
     terminal.print("\n".join(rows), soft_wrap=True)
     terminal.print(f"State and images at the end are {'equal' if equal else 'DIFFERENT'}.")
     return 0 if equal else 1
 
 
-def _paired(here: Env, served: Env, steps: int, cameras: Sequence[str]) -> list[tuple[float, float]]:
-    """Milliseconds of each step in both environments, which take turns at being first."""
+class Cost(NamedTuple):
+    """Milliseconds of one step."""
+
+    wall_ms: float
+    processor_ms: float
+    """Of this process and the child."""
+
+
+def _paired(here: Env, served: Env, steps: int, cameras: Sequence[str]) -> list[tuple[Cost, Cost]]:
+    """Costs of each step in both environments, which take turns at being first."""
     spec = here.spec
     actions = np.random.default_rng(0).uniform(spec.action_low, spec.action_high, (steps, spec.action_size))
     for env in (here, served):
@@ -59,21 +67,32 @@ def _paired(here: Env, served: Env, steps: int, cameras: Sequence[str]) -> list[
     pairs = []
     for i, action in enumerate(actions):
         order = (here, served) if i % 2 else (served, here)
-        took = {env: _step_ms(env, action, cameras) for env in order}
+        took = {env: _cost(env, action, cameras) for env in order}
         pairs.append((took[here], took[served]))
     return pairs[WARM_UP:]
 
 
-def _step_ms(env: Env, action: np.ndarray, cameras: Sequence[str]) -> float:
-    began = time.perf_counter()
+def _cost(env: Env, action: np.ndarray, cameras: Sequence[str]) -> Cost:
+    began, processor_s = time.perf_counter(), _processor_s(env)
     env.step(action)
     env.state()
     for camera in cameras:
         env.render(camera)
-    return 1e3 * (time.perf_counter() - began)
+    wall_s = time.perf_counter() - began
+    return Cost(1e3 * wall_s, 1e3 * (_processor_s(env) - processor_s))
 
 
-def _row(name: str, pairs: list[tuple[float, float]]) -> str:
-    here, served = (statistics.median(column) for column in zip(*pairs, strict=True))
-    more = statistics.median(served - here for here, served in pairs)
-    return f"| {name} | {here:.2f} | {served:.2f} | {more:.2f} |"
+def _processor_s(env: Env) -> float:
+    """Processor time of this process, and of the child of a served environment."""
+    if not isinstance(env, ServedEnv) or env.pid is None:
+        return time.process_time()
+    (child,) = Path(f"/proc/{env.pid}/task/{env.pid}/children").read_text().split()
+    nanoseconds = int(Path(f"/proc/{child}/schedstat").read_text().split()[0])
+    return time.process_time() + nanoseconds / 1e9
+
+
+def _row(name: str, pairs: list[tuple[Cost, Cost]]) -> str:
+    here, served = (statistics.median(cost.wall_ms for cost in column) for column in zip(*pairs, strict=True))
+    more = statistics.median(served.wall_ms - here.wall_ms for here, served in pairs)
+    processor = statistics.median(served.processor_ms - here.processor_ms for here, served in pairs)
+    return f"| {name} | {here:.2f} | {served:.2f} | {more:.2f} | {processor:.2f} |"

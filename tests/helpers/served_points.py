@@ -32,8 +32,8 @@ class SimulationError(Exception):
 
 
 class Point:
-    def __init__(self, task, height, width, speed, pause_s):
-        self.task, self.shape, self.speed, self.pause_s = task, (height, width, 3), speed, pause_s
+    def __init__(self, task, height, width, speed):
+        self.task, self.shape, self.speed = task, (height, width, 3), speed
 
     def reset(self, seed):
         generator = np.random.default_rng(seed)
@@ -51,7 +51,6 @@ class Point:
             os._exit(3)
         if self.task == "hangs":
             time.sleep(600)
-        time.sleep(self.pause_s)
         self.position = self.position + 0.1 * self.speed * action
         distance = np.linalg.norm(self.goal - self.position)
         return -distance, distance < 0.1
@@ -97,5 +96,5 @@ class Saving(Point):
         ]
 
 
-def make(task, height, width, profile, speed=1.0, pause_s=0.0):
-    return (Saving if task == "saving" else Point)(task, height, width, speed, pause_s)
+def make(task, height, width, profile, speed=1.0):
+    return (Saving if task == "saving" else Point)(task, height, width, speed)

@@ -1,9 +1,11 @@
 import ast
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -72,8 +74,8 @@ def test_an_episode_is_that_of_the_suite_in_this_process(shared):
 
 def test_images_pass_through_shared_memory_and_only_when_they_are_looked_at(shared, monkeypatch):
     sent = []
-    receive = server.receive
-    monkeypatch.setattr(server, "receive", lambda connection: sent.append(receive(connection)) or sent[-1])
+    receive = server.Channel.receive
+    monkeypatch.setattr(server.Channel, "receive", lambda end: sent.append(receive(end)) or sent[-1])
     shared.reset(0)
     shared.step(ACTION)
     assert [list(reply) for reply in sent] == [["value"]] * 2
@@ -182,6 +184,30 @@ def test_a_process_that_is_killed_is_replaced_and_the_episode_goes_on(shared):
         env.close()
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The process of served_points")
+def test_killing_the_child_50_times_loses_no_episode_and_changes_none():
+    chance = np.random.default_rng(0)
+    env, here = made(), served_points.make("point", 16, 24, "fast")
+    moments = 10 * np.arange(50) + chance.integers(0, 8, 50)  # Apart, so that each kills a process in use.
+    try:
+        for moment in range(500):
+            if moment % 20 == 0:
+                env.reset(moment)
+                here.reset(moment)
+            killer = threading.Timer(chance.uniform(0.0, 0.002), server_of(env).kill)  # About when it steps.
+            if moment in moments:
+                killer.start()
+            reward, success = here.step(ACTION.astype(np.float64))
+            result = env.step(ACTION)
+            assert (result.reward, result.success) == (reward, bool(success))
+            if moment in moments:
+                killer.join()
+            np.testing.assert_array_equal(env.render("top"), here.render("top"))
+    finally:
+        env.close()
+
+
 def test_a_step_that_ends_every_process_is_an_error_with_the_last_output():
     env = made("exits")
     try:
@@ -273,26 +299,24 @@ def test_tasks_that_are_not_complete_are_named():
 
 
 def test_messages_hold_numbers_text_and_arrays_of_numbers():
-    import socket
-
-    here, there = socket.socketpair()
+    here, there = map(server.Channel, socket.socketpair())
     sent = {
         "a": np.arange(6.0).reshape(2, 3),
         "b": [np.zeros(0, np.int8), "text", None],
         "c": np.float32(0.1),
     }
-    here.sendall(server.packed(sent))
-    got = server.receive(there)
+    here.send(sent)
+    got = there.receive()
     np.testing.assert_array_equal(got["a"], sent["a"])
     assert got["b"][0].dtype == np.int8
     assert got["b"][1:] == ["text", None]
     assert got["c"] == float(np.float32(0.1))
     with pytest.raises(TypeError, match="arrays of numbers can be sent"):
-        server.packed([np.array(["text"])])
-    here.close()
+        here.send([np.array(["text"])])
+    here.socket.close()
     with pytest.raises(EOFError):
-        server.receive(there)
-    there.close()
+        there.receive()
+    there.socket.close()
 
 
 def test_the_server_needs_nothing_but_numpy_and_python_3_10():

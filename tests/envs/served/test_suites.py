@@ -1,0 +1,88 @@
+"""Suites of simloop in interpreters of their own; skipped where `scripts/setup SUITE` has not made one."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simloop.envs import registry
+from simloop.envs.conformance import RENDER, check_suite
+from simloop.envs.interface import SuiteNotInstalledError
+from simloop.envs.served.suite import ServedSuite
+from simloop.harness.adapters.registry import find_adapter
+from simloop.harness.planning.plan import make_plan
+from simloop.harness.planning.protocol import named_protocol
+from simloop.harness.rollout.loop import run_episode
+from simloop.policies.scripted import scripted_policy
+
+SERVED = [suite for suite in map(registry.suite, registry.suites()) if isinstance(suite, ServedSuite)]
+NAMES = [suite.name for suite in SERVED]
+FIRST = {"robosuite": "Lift", "maniskill": "PickCube-v1"}
+
+
+def installed(name: str) -> ServedSuite:
+    suite = registry.suite(name)
+    if not suite.is_installed():
+        pytest.skip(f"Run scripts/setup {name}.")
+    return suite
+
+
+def play(name: str, task: str, policy: str):
+    suite, protocol, player = installed(name), named_protocol(name), scripted_policy(policy)
+    spec = {spec.name: spec for spec in suite.tasks()}[task]
+    (episode,) = make_plan([policy], [spec], protocol, 1, seed=0).episodes
+    env = suite.make(task, protocol.render)
+    try:
+        return run_episode(env, episode, player, find_adapter(name, player.spec), protocol)
+    finally:
+        env.close()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_suite_that_was_not_set_up_says_how(name, monkeypatch):
+    monkeypatch.setenv(f"SIMLOOP_{name.upper()}_PYTHON", "/no/python")
+    assert not registry.suite(name).is_installed()
+    with pytest.raises(
+        SuiteNotInstalledError, match=rf"/no/python does not have them. Run scripts/setup {name}"
+    ):
+        registry.suite(name).make(FIRST[name], RENDER)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_lock_holds_hashes_and_no_address(name):
+    lines = (Path(__file__).parents[3] / f"requirements-{name}.lock").read_text().splitlines()
+    assert any(line.startswith(f"{registry.suite(name).needed[0]}==") for line in lines)
+    assert {line.lstrip()[:7] for line in lines if line.startswith(" ")} == {"--hash="}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_task_keeps_the_contract(name):
+    assert [found for found in check_suite(installed(name), [FIRST[name]]) if found.problem] == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_expert_solves_a_task_that_random_actions_do_not(name):
+    assert play(name, FIRST[name], "expert").ended_by == "success"
+    assert play(name, FIRST[name], "random").ended_by == "step_limit"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_seed_gives_the_same_scene_in_every_process(name):
+    scenes = []
+    for earlier in (None, 5):
+        env = installed(name).make(FIRST[name], RENDER)
+        try:
+            if earlier is not None:
+                env.reset(earlier)
+            env.reset(3)
+            scenes.append([env.snapshot(), *map(env.render, env.spec.cameras)])
+        finally:
+            env.close()
+    for one, other in zip(*scenes, strict=True):
+        np.testing.assert_array_equal(one, other)
