@@ -7,6 +7,7 @@ Reference: S. Tao et al., ManiSkill3 (2024), arXiv:2410.00425.
 
 import glob
 import importlib
+import logging
 import os
 import sys
 
@@ -87,6 +88,7 @@ def make(task, height, width, profile):
 
     torch.set_num_threads(1)
     importlib.import_module("mani_skill.envs")  # Registers the tasks.
+    logging.getLogger("mani_skill").setLevel(logging.ERROR)
     return ManiSkill(task, height, width, profile)
 
 

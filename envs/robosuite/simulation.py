@@ -26,7 +26,8 @@ ARM_STATE = (
 ARM_ACTION = ("dx_5cm", "dy_5cm", "dz_5cm", "drx_half_rad", "dry_half_rad", "drz_half_rad", "gripper_closing")
 """Displacement of the hand's target in axes of the world, by up to 5 cm and 0.5 rad; -1 opens the gripper, 1 closes."""
 ONE_ARM = ["agentview", "robot0_eye_in_hand"]
-TWO_ARMS = ["shouldercamera0", "robot0_eye_in_hand", "shouldercamera1", "robot1_eye_in_hand"]
+FROM_THE_SIDE = ["sideview", "robot0_eye_in_hand", "agentview"]
+TWO_ARMS = ["shouldercamera0", "robot0_eye_in_hand", "shouldercamera1", "robot1_eye_in_hand", "agentview"]
 
 
 def _task(instruction, max_steps, cameras=ONE_ARM, arms=1, expert=False):
@@ -49,9 +50,7 @@ TASKS = {
     "Lift": _task("lift the cube", 400, expert=True),
     "Can": _task("pick up the can and place it in its bin", 400, expert=True),
     "Square": _task("place the square nut on the square peg", 400),
-    "ToolHang": _task(
-        "insert the hook into the stand and hang the tool on it", 700, ["sideview", "robot0_eye_in_hand"]
-    ),
+    "ToolHang": _task("insert the hook into the stand and hang the tool on it", 700, FROM_THE_SIDE),
     "Transport": _task("move the hammer to the other bin and clear the trash", 700, TWO_ARMS, arms=2),
 }
 CLASSES = {"Can": "PickPlaceCan", "Square": "NutAssemblySquare", "Transport": "TwoArmTransport"}
