@@ -376,6 +376,8 @@ class Suite(abc.ABC):
     name: str
     packages: tuple[str, ...] = ()
     """Distributions that the suite consists of; empty if it is part of simloop."""
+    module: str = ""
+    """Module that `make` imports, which env actors import while policies load; empty if it imports nothing heavy."""
     extra: str | None = None
     """The extra of simloop that installs these packages; None if they are dependencies of simloop."""
     default_group: str

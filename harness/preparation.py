@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from simloop.envs import registry
 from simloop.envs.interface import RenderSettings, TaskSpec
@@ -16,7 +16,6 @@ from simloop.harness.actors.factories import no_start
 from simloop.harness.adapters.adapter_file import AdapterFile, adapter_file_in_use
 from simloop.harness.adapters.registry import checked_adapter, filmed_cameras
 from simloop.harness.engine.resources import Resources
-from simloop.harness.planning.early_stop import EarlyStop
 from simloop.harness.planning.execution import Execution, ExecutionError
 from simloop.harness.planning.experiment import Experiment, ExperimentError
 from simloop.harness.planning.plan import EpisodeSpec, Plan
@@ -30,6 +29,9 @@ from simloop.harness.rollout.video import size_problem
 from simloop.policies.interface import PolicySpec
 from simloop.policies.presets import preset
 from simloop.results.tables.options import DEFAULT_OPTIONS, TableOptions
+
+if TYPE_CHECKING:
+    from simloop.harness.planning.early_stop import EarlyStop
 
 Record = Literal["none", "queries", "steps"]
 
@@ -117,6 +119,8 @@ def prepare(experiment: Experiment, settings: RunSettings) -> Prepared:
             require_executable(execution, experiment.protocol.replan_steps, policy, task)
     early_stop = None
     if experiment.stopping is not None:
+        from simloop.harness.planning.early_stop import EarlyStop  # Imports pandas.
+
         a, b = experiment.policy_names
         early_stop = EarlyStop(experiment.stopping, plan, (a, b))
     video = _video_settings(policies, tasks, settings)

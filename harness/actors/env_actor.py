@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import importlib
+import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ from typing import Any
 
 import ray
 
+from simloop.envs import registry
 from simloop.envs.interface import Env, RenderSettings
 from simloop.envs.served.process import usage
 from simloop.harness.actors.factories import Factories
@@ -116,6 +119,7 @@ class EnvActor:
         self._workers: dict[str, WorkerClient] = {}
         self._timers = PhaseTimers()
         self._slots: dict[int, PhaseTimer] = {}
+        threading.Thread(target=_import_ahead, args=(protocol.suite,), daemon=True).start()
 
     async def meet(self, name: str, policy: PolicySpec, workers: tuple[Any, ...] = ()) -> None:
         """Learn about a policy before its first episode, and again when it has more workers.
@@ -220,6 +224,13 @@ class EnvActor:
             sum(client.bytes_sent for client in clients),
             next((why for client in clients if (why := client.without_shared_memory)), ""),
         )
+
+
+def _import_ahead(suite: str) -> None:
+    """Import what environments of a suite need while policy workers load; what fails, fails again in an episode."""
+    with contextlib.suppress(Exception):
+        if module := registry.suite(suite).module:
+            importlib.import_module(module)
 
 
 def _attachments(recorders: Sequence[Recorder]) -> dict[str, bytes]:

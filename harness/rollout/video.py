@@ -16,7 +16,6 @@ from simloop.harness.rollout.latency import Reply
 from simloop.harness.rollout.observers import Recorder, StepRecord
 from simloop.harness.rollout.result import RolloutResult
 from simloop.harness.rollout.video_margin import VideoMargin
-from simloop.policies.files.video import VideoEncoder
 from simloop.policies.interface import Query
 from simloop.results.records.paths import VIDEO
 
@@ -56,6 +55,10 @@ class VideoRecorder(Recorder):
         max_steps: int,
         height: int | None = None,
     ):
+        from simloop.policies.files.video import (
+            VideoEncoder,
+        )  # Imports PyAV, which runs without videos do not need.
+
         super().__init__()
         rate = Fraction(control_hz / every).limit_denominator(1000)
         self._cameras = tuple(cameras)

@@ -37,7 +37,8 @@ class Programs:
         options: CompilerOptions | None = None,
     ):
         self._jitted: Any = function.func
-        self._given = function.args
+        self.arguments = function.args
+        """The arguments that are given."""
         self._describe = describe
         self._options = dict(options or {})
         self._made: dict[Hashable, jax.stages.Compiled] = {}
@@ -52,7 +53,7 @@ class Programs:
         program = self._made.get(_shapes(arguments))
         if program is None:
             program = self._compile_late(arguments)
-        return program(*self._given, *arguments)
+        return program(*self.arguments, *arguments)
 
     def prepare(
         self,
@@ -99,7 +100,7 @@ class Programs:
                 report()
 
     def _lowered(self, arguments: tuple) -> jax.stages.Lowered:
-        lowered: jax.stages.Lowered = self._jitted.lower(*self._given, *arguments)
+        lowered: jax.stages.Lowered = self._jitted.lower(*self.arguments, *arguments)
         return lowered
 
     def _compile_late(self, arguments: tuple) -> jax.stages.Compiled:

@@ -9,7 +9,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+
+from simloop.policies.inference.host_memory import from_host, in_host_memory
 
 STACKS = ("layers", "blocks")
 """Attributes that hold all layers in one module with a leading layer axis (`experts.stacked`)."""
@@ -34,7 +37,7 @@ def compiled(
     Args:
       model: Any module; `function` must not change it.
       function: For example `lambda model, batch, noise: model.sample_actions(batch, noise)`.
-      separate_layers: Copy stacked weights into one array per layer. In place of a stack of the transformer, the
+      separate_layers: Take stacked weights apart into one array per layer. In place of a stack of the transformer, the
         compiled function has a tuple of arrays, for which its layers must be unrolled and have a
         cache. Stacks of the image encoder are rebuilt inside, which costs nothing if its layers are
         unrolled: XLA sees through taking a layer out of a stack, and multiplies by the separate arrays
@@ -62,7 +65,10 @@ def compiled(
 
 
 def _separated(stack: jax.Array, *, consume: bool) -> list[jax.Array]:
-    """Copy the layers of a stack into separate arrays."""
+    """Return the layers of a stack as separate arrays, which share its memory where the device has that of the host."""
+    if in_host_memory(stack):
+        whole = np.asarray(stack)
+        return [from_host(whole[i, ...], stack) for i in range(len(whole))]
     layers = _unstacked(stack)
     if consume:
         jax.block_until_ready(layers)

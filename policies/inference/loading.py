@@ -40,8 +40,6 @@ from simloop.policies.transforms.normalization import (
     nearly_constant,
 )
 
-KEEP_COMPILED_S = 0.5  # Programs that compile faster are not worth a file.
-
 
 class NoWeightsError(ValueError):
     """A preset that needs trained weights, loaded without them."""
@@ -129,7 +127,7 @@ def keep_compiled_programs() -> None:
     """Cache compiled programs in the folder of simloop, unless JAX is configured to cache them elsewhere."""
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(simloop_home() / "compiled"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", KEEP_COMPILED_S)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # There are few.
 
 
 def load_tokenizers(chosen: Preset) -> PolicyTokenizers:

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Float
 
+from simloop.policies.inference.host_memory import from_host, in_host_memory
 from simloop.policies.models.configs import ModelConfig
 from simloop.policies.models.inference_plan import InferencePlan
+from simloop.policies.models.model_input import AnyArray
 from simloop.policies.models.parameters import FlatParameters, Model, flatten, model_from, published_name
 from simloop.policies.models.projections import aligned_length
 from simloop.policies.models.sharding import split_like
@@ -49,7 +53,7 @@ def lay_out(
     params = dict(params)
     for sources, target, make in _changes(config, plan):
         before = [params.pop(published_name(source)) for source in sources]
-        after = split_like(make(*before), before)
+        after = _made(make, before)
         if consume:
             jax.block_until_ready(after)
             for array in before:
@@ -59,7 +63,18 @@ def lay_out(
     return params
 
 
-Change = tuple[Sequence[str], str, Callable[..., Array]]
+def _made(make: Callable[..., Any], before: list[Any]) -> jax.Array:
+    if not all(in_host_memory(array) for array in before):
+        made = jax.jit(make)(*before)  # In one step, which holds no third copy of the weights.
+        return split_like(made, before)
+    views = [np.asarray(array) for array in before]
+    after = make(*views)
+    if any(np.may_share_memory(after, view) for view in views):  # `before` may be deleted.
+        after = after.copy()
+    return from_host(after, before[0])
+
+
+Change = tuple[Sequence[str], str, Callable[..., Any]]
 """Paths of parameters within the model, the path of the one that replaces them, and how it is made."""
 
 
@@ -86,32 +101,41 @@ def _changes(config: ModelConfig, plan: InferencePlan) -> Iterator[Change]:
             yield [f"{mlp}/{path}"], f"{mlp}/{path}", functools.partial(_padded, axis=axis)
 
 
-@functools.partial(jax.jit, static_argnames="axes")  # In one step, which holds no third copy of the weights.
-def _summed_first(w: Float[Array, "..."], *, axes: int = 1) -> Float[Array, "*l d e"]:
+# The functions below take arrays of NumPy or of JAX and return the same kind.
+
+
+def _summed_first(w: Float[AnyArray, "..."], *, axes: int = 1) -> Float[AnyArray, "*l d e"]:
     """Turn a tensor [.., one or two axes, d, e] into matrices [.., d, all others]."""
     summed = w.ndim - 2
-    w = jnp.moveaxis(w, summed, summed - axes)
+    w = _library(w).moveaxis(w, summed, summed - axes)
     return w.reshape(*w.shape[: summed - axes + 1], -1)
 
 
-def _fused_heads(q: Float[Array, "..."], kv: Float[Array, "..."]) -> Float[Array, "l d e"]:
-    return jnp.concatenate([_summed_first(q), _summed_first(kv, axes=2)], axis=-1)
+def _fused_heads(q: Float[AnyArray, "..."], kv: Float[AnyArray, "..."]) -> Float[AnyArray, "l d e"]:
+    return _library(q).concatenate([_summed_first(q), _summed_first(kv, axes=2)], axis=-1)
 
 
-def _fused_packed_heads(qkv: Float[Array, "..."]) -> Float[Array, "l d e"]:
+def _fused_packed_heads(qkv: Float[AnyArray, "..."]) -> Float[AnyArray, "l d e"]:
     return _summed_first(qkv, axes=2)
 
 
-def _side_by_side(*kernels: Float[Array, "..."]) -> Float[Array, "l d e"]:
-    return jnp.concatenate([kernel.reshape(*kernel.shape[:-2], -1) for kernel in kernels], axis=-1)
+def _side_by_side(*kernels: Float[AnyArray, "..."]) -> Float[AnyArray, "l d e"]:
+    return _library(kernels[0]).concatenate(
+        [kernel.reshape(*kernel.shape[:-2], -1) for kernel in kernels], axis=-1
+    )
 
 
-def _biases_side_by_side(*biases: Float[Array, "..."]) -> Float[Array, "l e"]:
-    return jnp.concatenate([bias.reshape(*bias.shape[:-2], -1) for bias in biases], axis=-1)
+def _biases_side_by_side(*biases: Float[AnyArray, "..."]) -> Float[AnyArray, "l e"]:
+    return _library(biases[0]).concatenate([bias.reshape(*bias.shape[:-2], -1) for bias in biases], axis=-1)
 
 
-def _padded(w: Float[Array, "..."], *, axis: int) -> Float[Array, "..."]:
+def _padded(w: Float[AnyArray, "..."], *, axis: int) -> Float[AnyArray, "..."]:
     """Pad one axis with zeros, which add nothing, to an aligned length."""
     widths = [(0, 0)] * w.ndim
     widths[axis] = (0, aligned_length(w.shape[axis]) - w.shape[axis])
-    return jnp.pad(w, widths)
+    return _library(w).pad(w, widths)
+
+
+def _library(array: AnyArray) -> Any:
+    """NumPy, or the part of JAX with the same functions."""
+    return np if isinstance(array, np.ndarray) else jnp

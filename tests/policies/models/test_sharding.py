@@ -32,7 +32,7 @@ ANSWERS = """
     weights = flatten(spread["split"].model).values()
     assert sum(not x.sharding.is_fully_replicated for x in weights) > 10, "the larger arrays"
     assert all(x.sharding.is_fully_replicated for x in flatten(spread["copies"].model).values())
-    laid_out = jax.tree.leaves(spread["split"].programs._given)
+    laid_out = jax.tree.leaves(spread["split"].programs.arguments)
     assert all(len(x.sharding.device_set) == 4 for x in laid_out), "layers lie where their stack lay"
     assert sum(not x.sharding.is_fully_replicated for x in laid_out) > 10
     for policy in spread.values():
