@@ -24,7 +24,7 @@ TAKEN = {
     "type", "n_obs_steps", "chunk_size", "num_inference_steps", "num_steps", "max_state_dim", "max_action_dim",
     "image_resolution", "resize_imgs_with_padding", "tokenizer_max_length", "input_features", "output_features",
     "normalization_mapping", "use_relative_actions", "relative_exclude_joints", "action_feature_names",
-    "max_decoding_steps",
+    "max_decoding_steps", "rtc_training_max_delay",
 }  # fmt: skip
 FIXED: Mapping[str, Any] = {
     "n_obs_steps": 1,
@@ -37,7 +37,7 @@ FIXED: Mapping[str, Any] = {
 UNUSED = {
     "paligemma_variant", "action_expert_variant", "dtype", "n_action_steps", "empty_cameras", "rtc_config",
     "time_sampling_beta_alpha", "time_sampling_beta_beta", "time_sampling_scale", "time_sampling_offset",
-    "rtc_training_max_delay", "max_action_tokens", "text_tokenizer_name", "action_tokenizer_name",
+    "max_action_tokens", "text_tokenizer_name", "action_tokenizer_name",
     "validate_action_token_prefix", "use_kv_cache", "use_cache", "gradient_checkpointing", "compile_model",
     "compile_mode", "device", "freeze_vision_encoder", "train_expert_only", "train_state_proj",
     "attention_implementation", "proj_width", "vlm_model_name", "load_vlm_weights", "use_amp", "push_to_hub",
@@ -70,6 +70,11 @@ def read_options(folder: Path, config: Mapping[str, Any]) -> RecordedOptions:
         "flow_steps": (
             file.integer("num_inference_steps") or file.integer("num_steps"),
             "num_inference_steps",
+        ),
+        # 0, the default of LeRobot, stands for weights that were not trained for delays.
+        "max_delay": (
+            file.integer("rtc_training_max_delay") if config.get("rtc_training_max_delay") else None,
+            "rtc_training_max_delay",
         ),
         "answer_tokens": (file.integer("max_decoding_steps"), "max_decoding_steps"),
         "relative": (_relative(file, before, after), "use_relative_actions"),

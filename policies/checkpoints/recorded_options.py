@@ -26,6 +26,8 @@ class RecordedOptions:
     family: Family | None = None
     chunk_steps: int | None = None
     flow_steps: int | None = None
+    max_delay: int | None = None
+    """Longest delay in control steps that the weights were trained for."""
     relative: tuple[bool, ...] | None = None
     """Which leading action entries are relative to the state."""
     cameras: tuple[tuple[str, ...], ...] | None = None

@@ -58,7 +58,15 @@ def fitted(chosen: Preset, options: RecordedOptions, where: str, *, as_start: bo
     _refuse_contradictions(chosen, options, as_start=as_start)
     changes: dict[str, Any] = {
         name: value
-        for name in ("flow_steps", "answer_tokens", "relative", "resizing", "absent_cameras", "normalization")
+        for name in (
+            "flow_steps",
+            "max_delay",
+            "answer_tokens",
+            "relative",
+            "resizing",
+            "absent_cameras",
+            "normalization",
+        )
         if (value := getattr(options, name)) is not None
     }
     if "relative" in changes and not any(changes["relative"]):

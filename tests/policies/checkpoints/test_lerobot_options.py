@@ -61,6 +61,13 @@ def test_takes_over_horizon_flow_steps_and_prompt_length(tmp_path):
     assert found["prompt_lengths"] == [32]
 
 
+def test_takes_over_the_delay_that_the_weights_were_trained_for(tmp_path):
+    trained = fitted(preset("pi0-tiny"), options(tmp_path, {"rtc_training_max_delay": 4}), "p").spec()
+    assert (trained.max_delay, "trained" in trained.guidance) == (4, True)
+    plain = fitted(preset("pi0-tiny"), options(tmp_path, {"rtc_training_max_delay": 0}), "p").spec()
+    assert (plain.max_delay, "trained" in plain.guidance) == (0, False)
+
+
 def test_takes_over_relative_actions_but_for_excluded_joints(tmp_path):
     relative = step("relative_actions_processor", enabled=True, exclude_joints=["grip"], action_names=NAMES)
     found = taken(
