@@ -37,6 +37,7 @@ COMMANDS = {
     "view": "Serve pages of runs: outcomes, lost moments, and every episode step by step.",
     "export": "Write recorded episodes for Rerun, LeRobot, Foxglove, or as plain tables.",
     "report": "Write the same pages to disk, with tables, figures and methods for papers.",
+    "paper": "Check that the numbers in a paper agree with the runs.",
     "plan": "Compute how many episodes a comparison needs.",
     "collect": "Record demonstrations of scripted experts as a LeRobotDataset.",
     "train": "Train a policy on demonstrations.",

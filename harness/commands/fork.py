@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -68,9 +69,9 @@ def command(
     from simloop.harness.planning.changes import Changes, Move, query_numbers
     from simloop.harness.planning.code_of_runs import vouch_for
     from simloop.harness.planning.perturbation import Perturbation
+    from simloop.results.figures.curves import draw_forks
+    from simloop.results.figures.style import Drawing, save
     from simloop.results.records.frames import load
-    from simloop.results.report.figure_style import save
-    from simloop.results.report.fork_figure import fork_figure
     from simloop.results.tables.fork_table import fork_grids, fork_points
     from simloop.results.tables.typesetting import to_text
 
@@ -93,5 +94,6 @@ def command(
         for grid in fork_grids(points):
             say(to_text(grid))
         if len({point.query for point in points}) > 1:
-            say(f"Figure: {save(fork_figure(points), folder, 'forks')[-1]}")
+            figure, _ = Drawing("forks", "", partial(draw_forks, points=points), 2.4).figure()
+            say(f"Figure: {save(figure, folder, 'forks')[-1]}")
     return interrupted(result.episodes, result.planned, folder) if result.interrupted else 0

@@ -1,1 +1,1 @@
-"""Pages of runs and episodes, figures and methods paragraphs."""
+"""Pages of runs and episodes, methods paragraphs, and folders for papers."""

@@ -8,20 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from simloop.results.errors import ResultsError
+from simloop.results.figures.catalog import Computed, drawings
+from simloop.results.figures.style import Drawing
 from simloop.results.records.runs import Runs
-from simloop.results.report.delay_figure import delay_figure
-from simloop.results.report.figures import (
-    evidence_figure,
-    forest_figure,
-    latency_figure,
-    pareto_figure,
-    perturbation_figure,
-    success_figure,
-    success_over_steps_figure,
-)
 from simloop.results.report.methods import Methods, methods
 from simloop.results.report.page_data import grid_data, text
 from simloop.results.statistics.early_stopping import SequentialDecision, matrices, sequential_decisions
@@ -29,7 +19,7 @@ from simloop.results.statistics.families import Finding, comparisons_of, finding
 from simloop.results.statistics.outcome_matrix import OutcomeMatrix
 from simloop.results.statistics.scores import MeanScore, score_means, score_tasks
 from simloop.results.tables.decisions import decision_sentence
-from simloop.results.tables.delay_curves import by_protocol, delay_curves
+from simloop.results.tables.delay_curves import delay_curves
 from simloop.results.tables.options import TableName
 from simloop.results.tables.perturbation_curves import perturbation_curves
 from simloop.results.tables.prompt_table import prompt_scores
@@ -46,15 +36,6 @@ TABLES: tuple[TableName, ...] = (
     "published",
     "latency",
 )
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A figure with its caption."""
-
-    name: str
-    caption: str
-    figure: Figure
 
 
 @dataclass(frozen=True)
@@ -106,51 +87,10 @@ class Details:
         return tuple(name for name in TABLES if not lacking.get(name))
 
     @cached_property
-    def figures(self) -> dict[str, Drawn]:
+    def figures(self) -> dict[str, Drawing]:
         """Figures by name."""
-        drawn = []
-        for number, key in enumerate(dict.fromkeys((mean.suite, mean.protocol) for mean in self._means)):
-            drawn += self._figures_of(key, f"-{number + 1}" if number else "")
-        labels = self.runs.labels
-        for number, curves in enumerate(perturbation_curves(self.runs)):
-            caption = f"Success under {curves.kind}, with 95 % intervals, protocol {curves.protocol}."
-            drawn.append(Drawn(f"perturbation-{number + 1}", caption, perturbation_figure(curves, labels)))
-        for number, (protocol, found) in enumerate(by_protocol(delay_curves(self.runs)).items()):
-            caption = f"Success against the delay of answers, with 95 % intervals, protocol {protocol}."
-            drawn.append(Drawn(f"delay-{number + 1}", caption, delay_figure(found, labels)))
-        for number, decision in enumerate(self._decisions):
-            end = f"-{number + 1}" if number else ""
-            caption = f"Evidence that {decision.a} and {decision.b} differ, after every pair."
-            drawn.append(Drawn(f"evidence{end}", caption, evidence_figure(decision)))
-        return {one.name: one for one in drawn}
-
-    def _figures_of(self, key: tuple[str, str], end: str) -> list[Drawn]:
-        """Figures of one suite and protocol; `end` ends their names."""
-        runs, labels, of = self.runs, self.runs.labels, f", protocol {key[1]}"
-        here = [mean for mean in self._means if (mean.suite, mean.protocol) == key]
-        found = [one.contrast for findings in self._findings for one in findings]
-        pairs = [one for one in found if (one.suite, one.protocol) == key]
-        episodes, queries = (
-            frame[(frame["suite"] == key[0]) & (frame["protocol"] == key[1])]
-            for frame in (runs.episodes, runs.queries)
-        )
-        drawn = [
-            Drawn(f"success{end}", f"Success with 95 % intervals{of}.", success_figure(here, labels)),
-            Drawn(
-                f"success-over-steps{end}",
-                f"Share of episodes that have succeeded by a step, tasks pooled{of}.",
-                success_over_steps_figure(episodes, labels, runs.stopped_policies),
-            ),
-        ]
-        if pairs:
-            caption = f"Differences of success with 95 % intervals; hollow where episodes are not paired{of}."
-            drawn.append(Drawn(f"differences{end}", caption, forest_figure(pairs, labels, self.margin)))
-        if len(queries):
-            caption = f"Success against the median latency of a query{of}."
-            drawn.append(Drawn(f"pareto{end}", caption, pareto_figure(here, queries, labels)))
-            caption = f"Share of queries answered within a time{of}."
-            drawn.append(Drawn(f"latency{end}", caption, latency_figure(queries, labels)))
-        return drawn
+        found = [one.contrast for here in self._findings for one in here]
+        return drawings(self.runs, Computed(self._means, found, self._decisions, self.margin))
 
     def data(self) -> dict[str, Any]:
         """Everything as the page loads it."""

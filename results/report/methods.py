@@ -11,6 +11,7 @@ from simloop.results.records.execution_labels import split_execution
 from simloop.results.records.perturbation_kinds import perturbation_kind, split_label
 from simloop.results.records.records import look_up
 from simloop.results.records.runs import Runs
+from simloop.results.records.written_policies import split_name
 from simloop.results.statistics.contrasts import Contrast
 from simloop.results.statistics.early_stopping import SequentialDecision
 from simloop.results.statistics.scores import MeanScore
@@ -170,7 +171,8 @@ def _evaluation(runs: Runs) -> Iterator[_Sentence]:
             f"{episodes['suite'].iloc[0]} under protocol {episodes['protocol'].iloc[0]}"
         )
         rules = _rules(config)
-        yield sentence + (f" ({rules})" if rules else ""), ()
+        cited = (*_cited(str(episodes["suite"].iloc[0]), SUITES), *_cited_policies(config))
+        yield sentence + (f" ({rules})" if rules else ""), tuple(dict.fromkeys(cited))
         if delayed := _delays(episodes["protocol"].unique()):
             yield delayed, ("black2025",) if "real-time" in delayed else ()
         _, name, strength = split_label(episodes["protocol"].iloc[0])
@@ -184,9 +186,24 @@ def _evaluation(runs: Runs) -> Iterator[_Sentence]:
             if look_up(start, f"packages.{key}")
         ]
         if software:
-            yield f"The software was {', '.join(software)}", ()
+            yield f"The software was {', '.join(software)}", ("simloop", "todorov2012")
         if errors:
             yield f"Rates exclude {errors} episodes that ended in a software error", ()
+
+
+SUITES = {"metaworld": "yu2020", "libero": "liu2023", "aloha_sim": "zhao2023"}
+"""References of suites, by the start of their names."""
+POLICIES = {"pi0_fast": "pertsch2025", "pi05": "intelligence2025", "pi0": "black2024"}
+"""References of policies, by the start of the names of their presets; the first one that fits."""
+
+
+def _cited(name: str, references: Mapping[str, str]) -> tuple[str, ...]:
+    return next(((key,) for start, key in references.items() if name.startswith(start)), ())
+
+
+def _cited_policies(config: Mapping[str, Any]) -> Iterator[str]:
+    for written in look_up(config, "experiment.policies") or ():
+        yield from _cited(split_name(str(written))[1], POLICIES)
 
 
 def _delays(protocols: Iterable[str]) -> str:

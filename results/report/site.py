@@ -16,6 +16,7 @@ import numpy as np
 from simloop.results.diagnosis import EndingReader
 from simloop.results.endings import by_ledger
 from simloop.results.errors import ResultsError
+from simloop.results.figures.style import FORMATS, figure_bytes
 from simloop.results.records.explanations import explanations_of
 from simloop.results.records.frames import load
 from simloop.results.records.ledger import LedgerError
@@ -33,7 +34,6 @@ from simloop.results.report.episode_data import (
     ledger_data,
     step_data,
 )
-from simloop.results.report.figure_style import FORMATS, figure_bytes
 from simloop.results.report.losses import losses
 from simloop.results.report.overview import overview
 from simloop.results.report.page_data import episode_id, script, text
@@ -102,7 +102,7 @@ class Site:
         if match := _FIGURE.fullmatch(path):
             with self._slow:
                 drawn = self.details.figures.get(match["name"])
-                return figure_bytes(drawn.figure, match["format"]) if drawn else None
+                return figure_bytes(drawn.figure()[0], match["format"]) if drawn else None
         if (match := _TABLE.fullmatch(path)) and match["name"] in self.details.tables:
             with self._slow:
                 return table(self.runs, only=match["name"]).text(match["format"]).encode()  # type: ignore[arg-type]

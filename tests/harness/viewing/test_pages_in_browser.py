@@ -14,10 +14,10 @@ import uvicorn
 from simloop.harness.viewing import shelf
 from simloop.harness.viewing.app import application
 from simloop.harness.viewing.shelf import Shelf
+from simloop.results.figures import style
 from simloop.results.records.explanations import explanation_path
 from simloop.results.records.paths import step_records_path
 from simloop.results.records.trajectories import Trajectories
-from simloop.results.report import figure_style
 from simloop.results.report.html_report import write_report
 from simloop.results.report.page_data import episode_id
 from simloop.results.report.site import PAGE_ASSETS
@@ -149,7 +149,7 @@ def until(page, expression):
 
 
 def test_a_report_opens_from_disk_and_leads_from_the_matrix_to_steps(run, tmp_path, page, monkeypatch):
-    monkeypatch.setattr(figure_style, "FORMATS", ("svg",))
+    monkeypatch.setattr(style, "FORMATS", ("svg",))
     file = write_report([run], tmp_path / "report", read_images=images)
     page.goto(file.as_uri(), wait_until="commit")
     page.wait_for_selector("#losses video")

@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
+from simloop.results.figures.curves import draw_delays
+from simloop.results.figures.style import one_panel
 from simloop.results.records.runs import load_runs
-from simloop.results.report.delay_figure import delay_figure
 from simloop.results.statistics.paired import Pairs, mcnemar_mid_p
 from simloop.results.tables.delay_curves import delay_curves, loss_sentence
 from simloop.results.tables.run_tables import table
@@ -57,5 +58,6 @@ def test_the_table_shows_every_delay_and_can_be_read_as_csv(runs):
 
 
 def test_the_figure_draws_a_line_per_policy_and_execution(runs):
-    axes = delay_figure(delay_curves(runs), runs.labels).axes[0]
+    _, axes = one_panel(2.0)
+    draw_delays(axes, delay_curves(runs), runs.labels)
     assert axes.get_xlabel() == "delay in control steps"

@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
+from simloop.results.figures.curves import draw_perturbation
+from simloop.results.figures.style import one_panel
 from simloop.results.records.runs import load_runs
-from simloop.results.report.figures import perturbation_figure
 from simloop.results.statistics.paired import Pairs, mcnemar_mid_p, tango
 from simloop.results.tables.perturbation_curves import perturbation_curves
 from simloop.results.tables.run_tables import table
@@ -69,7 +70,8 @@ def test_table_and_figure_agree(runs):
     assert "4/20" in row
     assert "−80.0" in row
     assert "mid-p McNemar over 2 tasks and Tango's interval" in " ".join(text.split())
-    (axes,) = perturbation_figure(perturbation_curves(runs)[0], runs.labels).axes
+    _, axes = one_panel(2.0)
+    draw_perturbation(axes, perturbation_curves(runs)[0], runs.labels)
     drawn = {c.get_label(): list(c.lines[0].get_ydata()) for c in axes.containers}
     assert drawn == {"pi0": pytest.approx([100, 90, 20]), "pi05": pytest.approx([100, 100, 80])}
     rows = table(runs, only="perturbations").to_csv().splitlines()

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
+from simloop.results.tables.document_class import DocumentClass
+
 COLUMN_IN = 3.4  # Width of a column of IEEE and CVPR templates.
+LEGEND_ROW_IN = 0.14  # Height of one line of a legend, added to that of the panel.
 FORMATS = ("svg", "pdf", "png")
 PNG_DPI = 300
 
@@ -31,6 +37,7 @@ _STYLE: dict[Any, Any] = {
     "ytick.labelsize": 7,
     "legend.fontsize": 7,
     "legend.frameon": False,
+    "mathtext.fontset": "cm",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -61,12 +68,30 @@ def line(index: int) -> str:
     return LINES[index % len(LINES)]
 
 
+_FAMILIES = {
+    "Computer Modern": ["cmr10", "STIXGeneral"],
+    "Times": ["STIXGeneral"],
+}
+"""Fonts of the classes, as matplotlib brings them; the second one has the signs that the first one lacks."""
+
+
 @contextmanager
-def styled() -> Iterator[None]:
-    """Create and save figures in this style, independent of the settings of the user."""
-    with mpl.rc_context():
+def styled(document: DocumentClass | None = None) -> Iterator[None]:
+    """Create and save figures in this style, independent of the settings of the user.
+
+    Args:
+      document: Document class whose font and sizes to use; text in SVG then stays text.
+    """
+    with mpl.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "cmr10 font should", UserWarning
+        )  # Its minus comes from the second font.
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
+        if document is not None:
+            small = {"xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7}
+            family = {"font.family": _FAMILIES[document.font], "axes.unicode_minus": False}
+            mpl.rcParams.update({**family, **small, "svg.fonttype": "none"})
         yield
 
 
@@ -81,7 +106,8 @@ def legend_above(figure: Figure, axes: Axes) -> None:
     """Draw a legend above the panel, in two columns if the names are short."""
     handles, labels = axes.get_legend_handles_labels()
     if labels:
-        columns = 2 if max(map(len, labels)) <= 24 else 1
+        widest = 0.07 * max(map(len, labels)) + 0.35
+        columns = max(1, min(len(labels), int(figure.get_figwidth() / widest), 2 if widest > 1.2 else 3))
         figure.legend(handles, labels, loc="outside upper left", ncols=columns, handlelength=1.6)
 
 
@@ -101,11 +127,11 @@ def log_ms(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
-def figure_bytes(figure: Figure, format: str) -> bytes:
+def figure_bytes(figure: Figure, format: str, document: DocumentClass | None = None) -> bytes:
     """A figure as a file in a format of `FORMATS`; the same figure gives the same bytes."""
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": None}
     stream = io.BytesIO()
-    with styled():
+    with styled(document):
         figure.savefig(stream, format=format, dpi=PNG_DPI, metadata=undated[format])
     return stream.getvalue()
 
@@ -116,3 +142,25 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     for file, format in zip(files, FORMATS, strict=True):
         file.write_bytes(figure_bytes(figure, format))
     return files
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that has not been drawn yet."""
+
+    name: str
+    caption: str
+    draw: Callable[[Axes], pd.DataFrame]
+    """Draws on the axes and returns the data that it drew."""
+    height_in: float
+    """At the width of a column."""
+
+    def figure(
+        self, width_in: float = COLUMN_IN, document: DocumentClass | None = None
+    ) -> tuple[Figure, pd.DataFrame]:
+        """Draw it; returns the figure and its data."""
+        with styled(document):
+            figure, axes = one_panel(self.height_in, width_in)
+            data = self.draw(axes)
+            legend_above(figure, axes)
+        return figure, data
