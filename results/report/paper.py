@@ -19,7 +19,7 @@ from simloop.results.report.details import Details
 from simloop.results.report.numbers import Number, numbers, numbers_tex
 from simloop.results.statistics.contrasts import MARGIN
 from simloop.results.tables.document_class import DOCUMENT_CLASSES, DocumentClass
-from simloop.results.tables.latex import PACKAGES, escape_tex, sentence
+from simloop.results.tables.latex import PACKAGES, sentence
 from simloop.results.tables.options import DEFAULT_OPTIONS, TableName, TableOptions
 from simloop.results.tables.run_tables import table
 from simloop.results.tables.typesetting import to_csv
@@ -90,7 +90,7 @@ def _files(runs: Runs, options: TableOptions, found: Mapping[str, Number]) -> It
                 yield f"figures/{name}-{end}.{format}", figure_bytes(figure, format, document)
         yield f"figures/{name}.csv", to_csv(data).encode()
     yield NUMBERS, numbers_tex(found).encode()
-    yield "methods.tex", details.methods.tex(escape_tex).encode()
+    yield "methods.tex", details.methods.tex(sentence).encode()
     yield "references.bib", details.methods.bibtex.encode()
     yield "example.tex", _example(document, tables, figures, list(found)).encode()
 
@@ -121,7 +121,7 @@ def _example(
         "\\title{What the runs show}\n\\author{}\n\\date{}\n\\begin{document}\n\\maketitle",
         "\\section{Methods}\n\\input{methods}",
         "\\section{Results}",
-        *(f"\\texttt{{{escape_tex(key)}}} is \\simloop{{{key}}}\\,\\%." for key in rates),
+        *(rf"The runs give \simloop{{{key}}}\,\%." for key in rates),
         *(f"\\input{{tables/{name}}}" for name in tables),
     ]
     for name, caption in figures:
