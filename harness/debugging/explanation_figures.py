@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from simloop.results.report.figure_style import COLOURS, styled
+from simloop.results.figures.style import COLOURS, styled
 
 if TYPE_CHECKING:
     from simloop.policies.explaining.explanation import Explanation
