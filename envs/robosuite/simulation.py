@@ -171,9 +171,10 @@ class Robomimic:
     def _can(self):
         """Carry the can over the walls to its bin, and drop it there."""
         can, hand = self._seen["Can_pos"], self._seen["robot0_eef_pos"]
-        target = self._env.target_bin_placements[self._env.object_to_id["can"]]
+        index = self._env.object_to_id["can"]
+        target = self._env.target_bin_placements[index]
         over_bin = bool(np.all(np.abs(can[:2] - target[:2]) < 0.03))
-        if not self._holds(self._env.objects[0]):
+        if not self._holds(self._env.objects[index]):
             return _towards(np.array([0.0, 0.0, 0.2]), closed=False) if over_bin else self._grasp(can)
         if over_bin:
             return _towards(np.zeros(3), closed=False)
