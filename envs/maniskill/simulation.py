@@ -124,7 +124,8 @@ class ManiSkill:
         ManiSkill takes seeds below 2^32; an episode of such a seed is that of its own `reset`.
         """
         self._seed = seed if seed < 2**32 else int(np.random.SeedSequence(seed).generate_state(1)[0])
-        _, self._info = self._env.reset(seed=self._seed, options={"reconfigure": True})
+        self._env.reset(seed=self._seed, options={"reconfigure": True})
+        self._info = self._env.evaluate()
         self._steps, self._plan = 0, None
 
     def step(self, action):
@@ -135,7 +136,7 @@ class ManiSkill:
 
     def state(self):
         """Joints and hand as `STATE` says, then what `EXTRA` names."""
-        seen = self._env._get_obs_extra(self._env.evaluate())
+        seen = self._env._get_obs_extra(self._info)
         others = [value for name, value in seen.items() if name != "tcp_pose"]
         parts = [self._env.agent.robot.get_qpos(), seen["tcp_pose"], *others]
         return np.concatenate([np.ravel(np.asarray(part, np.float32)) for part in parts])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from simloop.envs.interface import RenderSettings, SimulationError
 from simloop.envs.served import server
@@ -82,6 +82,8 @@ class Connection:
             there.close()
             os.close(memory)
         self._channel = server.Channel(here)
+        self.state: Float32[np.ndarray, "s"] = np.zeros(0, np.float32)
+        """Proprioceptive state after the last change of the simulation."""
 
     @property
     def pid(self) -> int:
@@ -109,6 +111,7 @@ class Connection:
         except (EOFError, OSError) as error:
             raise self._lost(f"ended during {name!r}", END_S) from error
         if "error" not in reply:
+            self.state = reply.get("state", self.state)
             return reply["value"]
         kind, text, trace = reply["error"]
         unstable = kind == SimulationError.__name__

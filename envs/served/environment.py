@@ -122,7 +122,8 @@ class ServedEnv(Env):
         return StepResult(float(reward), bool(success))
 
     def state(self) -> Float32[np.ndarray, "s"]:
-        return np.asarray(self._observe("state"), np.float32)
+        self._require_reset("state")
+        return self._use(lambda connection: connection.state.copy())
 
     def privileged(self) -> Float64[np.ndarray, "p"]:
         """What the suite tells, nothing by default."""

@@ -32,7 +32,9 @@ KINDS = "biuf"
 """Kinds of NumPy dtypes that may be sent: booleans, integers and real numbers."""
 REQUIRED = ("reset", "step", "state", "snapshot", "render")
 OPTIONAL = ("privileged", "save", "restore", "movable", "move", "scenes")
-RETURNED = ("step", "state", "snapshot", "privileged", "save", "movable", "scenes")
+CHANGES = ("reset", "step", "restore", "move")
+"""Methods whose replies hold the new state as well, which saves a request."""
+RETURNED = ("step", "snapshot", "privileged", "save", "movable", "scenes")
 """Methods whose results are part of the reply."""
 
 
@@ -108,20 +110,21 @@ class Server:
         self._memory = memory
         self._env: Any = None
 
-    def answer(self, name: str, arguments: list[Any]) -> Any:
+    def answer(self, name: str, arguments: list[Any]) -> dict[str, Any]:
         """Answer a request.
 
         Raises:
           Exception: Any error of the suite.
         """
         if name in ("describe", "make"):
-            return getattr(self, name)(*arguments)
+            return {"value": getattr(self, name)(*arguments)}
         if name not in (*REQUIRED, *OPTIONAL):
             raise AttributeError(f"There is no request {name!r}.")
         value = getattr(self._env, name)(*arguments)
         if name == "render":
             self._show(value)
-        return value if name in RETURNED else None
+        reply = {"value": value if name in RETURNED else None}
+        return {**reply, "state": np.asarray(self._env.state(), np.float32)} if name in CHANGES else reply
 
     def describe(self) -> dict[str, Any]:
         """Return the tasks and groups of the suite, and the versions that it consists of."""
@@ -175,7 +178,7 @@ def main(connection: socket.socket, memory: int, path: str) -> None:
             name, arguments = channel.receive()
             try:
                 server = server or Server(path, memory)
-                channel.send({"value": server.answer(name, arguments)})
+                channel.send(server.answer(name, arguments))
             except (Exception, SystemExit) as error:
                 channel.send({"error": [type(error).__name__, str(error), traceback.format_exc()]})
     if server is not None:

@@ -78,7 +78,7 @@ def test_images_pass_through_shared_memory_and_only_when_they_are_looked_at(shar
     monkeypatch.setattr(server.Channel, "receive", lambda end: sent.append(receive(end)) or sent[-1])
     shared.reset(0)
     shared.step(ACTION)
-    assert [list(reply) for reply in sent] == [["value"]] * 2
+    assert [list(reply) for reply in sent] == [["value", "state"]] * 2
     shared.render("top")
     assert sent[2:] == [{"value": None}]
 
