@@ -44,7 +44,9 @@ def task_specs(suite: str, tasks: Mapping[str, Mapping[str, Any]]) -> tuple[Task
                 f"TASKS of suite {suite!r} must give {', '.join(needed)} for {name!r}, and may give "
                 f"{', '.join(allowed)}; correct {', '.join(wrong)}."
             )
-        given = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        given: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
         specs.append(TaskSpec(suite, name, **given))
     return tuple(specs)
 
