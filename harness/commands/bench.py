@@ -210,3 +210,25 @@ def policy(
     from simloop.policies.bench.benchmark import benchmark_policy
 
     return benchmark_policy(preset, config)
+
+
+@command.command(name="attention")
+def attention(
+    policy: Annotated[Positional[str], arg(metavar="POLICY")] = "pi0-tiny",
+    *,
+    tasks: Annotated[tuple[str, ...], arg(metavar="T [...]")] = ("pick-place", "push", "peg-insert-side"),
+    episodes: Annotated[int, arg(metavar="N")] = 50,
+) -> int:
+    """Measure whether a policy attends to the thing that it is to grasp, at the first query of episodes.
+
+    Prints the share of the attention to a camera that the patch with the middle of the thing gets, beside that of all
+    patches and beside that of the same patch in episodes whose thing is elsewhere.
+
+    Args:
+      policy: Policy of the pi0 family, as in simloop run.
+      tasks: Tasks of Meta-World with a thing to grasp.
+      episodes: Episodes in all, in turns over the tasks.
+    """
+    from simloop.harness.bench.attention_on_things import run
+
+    return run(policy, tasks, episodes, Terminal())
