@@ -65,7 +65,7 @@ def run(policy: str, tasks: Sequence[str], episodes: int, terminal: Terminal) ->
     explainer, looks = explainer_of(parse(policy), 2), []
     for number in range(episodes):
         looks += look(explainer, policy, tasks[number % len(tasks)], number // len(tasks))
-    terminal.print(to_text(grid(policy, looks)))
+    terminal.print(to_text(grid(policy, looks)), soft_wrap=True)
     return 0
 
 
