@@ -56,7 +56,7 @@ class Looking:
     is 1 for attention that prefers some places of the image and ignores the thing."""
     times_elsewhere_interval: Interval
     above: int
-    """Episodes with more than the share in the other episodes."""
+    """Episodes with more than the share in the other episodes, rounding apart."""
     count: int
 
 
@@ -115,7 +115,7 @@ def looking(looks: Sequence[Look], kind: str) -> Looking:
         times_chance_interval=_interval(shares[draws].mean(axis=1) * patches),
         times_elsewhere=float(shares.mean() / elsewhere.mean()),
         times_elsewhere_interval=_interval(shares[draws].mean(axis=1) / elsewhere[draws].mean(axis=1)),
-        above=int((shares > elsewhere).sum()),
+        above=int((shares > elsewhere * (1 + 1e-9)).sum()),
         count=len(looks),
     )
 
@@ -151,7 +151,7 @@ def grid(policy: str, looks: Sequence[Look]) -> Grid:
                     Cell(found.times_elsewhere, found.times_elsewhere_interval, decimals=2),
                     Cell(
                         100 * found.above / found.count,
-                        wilson(found.above, found.count).scaled(100),
+                        wilson(found.above, found.count).scaled(100.0),
                         f"{found.above}/{found.count}",
                     ),
                 )
