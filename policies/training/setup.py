@@ -238,7 +238,8 @@ def _check_sizes(chosen: Preset, data: PreparedData) -> None:
         if got != expected:
             raise TrainingError(
                 f"{chosen.name} has {name} of {expected} numbers in the convention of robot {chosen.robot!r}; the "
-                f"dataset has {got}. Choose a preset for the dataset's robot."
+                f"dataset has {got}. Choose a preset for the dataset's robot, or state its sizes in a file preset.toml "
+                "beside the weights of --init."
             )
     if data.size < 2:
         raise TrainingError(f"{data.folder} holds {data.size} frames; collect demonstrations.")
