@@ -1,8 +1,9 @@
 """Interpreters in which other programs are installed, named by environment variables."""
 
+import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,26 +15,53 @@ INSTALL = (
 )
 
 
-@pytest.fixture
-def lerobot(tmp_path) -> Run:
-    """Runs a program under an interpreter with LeRobot and PEFT; arguments are `sys.argv[1:]`."""
+SERVE = """
+import json, sys, traceback
+
+requests, replies = sys.stdin, sys.stdout
+sys.stdout = sys.stderr
+for line in requests:
+    program, arguments, path = json.loads(line)
+    sys.argv, sys.path[:0] = ["-c", *arguments], path
+    try:
+        exec(compile(program, "program", "exec"), {"__name__": "__main__"})
+        said = ""
+    except BaseException:
+        said = traceback.format_exc()
+    print(json.dumps(said), file=replies, flush=True)
+"""
+"""Executes programs one after the other, since importing LeRobot takes half a minute."""
+
+
+@pytest.fixture(scope="session")
+def lerobot(tmp_path_factory) -> Iterator[Run]:
+    """Runs a program in an interpreter with LeRobot and PEFT; arguments are `sys.argv[1:]`."""
     python = os.environ.get("SIMLOOP_LEROBOT_PYTHON")
     if python is None:
         pytest.skip(f"To compare with LeRobot: {INSTALL}.")
     # No name is looked up on a hub.
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub"), "PYTHONPATH": ""}
+    hub = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path_factory.mktemp("hub"))}
+    process = subprocess.Popen(
+        [python, "-c", SERVE],
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | hub,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
 
-    def run(program: str, *arguments: object, pythonpath: str = "") -> None:
-        done = subprocess.run(
-            [python, "-c", program, *map(str, arguments)],
-            env=environment | {"PYTHONPATH": pythonpath},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-4000:]
+    def run(program: str, *arguments: object, path: Sequence[str] = ()) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps([program, [str(one) for one in arguments], list(path)]) + "\n")
+        process.stdin.flush()
+        said = process.stdout.readline()
+        assert json.loads(said) == "", said
 
-    return run
+    with process:
+        yield run
+        assert process.stdin is not None
+        process.stdin.close()
 
 
 @pytest.fixture

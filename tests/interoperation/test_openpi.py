@@ -26,7 +26,7 @@ def test_openpi_reads_the_statistics_of_simloop_and_writes_them_so_that_simloop_
         for key, size in (("state", 8), ("actions", 7))
     }
     save_norm_stats(tmp_path / "ours" / "norm_stats.json", stats)
-    lerobot(COPY, tmp_path / "ours", tmp_path / "theirs", pythonpath=str(openpi))
+    lerobot(COPY, tmp_path / "ours", tmp_path / "theirs", path=[str(openpi)])
     back = load_norm_stats(tmp_path / "theirs" / "norm_stats.json")
     for key, entry in stats.items():
         for name in ("mean", "std", "q01", "q99"):
