@@ -185,14 +185,14 @@ from safetensors.torch import save_file
 class Model(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.q_proj, self.v_proj, self.out = (torch.nn.Linear(*s) for s in ((6, 8), (6, 4), (8, 3)))
+        self.q_proj, self.v_proj, self.head = (torch.nn.Linear(*s) for s in ((6, 8), (6, 4), (8, 3)))
 
 torch.manual_seed(0)
 policy = torch.nn.Module()
 policy.model = Model()
 policy.forward = lambda x: x
 save_file(dict(policy.state_dict()), f"{sys.argv[1]}/model.safetensors")
-layers = {"target_modules": ["q_proj", "v_proj"], "modules_to_save": ["out"]}
+layers = {"target_modules": ["q_proj", "v_proj"], "modules_to_save": ["head"]}
 config = LoraConfig(r=4, lora_alpha=6, **layers, **eval(sys.argv[3]))
 adapted = get_peft_model(policy, config)
 with torch.no_grad():
