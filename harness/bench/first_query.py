@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
-POLL_S = 0.1
+from simloop.harness.bench.process_tree import cost_until
 
 
 @dataclass(frozen=True)
@@ -61,22 +57,4 @@ def _cpu_s(arguments: Sequence[str], done: Callable[[], bool]) -> float:
     program = (
         f"import sys; sys.argv = {['simloop', *arguments]!r}; from simloop.harness.cli import main; main()"
     )
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL)
-    root, spent = psutil.Process(process.pid), dict[int, float]()
-    while process.poll() is None and not done():
-        for child in _tree(root):
-            try:
-                times = child.cpu_times()
-            except psutil.Error:
-                continue
-            spent[child.pid] = times.user + times.system
-        time.sleep(POLL_S)
-    process.wait()
-    return sum(spent.values())
-
-
-def _tree(root: psutil.Process) -> list[psutil.Process]:
-    try:
-        return [root, *root.children(recursive=True)]
-    except psutil.Error:
-        return []
+    return cost_until([sys.executable, "-c", program], done).processor_s

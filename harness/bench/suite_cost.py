@@ -44,8 +44,8 @@ def run(
 def _start_table(suite: str, task: str, rounds: int, pythons: list[str]) -> str:
     _probe(pythons[0], "start", suite, task)  # Fills the caches.
     seconds = [[_probe(python, "start", suite, task) for python in pythons] for _ in range(rounds)]
-    rows = [_row("start to first picture, processor s", columns) for columns in seconds]
-    return _table(f"{suite}, {task}", rows, len(pythons))
+    rows = [markdown_row("start to first picture, processor s", columns) for columns in seconds]
+    return markdown_table(f"{suite}, {task}", rows, len(pythons))
 
 
 def _memory_table(suite: str, tasks: list[str], pythons: list[str]) -> str:
@@ -53,8 +53,8 @@ def _memory_table(suite: str, tasks: list[str], pythons: list[str]) -> str:
     sizes = [_probe(python, "memory", suite, made) for python in pythons]
     names = [f"unique memory with {n + 1} of one task, MiB" for n in range(ENVS_PER_TASK)]
     names += [f"and one of {task}" for task in tasks[1:2]]
-    rows = [_row(name, [size[i] for size in sizes]) for i, name in enumerate(names)]
-    return _table(f"{suite}, {tasks[0]}", rows, len(pythons))
+    rows = [markdown_row(name, [size[i] for size in sizes]) for i, name in enumerate(names)]
+    return markdown_table(f"{suite}, {tasks[0]}", rows, len(pythons))
 
 
 def _step_table(
@@ -65,20 +65,24 @@ def _step_table(
         played = [[_probe(python, "steps", suite, task, steps) for python in pythons] for _ in range(rounds)]
         equal &= len({digest for columns in played for _, digest in columns}) == 1
         means.append([statistics.mean(ms) for ms in zip(*([ms for ms, _ in c] for c in played), strict=True)])
-        rows.append(_row(task, means[-1]))
-    rows.append(_row("mean", [statistics.mean(column) for column in zip(*means, strict=True)]))
+        rows.append(markdown_row(task, means[-1]))
+    rows.append(markdown_row("mean", [statistics.mean(column) for column in zip(*means, strict=True)]))
     states = f"; states {'equal' if equal else 'DIFFER'}" if len(pythons) > 1 or rounds > 1 else ""
-    return _table(f"{suite}: control step of {steps}, processor ms{states}", rows, len(pythons)), equal
+    return markdown_table(
+        f"{suite}: control step of {steps}, processor ms{states}", rows, len(pythons)
+    ), equal
 
 
-def _row(name: str, values: Sequence[float]) -> str:
+def markdown_row(name: str, values: Sequence[float]) -> str:
+    """Return a row of values, with the ratio of the first to the second if there are two."""
     cells = [f"{value:.3g}" if value < 100 else f"{value:.0f}" for value in values]
     if len(values) == 2:
         cells.append(f"{values[0] / values[1]:.2f}")
     return f"| {name} | {' | '.join(cells)} |"
 
 
-def _table(title: str, rows: list[str], columns: int) -> str:
+def markdown_table(title: str, rows: list[str], columns: int) -> str:
+    """Return a table of this checkout, or of this one and another."""
     heads = ["here"] if columns == 1 else ["here", "there", "ratio"]
     return "\n".join([f"| {title} | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads), *rows, ""])
 

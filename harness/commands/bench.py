@@ -84,6 +84,28 @@ def tables(*, policies: int = 30, tasks: int = 100, episodes: int = 10) -> int:
     return run(policies, tasks, episodes, Terminal())
 
 
+@command.command(name="start")
+def start(
+    *,
+    task: str = "reach-v3",
+    policy: str = "pi0-tiny",
+    rounds: int = 3,
+    against: Annotated[Path | None, arg(metavar="FOLDER")] = None,
+) -> int:
+    """Measure a run of one episode from the command to its first executed action: time and memory of all processes.
+
+    Compiled programs and models are cached; that first run is not counted.
+
+    Args:
+      task: A task of Meta-World.
+      rounds: Runs of each checkout, in turns; the medians are printed.
+      against: Another checkout of simloop that was set up.
+    """
+    from simloop.harness.bench.run_start import run
+
+    return run(task, policy, rounds, against, Terminal())
+
+
 @command.command(name="suite")
 def suite(
     name: Annotated[Positional[str], arg(metavar="SUITE")] = "metaworld",
