@@ -1,5 +1,6 @@
 """The tutorials run as they are printed."""
 
+import itertools
 import os
 import re
 import subprocess
@@ -18,14 +19,10 @@ def test_every_block_of_a_tutorial_runs_in_order(tutorial, tmp_path):
     blocks = BLOCK.findall(tutorial.read_text())
     assert blocks, f"{tutorial} shows no command"
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    # Python blocks of one tutorial share their names, as in a notebook.
-    python = ""
-    for language, text in blocks:
-        if language == "python":
-            python += text
-            command = [sys.executable, "-c", python]
-        else:
-            command = ["bash", "-euc", text]
+    # Python blocks that follow each other share their names, as in a notebook.
+    for language, group in itertools.groupby(blocks, key=lambda block: block[0]):
+        text = "".join(block for _, block in group)
+        command = [sys.executable, "-c", text] if language == "python" else ["bash", "-euc", text]
         ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert ended.returncode == 0, f"{text}\n{ended.stdout}\n{ended.stderr}"
 
