@@ -183,11 +183,8 @@ class OpenpiService(PolicyService):
 
     def _guidance(self, sent: object) -> Guidance:
         """Read the actions that are left of a client's chunk."""
-        actions, delay, method = (
-            (sent.get(name) for name in ("actions", "delay", "method"))
-            if isinstance(sent, dict)
-            else (None,) * 3
-        )
+        fields: Mapping[str, Any] = sent if isinstance(sent, dict) else {}
+        actions, delay, method = fields.get("actions"), fields.get("delay"), fields.get("method")
         size = self.spec.action_size or 0
         if not (
             isinstance(actions, np.ndarray)

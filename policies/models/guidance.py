@@ -78,8 +78,9 @@ class CommittedPrefix(Guidance):
         Args:
           velocity: Function of noisy actions, at the flow times of `times`.
         """
-        v, beside = velocity(self.selected(self.target, x))
-        return self.selected(self.target, x + step_size * v), beside
+        target = jnp.asarray(self.target)
+        v, beside = velocity(self.selected(target, x))
+        return self.selected(target, x + step_size * v), beside
 
 
 GUIDANCE: Mapping[GuidanceMethod, type[Guidance]] = {
