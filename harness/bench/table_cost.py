@@ -39,6 +39,7 @@ def run(policies: int, tasks: int, episodes: int, console: Terminal) -> int:
             "simloop --help": [*simloop, "--help"],
             "simloop list tasks": [*simloop, "list", "tasks"],
             "simloop table RUN --only success": [*simloop, "table", name, "--only", "success"],
+            "simloop table RUN --format tex": [*simloop, "table", name, "--format", "tex"],
             "simloop table RUN": [*simloop, "table", name],
         }.items():
             seconds, mebibytes = cost(command)

@@ -15,7 +15,7 @@ from simloop.results.statistics.intervals import Interval, clustered_quantile_in
 from simloop.results.statistics.scores import MeanScore
 from simloop.results.tables.latency_table import COMPACT_STAGES, QUANTILES
 
-HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++", "oo", "--")
+HATCHES = ("", "///", "xxx", "---", "\\\\\\", "|||", "+++", "//")
 """Tell stages apart in grey."""
 
 
