@@ -27,8 +27,8 @@ DOCUMENT = DOCUMENT_CLASSES["neurips"]
 INTRODUCTION = """# Gallery
 
 Tables and figures of recorded runs, each with the command that made it. `scripts/draw_gallery.py` makes this page from
-`docs/gallery/runs`, and a test fails where the page is not what the script makes. The runs: four policies on six tasks
-of Meta-World, ten episodes each, on two CPU cores. [Put results into a paper](how_to/papers.md) has all options; the
+`docs/gallery/runs`, and `.ci/run` fails where the page is not what the script makes. The runs: four policies on six
+tasks of Meta-World, ten episodes each, on two CPU cores. [Put results into a paper](how_to/papers.md) has all options; the
 tables here are the Markdown of what `--format tex` typesets.
 """
 
