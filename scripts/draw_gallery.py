@@ -28,8 +28,8 @@ INTRODUCTION = """# Gallery
 
 Tables and figures of recorded runs, each with the command that made it. `scripts/draw_gallery.py` makes this page from
 `docs/gallery/runs`, and `.ci/run` fails where the page is not what the script makes. The runs: four policies on six
-tasks of Meta-World, ten episodes each, on two CPU cores. [Put results into a paper](how_to/papers.md) has all options; the
-tables here are the Markdown of what `--format tex` typesets.
+tasks of Meta-World, ten episodes each, on two CPU cores. [Put results into a paper](how_to/papers.md) has all options;
+the tables here are the Markdown of what `--format tex` typesets.
 """
 
 
