@@ -132,7 +132,9 @@ def figure_bytes(figure: Figure, format: str, document: DocumentClass | None = N
     """A figure as a file in a format of `FORMATS`; the same figure gives the same bytes."""
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": None}
     stream = io.BytesIO()
-    logging.getLogger("fontTools").setLevel(logging.ERROR)  # It remarks on the dates within matplotlib's fonts.
+    logging.getLogger("fontTools").setLevel(
+        logging.ERROR
+    )  # It remarks on the dates within matplotlib's fonts.
     with styled(document):
         figure.savefig(stream, format=format, dpi=PNG_DPI, metadata=undated[format])
     return stream.getvalue()
