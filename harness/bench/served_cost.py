@@ -19,8 +19,8 @@ from simloop.harness.bench import metaworld_served
 from simloop.terminal import Terminal
 
 RENDER = RenderSettings("fast", 224, 224)
-WARM_UP = 10
-"""Steps that are not counted."""
+TURN = 20
+"""Steps of a turn, of which the first is not counted."""
 
 
 def run(task: str, steps: int, terminal: Terminal) -> int:
@@ -57,19 +57,19 @@ class Cost(NamedTuple):
 
 
 def _paired(here: Env, served: Env, steps: int, cameras: Sequence[str]) -> list[tuple[Cost, Cost]]:
-    """Costs of each step in both environments, which take turns at being first."""
+    """Costs of each step in both environments, which take turns of several steps, so that caches are theirs."""
     spec = here.spec
     actions = np.random.default_rng(0).uniform(spec.action_low, spec.action_high, (steps, spec.action_size))
     for env in (here, served):
         env.reset(0)
         for camera in cameras:
             env.render(camera)
-    pairs = []
-    for i, action in enumerate(actions):
-        order = (here, served) if i % 2 else (served, here)
-        took = {env: _cost(env, action, cameras) for env in order}
-        pairs.append((took[here], took[served]))
-    return pairs[WARM_UP:]
+    costs: dict[Env, list[Cost]] = {here: [], served: []}
+    for begin in range(0, steps, TURN):
+        for env in (here, served):
+            turn = [_cost(env, action, cameras) for action in actions[begin : begin + TURN]]
+            costs[env] += turn[1:]
+    return list(zip(costs[here], costs[served], strict=True))
 
 
 def _cost(env: Env, action: np.ndarray, cameras: Sequence[str]) -> Cost:

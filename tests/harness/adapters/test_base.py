@@ -8,6 +8,7 @@ from simloop.envs.registry import suite, suites
 from simloop.harness.adapters.base import Adapter, AdapterError
 from simloop.harness.adapters.registry import ADAPTERS, checked_adapter, find_adapter
 from simloop.policies.interface import PolicySpec
+from simloop.policies.scripted import scripted_policy
 from tests.helpers.point_suite import PointEnv, point_task
 
 ADAPTER = Adapter("points", "point", cameras={"base_0_rgb": "top", "left_wrist_0_rgb": "missing"})
@@ -78,3 +79,13 @@ def test_scripted_policies_fit_every_suite():
     hold = PolicySpec("hold", "any", "scripted", (), None, None, None, 1, runs_in="actor")
     for name in suites():
         assert checked_adapter(hold, list(suite(name).tasks())).suite == name
+
+
+def test_the_expert_plays_tasks_whose_suite_brings_one_and_is_refused_elsewhere():
+    expert = scripted_policy("expert").spec
+    tasks = {task.name: task for task in suite("robosuite").tasks()}
+    assert checked_adapter(expert, [tasks["Lift"]]) is ADAPTERS["robosuite/expert"]
+    with pytest.raises(AdapterError, match="robosuite/Square offers no simulator state"):
+        checked_adapter(expert, [tasks["Square"]])
+    with pytest.raises(AdapterError, match="suite 'aloha_sim' has adapters for"):
+        find_adapter("aloha_sim", expert)
