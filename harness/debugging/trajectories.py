@@ -149,8 +149,8 @@ def image_affine(convert: Callable[[np.ndarray], np.ndarray], height: int, width
         inside.shape
     ):  # Padding shines into the edge beside it.
         return None
-    (a, b), (c, d), (e, f) = np.round(matrix, 5).tolist()
-    return (a, c, e), (b, d, f)
+    to_u, to_v = ((float(a), float(b), float(c)) for a, b, c in np.round(matrix, 5).T)
+    return to_u, to_v
 
 
 def _coordinates(

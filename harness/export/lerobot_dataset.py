@@ -51,7 +51,8 @@ def write_lerobot(episodes: Iterable[ExportedEpisode], out: Path) -> list[Path]:
 
 def _demonstration(episode: ExportedEpisode) -> Demonstration:
     """The frames of an episode; what is there after its last step has no action, and is left out."""
-    states, actions, sampled = [], [], {}
+    states, actions = [], []
+    sampled: dict[str, list[np.ndarray]] = {}
     videos: dict[str, VideoEncoder] = {}
     hz = round(episode.records.header.control_hz)
     for before, after in pairwise(episode.moments()):

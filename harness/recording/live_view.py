@@ -13,6 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+from jaxtyping import Float32, UInt8
+
 from simloop.envs.interface import Env
 from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.rollout.camera_frames import CameraFrames
@@ -127,12 +130,12 @@ class LiveView(Recorder):
         said = f"{result.ended_by} after {result.steps} steps, reward {result.reward:.4g}"
         self._to.offer(functools.partial(self._text, result.steps, "outcome", said))
 
-    def _image(self, step: int, camera: str, image: object) -> None:
+    def _image(self, step: int, camera: str, image: UInt8[np.ndarray, "h w 3"]) -> None:
         import rerun as rr
 
         self._log(step, f"cameras/{camera}", rr.EncodedImage(contents=jpeg(image), media_type="image/jpeg"))
 
-    def _chunk(self, step: int, chunk: object) -> None:
+    def _chunk(self, step: int, chunk: Float32[np.ndarray, "t a"]) -> None:
         import rerun as rr
 
         self._log(step, "chunk", rr.Tensor(chunk, dim_names=("action", "entry")))
