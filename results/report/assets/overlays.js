@@ -67,7 +67,7 @@ class TrajectoryOverlay {
     const [source, affine] = this.found.inputs[camera] ?? [];
     if (!source) return;
     const toPixels = (uv) => uv && affine.map(([a, b, c], i) => (a * uv[0] + b * uv[1] + c) * [width, height][i]);
-    this.draw(context, source, query, this.records.queries[query].step, width / 220, toPixels);
+    this.draw(context, source, query, this.records.queries[query].step, Math.max(1, width / 220), toPixels);
   }
 
   // Onto a canvas that covers the cameras of the video at a step.
