@@ -19,7 +19,6 @@ from simloop.results.records.explanations import explanation_path
 from simloop.results.records.paths import step_records_path
 from simloop.results.records.trajectories import Trajectories
 from simloop.results.report.html_report import write_report
-from simloop.results.report.page_data import episode_id
 from simloop.results.report.site import PAGE_ASSETS
 from tests.helpers.explanations import STORED
 from tests.helpers.run_folders import EPISODE, broken, episodes, failed, with_queries, write_run
@@ -229,7 +228,7 @@ def test_attention_is_drawn_onto_the_images_and_switched_off_and_spread_around_t
     page.goto(served, wait_until="commit")
     page.click("#runs a")
     page.wait_for_selector("#matrix a.cell")
-    page.evaluate(f"location.hash = '#episode={episode_id(record.key)}'")
+    page.evaluate("location.hash = '#episode=b/push-v3/1'")
     until(page, "document.querySelector('.inputs canvas')?.width === 16")
     assert "query 0 is not explained; explained: 1" in page.locator(".attention").text_content()
     page.keyboard.press("Shift+ArrowRight")
