@@ -133,6 +133,7 @@ function overlaySwitches(player, data, id, overlays, film, inputs) {
     for (const overlay of shown) overlay.onVideo(film.getContext("2d"), step);
   };
   const change = (label, note, make, legend) => async (event) => {
+    event.target.blur(); // So that keys move the player again.
     try {
       note.textContent = " computing …";
       make.made ??= await make();
