@@ -251,13 +251,13 @@ def _extent(experiment: Experiment, plan: Plan) -> str:
         variants = len(plan.episodes) // (queries * samples)
         return f"{variants} variants x {queries} queries x {samples} samples of {experiment.forks.source}"
     policies, tasks = len(experiment.policies), len(experiment.task_specs())
-    variants = f"{len(experiment.variants)} {'executions' if experiment.executions else 'prompt sources'} x "
-    variants = variants if experiment.variants else ""
+    kind = "executions" if experiment.executions else "prompt sources"
+    times = f"{len(experiment.variants)} {kind} x " if experiment.variants else ""
     if experiment.limit is not None:
         return (
             f"{policies} policies, the first {experiment.limit} of {tasks} tasks x {experiment.episodes} each"
         )
-    return f"{policies} policies x {variants}{tasks} tasks x {experiment.episodes}"
+    return f"{policies} policies x {times}{tasks} tasks x {experiment.episodes}"
 
 
 def _label(attempt: Attempt) -> str:

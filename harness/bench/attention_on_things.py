@@ -79,9 +79,9 @@ def look(explainer: Explainer, policy: str, task: str, episode: int) -> list[Loo
         env = session.env
         if not env.movable():
             raise SimloopError(f"{env.spec.name} has nothing to grasp. Choose tasks such as pick-place.")
-        (scene,) = env.scenes([env.snapshot()]) or [None]
-        assert scene is not None
-        middle = scene.poses[env.movable()[0]].position_m
+        scenes = env.scenes([env.snapshot()])
+        assert scenes is not None
+        middle = scenes[0].poses[env.movable()[0]].position_m
         attention = explainer.attention(session.next_query())
         looks = []
         for camera in attention.layout.cameras:

@@ -149,7 +149,10 @@ def image_affine(convert: Callable[[np.ndarray], np.ndarray], height: int, width
         inside.shape
     ):  # Padding shines into the edge beside it.
         return None
-    to_u, to_v = ((float(a), float(b), float(c)) for a, b, c in np.round(matrix, 5).T)
+    to_u, to_v = (
+        (float(column[0]), float(column[1]), float(column[2]))
+        for column in np.round(matrix, 5).T.reshape(2, 3)
+    )
     return to_u, to_v
 
 

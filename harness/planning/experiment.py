@@ -159,11 +159,11 @@ class Experiment:
         states = {task.name: task.initial_states for task in tasks if task.initial_states is not None}
         repeated = [spec for spec in plan.episodes if spec.episode >= states.get(spec.task, spec.episode + 1)]
         if repeated:
-            task = repeated[0].task
+            name = repeated[0].task
             raise ExperimentError(
-                f"{task} has {states[task]} recorded initial states, so further episodes would repeat them and not be "
+                f"{name} has {states[name]} recorded initial states, so further episodes would repeat them and not be "
                 f"independent; got {max(spec.episode for spec in repeated) + 1} episodes. Choose "
-                f"--episodes {states[task]} or fewer."
+                f"--episodes {states[name]} or fewer."
             )
         return plan
 

@@ -55,8 +55,11 @@ class EpisodeSpec:
 
     def protocol_of(self, run: Protocol) -> Protocol:
         """The rules of this episode in a run of that protocol."""
-        own = {"execution": self.execution, "prompt_source": self.prompt_source}
-        return dataclasses.replace(run, **{name: rule for name, rule in own.items() if rule is not None})
+        return dataclasses.replace(
+            run,
+            execution=run.execution if self.execution is None else self.execution,
+            prompt_source=run.prompt_source if self.prompt_source is None else self.prompt_source,
+        )
 
 
 @dataclass(frozen=True)

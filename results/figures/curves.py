@@ -85,9 +85,9 @@ def _curve(
 ) -> list[tuple[object, float, float, float, int]]:
     """Draw one curve; returns the value on the x axis, rate, ends of its interval in % and episodes of every point."""
     known: list[tuple[object, float, float, Interval, int]] = [
-        (value, x, 100 * (mean.rate or 0.0), ends.scaled(100.0), mean.completed)
+        (value, x, 100 * (mean.rate or 0.0), interval.scaled(100.0), mean.completed)
         for value, x, mean in points
-        if (ends := mean.interval()) is not None
+        if (interval := mean.interval()) is not None
     ]
     rates, ends = [rate for *_, rate, _, _ in known], [end for *_, end, _ in known]
     axes.errorbar(

@@ -90,9 +90,10 @@ def styled(document: DocumentClass | None = None) -> Iterator[None]:
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
         if document is not None:
-            small = {"xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7}
-            family = {"font.family": _FAMILIES[document.font], "axes.unicode_minus": False}
-            mpl.rcParams.update({**family, **small, "svg.fonttype": "none"})
+            mpl.rcParams.update(dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 7))
+            mpl.rcParams["font.family"] = _FAMILIES[document.font]
+            mpl.rcParams["axes.unicode_minus"] = False
+            mpl.rcParams["svg.fonttype"] = "none"
         yield
 
 

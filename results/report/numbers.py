@@ -61,7 +61,7 @@ def numbers(runs: Runs, options: TableOptions = DEFAULT_OPTIONS) -> dict[str, Nu
     means = score_means(score_tasks(runs.episodes, runs.plans))
     places = _slugs_of_protocols([(mean.suite, mean.protocol) for mean in means])
     of_policy = {
-        (policy, suite, protocol): tuple(sorted({int(run) for run in group["run"]}))
+        (str(policy), str(suite), str(protocol)): tuple(sorted({int(run) for run in group["run"]}))
         for (policy, suite, protocol), group in runs.episodes.groupby(["policy", "suite", "protocol"])
     }
     for mean in means:

@@ -153,9 +153,9 @@ def _blocks(
         return (tuple(Line(task, (task,), frozenset({task})) for task in shown), (overall,))
     blocks = []
     for name, here in groups.items():
-        lines = [Line(task, (task,), frozenset({task})) for task in shown if task in here]
-        if lines:
-            blocks.append((*lines, Line(f"mean of {name}", here, frozenset({name}))))
+        members = [Line(task, (task,), frozenset({task})) for task in shown if task in here]
+        if members:
+            blocks.append((*members, Line(f"mean of {name}", here, frozenset({name}))))
     rest = [task for task in shown if not any(task in here for here in groups.values())]
     if rest:
         blocks.append(tuple(Line(task, (task,), frozenset({task})) for task in rest))
