@@ -23,7 +23,7 @@ def show(kind: Kind, console: Console, only: str = "") -> None:
     """Print the names of a kind with what is needed to choose among them, a line each, which nothing cuts or wraps.
 
     Args:
-      only: Print the rows whose name begins with this text or that belong to the suite, group or robot of that name.
+      only: Print the rows that belong to the suite, group or robot of this name, or whose name begins with it.
 
     Raises:
       UnknownNameError: If no row matches.
@@ -45,11 +45,16 @@ def show(kind: Kind, console: Console, only: str = "") -> None:
 
 def _matches(row: Row, columns: tuple[str, ...], only: str) -> bool:
     wanted = only.casefold()
+    is_suite = "suite" in columns and wanted in registry.suites()  # `libero` does not stand for `libero_pro`.
     for column, cell in zip(columns, row, strict=True):
-        if column in ("suite", "task", "protocol", "policy", "experiment", "perturbation", "robot"):
-            if cell.casefold().startswith(wanted):
-                return True
-        elif column in ("suites", "groups") and wanted in cell.casefold().split(", "):
+        found = cell.casefold()
+        if column in ("suites", "groups"):
+            matches = wanted in found.split(", ")
+        elif column in ("suite", "task", "protocol", "policy", "experiment", "perturbation", "robot"):
+            matches = found == wanted if is_suite else found.startswith(wanted)
+        else:
+            matches = False
+        if matches:
             return True
     return False
 

@@ -21,7 +21,6 @@ from simloop.harness.adapters.adapter_file import AdapterFile
 from simloop.harness.adapters.base import Adapter
 from simloop.harness.adapters.registry import checked_adapter
 from simloop.harness.debugging.events import Event, SessionError, condition
-from simloop.harness.debugging.explaining import DRAWS, other_prompts
 from simloop.harness.debugging.history import History
 from simloop.harness.debugging.lazy_policy import LazyPolicy
 from simloop.harness.debugging.picture import Picture, film
@@ -276,7 +275,7 @@ class Session:
             return Picture.beside([*self.next_query().images.values()])
         return Picture.beside([self._episode.frames[name] for name in cameras or self.env.spec.cameras])
 
-    def explain(self, draws: int = DRAWS, *, prompt: str | None = None) -> Explanation:
+    def explain(self, draws: int = 16, *, prompt: str | None = None) -> Explanation:
         """Explain what the policy would answer at the present moment: attention, spread, sensitivity, distances.
 
         Args:
@@ -286,6 +285,8 @@ class Session:
         Raises:
           ExplanationError: If the policy is none of the pi0 family.
         """
+        from simloop.harness.debugging.explaining import other_prompts
+
         prompts = other_prompts(self.spec.suite, self.spec.task, prompt)
         return self.policy.explainer(draws).explain(self.next_query(), prompts)
 

@@ -88,7 +88,7 @@ def _norms(recorded: Arrays) -> dict[str, jax.Array]:
         ("bf16all", x.astype(bf16), bf16),
     ):
         out[f"adarms/out_{name}"], out[f"adarms/gate_{name}"] = norm(AdaptiveRMSNorm, adaptive, dtype)(
-            given, condition
+            given, condition[:, None]
         )
     return out
 

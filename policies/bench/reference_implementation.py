@@ -124,7 +124,7 @@ def _forward(
     positions: Int32[Array, "b q"],
     mask: Bool[Array, "b q s"],
     cache: tuple[Float[Array, "l b p k h"], Float[Array, "l b p k h"]] | None,
-    condition: Float32[Array, "b d"] | None,
+    condition: Float32[Array, "b 1 d"] | None,
     end: Int32[Array, ""] | None = None,
 ) -> tuple[Float[Array, "b q d"], tuple]:
     """Run one expert through all layers; returns its output, and keys and values of all tokens.

@@ -89,7 +89,7 @@ def simloop(monkeypatch, capsys):
             ["pi0-tiny@policies/assets/metaworld/pi05-tiny"],
             ["written for preset 'pi05-tiny'; got 'pi0-tiny'"],
         ),
-        (["expert", "--watch", "tensorbord"], ["takes tensorboard, wandb or prometheus", "'tensorbord'"]),
+        (["expert", "--watch", "tensorbord"], ["takes tensorboard, wandb, prometheus", "'tensorbord'"]),
         (["expert", "--episdes", "3"], ["--episodes"]),
     ],
 )

@@ -15,7 +15,7 @@ BUSY = "import time; began = time.process_time()\nwhile time.process_time() - be
 def test_processor_time_of_a_grandchild_counts_though_its_parent_has_ended(tmp_path):
     script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {BUSY!r}])"
     cost = cost_until([sys.executable, "-c", script], folder=tmp_path)
-    assert cost.processor_s == pytest.approx(0.25, abs=0.15)
+    assert cost.processor_s >= 0.2
     assert cost.wall_s >= 0.2
     assert cost.peak_mib > 1
 

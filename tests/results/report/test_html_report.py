@@ -101,10 +101,10 @@ def test_page_states_results_and_methods(run, tmp_path):
     assert "expert and pi0 #1: inconclusive, neither different nor equivalent" in text
     methods = (tmp_path / "report" / "methods.tex").read_text()
     assert r"\cite{wilson1927}" in methods
-    assert "The software was MuJoCo 3.3.0." in methods
+    assert r"The software was MuJoCo 3.3.0~\cite{simloop,todorov2012}." in methods
     assert "sequentially" not in methods, "only what was done"
     cited = set(re.findall(r"\w+", " ".join(re.findall(r"\\cite\{([^}]+)\}", methods))))
-    entries = set(re.findall(r"@article\{(\w+),", (tmp_path / "report" / "references.bib").read_text()))
+    entries = set(re.findall(r"@\w+\{(\w+),", (tmp_path / "report" / "references.bib").read_text()))
     assert cited == entries
 
 
