@@ -4,8 +4,6 @@ import shutil
 import subprocess
 import sys
 
-import pytest
-
 from simloop.harness.bench import first_step
 from simloop.harness.bench.process_tree import cost_until
 
