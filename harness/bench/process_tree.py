@@ -42,16 +42,17 @@ def cost_until(
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    ended_before, began = _ended_s(), time.monotonic()
+    others = {process.pid for process in _descendants()}
+    spent_before, began = _spent_s(), time.monotonic()
     command_process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment, cwd=folder)
     peak, read_at = 0.0, 0.0
     while command_process.poll() is None and not happened():
         if time.monotonic() - read_at >= MEMORY_S:
-            peak, read_at = max(peak, _memory_mib()), time.monotonic()
+            peak, read_at = max(peak, _memory_mib(others)), time.monotonic()
         time.sleep(POLL_S)
     wall_s = time.monotonic() - began
-    processor_s = _ended_s() - ended_before + sum(map(_processor_s, _descendants()))
-    peak = max(peak, _memory_mib())
+    processor_s = _spent_s() - spent_before
+    peak = max(peak, _memory_mib(others))
     command_process.wait()
     return TreeCost(wall_s, processor_s, peak)
 
@@ -60,10 +61,10 @@ def _descendants() -> list[psutil.Process]:
     return psutil.Process().children(recursive=True)
 
 
-def _ended_s() -> float:
-    """Processor time of all processes below this one that have ended and whose parents have ended or noticed."""
-    times = os.times()
-    return times.children_user + times.children_system
+def _spent_s() -> float:
+    """Processor time of all processes below this one, those included that have ended."""
+    ended = os.times()
+    return ended.children_user + ended.children_system + sum(map(_processor_s, _descendants()))
 
 
 def _processor_s(process: psutil.Process) -> float:
@@ -73,9 +74,12 @@ def _processor_s(process: psutil.Process) -> float:
     return 0.0
 
 
-def _memory_mib() -> float:
+def _memory_mib(others: set[int]) -> float:
+    """Memory of the processes below this one, without those that do not belong to the command."""
     total = 0.0
     for process in _descendants():
+        if process.pid in others:
+            continue
         with contextlib.suppress(psutil.Error):
             memory = process.memory_full_info()
             total += getattr(memory, "pss", memory.uss)

@@ -22,6 +22,7 @@ from simloop.policies.interface import Query
 WORK = Workload(images=False, max_steps=25)
 
 
+@pytest.mark.slow
 def test_the_bare_loop_has_the_steps_and_queries_of_an_episode(monkeypatch):
     actions = []
     step = MetaWorldEnv.step

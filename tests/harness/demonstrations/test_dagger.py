@@ -73,6 +73,7 @@ def test_queries_a_network_with_its_cameras_once_per_chunk():
     np.testing.assert_array_equal(env.snapshot(), first)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shared_ray")
 def test_records_the_part_of_the_expert_only(tmp_path):
     chosen = Collection(

@@ -28,6 +28,7 @@ def one_layer(monkeypatch):
     monkeypatch.setitem(PRESETS, "one-layer", dataclasses.replace(whole, model=model, flow_steps=2))
 
 
+@pytest.mark.slow
 def test_tables_show_every_stage_with_roofline_and_counts(one_layer, tmp_path, capsys):
     out = tmp_path / "tables" / "bench.md"
     assert benchmark_policy("one-layer", dataclasses.replace(RANDOM, reference=True, out=out)) == 0

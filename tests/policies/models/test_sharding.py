@@ -88,6 +88,7 @@ LAID_OUT = """
 """
 
 
+@pytest.mark.slow
 def test_weights_that_are_laid_out_anew_stay_split():
     printed = run_python(textwrap.dedent(LAID_OUT), devices=4)
     assert printed.strip().endswith("split")

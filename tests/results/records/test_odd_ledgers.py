@@ -46,7 +46,13 @@ ODD = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind if kind in ("errors of one", "two protocols") else pytest.param(kind, marks=pytest.mark.slow)
+        for kind in ODD
+    ],
+)
 def test_odd_runs_have_every_table_and_a_report(kind, tmp_path):
     records, cell, headline = ODD[kind]
     made = [asked(record, 20.0, 30.0) for record in records]

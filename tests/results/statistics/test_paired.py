@@ -109,6 +109,7 @@ def test_equivalence_is_an_interval_within_the_margin(pairs, margin):
     assert close or found.equivalent == inside == (found.p_value < 0.05)
 
 
+@pytest.mark.slow
 def test_equivalence_is_rarely_found_at_the_margin():
     def found(rate_b, runs):
         tables = drawn(np.random.default_rng(2), runs, 2000, 0.90, rate_b, 0.3)
