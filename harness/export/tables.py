@@ -103,7 +103,13 @@ def _rows(episode: ExportedEpisode) -> dict[str, list[Row]]:
         for step in records.steps
         for gripper, other, force_n in step.contacts or ()
     ]
-    of_tables = ([{**episode.metadata, "control_hz": header.control_hz}], queries, steps, poses, contacts)
+    of_tables: tuple[list[Row], ...] = (
+        [{**episode.metadata, "control_hz": header.control_hz}],
+        queries,
+        steps,
+        poses,
+        contacts,
+    )
     return {table: [key | row for row in rows] for table, rows in zip(TABLES, of_tables, strict=True)}
 
 
