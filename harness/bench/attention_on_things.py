@@ -48,7 +48,7 @@ class Looking:
     share: float
     """Mean share of the attention to the camera."""
     times_chance: float
-    """The share in units of that of a patch if all were attended to alike."""
+    """The share relative to that of a patch under uniform attention."""
     times_chance_interval: Interval
     """95 % bootstrap interval over episodes."""
     times_elsewhere: float

@@ -43,7 +43,7 @@ class Distance:
     """Smallest value after normalization, as the model takes or gives it."""
     model_high: float
     saturated: bool
-    """Whether the state is beyond [-1, 1] where the prompt writes it in 256 bins: all such values read alike."""
+    """Whether the state is beyond [-1, 1] where the prompt writes it in 256 bins, so that these values share a bin."""
 
 
 def state_distances(preset: Preset, stats: NormStats, state: Float[np.ndarray, "s"]) -> list[Distance]:

@@ -10,7 +10,7 @@ PATCHES = [(0, 0), (1, 1), (0, 1), (1, 0)]
 
 
 def looks(share_at_thing: float, favourite: tuple[int, int] | None = None) -> list[Look]:
-    """Four episodes; the thing, or a favourite patch, gets the share, and the others get the rest alike."""
+    """Four episodes; the thing, or a favourite patch, gets the share; the others divide the rest equally."""
     found = []
     for patch in PATCHES:
         weights = np.full((2, 2), (1 - share_at_thing) / 3)
