@@ -196,6 +196,17 @@ def an_action_changes_the_state(env: Env) -> None:
     _require(not np.array_equal(env.snapshot(), before), "snapshot is the same before and after a step")
 
 
+def success_does_not_hold_in_the_initial_state(env: Env) -> None:
+    """A robot that stands still has not solved the task after one step."""
+    env.reset(0)
+    still = np.clip(np.zeros_like(env.spec.action_low), env.spec.action_low, env.spec.action_high)
+    _require(
+        not env.step(still).success,
+        "The task is solved after one step without motion, so that every policy succeeds; let reset choose a state "
+        "in which it is not solved yet",
+    )
+
+
 def rendering_does_not_affect_the_physics(env: Env) -> None:
     """Episodes are the same whether or not images are drawn."""
     env.reset(0)
@@ -284,6 +295,7 @@ CHECKS: tuple[Callable[[Env], None], ...] = (
     a_saved_state_continues_the_episode,
     the_scene_has_places_and_forces,
     an_action_changes_the_state,
+    success_does_not_hold_in_the_initial_state,
     rendering_does_not_affect_the_physics,
     returned_arrays_are_independent_of_later_steps,
     rejects_invalid_actions_without_advancing,

@@ -39,6 +39,9 @@ LIBRARIES: dict[GlBackend, tuple[tuple[str, ...], ...]] = {
     "glfw": (),  # Shipped in the glfw wheel.
 }
 
+EGL_DEVICE = "MUJOCO_EGL_DEVICE_ID"
+"""Environment variable that names the device of EGL."""
+
 INSTALL_HINT = (
     "Install one on Debian or Ubuntu with "
     "'apt-get install libegl1 libopengl0 libegl-mesa0 libgl1-mesa-dri' "
@@ -126,11 +129,20 @@ def _gl_context(height: int, width: int) -> Any:
         reason = f"MUJOCO_GL is {requested!r}" if requested else "neither EGL nor OSMesa was found"
         raise RenderingError(f"Rendering needs an OpenGL library, but {reason}. {INSTALL_HINT}")
     try:
-        context = importlib.import_module(f"mujoco.{GL_BACKEND}").GLContext(width, height)
+        contexts = importlib.import_module(f"mujoco.{GL_BACKEND}").GLContext
+        context = contexts.__new__(contexts)
+        context._context = None  # Read when it is deleted, also if it never started.
+        context.__init__(width, height)
         context.make_current()
     except Exception as error:  # As above.
+        device = os.environ.get(EGL_DEVICE)
+        remedy = (
+            INSTALL_HINT
+            if device is None or EGL_DEVICE not in str(error)
+            else f"{EGL_DEVICE} is {device!r}: unset it, or set it to a device that this machine has."
+        )
         raise RenderingError(
-            f"OpenGL by {GL_BACKEND} does not start ({type(error).__name__}: {error}). {INSTALL_HINT}"
+            f"OpenGL by {GL_BACKEND} does not start ({type(error).__name__}: {error}). {remedy}"
         ) from error
     return context
 

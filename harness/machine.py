@@ -104,6 +104,7 @@ def _all_groups(root: Path) -> Iterator[Path]:
         relative = inner.relative_to(mount_root) if inside else PurePosixPath(".")
         top = root / mounted.lstrip("/")
         yield from (top / level for level in (relative, *relative.parents))
+    yield root / "sys/fs/cgroup"  # Sandboxes show limits there without saying so in their mounts.
 
 
 def _reclaimable(group: Path) -> int:

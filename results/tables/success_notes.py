@@ -50,6 +50,7 @@ def notes_of(shown: Shown, runs: Runs, options: TableOptions) -> Iterator[str]:
     yield from reading_notes(shown, labels, options)
     for mean in shown.means:
         yield from policy_notes(mean, labels[mean.policy])
+    yield from initial_success_notes(shown, runs)
     yield from run_notes(shown.means, here)
     yield from (f"Stopping rule: {decision_sentence(one, len(decisions))}" for one in ruled)
     yield from undecidable(here, ruled)
@@ -87,6 +88,18 @@ def _episodes(shown: Shown) -> str:
     least, most = min(counts), max(counts)
     number = f"{least}" if least == most else f"{least} to {most}"
     return f"Each policy completed {number} episode{'' if number == '1' else 's'} of each task"
+
+
+def initial_success_notes(shown: Shown, runs: Runs) -> Iterator[str]:
+    """Successes at the first control step, which say nothing about a policy."""
+    episodes = runs.episodes
+    first = episodes[(episodes["outcome"] == "success") & (episodes["steps"] <= 1)]
+    here = first[[key in shown.keys for key in zip(first["suite"], first["protocol"], strict=True)]]
+    if len(here):
+        yield (
+            f"{len(here)} of the successes came at the first control step ({_listed(sorted(set(here['task'])))}): the "
+            "initial state may satisfy the condition of success already, so that any policy succeeds."
+        )
 
 
 def quoted_notes(quoted: Sequence[Published]) -> Iterator[str]:

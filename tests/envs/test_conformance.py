@@ -136,6 +136,15 @@ class Careless(PointEnv):
         return self._position
 
 
+class Solved(PointEnv):
+    def step(self, action):
+        return StepResult(super().step(action).reward, True)
+
+
+def test_a_task_that_is_solved_from_the_start_is_a_fault():
+    assert "every policy succeeds" in problems(Solved)["success does not hold in the initial state"]
+
+
 def test_each_fault_is_a_sentence():
     unseeded = problems(Unseeded)
     assert unseeded["same seed repeats the episode after other episodes"] == (

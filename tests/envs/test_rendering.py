@@ -59,6 +59,19 @@ def test_respects_mujoco_gl_and_prefers_egl(requested, loadable, chosen):
     assert choose_backend(requested, loadable.__contains__) == chosen
 
 
+@pytest.mark.skipif(rendering.GL_BACKEND != "egl", reason="needs EGL")
+def test_a_device_that_this_machine_does_not_have_is_the_advice_and_leaves_no_traceback():
+    finished = subprocess.run(
+        [sys.executable, "-c", "from simloop.envs.rendering import renderer_name; print(renderer_name())"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MUJOCO_EGL_DEVICE_ID": "99"},
+    )
+    assert "MUJOCO_EGL_DEVICE_ID is '99': unset it" in finished.stdout
+    assert "apt-get" not in finished.stdout
+    assert finished.stderr == ""
+
+
 def test_rejects_an_unknown_backend():
     with pytest.raises(RenderingError, match=r"'vulkan'; it can be egl, osmesa, glfw or disable"):
         choose_backend("vulkan")

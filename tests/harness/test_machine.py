@@ -60,6 +60,13 @@ def test_a_container_of_version_2_is_limited_by_its_group(tmp_path):
     assert machine.usable_cores(root) == 4
 
 
+def test_limits_hold_that_no_mount_announces(tmp_path):
+    files = limits("", 32 * GIB, 16 * GIB) | {"sys/fs/cgroup/cpu.max": "400000 100000"}
+    root = tree(tmp_path, "0::/", ["30 23 0:26 / / rw - ext4 /dev/sda rw"], **files)
+    assert machine.memory(root) == machine.Memory(32 * GIB, 16 * GIB)
+    assert machine.usable_cores(root) == 4
+
+
 def test_caches_that_the_kernel_gives_up_are_free(tmp_path):
     root = tree(tmp_path, "0::/", [V2_MOUNT.format(root="/")], **limits("", 32 * GIB, 30 * GIB, 20 * GIB))
     assert machine.memory(root) == machine.Memory(32 * GIB, 22 * GIB)

@@ -105,6 +105,11 @@ def test_counts_invalid_actions_as_failures_and_names_them(tmp_path):
     assert frame["invalid_actions"].tolist() == [2, 2]
 
 
+def test_notes_name_tasks_that_were_solved_at_the_first_step(tmp_path):
+    text = table(write_run(tmp_path, [dataclasses.replace(EPISODE, steps=1)])).to_markdown()
+    assert f"1 of the successes came at the first control step ({EPISODE.task})" in text
+
+
 def test_policies_without_a_common_task_have_no_letters(tmp_path):
     records = [*episodes(10), *episodes(0, 10, policy="b", weights="trained", task="push-v3")]
     text = table(write_run(tmp_path, records)).to_markdown()
