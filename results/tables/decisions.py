@@ -1,8 +1,9 @@
-"""The decision of a run with a stopping rule, as a sentence to quote."""
+"""Decisions of stopping rules, and checks for lost success, as sentences to quote."""
 
 from __future__ import annotations
 
 from simloop.results.statistics.early_stopping import SequentialDecision
+from simloop.results.statistics.regressions import Regression
 from simloop.results.tables.statements import counted, percent, signed
 
 
@@ -43,3 +44,18 @@ def decision_sentence(found: SequentialDecision, decisions: int = 1) -> str:
     if found.saved:
         sentence += f" {found.saved} of {found.planned} planned episodes were not needed."
     return sentence
+
+
+def regression_sentence(found: Regression) -> str:
+    """State whether a policy is worse than a baseline by more than the margin of a check."""
+    verdict = {
+        "worse": f"{found.policy} is worse than {found.baseline}",
+        "not worse": f"{found.policy} is not worse than {found.baseline}",
+        "inconclusive": f"Inconclusive whether {found.policy} is worse than {found.baseline}",
+    }[found.verdict]
+    low, high = signed(found.interval.low), signed(found.interval.high)
+    valid = ", valid at every look" if found.anytime else ""
+    return (
+        f"{verdict} by more than {100 * found.margin:g} points: {signed(found.difference)} points, between {low} and "
+        f"{high} ({100 * found.confidence:.4g} % interval{valid}), protocol {found.protocol}."
+    )

@@ -201,6 +201,20 @@ def test_policies_are_compared_in_sentences(simloop, tmp_path):
     assert "No episodes of 'pi1' in these runs; there are expert, pi0." in printed
 
 
+def test_a_policy_that_became_worse_fails_the_check_with_a_status_of_its_own(simloop, tmp_path):
+    run = write_run(tmp_path, [*episodes(20, 0), *episodes(5, 15, policy="pi0", weights="trained")])
+    check = ("compare", "--run", run, "--fail-if-worse", "0.05")
+    status, printed = simloop(*check, "expert", "pi0")
+    assert status == 3
+    assert "pi0 is worse than expert by more than 5 points: −75.0 points" in " ".join(printed.split())
+    status, printed = simloop(*check, "pi0", "expert")
+    assert status == 0
+    assert "expert is not worse than pi0 by more than 5 points" in " ".join(printed.split())
+    status, printed = simloop("compare", "--run", run, "--fail-if-worse", "2")
+    assert status == MISUSED
+    assert "in [0, 1); got 2" in printed
+
+
 def test_episodes_are_planned_before_anything_is_run(simloop):
     status, printed = simloop("plan", "--base", "0.9", "--difference", "0.05", "--tasks", "10")
     assert status == 0
