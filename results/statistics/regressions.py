@@ -51,7 +51,11 @@ def regressions(
     if not 0 <= margin < 1:
         raise ValueError(f"Wanted a margin in [0, 1); got {margin}.")
     pairs = [
-        (one, other) for one in matrices if policy in one.policies for other in one.policies if other != policy
+        (one, other)
+        for one in matrices
+        if policy in one.policies
+        for other in one.policies
+        if other != policy
     ]
     made = [_regression(outcomes, policy, other, margin, alpha / len(pairs)) for outcomes, other in pairs]
     return [one for one in made if one is not None]

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from simloop.results.records.runs import load_runs
 from simloop.results.statistics.early_stopping import matrices
 from simloop.results.statistics.outcome_matrix import OutcomeMatrix, StoppedRun
 from simloop.results.statistics.regressions import regressions
-from simloop.results.records.runs import load_runs
 from tests.helpers.run_folders import episodes, write_run
 
 
@@ -48,7 +48,13 @@ def test_every_further_baseline_makes_the_check_stricter():
 
     def found(*policies):
         outcomes = OutcomeMatrix(
-            "s", "p", policies, ("t",), np.zeros(100, np.int64), drawn[:, -len(policies) :], np.ones((100, len(policies)))
+            "s",
+            "p",
+            policies,
+            ("t",),
+            np.zeros(100, np.int64),
+            drawn[:, -len(policies) :],
+            np.ones((100, len(policies))),
         )
         return regressions([outcomes], "new", margin=0.02)[0]
 
