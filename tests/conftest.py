@@ -6,11 +6,11 @@ import shutil
 import tempfile
 
 from hypothesis import settings
-from jaxtyping import install_import_hook
 
+from tests.helpers import type_checks
 from tests.helpers.xla import QUICK_FLAGS
 
-_HOOK = install_import_hook(["simloop"], "beartype.beartype")
+_HOOK = type_checks.install("simloop")
 
 # The duration of an example depends on the machine, not on the code.
 settings.register_profile("simloop", deadline=None)
