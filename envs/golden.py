@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 
 from simloop.envs.interface import RenderSettings, Suite
 
@@ -121,6 +121,14 @@ def moments(suite: Suite, task: str) -> dict[str, Moment]:
         return {"first": first, "moved": now()}
     finally:
         env.close()
+
+
+def recorded_states(suite: Suite) -> dict[str, Float[np.ndarray, "n s"]]:
+    """States of the robot at the recorded moments of each golden task; empty for suites without recordings."""
+    if not suite.golden_tasks:
+        return {}
+    tasks = json.loads((_folder(suite) / "golden.json").read_text())["tasks"]
+    return {task: np.array([moment["state"] for moment in tasks[task].values()]) for task in suite.golden_tasks}
 
 
 def origin(suite: Suite) -> Origin:

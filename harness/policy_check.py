@@ -9,7 +9,6 @@ import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from simloop.envs import registry
 from simloop.envs.interface import Env, TaskSpec
 from simloop.harness.adapters.base import Adapter
 from simloop.harness.adapters.registry import checked_adapter
+from simloop.harness.gate.findings import Finding
 from simloop.harness.planning.protocol import Protocol
 from simloop.policies.interface import (
     BatchedPolicy,
@@ -39,15 +39,6 @@ class PolicyFault(AssertionError):
 
 class Remark(Exception):
     """A property that is allowed and worth knowing."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check."""
-
-    check: str
-    verdict: Literal["ok", "note", "FAIL"]
-    text: str
 
 
 def check_policy(

@@ -16,6 +16,7 @@ from simloop.harness.actors.factories import no_start
 from simloop.harness.adapters.adapter_file import AdapterFile, adapter_file_in_use
 from simloop.harness.adapters.registry import checked_adapter, filmed_cameras
 from simloop.harness.engine.resources import Resources
+from simloop.harness.gate.gate import Gate, pass_gate
 from simloop.harness.planning.execution import Execution, ExecutionError
 from simloop.harness.planning.experiment import Experiment, ExperimentError
 from simloop.harness.planning.plan import EpisodeSpec, Plan
@@ -49,6 +50,8 @@ class RunSettings:
     """Step records to write: of queries, or of queries and every step."""
     record_images: bool = False
     """Store the images of the queries beside step records, for machines that draw others from the saved states."""
+    gate: Gate = "refuse"
+    """What becomes of a policy that cannot be right on the suite."""
     allow_training_seeds: bool = False
     """Play episodes whose initial states a policy was trained on."""
     throughput: bool = False
@@ -76,6 +79,8 @@ class Prepared:
     early_stop: EarlyStop | None
     video: VideoSettings | None
     renderer: str
+    notes: tuple[str, ...] = ()
+    """What is worth knowing of the policies on the suite."""
 
     @property
     def shard(self) -> Sequence[EpisodeSpec]:
@@ -97,7 +102,7 @@ def prepare(experiment: Experiment, settings: RunSettings) -> Prepared:
 
     Raises:
       ExperimentError, UnknownNameError, SuiteNotInstalledError, UnknownPolicyError, AdapterError, CheckpointError,
-        DashboardError: If it cannot.
+        GateError, DashboardError: If it cannot.
       RenderingError: If images are needed and cannot be rendered on this machine.
     """
     tasks = experiment.task_specs()
@@ -124,7 +129,15 @@ def prepare(experiment: Experiment, settings: RunSettings) -> Prepared:
         a, b = experiment.policy_names
         early_stop = EarlyStop(experiment.stopping, plan, (a, b))
     video = _video_settings(policies, tasks, settings)
-    return Prepared(experiment, settings, policies, plan, early_stop, video, _renderer(policies, video))
+    renderer, notes = _renderer(policies, video), _gate_notes(experiment, settings, tasks)
+    return Prepared(experiment, settings, policies, plan, early_stop, video, renderer, notes)
+
+
+def _gate_notes(experiment: Experiment, settings: RunSettings, tasks: Sequence[TaskSpec]) -> tuple[str, ...]:
+    """Check that policies and suite fit; forks continue episodes that were played, with changes on purpose."""
+    sources = experiment.prompt_sources or (experiment.protocol.prompt_source,)
+    gate = "off" if experiment.forks is not None else settings.gate
+    return pass_gate(gate, experiment.named_policies(), tasks, sources)
 
 
 def possible_executions(experiment: Experiment) -> tuple[Experiment, list[str]]:

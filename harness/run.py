@@ -57,7 +57,7 @@ def run(experiment: Experiment, out: Path, settings: RunSettings, console: Conso
 
     Raises:
       ExperimentError, UnknownNameError, SuiteNotInstalledError, UnknownPolicyError, AdapterError, CheckpointError,
-        DashboardError: If the experiment cannot be run; nothing has been started then.
+        GateError, DashboardError: If the experiment cannot be run; nothing has been started then.
       RenderingError: If images are needed and cannot be rendered on this machine.
       RunFolderError, LedgerError: If `out` cannot be used.
       EngineError: If a policy cannot be loaded; finished episodes are kept.
@@ -67,7 +67,7 @@ def run(experiment: Experiment, out: Path, settings: RunSettings, console: Conso
     prepared = prepare(experiment, settings)
     with RunFolder(out, experiment, prepared.plan) as folder:
         folder.require_shard([spec.id for spec in prepared.shard])
-        for note in folder.notes:
+        for note in (*folder.notes, *prepared.notes):
             console.print(note, highlight=False, markup=False)
         state: State = "complete"
         if todo := prepared.missing(folder):

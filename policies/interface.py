@@ -54,6 +54,8 @@ class PolicySpec:
     """Methods by which the policy follows the guidance of queries."""
     max_delay: int = 0
     """Longest delay in control steps that the policy was trained for (method `trained`); 0 if it is not known."""
+    control_hz: float | None = None
+    """Control steps per second that the policy was trained for; None if it is not known."""
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def policy(
     failed = 0
     for found in check_policy(load_policy(policy), first, named_protocol(suite), batch_size):
         failed += found.verdict == "FAIL"
-        say(f"{found.verdict:4}  {found.check}: {found.text}")
+        say(str(found))
     say(f"{policy} on {suite}/{first}: " + (f"{failed} checks failed." if failed else "all checks passed."))
     return 1 if failed else 0
 

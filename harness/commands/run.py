@@ -109,6 +109,9 @@ class RunOptions:
     """Step records of each episode, for simloop replay, fork and debug; steps adds the scene at every step."""
     record_images: bool = False
     """Store the images in step records too, which are drawn again from the saved states otherwise."""
+    gate: Annotated[Literal["refuse", "warn", "off"], arg("{refuse,warn,off}")] = "refuse"
+    """Whether a policy that cannot be right on the suite (turned images, other units or signs, wrong statistics) ends
+    the run before its first episode, is said, or is not looked for. simloop doctor --suite S --policy P checks more."""
     allow_training_seeds: bool = False
     """Play initial states that a policy was trained on, which is refused otherwise."""
     out: Annotated[Path | None, arg("DIR", "runs/EXPERIMENT")] = None
@@ -138,6 +141,7 @@ class RunOptions:
             video_size=self.video_size,
             record=self.record,
             record_images=self.record_images,
+            gate=self.gate,
             allow_training_seeds=self.allow_training_seeds,
             throughput=self.throughput,
             dashboards=self.watch,

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from jaxtyping import UInt8
 
 from simloop.harness.debugging.session import Session
+from simloop.harness.gate.orientations import orientation_of
 from simloop.policies.transforms.normalization import EntryStats
 
 UNUSUAL_DEVIATIONS = 5.0
 """Standard deviations from the mean of the training data, beyond which an entry of the state is marked."""
-
-ORIENTATIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
-    "upright": lambda image: image,
-    "rotated by 180 degrees": lambda image: image[::-1, ::-1],
-    "mirrored": lambda image: image[:, ::-1],
-    "upside down and mirrored": lambda image: image[::-1],
-    "rotated by 90 degrees": np.rot90,
-    "rotated by 270 degrees": lambda image: np.rot90(image, 3),
-    "with red and blue exchanged": lambda image: image[..., ::-1],
-}
-"""What adapters do to images of a suite."""
-
 
 def described_inputs(session: Session) -> Iterator[str]:
     """Describe instruction, images and state of the query that the policy would be given now, a line each.
@@ -44,9 +33,8 @@ def described_inputs(session: Session) -> Iterator[str]:
 
 def _source(image: UInt8[np.ndarray, "h w 3"], drawn: Mapping[str, UInt8[np.ndarray, "h w 3"]]) -> str:
     for camera, original in drawn.items():
-        for orientation, turned in ORIENTATIONS.items():
-            if np.array_equal(image, turned(original)):
-                return f"camera {camera}, {orientation}"
+        if orientation := orientation_of(image, original):
+            return f"camera {camera}, {orientation}"
     return f"none of the cameras {', '.join(drawn)} in any orientation: cropped, resized or perturbed"
 
 

@@ -52,6 +52,7 @@ def export(setup: Setup, state: TrainState, folder: Path) -> Path:
                 "episodes": setup.data.episodes,
                 "frames": setup.data.size,
                 "instructions": list(setup.data.instructions),
+                "fps": setup.data.fps,
             },
             DEMONSTRATIONS: _demonstrations(setup),
         },
