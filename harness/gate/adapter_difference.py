@@ -75,7 +75,9 @@ def _cameras(adapter: Adapter, registered: Adapter) -> Iterator[Finding]:
     if not others:
         return
     swapped = {camera for camera, _ in others.values()} == {camera for _, camera in others.values()}
-    listed = "; ".join(f"{name} shows {camera!r}, registered is {wanted!r}" for name, (camera, wanted) in others.items())
+    listed = "; ".join(
+        f"{name} shows {camera!r}, registered is {wanted!r}" for name, (camera, wanted) in others.items()
+    )
     yield Finding("cameras", "FAIL" if swapped else "note", ("swapped cameras: " if swapped else "") + listed)
 
 
@@ -87,7 +89,9 @@ def _images(adapter: Adapter, registered: Adapter) -> Iterator[Finding]:
     orientation = orientation_of(found, wanted)
     said = "changed" if orientation is None else orientation
     yield Finding(
-        "images", "note" if orientation is None else "FAIL", f"{said}, compared with those of the registered adapter"
+        "images",
+        "note" if orientation is None else "FAIL",
+        f"{said}, compared with those of the registered adapter",
     )
 
 
@@ -102,7 +106,10 @@ def _random_states(task: TaskSpec) -> Float[np.ndarray, "n s"]:
 
 
 def _vectors(
-    what: str, found: Float[np.ndarray, "n d"], wanted: Float[np.ndarray, "n e"], names: tuple[str, ...] | None
+    what: str,
+    found: Float[np.ndarray, "n d"],
+    wanted: Float[np.ndarray, "n e"],
+    names: tuple[str, ...] | None,
 ) -> Iterator[Finding]:
     """Findings on vectors that should be equal."""
     if found.shape == wanted.shape and np.allclose(found, wanted, atol=EXACT):
@@ -118,9 +125,12 @@ def _vectors(
         return
     unequal = [i for i in range(found.shape[1]) if not np.allclose(found[:, i], wanted[:, i], atol=EXACT)]
     for start in unequal:
-        several = slice(start, start + 3)
-        if found[:, several].shape[1] == 3 and (text := rotation_difference(found[:, several], wanted[:, several])):
-            yield Finding(what, "FAIL", f"entries {start} to {start + 2} are {text}")
+        three = slice(start, start + 3)
+        difference = (
+            rotation_difference(found[:, three], wanted[:, three]) if found.shape[1] >= start + 3 else None
+        )
+        if difference is not None:
+            yield Finding(what, "FAIL", f"entries {start} to {start + 2} are {difference}")
             unequal = [i for i in unequal if not start <= i < start + 3]
             break
     for i in unequal:

@@ -117,9 +117,14 @@ def _changes(
         yield f"{_entries(wrong)} in {unit}", np.where(wrong, values / UNITS[unit], values)
     yield from rotated
     order = _order(values, stats)
-    deviations = np.abs(np.median(values[:, order], axis=0) - stats.mean[:size]) / np.maximum(stats.std[:size], FLOOR)
+    deviations = np.abs(np.median(values[:, order], axis=0) - stats.mean[:size]) / np.maximum(
+        stats.std[:size], FLOOR
+    )
     if (deviations < LIKELY).all():
-        yield f"another order of {_entries(order != np.arange(size))}: expected {order.tolist()}", values[:, order]
+        yield (
+            f"another order of {_entries(order != np.arange(size))}: expected {order.tolist()}",
+            values[:, order],
+        )
 
 
 def _rotated(
@@ -159,7 +164,8 @@ def _order(values: np.ndarray, stats: EntryStats) -> np.ndarray:
     """For each entry of the statistics the entry of the vectors that fits, so that the sum of distances is least."""
     size = values.shape[1]
     distances = [
-        np.abs(np.median(values, axis=0) - stats.mean[entry]) / max(stats.std[entry], FLOOR) for entry in range(size)
+        np.abs(np.median(values, axis=0) - stats.mean[entry]) / max(stats.std[entry], FLOOR)
+        for entry in range(size)
     ]
     order: np.ndarray = linear_sum_assignment(np.minimum(distances, 1e6))[1]
     return order

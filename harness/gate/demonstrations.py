@@ -79,7 +79,7 @@ def read_demonstrations(folder: Path, cameras: Sequence[str]) -> Demonstrations:
     """
     from simloop.policies.presets.recorded import CAMERAS  # Imports JAX.
 
-    data, keys = open_dataset(folder), {}
+    data, keys = open_dataset(folder), dict[str, str]()
     short = {key.removeprefix(IMAGE_PREFIX).rpartition(".")[2]: key for key in data.cameras}
     for camera in cameras:
         for name in (camera, *CAMERAS.get(camera, ())):
@@ -92,14 +92,18 @@ def image_findings(
     images: Mapping[str, UInt8[np.ndarray, "h w 3"]], first: Mapping[str, np.ndarray]
 ) -> Iterator[Finding]:
     """Compare what the policy sees after a reset with the first images of demonstrations, by camera."""
-    matches = {camera: best_match(image, camera, first) for camera, image in images.items() if camera in first}
+    matches = {
+        camera: best_match(image, camera, first) for camera, image in images.items() if camera in first
+    }
     swapped = {camera: match.camera for camera, match in matches.items() if match.camera != camera}
     for camera, match in matches.items():
         numbers = f"correlation {match.correlation:.2f}, as expected it would be {match.as_it_is:.2f}"
         if match.correlation < ALIKE:
             yield Finding("images", "note", f"{camera} resembles no camera of the demonstrations ({numbers})")
         elif camera in swapped:
-            text = f"swapped cameras: {camera} shows what {match.camera} shows in the demonstrations ({numbers})"
+            text = (
+                f"swapped cameras: {camera} shows what {match.camera} shows in the demonstrations ({numbers})"
+            )
             yield Finding("cameras", "FAIL", text)
         elif match.orientation != "upright":
             text = f"{camera} is {match.orientation}, compared with the demonstrations ({numbers})"

@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from simloop.envs import golden, registry
 from simloop.envs.interface import TaskSpec
-from simloop.harness.adapters.base import ANY_ROBOT, Adapter
+from simloop.harness.adapters.base import Adapter
 from simloop.harness.adapters.registry import ADAPTERS, find_adapter
 from simloop.harness.errors import SimloopError
 from simloop.harness.gate.adapter_difference import adapter_differences, states_of
@@ -42,14 +42,18 @@ def pass_gate(
       GateError: If one of them cannot be right and the gate is `refuse`.
       CheckpointError: If the statistics of a checkpoint do not fit its policy.
     """
-    notes, faults = [], []
+    notes: list[str] = []
+    faults: list[str] = []
     for name, policy in policies.items() if gate != "off" else ():
         for finding in quick_findings(policy, policy.spec(), tasks, prompt_sources):
             refused = finding.verdict == "FAIL" and gate == "refuse"
-            (faults if refused else notes).append(f"{name} on {tasks[0].suite}, {finding.check}: {finding.text}")
+            (faults if refused else notes).append(
+                f"{name} on {tasks[0].suite}, {finding.check}: {finding.text}"
+            )
     if faults:
         raise GateError(
-            "; ".join(faults) + ". Correct the adapter or the checkpoint (simloop doctor --suite S --policy P says "
+            "; ".join(faults)
+            + ". Correct the adapter or the checkpoint (simloop doctor --suite S --policy P says "
             "more), or go on with --gate warn."
         )
     return tuple(f"{note}." for note in notes)
@@ -67,9 +71,9 @@ def quick_findings(
       prompt_sources: Sources of the instructions that it receives.
     """
     adapter = find_adapter(tasks[0].suite, policy)
-    registered = ADAPTERS.get(f"{tasks[0].suite}/{policy.robot}")
-    if policy.robot != ANY_ROBOT and registered is not None and adapter is not registered:
-        yield from adapter_differences(adapter, registered, tasks[0])
+    name = f"{tasks[0].suite}/{policy.robot}"
+    if name in ADAPTERS and adapter is not ADAPTERS[name]:
+        yield from adapter_differences(adapter, ADAPTERS[name], tasks[0])
     training = Training() if named is None else training_of(named)
     yield from rate_findings(policy, training, tasks[0])
     yield from prompt_findings(

@@ -75,7 +75,9 @@ def _turned(image: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _reduced(image: np.ndarray) -> np.ndarray:
-    scaled = PIL.Image.fromarray(np.ascontiguousarray(image)).resize((COMPARED, COMPARED), PIL.Image.Resampling.BOX)
+    scaled = PIL.Image.fromarray(np.ascontiguousarray(image)).resize(
+        (COMPARED, COMPARED), PIL.Image.Resampling.BOX
+    )
     return np.asarray(scaled, np.float64)
 
 

@@ -44,7 +44,11 @@ def prompt_findings(training: Training, instructions: Sequence[str]) -> Iterator
     nearest = difflib.get_close_matches(unknown[0], sorted(known), n=1, cutoff=0.0)[0]
     plain = {" ".join(text.lower().rstrip(".").split()) for text in known}
     spelled = " ".join(unknown[0].lower().rstrip(".").split()) in plain
-    why = "is spelled otherwise than in training" if spelled else f"is none of the {len(known)} training prompts"
+    why = (
+        "is spelled otherwise than in training"
+        if spelled
+        else f"is none of the {len(known)} training prompts"
+    )
     count = f"{len(unknown)} of {len(set(instructions))} prompts; " if len(set(instructions)) > 1 else ""
     yield Finding("prompt", "note", f"{count}{unknown[0]!r} {why}; the nearest is {nearest!r}")
 
@@ -95,7 +99,9 @@ def action_findings(training: Training, adapter: Adapter, task: TaskSpec) -> Ite
         yield Finding("actions", "FAIL", found)
         return
     converted = adapter.convention.robot_actions(ends)
-    yield from range_findings(converted.min(axis=0), converted.max(axis=0), task, "actions of the training data")
+    yield from range_findings(
+        converted.min(axis=0), converted.max(axis=0), task, "actions of the training data"
+    )
 
 
 def variance_findings(policy: PolicySpec, training: Training) -> Iterator[Finding]:
@@ -143,7 +149,9 @@ def range_findings(
     for i, kind in enumerate(kinds):
         if kind == "gripper" and 0.4 < shares[i] < 0.6 and lowest[i] < 0 <= low[i] + 0.05:
             text = f"{task.action_names[i]} goes from {low[i]:.2g} to {high[i]:.2g} where the task takes "
-            yield Finding("gripper", "note", f"{text}{lowest[i]:g} to {highest[i]:g}: it never opens or never closes")
+            yield Finding(
+                "gripper", "note", f"{text}{lowest[i]:g} to {highest[i]:g}: it never opens or never closes"
+            )
 
 
 def _absolute_or_relative(

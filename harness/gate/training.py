@@ -44,7 +44,10 @@ def training_of(policy: NamedPolicy) -> Training:
 
 
 def _of_checkpoint(chosen: Preset, folder: Path, recorded: Mapping[str, Any]) -> Training:
-    from simloop.policies.checkpoints import CheckpointError, open_checkpoint  # Imports JAX, as do the next ones.
+    from simloop.policies.checkpoints import (  # Imports JAX, as do the next ones.
+        CheckpointError,
+        open_checkpoint,
+    )
     from simloop.policies.inference.loading import checkpoint_stats
     from simloop.policies.presets.recorded import fitted
 

@@ -6,7 +6,7 @@ Axis letters: n samples, d entries of a state, a entries of an action.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +23,11 @@ from simloop.harness.gate.demonstrations import (
     read_demonstrations,
     replay_findings,
 )
-from simloop.harness.gate.findings import Finding, verdict_of
+from simloop.harness.gate.findings import Finding, Verdict, verdict_of
 from simloop.harness.gate.gate import quick_findings
 from simloop.harness.gate.statistics import (
-    prompt_findings,
     action_findings,
+    prompt_findings,
     range_findings,
     rate_findings,
     state_findings,
@@ -113,7 +113,9 @@ def _simulated(
     with contextlib.closing(registry.suite(task.suite).make(task.name, protocol.render)) as env:
         for seed in range(SEEDS):
             env.reset(seed)
-            images = {camera: env.render(camera) for camera in {adapter.cameras[name] for name in spec.cameras}}
+            images = {
+                camera: env.render(camera) for camera in {adapter.cameras[name] for name in spec.cameras}
+            }
             queries.append(adapter.query(env, spec, images, instruction, key=seed))
             for _ in range(RANDOM_STEPS):
                 env.step(generator.uniform(task.action_low, task.action_high))
@@ -160,6 +162,13 @@ def _like_training(
     yield Finding("answers", "FAIL" if cause else "note", text)
 
 
+SUMMARIES: Mapping[Verdict, str] = {
+    "FAIL": "The policy cannot be right on this suite.",
+    "note": "Nothing is wrong for certain; see the notes.",
+    "ok": "All checks passed.",
+}
+
+
 def report(findings: Iterator[Finding], say: Callable[[str], None]) -> int:
     """Print findings; returns the exit status, 1 if the policy cannot be right."""
     found = []
@@ -167,11 +176,5 @@ def report(findings: Iterator[Finding], say: Callable[[str], None]) -> int:
         found.append(finding)
         say(str(finding))
     verdict = verdict_of(found)
-    say(
-        {
-            "FAIL": "The policy cannot be right on this suite.",
-            "note": "Nothing is wrong for certain; see the notes.",
-            "ok": "All checks passed.",
-        }[verdict]
-    )
+    say(SUMMARIES[verdict])
     return 1 if verdict == "FAIL" else 0

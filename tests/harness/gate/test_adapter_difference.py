@@ -30,7 +30,8 @@ def test_an_equal_adapter_is_passed_without_a_word():
 def test_another_camera_and_another_formula_are_worth_a_note():
     cropped = dataclasses.replace(LIBERO, image=lambda i: i[2:-2, 2:-2])
     (found,) = differences(cropped)
-    assert found.verdict == "note" and "changed" in found.text
+    assert found.verdict == "note"
+    assert "changed" in found.text
     (found,) = differences(other_state(lambda state, _: state**2 * [1, 0, 0, 0, 0, 0, 0, 0] + state))
     assert found == Finding("state", "note", "entry 0 is computed otherwise")
     frontview = dataclasses.replace(LIBERO, cameras={**LIBERO.cameras, "base_0_rgb": "frontview"})

@@ -57,21 +57,27 @@ def test_replayed_actions_move_the_robot_as_in_the_demonstrations():
 @pytest.mark.parametrize(
     ("change", "step", "cause"),
     [
-        (lambda actions: actions * [1, -1], 0.1, "the other sign: entries of the state move against the demonstra"),
+        (
+            lambda actions: actions * [1, -1],
+            0.1,
+            "the other sign: entries of the state move against the demonstra",
+        ),
         (lambda actions: actions, 0.2, "another control rate"),
         (lambda actions: actions / 57.3, 0.1, "the robot hardly moves as in the demonstrations"),
     ],
 )
 def test_a_wrong_sign_rate_or_unit_of_actions_is_seen_in_the_movement(change, step, cause):
     (found,) = replayed(change, step)
-    assert found.verdict == "FAIL" and cause in found.text, found
+    assert found.verdict == "FAIL"
+    assert cause in found.text
 
 
 def test_first_states_are_compared_with_those_of_demonstrations_of_the_task():
     first = demonstrations().first_states("move to the goal")
     assert list(state_findings(first, np.zeros((2, 2)), "initial state")) == []
     (found,) = state_findings(first, np.array([[0.0, 2.0], [0.1, 2.5]]), "initial state")
-    assert found.check == "initial state" and "entry 1 is 2.25" in found.text
+    assert found.check == "initial state"
+    assert "entry 1 is 2.25" in found.text
 
 
 @pytest.mark.slow
@@ -107,13 +113,17 @@ def test_the_doctor_compares_a_policy_with_collected_demonstrations(tmp_path):
     turned = faults("dataclasses.replace(RIGHT, image=lambda i: i[::-1, ::-1])")
     assert "base_0_rgb is rotated by 180 degrees, compared with the demonstrations" in turned
     cameras = "{'base_0_rgb': 'gripperPOV', 'left_wrist_0_rgb': 'behindGripper'}"
-    assert "base_0_rgb shows what left_wrist_0_rgb shows" in faults(f"dataclasses.replace(RIGHT, cameras={cameras})")
+    assert "base_0_rgb shows what left_wrist_0_rgb shows" in faults(
+        f"dataclasses.replace(RIGHT, cameras={cameras})"
+    )
     convention = "RobotConvention(from_model_actions=lambda a: a * np.array([1, -1, 1, 1]))"
     against = faults(f"dataclasses.replace(RIGHT, convention={convention})")
-    assert "replayed actions: the other sign" in against and "hand_y_m" in against
+    assert "replayed actions: the other sign" in against
+    assert "hand_y_m" in against
 
 
 def test_demonstrations_are_training_data():
     training = demonstrations().training
-    assert training.fps == 20.0 and training.instructions == ("move to the goal",)
+    assert training.fps == 20.0
+    assert training.instructions == ("move to the goal",)
     assert dataclasses.asdict(training.stats["actions"])["q99"].max() <= 0.9

@@ -59,7 +59,8 @@ def test_a_task_that_the_policy_was_not_trained_on_is_worth_a_note():
 
 def test_the_training_of_a_checkpoint_is_read_without_its_weights():
     training = training_of(TINY["pi0-tiny"])
-    assert training.normalization == "z_score" and len(training.instructions) == 10
+    assert training.normalization == "z_score"
+    assert len(training.instructions) == 10
     assert training.stats["state"].mean.shape == (4,)
     assert training_of(parse("pi0-tiny@random")).stats == {}
     assert training_of(parse("expert")).stats == {}

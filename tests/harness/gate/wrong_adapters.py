@@ -37,7 +37,9 @@ def degrees(state, own):
 
 WRONG = {
     "upside down and mirrored, compared": dataclasses.replace(LIBERO, image=lambda i: LIBERO.image(i)[::-1]),
-    "rotated by 180 degrees, compared": dataclasses.replace(LIBERO, image=lambda i: LIBERO.image(i)[::-1, ::-1]),
+    "rotated by 180 degrees, compared": dataclasses.replace(
+        LIBERO, image=lambda i: LIBERO.image(i)[::-1, ::-1]
+    ),
     "mirrored, compared": dataclasses.replace(LIBERO, image=lambda i: i),
     "with red and blue exchanged, compared": dataclasses.replace(
         LIBERO, image=lambda i: LIBERO.image(i)[..., ::-1]
