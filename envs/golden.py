@@ -128,7 +128,9 @@ def recorded_states(suite: Suite) -> dict[str, Float[np.ndarray, "n s"]]:
     if not suite.golden_tasks:
         return {}
     tasks = json.loads((_folder(suite) / "golden.json").read_text())["tasks"]
-    return {task: np.array([moment["state"] for moment in tasks[task].values()]) for task in suite.golden_tasks}
+    return {
+        task: np.array([moment["state"] for moment in tasks[task].values()]) for task in suite.golden_tasks
+    }
 
 
 def origin(suite: Suite) -> Origin:

@@ -14,6 +14,7 @@ from simloop.policies.transforms.normalization import EntryStats
 UNUSUAL_DEVIATIONS = 5.0
 """Standard deviations from the mean of the training data, beyond which an entry of the state is marked."""
 
+
 def described_inputs(session: Session) -> Iterator[str]:
     """Describe instruction, images and state of the query that the policy would be given now, a line each.
 
