@@ -125,9 +125,7 @@ def gallery() -> Iterator[tuple[str, bytes]]:
 def arguments(options: TableOptions) -> list[str]:
     """The options as on the command line."""
     made: list[str] = []
-    for name, value in vars(options).items():
-        if value in (None, (), "", {}, False):
-            continue
+    for name, value in options.given.items():
         flag = f"--{name.replace('_', '-')}"
         if isinstance(value, dict):
             made += [flag, *(text for pair in value.items() for text in pair)]

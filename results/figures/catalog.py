@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -47,22 +47,29 @@ class Computed:
         return cls(means, found, sequential_decisions(runs), margin)
 
 
-def drawings(runs: Runs, computed: Computed | None = None) -> dict[str, Drawing]:
-    """Figures with content, by name; of several suites and protocols the names of later ones end in a number."""
+def drawings(
+    runs: Runs, computed: Computed | None = None, names: Mapping[str, str] | None = None
+) -> dict[str, Drawing]:
+    """Figures with content, by name; of several suites and protocols the names of later ones end in a number.
+
+    Args:
+      names: Names to show by policy; None for their labels.
+    """
     computed = computed or Computed.of(runs)
+    labels = names or runs.labels
     made: list[Drawing] = []
     for number, key in enumerate(dict.fromkeys((mean.suite, mean.protocol) for mean in computed.means)):
-        made += _of_protocol(runs, computed, key, f"-{number + 1}" if number else "")
-    made += _curves(runs)
+        made += _of_protocol(runs, labels, computed, key, f"-{number + 1}" if number else "")
+    made += _curves(runs, labels)
     for number, decision in enumerate(computed.decisions):
-        caption = f"Evidence that {decision.a} and {decision.b} differ, after every pair."
+        a, b = (labels.get(policy, policy) for policy in (decision.a, decision.b))
+        caption = f"Evidence that {a} and {b} differ, after every pair."
         end = f"-{number + 1}" if number else ""
         made.append(Drawing(f"evidence{end}", caption, partial(draw_evidence, decision=decision), 2.0))
     return {one.name: one for one in made}
 
 
-def _curves(runs: Runs) -> Iterator[Drawing]:
-    labels = runs.labels
+def _curves(runs: Runs, labels: Mapping[str, str]) -> Iterator[Drawing]:
     for number, curves in enumerate(perturbation_curves(runs)):
         caption = f"Success under {curves.kind}, with 95 % intervals, protocol {curves.protocol}."
         draw = partial(draw_perturbation, curves=curves, labels=labels)
@@ -73,9 +80,11 @@ def _curves(runs: Runs) -> Iterator[Drawing]:
         yield Drawing(f"delay-{number + 1}", caption, draw, 2.2 + LEGEND_ROW_IN * len(found))
 
 
-def _of_protocol(runs: Runs, computed: Computed, key: tuple[str, str], end: str) -> Iterator[Drawing]:
+def _of_protocol(
+    runs: Runs, labels: Mapping[str, str], computed: Computed, key: tuple[str, str], end: str
+) -> Iterator[Drawing]:
     """Figures of one suite and protocol; `end` ends their names."""
-    labels, of = runs.labels, f", protocol {key[1]}"
+    of = f", protocol {key[1]}"
     here = [mean for mean in computed.means if (mean.suite, mean.protocol) == key]
     pairs = [one for one in computed.contrasts if (one.suite, one.protocol) == key]
     episodes = runs.episodes[(runs.episodes["suite"] == key[0]) & (runs.episodes["protocol"] == key[1])]
@@ -93,10 +102,12 @@ def _of_protocol(runs: Runs, computed: Computed, key: tuple[str, str], end: str)
     caption = f"Outcome of every episode; a column is an episode from the same initial state{of}."
     draw = partial(draw_outcomes, outcomes=outcomes, labels=labels)
     yield Drawing(f"outcomes{end}", caption, draw, 1.1 + 0.2 * len(here))
-    yield from _latencies(runs, here, key, end)
+    yield from _latencies(runs, labels, here, key, end)
 
 
-def _latencies(runs: Runs, means: Sequence[MeanScore], key: tuple[str, str], end: str) -> Iterator[Drawing]:
+def _latencies(
+    runs: Runs, labels: Mapping[str, str], means: Sequence[MeanScore], key: tuple[str, str], end: str
+) -> Iterator[Drawing]:
     try:
         every = runs.queries
     except LedgerError:  # Of lost queries, which the tables report.
@@ -104,7 +115,7 @@ def _latencies(runs: Runs, means: Sequence[MeanScore], key: tuple[str, str], end
     queries = every[(every["suite"] == key[0]) & (every["protocol"] == key[1])]
     if not len(queries):
         return
-    labels, of = runs.labels, f", protocol {key[1]}"
+    of = f", protocol {key[1]}"
     panel = 2.2 + LEGEND_ROW_IN * len(labels)
     draw = partial(draw_success_against_latency, means=means, queries=queries, labels=labels)
     yield Drawing(f"pareto{end}", f"Success against the median latency of a query{of}.", draw, panel)

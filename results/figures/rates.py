@@ -17,7 +17,7 @@ from simloop.results.statistics.outcome_matrix import OutcomeMatrix
 from simloop.results.statistics.scores import MeanScore, Score
 from simloop.results.statistics.time_to_success import success_by_step
 
-ROW_IN = 0.16  # Height of one policy on one task.
+ROW_IN = 0.11  # Height of one policy on one task.
 COLOUR_PAIRED = colour(0)
 SHADES = {"success": "#0072B2", "failure": "#f0c9a8", "error": "#000000"}
 """Dark, light and black, so that outcomes differ in grey as well."""
@@ -66,7 +66,7 @@ def draw_success(axes: Axes, means: Sequence[MeanScore], labels: Mapping[str, st
 
 def success_height(means: Sequence[MeanScore]) -> float:
     """Inches that a figure of success needs."""
-    return 0.6 + (ROW_IN * len(means) + 0.1) * (len(means[0].tasks) + 1)
+    return 0.6 + (ROW_IN * len(means) + 0.09) * (len(means[0].tasks) + 1)
 
 
 def draw_differences(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -70,10 +71,10 @@ def line(index: int) -> str:
 
 
 _FAMILIES = {
-    "Computer Modern": ["cmr10", "STIXGeneral"],
-    "Times": ["STIXGeneral"],
+    "Computer Modern": ["cmr10", "STIXGeneral", "DejaVu Serif"],
+    "Times": ["STIXGeneral", "DejaVu Serif"],
 }
-"""Fonts of the classes, as matplotlib brings them; the second one has the signs that the first one lacks."""
+"""Fonts of the classes, as matplotlib brings them; later ones have the signs that earlier ones lack."""
 
 
 @contextmanager
@@ -105,11 +106,12 @@ def one_panel(height_in: float, width_in: float = COLUMN_IN) -> tuple[Figure, Ax
 
 
 def legend_above(figure: Figure, axes: Axes) -> None:
-    """Draw a legend above the panel, in two columns if the names are short."""
+    """Draw a legend above the panel, in rows of as many names as fit."""
     handles, labels = axes.get_legend_handles_labels()
     if labels:
-        widest = 0.07 * max(map(len, labels)) + 0.35
-        columns = max(1, min(len(labels), int(figure.get_figwidth() / widest), 2 if widest > 1.2 else 3))
+        widest = 0.07 * max(map(len, labels)) + 0.45
+        rows = math.ceil(len(labels) / max(1, int(figure.get_figwidth() / widest)))
+        columns = math.ceil(len(labels) / rows)
         figure.legend(handles, labels, loc="outside upper left", ncols=columns, handlelength=1.6)
 
 

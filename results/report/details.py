@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -46,12 +46,14 @@ class Details:
       margin: Differences of success rates below it are irrelevant.
       alpha: Family-wise significance level.
       looked_at: Number of policies and checkpoints that were evaluated, if more than the runs hold.
+      names: Names to print for policies in methods and figures; None for their labels.
     """
 
     runs: Runs
     margin: float
     alpha: float
     looked_at: int | None
+    names: Mapping[str, str] | None = None
 
     @cached_property
     def _together(self) -> list[OutcomeMatrix]:
@@ -73,7 +75,8 @@ class Details:
     def methods(self) -> Methods:
         """The methods behind everything that is shown."""
         found = [one.contrast for here in self._findings for one in here]
-        return methods(self.runs, self._means, found, self._decisions, comparisons_of(self._together))
+        family = comparisons_of(self._together)
+        return methods(self.runs, self._means, found, self._decisions, family, self.names)
 
     @cached_property
     def tables(self) -> tuple[TableName, ...]:
@@ -90,7 +93,8 @@ class Details:
     def figures(self) -> dict[str, Drawing]:
         """Figures by name."""
         found = [one.contrast for here in self._findings for one in here]
-        return drawings(self.runs, Computed(self._means, found, self._decisions, self.margin))
+        computed = Computed(self._means, found, self._decisions, self.margin)
+        return drawings(self.runs, computed, self.names)
 
     def data(self) -> dict[str, Any]:
         """Everything as the page loads it."""

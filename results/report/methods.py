@@ -62,18 +62,21 @@ def methods(
     found: Sequence[Contrast],
     decisions: Sequence[SequentialDecision],
     family: int,
+    names: Mapping[str, str] | None = None,
 ) -> Methods:
     """Describe the methods behind these means, comparisons and decisions, and no others.
 
     Args:
       family: Number of comparisons for which p-values are adjusted.
+      names: Names to print by policy; None for their labels.
     """
+    names = names or runs.labels
     return Methods(
         (
-            *_evaluation(runs),
+            *_evaluation(runs, names),
             *_rates(means),
             *_comparisons(found, family),
-            *map(_sequential, decisions),
+            *(_sequential(decision, names) for decision in decisions),
             *((note.removesuffix("."), ()) for note in runs.notes),
         )
     )
@@ -134,14 +137,15 @@ def _comparisons(found: Sequence[Contrast], family: int) -> Iterator[_Sentence]:
         )
     if found and family > 1:
         yield (
-            f"p-values of differences and, separately, of equivalence are adjusted by Holm's method for the {family} "
-            "comparisons",
+            "The p-values of differences and, separately, of equivalence are adjusted by Holm's method for the "
+            f"{family} comparisons",
             ("holm1979",),
         )
 
 
-def _sequential(decision: SequentialDecision) -> _Sentence:
+def _sequential(decision: SequentialDecision, names: Mapping[str, str]) -> _Sentence:
     rule = decision.rule
+    a, b = (names.get(policy, policy) for policy in (decision.a, decision.b))
     reached = {
         "differ": f"the decision that they differ used {decision.pairs} pairs",
         "equivalent": f"the decision that they are equivalent used {decision.pairs} pairs",
@@ -149,7 +153,7 @@ def _sequential(decision: SequentialDecision) -> _Sentence:
         "continue": f"they are undecided so far, after {decision.pairs} pairs",
     }[decision.decision]
     return (
-        f"{decision.a} and {decision.b} were compared sequentially, in a seeded order of pairs with tasks mixed: the "
+        f"The policies {a} and {b} were compared sequentially, in a seeded order of pairs with tasks mixed: the "
         f"run was to stop once the e-value against equal rates on every task reached {1 / rule.alpha:g}, once the "
         f"confidence sequence lay within {100 * rule.margin:g} points of zero, or after {rule.max_pairs} pairs; this "
         f"rule was fixed before the first episode, and {reached}",
@@ -157,17 +161,19 @@ def _sequential(decision: SequentialDecision) -> _Sentence:
     )
 
 
-def _evaluation(runs: Runs) -> Iterator[_Sentence]:
+def _evaluation(runs: Runs, names: Mapping[str, str]) -> Iterator[_Sentence]:
     """Describe what was evaluated: episodes, protocol, perturbation, software, errors."""
-    for number, (config, provenance) in enumerate(zip(runs.configs, runs.provenance, strict=True)):
+    software = [_software(provenance) for provenance in runs.provenance]
+    for number, config in enumerate(runs.configs):
         episodes = runs.episodes[runs.episodes["run"] == number]
         if episodes.empty:
             continue
         errors = int((episodes["outcome"] == "error").sum())
         tasks = episodes["task"].nunique()
-        names = ", ".join(runs.labels[name] for name in runs.policies if name in set(episodes["policy"]))
+        played = [names[policy] for policy in runs.policies if policy in set(episodes["policy"])]
+        subject = f"policies {_listed(played)} were" if len(played) > 1 else f"policy {played[0]} was"
         sentence = (
-            f"{names} were evaluated on {len(episodes)} episodes of {tasks} task{'s' if tasks > 1 else ''} of "
+            f"The {subject} evaluated on {len(episodes)} episodes of {tasks} task{'s' if tasks > 1 else ''} of "
             f"{episodes['suite'].iloc[0]} under protocol {episodes['protocol'].iloc[0]}"
         )
         rules = _rules(config)
@@ -179,16 +185,22 @@ def _evaluation(runs: Runs) -> Iterator[_Sentence]:
         if kind := perturbation_kind(name):
             cited = ("machado2018",) if name == "sticky-actions" else ()
             yield f"In these episodes, {kind.says.format(s=f'{strength:g}')}", cited
-        start = (provenance.get("starts") or [{}])[-1]
-        software = [
-            f"{name} {look_up(start, f'packages.{key}')}"
-            for name, key in (("MuJoCo", "mujoco"), ("simloop", "simloop"), ("JAX", "jax"))
-            if look_up(start, f"packages.{key}")
-        ]
-        if software:
-            yield f"The software was {', '.join(software)}", ("simloop", "todorov2012")
+        if software[number] not in ("", *software[number + 1 :]):
+            yield f"The software was {software[number]}", ("simloop", "todorov2012")
         if errors:
             yield f"Rates exclude {errors} episodes that ended in a software error", ()
+
+
+def _software(provenance: Mapping[str, Any]) -> str:
+    start = (provenance.get("starts") or [{}])[-1]
+    packages = (("MuJoCo", "mujoco"), ("simloop", "simloop"), ("JAX", "jax"))
+    return _listed(
+        [f"{name} {version}" for name, key in packages if (version := look_up(start, f"packages.{key}"))]
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else ""
 
 
 SUITES = {"metaworld": "yu2020", "libero": "liu2023", "aloha_sim": "zhao2023"}

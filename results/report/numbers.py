@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -19,10 +20,10 @@ from simloop.results.statistics.early_stopping import matrices
 from simloop.results.statistics.families import findings
 from simloop.results.statistics.intervals import quantile
 from simloop.results.statistics.scores import MeanScore, Score, score_means, score_tasks
-from simloop.results.tables.choice import groups_of, printed_names
+from simloop.results.tables.choice import groups_of, printed_policies
 from simloop.results.tables.grid import number_text
 from simloop.results.tables.latency_table import MIN_QUERIES_FOR_P99, QUANTILES
-from simloop.results.tables.latex import escape_tex
+from simloop.results.tables.latex import GREEK, escape_tex
 from simloop.results.tables.options import DEFAULT_OPTIONS, TableOptions
 from simloop.results.tables.statements import p_text
 
@@ -55,8 +56,7 @@ def numbers(runs: Runs, options: TableOptions = DEFAULT_OPTIONS) -> dict[str, Nu
     Args:
       options: Decimals, unit, names and groups.
     """
-    names = printed_names(runs.labels.values(), options)
-    policies = _slugs({policy: names[label] for policy, label in runs.labels.items()})
+    policies = _slugs(printed_policies(runs, options))
     made: dict[str, Number] = {}
     means = score_means(score_tasks(runs.episodes, runs.plans))
     places = _slugs_of_protocols([(mean.suite, mean.protocol) for mean in means])
@@ -76,8 +76,10 @@ def numbers(runs: Runs, options: TableOptions = DEFAULT_OPTIONS) -> dict[str, Nu
 
 
 def slug(text: str) -> str:
-    """A name as part of a key: lower case, with hyphens in place of other characters."""
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-") or "-"
+    """A name as part of a key: lower case, Greek letters by name, with hyphens in place of other characters."""
+    plain = unicodedata.normalize("NFKC", text.lower())
+    spelled = "".join(GREEK.get(character, character) for character in plain)
+    return re.sub(r"[^a-z0-9.]+", "-", spelled).strip("-") or "-"
 
 
 def _slugs(names: Mapping[str, str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from simloop.results.records.runs import Runs, RunSource, load_runs
 from simloop.results.report.details import Details
 from simloop.results.report.numbers import Number, numbers, numbers_tex
 from simloop.results.statistics.contrasts import MARGIN
+from simloop.results.tables.choice import printed_policies
 from simloop.results.tables.document_class import DOCUMENT_CLASSES, DocumentClass
 from simloop.results.tables.latex import PACKAGES, sentence
 from simloop.results.tables.options import DEFAULT_OPTIONS, TableName, TableOptions
@@ -72,7 +73,7 @@ def write_paper(
 
 def _files(runs: Runs, options: TableOptions, found: Mapping[str, Number]) -> Iterator[tuple[str, bytes]]:
     document = DOCUMENT_CLASSES[options.document or "article"]
-    details = Details(runs, MARGIN, 0.05, options.looked_at)
+    details = Details(runs, MARGIN, 0.05, options.looked_at, printed_policies(runs, options))
     tables, figures = [], []
     for name, choice in _choices(options, details.tables):
         made = table(runs, choice)
@@ -163,13 +164,10 @@ def _manifest(
 def _given(options: TableOptions, out: Path) -> dict[str, Any]:
     """The options that are given, as JSON."""
     given = {}
-    for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
-        if value is None or value in ((), "", {}, False):
-            continue
+    for name, value in options.given.items():
         if isinstance(value, Path):
             value = Path(os.path.relpath(value.resolve(), out.resolve())).as_posix()
-        given[field.name] = (
+        given[name] = (
             dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
         )
     return given

@@ -125,6 +125,12 @@ def printed_names(labels: Iterable[str], options: TableOptions) -> dict[str, str
     }
 
 
+def printed_policies(runs: Runs, options: TableOptions) -> dict[str, str]:
+    """The name to print for every policy of the runs."""
+    printed = printed_names(runs.labels.values(), options)
+    return {policy: printed[label] for policy, label in runs.labels.items()}
+
+
 def _plain(label: str) -> str:
     return re.sub(r" \((untrained|served|quoted)\)$", "", label)
 

@@ -17,7 +17,7 @@ from simloop.results.statistics.scores import MeanScore, score_means, score_task
 from simloop.results.tables.grid import NONE, Grid, Row, legend, percent_cell
 from simloop.results.tables.options import DEFAULT_OPTIONS, TableOptions
 from simloop.results.tables.perturbation_curves import change_between, rate_and_change
-from simloop.results.tables.statements import counted, p_text
+from simloop.results.tables.statements import family_of_changes, p_text
 from simloop.results.tables.success_frame import counts_text
 
 LOST = 0.05
@@ -243,10 +243,7 @@ def _notes(curves: Sequence[DelayCurve], here: Sequence[DelayCurve], options: Ta
         "change of the action from one chunk to the next, both in half ranges of the actions."
     )
     if changes := [point.change for curve in curves for point in curve.points if point.change is not None]:
-        yield (
-            f"p (Holm): adjusted for the {counted(len(changes), 'change')} of all these tables, with errors counted "
-            "against the change."
-        )
+        yield family_of_changes(len(changes))
     if any(point.label.delay == "live" for curve in here for point in curve.points):
         yield "live: delays were those of the machine that played the episodes, so these rows cannot be repeated."
     delays = {point.label.delay for curve in here for point in curve.points}

@@ -115,8 +115,6 @@ class Grid:
     options: TableOptions = DEFAULT_OPTIONS
     caption: str = ""
     """A sentence on what the table shows, for documents; default: the title."""
-    column_groups: tuple[int, ...] = ()
-    """Numbers of value columns that belong together, where a table that is too wide may be split."""
 
     def __post_init__(self) -> None:
         """Check the rows."""
@@ -130,19 +128,14 @@ class Grid:
         return [row for group in self.groups for row in group]
 
     def transposed(self, corner: str) -> Grid:
-        """The table with rows and columns exchanged, its groups of rows as groups of columns.
+        """The table with rows and columns exchanged, in one group.
 
         Args:
           corner: Heading of the names in the new first column.
         """
         rows = self.rows
         made = tuple((self.columns[i], *(row[i] for row in rows)) for i in range(1, len(self.columns)))
-        return dataclasses.replace(
-            self,
-            columns=(corner, *(str(row[0]) for row in rows)),
-            groups=(made,),
-            column_groups=tuple(map(len, self.groups)),
-        )
+        return dataclasses.replace(self, columns=(corner, *(str(row[0]) for row in rows)), groups=(made,))
 
 
 def percent_cell(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from simloop.results.tables.document_class import DOCUMENT_CLASSES
 from simloop.results.tables.grid import NONE, Grid
 from simloop.results.tables.latex_layout import (
-    COLUMN_SEPARATION,
     Column,
     Entry,
     Frame,
@@ -90,7 +90,7 @@ def _threeparttable(frame: Frame, layout: Layout, notes: Sequence[str]) -> str:
     lines = [
         "\\begin{threeparttable}",
         layout.size[0],
-        f"\\setlength{{\\tabcolsep}}{{{COLUMN_SEPARATION:g}pt}}",
+        f"\\setlength{{\\tabcolsep}}{{{layout.separation:g}pt}}",
         f"\\begin{{tabular*}}{{{width}}}{{@{{\\extracolsep{{\\fill}}}}{names} {columns}@{{}}}}",
         "\\toprule",
         _head(frame, layout),
@@ -209,6 +209,11 @@ def _details(entry: Entry, layout: Layout) -> str:
     return f"{{{layout.document.details[0]} {escape_tex(details)}}}" if details else ""
 
 
+GREEK = {"Δ": "Delta"} | {
+    letter: unicodedata.name(letter).removeprefix("GREEK SMALL LETTER ").lower().replace("lamda", "lambda")
+    for letter in "αβγδεζηθικλμνξπρστυφχψω"
+}
+"""Greek letters by their names in LaTeX."""
 _TEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -229,13 +234,15 @@ _TEX = {
     "−": "$-$",  # LaTeX knows the letters of languages, but not these symbols.
     "×": r"$\times$",
     "±": r"$\pm$",
-    "Δ": r"$\Delta$",
+    **{letter: f"$\\{name}$" for letter, name in GREEK.items()},
 }
+_DIGITS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 
 
 def escape_tex(text: str) -> str:
     """Escape text for LaTeX."""
-    return "".join(_TEX.get(character, character) for character in one_line(text))
+    escaped = "".join(_TEX.get(character, character) for character in one_line(text))
+    return re.sub(r"[₀-₉]+(?:\.[₀-₉]+)*", lambda match: f"$_{{{match[0].translate(_DIGITS)}}}$", escaped)
 
 
 def sentence(text: str) -> str:

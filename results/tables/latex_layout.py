@@ -15,10 +15,12 @@ from simloop.results.tables.grid import NONE, CellTexts, Grid
 from simloop.results.tables.text_width import text_width
 from simloop.results.tables.typesetting import split_remark
 
-COLUMN_SEPARATION = 4.0
-"""Points on either side of a column."""
+SEPARATIONS = (4.0, 2.5)
+"""Points on either side of a column; the smaller ones where a table would not fit otherwise."""
 MARGIN = 2.0  # Points; rules and kerning are not measured.
 NUMBER = re.compile(r"[+−-]?(\d+)(?:\.(\d+))?")
+BREAKS = re.compile(r"(?<=[\s_/@:.=-])")
+"""Where names may be broken."""
 MAX_LABEL = 0.38
 """Share of the width that names of rows take before their lines are broken."""
 
@@ -30,6 +32,12 @@ class Entry:
     texts: CellTexts
     bold: bool = False
     underlined: bool = False
+
+    @property
+    def stacked(self) -> Entry:
+        """The cell with everything but letters below the number."""
+        below = " ".join(filter(None, (self.texts.after, self.texts.details)))
+        return dataclasses.replace(self, texts=dataclasses.replace(self.texts, after="", details=below))
 
     @property
     def is_number(self) -> bool:
@@ -49,6 +57,8 @@ class Layout:
     """Details stand below the numbers rather than beside them."""
     broken: bool = False
     """Headings are broken into lines."""
+    separation: float = SEPARATIONS[0]
+    """Points on either side of a column."""
 
     @property
     def width(self) -> float:
@@ -133,7 +143,6 @@ class Frame:
     columns: tuple[Column, ...]
     ends: tuple[int, ...]
     """Numbers of rows up to the end of each group."""
-    column_groups: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, grid: Grid) -> Frame:
@@ -154,23 +163,36 @@ class Frame:
             Column(grid.columns[i], tuple(_entry(row[i], grid) for row in rows))
             for i in range(grid.labels, len(grid.columns))
         ]
-        return cls(tuple(labels), tuple(columns), ends, grid.column_groups)
+        return cls(tuple(labels), tuple(columns), ends)
 
     @property
     def has_details(self) -> bool:
-        """Whether any cell has details that may stand below its number."""
-        return any(one.texts.details for column in self.columns for one in column.entries)
+        """Whether any cell has more than its number, which may stand below it."""
+        return any(one.texts.details or one.texts.after for column in self.columns for one in column.entries)
+
+    @property
+    def stacked(self) -> Frame:
+        """The table with everything but letters below the numbers."""
+        columns = [
+            dataclasses.replace(column, entries=tuple(one.stacked for one in column.entries))
+            for column in self.columns
+        ]
+        return dataclasses.replace(self, columns=tuple(columns))
 
     def label_widths(self, layout: Layout) -> list[float]:
-        """Points that the columns of names take; long names are broken."""
+        """Points that the columns of names take; long names are broken, and continued with an indent of one em."""
         found = [max(layout.of(name) for name in names) for names in self.labels]
+        if not layout.broken:
+            return found
+        pieces = [{piece for name in names for piece in BREAKS.split(name)} for names in self.labels]
+        least = [max(map(layout.of, here)) + layout.size[1] for here in pieces]
         most = MAX_LABEL * layout.width
-        return [min(width, most) if layout.broken else width for width in found]
+        return [min(width, max(most, piece)) for width, piece in zip(found, least, strict=True)]
 
     def width(self, layout: Layout) -> float:
         """Points that the table needs."""
         inner = sum(self.label_widths(layout)) + sum(column.width(layout) for column in self.columns)
-        return inner + 2 * COLUMN_SEPARATION * (len(self.labels) + len(self.columns) - 1) + MARGIN
+        return inner + 2 * layout.separation * (len(self.labels) + len(self.columns) - 1) + MARGIN
 
     def height(self, layout: Layout, row: int) -> float:
         """Points that a row takes."""
@@ -203,33 +225,34 @@ def fitting(frame: Frame, document: DocumentClass, wide: bool | None) -> tuple[L
     Args:
       wide: Whether to use the whole width of the page; None for the narrower one that fits.
     """
-    layouts = list(_layouts(frame, document, wide))
-    for layout in layouts:
-        if frame.width(layout) <= layout.width:
-            return layout, [frame]
-    return layouts[-1], list(_panels(frame, layouts[-1]))
+    for layout in _layouts(frame, document, wide):
+        shaped = frame.stacked if layout.stacked else frame
+        if shaped.width(layout) <= layout.width:
+            return layout, [shaped]
+    return layout, list(_panels(shaped, layout))
 
 
 def _layouts(frame: Frame, document: DocumentClass, wide: bool | None) -> Iterator[Layout]:
     widths = [wide] if wide is not None else [False, True] if document.two_columns else [False]
     for over_both in widths:
-        for broken, size in itertools.product((False, True), document.sizes):
+        separations = SEPARATIONS if over_both == widths[-1] else SEPARATIONS[:1]
+        for separation, broken, size in itertools.product(separations, (False, True), document.sizes):
             for stacked in (False, True) if frame.has_details else (False,):
-                yield Layout(document, over_both, size, stacked, broken)
+                yield Layout(document, over_both, size, stacked, broken, separation)
 
 
 def _panels(frame: Frame, layout: Layout) -> Iterator[Frame]:
-    """As many columns as fit, again and again, in parts of about equal width; groups of columns stay together."""
+    """As many columns as fit, again and again, in parts of about equal width."""
     names = sum(frame.label_widths(layout)) + MARGIN
     room = layout.width - names
-    widths = [column.width(layout) + 2 * COLUMN_SEPARATION for column in frame.columns]
-    count = max(1, math.ceil(sum(widths) / room))
-    share, start, used = sum(widths) / count, 0, 0.0
-    for i, width in enumerate(widths):
-        if i > start and (used + width > room or used > share - width / 2):
+    widths = [column.width(layout) + 2 * layout.separation for column in frame.columns]
+    share = sum(widths) / max(1, math.ceil(sum(widths) / room))
+    middles = [end - width / 2 for end, width in zip(itertools.accumulate(widths), widths, strict=True)]
+    start = 0
+    for i, middle in enumerate(middles):
+        if i > start and (sum(widths[start : i + 1]) > room or middle // share > middles[i - 1] // share):
             yield dataclasses.replace(frame, columns=frame.columns[start:i])
-            start, used = i, 0.0
-        used += width
+            start = i
     yield dataclasses.replace(frame, columns=frame.columns[start:])
 
 

@@ -102,14 +102,15 @@ class TableOptions:
         """In which direction the policies of one task stand."""
         return "column" if self.rows == "policies" else "row"
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """Values of the options that are given, by name; 0 decimals are given."""
+        values = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value or type(value) is int}
+
     def over(self, other: TableOptions) -> TableOptions:
         """These options where they are given, elsewhere the other ones."""
-        given = {
-            one.name: value
-            for one in dataclasses.fields(self)
-            if (value := getattr(self, one.name)) is not None and value not in ((), "", {}, False)
-        }
-        return dataclasses.replace(other, **given)
+        return dataclasses.replace(other, **self.given)
 
 
 DEFAULT_OPTIONS = TableOptions()

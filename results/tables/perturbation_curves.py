@@ -16,7 +16,7 @@ from simloop.results.statistics.outcome_matrix import Pair, outcome_matrices
 from simloop.results.statistics.scores import MeanScore, score_means, score_tasks
 from simloop.results.tables.grid import NONE, Grid, Row, legend, percent_cell
 from simloop.results.tables.options import DEFAULT_OPTIONS, TableOptions
-from simloop.results.tables.statements import counted, p_text
+from simloop.results.tables.statements import family_of_changes, p_text
 from simloop.results.tables.success_frame import counts_text
 
 COLUMNS = (
@@ -195,10 +195,7 @@ def _row(label: str, point: Point) -> Row:
 def _family_notes(curves: Sequence[PerturbationCurves]) -> Iterator[str]:
     points = [point for one in curves for points in one.of.values() for point in points]
     if changes := [point.change for point in points if point.change is not None]:
-        yield (
-            f"p (Holm): adjusted for the {counted(len(changes), 'change')} of all these tables, with errors counted "
-            "against the change."
-        )
+        yield family_of_changes(len(changes))
 
 
 def _tests(curves: PerturbationCurves) -> str:

@@ -17,7 +17,7 @@ from simloop.results.statistics.scores import MeanScore, score_means, score_task
 from simloop.results.tables.grid import NONE, Grid, Row, legend, percent_cell
 from simloop.results.tables.options import DEFAULT_OPTIONS, TableOptions
 from simloop.results.tables.perturbation_curves import change_between, rate_and_change
-from simloop.results.tables.statements import counted, p_text
+from simloop.results.tables.statements import family_of_changes, p_text
 from simloop.results.tables.success_frame import counts_text
 
 COLUMNS = (
@@ -102,8 +102,7 @@ def prompt_grids(
                     "prompt: where the instruction is written that the policy received, suite for the choice of the "
                     "suite; success: mean over these tasks; change: in points, against the suite's choice on the same "
                     f"episodes of the same policy. {read}".rstrip(),
-                    f"p (Holm): adjusted for the {counted(len(changes), 'change')} of all these tables, with errors "
-                    "counted against the change.",
+                    family_of_changes(len(changes)),
                 ),
                 options=options,
             )

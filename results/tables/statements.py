@@ -255,6 +255,14 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
+def family_of_changes(changes: int) -> str:
+    """What the p-values of changes are adjusted for, as a note."""
+    adjusted = (
+        f"adjusted for the {changes} changes of all these tables" if changes > 1 else "of the only change"
+    )
+    return f"p (Holm): {adjusted}, with errors counted against the change."
+
+
 def p_text(p: float) -> str:
     """Two digits of a p-value, down to 0.0001."""
     return f"{p:.2f}" if p >= 0.095 else f"{p:.2g}" if p >= 0.0001 else "< 0.0001"

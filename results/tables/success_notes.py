@@ -51,7 +51,7 @@ def notes_of(shown: Shown, runs: Runs, options: TableOptions) -> Iterator[str]:
     for mean in shown.means:
         yield from policy_notes(mean, labels[mean.policy])
     yield from initial_success_notes(shown, runs)
-    yield from run_notes(shown.means, here)
+    yield from run_notes(shown.means, here, hidden=set(runs.labels) - set(labels))
     yield from (f"Stopping rule: {decision_sentence(one, len(decisions))}" for one in ruled)
     yield from undecidable(here, ruled)
     yield from quoted_notes(shown.quoted)
@@ -220,13 +220,19 @@ def policy_notes(mean: MeanScore, name: str) -> Iterator[str]:
         )
 
 
-def run_notes(means: Sequence[MeanScore], plans: Sequence[PlannedEpisodes]) -> Iterator[str]:
-    """What the plans of the runs left out."""
+def run_notes(
+    means: Sequence[MeanScore], plans: Sequence[PlannedEpisodes], hidden: Collection[str] = ()
+) -> Iterator[str]:
+    """What the plans of the runs left out.
+
+    Args:
+      hidden: Policies with finished episodes that are not shown.
+    """
     if any(plan.stops_early == "limit" for plan in plans):
         yield "The run was limited to the first episodes of its plan."
     played = {mean.policy for mean in means}
     wanted = dict.fromkeys(policy for plan in plans for policy in plan.policies)
-    if absent := [policy for policy in wanted if policy not in played]:
+    if absent := [policy for policy in wanted if policy not in played and policy not in hidden]:
         yield f"Policies without a finished episode: {_listed(absent)}."
     if any(mean.weights == "untrained" for mean in means):
         yield "(untrained): random weights, so the rates do not characterise the model."

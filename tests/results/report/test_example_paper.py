@@ -1,6 +1,9 @@
 """The example of a paper's folder, made from the runs of the gallery, compiles in every class."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,3 +31,20 @@ def test_the_example_compiles_and_its_numbers_are_found_again(tmp_path, document
     found = check_paper(tmp_path / "example.tex")
     assert len(found.numbers) == 3
     assert not found.wrong
+
+
+@pytest.mark.slow
+def test_processes_with_other_orders_of_sets_write_the_same_bytes(tmp_path):
+    call = "write_paper([Path(sys.argv[1])], Path(sys.argv[2]))"
+    script = (
+        f"import sys; from pathlib import Path; from simloop.results.report.paper import write_paper; {call}"
+    )
+    made = []
+    for seed in ("1", "2"):
+        out = tmp_path / seed
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        subprocess.run([sys.executable, "-c", script, RUNS / "main", out], check=True, env=environment)
+        files = (file for file in out.rglob("*") if file.is_file())
+        made.append({file.relative_to(out): file.read_bytes() for file in files})
+    assert made[0] == made[1]
+    assert {"figures/success-column.pdf", "tables/success.tex", "MANIFEST.json"} <= set(map(str, made[0]))

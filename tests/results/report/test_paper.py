@@ -5,8 +5,10 @@ import re
 import shutil
 
 import pytest
+from matplotlib.figure import Figure
 
 from simloop.results.errors import ResultsError
+from simloop.results.figures.catalog import drawings
 from simloop.results.records.runs import load_runs
 from simloop.results.report.details import Details
 from simloop.results.report.numbers import numbers, slug
@@ -65,6 +67,32 @@ def test_numbers_are_those_of_the_runs(tmp_path):
 
 def test_names_in_keys_have_neither_capitals_nor_underscores():
     assert slug("LIBERO_Spatial") == "libero-spatial"
+    assert slug("π₀.₅") == slug("π0.5") == "pi0.5"
+
+
+def test_methods_and_figures_have_the_names_of_the_options(tmp_path):
+    folder = write(tmp_path / "run")
+    write_paper([folder], tmp_path / "made", TableOptions(names={"pi0": "π₀"}))
+    said = (tmp_path / "made" / "methods.tex").read_text()
+    assert said.startswith(
+        r"The policies expert and $\pi$$_{0}$ were evaluated on 20 episodes of 1 task of metaworld"
+    )
+    drawn = drawings(load_runs(folder), names={"expert": "E", "pi0": "π₀"})["success"].draw(
+        Figure().subplots()
+    )
+    assert set(drawn.policy) == {"E", "π₀"}
+
+
+def test_software_that_several_runs_share_is_named_once(tmp_path):
+    software = {"starts": [{"packages": {"mujoco": "3.3.0", "simloop": "0.1.0"}}]}
+    runs = [
+        write_run(tmp_path / task, episodes(3, 1, task=task), provenance=software)
+        for task in ("reach-v3", "push-v3")
+    ]
+    write_paper(runs, tmp_path / "made")
+    said = (tmp_path / "made" / "methods.tex").read_text()
+    assert said.count("The policy expert was evaluated on 4 episodes") == 2
+    assert said.count("The software was MuJoCo 3.3.0 and simloop 0.1.0") == 1
 
 
 def test_a_paper_agrees_with_the_runs_that_it_was_written_from(folder):

@@ -57,7 +57,6 @@ def test_a_transposed_table_keeps_its_cells():
     turned = grid.transposed("policy")
     assert turned.columns == ("policy", "reach", "mean")
     assert turned.rows == [("a", "1", "3"), ("b", "2", "4")]
-    assert turned.column_groups == (1, 1)
 
 
 def test_details_stand_below_the_value_in_html():

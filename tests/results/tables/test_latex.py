@@ -9,7 +9,7 @@ from simloop.results.records.runs import load_runs
 from simloop.results.statistics.intervals import Interval
 from simloop.results.tables.document_class import DOCUMENT_CLASSES
 from simloop.results.tables.grid import Grid, percent_cell
-from simloop.results.tables.latex import to_latex
+from simloop.results.tables.latex import escape_tex, to_latex
 from simloop.results.tables.options import TableOptions
 from simloop.results.tables.preview import compile_latex, latex_document
 from simloop.results.tables.published import Published, published_to_csv
@@ -125,3 +125,26 @@ def test_tables_compile_and_fit_every_class(grids, tmp_path, document):
     for complaint in ("Undefined", "Missing character", "too large for page"):
         assert complaint not in log, log
     assert_fonts_are_embedded(pdf)
+
+
+def test_greek_letters_and_subscripts_are_those_of_latex():
+    assert escape_tex("π₀.₅ and λ") == r"$\pi$$_{0.5}$ and $\lambda$"
+
+
+def test_a_table_of_many_tasks_stacks_its_cells_before_it_is_split():
+    columns = ("policy", "button-press-topdown-v3", *(f"drawer-open-v{i}" for i in range(6)))
+    row = [percent_cell(1.0, Interval(0.722, 1.0), "10/10")] * 7
+    options = TableOptions(document="corl", cells=("rate", "half-width"))
+    text = to_latex([Grid("Success", columns, ((("expert", *row),),), options=options)], options, "success")
+    assert "Part" not in text
+    assert r"{\scriptsize $\pm$ 27.8}" in text
+
+
+def test_a_table_that_is_split_has_parts_of_about_equal_width():
+    columns = ("policy", *(f"policy-{i:02}" for i in range(15)))
+    cell = percent_cell(0.7, Interval(0.481, 0.855), "14/20", letters="ab")
+    options = TableOptions(document="corl")
+    text = to_latex([Grid("t", columns, ((("expert", *[cell] * 15),),), options=options)], options, "success")
+    parts = [len(re.findall(r"S\[table", part)) for part in text.split(r"\begin{threeparttable}")[1:]]
+    assert sum(parts) == 15
+    assert max(parts) - min(parts) <= 1
