@@ -28,6 +28,7 @@ from simloop.policies.training.dataset_layout import DatasetError
 from simloop.policies.training.dataset_writer import write_dataset
 from simloop.policies.training.prepared import prepare
 from tests.helpers.demonstrations import CAMERAS, demonstration, header, small_dataset
+from tests.helpers.families import first_of
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +142,7 @@ def test_rejects_data_of_another_robot(tmp_path):
         make(folder, tmp_path / "out")
 
 
-@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize("number", first_of(float("nan"), float("inf")))
 def test_rejects_weights_that_are_not_finite(data, tmp_path, number):
     policy = load_policy("pi0-tiny")
     broken = dict(flatten(policy.model))
@@ -174,6 +175,7 @@ def test_rejects_damaged_ranges_on_loading(made, tmp_path):
         parse(f"pi0-tiny-int8@{folder}").load()
 
 
+@pytest.mark.slow
 def test_command_line_prints_the_policy_name(data, tmp_path, monkeypatch, capsys):
     out = tmp_path / "from-command"
     arguments = [

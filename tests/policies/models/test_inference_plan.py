@@ -20,6 +20,7 @@ from simloop.policies.models.parameters import flatten
 from simloop.policies.models.pi0 import Pi0
 from simloop.policies.models.projections import ALIGNED_TO
 from simloop.policies.models.siglip import FusedEncoderAttention
+from tests.helpers.families import first_of
 from tests.helpers.small_models import (
     LANGUAGE,
     random_batch,
@@ -55,7 +56,7 @@ def cached_keys(model, batch):
     return model.read_prefix(batch).cache.k
 
 
-@pytest.mark.parametrize(("family", "plan"), [("pi0", PLAIN), ("pi05", UNROLLED)])
+@pytest.mark.parametrize(("family", "plan"), first_of(("pi05", UNROLLED), ("pi0", PLAIN)))
 def test_keys_only_changes_no_key_or_value(family, plan):
     config = small_config(family)
     batch = random_batch(config, ROWS)
@@ -82,7 +83,7 @@ def test_a_single_layer_can_stop_at_its_keys():
     assert relative(short, whole) < 1e-6
 
 
-@pytest.mark.parametrize("family", ["pi0", "pi05"])
+@pytest.mark.parametrize("family", first_of("pi05", "pi0"))
 def test_precomputed_time_features_change_only_rounding(family):
     config = small_config(family)
     time = jnp.full((1,), 0.3, jnp.float32)
@@ -96,7 +97,7 @@ def test_precomputed_time_features_change_only_rounding(family):
     assert relative(known, computed) < 2e-6
 
 
-@pytest.mark.parametrize("family", [pytest.param("pi0", marks=pytest.mark.slow), "pi05"])
+@pytest.mark.parametrize("family", first_of("pi05", "pi0"))
 def test_given_actions_are_kept_and_change_the_others_and_no_row_without_any(family):
     config = small_config(family)
     target = random_noise(config, ROWS, seed=3)
@@ -150,7 +151,7 @@ def test_separate_layers_are_not_stacked_again():
     assert stacked not in program
 
 
-@pytest.mark.parametrize("config", [small_config("pi0"), PACKED])
+@pytest.mark.parametrize("config", first_of(PACKED, small_config("pi0")))
 def test_fused_projections_change_only_rounding(config):
     batch = random_batch(config, ROWS)
     fused, plain = (run(small_model(config, plan=plan), cached_keys, batch) for plan in (FUSED, PLAIN))
@@ -192,7 +193,7 @@ def compiled_text(config, batch):
     return jitted.lower(*arguments, batch, keys).compile(PRODUCTION).as_text()
 
 
-@pytest.mark.parametrize(("family", "room"), [("pi0", 6), ("pi0_fast", LENGTH)])
+@pytest.mark.parametrize(("family", "room"), first_of(("pi0", 6), ("pi0_fast", LENGTH)))
 def test_loops_write_into_the_cache_in_place_and_copy_no_weights(family, room):
     config = small_config(family)
     program = compiled_text(config, random_batch(config, ROWS))
@@ -208,7 +209,7 @@ def test_loops_write_into_the_cache_in_place_and_copy_no_weights(family, room):
     assert f"f32[{expert.depth},{expert.width},{2 * expert.mlp_dim}]" not in program
 
 
-@pytest.mark.parametrize("family", [pytest.param("pi0", marks=pytest.mark.slow), "pi05"])
+@pytest.mark.parametrize("family", first_of("pi05", "pi0"))
 def test_all_optimizations_together_change_only_rounding(family):
     config = small_config(family)
     assert config.image_encoder.mlp_dim % ALIGNED_TO
@@ -223,7 +224,7 @@ def test_all_optimizations_together_change_only_rounding(family):
     assert relative(optimized, run(small_model(config, plan=none), sample, batch, noise)) < 5e-6
 
 
-@pytest.mark.parametrize("decode_mask", ["valid", pytest.param("window", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("decode_mask", first_of("valid", "window"))
 def test_aligned_caches_change_no_token(decode_mask):
     config = small_config("pi0_fast", decode_mask=decode_mask)
     batch = random_batch(config, ROWS, all_valid=decode_mask == "window")
@@ -234,7 +235,7 @@ def test_aligned_caches_change_no_token(decode_mask):
     np.testing.assert_array_equal(aligned, exact)
 
 
-@pytest.mark.parametrize("mlp_dim", [pytest.param(24, marks=pytest.mark.slow), ALIGNED_TO])
+@pytest.mark.parametrize("mlp_dim", first_of(ALIGNED_TO, 24))
 def test_deletes_consumed_weights_and_no_others(mlp_dim):
     config = small_config("pi0")
     images = dataclasses.replace(config.image_encoder, mlp_dim=mlp_dim)

@@ -15,6 +15,7 @@ from simloop.policies.models.experts import gated_product, gated_product_by_libr
 from simloop.policies.models.inference_plan import PLAIN, InferencePlan
 from simloop.policies.models.pi0 import Pi0
 from simloop.policies.models.pi0_fast import Pi0Fast
+from tests.helpers.families import first_of
 from tests.helpers.small_models import (
     random_batch,
     random_noise,
@@ -62,8 +63,8 @@ def answers(config, batch, plan=PLAIN):
     return sample(batch)
 
 
-@pytest.mark.parametrize("unroll", [pytest.param(False, marks=pytest.mark.slow), True])
-@pytest.mark.parametrize("family", ["pi0", "pi05", "pi0_fast"])
+@pytest.mark.parametrize("unroll", first_of(True, False))
+@pytest.mark.parametrize("family", first_of("pi05", "pi0", "pi0_fast"))
 def test_kernels_change_answers_by_rounding(asked, family, unroll):
     config, plan = small_config(family), InferencePlan(unroll_layers=unroll)
     batch = queries(config)
@@ -197,7 +198,7 @@ def test_reads_words_of_the_command_line():
             Kernels.from_words(wrong)
 
 
-@pytest.mark.parametrize("family", ["pi0", "pi05", "pi0_fast"])
+@pytest.mark.parametrize("family", first_of("pi0", "pi05", "pi0_fast"))
 def test_prompts_have_their_own_kernel(asked, family):
     config = small_config(family)
     answers(config, queries(config), InferencePlan(kernels=Kernels(prompt_attention="cudnn")))

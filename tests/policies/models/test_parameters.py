@@ -9,6 +9,7 @@ from flax import nnx
 from simloop.policies.models import configs
 from simloop.policies.models.lora import is_frozen
 from simloop.policies.models.parameters import flatten, model_from, random_model, shapes
+from tests.helpers.families import first_of
 from tests.helpers.small_models import random_flat, small_config, with_lora
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
@@ -46,7 +47,7 @@ def test_adapters_on_one_expert_freeze_that_expert_only():
     assert on_first == {name for name in names if "llm" in name} - of_expert
 
 
-@pytest.mark.parametrize("family", ["pi0", "pi05", "pi0_fast"])
+@pytest.mark.parametrize("family", first_of("pi0_fast", "pi0", "pi05"))
 def test_parameters_come_back_by_name_as_they_went_in(family):
     config = with_lora(small_config(family))
     flat = random_flat(config)
@@ -100,6 +101,7 @@ def test_fresh_weights_depend_on_the_seed_and_follow_the_published_initializers(
     assert np.all(np.asarray(flat["PaliGemma/img/Transformer/encoder_norm/scale"]) == 1)
 
 
+@pytest.mark.slow
 def test_fresh_bfloat16_weights_are_the_rounded_float32_ones():
     config = small_config("pi0_fast")
     wide, narrow = flatten(random_model(config, 3)), flatten(random_model(config, 3, dtype="bfloat16"))

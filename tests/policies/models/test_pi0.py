@@ -13,6 +13,7 @@ from simloop.policies.models.inference_plan import InferencePlan
 from simloop.policies.models.model_input import image_as_float
 from simloop.policies.models.parameters import named_leaves
 from simloop.policies.models.pi0 import Pi0
+from tests.helpers.families import first_of
 from tests.helpers.small_models import (
     random_batch,
     random_noise,
@@ -26,7 +27,7 @@ from tests.helpers.small_models import (
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "models"
-FAMILIES = ("pi0", "pi05")
+FAMILIES = first_of("pi05", "pi0")
 ROWS = 4
 STEPS = 3
 
@@ -66,7 +67,7 @@ def test_velocity_after_a_cached_prefix_equals_one_joint_pass(family):
     assert relative(cached, joint) < 2e-6
 
 
-@pytest.mark.parametrize("family", ["pi0", pytest.param("pi05", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("family", first_of("pi0", "pi05"))
 def test_losses_at_many_flow_times_equal_losses_at_one_time_each(family):
     config = small_config(family)
     model, batch, actions = small_model(config), random_batch(config, ROWS), random_noise(config, ROWS, 7)
@@ -79,7 +80,7 @@ def test_losses_at_many_flow_times_equal_losses_at_one_time_each(family):
         assert relative(many[:, i], one) < 2e-6
 
 
-@pytest.mark.parametrize("family", ["pi0", pytest.param("pi05", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("family", first_of("pi0", "pi05"))
 def test_unrolled_layers_change_only_rounding(family):
     config = small_config(family)
     batch, noise = random_batch(config, ROWS), random_noise(config, ROWS)
@@ -113,7 +114,7 @@ def test_dropping_masked_cameras_and_prompt_padding_changes_only_rounding(family
     assert relative(run(model, sample, cut, noise), run(model, sample, batch, noise)) < 1e-5
 
 
-@pytest.mark.parametrize("family", ["pi0", pytest.param("pi05", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("family", first_of("pi0", "pi05"))
 def test_a_row_depends_neither_on_its_index_nor_on_other_rows(family):
     config = small_config(family, dtype="bfloat16")
     model = small_model(config)
@@ -204,7 +205,7 @@ def test_rejects_an_unknown_camera():
         small_model(config).sample_actions(dataclasses.replace(batch, images=images), noise, 1)
 
 
-@pytest.mark.parametrize("family", ["pi0", pytest.param("pi05", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("family", first_of("pi0", "pi05"))
 def test_trains_every_parameter_that_the_loss_reads(family):
     config = small_config(family)
     model, batch = small_model(config), random_batch(config, 2)

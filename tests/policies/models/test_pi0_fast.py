@@ -10,6 +10,7 @@ from simloop.harness.parity.models import LOOP, ONE_PASS, Case
 from simloop.policies.models.inference_plan import InferencePlan
 from simloop.policies.models.parameters import flatten, model_from
 from simloop.policies.models.pi0_fast import END_TOKEN, Pi0Fast, _draw, align_right
+from tests.helpers.families import first_of
 from tests.helpers.small_models import (
     random_batch,
     random_flat,
@@ -108,7 +109,7 @@ def counting_passes(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("unrolled", "right", "rows"), [(False, 2, 1), (True, 3, 1), (True, 0, 1), (True, 3, ROWS)]
+    ("unrolled", "right", "rows"), first_of((True, 3, ROWS), (False, 2, 1), (True, 3, 1), (True, 0, 1))
 )
 def test_a_forced_prefix_saves_one_pass_per_accepted_token(monkeypatch, unrolled, right, rows):
     config = small_config("pi0_fast")
@@ -124,7 +125,7 @@ def test_a_forced_prefix_saves_one_pass_per_accepted_token(monkeypatch, unrolled
     assert len(passes) == LENGTH - 1 - accepted
 
 
-@pytest.mark.parametrize(("unrolled", "is_drawn"), [(False, True), (True, False)])
+@pytest.mark.parametrize(("unrolled", "is_drawn"), first_of((False, True), (True, False)))
 def test_doubles_a_single_row_in_bfloat16(monkeypatch, unrolled, is_drawn):
     config = small_config("pi0_fast", dtype="bfloat16")
     plan = InferencePlan(unroll_layers=unrolled)

@@ -33,6 +33,7 @@ from tests.helpers.demonstrations import (
     picture,
     small_dataset,
 )
+from tests.helpers.families import first_of
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ def test_resumes_a_killed_run_with_the_same_losses_and_weights(run, trained, dat
     assert open_checkpoint(resumed).weights_sha256() == open_checkpoint(trained).weights_sha256()
 
 
-@pytest.mark.parametrize("preset", [pytest.param("pi05-tiny", marks=pytest.mark.slow), "pi0_fast-tiny"])
+@pytest.mark.parametrize("preset", first_of("pi0_fast-tiny", "pi05-tiny"))
 def test_exports_a_policy_with_its_own_statistics_and_tokenizer(data, tmp_path, preset):
     delay = 3 if preset == "pi05-tiny" else 0
     options = {"steps": 3, "ema_decay": 0.0, "action_vocabulary": 400, "max_delay": delay}
@@ -317,6 +318,7 @@ def test_state_prediction_trains_the_image_encoder_alone(trained, data, tmp_path
     assert np.mean(values[-5:]) < 0.5 * np.mean(values[:5])
 
 
+@pytest.mark.slow
 def test_state_prediction_ignores_cameras_that_the_data_lack(data, tmp_path, monkeypatch):
     whole = PRESETS["pi0-tiny"]
     model = dataclasses.replace(whole.model, cameras=(*whole.model.cameras, "right_wrist_0_rgb"))
@@ -325,7 +327,8 @@ def test_state_prediction_ignores_cameras_that_the_data_lack(data, tmp_path, mon
     assert np.isfinite(losses(tmp_path / "state")).all()
 
 
-@pytest.mark.parametrize("preset", ["pi0-tiny", pytest.param("pi0_fast-tiny", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["pi0-tiny", "pi0_fast-tiny"])
 def test_learns_states_beside_actions(data, tmp_path, preset):
     sizes = {"steps": 120, "save_every": 120, "learning_rate": 3e-3, "batch": 16, "flow_samples": 2}
     folder = train(

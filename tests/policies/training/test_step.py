@@ -143,6 +143,7 @@ def test_steps_before_a_delay_have_flow_time_zero_and_no_loss():
     np.testing.assert_allclose(draws.weights.mean(), 1, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_trains_adapters_and_freezes_adapted_weights():
     state, _ = run_steps("pi0", 2, lora=True)
     config, trained, frozen, _ = small_training("pi0", lora=True)

@@ -10,6 +10,7 @@ from simloop.results.records.runs import load_runs
 from simloop.results.report.html_report import write_report
 from simloop.results.tables.run_tables import table
 from simloop.results.tables.statements import comparison
+from tests.helpers.families import first_of
 from tests.helpers.run_folders import EPISODE, episodes, with_queries, write_run
 
 pytestmark = pytest.mark.usefixtures("svg_only")
@@ -48,10 +49,7 @@ ODD = {
 
 @pytest.mark.parametrize(
     "kind",
-    [
-        kind if kind in ("errors of one", "two protocols") else pytest.param(kind, marks=pytest.mark.slow)
-        for kind in ODD
-    ],
+    first_of("two protocols", *(kind for kind in ODD if kind != "two protocols")),
 )
 def test_odd_runs_have_every_table_and_a_report(kind, tmp_path):
     records, cell, headline = ODD[kind]
