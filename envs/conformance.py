@@ -14,7 +14,17 @@ from typing import Any
 import numpy as np
 
 from simloop.envs.env_state import EnvState
-from simloop.envs.interface import ActionError, CameraError, Env, RenderSettings, StepResult, Suite, TaskSpec
+from simloop.envs.interface import (
+    ActionError,
+    CameraError,
+    Env,
+    LookError,
+    RenderSettings,
+    StepResult,
+    Suite,
+    TaskSpec,
+)
+from simloop.envs.look import CameraOffset, Look
 
 HEIGHT, WIDTH = 48, 64  # Unequal, to detect an exchange of the two.
 RENDER = RenderSettings("fast", HEIGHT, WIDTH)
@@ -223,6 +233,22 @@ def rendering_does_not_affect_the_physics(env: Env) -> None:
     _require(_equal(unseen, seen), "Steps with rendering in between lead to another state")
 
 
+def a_changed_look_changes_images_alone(env: Env) -> None:
+    """Displaced cameras and dimmed lights change images, the physics stays, and both can be taken back."""
+    env.reset(0)
+    camera, before = env.spec.cameras[0], env.snapshot()
+    plain = env.render(camera)
+    for look in (Look({camera: CameraOffset((0.05, 0.0, 0.0), (0.0, 0.05, 0.0))}), Look(brightness=0.5)):
+        try:
+            env.look(look)
+        except LookError:
+            return
+        _require(not np.array_equal(env.render(camera), plain), f"An image does not show {look}")
+    _require(np.array_equal(env.snapshot(), before), "A changed look changed the physics")
+    env.look(Look())
+    _require(np.array_equal(env.render(camera), plain), "A look that was taken back still shows")
+
+
 def returned_arrays_are_independent_of_later_steps(env: Env) -> None:
     """What was observed stays as it was, and may be written to."""
     env.reset(0)
@@ -297,6 +323,7 @@ CHECKS: tuple[Callable[[Env], None], ...] = (
     an_action_changes_the_state,
     success_does_not_hold_in_the_initial_state,
     rendering_does_not_affect_the_physics,
+    a_changed_look_changes_images_alone,
     returned_arrays_are_independent_of_later_steps,
     rejects_invalid_actions_without_advancing,
     rejects_an_unknown_camera_by_name,

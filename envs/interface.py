@@ -22,6 +22,7 @@ from jaxtyping import Float32, Float64, UInt8
 
 from simloop.envs.camera_view import CameraView
 from simloop.envs.env_state import EnvState
+from simloop.envs.look import Look
 from simloop.envs.scene_types import Scene
 
 RenderProfile = Literal["official", "fast"]
@@ -209,6 +210,16 @@ class Env(abc.ABC):
         """
         raise UnknownThingError(self.spec, thing, self.movable())
 
+    def look(self, look: Look) -> None:
+        """Change how the scene looks, until the next call; the physics stays as it is.
+
+        Raises:
+          LookError: If the suite can change nothing about it.
+          CameraError: If the look moves a camera that the task does not have.
+        """
+        if not look.plain:
+            raise LookError(f"{self.spec.suite}/{self.spec.name} can move neither cameras nor lights.")
+
     def scenes(self, snapshots: Sequence[Float64[np.ndarray, "_"]]) -> list[Scene] | None:
         """Things, contacts and grasps at earlier moments of the episode; None where the suite does not tell.
 
@@ -249,6 +260,12 @@ class EnvError(RuntimeError):
 
 class CameraError(ValueError):
     """A camera that the task does not have."""
+
+    user_facing = True
+
+
+class LookError(ValueError):
+    """A look that the environment cannot give to its scene."""
 
     user_facing = True
 
@@ -382,6 +399,8 @@ class Suite(abc.ABC):
     """The extra of simloop that installs these packages; None if they are dependencies of simloop."""
     default_group: str
     """Group of tasks that runs by default."""
+    changes_look: bool = False
+    """Whether `Env.look` of its environments can move cameras and lights."""
     golden_tasks: tuple[str, ...] = ()
     """Tasks with recorded images and states, by which machines are compared; see `simloop.envs.golden`."""
 

@@ -30,7 +30,8 @@ from simloop.envs.interface import (
     check_action,
     check_camera,
 )
-from simloop.envs.rendering import Renderer, camera_view, close_renderers_first_at_exit
+from simloop.envs.look import Look
+from simloop.envs.rendering import Renderer, camera_view, close_renderers_first_at_exit, looked_at
 from simloop.envs.scene import SceneReader
 from simloop.envs.scene_types import Scene
 from simloop.envs.shared_model import ModelUse, SharedModel
@@ -66,6 +67,7 @@ class MujocoEnv(Env):
         self._renderer: Renderer | None = None
         self._own_use: ModelUse | None = None
         self._scenes: SceneReader | None = None
+        self._look = Look()
         self._steps = 0
         self._ready = False
         self._closed = False
@@ -161,15 +163,23 @@ class MujocoEnv(Env):
             self._renderer = self._model_use.renderer(
                 self._render_settings, self._upside_down_cameras, self._hidden_geom_groups
             )
-        with self._observed() as data:
-            return self._renderer.render(data, camera)
+        with self._observed() as data, self._looked_at(data):
+            return self._renderer.render(data, camera, self._look.brightness)
 
     def view(self, camera: str) -> CameraView:
         check_camera(self.spec, camera)
         self._require_reset("view")
         settings, model = self._render_settings, self._physics[0]
-        with self._observed() as data:
+        with self._observed() as data, self._looked_at(data):
             return camera_view(model, data, camera, settings, camera in self._upside_down_cameras)
+
+    def look(self, look: Look) -> None:
+        for camera in look.cameras:
+            check_camera(self.spec, camera)
+        self._look = look
+
+    def _looked_at(self, data: mujoco.MjData) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._look.plain else looked_at(self._physics[0], data, self._look)
 
     def scenes(self, snapshots: Sequence[Float64[np.ndarray, "_"]]) -> list[Scene]:
         self._require_open()

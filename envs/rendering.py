@@ -21,10 +21,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float64, UInt8
 
 from simloop.envs.camera_view import CameraView
 from simloop.envs.interface import RenderSettings
+from simloop.envs.look import Look, Vector
 
 GlBackend = Literal["egl", "osmesa", "glfw"]
 
@@ -226,10 +227,13 @@ class Renderer:
         _OPEN.add(self)
         close_renderers_first_at_exit()
 
-    def render(self, data: mujoco.MjData, camera: str) -> UInt8[np.ndarray, "h w 3"]:
+    def render(self, data: mujoco.MjData, camera: str, brightness: float = 1.0) -> UInt8[np.ndarray, "h w 3"]:
         """Image of a camera, upright and freshly allocated.
 
         Positions in `data` are used as they are; call `mujoco.mj_kinematics` after changes of its state.
+
+        Args:
+          brightness: Factor of the intensity of all lights.
 
         Raises:
           RuntimeError: After `close`.
@@ -243,6 +247,10 @@ class Renderer:
         mujoco.mjv_updateScene(
             self._model, data, self._option, None, view, mujoco.mjtCatBit.mjCAT_ALL, self._scene
         )
+        if brightness != 1:
+            for light in self._scene.lights[: self._scene.nlight]:
+                for part in (light.ambient, light.diffuse, light.specular):
+                    part[:] = brightness * part
         mujoco.mjr_render(self._rect, self._scene, self._buffers)
         pixels = np.empty(self._shape, np.uint8)
         mujoco.mjr_readPixels(pixels, None, self._rect, self._buffers)
@@ -263,6 +271,38 @@ class Renderer:
             self._gl.make_current()
             self._buffers.free()
             self._gl.free()
+
+
+@contextlib.contextmanager
+def looked_at(model: mujoco.MjModel, data: mujoco.MjData, look: Look) -> Iterator[None]:
+    """Put the cameras and lights of the data where a look has them, until an image has been drawn.
+
+    The model stays as it is, so that environments that share it keep their own looks.
+    """
+    kept = {name: getattr(data, name).copy() for name in ("cam_xpos", "cam_xmat", "light_xpos", "light_xdir")}
+    try:
+        for name, offset in look.cameras.items():
+            camera = model.camera(name).id
+            axes = data.cam_xmat[camera].reshape(3, 3).copy()
+            data.cam_xpos[camera] += axes @ np.array(offset.shift_m)
+            data.cam_xmat[camera] = (axes @ _rotation(offset.turn_rad)).ravel()
+        if any(look.light_turn_rad):
+            turn, middle = _rotation(look.light_turn_rad), model.stat.center
+            data.light_xpos[:] = middle + (data.light_xpos - middle) @ turn.T
+            data.light_xdir[:] = data.light_xdir @ turn.T
+        yield
+    finally:
+        for name, values in kept.items():
+            getattr(data, name)[:] = values
+
+
+def _rotation(vector: Vector) -> Float64[np.ndarray, "3 3"]:
+    """Matrix of a rotation vector in radians."""
+    turn, matrix, axis = np.empty(4), np.empty(9), np.array(vector)
+    angle = float(np.linalg.norm(axis))
+    mujoco.mju_axisAngle2Quat(turn, axis / angle if angle else np.array([1.0, 0.0, 0.0]), angle)
+    mujoco.mju_quat2Mat(matrix, turn)
+    return matrix.reshape(3, 3)
 
 
 def camera_view(

@@ -128,7 +128,7 @@ def _perturbations() -> Iterator[Row]:
     from simloop.results.records.perturbation_kinds import KINDS
 
     for name, kind in KINDS.items():
-        yield name, kind.unit, kind.says.format(s="S")
+        yield name, f"{kind.most:g}", kind.unit, kind.says.format(s="S")
 
 
 _TABLES: dict[Kind, tuple[tuple[str, ...], Callable[[], Iterator[Row]]]] = {
@@ -137,5 +137,5 @@ _TABLES: dict[Kind, tuple[tuple[str, ...], Callable[[], Iterator[Row]]]] = {
     "protocols": (("suite", "protocol", "images", "replan", "steps", "hash"), _protocols),
     "policies": (("policy", "weights", "cameras", "state", "action", "chunk", "suites"), _policies),
     "experiments": (("experiment", "description"), _experiments),
-    "perturbations": (("perturbation", "strength S, in (0, 1]", "effect"), _perturbations),
+    "perturbations": (("perturbation", "largest S", "strength S", "effect"), _perturbations),
 }

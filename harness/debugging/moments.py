@@ -87,6 +87,7 @@ def episode_state(records: StepRecords, index: int) -> EpisodeState:
         origins=tuple(
             (step.chunk_index, max(step.step - records.queries[step.chunk_index].step, 0)) for step in steps
         ),
+        requested=np.array([step.action for step in steps], np.float32).reshape(-1, size),
     )
     return EpisodeState(EnvState.from_bytes(query.env_state), loop)
 

@@ -72,7 +72,7 @@ class Changes:
         return dataclasses.replace(
             protocol,
             replan_steps=protocol.replan_steps if self.replan_steps is None else self.replan_steps,
-            perturbation=self.perturbation or protocol.perturbation,
+            perturbations=(self.perturbation,) if self.perturbation else protocol.perturbations,
         )
 
     def key(self, key: int) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 from simloop.envs.interface import TaskSpec
 from simloop.harness.planning.changes import Changes
 from simloop.harness.planning.execution import Execution
+from simloop.harness.planning.perturbation import Perturbation
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.planning.seeding import episode_key, episode_seed, order_in_round
 from simloop.policies.interface import GuidanceMethod
@@ -47,6 +48,8 @@ class EpisodeSpec:
     """Replaces the execution of the run's protocol, in runs that compare several."""
     prompt_source: str | None = None
     """Replaces the source of the run's instructions, in runs that compare several."""
+    perturbations: tuple[Perturbation, ...] | None = None
+    """Replaces the perturbations of the run's protocol, in runs that compare several."""
 
     @property
     def id(self) -> EpisodeKey:
@@ -55,11 +58,8 @@ class EpisodeSpec:
 
     def protocol_of(self, run: Protocol) -> Protocol:
         """The rules of this episode in a run of that protocol."""
-        return dataclasses.replace(
-            run,
-            execution=run.execution if self.execution is None else self.execution,
-            prompt_source=run.prompt_source if self.prompt_source is None else self.prompt_source,
-        )
+        own = {name: getattr(self, name) for name in ("execution", "prompt_source", "perturbations")}
+        return dataclasses.replace(run, **{name: rule for name, rule in own.items() if rule is not None})
 
 
 @dataclass(frozen=True)

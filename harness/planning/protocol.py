@@ -6,14 +6,17 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
 
 from simloop.envs.interface import RenderSettings
 from simloop.envs.plugins import Registry
 from simloop.harness.errors import SimloopError
 from simloop.harness.planning.execution import Execution
 from simloop.harness.planning.own_suites import own_suite_identity
-from simloop.harness.planning.perturbation import Perturbation
+from simloop.harness.planning.paraphrases import Paraphrases
+from simloop.harness.planning.perturbation import Perturbation, in_order, strengths_of
 from simloop.results.records.execution_labels import execution_label
 from simloop.results.records.perturbation_kinds import KINDS, perturbed_label
 from simloop.results.records.prompt_labels import prompted_label
@@ -21,6 +24,11 @@ from simloop.results.records.prompt_labels import prompted_label
 
 class ProtocolError(SimloopError):
     """Raised for rules that no episode can follow, and for protocols that do not exist."""
+
+
+def _several(written: Any) -> Any:
+    """The perturbations of a file: none, one, or a list of several."""
+    return () if written is None else written if isinstance(written, list | tuple) else (written,)
 
 
 @dataclass(frozen=True)
@@ -38,19 +46,24 @@ class Protocol:
     undecodable: Literal["end_episode", "hold"] = "end_episode"
     """How an episode continues after tokens that do not decode to a chunk: it ends as a failure, or the robot
     executes zero actions until the next query. Undecodable answers are counted either way."""
-    perturbation: Perturbation | None = None
-    """Perturbation of observations or actions; None for none."""
+    perturbations: Annotated[
+        tuple[Perturbation, ...], Field(validation_alias="perturbation"), BeforeValidator(_several)
+    ] = ()
+    """Perturbations of the scene, observations, instructions and actions, at most one of a kind."""
     execution: Execution = field(default_factory=Execution)
     """Delay of the policy's answers, and the actions that are executed meanwhile; by default the world stands still."""
     prompt_source: str = "suite"
     """Which of a task's instructions the policy receives, by source; `suite` leaves the choice to the suite."""
     adapter: str = ""
     """Name and hash of the file whose adapter replaces the registered one; empty for none."""
+    paraphrases: Paraphrases | None = None
+    """Wordings of instructions for the perturbation `paraphrase`; None for the templates of simloop."""
     own_suite: str = ""
     """Identity of a suite of one's own, with the arguments that shape its tasks; empty for registered suites."""
 
     def __post_init__(self) -> None:
-        """Raise `ProtocolError` for step counts below 1."""
+        """Sort the perturbations, and raise `ProtocolError` for step counts below 1."""
+        object.__setattr__(self, "perturbations", in_order(self.perturbations))
         if self.replan_steps < 1:
             raise ProtocolError(f"replan_steps must be at least 1; got {self.replan_steps}.")
         if self.max_steps is not None and self.max_steps < 1:
@@ -59,7 +72,9 @@ class Protocol:
     def to_dict(self) -> dict[str, Any]:
         """The rules as plain values; those of later versions only where they are used."""
         rules = dataclasses.asdict(self)
-        unused = {name for name in ("adapter", "own_suite") if not rules[name]}
+        perturbations = rules.pop("perturbations")
+        rules["perturbation"] = perturbations if len(perturbations) > 1 else next(iter(perturbations), None)
+        unused = {name for name in ("adapter", "own_suite", "paraphrases") if not rules[name]}
         unused |= {"execution"} if self.execution.frozen else set()
         unused |= {"prompt_source"} if self.prompt_source == "suite" else set()
         return {name: rule for name, rule in rules.items() if name not in unused}
@@ -68,20 +83,24 @@ class Protocol:
     def sha256(self) -> str:
         """Hash of all rules."""
         rules = self.to_dict()
-        if self.perturbation is not None and (version := KINDS[self.perturbation.kind].version) > 1:
-            rules["perturbation"]["version"] = version
+        single = isinstance(rules["perturbation"], dict)
+        for rule in [rules["perturbation"]] if single else rules["perturbation"] or ():
+            if (version := KINDS[rule["kind"]].version) > 1:
+                rule["version"] = version
         return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
 
     @property
     def label(self) -> str:
         """Name of the protocol in records and tables, e.g. `metaworld/default-v1`.
 
-        Rules that differ from those of the named protocol add the start of their hash, a perturbation and an adapter
+        Rules that differ from those of the named protocol add the start of their hash, perturbations and an adapter
         file their names: `metaworld/default-v1, naive at 3 with camera-noise-v2=0.1`.
         """
-        if self.perturbation is not None:
-            unperturbed = dataclasses.replace(self, perturbation=None)
-            return perturbed_label(unperturbed.label, self.perturbation.kind, self.perturbation.strength)
+        if self.perturbations or self.paraphrases:
+            base = dataclasses.replace(self, perturbations=(), paraphrases=None).label
+            sources = {"paraphrase": self.paraphrases.identity} if self.paraphrases else {}
+            strengths = strengths_of(self.perturbations)
+            return perturbed_label(base, strengths, sources) if strengths else base
         if self.adapter:
             return f"{dataclasses.replace(self, adapter='').label} with adapter {self.adapter}"
         if self.own_suite:

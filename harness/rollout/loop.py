@@ -22,7 +22,6 @@ from jaxtyping import UInt8
 from simloop.envs.interface import Env, check_step_result
 from simloop.harness.adapters.base import Adapter
 from simloop.harness.planning.changes import Changes
-from simloop.harness.planning.perturbation import Perturber
 from simloop.harness.planning.plan import EpisodeSpec
 from simloop.harness.planning.protocol import Protocol
 from simloop.harness.planning.seeding import query_key
@@ -39,6 +38,7 @@ from simloop.harness.rollout.latency import Reply, query_record, reply_from
 from simloop.harness.rollout.loop_state import EpisodeState, LoopState
 from simloop.harness.rollout.motion import motion
 from simloop.harness.rollout.observers import Observer, StepRecord
+from simloop.harness.rollout.perturber import Perturber
 from simloop.harness.rollout.phase_timer import PhaseTimer, PhaseTimers
 from simloop.harness.rollout.result import RolloutResult
 from simloop.policies.interface import (
@@ -120,21 +120,23 @@ class Episode:
         loop = self.start.loop if self.start else LoopState(np.zeros((0, self.env.spec.action_size), "<f4"))
         self._timer = self.timer or PhaseTimers().enter()
         self.max_steps = self.protocol.max_steps or self.env.spec.max_steps
+        self.perturber = Perturber(self.protocol.perturbations, self.spec.key, self.protocol.paraphrases)
+        self.env.look(self.perturber.look(self.env.spec.cameras))
         prompt = self.env.spec.instruction_from(self.protocol.prompt_source)
-        self.instruction = prompt.text if changes.prompt is None else changes.prompt
+        reworded = self.perturber.instruction(prompt.text)
+        self.instruction = reworded if changes.prompt is None else changes.prompt
+        prompt_source = prompt.source if reworded == prompt.text else "paraphrase"
         execution, replan_steps = self.protocol.execution, self.protocol.replan_steps
         require_executable(execution, replan_steps, self.policy, self.env.spec)
         self.executor: ChunkExecutor = make_executor(execution, replan_steps, self.env.spec, loop.chunk)
         self.delays = EpisodeDelays(execution, self.env.spec.control_hz)
         self.frames = CameraFrames(self.env, self.protocol.render, self.clock, self._timer)
         self.executed = list(loop.executed)
+        self._requested = list(loop.requested if len(loop.requested) == loop.steps else loop.executed)
         self._origins = list(loop.origins)
         self._answer = (np.zeros((0, self.policy.action_size or self.env.spec.action_size), np.float32), 0)
-        self.perturber = Perturber(
-            self.protocol.perturbation, self.spec.key, self.executed[-1] if self.executed else None
-        )
         self.result = RolloutResult(
-            prompt_source=prompt.source if changes.prompt is None else "changed",
+            prompt_source=prompt_source if changes.prompt is None else "changed",
             steps=loop.steps,
             reward=loop.reward,
             undecodable=loop.undecodable,
@@ -144,7 +146,10 @@ class Episode:
     def save(self) -> EpisodeState:
         """Everything that the rest of the episode depends on; valid while `moments` pauses between steps."""
         result = self.result
-        executed = np.array(self.executed, np.float32).reshape(-1, self.env.spec.action_size)
+        executed, requested = (
+            np.array(actions, np.float32).reshape(-1, self.env.spec.action_size)
+            for actions in (self.executed, self._requested if self.perturber.delay else ())
+        )
         loop = LoopState(
             executed,
             result.reward,
@@ -152,6 +157,7 @@ class Episode:
             tuple(result.queries),
             self.executor.chunk,
             tuple(self._origins),
+            requested,
         )
         return EpisodeState(self.env.save(), loop)
 
@@ -282,7 +288,10 @@ class Episode:
         action, chunk_index, index_in_chunk, age = scheduled
         if not np.isfinite(action).all():
             return "invalid_action"
-        executed = self.perturber.action(self.env.spec, action, result.steps)
+        self._requested.append(action)
+        executed = self.perturber.action(
+            self.env.spec, self._requested, self.executed[-1] if self.executed else None
+        )
         with self._timer.span("step"):
             outcome = self.env.step(executed)
         check_step_result(self.env.spec, outcome)

@@ -36,6 +36,8 @@ class LoopState:
     """The chunk being executed; at a query it is used up."""
     origins: tuple[tuple[int, int], ...] = ()
     """Chunk and age of each executed action, as in `chunking.ScheduledAction`."""
+    requested: Float32[np.ndarray, "_ _"] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    """Actions before the perturbation, of which the last are still to be executed if it delays them; else empty."""
 
     @property
     def steps(self) -> int:
@@ -47,6 +49,7 @@ class LoopState:
         content = dataclasses.asdict(self)
         content["executed"] = self.executed.tolist()
         content["chunk"]["actions"] = self.chunk.actions.tolist()
+        content["requested"] = self.requested.tolist()
         return json.dumps(content)
 
     @staticmethod
@@ -64,6 +67,7 @@ class LoopState:
                 queries=tuple(QueryRecord(**query) for query in content.pop("queries")),
                 chunk=ScheduledChunk(_rows(chunk.pop("actions")), **chunk),
                 origins=tuple((int(index), int(age)) for index, age in content.pop("origins")),
+                requested=_rows(content.pop("requested", [])),
                 **content,
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:

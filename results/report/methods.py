@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from simloop.results.records.execution_labels import split_execution
-from simloop.results.records.perturbation_kinds import perturbation_kind, split_label
+from simloop.results.records.perturbation_kinds import KINDS, plain_kind, split_perturbations
 from simloop.results.records.records import look_up
 from simloop.results.records.runs import Runs
 from simloop.results.records.written_policies import split_name
@@ -181,10 +181,11 @@ def _evaluation(runs: Runs, names: Mapping[str, str]) -> Iterator[_Sentence]:
         yield sentence + (f" ({rules})" if rules else ""), tuple(dict.fromkeys(cited))
         if delayed := _delays(episodes["protocol"].unique()):
             yield delayed, ("black2025",) if "real-time" in delayed else ()
-        _, name, strength = split_label(episodes["protocol"].iloc[0])
-        if kind := perturbation_kind(name):
+        _, strengths = split_perturbations(episodes["protocol"].iloc[0])
+        for name, strength in strengths.items():
             cited = ("machado2018",) if name == "sticky-actions" else ()
-            yield f"In these episodes, {kind.says.format(s=f'{strength:g}')}", cited
+            says = KINDS[plain_kind(name)].says.format(s=f"{strength:g}")
+            yield f"In these episodes, {says}", cited
         if software[number] not in ("", *software[number + 1 :]):
             yield f"The software was {software[number]}", ("simloop", "todorov2012")
         if errors:

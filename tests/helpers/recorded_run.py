@@ -15,7 +15,9 @@ from simloop.results.records.paths import attached_files
 
 NAME = "random/reach-v3/0"
 FILE = "steps/random/reach-v3-0000.parquet"
-RULES = Protocol("metaworld", replan_steps=4, max_steps=10, perturbation=Perturbation("sticky-actions", 0.5))
+RULES = Protocol(
+    "metaworld", replan_steps=4, max_steps=10, perturbations=(Perturbation("sticky-actions", 0.5),)
+)
 EXPERIMENT = Experiment("", "metaworld", ("reach-v3",), ("random", "hold"), episodes=2, protocol=RULES)
 
 

@@ -174,7 +174,7 @@ class Queries(Observer):
 def watched(run: Path, *, images: bool) -> tuple[PlannedEpisode, StepRecords, Queries]:
     """An episode whose policy sees noisy images, its step records and its queries."""
     spec, policy = one_spec(), PointPolicy(cameras=("base_0_rgb",), noise=5.0)
-    rules = protocol(max_steps=6, replan_steps=2, perturbation=Perturbation("camera-noise", 0.2))
+    rules = protocol(max_steps=6, replan_steps=2, perturbations=(Perturbation("camera-noise", 0.2),))
     recorder, queries = StepRecorder(spec, "queries", images=images), Queries()
     result = run_episode(point_env(), spec, policy, ADAPTER, rules, [recorder, queries])
     files = attached_files(result.record(spec, policy.spec, attempts=1, video=""), recorder.attachments)

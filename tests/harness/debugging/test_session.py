@@ -226,7 +226,7 @@ def test_ctrl_c_ends_a_typed_command_and_not_the_prompt(session, capsys):
 
 def test_a_view_is_what_the_policy_is_given_and_a_named_camera_is_that_of_the_suite():
     adapter = dataclasses.replace(METAWORLD_HAND, image=lambda image: image[::-1])
-    dark = dataclasses.replace(SMALL, perturbation=Perturbation("camera-dark", 0.5))
+    dark = dataclasses.replace(SMALL, perturbations=(Perturbation("camera-dark", 0.5),))
     with Session("metaworld", "reach", _Fragile(), protocol=dark, adapter=adapter) as session:
         view = session.render().pixels
         camera = session.render(adapter.cameras["base_0_rgb"]).pixels

@@ -35,7 +35,9 @@ def test_labels_name_mode_and_delay_and_can_be_split_again(mode, delay, label):
 
 def test_a_perturbation_is_part_of_the_protocol_that_delays_are_compared_under():
     protocol = Protocol(
-        "metaworld", execution=Execution.parse("naive", "2"), perturbation=Perturbation("camera-dark", 0.5)
+        "metaworld",
+        execution=Execution.parse("naive", "2"),
+        perturbations=(Perturbation("camera-dark", 0.5),),
     )
     assert split_execution(protocol.label) == ("metaworld/default-v1 with camera-dark=0.5", "naive", "2")
 

@@ -311,7 +311,7 @@ def test_observers_follow_the_episode_and_share_rendered_frames():
 
 def test_step_records_tell_perturbed_actions_from_requested_ones():
     log = EventLog()
-    rules = protocol(max_steps=3, perturbation=Perturbation("action-noise", 0.5))
+    rules = protocol(max_steps=3, perturbations=(Perturbation("action-noise", 0.5),))
     run_episode(point_env(), one_spec(), PointPolicy(), ADAPTER, rules, [log])
     assert any((step.action != step.executed).any() for step in log.steps)
 

@@ -20,7 +20,7 @@ from tests.helpers.point_policies import PointPolicy
 from tests.helpers.point_suite import PointEnv, point_task
 
 REACH = next(task for task in suite("metaworld").tasks() if task.name == "reach-v3")
-STICKY = Protocol("metaworld", replan_steps=5, perturbation=Perturbation("sticky-actions", 0.5))
+STICKY = Protocol("metaworld", replan_steps=5, perturbations=(Perturbation("sticky-actions", 0.5),))
 POINTS = Protocol("points", render=RenderSettings("fast", 16, 16), replan_steps=3, max_steps=12)
 
 

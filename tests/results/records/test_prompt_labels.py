@@ -26,7 +26,10 @@ def test_a_label_names_the_source_and_leaves_out_the_choice_of_the_suite():
 
 @pytest.mark.parametrize(
     "rules",
-    [{"execution": Execution.parse("naive", "2")}, {"perturbation": Perturbation.parse("camera-noise=0.1")}],
+    [
+        {"execution": Execution.parse("naive", "2")},
+        {"perturbations": (Perturbation.parse("camera-noise=0.1"),)},
+    ],
     ids=["execution", "perturbation"],
 )
 def test_labels_with_other_rules_are_split_as_well(rules):
