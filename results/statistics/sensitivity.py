@@ -51,9 +51,10 @@ def sensitivities(
 ) -> list[Sensitivity] | None:
     """Estimate the indices of every axis; None if the success rate was not shown to vary.
 
-    First-order indices by the estimator of Saltelli et al., total indices by that of Jansen. The intervals are
-    percentiles of a bootstrap that resamples base points, and reweights the episodes of each task at random
-    (Bayesian bootstrap, widened for few episodes), since both are samples.
+    The first-order index of an axis is the correlation of the rates in B and in A with this column of B, which share
+    its strength alone; the total index is one less that of A and the same arm, which share all others (Janon et al.).
+    The intervals are percentiles of a bootstrap that resamples base points, and reweights the episodes of each task at
+    random (Bayesian bootstrap, widened for few episodes), since both are samples.
 
     Args:
       outcomes: 1 or 0 in the arms A, B, and A with one column of B for each axis, in this order.
@@ -62,9 +63,9 @@ def sensitivities(
     Raises:
       ValueError: If a task has fewer than `LEAST_EPISODES` episodes.
 
-    References: A. Saltelli et al. (2010), doi:10.1016/j.cpc.2009.09.018, table 2 (b) and (f); M. J. W. Jansen (1999),
-    doi:10.1016/S0010-4655(98)00154-4; D. B. Rubin (1981), doi:10.1214/aos/1176345338; for resampling in two
-    directions A. B. Owen (2007), doi:10.1214/07-AOAS122.
+    References: A. Janon et al. (2014), doi:10.1051/ps/2013040, equation 6; A. Saltelli et al. (2010),
+    doi:10.1016/j.cpc.2009.09.018, for the arms; D. B. Rubin (1981), doi:10.1214/aos/1176345338, for the weights; and
+    A. B. Owen (2007), doi:10.1214/07-AOAS122, for resampling in two directions.
     """
     episodes = np.bincount(tasks)
     if episodes.min(initial=LEAST_EPISODES) < LEAST_EPISODES:
@@ -72,20 +73,24 @@ def sensitivities(
             f"Wanted at least {LEAST_EPISODES} episodes of every task, completed at all points; got {episodes.tolist()}."
         )
     n, p, u = outcomes.shape
-    value, variance = _estimates(outcomes, tasks, np.ones(u), np.ones(n))
-    made = np.empty((resamples, *value.shape))
-    variances = np.empty(resamples)
+    covariance, variance = _estimates(outcomes, tasks, np.ones(u), np.ones(n))
+    made, spread = np.empty((2, resamples, 2, p - 2))
     shape = ((episodes - 2) / episodes)[tasks]
     for i in range(resamples):
         rows = np.bincount(rng.integers(n, size=n), minlength=n).astype(np.float64)
-        made[i], variances[i] = _estimates(outcomes, tasks, rng.gamma(shape), rows)
+        made[i], spread[i] = _estimates(outcomes, tasks, rng.gamma(shape), rows)
     tail = (1 - confidence) / 2
-    if variance <= 0 or np.quantile(variances, tail) <= 0:
+    if variance.min() <= 0 or np.quantile(spread, tail, axis=0).min() <= 0:
         return None
-    low, high = np.quantile(made / variances[:, None, None], [tail, 1 - tail], axis=0)
-    index = np.vectorize(lambda v, a, b: Index(v, Interval(a, b)), otypes=[object])
-    found = index(value / variance, low, high)
-    return [Sensitivity(*axis) for axis in found.T]
+    ends = np.quantile(made / spread, [tail, 1 - tail], axis=0)
+    index = covariance / variance
+    return [
+        Sensitivity(
+            Index(float(index[0, axis]), Interval(*map(float, ends[:, 0, axis]))),
+            Index(float(1 - index[1, axis]), Interval(*(float(1 - end) for end in ends[::-1, 1, axis]))),
+        )
+        for axis in range(p - 2)
+    ]
 
 
 def _estimates(
@@ -93,24 +98,24 @@ def _estimates(
     tasks: Int[np.ndarray, "u"],
     episodes: Float64[np.ndarray, "u"],
     rows: Float64[np.ndarray, "n"],
-) -> tuple[Float64[np.ndarray, "2 k"], float]:
-    """Variances that belong to each axis (first-order, total), and that of the success rate.
+) -> tuple[Float64[np.ndarray, "2 k"], Float64[np.ndarray, "2 k"]]:
+    """Covariances between each mixed arm and B, and A, and the variances of the success rate in these arms.
 
     Args:
       episodes: Weight of each episode.
       rows: Weight of each base point.
     """
-    a, b, mixed = outcomes[:, 0], outcomes[:, 1], outcomes[:, 2:]
-    change = mixed - a[:, None]
     weights = rows / rows.sum()
-    first = weights @ _products(b[:, None], change, tasks, episodes)
-    total = weights @ _products(change, change, tasks, episodes) / 2
-    both = outcomes[:, :2]
-    squares = weights @ _products(both, both, tasks, episodes).mean(axis=1)
-    mean = np.tensordot(weights, both.mean(axis=1), 1)[None]
-    points = 2 * len(rows)
-    variance = (squares - _products(mean, mean, tasks, episodes)[0]) * points / (points - 1)
-    return np.stack([first, total]), float(variance)
+    mixed = outcomes[:, 2:]
+    squares = weights @ _products(outcomes, outcomes, tasks, episodes)
+    means = np.tensordot(weights, outcomes, 1)
+    covariance, variance = np.empty((2, 2, mixed.shape[1]))
+    for i, arm in enumerate((1, 0)):
+        mean = (means[[arm]] + means[2:]) / 2
+        level = _products(mean, mean, tasks, episodes)
+        covariance[i] = weights @ _products(outcomes[:, [arm]], mixed, tasks, episodes) - level
+        variance[i] = (squares[arm] + squares[2:]) / 2 - level
+    return covariance, variance
 
 
 def _products(
