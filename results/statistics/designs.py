@@ -62,7 +62,9 @@ class Design:
         least = {"grid": 2, "sobol": 2, "latin": 2}.get(self.method, 1)
         if self.size < least or (self.method == "sobol" and self.size & (self.size - 1)):
             power = ", and a power of 2" if self.method == "sobol" else ""
-            raise DesignError(f"The size of the design {self.method} is at least {least}{power}; got {self.size}.")
+            raise DesignError(
+                f"The size of the design {self.method} is at least {least}{power}; got {self.size}."
+            )
         if any(len(row) != len(kinds) for row in self.rows):
             raise DesignError(f"Every point has {len(kinds)} strengths, one for each axis.")
 
@@ -92,9 +94,7 @@ class Design:
             mixed = [np.where(np.arange(k) == axis, b, a) for axis in range(k)]
             shares = np.concatenate([a, b, *mixed])
         drawn = self.method in ("latin", "sobol")
-        columns = [
-            _column(shares[:, i], kind, most, drawn=drawn) for i, (kind, most) in enumerate(self.axes)
-        ]
+        columns = [_column(shares[:, i], kind, most, drawn=drawn) for i, (kind, most) in enumerate(self.axes)]
         return np.stack(columns, axis=1)
 
     def corners(self) -> tuple[tuple[float, ...], ...]:
