@@ -70,20 +70,23 @@ def sensitivities(
     episodes = np.bincount(tasks)
     if episodes.min(initial=LEAST_EPISODES) < LEAST_EPISODES:
         raise ValueError(
-            f"Wanted at least {LEAST_EPISODES} episodes of every task, completed at all points; got {episodes.tolist()}."
+            f"Wanted at least {LEAST_EPISODES} episodes of every task that were completed at all points; got "
+            f"{episodes.tolist()}."
         )
     n, p, u = outcomes.shape
     covariance, variance = _estimates(outcomes, tasks, np.ones(u), np.ones(n))
-    made, spread = np.empty((2, resamples, 2, p - 2))
+    drawn = np.empty((resamples, 2, 2, p - 2))
     shape = ((episodes - 2) / episodes)[tasks]
     for i in range(resamples):
         rows = np.bincount(rng.integers(n, size=n), minlength=n).astype(np.float64)
-        made[i], spread[i] = _estimates(outcomes, tasks, rng.gamma(shape), rows)
+        drawn[i] = _estimates(outcomes, tasks, rng.gamma(shape), rows)
     tail = (1 - confidence) / 2
-    if variance.min() <= 0 or np.quantile(spread, tail, axis=0).min() <= 0:
+    if variance.min() <= 0 or np.quantile(drawn[:, 1], tail, axis=0).min() <= 0:
         return None
-    ends = np.quantile(made / spread, [tail, 1 - tail], axis=0)
     index = covariance / variance
+    # A variance that is not positive in a few resamples says nothing about an index.
+    indices = np.where(drawn[:, 1] > 0, drawn[:, 0], np.nan) / np.where(drawn[:, 1] > 0, drawn[:, 1], 1)
+    ends = np.nanquantile(indices, [tail, 1 - tail], axis=0)
     return [
         Sensitivity(
             Index(float(index[0, axis]), Interval(*map(float, ends[:, 0, axis]))),
