@@ -36,9 +36,9 @@ class Design:
     """
 
     method: Method
-    """`axes`: each kind alone at `size` levels. `grid`: all combinations of `size` levels, 0 among them. `latin`: a Latin
-    hypercube of `size` points. `sobol`: two scrambled Sobol sequences of `size` points A and B, and A with one column
-    of B for each axis (Saltelli et al. 2010). `points`: `rows`."""
+    """`axes`: each kind alone at `size` levels. `grid`: all combinations of `size` levels, 0 among them. `latin`: a
+    Latin hypercube of `size` points. `sobol`: two scrambled Sobol sequences of `size` points A and B, and A with one
+    column of B for each axis (Saltelli et al. 2010). `points`: `rows`."""
     axes: tuple[tuple[str, float], ...]
     """Kind of perturbation and largest strength."""
     size: int = 1
@@ -55,9 +55,10 @@ class Design:
         for kind, most in self.axes:
             if kind not in KINDS:
                 raise DesignError(f"There is no perturbation {kind!r}; there are {', '.join(KINDS)}.")
-            if not 0 < most <= KINDS[kind].most:
+            limit, unit = KINDS[kind].most, KINDS[kind].unit
+            if not 0 < most <= limit:
                 raise DesignError(
-                    f"The largest strength of {kind} lies in (0, {KINDS[kind].most:g}] ({KINDS[kind].unit}); got {most:g}."
+                    f"The largest strength of {kind} lies in (0, {limit:g}] ({unit}); got {most:g}."
                 )
         least = {"grid": 2, "sobol": 2, "latin": 2}.get(self.method, 1)
         if self.size < least or (self.method == "sobol" and self.size & (self.size - 1)):
