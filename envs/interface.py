@@ -435,6 +435,10 @@ class Suite(abc.ABC):
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Task names by group, such as a published benchmark."""
 
+    def unavailable(self, name: str) -> str | None:
+        """Say what a task or group needs that is not there; None if the suite has no such task or group at all."""
+        return None
+
     @abc.abstractmethod
     def make(self, task: str, render: RenderSettings) -> Env:
         """Make an environment of one task.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from simloop.envs.interface import Suite, TaskSpec
+from simloop.envs.interface import Suite, SuiteNotInstalledError, TaskSpec
 from simloop.envs.plugins import Registry, UnknownNameError
 
 SUITES: Registry[Suite] = Registry(
@@ -15,6 +15,7 @@ SUITES: Registry[Suite] = Registry(
         "metaworld": "simloop.envs.metaworld:MetaWorld",
         "libero": "simloop.envs.libero:Libero",
         "libero_pro": "simloop.envs.libero:LiberoPro",
+        "libero_plus": "simloop.envs.libero_plus:LiberoPlus",
         "aloha_sim": "simloop.envs.aloha_sim:AlohaSim",
         "robosuite": "simloop.envs.robosuite:Robosuite",
         "maniskill": "simloop.envs.maniskill:ManiSkill",
@@ -46,6 +47,7 @@ def resolve_tasks(suite_name: str, names: Sequence[str] = ()) -> list[TaskSpec]:
 
     Raises:
       UnknownNameError: If the suite, or a task or group of it, does not exist.
+      SuiteNotInstalledError: If a task or group needs files that are not there.
     """
     found = suite(suite_name)
     specs = {spec.name: spec for spec in found.tasks()}
@@ -62,6 +64,8 @@ def resolve_tasks(suite_name: str, names: Sequence[str] = ()) -> list[TaskSpec]:
             members = groups[name]
         elif len(without_version.get(name, ())) == 1:
             members = without_version[name]
+        elif reason := found.unavailable(name):
+            raise SuiteNotInstalledError(reason)
         else:
             raise UnknownNameError(
                 f"task or group of suite {suite_name!r} called",

@@ -44,10 +44,15 @@ class LiberoEnv(MujocoEnv):
 
     _hidden_geom_groups = (0,)  # Collision shapes.
 
-    def __init__(self, spec: TaskSpec, render: RenderSettings) -> None:
+    def __init__(self, spec: TaskSpec, render: RenderSettings, task: str | None = None) -> None:
+        """Build the scene.
+
+        Args:
+          task: Name of the task in LIBERO or LIBERO-PRO where the spec has another one.
+        """
         super().__init__(spec, render)
-        self._initial_states = initial_states(spec.name)
-        folder, name = task_files(spec.name)
+        self._initial_states = initial_states(task or spec.name)
+        folder, name = task_files(task or spec.name)
         with _numpy_seeded(FIXTURE_SEED):
             self._sim = make_problem(BDDL_FILES / folder / f"{name}.bddl")
 

@@ -251,12 +251,11 @@ def _instructions(task: str, first: str) -> tuple[Instruction, ...]:
     )
 
 
-def _task(suite: str, task: str, group: str, source: str) -> TaskSpec:
+def libero_task(suite: str, name: str, group: str, instructions: tuple[Instruction, ...]) -> TaskSpec:
     """Spec of a task whose step limit is that of a group of LIBERO."""
-    instructions = _instructions(task, source)
     return TaskSpec(
         suite=suite,
-        name=task,
+        name=name,
         instruction=instructions[0].text,
         max_steps=MAX_STEPS[group],
         control_hz=CONTROL_HZ,
@@ -272,10 +271,14 @@ def _task(suite: str, task: str, group: str, source: str) -> TaskSpec:
     )
 
 
-TASKS = tuple(_task(SUITE, task, group, "filename") for task, group in GROUP_OF_TASK.items())
+TASKS = tuple(
+    libero_task(SUITE, task, group, _instructions(task, "filename")) for task, group in GROUP_OF_TASK.items()
+)
 
 PRO_TASKS = tuple(
-    _task(PRO, task, group.rpartition("_")[0], LIBERO_PRO_CHANGES[group.rpartition("_")[2]])
+    libero_task(
+        PRO, task, group.rpartition("_")[0], _instructions(task, LIBERO_PRO_CHANGES[group.rpartition("_")[2]])
+    )
     for group, tasks in PRO_GROUPS.items()
     for task in tasks
 )

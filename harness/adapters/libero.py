@@ -69,3 +69,4 @@ LIBERO = Adapter(
 )
 
 LIBERO_PRO = dataclasses.replace(LIBERO, suite="libero_pro")
+LIBERO_PLUS = dataclasses.replace(LIBERO, suite="libero_plus")

@@ -9,7 +9,7 @@ from simloop.envs.plugins import Registry
 from simloop.harness.adapters.adapter_file import REGISTERED, AdapterFile, adapter_file_in_use
 from simloop.harness.adapters.aloha import ALOHA_SIM, RAW_ALOHA_SIM
 from simloop.harness.adapters.base import ANY_ROBOT, Adapter, AdapterError
-from simloop.harness.adapters.libero import LIBERO, LIBERO_PRO
+from simloop.harness.adapters.libero import LIBERO, LIBERO_PLUS, LIBERO_PRO
 from simloop.harness.adapters.metaworld import METAWORLD, METAWORLD_HAND
 from simloop.harness.adapters.served import SERVED, SUITE_EXPERT
 from simloop.policies.interface import PolicySpec
@@ -19,7 +19,7 @@ def _key(adapter: Adapter) -> str:
     return f"{adapter.suite}/{adapter.robot}"
 
 
-_ADAPTERS = (METAWORLD, METAWORLD_HAND, LIBERO, LIBERO_PRO, ALOHA_SIM, RAW_ALOHA_SIM, *SERVED)
+_ADAPTERS = (METAWORLD, METAWORLD_HAND, LIBERO, LIBERO_PRO, LIBERO_PLUS, ALOHA_SIM, RAW_ALOHA_SIM, *SERVED)
 
 ADAPTERS: Registry[Adapter] = Registry(
     "simloop.adapters",

@@ -136,6 +136,9 @@ _PROTOCOLS = (
     # LIBERO-PRO, with the rules of its evaluation, which are those of openpi.
     Protocol("libero_pro", render=RenderSettings("fast", 256, 256)),
     Protocol("libero_pro", "libero-pro-v1", RenderSettings("official", 256, 256), replan_steps=5),
+    # LIBERO-plus, whose evaluation is LIBERO's with one episode for each variant; here by the rules of openpi.
+    Protocol("libero_plus", render=RenderSettings("fast", 256, 256)),
+    Protocol("libero_plus", "libero-plus-v1", RenderSettings("official", 256, 256), replan_steps=5),
     # openpi, examples/aloha_sim: gymnasium truncates gym-aloha's episodes after 300 steps.
     Protocol("aloha_sim", "openpi-v1", RenderSettings("official", 480, 640), replan_steps=10, max_steps=300),
     # LeRobot, src/lerobot/envs/metaworld.py: one camera, which this suite calls `corner4` and renders upright. LeRobot

@@ -18,6 +18,7 @@ from simloop.results.statistics.early_stopping import SequentialDecision, matric
 from simloop.results.statistics.families import Finding, comparisons_of, findings
 from simloop.results.statistics.outcome_matrix import OutcomeMatrix
 from simloop.results.statistics.scores import MeanScore, score_means, score_tasks
+from simloop.results.tables.axis_table import axis_scores
 from simloop.results.tables.decisions import decision_sentence
 from simloop.results.tables.delay_curves import delay_curves
 from simloop.results.tables.options import TableName
@@ -32,6 +33,7 @@ TABLES: tuple[TableName, ...] = (
     "perturbations",
     "delays",
     "prompts",
+    "axes",
     "time",
     "published",
     "latency",
@@ -85,6 +87,7 @@ class Details:
             "perturbations": not perturbation_curves(self.runs),
             "delays": not delay_curves(self.runs),
             "prompts": not prompt_scores(self.runs),
+            "axes": not axis_scores(self.runs),
             "published": not reproductions(self.runs, PUBLISHED),
         }
         return tuple(name for name in TABLES if not lacking.get(name))

@@ -204,14 +204,20 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else ""
 
 
-SUITES = {"metaworld": "yu2020", "libero": "liu2023", "aloha_sim": "zhao2023"}
-"""References of suites, by the start of their names."""
-POLICIES = {"pi0_fast": "pertsch2025", "pi05": "intelligence2025", "pi0": "black2024"}
+SUITES = {
+    "metaworld": ("yu2020",),
+    "libero_pro": ("liu2023", "zhou2025"),
+    "libero_plus": ("liu2023", "fei2025"),
+    "libero": ("liu2023",),
+    "aloha_sim": ("zhao2023",),
+}
+"""References of suites, by the start of their names; the first one that fits."""
+POLICIES = {"pi0_fast": ("pertsch2025",), "pi05": ("intelligence2025",), "pi0": ("black2024",)}
 """References of policies, by the start of the names of their presets; the first one that fits."""
 
 
-def _cited(name: str, references: Mapping[str, str]) -> tuple[str, ...]:
-    return next(((key,) for start, key in references.items() if name.startswith(start)), ())
+def _cited(name: str, references: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    return next((keys for start, keys in references.items() if name.startswith(start)), ())
 
 
 def _cited_policies(config: Mapping[str, Any]) -> Iterator[str]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from simloop.results.records.prompt_labels import SUITES_CHOICE, split_prompt
 from simloop.results.records.runs import Runs
+from simloop.results.records.variant_names import UNCHANGED, split_variant
 from simloop.results.statistics.contrasts import Contrast
 from simloop.results.statistics.early_stopping import sequential_decisions
 from simloop.results.statistics.families import adjusted
@@ -54,12 +55,19 @@ def prompt_scores(runs: Runs) -> list[PromptScore]:
 
 
 def _groups(runs: Runs) -> list[tuple[str, Runs]]:
-    """The runs divided by groups of tasks, which LIBERO-PRO states in the names of tasks, `GROUP-TASK`."""
-    groups = runs.episodes["task"].map(lambda task: task.partition("-")[0] if "-" in task else "all")
+    """The runs divided by what the names of tasks state: a group of LIBERO-PRO, or an axis of LIBERO-plus."""
+    groups = runs.episodes["task"].map(_group)
     return [
         (str(name), dataclasses.replace(runs, episodes=runs.episodes[groups == name]))
         for name in sorted(set(groups))
     ]
+
+
+def _group(task: str) -> str:
+    axis = split_variant(task)[1]
+    if axis != UNCHANGED:
+        return axis
+    return task.partition("-")[0] if "-" in task else "all"
 
 
 def _scores(group: str, runs: Runs) -> list[PromptScore]:

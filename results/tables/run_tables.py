@@ -18,6 +18,7 @@ from simloop.results.records.ledger import LedgerError
 from simloop.results.records.records import run_folder
 from simloop.results.records.runs import Runs, RunSource, load_runs
 from simloop.results.statistics.scores import score_tasks
+from simloop.results.tables.axis_table import axis_frame, axis_grids, axis_scores
 from simloop.results.tables.choice import chosen_policies, matching, printed_names, selected
 from simloop.results.tables.delay_curves import delay_curves, delay_frame, delay_grids
 from simloop.results.tables.grid import Grid
@@ -293,6 +294,13 @@ def _contents_of(
                 lambda short: prompt_grids(prompted, runs.labels, options),
                 lambda: prompt_frame(prompted, runs.labels),
                 "These runs have the instructions of one source; simloop run --prompt-source plays others.",
+            )
+        case "axes":
+            changed = axis_scores(runs)
+            return _Contents(
+                lambda short: axis_grids(changed, runs.labels, options),
+                lambda: axis_frame(changed, runs.labels),
+                "These runs have no variants of tasks; simloop run libero_plus plays those of LIBERO-plus.",
             )
 
 

@@ -24,6 +24,7 @@ PUBLISHED_BY_EXPERIMENT = {
 UNTRAINED = {
     "libero": "pi0_libero-tiny@random",
     "libero_pro": "pi0_libero-tiny@random",
+    "libero_plus": "pi0_libero-tiny@random",
     "aloha_sim": "pi0_aloha_sim-tiny@random",
     "metaworld": "pi0-tiny@random",
 }
