@@ -124,7 +124,8 @@ def plasma(size: int, decay: float, generator: np.random.Generator) -> Float64[n
             height[place] = moved(neighbours)
         step, wobble = half, wobble / decay
     height -= height.min()
-    return height / height.max()
+    height /= height.max()
+    return height
 
 
 _GLASS = (
@@ -174,7 +175,8 @@ def _smooth(picture: np.ndarray, sigma: float) -> np.ndarray:
 
 def _quantized(picture: np.ndarray) -> Image:
     """Bytes of values in [0, 1], cut off as in the original."""
-    return (np.clip(picture, 0, 1) * 255).astype(np.uint8)
+    cut: np.ndarray = (np.clip(picture, 0, 1) * 255).astype(np.uint8)
+    return cut
 
 
 _KINDS: tuple[Callable[[Image, int, np.random.Generator], Image], ...] = (

@@ -59,7 +59,7 @@ def plus_tasks(root: Path | None) -> tuple[TaskSpec, ...]:
 @cache
 def plus_groups(with_language: bool) -> dict[str, tuple[str, ...]]:
     """Names of tasks by `GROUP_AXIS`, and by axis over all groups."""
-    named = {
+    named: dict[tuple[str, str], tuple[str, ...]] = {
         **{(group, UNCHANGED): GROUPS[group] for group in GROUPS_VARIED},
         **{key: tuple(one.name for one in variants) for key, variants in published_variants().items()},
     }

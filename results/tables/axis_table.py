@@ -66,7 +66,7 @@ def axis_scores(runs: Runs) -> list[AxisScore]:
     episodes = runs.episodes.join(split)
     varied = set(episodes.loc[episodes["axis"] != UNCHANGED, "suite"])
     parts = episodes[episodes["suite"].isin(varied)].groupby(["suite", "protocol", "policy"], sort=False)
-    scores = [score for key, part in parts for score in _scores(key, part)]
+    scores = [score for key, part in parts for score in _scores(*map(str, key), part=part)]
     p_values = iter(holm([score.change.p_value for score in scores if score.change is not None]))
     return [
         score if score.change is None else dataclasses.replace(score, p_holm=next(p_values))
@@ -74,7 +74,7 @@ def axis_scores(runs: Runs) -> list[AxisScore]:
     ]
 
 
-def _scores(key: tuple[str, str, str], part: pd.DataFrame) -> Iterator[AxisScore]:
+def _scores(*key: str, part: pd.DataFrame) -> Iterator[AxisScore]:
     completed = part[part["outcome"] != "error"]
     completed = completed.assign(solved=completed["outcome"] == "success")
     unchanged = completed[completed["axis"] == UNCHANGED].set_index(["origin", "episode"])["solved"]
