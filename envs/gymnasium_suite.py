@@ -30,6 +30,7 @@ from simloop.envs.interface import (
     TaskSpec,
     check_action,
     check_camera,
+    check_cameras_stay,
 )
 from simloop.envs.mujoco_env import POSITIONS
 from simloop.envs.rendering import GL_BACKEND as GL_BACKEND  # Sets MUJOCO_GL, which gymnasium reads.
@@ -160,6 +161,7 @@ class GymTask(Env):
             low,
             high,
         )
+        check_cameras_stay(self.spec, render)
         self._observation: dict[str, Any] = {}
         self._info: dict[str, Any] = {}
         self._seed: int | None = None

@@ -44,6 +44,9 @@ class RenderSettings:
     height: int = 224
     """In pixels, as is `width`."""
     width: int = 224
+    camera_positions: tuple[tuple[str, tuple[float, float, float]], ...] = ()
+    """Cameras that stand elsewhere than the suite puts them, with their positions [x, y, z] in metres in the frame of
+    the world; directions stay. Simulations in MuJoCo have them, others refuse."""
 
 
 class Instruction(NamedTuple):
@@ -259,7 +262,7 @@ class EnvError(RuntimeError):
 
 
 class CameraError(ValueError):
-    """A camera that the task does not have."""
+    """A camera that the task does not have or cannot move."""
 
     user_facing = True
 
@@ -332,6 +335,15 @@ def check_camera(spec: TaskSpec, camera: str) -> None:
     if camera not in spec.cameras:
         raise CameraError(
             f"{spec.suite}/{spec.name} renders cameras {', '.join(map(repr, spec.cameras))}; got {camera!r}."
+        )
+
+
+def check_cameras_stay(spec: TaskSpec, render: RenderSettings) -> None:
+    """Raise `CameraError` if the settings move a camera."""
+    if render.camera_positions:
+        raise CameraError(
+            f"{spec.suite}/{spec.name} cannot move its cameras; got positions for "
+            f"{', '.join(name for name, _ in render.camera_positions)}."
         )
 
 

@@ -31,7 +31,13 @@ from simloop.envs.interface import (
     check_camera,
 )
 from simloop.envs.look import Look
-from simloop.envs.rendering import Renderer, camera_view, close_renderers_first_at_exit, looked_at
+from simloop.envs.rendering import (
+    Renderer,
+    camera_view,
+    cameras_at,
+    close_renderers_first_at_exit,
+    looked_at,
+)
 from simloop.envs.scene import SceneReader
 from simloop.envs.scene_types import Scene
 from simloop.envs.shared_model import ModelUse, SharedModel
@@ -63,6 +69,8 @@ class MujocoEnv(Env):
     def __init__(self, spec: TaskSpec, render: RenderSettings) -> None:
         """Prepare an environment without a scene. The first image creates the GL context."""
         self.spec = spec
+        for camera, _ in render.camera_positions:
+            check_camera(spec, camera)
         self._render_settings = render
         self._renderer: Renderer | None = None
         self._own_use: ModelUse | None = None
@@ -163,20 +171,31 @@ class MujocoEnv(Env):
             self._renderer = self._model_use.renderer(
                 self._render_settings, self._upside_down_cameras, self._hidden_geom_groups
             )
-        with self._observed() as data, self._looked_at(data):
+        with self._drawn() as data:
             return self._renderer.render(data, camera, self._look.brightness)
 
     def view(self, camera: str) -> CameraView:
         check_camera(self.spec, camera)
         self._require_reset("view")
         settings, model = self._render_settings, self._physics[0]
-        with self._observed() as data, self._looked_at(data):
+        with self._drawn() as data:
             return camera_view(model, data, camera, settings, camera in self._upside_down_cameras)
 
     def look(self, look: Look) -> None:
         for camera in look.cameras:
             check_camera(self.spec, camera)
         self._look = look
+
+    @contextlib.contextmanager
+    def _drawn(self) -> Iterator[mujoco.MjData]:
+        """The observed data, with cameras and lights where the settings and the present look have them."""
+        positions = self._render_settings.camera_positions
+        with (
+            self._observed() as data,
+            cameras_at(self._physics[0], data, positions) if positions else contextlib.nullcontext(),
+            self._looked_at(data),
+        ):
+            yield data
 
     def _looked_at(self, data: mujoco.MjData) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext() if self._look.plain else looked_at(self._physics[0], data, self._look)

@@ -16,7 +16,7 @@ import functools
 import importlib
 import os
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
@@ -271,6 +271,20 @@ class Renderer:
             self._gl.make_current()
             self._buffers.free()
             self._gl.free()
+
+
+@contextlib.contextmanager
+def cameras_at(
+    model: mujoco.MjModel, data: mujoco.MjData, positions: Iterable[tuple[str, Vector]]
+) -> Iterator[None]:
+    """Put cameras of the data at positions (m) in the frame of the world, until an image has been drawn."""
+    kept = data.cam_xpos.copy()
+    for name, position in positions:
+        data.cam_xpos[model.camera(name).id] = position
+    try:
+        yield
+    finally:
+        data.cam_xpos[:] = kept
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from simloop.envs.interface import (
     UnknownThingError,
     check_action,
     check_camera,
+    check_cameras_stay,
 )
 from simloop.envs.scene_types import Contact, GripperPose, Pose, Scene
 from simloop.envs.served.connection import START_S, Connection, Program, ServedSuiteError, ServedSuiteLost
@@ -46,6 +47,7 @@ class ServedEnv(Env):
         Args:
           version: What the simulation consists of; saved states of others are refused.
         """
+        check_cameras_stay(spec, render)
         self.spec = spec
         self._program, self._render, self._version = program, render, version
         self._closed = False

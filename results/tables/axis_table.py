@@ -66,7 +66,11 @@ def axis_scores(runs: Runs) -> list[AxisScore]:
     episodes = runs.episodes.join(split)
     varied = set(episodes.loc[episodes["axis"] != UNCHANGED, "suite"])
     parts = episodes[episodes["suite"].isin(varied)].groupby(["suite", "protocol", "policy"], sort=False)
-    scores = [score for key, part in parts for score in _scores(*map(str, key), part=part)]
+    scores = [
+        score
+        for (suite, protocol, policy), part in parts
+        for score in _scores(str(suite), str(protocol), str(policy), part)
+    ]
     p_values = iter(holm([score.change.p_value for score in scores if score.change is not None]))
     return [
         score if score.change is None else dataclasses.replace(score, p_holm=next(p_values))
@@ -74,7 +78,7 @@ def axis_scores(runs: Runs) -> list[AxisScore]:
     ]
 
 
-def _scores(*key: str, part: pd.DataFrame) -> Iterator[AxisScore]:
+def _scores(suite: str, protocol: str, policy: str, part: pd.DataFrame) -> Iterator[AxisScore]:
     completed = part[part["outcome"] != "error"]
     completed = completed.assign(solved=completed["outcome"] == "success")
     unchanged = completed[completed["axis"] == UNCHANGED].set_index(["origin", "episode"])["solved"]
@@ -83,7 +87,14 @@ def _scores(*key: str, part: pd.DataFrame) -> Iterator[AxisScore]:
         if every.empty:
             continue
         score = AxisScore(
-            *key, axis, every["task"].nunique(), int(here["solved"].sum()), len(here), len(every) - len(here)
+            suite,
+            protocol,
+            policy,
+            axis,
+            every["task"].nunique(),
+            int(here["solved"].sum()),
+            len(here),
+            len(every) - len(here),
         )
         pairs = here.join(unchanged.rename("before"), on=["origin", "episode"], how="inner")
         if axis != UNCHANGED and len(pairs):

@@ -92,8 +92,17 @@ PUBLISHED: tuple[Published, ...] = (
     *_libero("pi0_libero", _OPENPI_BEFORE, 96.8, 98.8, 95.8, 85.2),
     *_libero("pi0_fast_libero", _OPENPI_BEFORE, 96.4, 96.8, 88.6, 60.2),
     *_libero("pi05_libero", _OPENPI_README, 98.8, 98.2, 98.0, 92.4),
+    Published(
+        "alam_pi0",
+        "MT50",
+        434 / 500,
+        500,
+        "10 episodes a task, action horizon 6, 5 actions per query, camera at (0.70, 0.075, 0.70)",
+        "model card Mark-ZJTang/alam_plus_pi_metaworld_mt50",
+        "metaworld/alam-v1",
+    ),
 )
-"""Each rate is over ten tasks with 50 initial states each."""
+"""Rates on LIBERO are over ten tasks with 50 initial states each."""
 
 
 @dataclass(frozen=True)
@@ -310,9 +319,12 @@ def _rate(rate: float, successes: int, episodes: int) -> Cell:
 
 
 def _presets(runs: Runs) -> dict[str, str]:
-    """The preset of every policy, whatever the name that it was given: of `mine=pi05_libero@FOLDER`, `pi05_libero`."""
+    """The preset of every policy, whatever the name that it was given: of `mine=pi05_libero@FOLDER`, `pi05_libero`.
+
+    A server has no preset; its policy is taken to be what it was called.
+    """
     return {
-        source.policy(name): policy.partition("@")[0]
+        source.policy(name): name if "://" in policy else policy.partition("@")[0]
         for source, config in zip(runs.sources, runs.configs, strict=True)
         for name, policy in map(split_name, config.get("experiment", {}).get("policies", ()))
     }

@@ -81,7 +81,7 @@ def simloop(monkeypatch, capsys):
         (["demo", "--checkpoint", "/"], ["3 that could be meant (pi0-tiny, pi05-tiny, pi0_fast-tiny)"]),
         (["demo", "--limit", "0"], ["--limit must be at least 1; got 0"]),
         (["expert", "random", "--limit", "3", "--until-decided"], ["cannot be combined"]),
-        (["demo", "--protocol", "openpi-v1"], ["no protocol 'openpi-v1'", "default-v1, lerobot-v1"]),
+        (["demo", "--protocol", "openpi-v1"], ["no protocol 'openpi-v1'", "default-v1, alam-v1, lerobot-v1"]),
         (["expert", "reach"], ["'reach' names tasks of metaworld", "simloop run expert --tasks reach"]),
         (["MT10"], ["'MT10' names tasks of metaworld", "simloop run expert --tasks MT10"]),
         (["pi0-tiny@docs"], ["docs is not a checkpoint; it contains", "Known formats are"]),

@@ -1,5 +1,6 @@
 """The suite `metaworld` compared with Meta-World itself."""
 
+import dataclasses
 import pickle
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 from metaworld.types import Task
 
 from simloop.envs import registry
-from simloop.envs.interface import RenderSettings, SimulationError
+from simloop.envs.interface import CameraError, RenderSettings, SimulationError
 from simloop.envs.metaworld.simulation import MetaWorldEnv
 from simloop.envs.metaworld.tasks import CAMERAS, GROUPS, MT10, TASKS, UPSIDE_DOWN_CAMERAS
 
@@ -202,3 +203,31 @@ def test_rejects_steps_beyond_the_step_limit(reach):
         reach.step(np.zeros(4))
     with pytest.raises(RuntimeError, match="ends after 500 steps"):
         reach.step(np.zeros(4))
+
+
+def test_a_protocol_puts_the_camera_elsewhere():
+    """The image is that of the moved camera, and environments of other settings do not see it."""
+    from simloop.harness.planning.protocol import named_protocol
+
+    settings = named_protocol("metaworld", "alam-v1").render
+    small = dataclasses.replace(settings, profile="fast", height=64, width=64)
+    suite = registry.suite("metaworld")
+    moved, plain = (suite.make("reach-v3", each) for each in (small, RenderSettings("fast", 64, 64)))
+    for env in (moved, plain):
+        env.reset(0)
+    view, usual = moved.view("corner4"), plain.view("corner4")
+    stands = [-one.extrinsics[:, :3].T @ one.extrinsics[:, 3] for one in (view, usual)]
+    np.testing.assert_allclose(stands, [(0.70, 0.075, 0.70), (0.75, 0.075, 0.70)], atol=1e-6)
+    np.testing.assert_array_equal(view.extrinsics[:, :3], usual.extrinsics[:, :3])
+    before, image = plain.render("corner4"), moved.render("corner4")
+    model, position = plain._physics[0], plain._physics[0].camera("corner4").pos
+    np.testing.assert_array_equal(plain.render("corner4"), before)
+    assert not np.array_equal(image, before)
+    position[:] = (0.70, 0.075, 0.70)  # As LeRobot moves cameras: in the model.
+    mujoco.mj_camlight(model, plain._physics[1])
+    np.testing.assert_array_equal(plain.render("corner4"), image)
+    position[:] = (0.75, 0.075, 0.70)
+    with pytest.raises(CameraError, match="got 'table'"):
+        suite.make("reach-v3", dataclasses.replace(small, camera_positions=(("table", (0.0, 0.0, 0.0)),)))
+    moved.close()
+    plain.close()

@@ -20,7 +20,8 @@ NAMES = experiments.names()
 PUBLISHED_BY_EXPERIMENT = {
     f"{one.policy.removesuffix('_libero')}_libero_{one.tasks.removeprefix('libero_')}": one
     for one in PUBLISHED
-}
+    if one.policy.endswith("_libero")
+} | {"alam_mt50": PUBLISHED[-1]}
 UNTRAINED = {
     "libero": "pi0_libero-tiny@random",
     "libero_pro": "pi0_libero-tiny@random",
@@ -45,7 +46,7 @@ def test_every_published_number_has_its_experiment_which_says_what_to_expect():
     assert set(PUBLISHED_BY_EXPERIMENT) <= set(NAMES)
     for name, published in PUBLISHED_BY_EXPERIMENT.items():
         experiment = experiments.find(name)
-        assert experiment.policies == (published.policy,)
+        assert experiment.policies == (published.policy if "libero" in name else "expert",)
         assert experiment.tasks == (published.tasks,)
         assert experiment.protocol.label == published.rules
         assert len(experiment.plan().episodes) == published.episodes
@@ -74,7 +75,9 @@ def test_rules_that_differ_from_the_named_ones_show_in_the_label():
     assert named.label == "libero/openpi-v1"
     assert Protocol("libero", "openpi-v1").label.startswith("libero/openpi-v1+")
     assert len({protocol.sha256 for protocol in PROTOCOLS.values()}) == len(PROTOCOLS)
-    with pytest.raises(ProtocolError, match=r"no protocol 'openpi-v1'; it has default-v1, lerobot-v1"):
+    with pytest.raises(
+        ProtocolError, match=r"no protocol 'openpi-v1'; it has default-v1, alam-v1, lerobot-v1"
+    ):
         named_protocol("metaworld", "openpi-v1")
 
 
