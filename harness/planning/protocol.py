@@ -143,8 +143,8 @@ _PROTOCOLS = (
     Protocol("libero_plus", "libero-plus-v1", RenderSettings("official", 256, 256), replan_steps=5),
     # openpi, examples/aloha_sim: gymnasium truncates gym-aloha's episodes after 300 steps.
     Protocol("aloha_sim", "openpi-v1", RenderSettings("official", 480, 640), replan_steps=10, max_steps=300),
-    # The model card of ALAM + pi0: five actions of a horizon of six are played, and the camera stands 5 cm nearer to the
-    # table than LeRobot's. What the card does not state is as in LeRobot.
+    # The model card of ALAM + pi0: five actions of a horizon of six are played, and the camera stands 5 cm nearer to
+    # the table than LeRobot's. What the card does not state is as in LeRobot.
     Protocol(
         "metaworld",
         "alam-v1",
