@@ -2,12 +2,13 @@
 
 A TOML file has the fields of an experiment. `[[parts]]` splits it by suite: each part has the fields of the file,
 except those that it sets itself, and is a run of its own. `[adapters.NAME]` are tables of
-`simloop.harness.adapters.adapter_table`, which parts refer to by `adapter = "NAME"`, and `[table]` has the options of
-`simloop.results.tables.options`.
+`simloop.harness.adapters.adapter_table`, which parts refer to by `adapter = "NAME"`, `[robots.NAME]` those of policy
+servers (`simloop.harness.remote.robots`), and `[table]` has the options of `simloop.results.tables.options`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,7 @@ class _Fields:
 
 
 _FIELDS = TypeAdapter(_Fields)
+_ROBOT = re.compile(r"[?&]robot=(?P<file>[^&]+\.toml):")
 
 
 def is_experiment_file(name: str) -> bool:
@@ -96,7 +98,7 @@ def _of_python(file: Path) -> list[Part]:
 
 def _of_toml(file: Path) -> list[Part]:
     content = read_toml(file, error=ExperimentError)
-    for read_elsewhere in ("adapters", "table"):
+    for read_elsewhere in ("adapters", "robots", "table"):
         content.pop(read_elsewhere, None)
     parts: Any = content.pop("parts", [{}])
     if not isinstance(parts, list) or not all(isinstance(part, Mapping) for part in parts):
@@ -113,8 +115,11 @@ def _validated(file: Path, content: Mapping[str, Any]) -> _Fields:
 
 
 def _beside(file: Path, written: str) -> str:
-    """A policy or suite with a relative path to code, which is relative to the experiment file."""
+    """A policy or suite with relative paths to code or to the table of a robot, which begin at the experiment file."""
     name, policy = split_name(written)
+    if (robot := _ROBOT.search(policy)) and not Path(robot["file"]).is_absolute():
+        found = f"{policy[: robot.start('file')]}{file.parent / robot['file']}{policy[robot.end('file') :]}"
+        return found if written == policy else f"{name}={found}"
     code = CODE.fullmatch(policy)
     if code is None or not code["module"].endswith(".py") or Path(code["module"]).is_absolute():
         return written

@@ -96,12 +96,22 @@ def read_image(observation: Mapping[str, object], key: str) -> UInt8[np.ndarray,
     Raises:
       ObservationError: If it is missing or not an image.
     """
+    image = _array(observation, key)
+    if image.dtype.kind not in "fiu":
+        raise ObservationError(f"{key} must be an image; got an array of {image.dtype}.")
     try:
-        return uint8_image(np.asarray(observation[key]))
-    except KeyError as error:
-        raise ObservationError(f"The observation has no {key!r}; it has {', '.join(observation)}.") from error
+        return uint8_image(image)
     except ValueError as error:
         raise ObservationError(f"{key}: {error}") from error
+
+
+def _array(observation: Mapping[str, object], key: str) -> np.ndarray:
+    if key not in observation:
+        raise ObservationError(f"The observation has no {key!r}; it has {', '.join(observation)}.")
+    try:
+        return np.asarray(observation[key])
+    except ValueError as error:  # Lists of unequal lengths.
+        raise ObservationError(f"{key} is no array: {error}") from error
 
 
 def read_vector(observation: Mapping[str, object], key: str, size: int) -> Float[np.ndarray, "s"]:
@@ -110,9 +120,7 @@ def read_vector(observation: Mapping[str, object], key: str, size: int) -> Float
     Raises:
       ObservationError: If it is missing or has another length.
     """
-    if key not in observation:
-        raise ObservationError(f"The observation has no {key!r}; it has {', '.join(observation)}.")
-    vector = np.atleast_1d(np.asarray(observation[key]))
+    vector = np.atleast_1d(_array(observation, key))
     if vector.shape != (size,) or not np.issubdtype(vector.dtype, np.floating):
         raise ObservationError(
             f"{key} must be {size} floating-point numbers; got {vector.dtype} of shape {vector.shape}."
@@ -121,10 +129,18 @@ def read_vector(observation: Mapping[str, object], key: str, size: int) -> Float
 
 
 def read_instruction(observation: Mapping[str, object]) -> str | None:
-    """Return the instruction of an observation, which may be text, bytes or a NumPy scalar of either."""
+    """Return the instruction of an observation, which may be text, bytes or a NumPy scalar of either.
+
+    Raises:
+      ObservationError: If it is anything else, or bytes that are no UTF-8.
+    """
     prompt = observation.get("prompt")
-    if isinstance(prompt, np.ndarray):
+    if isinstance(prompt, np.ndarray | np.generic) and prompt.size == 1:
         prompt = prompt.item()
-    if isinstance(prompt, bytes):
-        return prompt.decode()
-    return None if prompt is None else str(prompt)
+    try:
+        prompt = prompt.decode() if isinstance(prompt, bytes) else prompt
+    except UnicodeDecodeError as error:
+        raise ObservationError(f"prompt is no UTF-8: {error}.") from error
+    if prompt is not None and not isinstance(prompt, str):
+        raise ObservationError(f"prompt must be one text; got a {type(prompt).__name__}.")
+    return prompt

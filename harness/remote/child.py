@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from simloop.envs.served.process import ChildProcess
-from simloop.harness.errors import SimloopError
+from simloop.harness.errors import SimloopError, SpecificationError
 from simloop.harness.remote.connection import ConnectionLost, ServerError
 from simloop.harness.remote.policy import Deadlines, RemotePolicy
 from simloop.harness.remote.protocols import PROTOCOLS
-from simloop.harness.remote.robots import ROBOTS
+from simloop.harness.remote.robots import robot_of
 from simloop.policies.interface import CompilationProgress
 from simloop.untrusted import read_toml
 
@@ -74,9 +74,18 @@ def read_manifest(folder: Path) -> Manifest:
         folder,
         tuple(command),
         _one_of(found, "protocol", tuple(PROTOCOLS), path),
-        _one_of(found, "robot", tuple(ROBOTS), path),
+        _robot(found, folder),
         float(start_s),
     )
+
+
+def _robot(found: dict[str, Any], folder: Path) -> str:
+    robot = str(found.get("robot", ""))
+    try:
+        robot_of(robot, folder)
+    except SpecificationError as error:
+        raise ManifestError(f"{folder / MANIFEST}: {error}") from error
+    return robot
 
 
 def _one_of(found: dict[str, Any], key: str, known: tuple[str, ...], path: Path) -> str:
@@ -110,7 +119,7 @@ class ChildPolicy(RemotePolicy):
 
     def __init__(self, manifest: Manifest, interpreter: tuple[str, ...], connections: int | None = None):
         self._child = ChildServer(manifest, interpreter)
-        robot = ROBOTS[manifest.robot]
+        robot = robot_of(manifest.robot, manifest.folder)
         super().__init__(
             robot.spec(manifest.folder.name),
             self._child.address,

@@ -145,10 +145,10 @@ class OpenpiProtocol(ServerProtocol):
             )
         own = found.get("simloop")
         own = own if isinstance(own, dict) else {}
-        if server.own and own.get("id") != number:
+        if server.own and not is_plain(own.get("id"), number):
             connection.abort()
             raise ServerError(
-                f"The policy server answered request {own.get('id')}; wanted the answer to {number}."
+                f"The policy server answered request {own.get('id')!r:.200}; wanted the answer to {number}."
             )
         timing = found.get("server_timing")
         timing = timing if isinstance(timing, dict) else {}
@@ -157,7 +157,7 @@ class OpenpiProtocol(ServerProtocol):
             require_chunk(found["actions"]),
             seconds(timing.get("infer_ms")),
             seconds(timing.get("queue_ms")) or 0.0,
-            tuple(undecodable) if isinstance(undecodable, list) else None,
+            _tokens(undecodable),
         )
 
     def _request(self, server: Server, query: Query, number: int) -> dict[str, Any]:
@@ -230,17 +230,18 @@ class VlaEvalProtocol(ServerProtocol):
         number = next(self._numbers)
         request = pack(vla_eval_message(kind, payload, number), self.keys)
         message = _map_of(connection.exchange(request, timeout_s, on_wait), "message")
-        if message.get("seq") != number:
+        if not is_plain(message.get("seq"), number):
             connection.abort()
             raise ServerError(
-                f"The model server answered message {message.get('seq')}; wanted that to {number}."
+                f"The model server answered message {message.get('seq')!r:.200}; wanted that to {number}."
             )
         content = message.get("payload")
-        if message.get("type") == "error":
+        kind_of_answer = message.get("type")
+        if is_plain(kind_of_answer, "error"):
             text = content.get("error") if isinstance(content, dict) else content
             raise ServerError(f"The model server reports: {_end_of(str(text))}")
-        if message.get("type") != wanted or not isinstance(content, dict):
-            raise ServerError(f"The model server answered with a {message.get('type')!r}; wanted {wanted!r}.")
+        if not is_plain(kind_of_answer, wanted) or not isinstance(content, dict):
+            raise ServerError(f"The model server answered with a {kind_of_answer!r:.200}; wanted {wanted!r}.")
         return content
 
 
@@ -253,6 +254,16 @@ PROTOCOLS: Mapping[str, type[ServerProtocol]] = {
 def vla_eval_message(kind: str, payload: Mapping[str, Any], number: int) -> dict[str, Any]:
     """Return a message of vla-evaluation-harness, all of whose fields are required."""
     return {"type": kind, "payload": dict(payload), "seq": number, "timestamp": time.time()}
+
+
+def _tokens(told: object) -> tuple[int, ...] | None:
+    """Tokens that decode to no actions; None if the answer has none."""
+    return tuple(told) if isinstance(told, list) and all(type(token) is int for token in told) else None
+
+
+def is_plain(value: object, wanted: int | str) -> bool:
+    """Whether a decoded value is this number or text; a comparison with an array would be one of its entries."""
+    return type(value) is type(wanted) and value == wanted
 
 
 def require_chunk(actions: object) -> Float32[np.ndarray, "t a"]:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from simloop.harness.adapters.aloha import RAW_ALOHA
+from simloop.harness.adapters.base import ANY_ROBOT
 from simloop.harness.adapters.droid import DROID
 from simloop.harness.adapters.libero import PANDA
 from simloop.harness.adapters.metaworld import SAWYER
 from simloop.harness.adapters.openpi_observation import RobotConvention
+from simloop.harness.errors import SpecificationError
 from simloop.policies.interface import PolicySpec, Query
 from simloop.policies.transforms.preprocessing import resize_with_pad
+from simloop.untrusted import read_toml
 
 IMAGE_HW = (224, 224)
 """Size to which the published clients resize images, with black padding."""
@@ -64,7 +70,7 @@ class ServedRobot:
 
     def vla_eval_observation(self, query: Query) -> dict[str, Any]:
         """Return the observation of vla-evaluation-harness for a query, with images as they are rendered."""
-        names = VLA_EVAL_CAMERAS[self.robot]
+        names = VLA_EVAL_CAMERAS.get(self.robot, self.convention.cameras)
         images = {names[camera]: raw_image(image) for camera, image in query.images.items()}
         return {"images": images, "task_description": query.instruction, "states": query.state}
 
@@ -94,3 +100,59 @@ ROBOTS: Mapping[str, ServedRobot] = {
     "metaworld_hand": ServedRobot("metaworld_hand", SAWYER),
 }
 """Robots by the name that `robot=` takes."""
+
+
+@dataclass(frozen=True)
+class RobotTable:
+    """The table `[robots.NAME]` of an experiment file: what a server expects that none of `ROBOTS` describes."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    state: Mapping[str, int]
+    """Sizes of the vectors that make the state, by their keys in the observation, in order."""
+    action_size: int
+    cameras: Mapping[str, str] = field(default_factory=dict)
+    """Keys of images in the observation by camera: of the suite, or as the adapter of `robot` names them."""
+    robot: str = ANY_ROBOT
+    """Robot convention, for which the suite has an adapter; by default cameras, state and actions of the suite."""
+    channels_first: bool = False
+    """Whether images travel as [3, h, w]."""
+
+    def served(self) -> ServedRobot:
+        """The robot that the table describes."""
+        convention = RobotConvention(cameras=self.cameras, state=self.state, action_size=self.action_size)
+        return ServedRobot(self.robot, convention, self.channels_first)
+
+
+_TABLES = TypeAdapter(dict[str, RobotTable])
+ROBOT_FILE = re.compile(r"(?P<file>.+\.toml):(?P<name>[\w-]+)")
+
+
+def robot_of(written: str, folder: Path = Path()) -> ServedRobot:
+    """The robot of a name in `ROBOTS`, or of the table `[robots.NAME]` that `FILE.toml:NAME` denotes.
+
+    Args:
+      folder: Where relative paths begin.
+
+    Raises:
+      SpecificationError: If there is none.
+    """
+    if written in ROBOTS:
+        return ROBOTS[written]
+    named = ROBOT_FILE.fullmatch(written)
+    if named is None:
+        raise SpecificationError(
+            f"Which observations a server takes is not told by it. Add ?robot= with one of {', '.join(ROBOTS)}, or "
+            f"FILE.toml:NAME of a table [robots.NAME]; got {written!r}."
+        )
+    file = folder / named["file"]
+    try:
+        tables = _TABLES.validate_python(read_toml(file, error=SpecificationError).get("robots", {}))
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
+        raise SpecificationError(f"The robots of {file} cannot be read: {problems}.") from error
+    if named["name"] not in tables:
+        raise SpecificationError(
+            f"{file} has no [robots.{named['name']}]; it has {', '.join(tables) or 'no robots'}."
+        )
+    return tables[named["name"]].served()

@@ -14,7 +14,7 @@ from simloop.harness.planning.policy_sources import PolicySource, Scheme, Specif
 from simloop.harness.remote.child import MANIFEST, ChildPolicy, Manifest, read_manifest
 from simloop.harness.remote.policy import Deadlines, RemotePolicy
 from simloop.harness.remote.protocols import PROTOCOLS
-from simloop.harness.remote.robots import ROBOTS
+from simloop.harness.remote.robots import ServedRobot, robot_of
 from simloop.policies.interface import BatchedPolicy, GuidanceMethod, PolicySpec
 from simloop.untrusted import file_sha256
 
@@ -27,23 +27,22 @@ class ServedPolicy(PolicySource):
 
     protocol: str
     address: str
-    robot: str
+    robot: ServedRobot
     connections: int | None = None
     deadlines: Deadlines = Deadlines()  # noqa: RUF009 (frozen)
     guidance: tuple[GuidanceMethod, ...] = ()
 
     def spec(self) -> PolicySpec:
         """Interface of a policy of the robot; the server is not asked."""
-        spec = ROBOTS[self.robot].spec(f"{self.protocol}://{self.address}")
+        spec = self.robot.spec(f"{self.protocol}://{self.address}")
         return dataclasses.replace(spec, guidance=self.guidance)
 
     def load(self) -> BatchedPolicy:
         """Return the client, which connects when it is prepared."""
-        robot = ROBOTS[self.robot]
         return RemotePolicy(
             self.spec(),
             self.address,
-            PROTOCOLS[self.protocol](robot),
+            PROTOCOLS[self.protocol](self.robot),
             connections=self.connections,
             deadlines=self.deadlines,
         )
@@ -59,7 +58,7 @@ class StartedPolicy(PolicySource):
 
     def spec(self) -> PolicySpec:
         """Interface of a policy of the robot that the manifest names."""
-        return ROBOTS[self.manifest.robot].spec(self.manifest.folder.name)
+        return robot_of(self.manifest.robot, self.manifest.folder).spec(self.manifest.folder.name)
 
     def load(self) -> BatchedPolicy:
         """Start the server."""
@@ -85,16 +84,10 @@ def _served(specification: Specification) -> PolicySource:
         _seconds(specification, "first", default.first_s),
         _seconds(specification, "timeout", default.answer_s),
     )
-    robot = specification.arguments.get("robot", "")
-    if robot not in ROBOTS:
-        raise SpecificationError(
-            f"Which observations a server takes is not told by it. Add ?robot= with one of {', '.join(ROBOTS)}; "
-            f"got {specification.text!r}."
-        )
     return ServedPolicy(
         specification.scheme,
         f"{host}:{port}",
-        robot,
+        robot_of(specification.arguments.get("robot", "")),
         _connections(specification),
         deadlines,
         _guidance(specification),

@@ -18,7 +18,7 @@ from simloop.harness.adapters.metaworld import SAWYER
 from simloop.harness.adapters.openpi_observation import ModelView, ObservationError, RobotConvention
 from simloop.harness.errors import SimloopError
 from simloop.harness.planning.seeding import derive
-from simloop.harness.remote.protocols import vla_eval_message
+from simloop.harness.remote.protocols import is_plain, vla_eval_message
 from simloop.harness.remote.robots import VLA_EVAL_CAMERAS
 from simloop.harness.remote.wire import WireError, pack, unpack_map
 from simloop.harness.rollout.latency import Reply
@@ -200,7 +200,7 @@ class OpenpiService(PolicyService):
                 f"Guidance has finite 'actions' [t, {size}] that are left of the previous chunk, t at most {MAX_LEFT}, "
                 f"and a 'delay' of 0 to {MAX_LEFT} control steps."
             )
-        known = next((one for one in self.spec.guidance if one == method), None)
+        known = next((one for one in self.spec.guidance if is_plain(method, one)), None)
         if known is None:
             raise RequestError(
                 f"The server follows guidance by {', '.join(self.spec.guidance) or 'no method'}; got {method!r:.40}. "
@@ -231,9 +231,9 @@ class VlaEvalService(PolicyService):
         """Answer hello and observations; note the beginning of an episode."""
         message = unpack_map(frame)
         kind, payload, number = message.get("type"), message.get("payload"), message.get("seq")
-        if not isinstance(payload, dict) or type(number) is not int:
+        if type(kind) is not str or not isinstance(payload, dict) or type(number) is not int:
             raise RequestError(
-                "A message has the fields type, payload (a map), seq (a whole number) and timestamp; got "
+                "A message has the fields type (text), payload (a map), seq (a whole number) and timestamp; got "
                 f"{', '.join(map(repr, message)) or 'none'}."
             )
         if kind == "hello":
@@ -292,7 +292,7 @@ class VlaEvalService(PolicyService):
                 f"The policy needs the images {', '.join(wanted)}; the observation lacks {', '.join(missing)}. "
                 f"It has {', '.join(map(str, images)) or 'none'}; see observation_params in the server's hello."
             )
-        sizes, flat = self.convention.state, np.ravel(np.asarray(state)) if state is not None else None
+        sizes, flat = self.convention.state, _vector(state)
         if flat is None or flat.dtype.kind not in "fiu" or flat.size != sum(sizes.values()):
             raise RequestError(
                 f"The policy needs 'states' of {sum(sizes.values())} numbers; got "
@@ -303,6 +303,14 @@ class VlaEvalService(PolicyService):
             found[key] = flat[first : first + size].astype(np.float64)
             first += size
         return self.convention.model_view({**found, "prompt": payload.get("task_description")})
+
+
+def _vector(state: object) -> np.ndarray | None:
+    """The numbers of an array or a list; None if it is neither."""
+    try:
+        return None if state is None else np.ravel(np.asarray(state))
+    except ValueError:  # Lists of unequal lengths.
+        return None
 
 
 def convention_of(spec: PolicySpec) -> RobotConvention:
