@@ -19,6 +19,8 @@ SUITES: Registry[Suite] = Registry(
         "aloha_sim": "simloop.envs.aloha_sim:AlohaSim",
         "robosuite": "simloop.envs.robosuite:Robosuite",
         "maniskill": "simloop.envs.maniskill:ManiSkill",
+        "simpler_bridge": "simloop.envs.maniskill:SimplerBridge",
+        "robocasa": "simloop.envs.robocasa:RoboCasa",
     },
     name_of=lambda suite: suite.name,
 )

@@ -1,8 +1,13 @@
-"""Suite `maniskill`: table-top tasks of a Panda arm, on ManiSkill 3 in an interpreter of its own."""
+"""Suites `maniskill` and `simpler_bridge`: table-top tasks on ManiSkill 3 in an interpreter of its own."""
 
 from __future__ import annotations
 
-from simloop.envs.maniskill import simulation
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from simloop.envs.maniskill import bridge, simulation
+from simloop.envs.served.assets import Assets
 from simloop.envs.served.suite import ServedSuite
 
 
@@ -17,3 +22,37 @@ class ManiSkill(ServedSuite):
 
     def groups(self) -> dict[str, tuple[str, ...]]:
         return {"expert": tuple(simulation.EXPERTS), "all": tuple(simulation.TASKS)}
+
+
+class SimplerBridge(ServedSuite):
+    """The four WidowX tasks of SimplerEnv, in the environment of `maniskill`."""
+
+    name = "simpler_bridge"
+    environment = "maniskill"
+    needed = ManiSkill.needed
+    default_group = "bridge"
+    file = bridge.__file__
+    table = bridge.TASKS
+
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        return {"bridge": tuple(bridge.TASKS)}
+
+    def assets(self) -> Sequence[Assets]:
+        data = Path(os.environ.get("MS_ASSET_DIR", Path.home() / ".maniskill")) / "data"
+        command = "-m mani_skill.utils.download_asset bridge_v2_real2sim widowx250s"
+        return (
+            Assets(
+                data / "tasks" / "bridge_v2_real2sim_dataset",
+                "scenes, things and photographs of BridgeData V2",
+                "82 MB",
+                "huggingface.co/datasets/haosulab/ManiSkill_bridge_v2_real2sim",
+                command,
+            ),
+            Assets(
+                data / "robots" / "widowx",
+                "the WidowX arm",
+                "an archive of a repository",
+                "github.com/haosulab/ManiSkill-WidowX250S",
+                command,
+            ),
+        )

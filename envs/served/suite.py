@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from simloop.envs.interface import NOT_INSTALLED, Env, RenderSettings, Suite, SuiteNotInstalledError, TaskSpec
+from simloop.envs.served.assets import Assets, missing
 from simloop.envs.served.connection import START_S, Connection, Program
 from simloop.envs.served.environment import ServedEnv
 
@@ -107,26 +108,39 @@ class ServedSuite(Suite):
     """Its `TASKS`."""
     needed: ClassVar[tuple[str, ...]]
     """Distributions that the interpreter of the suite needs."""
+    environment: ClassVar[str] = ""
+    """Suite whose interpreter this one shares; empty for its own."""
 
     @property
     def interpreter(self) -> str:
         """Interpreter of the suite: the environment variable `SIMLOOP_<NAME>_PYTHON`, else that of the source tree."""
-        own = SOURCE_TREE / f".venv-{self.name}" / "bin" / "python"
-        return os.environ.get(f"SIMLOOP_{self.name.upper()}_PYTHON", str(own))
+        name = self.environment or self.name
+        own = SOURCE_TREE / f".venv-{name}" / "bin" / "python"
+        return os.environ.get(f"SIMLOOP_{name.upper()}_PYTHON", str(own))
 
     def versions(self) -> dict[str, str]:
         return dict(zip(self.needed, _versions(self.interpreter, self.needed), strict=True))
 
     def is_installed(self) -> bool:
-        return NOT_INSTALLED not in self.versions().values()
+        return NOT_INSTALLED not in self.versions().values() and not self._missing_assets()
 
     def require_installed(self) -> None:
-        if not self.is_installed():
+        name = self.environment or self.name
+        if NOT_INSTALLED in self.versions().values():
             raise SuiteNotInstalledError(
                 f"Suite {self.name!r} runs in an interpreter of its own, which needs {', '.join(self.needed)}; "
-                f"{self.interpreter} does not have them. Run scripts/setup {self.name} in the source tree, or name "
-                f"another interpreter in SIMLOOP_{self.name.upper()}_PYTHON."
+                f"{self.interpreter} does not have them. Run scripts/setup {name} in the source tree, or name "
+                f"another interpreter in SIMLOOP_{name.upper()}_PYTHON."
             )
+        if sentence := self._missing_assets():
+            raise SuiteNotInstalledError(sentence)
+
+    def assets(self) -> Sequence[Assets]:
+        """What the suite needs beside its packages."""
+        return ()
+
+    def _missing_assets(self) -> str:
+        return missing(self.assets(), self.name, self.interpreter)
 
     @functools.cached_property
     def _tasks(self) -> dict[str, TaskSpec]:

@@ -20,5 +20,15 @@ SERVED = (
         "maniskill",
         cameras={"base_0_rgb": "base_camera", "left_wrist_0_rgb": "hand_camera"},
     ),
+    Adapter("simpler_bridge", "simpler_bridge", cameras={"base_0_rgb": "3rd_view_camera"}),
+    Adapter(
+        "robocasa",
+        "robocasa",
+        cameras={
+            "base_0_rgb": "robot0_agentview_left",
+            "left_wrist_0_rgb": "robot0_eye_in_hand",
+            "right_wrist_0_rgb": "robot0_agentview_right",
+        },
+    ),
 )
 """States and actions are those of the suite."""

@@ -132,6 +132,8 @@ _PROTOCOLS = (
     Protocol("aloha_sim", render=RenderSettings("fast", 240, 320)),
     Protocol("robosuite"),
     Protocol("maniskill"),
+    Protocol("simpler_bridge", render=RenderSettings("official", 480, 640), replan_steps=5),
+    Protocol("robocasa", render=RenderSettings("official", 256, 256), replan_steps=5),
     # openpi, examples/libero/main.py. The suite takes the initial states, settling steps, step limits and the seed of
     # the fixtures from there, the adapter the orientation of images and gripper.
     Protocol("libero", "openpi-v1", RenderSettings("official", 256, 256), replan_steps=5),
