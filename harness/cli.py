@@ -23,6 +23,8 @@ OUTPUT_CLOSED = 128 + 13
 COMMANDS = {
     "run": "Play episodes and write records, videos and tables into a run folder.",
     "sweep": "Play an experiment under several delays of the policy and ways to execute its chunks.",
+    "robustness": "Vary several perturbations on a design: success along each, and sensitivity to each.",
+    "bisect": "Find between which checkpoints of a training success was lost.",
     "table": "Print the tables of one or several runs.",
     "status": "Show the progress of a run.",
     "merge": "Join run folders of several machines into one.",

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
 from simloop.envs import registry
 from simloop.harness.errors import SpecificationError
 from simloop.harness.planning.experiment import Experiment, ExperimentError
 from simloop.harness.planning.own_suites import use_suite
+from simloop.harness.planning.perturbation import Perturbation
 from simloop.harness.planning.protocol import DEFAULT, named_protocol
 from simloop.harness.planning.source_code import SourceCode
 from simloop.results.records.written_policies import CODE, policy_name, split_name
+from simloop.results.statistics.designs import Design
 from simloop.untrusted import read_toml
 
 
@@ -33,6 +35,13 @@ class Part:
     experiment: Experiment
     adapter: str | None = None
     """Adapter as after `--adapter`; None for the registered ones."""
+
+
+def _with_axes(design: Any) -> Any:
+    """A design whose axes are a table of largest strengths by kind."""
+    if isinstance(design, Mapping) and isinstance(design.get("axes"), Mapping):
+        return {**design, "axes": tuple(design["axes"].items())}
+    return design
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,8 @@ class _Fields:
     seed: int = 0
     batch_size: int | None = None
     protocol: str = DEFAULT
+    perturb: tuple[str, ...] = ()
+    design: Annotated[Design | None, BeforeValidator(_with_axes)] = None
     adapter: str | None = None
 
     def part(self, file: Path) -> Part:
@@ -60,8 +71,12 @@ class _Fields:
             tuple(_beside(file, policy) for policy in self.policies),
             self.episodes,
             self.seed,
-            named_protocol(suite, self.protocol),
+            replace(
+                named_protocol(suite, self.protocol),
+                perturbations=tuple(map(Perturbation.parse, self.perturb)),
+            ),
             self.batch_size,
+            design=self.design,
         )
         return Part(experiment, None if self.adapter is None else f"{file}:{self.adapter}")
 

@@ -207,8 +207,8 @@ def _check(settings: RunSettings, experiment: Experiment, plan: Plan) -> None:
         )
     if experiment.variants and (settings.record != "none" or settings.video_every is not None):
         raise ExperimentError(
-            "Several executions or prompt sources are played without step records and videos, whose file names do not "
-            "tell them apart. Play one of them to record it."
+            "Several executions, prompt sources or perturbations are played without step records and videos, whose "
+            "file names do not tell them apart. Play one of them to record it."
         )
     for name in settings.dashboards:
         require_dashboard(name)

@@ -251,7 +251,7 @@ def _extent(experiment: Experiment, plan: Plan) -> str:
         variants = len(plan.episodes) // (queries * samples)
         return f"{variants} variants x {queries} queries x {samples} samples of {experiment.forks.source}"
     policies, tasks = len(experiment.policies), len(experiment.task_specs())
-    kind = "executions" if experiment.executions else "prompt sources"
+    kind = "executions" if experiment.executions else "points" if experiment.design else "prompt sources"
     times = f"{len(experiment.variants)} {kind} x " if experiment.variants else ""
     if experiment.limit is not None:
         return (

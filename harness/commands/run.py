@@ -239,12 +239,15 @@ def _print_result(result: RunResult, console: Console, table: TableOptions = DEF
     from simloop.results.records.records import VIDEOS
     from simloop.results.records.runs import load_runs
     from simloop.results.statistics.early_stopping import sequential_decisions
+    from simloop.results.statistics.robustness import design_outcomes
     from simloop.results.tables.decisions import decision_sentence
     from simloop.results.tables.published import reproductions
     from simloop.results.tables.run_tables import render
 
     folder = result.folder
     runs = load_runs(folder)
+    if not table.only and design_outcomes(runs):
+        table = dataclasses.replace(table, only="robustness")
     say(render(runs, "terminal", table), console)
     if result.interrupted:
         return interrupted(result.episodes, result.planned, folder, console)

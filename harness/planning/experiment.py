@@ -18,11 +18,13 @@ from simloop.harness.errors import SimloopError
 from simloop.harness.machine import ACCELERATOR_BATCH_SIZE
 from simloop.harness.planning.execution import Execution
 from simloop.harness.planning.forks import Forks, plan_forks
+from simloop.harness.planning.perturbation import Perturbation
 from simloop.harness.planning.plan import Plan, make_plan
 from simloop.harness.planning.policy_names import NamedPolicy, parse, takes_checkpoint
 from simloop.harness.planning.protocol import Protocol, named_protocol
 from simloop.policies.interface import PolicySpec
 from simloop.results.records.written_policies import policy_identity, policy_name
+from simloop.results.statistics.designs import Design, named
 from simloop.results.statistics.sequential import StoppingRule
 from simloop.untrusted import parse_json
 
@@ -55,6 +57,10 @@ class Experiment:
     """Play every episode under each of these executions instead of the protocol's own."""
     prompt_sources: tuple[str, ...] = ()
     """Play every episode with the instruction from each of these sources instead of the protocol's own."""
+    design: Design | None = None
+    """Play every episode unperturbed, and under the perturbations of every point of this design."""
+    first: int = 0
+    """Number of the first episode of each task; those before it are left to other experiments."""
     limit: int | None = None
     """Play only the first episodes of each policy, to try an experiment out."""
     stopping: StoppingRule | None = None
@@ -87,12 +93,22 @@ class Experiment:
             raise ExperimentError(
                 f"--until-decided compares two policies; got {len(self.policies)}: {', '.join(self.policies)}."
             )
-        if self.variants and (self.stopping or self.forks):
+        several = {
+            "several executions": self.executions,
+            "several prompt sources": self.prompt_sources,
+            "a design of perturbations": self.design,
+        }
+        used = [name for name, values in several.items() if values]
+        if used and (self.stopping or self.forks):
             raise ExperimentError(
-                "Several executions or prompt sources cannot be combined with --until-decided or with forks."
+                f"{used[0].capitalize()} cannot be combined with --until-decided or with forks."
             )
-        if self.executions and self.prompt_sources:
-            raise ExperimentError("Several executions cannot be combined with several prompt sources.")
+        if len(used) > 1:
+            raise ExperimentError(f"{used[0].capitalize()} cannot be combined with {used[1]}.")
+        if self.design and self.protocol.perturbations:
+            raise ExperimentError(
+                f"The design varies perturbations, so --perturb must be left out; got {self.protocol.label}."
+            )
         if self.protocol.suite != self.suite:
             raise ExperimentError(
                 f"Protocol {self.protocol.label!r} is for suite {self.protocol.suite!r}, the experiment for "
@@ -131,7 +147,16 @@ class Experiment:
         return (
             *({"execution": execution} for execution in self.executions),
             *({"prompt_source": source} for source in self.prompt_sources),
+            *({"perturbations": point} for point in self._points()),
         )
+
+    def _points(self) -> tuple[tuple[Perturbation, ...], ...]:
+        """The control without perturbations and the distinct points of the design; none without a design."""
+        if self.design is None:
+            return ()
+        strengths = (named(self.design.kinds, row) for row in self.design.strengths().tolist())
+        points = (tuple(Perturbation(*one) for one in point.items()) for point in strengths)
+        return tuple(dict.fromkeys([(), *points]))
 
     def plan(self) -> Plan:
         """The ordered episodes.
@@ -152,6 +177,7 @@ class Experiment:
             variants=self.variants,
             interleaved_pairs=None if self.stopping is None else self.stopping.max_pairs,
             limit=self.limit,
+            first=self.first,
         )
         for rules in self.variants or ({"prompt_source": self.protocol.prompt_source},):
             for task in tasks:
@@ -172,7 +198,13 @@ class Experiment:
         plain: dict[str, Any] = json.loads(
             json.dumps(dataclasses.asdict(self) | {"protocol": self.protocol.to_dict()})
         )
-        for later in ("forks", "executions", "prompt_sources"):  # As written by versions without them.
+        for later in (
+            "forks",
+            "executions",
+            "prompt_sources",
+            "design",
+            "first",
+        ):  # As written by versions without them.
             if not plain[later]:
                 del plain[later]
         return plain

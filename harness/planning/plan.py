@@ -104,6 +104,7 @@ def make_plan(
     variants: Sequence[Mapping[str, Any]] = (),
     interleaved_pairs: int | None = None,
     limit: int | None = None,
+    first: int = 0,
 ) -> Plan:
     """Plan `episodes` episodes of every policy on every task; episode i has the same initial state for all policies.
 
@@ -117,6 +118,7 @@ def make_plan(
         all policies in turn, in rounds over the tasks with an order drawn from the seed: a run that stops has not
         seen the first tasks alone. By default the order is by policy, then by task.
       limit: Plan only the first episodes of each policy.
+      first: Number of the first episode of each task.
     """
     ruled = [(rules, dataclasses.replace(protocol, **rules).label) for rules in variants or ({},)]
     limits = {task.name: protocol.max_steps or task.max_steps for task in tasks}
@@ -134,7 +136,7 @@ def make_plan(
         )
 
     if interleaved_pairs is None:
-        starts = [(task, episode) for task in tasks for episode in range(episodes)][:limit]
+        starts = [(task, episode) for task in tasks for episode in range(first, first + episodes)][:limit]
         ordered = (
             spec(policy, task, episode, rules, label)
             for policy in policies
@@ -144,7 +146,7 @@ def make_plan(
         return Plan(protocol, tuple(ordered), limits)
     pairs = [
         (task, episode)
-        for episode in range(episodes)
+        for episode in range(first, first + episodes)
         for task in sorted(tasks, key=lambda task: order_in_round(seed, task.suite, task.name, episode))
     ]
     mixed = (

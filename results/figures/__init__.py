@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         latency_stages,
         outcomes,
         perturbations,
+        robustness,
         success,
         time_to_success,
     )
@@ -22,6 +23,7 @@ __all__ = [
     "latency_stages",
     "outcomes",
     "perturbations",
+    "robustness",
     "success",
     "time_to_success",
 ]

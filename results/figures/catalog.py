@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from simloop.results.figures.curves import draw_delays, draw_perturbation
+from simloop.results.figures.curves import draw_axis, draw_delays, draw_perturbation
 from simloop.results.figures.latencies import (
     draw_latencies,
     draw_latency_stages,
@@ -25,9 +25,11 @@ from simloop.results.records.ledger import LedgerError
 from simloop.results.records.runs import Runs
 from simloop.results.statistics.contrasts import MARGIN, Contrast, contrasts
 from simloop.results.statistics.early_stopping import SequentialDecision, matrices, sequential_decisions
+from simloop.results.statistics.robustness import without_points
 from simloop.results.statistics.scores import MeanScore, score_means, score_tasks
 from simloop.results.tables.delay_curves import by_protocol, delay_curves
 from simloop.results.tables.perturbation_curves import perturbation_curves
+from simloop.results.tables.robustness_table import robustness
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,9 @@ class Computed:
     @classmethod
     def of(cls, runs: Runs, margin: float = MARGIN) -> Computed:
         """Compute it."""
-        found = [one for outcomes in matrices(runs).values() for one in contrasts(outcomes, margin=margin)]
-        means = score_means(score_tasks(runs.episodes, runs.plans))
+        shown = without_points(runs)
+        found = [one for outcomes in matrices(shown).values() for one in contrasts(outcomes, margin=margin)]
+        means = score_means(score_tasks(shown.episodes, shown.plans))
         return cls(means, found, sequential_decisions(runs), margin)
 
 
@@ -58,7 +61,9 @@ def drawings(
     computed = computed or Computed.of(runs)
     labels = names or runs.labels
     made: list[Drawing] = []
-    for number, key in enumerate(dict.fromkeys((mean.suite, mean.protocol) for mean in computed.means)):
+    protocols = set(without_points(runs).episodes["protocol"])
+    shown = [mean for mean in computed.means if mean.protocol in protocols]
+    for number, key in enumerate(dict.fromkeys((mean.suite, mean.protocol) for mean in shown)):
         made += _of_protocol(runs, labels, computed, key, f"-{number + 1}" if number else "")
     made += _curves(runs, labels)
     for number, decision in enumerate(computed.decisions):
@@ -78,6 +83,13 @@ def _curves(runs: Runs, labels: Mapping[str, str]) -> Iterator[Drawing]:
         caption = f"Success against the delay of answers, with 95 % intervals, protocol {protocol}."
         draw = partial(draw_delays, curves=found, labels=labels)
         yield Drawing(f"delay-{number + 1}", caption, draw, 2.2 + LEGEND_ROW_IN * len(found))
+    designed = robustness(runs)
+    axes = dict.fromkeys((one.found.protocol, kind) for one in designed for kind in one.curves)
+    for number, (protocol, kind) in enumerate(axes):
+        here = [one for one in designed if one.found.protocol == protocol and kind in one.curves]
+        caption = f"Change of success along {kind}, with 95 % intervals, protocol {protocol}."
+        draw = partial(draw_axis, results=here, kind=kind, labels=labels)
+        yield Drawing(f"robustness-{number + 1}", caption, draw, 2.2 + LEGEND_ROW_IN * len(here))
 
 
 def _of_protocol(

@@ -11,11 +11,13 @@ from matplotlib.ticker import MaxNLocator
 
 from simloop.results.figures.rates import offsets, reach
 from simloop.results.figures.style import colour, few_numbers, line, marker
+from simloop.results.records.perturbation_kinds import KINDS
 from simloop.results.statistics.intervals import Interval
 from simloop.results.statistics.scores import MeanScore
 from simloop.results.tables.delay_curves import DelayCurve
 from simloop.results.tables.fork_table import ForkPoint
 from simloop.results.tables.perturbation_curves import PerturbationCurves
+from simloop.results.tables.robustness_table import Robustness
 
 
 def draw_perturbation(axes: Axes, curves: PerturbationCurves, labels: Mapping[str, str]) -> pd.DataFrame:
@@ -33,6 +35,33 @@ def draw_perturbation(axes: Axes, curves: PerturbationCurves, labels: Mapping[st
     axes.set_xlabel(f"{curves.kind}: {curves.unit}")
     axes.set_ylabel("mean success in %")
     return pd.DataFrame(rows, columns=["policy", "strength", "percent", "low", "high", "episodes"])
+
+
+def draw_axis(
+    axes: Axes, results: Sequence[Robustness], kind: str, labels: Mapping[str, str]
+) -> pd.DataFrame:
+    """Change of success of every policy along one axis of a design, with 95 % intervals."""
+    rows = []
+    for index, one in enumerate(results):
+        points = one.curves[kind]
+        label = labels[one.found.policy]
+        x = [(point.low + point.high) / 2 for point in points]
+        changes = [100 * point.change for point in points]
+        ends = [point.interval.scaled(100.0) for point in points]
+        axes.errorbar(
+            x, changes, reach(changes, ends), color=colour(index), linestyle=line(index), marker=marker(index),
+            elinewidth=1, capsize=1.5, label=label,
+        )  # fmt: skip
+        rows += [
+            (label, point.low, point.high, change, end.low, end.high, point.episodes)
+            for point, change, end in zip(points, changes, ends, strict=True)
+        ]
+    axes.axhline(0, color="0.6", linewidth=0.8)
+    few_numbers(axes)
+    axes.set_xlabel(f"{kind}: {KINDS[kind].unit}")
+    axes.set_ylabel("change of success in points")
+    columns = ["policy", "strength_from", "strength_to", "points", "low", "high", "episodes"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def draw_delays(axes: Axes, curves: Sequence[DelayCurve], labels: Mapping[str, str]) -> pd.DataFrame:

@@ -49,6 +49,11 @@ def perturbations(axes: Axes, runs: RunsLike, protocol: str = "") -> pd.DataFram
     return _drawn(axes, runs, "perturbation", protocol)
 
 
+def robustness(axes: Axes, runs: RunsLike, protocol: str = "") -> pd.DataFrame:
+    """Change of success along the first axis of a design; `protocol` is that of the unperturbed episodes."""
+    return _drawn(axes, runs, "robustness", protocol)
+
+
 def delays(axes: Axes, runs: RunsLike, protocol: str = "") -> pd.DataFrame:
     """Success against the delay of answers; `protocol` is that of the world that stands still."""
     return _drawn(axes, runs, "delay", protocol)

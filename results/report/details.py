@@ -17,6 +17,7 @@ from simloop.results.report.page_data import grid_data, text
 from simloop.results.statistics.early_stopping import SequentialDecision, matrices, sequential_decisions
 from simloop.results.statistics.families import Finding, comparisons_of, findings
 from simloop.results.statistics.outcome_matrix import OutcomeMatrix
+from simloop.results.statistics.robustness import design_outcomes
 from simloop.results.statistics.scores import MeanScore, score_means, score_tasks
 from simloop.results.tables.axis_table import axis_scores
 from simloop.results.tables.decisions import decision_sentence
@@ -34,6 +35,7 @@ TABLES: tuple[TableName, ...] = (
     "delays",
     "prompts",
     "axes",
+    "robustness",
     "time",
     "published",
     "latency",
@@ -88,6 +90,7 @@ class Details:
             "delays": not delay_curves(self.runs),
             "prompts": not prompt_scores(self.runs),
             "axes": not axis_scores(self.runs),
+            "robustness": not design_outcomes(self.runs),
             "published": not reproductions(self.runs, PUBLISHED),
         }
         return tuple(name for name in TABLES if not lacking.get(name))

@@ -17,7 +17,9 @@ from tyro.conf import arg
 from simloop.results.errors import ResultsError
 from simloop.untrusted import read_toml
 
-TableName = Literal["success", "latency", "time", "published", "perturbations", "delays", "prompts", "axes"]
+TableName = Literal[
+    "success", "latency", "time", "published", "perturbations", "delays", "prompts", "robustness", "axes"
+]
 Part = Literal["rate", "half-width", "interval", "counts", "letters", "rank", "difference"]
 Emphasis = Literal["bold", "underline", "none"]
 DocumentName = Literal["article", "ieeetran", "corl", "neurips", "iclr"]
@@ -41,8 +43,8 @@ class TableOptions:
         _arg(f"{{{','.join(get_args(TableName))}}}", "success, and latency in a terminal"),
     ] = None
     """Which table: time has steps to success, perturbations success by strength, delays success by delay, prompts
-    success by source of the instruction, axes success by what LIBERO-plus changed, published a comparison with rates of
-    others."""
+    success by source of the instruction, robustness success and sensitivity along the axes of a design, axes success by
+    what LIBERO-plus changed, published a comparison with rates of others."""
     rows: Annotated[Literal["tasks", "policies"] | None, _arg("{tasks,policies}", "tasks")] = None
     """What the rows of the success table are; the other is its columns."""
     per: Annotated[Literal["task", "group", "suite"] | None, _arg("{task,group,suite}", "task")] = None

@@ -17,6 +17,7 @@ from simloop.results.errors import ResultsError
 from simloop.results.records.ledger import LedgerError
 from simloop.results.records.records import run_folder
 from simloop.results.records.runs import Runs, RunSource, load_runs
+from simloop.results.statistics.robustness import without_points
 from simloop.results.statistics.scores import score_tasks
 from simloop.results.tables.axis_table import axis_frame, axis_grids, axis_scores
 from simloop.results.tables.choice import chosen_policies, matching, printed_names, selected
@@ -44,6 +45,7 @@ from simloop.results.tables.published import (
     reproduction_grid,
     reproductions,
 )
+from simloop.results.tables.robustness_table import robustness, robustness_frame, robustness_grids
 from simloop.results.tables.success_frame import success_frame
 from simloop.results.tables.success_table import success_grids
 from simloop.results.tables.time_table import time_frame, time_grids
@@ -250,7 +252,7 @@ def _contents_of(
     match name:
         case "success":
             return _Contents(
-                lambda short: success_grids(runs, options, published),
+                lambda short: success_grids(without_points(runs), options, published),
                 lambda: success_frame(score_tasks(runs.episodes, runs.plans)),
                 "No success rates yet: no episode has finished.",
             )
@@ -301,6 +303,13 @@ def _contents_of(
                 lambda short: axis_grids(changed, runs.labels, options),
                 lambda: axis_frame(changed, runs.labels),
                 "These runs have no variants of tasks; simloop run libero_plus plays those of LIBERO-plus.",
+            )
+        case "robustness":
+            designed = robustness(runs)
+            return _Contents(
+                lambda short: robustness_grids(designed, runs.labels, options),
+                lambda: robustness_frame(designed, runs.labels),
+                "These runs have no design of perturbations; simloop robustness plays one.",
             )
 
 
