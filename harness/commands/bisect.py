@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from simloop.harness.commands import run
 from simloop.harness.commands.compare import WORSE
@@ -40,7 +40,7 @@ def command(
         raise ExperimentError(
             "simloop bisect always stops once a comparison is decided; leave out --until-decided."
         )
-    given = {"alpha": options.alpha, "margin": options.margin, "max_pairs": options.max_episodes}
+    given: dict[str, Any] = {"alpha": options.alpha, "margin": options.margin, "max_pairs": options.max_episodes}
     plain = dataclasses.replace(options, alpha=None, margin=None, max_episodes=None)
     experiment, _ = build_experiment(plain)
     try:
