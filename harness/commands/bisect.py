@@ -40,7 +40,11 @@ def command(
         raise ExperimentError(
             "simloop bisect always stops once a comparison is decided; leave out --until-decided."
         )
-    given: dict[str, Any] = {"alpha": options.alpha, "margin": options.margin, "max_pairs": options.max_episodes}
+    given: dict[str, Any] = {
+        "alpha": options.alpha,
+        "margin": options.margin,
+        "max_pairs": options.max_episodes,
+    }
     plain = dataclasses.replace(options, alpha=None, margin=None, max_episodes=None)
     experiment, _ = build_experiment(plain)
     try:
