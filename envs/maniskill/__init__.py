@@ -39,20 +39,20 @@ class SimplerBridge(ServedSuite):
 
     def assets(self) -> Sequence[Assets]:
         data = Path(os.environ.get("MS_ASSET_DIR", Path.home() / ".maniskill")) / "data"
-        command = "-m mani_skill.utils.download_asset bridge_v2_real2sim widowx250s"
+        command = "-m mani_skill.utils.download_asset"
         return (
             Assets(
                 data / "tasks" / "bridge_v2_real2sim_dataset",
                 "scenes, things and photographs of BridgeData V2",
                 "82 MB",
                 "huggingface.co/datasets/haosulab/ManiSkill_bridge_v2_real2sim",
-                command,
+                f"{command} bridge_v2_real2sim",
             ),
             Assets(
                 data / "robots" / "widowx",
                 "the WidowX arm",
                 "an archive of a repository",
                 "github.com/haosulab/ManiSkill-WidowX250S",
-                command,
+                f"{command} widowx250s",
             ),
         )
