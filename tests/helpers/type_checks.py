@@ -14,6 +14,8 @@ CALLS = 100
 """Calls of a function that are checked in each process."""
 
 Checker = Callable[[Any], Any]
+_LEFT: dict[object, list[int]] = {}
+"""Number of calls that are still checked, by code, as the only entry of a list."""
 
 
 def install(package: str) -> object:
@@ -37,14 +39,16 @@ def _decorate(check: Checker, subject: Any) -> Any:
 
 
 def _first_calls(make: Callable[[], Callable[..., Any]], unchecked: Callable[..., Any]) -> Callable[..., Any]:
-    left, checked = CALLS, None
+    checked = None
+    # Functions in functions are made at every call of the outer one, and share their code.
+    left = _LEFT.setdefault(getattr(unchecked, "__code__", unchecked), [CALLS])
 
     @functools.wraps(unchecked)
     def call(*args: Any, **kwargs: Any) -> Any:
-        nonlocal left, checked
-        if not left:
+        nonlocal checked
+        if not left[0]:
             return unchecked(*args, **kwargs)
-        left -= 1
+        left[0] -= 1
         checked = checked or make()
         return checked(*args, **kwargs)
 
