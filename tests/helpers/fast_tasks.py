@@ -14,7 +14,7 @@ def is_fast(task: TaskSpec) -> bool:
     return task.name in (golden[:1] if task.suite == "libero" else golden)
 
 
-VARIANTS_A_GROUP = 5
+VARIANTS_A_GROUP = 2
 """Of each group of LIBERO-plus, whose thousands of tasks differ in numbers alone."""
 
 
@@ -24,11 +24,19 @@ def some_variants() -> set[str]:
     return {name for names in groups for name in names[:: -(-len(names) // VARIANTS_A_GROUP)]}
 
 
+def marks(task: TaskSpec) -> tuple[pytest.MarkDecorator, ...]:
+    """None for fast tasks, slow for one variant of each axis of LIBERO-plus, nightly for others."""
+    groups = registry.suite(task.suite).groups() if task.suite == "libero_plus" else {}
+    if any(groups[f"libero_goal_{axis}"][0] == task.name for axis in ("camera", "robot", "noise") if groups):
+        return (pytest.mark.slow,)
+    return () if is_fast(task) else (pytest.mark.nightly,)
+
+
 def every_task() -> Sequence:
-    """Every task of every suite, of LIBERO-plus some, as a pytest parameter, marked nightly unless it is fast."""
+    """Every task of every suite, of LIBERO-plus some, as a pytest parameter with its mark."""
     variants = some_variants()
     return [
-        pytest.param(task, id=f"{suite}/{task.name}", marks=() if is_fast(task) else (pytest.mark.nightly,))
+        pytest.param(task, id=f"{suite}/{task.name}", marks=marks(task))
         for suite in registry.suites()
         for task in registry.suite(suite).tasks()
         if suite != "libero_plus" or task.name in variants
