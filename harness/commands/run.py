@@ -246,8 +246,9 @@ def _print_result(result: RunResult, console: Console, table: TableOptions = DEF
 
     folder = result.folder
     runs = load_runs(folder)
+    again = f"simloop table {folder}"
     if not table.only and design_outcomes(runs):
-        table = dataclasses.replace(table, only="robustness")
+        table, again = dataclasses.replace(table, only="robustness"), f"{again} --only robustness"
     say(render(runs, "terminal", table), console)
     if result.interrupted:
         return interrupted(result.episodes, result.planned, folder, console)
@@ -258,7 +259,7 @@ def _print_result(result: RunResult, console: Console, table: TableOptions = DEF
     videos = "".join(f"{name}/, " for name in (VIDEOS, STEPS) if (folder / name).is_dir())
     say(
         f"{result.episodes} episodes are in {folder}: episodes.jsonl, queries.jsonl, {videos}success.md, "
-        f"latency.md (also .csv and .tex). To print the tables again: simloop table {folder}",
+        f"latency.md (also .csv and .tex). To print the tables again: {again}",
         console,
     )
     if cause := _common_error(runs.episodes):

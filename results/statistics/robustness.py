@@ -106,7 +106,7 @@ def change_interval(changes: Float64[np.ndarray, "u"]) -> Interval:
 
     Agresti and Min add half an episode to each of the four outcomes of a pair; here the changes are means over several
     points, and half an episode each of change 1 and -1 and one of change 0 are added, so that equal changes do not
-    pass for certainty. It covered 96 to 100 % in the settings of docs/statistics.md.
+    pass for certainty. It covered 95.0 to 95.5 % in the settings of docs/statistics.md.
 
     Reference: A. Agresti and Y. Min (2005), doi:10.1002/sim.1781.
     """

@@ -3,9 +3,10 @@
 import dataclasses
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simloop.harness.planning.experiment import Experiment, experiment_from_json
@@ -59,6 +60,7 @@ def test_the_protocol_of_a_disturbed_run_says_what_and_how_much():
         assert disturbed.sha256 != plain.sha256
 
 
+@settings(max_examples=25)
 @given(SOME)
 def test_labels_and_files_are_read_back_as_they_were_written(perturbations):
     assert tuple(Perturbation.parse(str(one)) for one in perturbations) == perturbations
@@ -72,6 +74,7 @@ def test_labels_and_files_are_read_back_as_they_were_written(perturbations):
     assert experiment_from_json(json.dumps(experiment.to_dict()), "config.json").protocol == protocol
 
 
+@settings(max_examples=20)
 @given(SOME, st.randoms())
 def test_the_order_in_which_perturbations_are_named_does_not_matter(perturbations, random):
     shuffled = list(perturbations)
@@ -87,6 +90,17 @@ def test_several_perturbations_are_no_point_of_a_curve():
     )
     assert both.label == "points/default-v1 with camera-dark=0.5 and action-noise=0.1"
     assert split_label(both.label) == (both.label, "", 0.0)
+
+
+def test_the_guide_lists_every_kind_in_the_order_of_application_with_its_unit_and_range():
+    guide = Path(__file__).parents[3] / "docs" / "how_to" / "robustness.md"
+    rows = [
+        line.strip("| ").split(" | ") for line in guide.read_text().splitlines() if line.startswith("| `")
+    ]
+    listed = [row for row in rows if row[0].strip("`") in KINDS]
+    assert [row[:3] for row in listed] == [
+        [f"`{name}`", kind.unit, f"{kind.most:g}"] for name, kind in KINDS.items()
+    ]
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simloop.envs.interface import RenderSettings, StepResult
@@ -236,6 +236,7 @@ def test_strength_zero_changes_no_bit(kind):
     np.testing.assert_array_equal(executed(none, wanted), wanted)
 
 
+@settings(max_examples=40)
 @given(st.sampled_from(sorted(KINDS)), st.integers(1, 4), st.integers(0, 2**64 - 1), st.integers(0, 9))
 def test_the_same_moment_of_the_same_episode_is_disturbed_alike(kind, quarters, key, index):
     strength = quarters / 4 if KINDS[kind].most == 1 else float(quarters)

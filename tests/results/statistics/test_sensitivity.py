@@ -40,7 +40,10 @@ def test_the_noise_of_few_episodes_does_not_pass_for_sensitivity():
 
 
 def test_a_policy_that_never_fails_has_no_indices():
-    assert sensitivities(np.ones((8, 4, 6)), np.zeros(6, np.int64), np.random.default_rng(0)) is None
+    assert (
+        sensitivities(np.ones((8, 4, 6)), np.zeros(6, np.int64), np.random.default_rng(0), resamples=9)
+        is None
+    )
 
 
 def test_too_few_episodes_are_refused():

@@ -1,15 +1,26 @@
 """Tables and figures of a design of perturbations."""
 
+from functools import partial
+
 import pytest
 
 from simloop.results.figures.catalog import drawings
 from simloop.results.figures.style import one_panel
 from simloop.results.records.runs import load_runs
 from simloop.results.statistics.designs import Design
+from simloop.results.statistics.robustness import axis_sensitivities
+from simloop.results.tables import robustness_table
 from simloop.results.tables.run_tables import table
 from tests.helpers.simulated_policies import write_design_run
 
 AXES = (("camera-noise", 0.5), ("light-dim", 1.0), ("state-noise", 0.1))
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    monkeypatch.setattr(
+        robustness_table, "axis_sensitivities", partial(axis_sensitivities, resamples=50), raising=True
+    )
 
 
 @pytest.fixture(scope="module")
