@@ -129,10 +129,11 @@ def test_a_dataset_has_the_frames_of_the_episode(recorded, records, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # Importing LeRobot alone takes half a minute.
 def test_lerobot_loads_the_same_frames(recorded, records, tmp_path):
-    python = Path(os.environ.get("LEROBOT_PYTHON", "/nowhere"))
+    python = Path(os.environ.get("SIMLOOP_LEROBOT_PYTHON", "/nowhere"))
     if not python.is_file():
-        pytest.skip("no Python with lerobot to load datasets with: name one with LEROBOT_PYTHON")
+        pytest.skip("no Python with lerobot to load datasets with: name one with SIMLOOP_LEROBOT_PYTHON")
     (folder,) = exported(recorded, "lerobot", tmp_path / "out")
     command = [python, "-c", READ_LEROBOT, folder, tmp_path / "read.npz"]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}

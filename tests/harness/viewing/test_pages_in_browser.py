@@ -283,6 +283,9 @@ def test_2000_episodes_of_five_policies_are_drawn_within_two_seconds_of_processo
     records = [record for i, count in enumerate(counts) for record in episodes(*count, policy=f"p{i}")]
     runs = shelf.Shelf([write_run(tmp_path / "run", records)])
     (folder,) = runs.runs().values()
+    before = time.thread_time()
+    runs.warm(folder)
+    print(f"server: {time.thread_time() - before:.2f} s")
     for path in ("index.html", "data/overview.js", *PAGE_ASSETS):
         content, file = runs.site(folder).content(path), tmp_path / "site" / path
         file.parent.mkdir(parents=True, exist_ok=True)
