@@ -69,11 +69,6 @@ def command(
     from simloop.harness.planning.changes import Changes, Move, query_numbers
     from simloop.harness.planning.code_of_runs import vouch_for
     from simloop.harness.planning.perturbation import Perturbation
-    from simloop.results.figures.curves import draw_forks
-    from simloop.results.figures.style import Drawing, save
-    from simloop.results.records.frames import load
-    from simloop.results.tables.fork_table import fork_grids, fork_points
-    from simloop.results.tables.typesetting import to_text
 
     tried = use_adapter_files_of(run, adapter, another=True)
     vouch_for(code)
@@ -90,10 +85,21 @@ def command(
     folder = out or run / "forks" / f"{found.name.replace('/', '-')}-{experiment.short_hash}"
     result = play_forks(found, experiment, folder, resources, Terminal(), tried, record)
     if result.episodes:
-        points = fork_points(load(folder))
-        for grid in fork_grids(points):
-            say(to_text(grid))
-        if len({point.query for point in points}) > 1:
-            figure, _ = Drawing("forks", "", partial(draw_forks, points=points), 2.4).figure()
-            say(f"Figure: {save(figure, folder, 'forks')[-1]}")
+        _show(folder)
     return interrupted(result.episodes, result.planned, folder) if result.interrupted else 0
+
+
+def _show(folder: Path) -> None:
+    """Print the tables of forks, and draw their curve."""
+    from simloop.results.figures.curves import draw_forks
+    from simloop.results.figures.style import Drawing, save
+    from simloop.results.records.frames import load
+    from simloop.results.tables.fork_table import fork_grids, fork_points
+    from simloop.results.tables.typesetting import to_text
+
+    points = fork_points(load(folder))
+    for grid in fork_grids(points):
+        say(to_text(grid))
+    if len({point.query for point in points}) > 1:
+        figure, _ = Drawing("forks", "", partial(draw_forks, points=points), 2.4).figure()
+        say(f"Figure: {save(figure, folder, 'forks')[-1]}")

@@ -93,8 +93,6 @@ class Session:
         self._moments: Moments | None = None
         self._begin(None)
 
-    # Where the episode is.
-
     @property
     def steps(self) -> int:
         """Control steps executed so far."""

@@ -190,13 +190,11 @@ class Transformer(nnx.Module):
           The streams after their final norms (None with `keys_only`), and the cache with the new tokens.
 
         Raises:
-          ValueError: If the mask is not as wide as what is attended to, or `keys_only` comes without a cache, or with a
-            plan that keeps the attention of all layers.
+          ValueError: If the mask is not as wide as what is attended to, or `keys_only` does not fit cache or plan.
         """
         if keys_only and (cache is None or self.plan.keep_attention):
             raise ValueError(
-                "keys_only computes nothing but the keys and values of the last layer; got no cache for them, or a "
-                "plan that keeps the attention of all layers."
+                "keys_only needs a cache, and a plan that does not keep the attention of all layers."
             )
         over_cache = cache is not None and attend_to == "cache"
         seen = cache.slots if cache is not None and over_cache else positions.shape[1]
