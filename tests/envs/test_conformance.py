@@ -45,7 +45,9 @@ def test_the_scene_tells_where_things_are(env: Env):
     assert all(0 < gripper.opening_m < 0.1 for gripper in scenes[0].grippers)
     for _ in range(3):  # So that the arm moves while it is observed.
         env.step(0.9 * np.asarray(env.spec.action_high))
-    check_views(env)
+    # Of LIBERO-plus cameras alone: other postures hide the finger, and noise changes pixels beside it.
+    if "_view_0_0_100_0_0_" not in env.spec.name:
+        check_views(env)
 
 
 def check_views(env: Env) -> None:

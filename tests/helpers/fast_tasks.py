@@ -27,7 +27,9 @@ def some_variants() -> set[str]:
 def marks(task: TaskSpec) -> tuple[pytest.MarkDecorator, ...]:
     """None for fast tasks, slow for one variant of each axis of LIBERO-plus, nightly for others."""
     groups = registry.suite(task.suite).groups() if task.suite == "libero_plus" else {}
-    if any(groups[f"libero_goal_{axis}"][0] == task.name for axis in ("camera", "robot", "noise") if groups):
+    if any(
+        groups[f"libero_spatial_{axis}"][0] == task.name for axis in ("camera", "robot", "noise") if groups
+    ):
         return (pytest.mark.slow,)
     return () if is_fast(task) else (pytest.mark.nightly,)
 
