@@ -68,7 +68,7 @@ class Connection:
         self.send(request)
         answer = self.receive(timeout_s, on_wait)
         if hash(answer) in self._answers and not may_repeat:
-            self.abort()
+            self.close()  # Deterministic servers without timing repeat answers; they would log a lost connection.
             raise ConnectionLost(f"{self.address} sent an earlier answer again.")
         self._answers.append(hash(answer))
         return answer

@@ -102,8 +102,11 @@ class Runs:
             for written in config.get("experiment", {}).get("policies", ()):
                 name, policy = split_name(written)
                 if code := code_without_folder(policy):
-                    loaded = provenance.get("policies", {}).get(name, {})
-                    sha256 = str(loaded.get("fingerprint", {}).get(code.partition(":")[0], "not known"))
+                    hashes = provenance.get("policies", {}).get(name, {}).get("fingerprint", {})
+                    file = code.partition(":")[0]
+                    if hashes and file not in hashes:  # `process:FOLDER` looks like code.
+                        continue
+                    sha256 = str(hashes.get(file, "not known"))
                     found[f"{source.policy(name)} is {code} (SHA-256 {sha256[:12]})"] = None
         return (f"{'; '.join(found)}.",) if found else ()
 

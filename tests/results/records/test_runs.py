@@ -117,6 +117,10 @@ def test_policies_that_are_code_are_told_with_their_hashes(tmp_path):
     assert load_runs([f"new={run}"]).own_code == ("new:mine?h=1 is my.py:mine?h=1 (SHA-256 0123456789ab).",)
     plain = write_run(tmp_path / "plain", episodes(3))
     assert load_runs([plain]).own_code == ()
+    config["experiment"]["policies"] = ["mine=process:folder"]
+    provenance = {"policies": {"mine": {"fingerprint": {"server.py": "0123456789abcdef"}}}}
+    served = write_run(tmp_path / "served", episodes(3), config=config, provenance=provenance)
+    assert load_runs([served]).own_code == ()
 
 
 def test_a_policy_with_two_kinds_of_weights_is_refused(tmp_path):
