@@ -63,7 +63,7 @@ def simloop(monkeypatch, capsys):
         (["--policies", "expert", "--max-steps", "0"], ["max_steps must be at least 1; got 0"]),
         (
             ["expert", "--perturb", "camera-nose=0.1"],
-            ["'camera-nose'", "camera-noise, camera-dark"],
+            ["'camera-nose'", "camera-dark, camera-noise"],
         ),
         (["demoo"], ["no experiment 'demoo'", "Did you mean 'demo'"]),
         ([], ["Nothing to run"]),
