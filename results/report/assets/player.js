@@ -59,7 +59,7 @@ function inputViews(player, data, id, overlays) {
   const {records} = data;
   return records.cameras.map((camera, c) => {
     const canvas = h("canvas", {role: "img", "aria-label": `Camera ${camera} as the policy saw it`});
-    const caption = h("figcaption.small", {}, words(camera));
+    const caption = h("figcaption.small", {}, `${words(camera)}: loading, or being drawn again …`);
     const sheet = new Image();
     let shown = null;
     const draw = (query, force) => {
@@ -75,7 +75,10 @@ function inputViews(player, data, id, overlays) {
       for (const overlay of overlays) overlay(context, camera, query, width, height);
     };
     sheet.onload = () => draw(queryAt(records, player.step), true);
-    sheet.onerror = () => canvas.replaceWith(h("p.blank", {}, "The images of the policy are neither stored nor drawn alike on this machine."));
+    sheet.onerror = () => {
+      canvas.replaceWith(h("p.blank", {}, "The images of the policy are neither stored nor drawn alike on this machine."));
+      caption.textContent = words(camera);
+    };
     sheet.src = `episodes/${id}/${c}.webp`;
     player.onStep((step) => draw(queryAt(records, step)));
     const redraw = () => draw(queryAt(records, player.step), true); // After an overlay has changed.
