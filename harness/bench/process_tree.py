@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 
 POLL_S = 0.05
-MEMORY_S = 0.5
-"""Seconds between two readings of memory, each of which takes a millisecond per process."""
+READ_S = 0.25
+"""Seconds between two readings of processor time and memory, each of which takes a millisecond per process."""
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -29,6 +29,17 @@ class TreeCost:
     """Largest sum of proportional set sizes, which counts shared memory once; of unique ones where Linux gives none."""
 
 
+@dataclass(frozen=True)
+class CommandCosts:
+    """Costs of a command until an event, and until its end."""
+
+    until_event: TreeCost
+    """Until the end where nothing happened."""
+    whole: TreeCost
+    status: int
+    """Exit status of the command."""
+
+
 def cost_until(
     command: Sequence[str],
     happened: Callable[[], bool] = lambda: False,
@@ -36,51 +47,93 @@ def cost_until(
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
 ) -> TreeCost:
-    """Run a command in a folder to its end, and return what it cost until `happened`, or until its end.
+    """Run a command in a folder to its end, and return what it cost until `happened`, or until its end."""
+    return command_costs(command, happened, environment=environment, folder=folder).until_event
+
+
+def command_costs(
+    command: Sequence[str],
+    happened: Callable[[], bool],
+    *,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    output: Path | None = None,
+    limit_s: float = float("inf"),
+) -> CommandCosts:
+    """Run a command in a folder to its end.
 
     Processes whose parents end become children of this one, where the system can arrange that, and are counted as well.
+
+    Args:
+      happened: Whether the event has happened, asked 20 times a second.
+      output: File for what the command prints; by default its errors go where those of this process go.
+      limit_s: Seconds after which all its processes are killed.
+
+    Raises:
+      TimeoutError: If it took longer.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    others = {process.pid for process in _descendants()}
-    spent_before, began = _spent_s(), time.monotonic()
-    command_process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment, cwd=folder)
-    peak, read_at = 0.0, 0.0
-    while command_process.poll() is None and not happened():
-        if time.monotonic() - read_at >= MEMORY_S:
-            peak, read_at = max(peak, _memory_mib(others)), time.monotonic()
+    tree = _Tree()
+    with contextlib.ExitStack() as stack:
+        printed = stack.enter_context(output.open("wb")) if output else subprocess.DEVNULL
+        errors = printed if output else None
+        began = time.monotonic()
+        running = subprocess.Popen(command, stdout=printed, stderr=errors, env=environment, cwd=folder)
+    event, read_at = None, 0.0
+    while running.poll() is None:
+        if event is None and happened():
+            event = tree.cost(began)
+        if time.monotonic() - began > limit_s:
+            tree.kill()
+            running.wait()
+            raise TimeoutError(f"still running after {limit_s:.0f} s")
+        if time.monotonic() - read_at >= READ_S:
+            tree.cost(began)
+            read_at = time.monotonic()
         time.sleep(POLL_S)
-    wall_s = time.monotonic() - began
-    processor_s = _spent_s() - spent_before
-    peak = max(peak, _memory_mib(others))
-    command_process.wait()
-    return TreeCost(wall_s, processor_s, peak)
+    whole = tree.cost(began)
+    return CommandCosts(event or whole, whole, running.returncode)
 
 
-def _descendants() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+class _Tree:
+    """All processes that appear below this one after its construction."""
+
+    def __init__(self) -> None:
+        self._others = set(psutil.Process().children(recursive=True))
+        self._ended_before_s = _ended_s()
+        self._seen_s: dict[psutil.Process, float] = {}
+        """Processor time of each process as last seen: some parents, such as Ray's, let the system forget it."""
+        self._unseen_s = 0.0
+        """Processor time of processes that ended before they were seen, which their parents report."""
+        self._peak_mib = 0.0
+
+    def _processes(self) -> list[psutil.Process]:
+        return [one for one in psutil.Process().children(recursive=True) if one not in self._others]
+
+    def cost(self, began: float) -> TreeCost:
+        """Return the costs so far."""
+        reported_s, memory = _ended_s() - self._ended_before_s, 0.0
+        for process in self._processes():
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                self._seen_s[process] = times.user + times.system
+                reported_s += self._seen_s[process] + times.children_user + times.children_system
+                sizes = process.memory_full_info()
+                memory += getattr(sizes, "pss", sizes.uss)
+        seen_s = sum(self._seen_s.values())
+        self._unseen_s = max(self._unseen_s, reported_s - seen_s)
+        self._peak_mib = max(self._peak_mib, memory / 2**20)
+        return TreeCost(time.monotonic() - began, seen_s + self._unseen_s, self._peak_mib)
+
+    def kill(self) -> None:
+        """End all processes."""
+        for process in self._processes():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
 
 
-def _spent_s() -> float:
-    """Processor time of all processes below this one, those included that have ended."""
-    ended = os.times()
-    return ended.children_user + ended.children_system + sum(map(_processor_s, _descendants()))
-
-
-def _processor_s(process: psutil.Process) -> float:
-    with contextlib.suppress(psutil.Error):
-        times = process.cpu_times()
-        return float(times.user + times.system + times.children_user + times.children_system)
-    return 0.0
-
-
-def _memory_mib(others: set[int]) -> float:
-    """Memory of the processes below this one, without those that do not belong to the command."""
-    total = 0.0
-    for process in _descendants():
-        if process.pid in others:
-            continue
-        with contextlib.suppress(psutil.Error):
-            memory = process.memory_full_info()
-            total += getattr(memory, "pss", memory.uss)
-    return total / 2**20
+def _ended_s() -> float:
+    """Processor time of children that have ended, with what they report of theirs."""
+    times = os.times()
+    return times.children_user + times.children_system

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from simloop.harness.bench import first_step
+from simloop.harness.bench import event_counts
 from simloop.harness.bench.process_tree import TreeCost, cost_until
 from simloop.harness.bench.suite_cost import markdown_row, markdown_table
 from simloop.harness.errors import SimloopError
@@ -33,7 +33,7 @@ def run(task: str, policy: str, rounds: int, against: Path | None, terminal: Ter
     with tempfile.TemporaryDirectory() as folder:
         probe = Path(folder) / "probe"
         probe.mkdir()
-        shutil.copy(first_step.__file__, probe / "sitecustomize.py")
+        shutil.copy(event_counts.__file__, probe / "sitecustomize.py")
         homes = [Path(folder) / f"home-{i}" for i in range(len(pythons))]
         starts = list(zip(pythons, checkouts, homes, strict=True))
         costs = [[_start(*start, probe, task, policy) for start in starts] for _ in range(1 + rounds)]
@@ -43,17 +43,22 @@ def run(task: str, policy: str, rounds: int, against: Path | None, terminal: Ter
 
 def _start(python: str, checkout: Path, home: Path, probe: Path, task: str, policy: str) -> TreeCost:
     with tempfile.TemporaryDirectory() as folder:
-        stepped, out = Path(folder) / "stepped", Path(folder) / "run"
+        counts, out = Path(folder) / "counts", Path(folder) / "run"
+        counts.mkdir()
+
+        def has_stepped() -> bool:
+            return event_counts.total(counts, event_counts.STEPS) > 0
+
         options = ["--tasks", task, "--policies", policy, "--episodes", "1", "--out", str(out)]
         environment = {
             **os.environ,
             "SIMLOOP_HOME": str(home),
             "PYTHONPATH": os.pathsep.join([str(probe), *filter(None, [os.environ.get("PYTHONPATH")])]),
-            first_step.FILE: str(stepped),
+            event_counts.FOLDER: str(counts),
         }
         command = [python, "-c", PROGRAM, "run", *options]
-        cost = cost_until(command, stepped.exists, environment=environment, folder=checkout)
-        if not stepped.exists():
+        cost = cost_until(command, has_stepped, environment=environment, folder=checkout)
+        if not has_stepped():
             raise SimloopError(
                 f"The run of {checkout} executed no action of Meta-World; its tasks alone are measured."
             )

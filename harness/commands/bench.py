@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
+from simloop.harness.bench.peers.catalogue import Name
 from simloop.harness.bench.serving_bench import ServingBench
 from simloop.harness.bench.workload import Workload
 from simloop.policies.bench.bench_config import BenchConfig
@@ -104,6 +105,38 @@ def start(
     from simloop.harness.bench.run_start import run
 
     return run(task, policy, rounds, against, Terminal())
+
+
+@command.command(name="peers")
+def peers(
+    *,
+    peers: Annotated[tuple[Name, ...], arg(metavar="NAME [...]")] = get_args(Name),
+    tasks: Annotated[tuple[str, ...], arg(metavar="T [...]")] = ("reach-v3", "push-v3"),
+    steps: Annotated[int, arg(metavar="N")] = 100,
+    folder: Annotated[
+        Path | None, arg(metavar="FOLDER", help_behavior_hint="(default: SIMLOOP_HOME/peers)")
+    ] = None,
+) -> int:
+    """Measure the same episodes in simloop and in other evaluation tools, side by side.
+
+    Every tool plays one episode of each task of Meta-World, with cameras of 224 pixels, fast rendering and a policy
+    that answers chunks of ten random actions at once: simloop as simloop run and as simloop.evaluate in one process,
+    the others by their own command or function. Prints a Markdown table with the processor time of all processes of a
+    tool, the images that it draws and moves, and its memory. A tool that cannot be installed is named with the reason,
+    and the exit status is 1.
+
+    The first call installs each tool into an environment of its own, from locked versions with hashes, by uv where it
+    is found, else by pip. lerobot-eval needs Python 3.12 and, with PyTorch, 5 GB.
+
+    Args:
+      peers: Tools to measure.
+      tasks: Exact names of tasks of Meta-World.
+      steps: Control steps per episode, from 2 to 500.
+      folder: Folder of the environments, one per tool; they can be deleted.
+    """
+    from simloop.harness.bench.peers.side_by_side import run
+
+    return run(peers, tasks, steps, folder, Terminal())
 
 
 @command.command(name="suite")
