@@ -9,6 +9,7 @@ import importlib.abc
 import importlib.util
 import os
 import sys
+from typing import Any
 
 FOLDER = "SIMLOOP_EVENT_COUNTS"
 """Variable that names an existing folder for the files."""
@@ -46,7 +47,7 @@ class _Finder(importlib.abc.MetaPathFinder):
         if name not in self._pending:
             return None
         self._pending.remove(name)
-        spec = importlib.util.find_spec(name)
+        spec: Any = importlib.util.find_spec(name)
         if spec is None or spec.loader is None:
             return None
         execute = spec.loader.exec_module
