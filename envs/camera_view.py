@@ -6,9 +6,15 @@ Axis letters: n points.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float64
+
+if TYPE_CHECKING:
+    import mujoco
+
+    from simloop.envs.interface import RenderSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,3 +44,29 @@ class CameraView:
         with np.errstate(divide="ignore", invalid="ignore"):
             pixels = (in_camera @ self.intrinsics.T)[:, :2] / depth[:, None]
         return np.where(depth[:, None] > 0, pixels, np.nan), depth
+
+
+def camera_view(
+    model: mujoco.MjModel,
+    data: mujoco.MjData,
+    camera: str,
+    settings: RenderSettings,
+    upside_down: bool = False,
+) -> CameraView:
+    """Where a camera of a model is, and how `simloop.envs.rendering.Renderer` projects it.
+
+    Args:
+      upside_down: Whether the image is rotated by 180 degrees, as `Renderer` does with cameras that are mounted so.
+    """
+    height, width = settings.height, settings.width
+    index = model.camera(camera).id
+    focal = height / 2 / np.tan(np.deg2rad(model.cam_fovy[index]) / 2)
+    # MuJoCo's cameras look along -z, with y upwards.
+    turn = np.diag([-1.0, 1.0, -1.0] if upside_down else [1.0, -1.0, -1.0])
+    rotation = turn @ data.cam_xmat[index].reshape(3, 3).T
+    return CameraView(
+        np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]),
+        np.column_stack([rotation, -rotation @ data.cam_xpos[index]]),
+        height,
+        width,
+    )

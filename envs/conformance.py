@@ -286,7 +286,7 @@ def rejects_invalid_actions_without_advancing(env: Env) -> None:
         try:
             env.step(action)
             raise NonconformityError(
-                f"step accepted an action {kind}; call simloop.envs.interface.check_action first"
+                f"step accepted an action {kind}; call simloop.envs.checks.check_action first"
             )
         except ActionError as error:
             _require(said in str(error), f"The error of an action {kind} does not say {said!r}: {error}")

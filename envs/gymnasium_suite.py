@@ -21,17 +21,9 @@ from gymnasium import spaces
 from jaxtyping import Float32, Float64, UInt8
 from PIL import Image
 
+from simloop.envs.checks import check_action, check_cameras_stay
 from simloop.envs.env_state import EnvState, StateError
-from simloop.envs.interface import (
-    Env,
-    RenderSettings,
-    StepResult,
-    Suite,
-    TaskSpec,
-    check_action,
-    check_camera,
-    check_cameras_stay,
-)
+from simloop.envs.interface import Env, RenderSettings, StepResult, Suite, TaskSpec, check_camera
 from simloop.envs.mujoco_env import POSITIONS
 from simloop.envs.rendering import GL_BACKEND as GL_BACKEND  # Sets MUJOCO_GL, which gymnasium reads.
 

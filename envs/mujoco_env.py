@@ -18,7 +18,8 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
 from simloop.envs import registry
-from simloop.envs.camera_view import CameraView
+from simloop.envs.camera_view import CameraView, camera_view
+from simloop.envs.checks import check_action
 from simloop.envs.env_state import EnvState, Value
 from simloop.envs.interface import (
     Env,
@@ -27,13 +28,11 @@ from simloop.envs.interface import (
     StepResult,
     TaskSpec,
     UnknownThingError,
-    check_action,
     check_camera,
 )
 from simloop.envs.look import Look
 from simloop.envs.rendering import (
     Renderer,
-    camera_view,
     cameras_at,
     close_renderers_first_at_exit,
     looked_at,

@@ -23,7 +23,6 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from simloop.envs.camera_view import CameraView
 from simloop.envs.interface import RenderSettings
 from simloop.envs.look import Look, Vector
 
@@ -317,32 +316,6 @@ def _rotation(vector: Vector) -> Float64[np.ndarray, "3 3"]:
     mujoco.mju_axisAngle2Quat(turn, axis / angle if angle else np.array([1.0, 0.0, 0.0]), angle)
     mujoco.mju_quat2Mat(matrix, turn)
     return matrix.reshape(3, 3)
-
-
-def camera_view(
-    model: mujoco.MjModel,
-    data: mujoco.MjData,
-    camera: str,
-    settings: RenderSettings,
-    upside_down: bool = False,
-) -> CameraView:
-    """Where a camera of a model is, and how `Renderer` projects it.
-
-    Args:
-      upside_down: Whether the image is rotated by 180 degrees, as `Renderer` does with cameras that are mounted so.
-    """
-    height, width = settings.height, settings.width
-    index = model.camera(camera).id
-    focal = height / 2 / np.tan(np.deg2rad(model.cam_fovy[index]) / 2)
-    # MuJoCo's cameras look along -z, with y upwards.
-    turn = np.diag([-1.0, 1.0, -1.0] if upside_down else [1.0, -1.0, -1.0])
-    rotation = turn @ data.cam_xmat[index].reshape(3, 3).T
-    return CameraView(
-        np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]),
-        np.column_stack([rotation, -rotation @ data.cam_xpos[index]]),
-        height,
-        width,
-    )
 
 
 @functools.cache

@@ -15,17 +15,9 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
+from simloop.envs.checks import check_action, check_cameras_stay
 from simloop.envs.env_state import EnvState, StateError
-from simloop.envs.interface import (
-    Env,
-    RenderSettings,
-    StepResult,
-    TaskSpec,
-    UnknownThingError,
-    check_action,
-    check_camera,
-    check_cameras_stay,
-)
+from simloop.envs.interface import Env, RenderSettings, StepResult, TaskSpec, UnknownThingError, check_camera
 from simloop.envs.scene_types import Contact, GripperPose, Pose, Scene
 from simloop.envs.served.connection import START_S, Connection, Program, ServedSuiteError, ServedSuiteLost
 

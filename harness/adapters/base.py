@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from simloop.envs.interface import Env, TaskSpec, check_vector
+from simloop.envs.checks import check_vector
+from simloop.envs.interface import Env, TaskSpec
 from simloop.harness.adapters.openpi_observation import RobotConvention
 from simloop.harness.errors import SimloopError
 from simloop.policies.interface import PolicySpec, Query

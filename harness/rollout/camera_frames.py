@@ -11,7 +11,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import UInt8
 
-from simloop.envs.interface import Env, RenderSettings, check_image
+from simloop.envs.checks import check_image
+from simloop.envs.interface import Env, RenderSettings
 from simloop.harness.rollout.phase_timer import PhaseTimer, PhaseTimers
 
 Clock = Callable[[], float]

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
-from simloop.envs.interface import Env, check_step_result
+from simloop.envs.checks import check_step_result
+from simloop.envs.interface import Env
 from simloop.harness.adapters.base import Adapter
 from simloop.harness.planning.changes import Changes
 from simloop.harness.planning.plan import EpisodeSpec

@@ -4,8 +4,9 @@ import mujoco
 import numpy as np
 import pytest
 
+from simloop.envs.camera_view import camera_view
 from simloop.envs.interface import CameraError, RenderSettings
-from simloop.envs.rendering import Renderer, camera_view
+from simloop.envs.rendering import Renderer
 from tests.helpers.point_suite import PointEnv, point_task
 
 WIDE = RenderSettings(height=90, width=160)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from simloop.envs import registry
-from simloop.envs.interface import ActionError, check_action
+from simloop.envs.checks import check_action
+from simloop.envs.interface import ActionError
 
 SPEC = dataclasses.replace(
     registry.suite("metaworld").tasks()[0],

@@ -11,16 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from simloop.envs.checks import check_action
 from simloop.envs.env_state import EnvState
-from simloop.envs.interface import (
-    Env,
-    RenderSettings,
-    StepResult,
-    Suite,
-    TaskSpec,
-    check_action,
-    check_camera,
-)
+from simloop.envs.interface import Env, RenderSettings, StepResult, Suite, TaskSpec, check_camera
 
 FOLDER_VARIABLE = "POINT_SUITE_FOLDER"
 
