@@ -1,10 +1,10 @@
-"""SIGTERM as an interruption of the main thread."""
+"""Ctrl-C and SIGTERM as interruptions of the main thread, at once or at its next good moment."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
@@ -27,3 +27,24 @@ def sigterm_as_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def noted_interruption() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether Ctrl-C or SIGTERM came; a second one raises `KeyboardInterrupt` at once."""
+    came = False
+
+    def note(*_: object) -> None:
+        nonlocal came
+        if came:
+            raise KeyboardInterrupt
+        came = True
+
+    signals, before = (signal.SIGINT, signal.SIGTERM), []
+    with contextlib.suppress(ValueError):  # Outside the main thread, which alone may set handlers.
+        before = [signal.signal(one, note) for one in signals]
+    try:
+        yield lambda: came
+    finally:
+        for one, handler in zip(signals, before, strict=False):
+            signal.signal(one, handler)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from simloop.harness.interrupts import noted_interruption
 from simloop.harness.planning.experiment import Experiment
 from simloop.harness.planning.protocol import named_protocol
 from simloop.policies.training.config import TrainConfig
@@ -29,9 +30,11 @@ def train(
 ) -> Path:
     """Train, evaluating the exported weights every `every` steps and at the end; None for never.
 
-    Success rates are added to the curves; the runs are in the folder `evaluations` of the training run.
+    Success rates are added to the curves; the runs are in the folder `evaluations` of the training run. The first
+    Ctrl-C or SIGTERM ends training after the present step, which is saved; a second one at once.
 
     Raises:
+      KeyboardInterrupt: After such an end.
       UnknownPresetError, TrainingError, DatasetError, CheckpointError: As in `simloop.policies.training.loop.train`.
     """
     evaluation = None
@@ -46,7 +49,8 @@ def train(
             console=console,
         )
         evaluation = PeriodicEvaluation(every, evaluate_checkpoint)
-    return train_weights(config, evaluation)
+    with noted_interruption() as interrupted:
+        return train_weights(config, evaluation, interrupted)
 
 
 def evaluate(

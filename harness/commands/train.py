@@ -23,7 +23,7 @@ def command(
 
       simloop train --preset pi0-tiny --data runs/mt10-demonstrations --out runs/pi0-tiny
 
-    After Ctrl-C or a kill, the same command resumes from the last checkpoint.
+    Ctrl-C saves the present step, and the same command resumes from it; after a kill, from the last one that was saved.
 
     Args:
       eval_every: Optimizer steps between two closed-loop evaluations of the averaged weights.

@@ -53,10 +53,20 @@ class PeriodicEvaluation:
     evaluate: Evaluate
 
 
-def train(config: TrainConfig, evaluation: PeriodicEvaluation | None = None) -> Path:
+def train(
+    config: TrainConfig,
+    evaluation: PeriodicEvaluation | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Path:
     """Train, or resume; returns the folder of the exported checkpoint.
 
+    Args:
+      config: Model, data and options.
+      evaluation: Evaluation of exported weights between steps.
+      interrupted: Whether to end after the present step; asked after each.
+
     Raises:
+      KeyboardInterrupt: When `interrupted`, with the step saved to resume from.
       TrainingError: Before the first step if options, data and devices do not fit; later if the loss is not finite.
       DatasetError: If the data cannot be read.
       CheckpointError: If the checkpoint to start from does not fit.
@@ -72,7 +82,7 @@ def train(config: TrainConfig, evaluation: PeriodicEvaluation | None = None) -> 
             progress.log(f"Resuming from step {first}.")
         curves = MetricWriters(config.out, first, config.wandb, config.decisive())
         try:
-            state = _run_steps(setup, mesh, state, evaluation, checkpoints, curves, progress)
+            state = _run_steps(setup, mesh, state, evaluation, checkpoints, curves, progress, interrupted)
             folder = export(setup, state, _export_folder(config, config.steps))
         finally:
             checkpoints.close()
@@ -89,6 +99,7 @@ def _run_steps(
     checkpoints: StateCheckpoints,
     curves: MetricWriters,
     progress: TrainingProgress,
+    interrupted: Callable[[], bool],
 ) -> TrainState:
     config, first = setup.config, int(state.step)
     step = _compiled_step(setup, mesh)
@@ -103,7 +114,8 @@ def _run_steps(
             progress.log(f"First step after {time.monotonic() - started:.1f} s.")
             progress.start_timing(done)
         last = done == config.steps
-        saves = last or done % config.save_every == 0
+        stops = not last and interrupted()
+        saves = last or stops or done % config.save_every == 0
         loss = None
         if saves or done % config.log_every == 0:
             loss = write_metrics(pending, curves, progress.samples_per_s(), config)
@@ -111,6 +123,9 @@ def _run_steps(
         progress.advance(done, loss)
         if saves:
             checkpoints.save(done, state)
+        if stops:
+            progress.log(f"Interrupted after step {done}, which is saved. The same command resumes.")
+            raise KeyboardInterrupt
         if evaluation is not None and (last or done % evaluation.every == 0):
             folder = export(setup, state, _export_folder(config, done))
             curves.add(done, evaluation.evaluate(done, folder))

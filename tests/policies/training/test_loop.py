@@ -24,6 +24,7 @@ from simloop.policies.training.export import export
 from simloop.policies.training.loop import train
 from simloop.policies.training.metric_writers import MetricWriters
 from simloop.policies.training.prepared import prepare
+from simloop.policies.training.state_checkpoints import StateCheckpoints
 from simloop.policies.training.step import Metrics, initial_state
 from tests.helpers.demonstrations import (
     CAMERAS,
@@ -94,24 +95,16 @@ def losses(out) -> list[float]:
     return [line["loss"] for line in lines]
 
 
-class Killed(Exception):
-    pass
-
-
-def test_resumes_a_killed_run_with_the_same_losses_and_weights(run, trained, data, tmp_path, monkeypatch):
-    def killing(setup, first, sharding, batches=loop._batches):
-        for done, batch in batches(setup, first, sharding):
-            if done == 6:
-                raise Killed
-            yield done, batch
-
-    with monkeypatch.context() as patched:
-        patched.setattr(loop, "_batches", killing)
-        with pytest.raises(Killed):
-            train(config(data, tmp_path / "killed"))
-    assert len(losses(tmp_path / "killed")) == 5
-    resumed = train(config(data, tmp_path / "killed"))
-    assert losses(tmp_path / "killed") == losses(run)
+def test_an_interrupted_run_keeps_every_step_and_resumes_with_the_same_losses_and_weights(
+    run, trained, data, tmp_path
+):
+    asked = iter([False] * 3 + [True])
+    with pytest.raises(KeyboardInterrupt):
+        train(config(data, tmp_path / "stopped"), interrupted=lambda: next(asked))
+    assert len(losses(tmp_path / "stopped")) == 4
+    assert StateCheckpoints(tmp_path / "stopped").latest() == 4
+    resumed = train(config(data, tmp_path / "stopped"))
+    assert losses(tmp_path / "stopped") == losses(run)
     assert open_checkpoint(resumed).weights_sha256() == open_checkpoint(trained).weights_sha256()
 
 
