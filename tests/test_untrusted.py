@@ -147,6 +147,7 @@ READERS = {
 OWN = {
     "harness/bench": "output of its own processes",
     "harness/commands/debug.py": "a script of the user, which may be a pipe",
+    "harness/bench/peers": "files of the package, and of processes that it started",
     "harness/demonstrations/collect.py": "its own settings",
     "harness/engine/checkpoint_transfer.py": "streams files of any size",
     "harness/engine/private_ray.py": "writes",
@@ -165,6 +166,7 @@ OWN = {
     "envs/served": "messages of its own processes",
     "envs/golden.py": "files of the package",
     "envs/libero": "files of packages",
+    "envs/libero_plus/variants.py": "files of the package",
     "envs/model_cache.py": "its own cache",
     "results/records/ledger.py": "cuts the end of its own file",
     "results/report": "files of the package",

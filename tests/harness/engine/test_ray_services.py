@@ -16,6 +16,8 @@ def test_no_service_runs_beside_an_own_instance():
     known = {"gcs_server", "raylet", "cat", STAND_IN[0].rpartition("/")[2]}
     (raylet,) = (one for one in psutil.Process().children() if one.name() == "raylet")
     for process in (*psutil.Process().children(), *raylet.children()):
+        if process.status() == psutil.STATUS_ZOMBIE:
+            continue
         title = " ".join(process.cmdline())
         if "resource_tracker" in title:  # Of Python, for shared memory of the tests.
             continue
