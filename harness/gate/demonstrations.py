@@ -16,7 +16,7 @@ from simloop.envs.interface import Env
 from simloop.harness.adapters.base import Adapter
 from simloop.harness.gate.causes import FLOOR
 from simloop.harness.gate.findings import Finding
-from simloop.harness.gate.orientations import ALIKE, best_match
+from simloop.harness.gate.orientations import MIN_CORRELATION, best_match
 from simloop.harness.gate.training import Training
 from simloop.policies.training.dataset_layout import IMAGE_PREFIX
 from simloop.policies.training.dataset_reader import Dataset, open_dataset
@@ -98,7 +98,7 @@ def image_findings(
     swapped = {camera: match.camera for camera, match in matches.items() if match.camera != camera}
     for camera, match in matches.items():
         numbers = f"correlation {match.correlation:.2f}, as expected it would be {match.as_it_is:.2f}"
-        if match.correlation < ALIKE:
+        if match.correlation < MIN_CORRELATION:
             yield Finding("images", "note", f"{camera} resembles no camera of the demonstrations ({numbers})")
         elif camera in swapped:
             text = (

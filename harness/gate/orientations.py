@@ -26,8 +26,8 @@ COMPARED = 48
 """Pixels to which both sides of images are reduced before they are compared by their correlation."""
 BETTER = 0.05
 """Correlations that differ by less do not tell which orientation is right."""
-ALIKE = 0.6
-"""Correlation of images that show the same scene."""
+MIN_CORRELATION = 0.6
+"""Smallest correlation of images that show the same scene."""
 
 
 @dataclass(frozen=True)

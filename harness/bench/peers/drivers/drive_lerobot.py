@@ -57,8 +57,8 @@ class RandomPolicy(PreTrainedPolicy):
         return {}
 
     def forward(self, batch):
-        """Nothing is trained."""
-        raise NotImplementedError
+        """Refuse to train."""
+        raise NotImplementedError("The policy of this benchmark cannot be trained.")
 
     def predict_action_chunk(self, batch, **_):
         """Answer actions [1, 10, 4]."""
