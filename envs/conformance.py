@@ -80,10 +80,7 @@ def _finding(task: str, check: Callable[..., None], subject: object) -> Finding:
 def check_spec(spec: TaskSpec) -> None:
     """Raise `NonconformityError` unless the spec of a task is complete."""
     _require(bool(spec.name), "The task has no name")
-    _require(
-        spec.instruction.strip() == spec.instruction != "",
-        f"The instruction is {spec.instruction!r}; wanted a sentence without spaces around it",
-    )
+    _check_instruction(spec.instruction)
     _require(spec.max_steps > 0, f"max_steps is {spec.max_steps}; wanted at least 1")
     _require(spec.control_hz > 0, f"control_hz is {spec.control_hz}; wanted a positive number")
     for kind, names in (
@@ -96,9 +93,16 @@ def check_spec(spec: TaskSpec) -> None:
     _require(all(low < high for low, high in low_high), "action_low is not below action_high everywhere")
 
 
+def _check_instruction(text: str) -> None:
+    wanted = "wanted a sentence without spaces around it"
+    _require(text.strip() == text != "", f"The instruction is {text!r}; {wanted}")
+
+
 def observations_match_the_spec(env: Env) -> None:
-    """State, privileged state and reward have the promised sizes and are finite."""
+    """State, privileged state and reward have the promised sizes and are finite; an episode's own instruction is text."""
     env.reset(0)
+    if (own := env.instruction()) is not None:
+        _check_instruction(own)
     result = env.step(_actions(env.spec)[0])
     _require(isinstance(result, StepResult), f"step returned {result!r}; wanted a StepResult")
     _require(bool(np.isfinite(result.reward)), f"The reward is {result.reward}")

@@ -108,7 +108,7 @@ class GymEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         return {"state": self._env.state()} | {camera: self._env.render(camera) for camera in self._cameras}
 
     def _info(self, *, success: bool) -> dict[str, Any]:
-        return {"instruction": self.spec_of_task.instruction, "success": success}
+        return {"instruction": self._env.instruction() or self.spec_of_task.instruction, "success": success}
 
 
 def gym_id(task: TaskSpec) -> str:

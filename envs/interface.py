@@ -52,7 +52,8 @@ class Instruction(NamedTuple):
     """An instruction of a task, and where it is written."""
 
     source: str
-    """`suite` where the suite has one sentence for the task; else `filename`, `bddl` or another name of the suite's."""
+    """`suite` where the suite has one sentence for the task, `episode` where it has one for each episode; else
+    `filename`, `bddl` or another name of the suite's."""
     text: str
 
 
@@ -64,7 +65,8 @@ class TaskSpec:
     name: str
     """The suite's own name of the task, unique within the suite."""
     instruction: str
-    """Instruction for language-conditioned policies, the suite's choice where it has several."""
+    """Instruction for language-conditioned policies, the suite's choice where it has several. Where each episode has
+    its own, what they have in common; see `Env.instruction`."""
     max_steps: int
     """Control steps after which an episode ends without success."""
     control_hz: float
@@ -199,6 +201,10 @@ class Env(abc.ABC):
         Raises:
           StateError: If the state was saved by another task, suite or version. Nothing has changed then.
         """
+
+    def instruction(self) -> str | None:
+        """Instruction of the present episode, where each has its own; None where all have that of the task."""
+        return None
 
     def movable(self) -> tuple[str, ...]:
         """Names of the things that `move` can move; empty if the suite cannot move any."""

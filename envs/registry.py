@@ -21,6 +21,7 @@ SUITES: Registry[Suite] = Registry(
         "maniskill": "simloop.envs.maniskill:ManiSkill",
         "simpler_bridge": "simloop.envs.maniskill:SimplerBridge",
         "robocasa": "simloop.envs.robocasa:RoboCasa",
+        "molmospaces": "simloop.envs.molmospaces:MolmoSpaces",
     },
     name_of=lambda suite: suite.name,
 )

@@ -3,11 +3,7 @@
 Reference: X. Li et al., Evaluating Real-World Robot Manipulation Policies in Simulation (2024), arXiv:2405.05941.
 """
 
-import glob
 import importlib
-import logging
-import os
-import sys
 
 import numpy as np
 
@@ -50,14 +46,7 @@ TASKS = {
 
 def make(task, height, width, profile):
     """Make an environment. Both profiles show the official images, scaled to the size that is asked for."""
-    if drivers := glob.glob(os.path.join(sys.prefix, "mesa/usr/share/vulkan/icd.d/lvp_icd*.json")):
-        os.environ.setdefault("VK_ICD_FILENAMES", drivers[0])
-    os.environ.setdefault("LP_NUM_THREADS", "1")  # Mesa's threads cost more processor time than they save.
-    import torch
-
-    torch.set_num_threads(1)
-    importlib.import_module("mani_skill.envs")  # Registers the tasks.
-    logging.getLogger("mani_skill").setLevel(logging.ERROR)
+    importlib.import_module("on_cpus").prepare()  # Of the file beside this one.
     return Bridge(task, height, width)
 
 

@@ -5,10 +5,7 @@ Importing it needs neither ManiSkill nor SAPIEN; `make` does.
 Reference: S. Tao et al., ManiSkill3 (2024), arXiv:2410.00425.
 """
 
-import glob
 import importlib
-import logging
-import os
 import sys
 
 import numpy as np
@@ -81,14 +78,7 @@ SHADERS = {"fast": "minimal", "official": "default"}
 
 def make(task, height, width, profile):
     """Make an environment, drawn by the shaders `default` of ManiSkill in the profile `official`, else by `minimal`."""
-    if drivers := glob.glob(os.path.join(sys.prefix, "mesa/usr/share/vulkan/icd.d/lvp_icd*.json")):
-        os.environ.setdefault("VK_ICD_FILENAMES", drivers[0])
-    os.environ.setdefault("LP_NUM_THREADS", "1")  # Mesa's threads cost more processor time than they save.
-    import torch
-
-    torch.set_num_threads(1)
-    importlib.import_module("mani_skill.envs")  # Registers the tasks.
-    logging.getLogger("mani_skill").setLevel(logging.ERROR)
+    importlib.import_module("on_cpus").prepare()  # Of the file beside this one.
     return ManiSkill(task, height, width, profile)
 
 

@@ -100,6 +100,8 @@ class Robomimic:
         self._size, self._profile = (height, width), profile
         self._renderer = None
         self._seen = {}
+        self._env.reset()
+        self._env.step(np.zeros(7 * arms))  # Compiles robosuite's functions, in seconds, where that is expected.
 
     def reset(self, seed):
         """Reset with the random numbers of a seed."""

@@ -158,6 +158,9 @@ class ServedEnv(Env):
                 "lead elsewhere. Find what it draws beside the seed."
             )
 
+    def instruction(self) -> str | None:
+        return str(self._observe("instruction")) if "instruction" in self._methods else None
+
     def movable(self) -> tuple[str, ...]:
         return tuple(self._observe("movable")) if self._moves() else ()
 

@@ -31,10 +31,10 @@ MAX_BYTES = 1 << 30
 KINDS = "biuf"
 """Kinds of NumPy dtypes that may be sent: booleans, integers and real numbers."""
 REQUIRED = ("reset", "step", "state", "snapshot", "render")
-OPTIONAL = ("privileged", "save", "restore", "movable", "move", "scenes")
+OPTIONAL = ("instruction", "privileged", "save", "restore", "movable", "move", "scenes")
 CHANGES = ("reset", "step", "restore", "move")
 """Methods whose replies hold the new state as well, which saves a request."""
-RETURNED = ("step", "snapshot", "privileged", "save", "movable", "scenes")
+RETURNED = ("step", "snapshot", "instruction", "privileged", "save", "movable", "scenes")
 """Methods whose results are part of the reply."""
 
 

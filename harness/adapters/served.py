@@ -30,5 +30,10 @@ SERVED = (
             "right_wrist_0_rgb": "robot0_agentview_right",
         },
     ),
+    Adapter(
+        "molmospaces",
+        "molmospaces",
+        cameras={"base_0_rgb": "exo_camera_1", "left_wrist_0_rgb": "wrist_camera"},
+    ),
 )
 """States and actions are those of the suite."""

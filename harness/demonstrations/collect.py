@@ -161,6 +161,12 @@ class Collection:
         adapter = find_adapter(
             self.suite, dataclasses.replace(scripted_policy(EXPERT).spec, robot=self.robot)
         )
+        states = {task.name: adapter.convention.state_size or task.state_size for task in tasks}
+        if len(set(states.values())) > 1:
+            listed = ", ".join(f"{name} {size}" for name, size in states.items())
+            raise CollectError(
+                f"A dataset has states of one size; the tasks have {listed}. Collect tasks of one size at a time."
+            )
         cameras = self.cameras or tuple(adapter.cameras)
         # One column of the dataset holds the simulator state of all tasks, so sizes must agree.
         sizes = {task.privileged_size for task in tasks}

@@ -134,6 +134,7 @@ _PROTOCOLS = (
     Protocol("maniskill"),
     Protocol("simpler_bridge", render=RenderSettings("official", 480, 640), replan_steps=5),
     Protocol("robocasa", render=RenderSettings("official", 256, 256), replan_steps=5),
+    Protocol("molmospaces", render=RenderSettings("official", 352, 624), replan_steps=8),
     # openpi, examples/libero/main.py. The suite takes the initial states, settling steps, step limits and the seed of
     # the fixtures from there, the adapter the orientation of images and gripper.
     Protocol("libero", "openpi-v1", RenderSettings("official", 256, 256), replan_steps=5),

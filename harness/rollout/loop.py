@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from simloop.envs.checks import check_step_result
-from simloop.envs.interface import Env
+from simloop.envs.interface import Env, Instruction
 from simloop.harness.adapters.base import Adapter
 from simloop.harness.planning.changes import Changes
 from simloop.harness.planning.plan import EpisodeSpec
@@ -123,10 +123,6 @@ class Episode:
         self.max_steps = self.protocol.max_steps or self.env.spec.max_steps
         self.perturber = Perturber(self.protocol.perturbations, self.spec.key, self.protocol.paraphrases)
         self.env.look(self.perturber.look(self.env.spec.cameras))
-        prompt = self.env.spec.instruction_from(self.protocol.prompt_source)
-        reworded = self.perturber.instruction(prompt.text)
-        self.instruction = reworded if changes.prompt is None else changes.prompt
-        prompt_source = prompt.source if reworded == prompt.text else "paraphrase"
         execution, replan_steps = self.protocol.execution, self.protocol.replan_steps
         require_executable(execution, replan_steps, self.policy, self.env.spec)
         self.executor: ChunkExecutor = make_executor(execution, replan_steps, self.env.spec, loop.chunk)
@@ -137,12 +133,20 @@ class Episode:
         self._origins = list(loop.origins)
         self._answer = (np.zeros((0, self.policy.action_size or self.env.spec.action_size), np.float32), 0)
         self.result = RolloutResult(
-            prompt_source=prompt_source if changes.prompt is None else "changed",
             steps=loop.steps,
             reward=loop.reward,
             undecodable=loop.undecodable,
             queries=list(loop.queries),
         )
+        self._instruct(self.env.spec.instruction_from(self.protocol.prompt_source))
+
+    def _instruct(self, prompt: Instruction) -> None:
+        """Choose the instruction of the episode: that of the fork, else this one, which the perturber may reword."""
+        changed = self.spec.fork.changes.prompt if self.spec.fork else None
+        reworded = self.perturber.instruction(prompt.text)
+        self.instruction = reworded if changed is None else changed
+        source = prompt.source if reworded == prompt.text else "paraphrase"
+        self.result.prompt_source = source if changed is None else "changed"
 
     def save(self) -> EpisodeState:
         """Everything that the rest of the episode depends on; valid while `moments` pauses between steps."""
@@ -233,6 +237,9 @@ class Episode:
                 self.env.restore(self.start.env)
             for move in self.spec.fork.changes.moves if self.spec.fork else ():
                 self.env.move(move.thing, move.offset_m)
+        own = self.env.instruction()
+        if own is not None and self.protocol.prompt_source == "suite":
+            self._instruct(Instruction("episode", own))
         for observer in self.observers:
             observer.on_reset(self.frames, self.env)
 

@@ -81,7 +81,8 @@ class EpisodeRecord:
     """Mean change of the action from one chunk to the next, in half ranges of the actions."""
     prompt_source: str = ""
     """Where the instruction is written that the policy received: `suite` where the suite has one sentence for the task,
-    `filename` or `bddl` where it has several, `changed` in forks with another; empty for errors."""
+    `episode` where it has one for each episode, `filename` or `bddl` where it has several, `changed` in forks with
+    another; empty for errors."""
 
     @property
     def key(self) -> EpisodeKey:

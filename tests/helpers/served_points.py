@@ -32,8 +32,8 @@ class SimulationError(Exception):
 
 
 class Point:
-    def __init__(self, task, height, width, speed):
-        self.task, self.shape, self.speed = task, (height, width, 3), speed
+    def __init__(self, task, height, width, speed, step_s):
+        self.task, self.shape, self.speed, self.step_s = task, (height, width, 3), speed, step_s
 
     def reset(self, seed):
         generator = np.random.default_rng(seed)
@@ -51,6 +51,7 @@ class Point:
             os._exit(3)
         if self.task == "hangs":
             time.sleep(600)
+        time.sleep(self.step_s)
         self.position = self.position + 0.1 * self.speed * action
         distance = np.linalg.norm(self.goal - self.position)
         return -distance, distance < 0.1
@@ -72,6 +73,9 @@ class Point:
 
 
 class Saving(Point):
+    def instruction(self):
+        return f"move to {self.goal[0]:.2f}, {self.goal[1]:.2f}"
+
     def save(self):
         return {"position": self.position, "goal": self.goal}
 
@@ -96,5 +100,5 @@ class Saving(Point):
         ]
 
 
-def make(task, height, width, profile, speed=1.0):
-    return (Saving if task == "saving" else Point)(task, height, width, speed)
+def make(task, height, width, profile, speed=1.0, step_s=0.0):
+    return (Saving if task == "saving" else Point)(task, height, width, speed, step_s)

@@ -1,5 +1,6 @@
 import ast
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -122,6 +123,20 @@ def test_a_suite_that_can_moves_things_and_tells_the_scene(shared):
     shared.reset(0)
     assert shared.movable() == ()
     assert shared.scenes([shared.snapshot()]) is None
+
+
+def test_an_episode_may_have_an_instruction_of_its_own(shared):
+    env = made("saving")
+    try:
+        env.reset(0)
+        first = env.instruction()
+        assert re.fullmatch(r"move to -?\d\.\d\d, -?\d\.\d\d", first)
+        env.reset(1)
+        assert env.instruction() != first
+    finally:
+        env.close()
+    shared.reset(0)
+    assert shared.instruction() is None
 
 
 def test_arguments_reach_the_suite():

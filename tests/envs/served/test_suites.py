@@ -22,6 +22,7 @@ FIRST = {
     "maniskill": "PickCube-v1",
     "simpler_bridge": "PutCarrotOnPlateInScene-v1",
     "robocasa": "OpenStandMixerHead",
+    "molmospaces": "Pick",
 }
 WITH_EXPERT = ["robosuite", "maniskill"]
 

@@ -56,6 +56,20 @@ def test_queries_again_after_the_replan_interval_or_the_whole_chunk(replan, quer
     assert [query.index for query in played.queries] == list(range(queries))
 
 
+class InstructedEnv(PointEnv):
+    def instruction(self) -> str:
+        return f"move to {self._goal[0]:.1f}"
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_policy_receives_the_instruction_of_the_episode_where_each_has_its_own(seed):
+    env, policy = InstructedEnv(point_task(), RenderSettings("fast", 16, 16)), PointPolicy()
+    played = run_episode(env, one_spec(seed=seed), policy, ADAPTER, protocol())
+    assert {query.instruction for query in policy.asked} == {env.instruction()}
+    assert played.prompt_source == "episode"
+    assert env.instruction() != "move to the goal"
+
+
 def test_renders_nothing_between_queries():
     policy = PointPolicy(cameras=("base_0_rgb",), noise=5.0)
     env = point_env()
