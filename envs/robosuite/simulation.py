@@ -101,7 +101,9 @@ class Robomimic:
         self._renderer = None
         self._seen = {}
         self._env.reset()
-        self._env.step(np.zeros(7 * arms))  # Compiles robosuite's functions, in seconds, where that is expected.
+        self._env.step(
+            np.zeros(7 * arms)
+        )  # Compiles robosuite's functions, in seconds, where that is expected.
 
     def reset(self, seed):
         """Reset with the random numbers of a seed."""

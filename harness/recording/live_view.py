@@ -115,7 +115,9 @@ class LiveView(Recorder):
 
     def on_reset(self, frames: CameraFrames, env: Env) -> None:
         self._names = env.spec.action_names
-        self._to.offer(functools.partial(self._text, 0, "instruction", env.instruction() or env.spec.instruction))
+        self._to.offer(
+            functools.partial(self._text, 0, "instruction", env.instruction() or env.spec.instruction)
+        )
 
     def on_query(self, query: Query, reply: Reply) -> None:
         for camera, image in query.images.items():

@@ -168,7 +168,9 @@ def test_rejects_invalid_collections():
     with pytest.raises(AdapterError, match="'lamp'"):
         collection(robot="lamp").settings()
     tasks = ("PickCube-v1", "PushCube-v1")  # The state of the first has a goal.
-    with pytest.raises(CollectError, match="states of one size; the tasks have PickCube-v1 20, PushCube-v1 16"):
+    with pytest.raises(
+        CollectError, match="states of one size; the tasks have PickCube-v1 20, PushCube-v1 16"
+    ):
         Collection("maniskill", tasks, episodes=1, robot="maniskill").settings()
 
 
