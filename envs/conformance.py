@@ -99,7 +99,7 @@ def _check_instruction(text: str) -> None:
 
 
 def observations_match_the_spec(env: Env) -> None:
-    """State, privileged state and reward have the promised sizes and are finite; an episode's own instruction is text."""
+    """State, privileged state and reward have the promised sizes and are finite; an instruction is a sentence."""
     env.reset(0)
     if (own := env.instruction()) is not None:
         _check_instruction(own)

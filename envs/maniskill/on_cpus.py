@@ -11,7 +11,7 @@ import sys
 
 
 def prepare() -> None:
-    """Choose the Vulkan driver of `scripts/setup_vulkan`, if it unpacked one, keep to one thread, register the tasks."""
+    """Choose the driver that `scripts/setup_vulkan` unpacked, if it did; keep to one thread; register the tasks."""
     if drivers := glob.glob(os.path.join(sys.prefix, "mesa/usr/share/vulkan/icd.d/lvp_icd*.json")):
         os.environ.setdefault("VK_ICD_FILENAMES", drivers[0])
     os.environ.setdefault("LP_NUM_THREADS", "1")  # Mesa's threads cost more processor time than they save.

@@ -24,7 +24,7 @@ from simloop.envs.served.connection import START_S, Connection, Program, ServedS
 T = TypeVar("T")
 
 PROCESSES = 3
-"""Processes that a call may lose before it fails."""
+"""Processes that a call, or the description of a suite, may lose before it fails."""
 
 
 class ServedEnv(Env):

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 from simloop.envs.interface import NOT_INSTALLED, Env, RenderSettings, Suite, SuiteNotInstalledError, TaskSpec
 from simloop.envs.served.assets import Assets, missing
-from simloop.envs.served.connection import START_S, Connection, Program
-from simloop.envs.served.environment import ServedEnv
+from simloop.envs.served.connection import START_S, Connection, Program, ServedSuiteLost
+from simloop.envs.served.environment import PROCESSES, ServedEnv
 
 SOURCE_TREE = Path(__file__).resolve().parents[2]
 VERSIONS = (
@@ -65,11 +65,7 @@ class DescribedSuite(Suite):
           InterpreterError, ServedSuiteError, ServedSuiteLost: If it does not tell them.
           DescriptionError: If they are not complete.
         """
-        connection = Connection(program)
-        try:
-            found = connection.ask("describe", within_s=START_S)
-        finally:
-            connection.close()
+        found = _described(program)
         self.name = found["name"]
         self._program = program
         self._identity, self._versions = identity, dict(found["versions"])
@@ -152,6 +148,21 @@ class ServedSuite(Suite):
     def make(self, task: str, render: RenderSettings) -> Env:
         self.require_installed()
         return ServedEnv(self._tasks[task], Program(self.interpreter, Path(self.file)), render, self.source)
+
+
+def _described(program: Program) -> dict[str, Any]:
+    """Ask a process for the description of the suite, and others if it ends."""
+    for left in reversed(range(PROCESSES)):
+        connection = Connection(program)
+        try:
+            found: dict[str, Any] = connection.ask("describe", within_s=START_S)
+            return found
+        except ServedSuiteLost:
+            if not left:
+                raise
+        finally:
+            connection.close()
+    raise AssertionError
 
 
 @functools.cache
