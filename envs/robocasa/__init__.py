@@ -10,16 +10,17 @@ from simloop.envs.served.suite import ServedSuite
 
 
 class RoboCasa(ServedSuite):
-    """Atomic tasks of RoboCasa365 whose instruction is the same in every episode, in its target kitchens."""
+    """The fifty target tasks of RoboCasa365's leaderboard, in its target kitchens."""
 
     name = "robocasa"
     needed = ("rlinf-robocasa365", "praxis-robosuite", "mujoco")
-    default_group = "atomic"
+    default_group = "atomic_seen"
     file = simulation.__file__
     table = simulation.TASKS
 
     def groups(self) -> dict[str, tuple[str, ...]]:
-        return {"atomic": tuple(simulation.TASKS)}
+        groups = {name: tuple(tasks) for name, tasks in simulation.HORIZONS.items()}
+        return {**groups, "target50": tuple(simulation.TASKS)}
 
     def assets(self) -> Sequence[Assets]:
         return (

@@ -1,5 +1,7 @@
 """Suites of simloop in interpreters of their own; skipped where `scripts/setup SUITE` has not made one."""
 
+import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 
 from simloop.envs import registry
 from simloop.envs.conformance import RENDER, check_suite
-from simloop.envs.interface import SuiteNotInstalledError
+from simloop.envs.interface import NOT_INSTALLED, SuiteNotInstalledError
 from simloop.envs.served.suite import ServedSuite
 from simloop.harness.adapters.registry import find_adapter
 from simloop.harness.planning.plan import make_plan
@@ -61,6 +63,27 @@ def test_a_lock_holds_hashes_and_no_address(name):
     lines = (Path(__file__).parents[3] / f"requirements-{name}.lock").read_text().splitlines()
     assert any(line.startswith(f"{registry.suite(name).needed[0]}==") for line in lines)
     assert {line.lstrip()[:7] for line in lines if line.startswith(" ")} == {"--hash="}
+
+
+@pytest.mark.slow
+def test_the_tasks_of_robocasa_are_the_targets_of_its_package_with_their_horizons():
+    suite = registry.suite("robocasa")
+    if NOT_INSTALLED in suite.versions().values():
+        pytest.skip("Suite robocasa is not installed.")
+    registered = (
+        "import json; from robocasa.utils.dataset_registry import *; print(json.dumps({group: {task: \
+    {**ATOMIC_TASK_DATASETS, **COMPOSITE_TASK_DATASETS}[task]['horizon'] for task in tasks} \
+    for group, tasks in TARGET_TASKS.items()}))"
+    )
+    told = subprocess.run(
+        [suite.interpreter, "-I", "-c", registered], stdout=subprocess.PIPE, check=True, text=True
+    )
+    groups = json.loads(told.stdout.splitlines()[-1])
+    assert {group: tuple(tasks) for group, tasks in groups.items()} == {
+        group: tasks for group, tasks in suite.groups().items() if group != "target50"
+    }
+    steps = {task: horizon for tasks in groups.values() for task, horizon in tasks.items()}
+    assert {spec.name: spec.max_steps for spec in suite.tasks()} == steps
 
 
 @pytest.mark.slow
