@@ -141,10 +141,8 @@ def origin(suite: Suite) -> Origin:
 
 def origin_here(suite: Suite) -> Origin:
     """Software and machine of this process."""
-    from simloop.envs.rendering import renderer_name  # Imports MuJoCo.
-
     versions = (part.rsplit(" ", 1) for part in (*suite.source.split(", "), f"numpy {np.__version__}"))
-    return Origin(dict(versions), renderer_name(), f"{platform.system()} {platform.machine()}")
+    return Origin(dict(versions), suite.renderer(), f"{platform.system()} {platform.machine()}")
 
 
 def _folder(suite: Suite) -> Traversable:

@@ -346,6 +346,16 @@ class Suite(abc.ABC):
         """Versions of the packages that the suite consists of, in the interpreter that simulates."""
         return {package: _version(package) for package in self.packages}
 
+    def renderer(self) -> str:
+        """Name what draws the images of the suite, after a test image: by default the OpenGL of this process.
+
+        Raises:
+          RenderingError: If it cannot draw.
+        """
+        from simloop.envs.rendering import render_test_frame  # Imports MuJoCo.
+
+        return render_test_frame(RenderSettings("fast", 64, 64)).gl_renderer
+
     def is_installed(self) -> bool:
         """Whether the packages of the suite are installed."""
         return NOT_INSTALLED not in map(_version, self.packages)

@@ -12,8 +12,7 @@ import gymnasium
 import pandas as pd
 
 from simloop.envs import registry
-from simloop.envs.interface import RenderProfile, RenderSettings
-from simloop.envs.rendering import render_test_frame
+from simloop.envs.interface import RenderProfile
 from simloop.harness.adapters.registry import checked_adapter
 from simloop.harness.engine.resources import Resources
 from simloop.harness.machine import default_batch_size
@@ -159,7 +158,7 @@ def _play_here(experiment: Experiment, folder: Path, policies: Sequence[BatchedP
     adapters = {policy.spec.name: checked_adapter(policy.spec, tasks) for policy in policies}
     by_name = {policy.spec.name: policy for policy in policies}
     draws = any(policy.spec.cameras for policy in policies)
-    renderer = render_test_frame(RenderSettings("fast", 64, 64)).gl_renderer if draws else "none"
+    renderer = suite.renderer() if draws else "none"
     with RunFolder(folder, experiment, plan) as run_folder:
         missing = [spec for spec in plan.episodes if spec.id not in run_folder.done]
         provenance = Provenance(

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from simloop.envs import registry
-from simloop.envs.interface import RenderSettings, TaskSpec
-from simloop.envs.rendering import render_test_frame
+from simloop.envs.interface import TaskSpec
 from simloop.harness.actors.env_actor import VideoSettings
 from simloop.harness.actors.factories import no_start
 from simloop.harness.adapters.adapter_file import AdapterFile, adapter_file_in_use
@@ -133,7 +132,7 @@ def prepare(experiment: Experiment, settings: RunSettings) -> Prepared:
         a, b = experiment.policy_names
         early_stop = EarlyStop(experiment.stopping, plan, (a, b))
     video = _video_settings(policies, tasks, settings)
-    renderer, notes = _renderer(policies, video), _gate_notes(experiment, settings, tasks)
+    renderer, notes = _renderer(experiment.suite, policies, video), _gate_notes(experiment, settings, tasks)
     return Prepared(experiment, settings, policies, plan, early_stop, video, renderer, notes)
 
 
@@ -230,8 +229,8 @@ def _video_settings(
     return VideoSettings(filmed_cameras(policies.values(), tasks), every, size)
 
 
-def _renderer(policies: dict[str, PolicySpec], video: VideoSettings | None) -> str:
-    """Name the OpenGL renderer, after rendering a test image; `none` if the run renders nothing."""
+def _renderer(suite: str, policies: dict[str, PolicySpec], video: VideoSettings | None) -> str:
+    """Name what draws the images of the suite, after a test image; `none` if the run renders nothing."""
     if video is None and not any(policy.cameras for policy in policies.values()):
         return "none"
-    return render_test_frame(RenderSettings("fast", 64, 64)).gl_renderer
+    return registry.suite(suite).renderer()

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from simloop.envs.maniskill import bridge, simulation
+from simloop.envs.maniskill import bridge, on_cpus, simulation
 from simloop.envs.served.assets import Assets
 from simloop.envs.served.suite import ServedSuite
 
 
-class ManiSkill(ServedSuite):
+@functools.cache
+def _device(interpreter: str) -> str:
+    """Vulkan device that SAPIEN uses in an interpreter; `none` if there is none."""
+    done = subprocess.run([interpreter, "-I", on_cpus.__file__], capture_output=True, text=True)
+    return done.stdout.strip() or "none"
+
+
+class SapienSuite(ServedSuite):
+    """A suite whose images SAPIEN draws."""
+
+    def renderer(self) -> str:
+        return _device(self.interpreter)
+
+
+class ManiSkill(SapienSuite):
     """The table-top tasks whose assets are part of the package."""
 
     name = "maniskill"
@@ -24,7 +40,7 @@ class ManiSkill(ServedSuite):
         return {"expert": tuple(simulation.EXPERTS), "all": tuple(simulation.TASKS)}
 
 
-class SimplerBridge(ServedSuite):
+class SimplerBridge(SapienSuite):
     """The four WidowX tasks of SimplerEnv, in the environment of `maniskill`."""
 
     name = "simpler_bridge"

@@ -55,7 +55,12 @@ INSTRUCTIONS = {
     "RollBall-v1": "roll the ball into the target region",
     "PokeCube-v1": "poke the cube with the peg into the target region",
 }
-MAX_STEPS = {"LiftPegUpright-v1": 300, "PlugCharger-v1": 300, "StackPyramid-v1": 400}
+MAX_STEPS = {
+    "LiftPegUpright-v1": 300,
+    "PlugCharger-v1": 300,
+    "PullCubeTool-v1": 300,
+    "StackPyramid-v1": 400,
+}
 """Other tasks have 200 steps. ManiSkill's limits, from 50 on, are for reinforcement learning; its own solutions, which
 are its demonstrations, take longer."""
 TASKS = {

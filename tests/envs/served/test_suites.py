@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,13 @@ def test_a_lock_holds_hashes_and_no_address(name):
     lines = (Path(__file__).parents[3] / f"requirements-{name}.lock").read_text().splitlines()
     assert any(line.startswith(f"{registry.suite(name).needed[0]}==") for line in lines)
     assert {line.lstrip()[:7] for line in lines if line.startswith(" ")} == {"--hash="}
+
+
+@pytest.mark.slow
+def test_the_device_that_draws_is_named_by_the_interpreter_that_draws(monkeypatch):
+    assert installed("maniskill").renderer().startswith("Vulkan / ")
+    monkeypatch.setenv("SIMLOOP_MANISKILL_PYTHON", sys.executable)  # Without SAPIEN.
+    assert registry.suite("simpler_bridge").renderer() == "none"
 
 
 @pytest.mark.slow
