@@ -73,22 +73,23 @@ def _paired(here: Env, served: Env, steps: int, cameras: Sequence[str]) -> list[
 
 
 def _cost(env: Env, action: np.ndarray, cameras: Sequence[str]) -> Cost:
-    began, processor_s = time.perf_counter(), _processor_s(env)
+    child_s, processor_s = _child_s(env), time.process_time()
+    began = time.perf_counter()
     env.step(action)
     env.state()
     for camera in cameras:
         env.render(camera)
     wall_s = time.perf_counter() - began
-    return Cost(1e3 * wall_s, 1e3 * (_processor_s(env) - processor_s))
+    processor_s = time.process_time() - processor_s
+    return Cost(1e3 * wall_s, 1e3 * (processor_s + _child_s(env) - child_s))
 
 
-def _processor_s(env: Env) -> float:
-    """Processor time of this process, and of the child of a served environment."""
+def _child_s(env: Env) -> float:
+    """Processor time of the child of a served environment."""
     if not isinstance(env, ServedEnv) or env.pid is None:
-        return time.process_time()
+        return 0.0
     (child,) = Path(f"/proc/{env.pid}/task/{env.pid}/children").read_text().split()
-    nanoseconds = int(Path(f"/proc/{child}/schedstat").read_text().split()[0])
-    return time.process_time() + nanoseconds / 1e9
+    return int(Path(f"/proc/{child}/schedstat").read_text().split()[0]) / 1e9
 
 
 def _row(name: str, pairs: list[tuple[Cost, Cost]]) -> str:
