@@ -40,11 +40,13 @@ START_WAIT = "RAY_raylet_start_wait_time_s"
 OWN_INSTANCE = {
     "RAY_enable_metrics_collection": "0",
     "RAY_event_stats": "0",
+    "RAY_worker_niceness": "0",
     PIPE_TO_AGENTS: "1",
     START_WAIT: "300",
 }
-"""Settings of an own instance: nothing reads its statistics, which are a tenth of its cost when idle, and half a minute
-is too short for a start on a busy machine."""
+"""Settings of an own instance: nothing reads its statistics, which are a tenth of its cost when idle; actors have the
+priority of the command, where Ray's niceness of 15 would starve them beside any other program; and half a minute is too
+short for a start on a busy machine."""
 INTERRUPTED_S = 10.0
 """Seconds that an interrupted start has to finish: Ray's native code may abort a program whose instance is killed while
 it connects."""

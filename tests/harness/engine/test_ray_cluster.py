@@ -1,16 +1,12 @@
-"""Connection to Ray."""
+"""An own Ray instance."""
 
-import socket
+import os
 
 import pytest
-
-from simloop.harness.engine.ray_cluster import RayConnection
-from simloop.harness.engine.resources import EngineError, Resources
+import ray
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "no-such-machine.invalid"])
-def test_rejects_an_address_without_a_cluster(host, no_ray):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"{host}:{taken.getsockname()[1]}"
-    with pytest.raises(EngineError, match=f"no Ray cluster at '{address}'.*ray start --head"):
-        RayConnection(Resources(ray_address=address)).open()
+@pytest.mark.usefixtures("shared_ray")
+def test_actors_have_the_priority_of_the_command():
+    niceness = ray.remote(lambda: os.getpriority(os.PRIO_PROCESS, 0)).options(num_cpus=0).remote()
+    assert ray.get(niceness) == os.getpriority(os.PRIO_PROCESS, 0)
