@@ -15,16 +15,24 @@ from simloop.envs.served.suite import ServedSuite
 
 @functools.cache
 def _device(interpreter: str) -> str:
-    """Vulkan device that SAPIEN uses in an interpreter; `none` if there is none."""
+    """Vulkan device that SAPIEN uses in an interpreter; empty if there is none."""
     done = subprocess.run([interpreter, "-I", on_cpus.__file__], capture_output=True, text=True)
-    return done.stdout.strip() or "none"
+    return done.stdout.strip()
 
 
 class SapienSuite(ServedSuite):
     """A suite whose images SAPIEN draws."""
 
     def renderer(self) -> str:
-        return _device(self.interpreter)
+        if device := _device(self.interpreter):
+            return device
+        from simloop.envs.rendering import RenderingError  # Imports MuJoCo.
+
+        raise RenderingError(
+            f"Suite {self.name!r} cannot draw images: SAPIEN finds no Vulkan device from {self.interpreter}. Run "
+            "scripts/setup maniskill, which unpacks Mesa's driver, or install mesa-vulkan-drivers 24.3 or newer and "
+            "libvulkan1."
+        )
 
 
 class ManiSkill(SapienSuite):
