@@ -124,6 +124,7 @@ def _write(
         normalization=policy.preset.normalization,
         config=settings,
         norm_stats={policy.preset.robot: policy.stats},
+        image_stats={policy.preset.robot: policy.image_stats} if policy.image_stats else {},
         files=folder_contents(source / FOLDER_IN_CHECKPOINT),
     )
 

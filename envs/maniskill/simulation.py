@@ -41,6 +41,19 @@ EXPERTS = {
     "StackPyramid-v1": "stack_pyramid",
 }
 """Modules of ManiSkill's motion-planning solutions."""
+THINGS = {
+    "PickCube-v1": "cube",
+    "PushCube-v1": "obj",
+    "PullCube-v1": "obj",
+    "StackCube-v1": "cubeA",
+    "PlaceSphere-v1": "obj",
+    "LiftPegUpright-v1": "peg",
+    "PegInsertionSide-v1": "peg",
+    "PlugCharger-v1": "charger",
+    "PullCubeTool-v1": "cube",
+    "StackPyramid-v1": "cubeA",
+}
+"""What is to be moved, by ManiSkill's names."""
 INSTRUCTIONS = {
     "PickCube-v1": "pick up the red cube and hold it at the green goal",
     "PushCube-v1": "push the cube into the target region",
@@ -74,7 +87,7 @@ TASKS = {
         "action_low": ACTION_LOW,
         "action_high": ACTION_HIGH,
         "action_kinds": ["target"] * 7 + ["gripper"],
-        "privileged_size": 8 if name in EXPERTS else 0,  # The action of an expert.
+        "privileged_size": 11 if name in EXPERTS else 0,  # The action of an expert, and where the thing is.
     }
     for name, instruction in INSTRUCTIONS.items()
 }
@@ -151,12 +164,17 @@ class ManiSkill:
         return np.ascontiguousarray(np.asarray(seen["rgb"][0], np.uint8))
 
     def privileged(self):
-        """The next action of ManiSkill's motion-planning solution, which plans the episode from its beginning."""
+        """The next action of ManiSkill's motion-planning solution, then the position of what is to be moved, in m.
+
+        The solution plans the episode from its beginning.
+        """
         if self._task not in EXPERTS:
             return np.zeros(0)
         if self._plan is None:
             self._plan = self._planned()
-        return self._plan[min(self._steps, len(self._plan) - 1)]
+        action = self._plan[min(self._steps, len(self._plan) - 1)]
+        thing = getattr(self._env, THINGS[self._task])
+        return np.concatenate([action, np.asarray(thing.pose.p[0], np.float64)])
 
     def _planned(self):
         """The actions with which the solution solves the episode in another simulation."""

@@ -76,6 +76,13 @@ class Adapter:
                 f"{where} offers no simulator state; policy {policy.name!r} cannot act without it."
             )
 
+    def state_names(self, task: TaskSpec) -> tuple[str, ...]:
+        """Names of the entries of the robot's state, those of the suite where they are the same."""
+        if self.convention.state_size is None:
+            return task.state_names
+        parts = self.convention.state.items()
+        return tuple(f"{key.split('/')[-1]}_{i}" for key, size in parts for i in range(size))
+
     def query(
         self,
         env: Env,

@@ -30,7 +30,7 @@ def command(
       spread         how much the chunk varies with the noise, and the flow from noise to actions (pi0, pi0.5)
       tokens         probability, entropy and runners-up of every token, and where the grammar decided (pi0-FAST)
       sensitivity    how much the chunk changes without a camera, with another prompt or state, in units of its spread
-      distance       how far state and actions are from the training data
+      distance       how far images, state and actions are from the training data
 
     Examples:
 

@@ -11,7 +11,7 @@ import numpy as np
 from simloop.harness.debugging.explanation_figures import attention_figure, heads_figure, spread_figure
 from simloop.harness.debugging.picture import Picture
 from simloop.harness.errors import SimloopError
-from simloop.results.records.explanations import CameraAttention, StoredExplanation
+from simloop.results.records.explanations import CameraAttention, CameraDistance, StoredExplanation
 from simloop.results.records.step_records import RecordedQuery
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def stored_explanation(explanation: Explanation, recorded: RecordedQuery, policy
         sensitivities=tuple(map(dataclasses.asdict, explanation.sensitivities)),
         state=tuple(map(dataclasses.asdict, explanation.state)),
         actions=tuple(map(dataclasses.asdict, explanation.actions)),
+        images=tuple(CameraDistance(**dataclasses.asdict(one)) for one in explanation.cameras),
     )
 
 

@@ -35,6 +35,7 @@ def explanation_grids(explanation: Explanation, differs: float | None = None) ->
         yield sensitivity_grid(explanation)
     if explanation.state or explanation.actions:
         yield distance_grid(explanation)
+    yield image_grid(explanation)
 
 
 def attention_grid(explanation: Explanation) -> Grid:
@@ -188,6 +189,33 @@ def distance_grid(explanation: Explanation) -> Grid:
     )
     columns = ("entry", "value", "mean ± sd", "q01 … q99", "deviations", "overflow", "outside", "normalized")
     return Grid("Distance from the training data", columns, tuple(groups), notes)
+
+
+def image_grid(explanation: Explanation) -> Grid:
+    """Distance of the images from those of the training data."""
+    columns = ("camera", "distance", "percentile", "training median", "training largest")
+    title = "Distance of the images from the training data"
+    if not explanation.cameras:
+        missing = (
+            "Not recorded: the checkpoint has no image_stats.json, which simloop train writes beside the statistics of "
+            "state and actions."
+        )
+        return Grid(title, columns, (), (missing,))
+    rows = tuple(
+        (
+            one.camera,
+            f"{one.distance:.2f}",
+            f"{one.percentile:.1f}",
+            f"{one.median:.2f}",
+            f"{one.largest:.2f}",
+        )
+        for one in explanation.cameras
+    )
+    notes = (
+        "Mahalanobis distance of the colours in an 8 x 8 grid, about 1 for images like those of training. Percentile: "
+        "share of training images, of episodes that the distribution was not fitted to, that are nearer.",
+    )
+    return Grid(title, columns, (rows,), notes)
 
 
 def _distance_row(name: str, one: Distance) -> tuple[str, ...]:

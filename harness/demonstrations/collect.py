@@ -238,7 +238,7 @@ def collect(
     header = DatasetHeader(
         robot=collection.robot,
         fps=settings.fps,
-        state_names=first.state_names,
+        state_names=find_adapter(collection.suite, policy).state_names(first),
         action_names=first.action_names,
         cameras=settings.cameras,
         image_hw=(collection.image_size, collection.image_size),

@@ -18,6 +18,7 @@ from simloop.harness.adapters.droid import DROID
 from simloop.harness.adapters.libero import PANDA
 from simloop.harness.adapters.metaworld import SAWYER
 from simloop.harness.adapters.openpi_observation import RobotConvention
+from simloop.harness.adapters.served import MANISKILL_PANDA
 from simloop.harness.errors import SpecificationError
 from simloop.policies.interface import PolicySpec, Query
 from simloop.policies.transforms.preprocessing import resize_with_pad
@@ -89,6 +90,7 @@ VLA_EVAL_CAMERAS: Mapping[str, Mapping[str, str]] = {
     "aloha_raw": _TWO_ARMS,
     "metaworld": _ONE_ARM,
     "metaworld_hand": _ONE_ARM,
+    "maniskill_panda": _ONE_ARM,
 }
 """Names of images in observations of vla-evaluation-harness, by robot convention and model camera name."""
 
@@ -98,6 +100,7 @@ ROBOTS: Mapping[str, ServedRobot] = {
     "aloha": ServedRobot("aloha_raw", RAW_ALOHA, channels_first=True),
     "metaworld": ServedRobot("metaworld", SAWYER),
     "metaworld_hand": ServedRobot("metaworld_hand", SAWYER),
+    "maniskill_panda": ServedRobot("maniskill_panda", MANISKILL_PANDA),
 }
 """Robots by the name that `robot=` takes."""
 

@@ -16,6 +16,7 @@ from simloop.harness.adapters.droid import DROID, DROID_FAST
 from simloop.harness.adapters.libero import PANDA
 from simloop.harness.adapters.metaworld import SAWYER
 from simloop.harness.adapters.openpi_observation import ModelView, ObservationError, RobotConvention
+from simloop.harness.adapters.served import MANISKILL_PANDA
 from simloop.harness.errors import SimloopError
 from simloop.harness.planning.seeding import derive
 from simloop.harness.remote.protocols import is_plain, vla_eval_message
@@ -326,6 +327,7 @@ def convention_of(spec: PolicySpec) -> RobotConvention:
         "aloha_raw": aloha.RAW_ALOHA,
         "metaworld": SAWYER,
         "metaworld_hand": SAWYER,
+        "maniskill_panda": MANISKILL_PANDA,
     }
     if spec.robot not in conventions:
         raise ServiceError(

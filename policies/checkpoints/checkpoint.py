@@ -18,9 +18,10 @@ from simloop.policies.checkpoints.array_source import (
     Format,
     StoredArray,
 )
-from simloop.policies.checkpoints.norm_stats_files import Statistics, usable_statistics
+from simloop.policies.checkpoints.norm_stats_files import Statistics, chosen_asset, usable_statistics
 from simloop.policies.checkpoints.recorded_options import RecordedOptions
 from simloop.policies.checkpoints.streaming import load_arrays
+from simloop.policies.transforms.image_statistics import ImageStats
 from simloop.policies.transforms.normalization import NormalizationKind, NormStats
 from simloop.untrusted import file_sha256
 
@@ -118,6 +119,14 @@ class Checkpoint:
             statistics lack values that the kind needs, such as quantiles, or are those of another robot.
         """
         return usable_statistics(self.statistics, asset_id, kind, sizes)
+
+    def image_stats(self, asset_id: str | None = None) -> dict[str, ImageStats]:
+        """Statistics of the training images by camera; empty if the checkpoint does not record them.
+
+        Raises:
+          CheckpointError: If the file is damaged, or there are several robots without `asset_id`.
+        """
+        return self.statistics.images(chosen_asset(self.statistics, asset_id))
 
     def weights_sha256(self) -> str:
         """Hash of the weights, for the provenance of results.

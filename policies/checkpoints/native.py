@@ -2,7 +2,8 @@
 
     <folder>/simloop_checkpoint.json           the manifest
     <folder>/weights-00001-of-00003.safetensors
-    <folder>/assets/<asset id>/norm_stats.json
+    <folder>/assets/<asset id>/norm_stats.json     of states and actions
+    <folder>/assets/<asset id>/image_stats.json    of training images (optional)
 
 Every array is hashed while it is loaded, so that any changed byte is detected.
 """

@@ -19,6 +19,8 @@ from simloop.policies.checkpoints.native import ArrayEntry, FileEntry, Manifest
 from simloop.policies.checkpoints.norm_stats_files import ASSETS, FILE_NAME
 from simloop.policies.checkpoints.safetensors_files import DTYPES, SafetensorsFiles
 from simloop.policies.files.manifest import MANIFEST
+from simloop.policies.transforms import image_statistics
+from simloop.policies.transforms.image_statistics import ImageStats, image_stats_to_json
 from simloop.policies.transforms.normalization import NormalizationKind, NormStats, norm_stats_to_json
 
 SHARD_BYTES = 2 << 30  # Small enough for file systems and transfers that limit the size of files.
@@ -34,6 +36,7 @@ def save_checkpoint(
     normalization: NormalizationKind | None,
     config: Mapping[str, JsonValue],
     norm_stats: Mapping[str, NormStats],
+    image_stats: Mapping[str, Mapping[str, ImageStats]] | None = None,
     files: Mapping[str, bytes] | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
@@ -46,6 +49,7 @@ def save_checkpoint(
       normalization: Normalization of states and actions in training.
       config: Settings, returned as `Checkpoint.settings`.
       norm_stats: Statistics by asset id.
+      image_stats: Statistics of training images by asset id and camera.
       files: Contents of additional files, such as tokenizers, by path below the folder.
       shard_bytes: Largest size of a shard; a larger array gets its own.
 
@@ -61,6 +65,9 @@ def save_checkpoint(
         others = dict(files or {})
         for asset_id, stats in norm_stats.items():
             others[f"{ASSETS}/{asset_id}/{FILE_NAME}"] = norm_stats_to_json(stats).encode()
+        for asset_id, of_images in (image_stats or {}).items():
+            file_name = f"{ASSETS}/{asset_id}/{image_statistics.FILE_NAME}"
+            others[file_name] = image_stats_to_json(of_images).encode()
         for name, content in others.items():
             if not (partial / name).resolve().is_relative_to(partial.resolve()):
                 raise CheckpointError(f"Asset ids and files are paths inside the checkpoint; got {name!r}.")

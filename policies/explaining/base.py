@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt32
 
 from simloop.policies.explaining.answers import AnswerToken
 from simloop.policies.explaining.attention import Attention, TokenLayout, pieces_of
-from simloop.policies.explaining.distances import action_distances, state_distances
+from simloop.policies.explaining.distances import action_distances, image_distances, state_distances
 from simloop.policies.explaining.explanation import Explanation, Flow, Sensitivity
 from simloop.policies.explaining.inputs import model_inputs, variants
 from simloop.policies.inference.model_policy import ModelPolicy
@@ -60,6 +60,7 @@ class Explainer(abc.ABC):
             ),
             state=tuple(state_distances(policy.preset, policy.stats, query.state)),
             actions=tuple(action_distances(policy.preset, policy.stats, found.chunk, query.state)),
+            cameras=tuple(image_distances(policy.image_stats, found.images)),
         )
 
     def attention(self, query: Query) -> Attention:

@@ -1,16 +1,18 @@
-"""How far states and actions are from those that a policy was trained with.
+"""How far images, states and actions are from those that a policy was trained with.
 
 Axis letters: s state size, c chunk steps, a action size.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from simloop.policies.presets import Preset
+from simloop.policies.transforms.image_statistics import ImageStats
 from simloop.policies.transforms.normalization import EntryStats, Normalizer, NormStats
 from simloop.policies.transforms.preprocessing import delta_actions
 
@@ -44,6 +46,33 @@ class Distance:
     model_high: float
     saturated: bool
     """Whether the state is beyond [-1, 1] where the prompt writes it in 256 bins, so that these values share a bin."""
+
+
+@dataclass(frozen=True)
+class ImageDistance:
+    """Distance of the image of one camera from those of the training data (`transforms.image_statistics`)."""
+
+    camera: str
+    distance: float
+    percentile: float
+    """Percentage of training images that are nearer."""
+    median: float
+    """Of the distances of training images."""
+    largest: float
+
+
+def image_distances(
+    stats: Mapping[str, ImageStats], images: Mapping[str, UInt8[np.ndarray, "_h _w 3"]]
+) -> list[ImageDistance]:
+    """Distance of every image, as the model gets it, from the training data; empty without statistics."""
+    found = []
+    for camera, image in images.items():
+        if camera in stats:
+            of_camera, distance = stats[camera], stats[camera].distance(image)
+            median, largest = of_camera.distances[len(of_camera.distances) // 2], of_camera.distances[-1]
+            percentile = of_camera.percentile(distance)
+            found.append(ImageDistance(camera, distance, percentile, float(median), float(largest)))
+    return found
 
 
 def state_distances(preset: Preset, stats: NormStats, state: Float[np.ndarray, "s"]) -> list[Distance]:

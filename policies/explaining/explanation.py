@@ -13,7 +13,7 @@ from jaxtyping import Float, Float32, UInt8
 
 from simloop.policies.explaining.answers import AnswerToken
 from simloop.policies.explaining.attention import Attention
-from simloop.policies.explaining.distances import Distance
+from simloop.policies.explaining.distances import Distance, ImageDistance
 from simloop.policies.interface import Query
 
 
@@ -60,6 +60,8 @@ class Explanation:
     sensitivities: tuple[Sensitivity, ...]
     state: tuple[Distance, ...]
     actions: tuple[Distance, ...]
+    cameras: tuple[ImageDistance, ...] = ()
+    """Distance of the images from the training data; empty if the checkpoint does not record statistics of them."""
 
     @property
     def spread(self) -> Float[np.ndarray, "c a"]:

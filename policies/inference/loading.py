@@ -33,6 +33,7 @@ from simloop.policies.tokenizers.fast_actions import (
     load_fast_actions,
 )
 from simloop.policies.tokenizers.sentencepiece_model import TokenizerFileError, load_sentencepiece
+from simloop.policies.transforms.image_statistics import ImageStats
 from simloop.policies.transforms.normalization import (
     NormStats,
     identity_stats,
@@ -95,15 +96,25 @@ def load_policy(
     if opened is None:
         weights = "untrained"
         model = made_on(mesh, lambda: random_model(config, seed, dtype=config.dtype))
-        stats = _untrained_stats(chosen)
+        stats, image_stats = _untrained_stats(chosen), {}
     else:
         weights = "trained"
-        stats = checkpoint_stats(chosen, opened)
+        stats, image_stats = checkpoint_stats(chosen, opened), checkpoint_image_stats(chosen, opened)
         model = _checkpoint_model(config, opened, mesh)
         if (quantization := opened.settings.get(SETTING)) is not None:
             model = _quantized(model, quantization, plan, opened.path)
     spec = dataclasses.replace(chosen.spec(), weights=weights)
-    return ModelPolicy(chosen, spec, model, stats, tokenizers, mesh, plan=plan, keep_model=keep_model)
+    return ModelPolicy(
+        chosen,
+        spec,
+        model,
+        stats,
+        tokenizers,
+        mesh,
+        plan=plan,
+        keep_model=keep_model,
+        image_stats=image_stats,
+    )
 
 
 def _plan_here(plan: InferencePlan, chosen: Preset, *, quantized: bool) -> InferencePlan:
@@ -171,19 +182,28 @@ def checkpoint_stats(chosen: Preset, opened: Checkpoint, *, warn: bool = True) -
     Raises:
       CheckpointError: If there are none, or they are those of another robot.
     """
-    ids = opened.statistics.asset_ids()
-    published = chosen.published.asset_id if chosen.published is not None else None
-    asset_id = opened.options.asset_id
-    if asset_id is None and any(f"/{one}".endswith(f"/{published}") for one in ids):
-        asset_id = published
     sizes = {"actions": chosen.action_size}
     if chosen.spec().state_size is not None:
         sizes["state"] = chosen.state_size
-    stats = opened.norm_stats(asset_id, kind=chosen.normalization, sizes=sizes)
+    stats = opened.norm_stats(_asset_id(chosen, opened), kind=chosen.normalization, sizes=sizes)
     for key, size in sizes.items() if warn else ():
         for sentence in nearly_constant(key, stats[key], chosen.normalization, size) if key in stats else ():
             logging.getLogger(__name__).warning("%s: %s", opened.path, sentence)
     return stats
+
+
+def checkpoint_image_stats(chosen: Preset, opened: Checkpoint) -> dict[str, ImageStats]:
+    """Return the statistics of training images by camera; empty if the checkpoint does not record them."""
+    return opened.image_stats(_asset_id(chosen, opened))
+
+
+def _asset_id(chosen: Preset, opened: Checkpoint) -> str | None:
+    """The robot or dataset of the statistics, where the checkpoint or the preset names it."""
+    published = chosen.published.asset_id if chosen.published is not None else None
+    asset_id = opened.options.asset_id
+    if asset_id is None and any(f"/{one}".endswith(f"/{published}") for one in opened.statistics.asset_ids()):
+        return published
+    return asset_id
 
 
 def _checkpoint_model(config: ModelConfig, opened: Checkpoint, mesh: Mesh | None) -> Model:

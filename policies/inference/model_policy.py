@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +47,7 @@ from simloop.policies.presets.recorded import taken_over
 from simloop.policies.tokenizers.fast import FastTokenizer
 from simloop.policies.tokenizers.fast_actions import PUBLISHED_FAST
 from simloop.policies.tokenizers.sentencepiece_model import PALIGEMMA, SentencePieceModel
+from simloop.policies.transforms.image_statistics import ImageStats
 from simloop.policies.transforms.normalization import Normalizer, NormStats, norm_stats_to_json
 from simloop.policies.transforms.preprocessing import absolute_actions
 
@@ -99,6 +100,7 @@ class ModelPolicy(BatchedPolicy):
         *,
         plan: InferencePlan | None = None,
         keep_model: bool = True,
+        image_stats: Mapping[str, ImageStats] | None = None,
         compiler_options: CompilerOptions | None = None,
     ):
         """Lay the model out and declare its programs; `prepare` compiles them.
@@ -113,6 +115,7 @@ class ModelPolicy(BatchedPolicy):
           plan: How the model is executed, all choices made; by default, as it is laid out.
           keep_model: Keep the model usable. Otherwise its weights are deleted as they are laid out, so that memory
             holds them once, and `model` must not be used afterwards.
+          image_stats: Statistics of training images by camera, where they are recorded.
           compiler_options: XLA options, as `Programs` takes them.
         """
         self.mesh = mesh
@@ -123,6 +126,7 @@ class ModelPolicy(BatchedPolicy):
         self._model = model if keep_model else None
         self._weights_sha256 = None if keep_model else weights_sha256(model)
         self.stats = stats
+        self.image_stats = image_stats or {}
         self.tokenizers = tokenizers
         self.encoder = QueryEncoder(
             preset,

@@ -27,6 +27,15 @@ DROID: dict[str, Any] = {
 }
 """DROID's Panda: seven joints and the gripper, for state and actions."""
 
+MANISKILL: dict[str, Any] = {
+    "robot": "maniskill_panda",
+    "cameras": ("left_wrist_0_rgb",),
+    "state_size": 14,
+    "action_size": 8,
+    "relative": (True,) * 7,
+}
+"""ManiSkill's Panda: state joints, finger, hand position, goal; actions seven targets of joints and the gripper."""
+
 PI0: dict[str, Any] = {"normalization": "z_score", "prompt": "instruction", "prompt_lengths": (48,)}
 PI05: dict[str, Any] = {"normalization": "quantile", "prompt": "instruction_and_state"}
 PI0_FAST: dict[str, Any] = {

@@ -12,7 +12,7 @@ from typing import Any
 
 from simloop.policies.models.configs import GemmaConfig, ImageEncoderConfig, ModelConfig, pi0, pi0_fast, pi05
 from simloop.policies.presets.base import Preset
-from simloop.policies.presets.robots import ALOHA, LIBERO, PI0
+from simloop.policies.presets.robots import ALOHA, LIBERO, MANISKILL, PI0
 
 _ASSETS = Path(__file__).parents[1] / "assets" / "metaworld"
 _LANGUAGE = GemmaConfig(width=128, depth=4, mlp_dim=256, num_heads=4, num_kv_heads=1, head_dim=32)
@@ -50,8 +50,11 @@ def _sawyer(name: str, model: ModelConfig, **fields: Any) -> Preset:
     )
 
 
-def _other_robot(name: str, action_dim: int, **fields: Any) -> Preset:
-    model = pi0(_LANGUAGE, _EXPERT, action_dim=action_dim, max_token_len=32, **_SIZES)
+def _other_robot(
+    name: str, action_dim: int, *, model_cameras: tuple[str, ...] = _CAMERAS, **fields: Any
+) -> Preset:
+    sizes = {**_SIZES, "cameras": model_cameras}
+    model = pi0(_LANGUAGE, _EXPERT, action_dim=action_dim, max_token_len=32, **sizes)
     text = {"text_model": _ASSETS / "sentencepiece.model", "prompt_lengths": (32,)}
     return Preset(name=name, model=_small(model), **{**PI0, **text, **fields})
 
@@ -89,4 +92,12 @@ TINY_PRESETS = (
     ),
     _other_robot("pi0_libero-tiny", 8, **LIBERO),
     _other_robot("pi0_aloha_sim-tiny", 14, **ALOHA, replan_steps=10),
+    _other_robot(
+        "pi0_maniskill-tiny",
+        14,
+        **MANISKILL,
+        model_cameras=MANISKILL["cameras"],
+        replan_steps=_CHUNK,
+        unroll_on_cpu=True,
+    ),
 )

@@ -13,10 +13,12 @@ from jaxtyping import Float, Int, Shaped
 from simloop.policies.presets import Preset
 from simloop.policies.tokenizers.fast_actions import FastActionTokenizer, fit_fast_actions
 from simloop.policies.training.prepared import PreparedData
+from simloop.policies.transforms.image_statistics import ImageStats, averaged, fit_image_stats
 from simloop.policies.transforms.normalization import EntryStats, Normalizer, NormStats, RunningStats
 
 BATCH_FRAMES = 4096
 MAX_FITTED_CHUNKS = 100_000
+MAX_FITTED_IMAGES = 2_000
 MIN_QUANTILE_RANGE = 0.01
 """Least ratio of the range between the quantiles to the whole range."""
 
@@ -47,6 +49,22 @@ def data_stats(data: PreparedData, preset: Preset) -> NormStats:
         states.update(data.states[frames].astype(np.float64))
         actions.update(action_chunks(data, frames, preset.model.action_horizon, preset.relative))
     return {"state": states.stats(), "actions": actions.stats()}
+
+
+def data_image_stats(data: PreparedData) -> dict[str, ImageStats]:
+    """Statistics of the images of every camera: fitted to every other episode, with distances of the others' images.
+
+    A dataset of one episode is fitted and measured as a whole.
+    """
+    frames = np.arange(0, data.size, -(-data.size // MAX_FITTED_IMAGES))
+    _, episodes = np.unique(data.episode_end[frames], return_inverse=True)
+    left_out = episodes % 2 == 1 if episodes.max() else np.ones(len(frames), np.bool_)
+    fitted = ~left_out if episodes.max() else left_out
+    found = {}
+    for camera, images in data.frames.items():
+        entries = np.stack([averaged(images[frames[[i]]][0]) for i in range(len(frames))])
+        found[camera] = fit_image_stats(entries[fitted], entries[left_out])
+    return found
 
 
 def fit_action_tokens(

@@ -57,6 +57,7 @@ def export(setup: Setup, state: TrainState, folder: Path) -> Path:
             DEMONSTRATIONS: _demonstrations(setup),
         },
         norm_stats={setup.preset.robot: setup.stats},
+        image_stats={setup.preset.robot: setup.image_stats},
         files=folder_contents(setup.config.out / FOLDER_IN_CHECKPOINT),
     )
     return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +30,12 @@ from simloop.policies.tokenizers.fast_actions import (
 )
 from simloop.policies.training.concatenation import concatenated
 from simloop.policies.training.config import TrainConfig, with_present_names
-from simloop.policies.training.dataset_statistics import action_chunks, data_stats, fit_action_tokens
+from simloop.policies.training.dataset_statistics import (
+    action_chunks,
+    data_image_stats,
+    data_stats,
+    fit_action_tokens,
+)
 from simloop.policies.training.errors import TrainingError
 from simloop.policies.training.examples import Examples
 from simloop.policies.training.optimizer import AdamW, CosineDecay
@@ -43,6 +49,7 @@ from simloop.policies.training.state_prediction import (
 )
 from simloop.policies.training.step import Parameters, StepRules
 from simloop.policies.transforms.augmentation import PUBLISHED
+from simloop.policies.transforms.image_statistics import ImageStats
 from simloop.policies.transforms.normalization import Normalizer, NormStats, load_norm_stats, save_norm_stats
 from simloop.untrusted import read_json_object
 
@@ -62,6 +69,11 @@ class Setup:
     tokenizers: PolicyTokenizers
     examples: Examples
     rules: StepRules
+
+    @functools.cached_property
+    def image_stats(self) -> dict[str, ImageStats]:
+        """Statistics of the images of every camera."""
+        return data_image_stats(self.data)
 
     def trains(self, name: str) -> bool:
         """Whether the parameter of this name is trained rather than frozen."""

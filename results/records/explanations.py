@@ -44,6 +44,17 @@ class CameraAttention:
 
 
 @dataclass(frozen=True)
+class CameraDistance:
+    """Distance of the image of one camera from those of the training data."""
+
+    camera: str
+    distance: float
+    percentile: float
+    median: float
+    largest: float
+
+
+@dataclass(frozen=True)
 class StoredExplanation:
     """The explanation of one query. Fields that hold plain values follow `simloop.policies.explaining`."""
 
@@ -70,6 +81,8 @@ class StoredExplanation:
     sensitivities: tuple[dict[str, Any], ...]
     state: tuple[dict[str, Any], ...]
     actions: tuple[dict[str, Any], ...]
+    images: tuple[CameraDistance, ...] = ()
+    """Empty where the checkpoint has no statistics of training images, and in files of older versions."""
 
     def to_json(self) -> str:
         """Serialize; numbers that JSON does not know become null."""

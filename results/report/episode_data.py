@@ -79,7 +79,7 @@ def fork_data(points: Sequence[ForkPoint]) -> list[dict[str, Any]]:
 
 
 def explanation_data(explanations: Mapping[int, StoredExplanation]) -> dict[str, Any]:
-    """By number of the query, what is drawn of its explanation: attention, spread and sensitivity."""
+    """By number of the query, what is drawn of its explanation: attention, spread, and distances of images."""
     return {
         str(query): {
             "cameras": {
@@ -90,6 +90,14 @@ def explanation_data(explanations: Mapping[int, StoredExplanation]) -> dict[str,
             "words": [[text(word), number(share)] for word, share in one.words],
             "draws": one.draws,
             "spread": [numbers(step) for step in one.spread],
+            "images": {
+                text(image.camera): {
+                    "distance": number(image.distance),
+                    "percentile": number(image.percentile),
+                    "largest": number(image.largest),
+                }
+                for image in one.images
+            },
         }
         for query, one in explanations.items()
     }

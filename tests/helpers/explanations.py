@@ -1,6 +1,6 @@
 """The explanation of the second query of `tests.helpers.scripted_records`, which has one camera of four patches."""
 
-from simloop.results.records.explanations import CameraAttention, StoredExplanation
+from simloop.results.records.explanations import CameraAttention, CameraDistance, StoredExplanation
 
 STORED = StoredExplanation(
     query=1,
@@ -19,4 +19,5 @@ STORED = StoredExplanation(
     sensitivities=({"name": "no prompt", "change": float("nan"), "by_action": [1.0, None]},),
     state=(),
     actions=(),
+    images=(CameraDistance("top", 3.0, 100.0, 1.0, 2.0),),
 )

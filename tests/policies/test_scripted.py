@@ -105,8 +105,9 @@ def test_error_for_an_unknown_name_lists_the_known_names():
         scripted_policy("expertt")
 
 
-def test_the_action_of_an_expert_that_the_suite_brings_is_the_simulator_state():
-    action = np.array([2.0, 0.25, -0.5, 5.5])
+@pytest.mark.parametrize("others", [[], [7.0, 8.0]])
+def test_the_simulator_state_begins_with_the_action_of_an_expert_that_the_suite_brings(others):
+    action = np.array([2.0, 0.25, -0.5, 5.5, *others])
     query = dataclasses.replace(QUERY, task="Lift", privileged=action)
     (actions,) = ask(scripted_policy("expert"), query)
     np.testing.assert_array_equal(actions, [np.float32([1.0, 0.25, -0.5, 5.5])])

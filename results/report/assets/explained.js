@@ -9,16 +9,30 @@ function attentionSwitch(player, data, overlays, views) {
   let on = true;
   overlays.push((context, camera, query, width, height) => { if (on) drawAttention(context, explained[query]?.cameras[camera], width, height); });
   const box = h("input", {type: "checkbox", checked: true, change: (event) => { on = event.target.checked; views.forEach((view) => view.redraw()); }});
-  const shares = h("span");
-  player.onStep((step) => { shares.textContent = attentionText(explained, queryAt(records, step)); });
+  const shares = h("span"), distances = h("span");
+  player.onStep((step) => {
+    const query = queryAt(records, step);
+    shares.textContent = attentionText(explained, query);
+    distances.textContent = distanceText(explained[query]);
+  });
   views.forEach((view) => view.redraw());
-  return h("p.small.attention", {}, h("label", {title: "Attention rollout from the action tokens to image patches"}, box, " attention "), shares);
+  return h("div", {}, h("p.small.attention", {}, h("label", {title: "Attention rollout from the action tokens to image patches"}, box, " attention "), shares),
+    h("p.small.distances", {title: "Share of training images that are nearer to their mean, by colours in an 8 x 8 grid"}, distances));
 }
 
 function attentionText(explained, query) {
   const one = explained[query];
   if (!one) return `query ${query} is not explained; explained: ${Object.keys(explained).join(", ")}`;
   return Object.entries(one.shares).map(([name, share]) => `${words(name)} ${percent(share)} %`).join(" · ");
+}
+
+// How unusual the images of an explained query are among those of training.
+function distanceText(one) {
+  if (!one) return "";
+  const cameras = Object.entries(one.images);
+  if (!cameras.length) return "distance of the images from the training data: not recorded in the checkpoint";
+  return "images nearer to the training data: " + cameras.map(([camera, {distance, percentile, largest}]) => `${camera} ${(percentile ?? NaN).toFixed(1)} % of training`
+    + (distance > largest ? `, ${(distance / largest).toFixed(1)} times its largest distance` : "")).join(" · ");
 }
 
 // Patches the brighter, the more weight they have.

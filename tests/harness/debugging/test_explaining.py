@@ -18,6 +18,7 @@ from simloop.harness.debugging.explanation_tables import explanation_grids
 from simloop.harness.debugging.lazy_policy import LazyPolicy
 from simloop.harness.planning.changes import ChangeError, query_numbers
 from simloop.policies.explaining.attention import Attention, TokenLayout
+from simloop.policies.explaining.distances import ImageDistance
 from simloop.policies.explaining.explanation import Explanation, Flow, Sensitivity
 from simloop.policies.interface import Query
 from simloop.results.records.explanations import read_explanation
@@ -45,6 +46,7 @@ def made_up() -> Explanation:
         sensitivities=(Sensitivity("no prompt", 2.5, (1.0, 4.0)), Sensitivity("top dropped", None, ())),
         state=(),
         actions=(),
+        cameras=(ImageDistance("top", 1.25, 97.5, 1.0, 2.0),),
     )
 
 
@@ -83,8 +85,14 @@ def test_tables_say_what_varies_and_what_the_inputs_change():
     text = "\n".join(to_text(grid) for grid in explanation_grids(made_up(), differs=0.5))
     assert re.search(r"no prompt +2\.50 +1\.00 +4\.00", text)
     assert "The recorded chunk is 0.5 spreads away" in text
+    assert re.search(r"top +1\.25 +97\.5 +1\.00 +2\.00", text)
     for words in ("Attention of the answer", "Spread of the answer", "From noise", "Sensitivity", "velocity"):
         assert words in text
+
+
+def test_a_checkpoint_without_statistics_of_images_is_said_to_have_none():
+    grids = explanation_grids(dataclasses.replace(made_up(), cameras=()))
+    assert "Not recorded: the checkpoint has no image_stats.json" in "\n".join(map(to_text, grids))
 
 
 def test_files_hold_numbers_arrays_and_pictures(tmp_path):

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 from simloop.policies.checkpoints import CheckpointError, native_writer, open_checkpoint, save_checkpoint
 from simloop.policies.checkpoints.native import MANIFEST
 from simloop.policies.checkpoints.safetensors_files import SafetensorsFiles
+from simloop.policies.transforms.image_statistics import ENTRIES, fit_image_stats
 from simloop.policies.transforms.normalization import EntryStats
 from tests.helpers.tiny_parameters import expecting, tiny_parameters
 
@@ -107,15 +108,32 @@ def test_weights_hash_is_independent_of_the_shards(tmp_path):
     assert one == many != other
 
 
+def image_stats():
+    images = np.random.default_rng(0).random((8, ENTRIES))
+    return {"base_0_rgb": fit_image_stats(images[:4], images[4:])}
+
+
+def test_statistics_of_images_are_optional_and_read_back_by_robot(tmp_path):
+    arrays = {"a": np.zeros(3, np.float32)}
+    assert open_checkpoint(write(tmp_path / "old", arrays)).image_stats() == {}
+    stats = image_stats()
+    new = open_checkpoint(write(tmp_path / "new", arrays, image_stats={"lab/arm": stats}))
+    read = new.image_stats("lab/arm")["base_0_rgb"]
+    np.testing.assert_allclose(read.mean, stats["base_0_rgb"].mean, rtol=1e-4)
+    with pytest.raises(CheckpointError, match="got asset_id 'another'"):
+        new.image_stats("another")
+
+
 def read_everything(folder, flat):
     checkpoint = open_checkpoint(folder)
     checkpoint.load(expecting(flat))
     checkpoint.norm_stats()
+    checkpoint.image_stats()
 
 
 def test_detects_any_flipped_byte(tmp_path):
     flat = {"a": np.arange(12, dtype=np.float32), "b": np.arange(5, dtype=np.float32)}
-    folder = write(tmp_path / "c", flat)
+    folder = write(tmp_path / "c", flat, image_stats={"lab/arm": image_stats()})
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         sound = file.read_bytes()
         # Spaces between the entries of a manifest or header mean nothing, so every byte that counts.

@@ -1,11 +1,12 @@
-"""Distances of states and actions from the training data."""
+"""Distances of images, states and actions from the training data."""
 
 import dataclasses
 
 import numpy as np
 
-from simloop.policies.explaining.distances import action_distances, state_distances
+from simloop.policies.explaining.distances import action_distances, image_distances, state_distances
 from simloop.policies.presets import PRESETS
+from simloop.policies.transforms.image_statistics import ENTRIES, fit_image_stats
 from simloop.policies.transforms.normalization import EntryStats
 
 STATS = EntryStats(np.zeros(4), np.ones(4), q01=-2 * np.ones(4), q99=2 * np.ones(4))
@@ -45,3 +46,14 @@ def test_relative_actions_are_compared_as_they_were_trained():
 def test_without_statistics_there_is_no_distance():
     assert state_distances(PRESETS["pi0-tiny"], {}, np.zeros(4)) == []
     assert action_distances(PRESETS["pi0-tiny"], {"actions": STATS}, np.zeros((0, 4)), np.zeros(4)) == []
+
+
+def test_images_of_cameras_with_statistics_are_placed_among_those_of_training():
+    brightness = np.linspace(0.4, 0.6, 50)[:, None] * np.ones(ENTRIES)
+    stats = {"top": fit_image_stats(brightness, brightness)}
+    images = {name: np.full((16, 16, 3), 250, np.uint8) for name in ("top", "wrist")}
+    (top,) = image_distances(stats, images)
+    assert (top.camera, top.percentile) == ("top", 100.0)
+    assert top.distance > top.largest > top.median > 0
+    (middle,) = image_distances(stats, {"top": np.full((16, 16, 3), 128, np.uint8)})
+    assert middle.percentile < 5

@@ -119,6 +119,7 @@ def test_exports_a_policy_with_its_own_statistics_and_tokenizer(data, tmp_path, 
     policy = load_policy(preset, folder)
     assert policy.spec.max_delay == parse(f"{preset}@{folder}").spec().max_delay == delay
     np.testing.assert_allclose(policy.stats["actions"].mean, opened.norm_stats()["actions"].mean)
+    assert policy.image_stats.keys() == set(CAMERAS)
     if preset == "pi0_fast-tiny":
         fitted = setup.load_fast_actions(tmp_path / "run" / "action_tokens")
         assert policy.fingerprint()["action_tokenizer"] == fitted.sha256
