@@ -122,6 +122,7 @@ def test_replaces_only_a_report(run, tmp_path):
         write_report([write_run(tmp_path / "none", [])], tmp_path / "other")
 
 
+@pytest.mark.usefixtures("svg_only")
 def test_a_full_disk_leaves_the_earlier_report_and_no_part_of_the_new_one(run, tmp_path, monkeypatch):
     out = tmp_path / "report"
     write_report([run], out)
