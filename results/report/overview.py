@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from simloop.results.records.records import look_up
@@ -102,16 +102,16 @@ def _plans(
 def _episodes(
     runs: Runs, protocols: Sequence[tuple[str, str]], policies: dict[str, int], tasks: dict[str, int]
 ) -> dict[str, list[Any]]:
-    frame = runs.episodes
-    keys = zip(*(frame[name] for name in ("policy", "suite", "protocol", "task", "episode")), strict=True)
+    names = ("policy", "suite", "protocol", "task", "episode", "outcome", "steps")
+    columns = {name: runs.episodes[name].tolist() for name in names}  # Arrow's columns iterate slowly.
+    keys = zip(*(columns[name] for name in names[:5]), strict=True)
     of_protocol = {key: i for i, key in enumerate(protocols)}
-    suites: Iterable[tuple[str, str]] = zip(frame["suite"], frame["protocol"], strict=True)
     return {
         "id": [episode_id((p, s, r, t, int(n))) for p, s, r, t, n in keys],
-        "policy": [policies[name] for name in frame["policy"]],
-        "task": [tasks[name] for name in frame["task"]],
-        "protocol": [of_protocol[key] for key in suites],
-        "number": frame["episode"].tolist(),
-        "outcome": [OUTCOMES.index(outcome) for outcome in frame["outcome"]],
-        "steps": frame["steps"].tolist(),
+        "policy": [policies[name] for name in columns["policy"]],
+        "task": [tasks[name] for name in columns["task"]],
+        "protocol": [of_protocol[key] for key in zip(columns["suite"], columns["protocol"], strict=True)],
+        "number": columns["episode"],
+        "outcome": [OUTCOMES.index(outcome) for outcome in columns["outcome"]],
+        "steps": columns["steps"],
     }
