@@ -65,7 +65,7 @@ def check_views(env: Env) -> None:
             pixels, depth = env.view(camera).project(
                 np.concatenate([corners(model, data, geom) for geom in geoms])
             )
-        if len(rows) >= 3 and depth.min() > 0.05:
+        if len(rows) >= 3 and depth.min() > 0.04:
             compared += 1
             assert (pixels.min(axis=0) - 1 <= [columns.min(), rows.min()]).all(), camera
             assert (pixels.max(axis=0) + 1 >= [columns.max() + 1, rows.max() + 1]).all(), camera
