@@ -82,7 +82,8 @@ class Checkpoint:
           on_progress: Called after each array with the bytes loaded so far and in all; `progress_bar` yields one.
           may_lack: Regular expression that fully matches names which the checkpoint may lack, such as
             adapters that training adds. They are absent from the result.
-          may_drop: Regular expression that fully matches names of extra arrays to ignore.
+          may_drop: Regular expression that fully matches names of extra arrays to ignore. An array of another shape is
+            absent from the result if both expressions match.
 
         Raises:
           CheckpointMismatch: If arrays are missing, extra or of another shape. The message lists all of them, and

@@ -37,6 +37,8 @@ def fitting_names(
         if absence := _absence(parts, stored):
             if not re.fullmatch(may_lack, name):
                 missing[name] = f"{name} ({describe_shape(spec.shape)}): {absence}"
+        elif _misshapen(parts, stored) and re.fullmatch(may_lack, name) and re.fullmatch(may_drop, name):
+            continue  # The model's array is missing, and that of the files is extra.
         elif fault := _fault(parts, stored, spec.dtype):
             misshapen[name] = f"{name} ({describe_shape(spec.shape)}): {fault}"
         else:
@@ -59,12 +61,16 @@ def _absence(parts: Mapping[str, Shape], stored: Mapping[str, StoredArray]) -> s
     return f"the files have no {_some(absent)}" if absent else None
 
 
+def _misshapen(parts: Mapping[str, Shape], stored: Mapping[str, StoredArray]) -> list[str]:
+    """Names of parts whose shapes in the files are not those of the model."""
+    return [part for part, wanted in parts.items() if stored[part].shape != wanted]
+
+
 def _fault(
     parts: Mapping[str, Shape], stored: Mapping[str, StoredArray], wanted_dtype: DTypeLike
 ) -> str | None:
     """Description of a wrong shape or dtype; None if there is none."""
-    misshapen = [part for part, wanted in parts.items() if stored[part].shape != wanted]
-    if misshapen:
+    if misshapen := _misshapen(parts, stored):
         wanted, found = parts[misshapen[0]], stored[misshapen[0]].shape
         return f"{_some(misshapen)} should be {describe_shape(wanted)} in the files and is {describe_shape(found)}"
     if jnp.issubdtype(wanted_dtype, jnp.floating):

@@ -75,8 +75,9 @@ class TrainConfig:
     init: Path | None = None
     """Checkpoint to start from, in any format; by default, weights are initialized at random."""
     init_takes: Literal["all", "fitting"] = "all"
-    """Arrays to take from `init`: all of the model's, which must be there, or those that the two models share,
-    the others initialized at random. The latter starts one model from another's images and language."""
+    """Arrays to take from `init`: all of the model's, which must be there, or those that the two models share, by name
+    and shape, the others initialized at random. The latter starts one model from another's images and language, or
+    from a policy of a robot with another number of states and actions."""
     statistics: Literal["data", "init"] = "data"
     """Normalization statistics: computed from the data, or taken from the checkpoint `init`."""
     action_tokens: Literal["fit", "preset"] = "fit"
