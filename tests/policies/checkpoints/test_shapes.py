@@ -100,7 +100,9 @@ def test_may_lack_allows_missing_adapters(tmp_path):
     assert error.value.missing == ("w_lora_a",)
 
 
-def test_an_array_of_another_shape_is_left_out_where_the_model_may_lack_it_and_the_files_may_have_more(tmp_path):
+def test_an_array_of_another_shape_is_left_out_where_the_model_may_lack_it_and_the_files_may_have_more(
+    tmp_path,
+):
     checkpoint = write(tmp_path / "c", {"same": np.ones(2, np.float32), "state": np.ones(4, np.float32)})
     expected = expecting({"same": np.ones(2, np.float32), "state": np.ones(7, np.float32)})
     assert checkpoint.load(expected, may_lack=".*", may_drop=".*").keys() == {"same"}
