@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # Loads `scipy.stats` when it is first used.
 from jaxtyping import Float, Int
-from scipy import stats
 
 from simloop.results.statistics.intervals import Interval
 
@@ -47,6 +47,6 @@ def clustered_mean(
         unseen = 1 - 0.025 ** (1 / count)
         interval = Interval(mean - unseen * (mean + 1), mean + unseen * (1 - mean))
         return ClusteredMean(mean, interval, 1.0 if mean == 0 else 2 * 0.5**count, count)
-    reach = float(stats.t.ppf(0.975, count - 1)) * error
-    p_value = float(2 * stats.t.sf(abs(mean) / error, count - 1))
+    reach = float(scipy.stats.t.ppf(0.975, count - 1)) * error
+    p_value = float(2 * scipy.stats.t.sf(abs(mean) / error, count - 1))
     return ClusteredMean(mean, Interval(max(-1.0, mean - reach), min(1.0, mean + reach)), p_value, count)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy  # Loads `scipy.stats`, which takes a second, when it is first used.
 from jaxtyping import Float64
-from scipy.stats import qmc
 
 from simloop.results.errors import ResultsError
 from simloop.results.records.perturbation_kinds import KINDS
@@ -88,9 +88,9 @@ class Design:
         elif self.method == "grid":
             shares = np.array(list(itertools.product(np.linspace(0, 1, self.size), repeat=k)))
         elif self.method == "latin":
-            shares = qmc.LatinHypercube(k, rng=self.seed).random(self.size)
+            shares = scipy.stats.qmc.LatinHypercube(k, rng=self.seed).random(self.size)
         else:
-            pair = qmc.Sobol(2 * k, rng=self.seed).random(self.size)
+            pair = scipy.stats.qmc.Sobol(2 * k, rng=self.seed).random(self.size)
             a, b = pair[:, :k], pair[:, k:]
             mixed = [np.where(np.arange(k) == axis, b, a) for axis in range(k)]
             shares = np.concatenate([a, b, *mixed])

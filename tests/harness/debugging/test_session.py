@@ -158,7 +158,7 @@ def test_a_wrong_line_ends_a_script_with_a_sentence_and_no_step(session, line, s
 
 
 def test_sessions_import_neither_ray_nor_what_only_tables_need():
-    unwanted = ("ray", "pandas", "jax", "pyarrow", "matplotlib")
+    unwanted = ("ray", "pandas", "jax", "pyarrow", "matplotlib", "scipy.stats")
     program = (
         "import sys, simloop; simloop.Session; import simloop.harness.debugging.console;"
         f"print([name for name in {unwanted} if name in sys.modules])"
