@@ -1,4 +1,4 @@
-"""Find where along training success was lost, with tests that stay valid however often they are looked at."""
+"""Find where along training success was lost, with tests that stay valid at every look."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class Bisection:
 
 
 def bisect(checkpoints: int, compare: Callable[[int], Verdict]) -> Bisection:
-    """Search the first checkpoint that lost success against the first one, assuming that what is lost stays lost.
+    """Search for the earliest checkpoint that lost success against the first one, assuming that a loss is permanent.
 
-    The last one is compared first. Undecided checkpoints narrow nothing; others near the middle are tried instead.
+    The last one is compared first. An undecided checkpoint does not narrow the search; its neighbors are tried instead.
 
     Args:
       checkpoints: Number of checkpoints, in the order of training.

@@ -75,13 +75,12 @@ def axis_curve(found: DesignOutcomes, axis: int) -> list[AxisPoint]:
     """Success by the strength of an axis: at each level, or in `BINS` ranges where strengths were drawn."""
     strengths = found.design.strengths()
     own, (kind, most) = strengths[:, axis], found.design.axes[axis]
-    alone = found.design.method == "axes"
-    levels = np.unique(own[own > 0] if alone else own)
     if found.design.method in ("latin", "sobol") and not KINDS[kind].whole:
         edges = np.linspace(0, most, BINS + 1)
         ranges = [(a, b, (own >= a) & ((own < b) | (b == most))) for a, b in itertools.pairwise(edges)]
     else:
-        ranges = [(level, level, own == level) for level in levels]
+        alone = found.design.method == "axes"
+        ranges = [(level, level, own == level) for level in np.unique(own[own > 0] if alone else own)]
     made = [_axis_point(found, float(a), float(b), chosen) for a, b, chosen in ranges if chosen.any()]
     return [point for point in made if point is not None]
 

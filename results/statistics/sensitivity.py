@@ -85,7 +85,7 @@ def sensitivities(
         return None
     index = covariance / variance
     # A variance that is not positive in a few resamples says nothing about an index.
-    indices = np.where(drawn[:, 1] > 0, drawn[:, 0], np.nan) / np.where(drawn[:, 1] > 0, drawn[:, 1], 1)
+    indices = drawn[:, 0] / np.where(drawn[:, 1] > 0, drawn[:, 1], np.nan)
     ends = np.nanquantile(indices, [tail, 1 - tail], axis=0)
     return [
         Sensitivity(
