@@ -29,18 +29,18 @@ CANDIDATES = 50
 
 
 class View(NamedTuple):
-    """How the scene camera is displaced, in the order in which it happens. Degrees are from 0 to 359."""
+    """How the scene camera is displaced, in the order of application. Angles are 0 to 359 degrees."""
 
     turn_deg: int = 0
     """About the vertical axis of the world; the camera keeps looking at the axis."""
     tilt_deg: int = 0
-    """Upwards about the axis of y at a height of 0.8 m, before the turn."""
+    """Upward about the y axis at a height of 0.8 m, before the turn."""
     distance_percent: int = 100
     """Distance from the point (0, 0, 0.8 m)."""
     yaw_deg: int = 0
     """About the vertical axis, in place."""
     pitch_deg: int = 0
-    """About the axis of y of the world, in place."""
+    """About the y axis of the world, in place."""
 
 
 class Variant(NamedTuple):
