@@ -44,7 +44,7 @@ class Bisection:
 def bisect(checkpoints: int, compare: Callable[[int], Verdict]) -> Bisection:
     """Search for the earliest checkpoint that lost success against the first one, assuming that a loss is permanent.
 
-    The last one is compared first. An undecided checkpoint does not narrow the search; its neighbors are tried instead.
+    The last one is compared first. Undecided ones do not narrow the search; others near the middle are tried.
 
     Args:
       checkpoints: Number of checkpoints, in the order of training.
