@@ -2,8 +2,8 @@
 
 An image is averaged over an 8 x 8 grid, and the cells have a normal distribution with the covariance of probabilistic
 principal components (M. Tipping & C. Bishop, 1999). The distance is Mahalanobis's, divided by the root of the number of
-entries, so that it is about 1 for images like those of training. How unusual a distance is, tells its percentile among
-images of episodes that were left out of the fit.
+entries, so that it is about 1 for images like those of training. Its percentile is taken among images of episodes that
+were left out of the fit.
 
 Axis letters: n images, h height, w width, f entries of an averaged image, k components.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -90,7 +90,7 @@ def fit_image_stats(fitted: Float[np.ndarray, "n f"], left_out: Float[np.ndarray
         np.zeros(PERCENTILES),
     )
     distances = np.percentile(stats._distances(left_out), np.linspace(0, 100, PERCENTILES))
-    return ImageStats(stats.mean, stats.components, stats.deviations, stats.rest, distances)
+    return replace(stats, distances=distances)
 
 
 def image_stats_to_json(stats: Mapping[str, ImageStats]) -> str:

@@ -52,7 +52,7 @@ def test_training_images_are_at_a_distance_of_one_and_their_percentiles_are_thei
 
 def test_the_distance_along_what_varies_is_in_its_deviations(stats):
     far = stats.distance(enlarged(0.5 + 6 * PATTERN))
-    # Six deviations along one of 192 directions, and what the fit missed; all directions alike would give 12.
+    # Six standard deviations along one of 192 directions, up to the error of the fit.
     assert far == pytest.approx(6 / np.sqrt(ENTRIES), abs=0.2)
     assert stats.distance(enlarged(0.5 + 0 * PATTERN)) < 0.3
 
